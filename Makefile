@@ -1,0 +1,31 @@
+# make run    set up and do the main job: a short study on the embedded corpus, on any machine
+# make test   set up and run the tests
+# make lab    set up and open JupyterLab here
+# make setup  only the set-up: .venv with exact versions and the Jupyter kernel
+
+PYTHON ?= python3
+NAME ?= first
+EXPERIMENTS ?= 6
+BUDGET ?= 20
+
+.PHONY: run test lab setup
+.DEFAULT_GOAL := run
+
+run: setup
+	.venv/bin/autoresearch run --name $(NAME) --experiments $(EXPERIMENTS) --budget $(BUDGET)
+
+test: setup
+	.venv/bin/python -m pytest
+
+lab: setup
+	.venv/bin/autoresearch lab
+
+setup: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "autoresearch needs Python 3.11 or newer, this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	.venv/bin/autoresearch kernel install --sys-prefix
+	touch .venv/installed

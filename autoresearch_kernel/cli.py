@@ -1,0 +1,396 @@
+"""The command line: `autoresearch prepare | run | status | promote | lab | kernel install`.
+
+It turns words into calls, shows progress and prints plain errors. It decides nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import __version__
+from .record.experiment import Experiment, Status
+from .record.paths import project_root
+from .record.study import Study, StudyError, create_study, open_study, sha256, study_exists, study_names
+
+if TYPE_CHECKING:
+    from .record.state import StudyState
+    from .session import Progress
+
+CORPORA = ("stdlib", "tinystories", "climbmix", "files")
+PRESETS = ("auto", "laptop", "gpu", "h100")
+AGENTS = ("search",)
+DEFAULT_BUDGET_SECONDS = 300.0  # the original's five minutes
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point. Returns the exit status: 0, 1 for an error that was explained, 130 for Ctrl-C."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.command(arguments) or 0)
+    except KeyboardInterrupt:
+        print("\nStopped. Nothing recorded is lost; the same command continues.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read us has gone
+        return 1
+    except (StudyError, ValueError, RuntimeError, OSError) as error:
+        if os.environ.get("AUTORESEARCH_DEBUG"):
+            raise
+        print(f"autoresearch: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="autoresearch",
+        description="Overnight language-model research in notebooks: an agent edits train.py, val_bpb decides.",
+    )
+    parser.add_argument("--version", action="version", version=f"autoresearch {__version__}")
+    commands = parser.add_subparsers(metavar="command", required=True)
+
+    prepare = commands.add_parser("prepare", help="build a corpus: text, tokenizer, held-out rows")
+    prepare.add_argument("--corpus", choices=CORPORA, default="stdlib", help="default: stdlib, which downloads nothing")
+    prepare.add_argument("--files-folder", type=Path, metavar="DIR", help="with --corpus files: the folder with your texts")
+    prepare.add_argument("--vocab-size", type=int, default=2048, help="tokens in the vocabulary (default 2048)")
+    prepare.add_argument("--sequence-length", type=int, default=256, help="context of the held-out rows (default 256)")
+    prepare.set_defaults(command=_prepare)
+
+    run = commands.add_parser("run", help="start a study, or continue it where it stopped")
+    run.add_argument("--name", help="of the study; default: today, as in nov23")
+    run.add_argument("--experiments", type=_positive_int, metavar="N", help="stop after N more experiments")
+    run.add_argument("--hours", type=_positive_float, metavar="H", help="propose nothing after H hours")
+    run.add_argument("--budget", type=_positive_float, metavar="SECONDS", help="training seconds a run (default 300)")
+    run.add_argument("--corpus", choices=CORPORA, help="default: the preset's, stdlib without a GPU")
+    run.add_argument("--files-folder", type=Path, metavar="DIR", help="with --corpus files: the folder with your texts")
+    run.add_argument("--preset", choices=PRESETS, help="sizes of the baseline; auto (default) measures this machine")
+    run.add_argument("--agent", choices=AGENTS, help="who proposes; search (default) is the embedded optimiser")
+    run.add_argument("--seed", type=int, help="of the study (default 0)")
+    run.set_defaults(command=_run)
+
+    status = commands.add_parser("status", help="what a study has found so far")
+    status.add_argument("--name", help="of the study; default: the one touched last")
+    status.add_argument("--json", action="store_true", help="for scripts")
+    status.set_defaults(command=_status)
+
+    promote = commands.add_parser("promote", help="make a study's best train.py the project's train.py")
+    promote.add_argument("--name", help="of the study; default: the one touched last")
+    promote.add_argument("--force", action="store_true", help="also over a train.py that you have edited")
+    promote.set_defaults(command=_promote)
+
+    lab = commands.add_parser("lab", help="open JupyterLab in the project", add_help=False)
+    lab.add_argument("options", nargs=argparse.REMAINDER, help="passed on to jupyter lab")
+    lab.set_defaults(command=_lab)
+
+    kernel = commands.add_parser("kernel", help="the Jupyter kernel of the project")
+    kernel_commands = kernel.add_subparsers(metavar="command", required=True)
+    install = kernel_commands.add_parser("install", help="install the kernelspec `autoresearch`")
+    install.add_argument("--sys-prefix", action="store_true", help="into this environment instead of your home")
+    install.set_defaults(command=_kernel_install)
+    return parser
+
+
+def _positive_int(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def _positive_float(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+# --- prepare
+
+
+def _prepare(arguments: argparse.Namespace) -> None:
+    _build_corpus(project_root(), arguments.corpus, arguments.vocab_size, arguments.sequence_length, arguments.files_folder)
+
+
+PREPARE = """
+import json, sys, prepare
+try:
+    folder = prepare.prepare(**json.loads(sys.argv[1]))
+except prepare.PrepareError as error:
+    sys.exit(f"prepare.py: {error}")
+print(json.dumps({"corpus_dir": str(folder), "heldout_dir": str(prepare.heldout_dir(folder))}))
+"""
+
+
+def _build_corpus(
+    project: Path, corpus: str, vocab_size: int, sequence_length: int, files_folder: Path | None
+) -> tuple[Path, Path]:
+    """Training side and held-out side of a corpus, built by prepare.py in a process of its own (it needs torch)."""
+    wanted: dict[str, Any] = {"corpus": corpus, "vocab_size": vocab_size, "sequence_length": sequence_length}
+    if files_folder is not None:
+        wanted["files_folder"] = str(files_folder.expanduser().resolve())
+    command = [sys.executable, "-c", PREPARE, json.dumps(wanted)]
+    folders = None
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=project) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            if line.startswith("{"):
+                folders = json.loads(line)
+            else:
+                print(line, end="", flush=True)
+    if child.returncode != 0 or folders is None:
+        raise StudyError(f"The corpus {corpus!r} was not prepared; the reason stands above.")
+    return Path(folders["corpus_dir"]), Path(folders["heldout_dir"])
+
+
+# --- run
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from .loop import research
+
+    project = project_root()
+    name = arguments.name or datetime.now().strftime("%b%d").lower()
+    if study_exists(name, project):
+        study = open_study(name, project)
+        _refuse_other_settings(study, arguments)
+        print(f"Study {name}: continuing after {max(0, len(_read(study)[0].decided) - 1)} experiments.")
+    else:
+        study = _start_study(name, project, arguments)
+    _print_plan(study, arguments)
+    screen = _Screen()
+    for experiment in research(
+        study, _make_agent(study), experiments=arguments.experiments, hours=arguments.hours, watch=screen.watch
+    ):
+        screen.line(_outcome_line(experiment))
+    screen.clear()
+    _print_findings(study)
+
+
+def _start_study(name: str, project: Path, arguments: argparse.Namespace) -> Study:
+    """Choose the preset for this machine and budget, prepare the corpus, write study.json."""
+    from .judge.score import ScoringSettings
+    from .propose.edits import set_parameters
+    from .run.presets import choose_preset, measure_machine
+
+    budget = arguments.budget or DEFAULT_BUDGET_SECONDS
+    print(f"Study {name}: measuring this machine ...", flush=True)
+    hardware = measure_machine(project, sys.executable)
+    preset = choose_preset(arguments.preset or "auto", budget_seconds=budget, measured=hardware)
+    print(f"Preset {preset.name}: {preset.reason}", flush=True)
+    corpus = arguments.corpus or preset.corpus
+    corpus_dir, heldout_dir = _build_corpus(
+        project, corpus, preset.vocab_size, preset.sequence_length, arguments.files_folder
+    )
+    scoring = ScoringSettings.for_corpus(
+        hardware["device"], hardware["dtype"], preset.sequence_length, preset.vocab_size
+    )
+    return create_study(
+        name,
+        project=project,
+        corpus_dir=corpus_dir,
+        heldout_dir=heldout_dir,
+        baseline_source=set_parameters((project / "train.py").read_text(encoding="utf-8"), preset.parameters),
+        preset={"name": preset.name, "parameters": preset.parameters, "reason": preset.reason},
+        agent=arguments.agent or "search",
+        time_budget_seconds=budget,
+        scoring=vars(scoring),
+        hardware=hardware,
+        seed=arguments.seed or 0,
+    )
+
+
+def _refuse_other_settings(study: Study, arguments: argparse.Namespace) -> None:
+    """A study keeps what it began with; saying otherwise is an error rather than ignored."""
+    began_with = {
+        "budget": study.time_budget_seconds,
+        "corpus": study.facts["corpus"]["corpus"],
+        "agent": study.agent,
+        "seed": study.seed,
+    }
+    for option, value in began_with.items():
+        asked = getattr(arguments, option)
+        if asked is not None and asked != value:
+            raise StudyError(
+                f"Study {study.name!r} began with --{option} {value}, not {asked}. "
+                "Leave the option out to continue it, or start another study with --name."
+            )
+
+
+def _make_agent(study: Study) -> Any:
+    from .propose.search import SearchAgent
+
+    return SearchAgent(seed=study.seed)
+
+
+def _print_plan(study: Study, arguments: argparse.Namespace) -> None:
+    corpus = study.facts["corpus"]
+    limits = [f"{arguments.experiments} experiments" if arguments.experiments else ""]
+    limits += [f"{arguments.hours:g} hours" if arguments.hours else ""]
+    until = " or ".join(part for part in limits if part) or "you press Ctrl-C"
+    print(
+        f"Corpus {corpus['corpus']}: {corpus['num_train_tokens'] / 1e6:.2f} M training tokens, vocabulary "
+        f"{corpus['vocab_size']}. {study.time_budget_seconds:g} s of training a run; until {until}.\n"
+        f"Notebooks appear in {_short(study.paths.folder / 'experiments')}.",
+        flush=True,
+    )
+
+
+def _read(study: Study) -> tuple[StudyState, dict[str, Any] | None]:
+    """The study as its history tells it, and the last `finished` event."""
+    from .record.history import read_events, replay
+
+    events = read_events(study.paths.history) if study.paths.history.exists() else []
+    finished = next((event for event in reversed(events) if event["event"] == "finished"), None)
+    return replay(events), finished
+
+
+def _print_findings(study: Study) -> None:
+    """The last words of a run: what it left and how much better it is."""
+    from .show.report import findings
+
+    state, finished = _read(study)
+    decided = [e for e in state.experiments if e.status is not None]
+    notebooks = sorted((study.paths.folder / "experiments").glob("*/experiment*.ipynb"))
+    print(f"\n{findings(state, finished)}")
+    print(f"  {len(decided) - 1} experiments, {sum(e.status is Status.KEEP for e in decided[1:])} kept.")
+    print(f"  notebooks     {_short(study.paths.folder / 'experiments')}/*/experiment.ipynb ({len(notebooks)} executed)")
+    for label, path in (
+        ("progress", study.paths.progress),
+        ("results", study.paths.results),
+        ("best train.py", study.paths.best_train),
+    ):
+        print(f"  {label:<13} {_short(path)}")
+    print(f"Continue with the same command; `autoresearch promote --name {study.name}` makes the best train.py yours.")
+
+
+def _short(path: Path) -> str:
+    """Relative to the working folder where that is shorter."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+class _Screen:
+    """A line for each event, and on a terminal one live line below them."""
+
+    def __init__(self) -> None:
+        self.live = sys.stdout.isatty()
+        self.shown = 0.0
+        self.last: tuple[int, int, str] | None = None
+
+    def line(self, text: str) -> None:
+        self.clear()
+        print(text, flush=True)
+
+    def clear(self) -> None:
+        if self.live:
+            print("\r\033[K", end="", flush=True)
+
+    def watch(self, progress: Progress) -> None:
+        if progress.phase == "note":
+            self.line(progress.text)
+        elif not self.live:
+            self._tell_start(progress)
+        elif progress.fraction == 0 or time.monotonic() - self.shown > 0.2:
+            self.shown = time.monotonic()
+            width = shutil.get_terminal_size().columns - 1
+            print("\r\033[K" + _live_line(progress)[:width], end="", flush=True)
+
+    def _tell_start(self, progress: Progress) -> None:
+        """Piped: one line when a run starts, nothing while it goes on."""
+        key = (progress.experiment, progress.run, progress.phase)
+        if progress.phase == "starting" and key != self.last:
+            self.last = key
+            print(f"{progress.experiment:04d}   training, run {progress.run + 1}: {progress.hypothesis}", flush=True)
+
+
+def _live_line(progress: Progress) -> str:
+    filled = round(12 * min(1.0, max(0.0, progress.fraction)))
+    bar = "▓" * filled + "░" * (12 - filled)
+    loss, speed = progress.metrics.get("train_loss"), progress.metrics.get("tokens_per_second")
+    parts = [
+        f"{progress.experiment:04d} {progress.phase} {bar}" + (f" run {progress.run + 1}" if progress.run else ""),
+        f"loss {loss:.3f}" if loss is not None else "",
+        f"{speed / 1e3:.1f} k tokens/s" if speed else "",
+        progress.hypothesis,
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def _outcome_line(experiment: Experiment) -> str:
+    from .show.report import outcome_line
+
+    return outcome_line(experiment)
+
+
+# --- status, promote
+
+
+def _named_study(arguments: argparse.Namespace) -> Study:
+    project = project_root()
+    names = study_names(project)
+    if arguments.name is None and not names:
+        raise StudyError(f"There is no study in {project / 'studies'} yet. Start one with `autoresearch run`.")
+    return open_study(arguments.name or names[0], project)
+
+
+def _status(arguments: argparse.Namespace) -> None:
+    from .show.report import findings, status_json, status_table
+
+    study = _named_study(arguments)
+    state, finished = _read(study)
+    if arguments.json:
+        print(json.dumps(status_json(study.facts, state.experiments), indent=1))
+    else:
+        print(status_table(study.name, study.facts, state.experiments))
+        print(findings(state, finished))
+
+
+def _promote(arguments: argparse.Namespace) -> None:
+    from .record.files import write_atomic
+
+    study = _named_study(arguments)
+    if not study.paths.best_train.is_file():
+        raise StudyError(f"Study {study.name!r} has no best train.py yet: {study.paths.best_train} is missing.")
+    best = study.paths.best_train.read_text(encoding="utf-8")
+    target = study.project / "train.py"
+    current = target.read_bytes()
+    if sha256(current) == sha256(best):
+        print(f"{_short(target)} is already the best of study {study.name}.")
+        return
+    if sha256(current) != study.facts["sha256"]["project train.py"] and not arguments.force:
+        raise StudyError(
+            f"{target} has changed since study {study.name!r} began and would be overwritten. "
+            "Commit or copy it first, then use --force."
+        )
+    write_atomic(target, best)
+    print(f"{_short(target)} is now the best of study {study.name}. `git diff train.py` shows the change.")
+
+
+# --- lab, kernel
+
+
+def _lab(arguments: argparse.Namespace) -> None:
+    from .run.kernelspec import install_kernelspec
+
+    install_kernelspec(prefix=Path(sys.prefix))
+    project = project_root()
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={project}", *arguments.options]
+    os.execv(sys.executable, command)
+
+
+def _kernel_install(arguments: argparse.Namespace) -> None:
+    from .run.kernelspec import install_kernelspec
+
+    where = install_kernelspec(prefix=Path(sys.prefix) if arguments.sys_prefix else None)
+    print(f"Kernel `autoresearch` installed in {where}. `jupyter kernelspec list` shows it.")

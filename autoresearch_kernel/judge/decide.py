@@ -1,0 +1,159 @@
+"""The rule: which experiments are kept. Pure functions of scores; nothing is run, read or remembered here.
+
+Scores are validation bits per byte, and lower is better: this module is the only place that says so.
+A training without a score (a crash, a timeout) never gets here: there is no number to judge.
+
+The rule, with m the mean over all runs of the incumbent and sigma the run-to-run standard deviation:
+a first score at or above m is discarded; one more than 3 sigma below is kept at once; anything between
+may be luck, so the code is trained once more with a fresh seed and kept when the mean of both is below m.
+That mean, not the lucky run, becomes the score to beat. Where sigma is tiny, confirmations cost more than
+the luck they remove and are skipped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ..record.experiment import Experiment, Status
+
+NUM_BASELINE_RUNS = 3  # trainings of the baseline before the first proposal: 2 degrees of freedom for sigma
+KEEP_AT_ONCE_SIGMAS = 3.0  # further below the incumbent than this is not luck
+NUM_RUNS_CONFIRMED = 2  # runs behind a keep that was not clear at once
+QUIET_SIGMA = 0.00015  # bits per byte; at or below it a confirmation costs more than it saves
+
+Verdict = Literal["keep", "discard", "confirm"]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the rule says of a challenger, with the numbers it was said on."""
+
+    verdict: Verdict  # "confirm": train once more with a fresh seed, then ask again
+    reason: str  # one line for people
+    val_bpb: float  # mean over the challenger's runs
+    incumbent_bpb: float  # mean over the incumbent's runs
+    sigma: float | None
+
+    @property
+    def delta_sigmas(self) -> float | None:
+        """Difference to the incumbent in sigma, negative is better; None while sigma is unknown or zero."""
+        return (self.val_bpb - self.incumbent_bpb) / self.sigma if self.sigma else None
+
+
+def is_better(score: float, than: float) -> bool:
+    """Whether `score` beats `than`: lower is better, a tie is not."""
+    return score < than
+
+
+def best(experiments: Iterable[Experiment]) -> Experiment | None:
+    """The kept experiment with the best mean, the earlier one of two equals; None when nothing was kept."""
+    champion = None
+    for experiment in experiments:
+        if experiment.status is not Status.KEEP or experiment.val_bpb is None:
+            continue
+        if champion is None or champion.val_bpb is None or is_better(experiment.val_bpb, champion.val_bpb):
+            champion = experiment
+    return champion
+
+
+def decide(scores: Sequence[float], incumbent_scores: Sequence[float], sigma: float | None) -> Decision:
+    """Judge a challenger by its runs so far against all runs of the incumbent.
+
+    Args:
+        scores: one per run of the challenger, oldest first; two after a confirmation.
+        incumbent_scores: one per run of the incumbent, its confirmations and re-runs included.
+        sigma: run-to-run standard deviation; None when it is not known, and then every win is confirmed.
+
+    Raises ValueError for no scores, or for one that is not a finite number.
+    """
+    y, m = mean(scores), mean(incumbent_scores)
+    _check(sigma)
+    verdict, reason = _judge(y, m, len(scores), sigma)
+    return Decision(verdict, reason, y, m, sigma)
+
+
+def _judge(y: float, m: float, num_runs: int, sigma: float | None) -> tuple[Verdict, str]:
+    mine, theirs = _in_as_few_decimals(y, m)
+    if num_runs >= NUM_RUNS_CONFIRMED:
+        if is_better(y, m):
+            return "keep", f"the mean of {num_runs} runs, {mine}, is below the incumbent's {theirs}: kept"
+        return "discard", f"the mean of {num_runs} runs, {mine}, is not below the incumbent's {theirs}: discarded"
+    if not is_better(y, m):
+        above = f" ({(y - m) / sigma:.1f} sigma above)" if sigma and y > m else ""
+        return "discard", f"{mine} is not below the incumbent's {theirs}{above}: discarded"
+    if sigma is None:
+        return "confirm", f"{mine} is below the incumbent's {theirs}, but sigma is not known yet: once more, fresh seed"
+    if sigma <= QUIET_SIGMA:
+        return "keep", f"{mine} is below the incumbent's {theirs}, and sigma is only {sigma:.5f}: kept without a re-run"
+    below = f"{mine} is {(m - y) / sigma:.1f} sigma below the incumbent's {theirs}"
+    if is_better(y, m - KEEP_AT_ONCE_SIGMAS * sigma):
+        return "keep", f"{below}: kept at once"
+    return "confirm", f"{below}, which may be luck: once more, fresh seed"
+
+
+def estimate_sigma(groups: Iterable[Sequence[float]]) -> float | None:
+    """Run-to-run standard deviation, pooled over groups of runs of the same code.
+
+    Three baselines give the first estimate; every confirmation and re-run adds to it. Groups of one
+    say nothing and are ignored. None while no code was run twice. A confirmation follows a low first
+    score, but that selection leaves the expected square of the pair as it is for a challenger that is
+    no better than the incumbent.
+
+    Raises ValueError for a score that is not a finite number.
+    """
+    squares, degrees_of_freedom = 0.0, 0
+    for scores in groups:
+        if len(scores) > 1:
+            centre = mean(scores)
+            squares += sum((score - centre) ** 2 for score in scores)
+            degrees_of_freedom += len(scores) - 1
+    return math.sqrt(squares / degrees_of_freedom) if degrees_of_freedom else None
+
+
+def standard_error(num_runs: int, sigma: float | None) -> float | None:
+    """Of a mean over `num_runs` runs, in bits per byte; None while sigma is unknown or nothing ran."""
+    return None if sigma is None or num_runs < 1 else sigma / math.sqrt(num_runs)
+
+
+def improvement(
+    baseline_scores: Sequence[float], champion_scores: Sequence[float], sigma: float | None
+) -> tuple[float, float | None]:
+    """How far the champion's mean lies from the baseline's (negative is better), and the standard error of that.
+
+    For publishing: both means over at least NUM_BASELINE_RUNS fresh seeds, never the running minimum.
+    The standard error is None while sigma is unknown.
+    """
+    difference = mean(champion_scores) - mean(baseline_scores)
+    if sigma is None:
+        return difference, None
+    return difference, sigma * math.sqrt(1 / len(baseline_scores) + 1 / len(champion_scores))
+
+
+def mean(scores: Sequence[float]) -> float:
+    """Of at least one finite score. Raises ValueError otherwise: a failed run has no score, not a made-up one."""
+    if not scores:
+        raise ValueError("There is no score to judge: a run that failed is recorded as failed, not decided.")
+    for score in scores:
+        if not math.isfinite(score):
+            raise ValueError(
+                f"The score {score} is not a finite number and cannot be judged. Record the run as a crash."
+            )
+    first = scores[0]  # differences to it, so that the mean of equal scores is that score to the last bit: a tie
+    return first + math.fsum(score - first for score in scores) / len(scores)
+
+
+def _check(sigma: float | None) -> None:
+    if sigma is not None and not 0 <= sigma < math.inf:
+        raise ValueError(f"Sigma is {sigma}; it is a standard deviation in bits per byte, or None while unknown.")
+
+
+def _in_as_few_decimals(a: float, b: float) -> tuple[str, str]:
+    """Both with four decimals, or with as many as it takes to tell them apart."""
+    for decimals in range(4, 9):
+        texts = f"{a:.{decimals}f}", f"{b:.{decimals}f}"
+        if texts[0] != texts[1] or a == b:
+            break
+    return texts

@@ -1,0 +1,210 @@
+"""Scores an artefact in a process of its own; the arithmetic is done here, with numpy alone.
+
+The training process is gone before the scorer starts, the validation rows reach only the
+scorer, and the scorer's answer is a claim: its length, finiteness and sign are checked, and
+bits per byte are computed from the raw bytes that the tokenizer's table states.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..record.experiment import Evaluation
+from ..record.files import write_atomic
+
+# Seconds before a scorer is ended: loading plus rows, generous because a hang is rare and a false end costs a run.
+SCORING_LIMIT_SECONDS = 600.0
+# Bytes of float32 logits in one batch. On a CPU they should stay in its cache: 64 rows of 128 took 5.5 s where 4 took 2.5.
+LOGIT_BYTES = {"cpu": 2**22}
+LOGIT_BYTES_GPU = 2**30
+
+
+class ScoringFailed(RuntimeError):
+    """The artefact could not be scored; the message is one line for people."""
+
+
+@dataclass(frozen=True)
+class ScoringSettings:
+    """Numeric settings of scoring. They belong to the study, never to train.py."""
+
+    device: str
+    dtype: str  # autocast dtype: "float32" or "bfloat16"
+    rows_per_batch: int
+    num_threads: int
+
+    @staticmethod
+    def for_corpus(device: str, dtype: str, sequence_length: int, vocab_size: int) -> ScoringSettings:
+        size = LOGIT_BYTES.get(device, LOGIT_BYTES_GPU)
+        return ScoringSettings(device, dtype, max(1, size // (4 * sequence_length * vocab_size)), os.cpu_count() or 1)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Fixed rows of one split and what is needed to turn nats into bits per byte."""
+
+    rows: np.ndarray  # (N, T+1) token ids, column 0 is BOS
+    token_bytes: np.ndarray  # (vocab_size,) raw bytes per token, 0 for special tokens
+
+    @staticmethod
+    def load(corpus_dir: Path, heldout_dir: Path, split: str) -> HeldOut:
+        """Rows of "val" or "test". Raises FileNotFoundError naming the missing file."""
+        rows_path, bytes_path = heldout_dir / f"{split}.npy", corpus_dir / "token_bytes.npy"
+        for path in (rows_path, bytes_path):
+            if not path.is_file():
+                raise FileNotFoundError(f"{path} is missing. Run `autoresearch prepare` to build the corpus again.")
+        return HeldOut(np.load(rows_path), np.load(bytes_path))
+
+    @property
+    def special_ids(self) -> list[int]:
+        return [int(i) for i in np.flatnonzero(self.token_bytes == 0)]
+
+
+def bits_per_byte(nll: np.ndarray, num_bytes: np.ndarray) -> tuple[float, float]:
+    """Bits per byte of a split and its standard error over rows.
+
+    Args:
+        nll: nats per target, (N, T).
+        num_bytes: raw bytes per target, (N, T); targets with 0 bytes are not scored.
+
+    The standard error is that of a ratio of two sums with rows as the sampling unit.
+    """
+    scored = num_bytes > 0
+    bits = np.where(scored, nll, 0.0).sum(axis=1, dtype=np.float64) / math.log(2)  # (N,)
+    size = num_bytes.sum(axis=1, dtype=np.float64)  # (N,)
+    ratio = bits.sum() / size.sum()
+    n = len(bits)
+    residual = bits - ratio * size
+    spread = math.sqrt(n / max(n - 1, 1) * float(np.square(residual).sum()))
+    return float(ratio), spread / float(size.sum())
+
+
+def score(
+    artefact: Path,
+    heldout: HeldOut,
+    settings: ScoringSettings,
+    *,
+    project: Path,
+    nll_path: Path | None = None,
+    limit_seconds: float = SCORING_LIMIT_SECONDS,
+    on_progress: Callable[[float], None] | None = None,
+) -> Evaluation:
+    """Score the pickled model at `artefact` on the held-out rows.
+
+    Raises ScoringFailed when the child dies, hangs past `limit_seconds` or answers anything but
+    one finite, non-negative number per target.
+    """
+    started = time.monotonic()
+    nll = _ask_child(artefact, heldout, settings, project, limit_seconds, on_progress)
+    num_bytes = heldout.token_bytes[heldout.rows[:, 1:]].astype(np.int64)  # (N, T)
+    scored = num_bytes > 0
+    if not np.isfinite(nll[scored]).all():
+        bad = int((~np.isfinite(nll[scored])).sum())
+        raise ScoringFailed(f"{bad} of {scored.sum()} tokens have no finite likelihood: the model's logits overflow or are NaN")
+    if (nll[scored] < -1e-3).any():
+        raise ScoringFailed(f"a negative log-likelihood below zero ({nll[scored].min():.4f} nats): not a probability")
+    if nll_path is not None:
+        buffer = io.BytesIO()
+        np.save(buffer, nll)
+        write_atomic(nll_path, buffer.getvalue())
+    val_bpb, standard_error = bits_per_byte(nll, num_bytes)
+    seconds = time.monotonic() - started
+    return Evaluation(val_bpb, standard_error, int(scored.sum()), int(num_bytes.sum()), seconds, nll_path)
+
+
+def _ask_child(
+    artefact: Path,
+    heldout: HeldOut,
+    settings: ScoringSettings,
+    project: Path,
+    limit_seconds: float,
+    on_progress: Callable[[float], None] | None,
+) -> np.ndarray:
+    """One number per target, (N, T) float32, from a fresh scorer process."""
+    rows = heldout.rows
+    request = asdict(settings) | {
+        "artefact": str(artefact),
+        "num_rows": len(rows),
+        "special_ids": heldout.special_ids,
+    }
+    with tempfile.TemporaryFile() as question, tempfile.TemporaryFile() as complaints:
+        question.write(json.dumps(request).encode() + b"\n")
+        question.write(rows.astype("<u4").tobytes())
+        question.seek(0)
+        child = subprocess.Popen(
+            [sys.executable, "-m", "autoresearch_kernel.judge.scorer"],
+            stdin=question,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            env=_environment(project),
+            start_new_session=True,
+        )
+        size = rows[:, 1:].size * 4
+        try:
+            answer = _read(child, size, limit_seconds, on_progress)
+        finally:
+            _end(child)
+        if len(answer) != size:
+            complaints.seek(0)
+            raise ScoringFailed(_last_line(complaints.read()) or f"{len(answer)} bytes of {size} were answered")
+    return np.frombuffer(answer, dtype="<f4").reshape(rows[:, 1:].shape)
+
+
+def _read(
+    child: subprocess.Popen[bytes], size: int, limit_seconds: float, on_progress: Callable[[float], None] | None
+) -> bytes:
+    """What the child answers until it closes its pipe, a little over `size` bytes at most."""
+    assert child.stdout is not None
+    deadline = time.monotonic() + limit_seconds
+    answer = bytearray()
+    with selectors.DefaultSelector() as selector:
+        selector.register(child.stdout, selectors.EVENT_READ)
+        while len(answer) <= size:
+            if not selector.select(max(0.0, deadline - time.monotonic())):
+                raise ScoringFailed(f"scoring took longer than {limit_seconds:.0f} s ({len(answer) / size:.0%} done)")
+            chunk = os.read(child.stdout.fileno(), 2**20)
+            if not chunk:
+                break
+            answer += chunk
+            if on_progress is not None:
+                on_progress(len(answer) / size)
+    return bytes(answer)
+
+
+def _last_line(stderr: bytes) -> str:
+    """The line of a traceback that says what happened."""
+    lines = stderr[-20_000:].decode(errors="replace").strip().splitlines()
+    return lines[-1][:300] if lines else ""
+
+
+def _environment(project: Path) -> dict[str, str]:
+    """An allow-list: the scorer runs an agent's code and needs no secret of the person's."""
+    allowed = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "SYSTEMROOT")
+    prefixes = ("CUDA_", "HIP_", "ROCR_", "OMP_", "MKL_", "OPENBLAS_")
+    kept = {k: v for k, v in os.environ.items() if k in allowed or k.startswith(prefixes)}
+    package = Path(__file__).resolve().parents[2]
+    return kept | {"PYTHONPATH": os.pathsep.join([str(project), str(package)])}
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Leave nothing of the scorer's process group behind."""
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass  # it and its children are gone already, which is what is wanted
+    child.wait()
+    if child.stdout is not None:
+        child.stdout.close()

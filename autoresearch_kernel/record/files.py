@@ -1,0 +1,140 @@
+"""Every durable operation of the record on files (write, fsync, truncate, rename) and the lock of a study.
+
+Nothing else calls `os` for them. A file from `write_atomic` is whole or absent: readers never see half of
+one, and after a power cut the old or the new content is there. Git's durable operations are in `lineage.py`.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+
+def write(fd: int, data: bytes) -> None:
+    """One os.write of all of `data`.
+
+    Raises OSError when the system takes less than all of it; what was taken stays in the file, for the
+    caller to truncate or unlink.
+    """
+    written = os.write(fd, data)
+    if written != len(data):
+        raise OSError(errno.EIO, f"only {written} of {len(data)} bytes were written; the disk may be full")
+
+
+def sync(fd: int) -> None:
+    """Wait until the device holds what was written. macOS needs a stronger call than fsync for that."""
+    full_sync = getattr(fcntl, "F_FULLFSYNC", None)
+    if full_sync is None:
+        os.fsync(fd)
+    else:
+        fcntl.fcntl(fd, full_sync)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make new names in `folder` survive a power cut."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def truncate(fd: int, size: int) -> None:
+    """Cut the file to `size` bytes, durably."""
+    os.ftruncate(fd, size)
+    sync(fd)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Replace `target` by `source` in the same folder, durably."""
+    os.replace(source, target)
+    sync_folder(target.parent)
+
+
+def ensure_folder(folder: Path) -> None:
+    """Create `folder` and what is missing above it, durably."""
+    if folder.is_dir():
+        return
+    ensure_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
+
+
+def write_atomic(path: str | Path, data: bytes | str) -> None:
+    """Write the whole file or nothing: temporary file beside it, fsync, rename, fsync of the folder.
+
+    Text is written as UTF-8; missing folders are made. Raises OSError, with the old file as it was and
+    nothing left beside it.
+    """
+    path = Path(path)
+    ensure_folder(path.parent)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        try:
+            write(fd, data.encode() if isinstance(data, str) else data)
+            sync(fd)
+        finally:
+            os.close(fd)
+        rename(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+class StudyInUse(BlockingIOError):
+    """Another process holds the study; `pid` is its number, or None when it did not say."""
+
+    def __init__(self, message: str, pid: int | None) -> None:
+        super().__init__(message)
+        self.pid = pid
+
+
+def take_lock(path: Path) -> int:
+    """Lock `path` and return its descriptor: it stays locked until that is closed or the process is gone.
+
+    The file says who holds it (pid, host, boot, since). Raises StudyInUse, naming the holder, when it is held.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.read(fd, 4096)
+        os.close(fd)
+        raise _in_use(path, holder) from error
+    except BaseException:
+        os.close(fd)
+        raise
+    try:
+        os.ftruncate(fd, 0)
+        facts = {"pid": os.getpid(), "host": os.uname().nodename, "boot_id": _boot_id(), "since": _now()}
+        write(fd, json.dumps(facts).encode() + b"\n")
+    except BaseException:  # a full disk, say: do not keep a lock that the caller does not know of
+        os.close(fd)
+        raise
+    return fd
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _in_use(path: Path, holder: bytes) -> StudyInUse:
+    try:
+        facts = json.loads(holder)
+        pid, who = int(facts["pid"]), f"process {facts['pid']} on {facts['host']} since {facts['since']}"
+    except (ValueError, KeyError, TypeError):  # it took the lock this very moment
+        pid, who = None, "another process"
+    return StudyInUse(f"The study in {path.parent} is being run by {who}. Wait until it ends, or stop it first.", pid)
+
+
+def _boot_id() -> str | None:
+    """Tells a pid of this boot from one of an earlier boot; None where the system has none."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None

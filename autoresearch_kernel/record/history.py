@@ -1,0 +1,275 @@
+"""The history of a study: append-only events, the only truth. Everything else can be rebuilt from it.
+
+One JSON object a line, each with a CRC-32 of its own text, written by a single write and an fsync: when
+`append` returns, the record survives a power cut; when it raises, the file is as it was before. It never
+edits a record, and it knows nothing of how experiments are run or judged.
+
+Reading never changes the file. A last line that was cut off is forgiven, because nobody was told that it
+was written; damage anywhere before it stops the reader.
+
+    BlockingIOError
+      StudyInUse        another process writes it (`files.py`)
+    ValueError
+      HistoryDamaged    a record that cannot be trusted (`state.py`)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from .experiment import Experiment
+from .files import StudyInUse, ensure_folder, sync, sync_folder, take_lock, truncate, write, write_atomic
+from .state import Event, HistoryDamaged, StudyState, replay
+
+__all__ = [
+    "History",
+    "HistoryDamaged",
+    "StudyInUse",
+    "StudyState",
+    "read_events",
+    "replay",
+    "utc_now",
+    "write_results",
+]
+
+CRC_MARK = b', "crc": "'
+CRC_FIELD_LENGTH = len(CRC_MARK) + 8 + len(b'"}')  # the CRC is always the last field
+PARSE = json.JSONDecoder().raw_decode  # json.loads without its questions about encoding and trailing text
+RESERVED = ("seq", "time", "event", "crc")
+RESULT_COLUMNS = ("commit", "val_bpb", "memory_gb", "status", "description")  # the original program's
+
+
+def utc_now() -> str:
+    """ISO 8601 in UTC to the millisecond: `2026-11-23T02:14:07.251Z`."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+# --- writing
+
+
+class History:
+    """A history held open by its one writer.
+
+    with History.open(paths.history) as history:
+        history.append("note", text="hello")
+    """
+
+    def __init__(self, path: Path, fd: int, lock_fd: int, clock: Callable[[], str]) -> None:
+        """Takes over both descriptors; for `open`, which has the lock."""
+        self.path = path
+        self.trimmed_bytes = 0  # of a torn last line that was cut off
+        self._fd, self._lock_fd = fd, lock_fd
+        self._clock = clock
+        data = _read_all(fd)
+        self._events, whole = _parse(path, data)
+        self._size = self._mend_tail(data, whole)  # bytes of the file, all of them whole records
+        self._one_at_a_time = threading.Lock()
+
+    @classmethod
+    def open(cls, path: str | Path, *, lock: Path | None = None, clock: Callable[[], str] = utc_now) -> History:
+        """Take the lock, read what is there, trim a torn last line; create the file when there is none.
+
+        Args:
+            lock: file to lock, `lock` beside the history unless given. It stays when the history is closed.
+
+        Raises StudyInUse when another process writes it, HistoryDamaged when a line cannot be trusted.
+        """
+        path = Path(path)
+        ensure_folder(path.parent)
+        lock_fd = take_lock(lock or path.with_name("lock"))
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+            try:
+                sync_folder(path.parent)
+                return cls(path, fd, lock_fd, clock)
+            except BaseException:
+                os.close(fd)
+                raise
+        except BaseException:
+            os.close(lock_fd)
+            raise
+
+    def __enter__(self) -> History:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the next writer in. A second call does nothing."""
+        for fd in (self._fd, self._lock_fd):
+            if fd >= 0:
+                os.close(fd)
+        self._fd = self._lock_fd = -1
+
+    @property
+    def events(self) -> Sequence[Event]:
+        """All records so far, oldest first, exactly as a reader of the file would get them."""
+        return tuple(self._events)
+
+    def append(self, event: str, /, **fields: Any) -> Event:
+        """Write one record durably and return it as a reader would get it.
+
+        Paths become text, numpy scalars numbers, and NaN or infinity null: JSON knows neither. Raises
+        OSError when the disk is full or fails; the file is then as it was before, and the same record
+        may be tried again. Raises ValueError for a closed history or a field name that is taken.
+        """
+        taken = [name for name in RESERVED if name in fields]
+        if taken:
+            raise ValueError(f"The history writes {', '.join(taken)} itself; give the field of {event!r} another name.")
+        with self._one_at_a_time:
+            self._check_ready()
+            record = {"seq": len(self._events) + 1, "time": self._clock(), "event": event, **fields}
+            line, record = _encode(record)
+            size, count = self._size, len(self._events)
+            try:
+                write(self._fd, line)
+                sync(self._fd)
+                self._size += len(line)
+                self._events.append(record)
+            except BaseException:  # an interrupt counts as well: what was not acknowledged is taken back
+                self._size = size
+                del self._events[count:]
+                truncate(self._fd, size)
+                raise
+            return record
+
+    def _check_ready(self) -> None:
+        if self._fd < 0:
+            raise ValueError(f"{self.path} is closed. Open it again with History.open to write to it.")
+        actual = os.fstat(self._fd).st_size
+        if actual != self._size:
+            raise HistoryDamaged(
+                f"{self.path} has {actual} bytes where {self._size} were written: something else changed it, or a "
+                "failed write could not be taken back. Stop whatever writes to it and open the study again."
+            )
+
+    def _mend_tail(self, data: bytes, whole: int) -> int:
+        """End the file with a whole record and return its size: cut a torn one, give back a newline that is missing."""
+        if whole < len(data):
+            self.trimmed_bytes = len(data) - whole
+            truncate(self._fd, whole)
+        elif data and not data.endswith(b"\n"):
+            write(self._fd, b"\n")
+            sync(self._fd)
+            return whole + 1
+        return whole
+
+
+def _encode(record: Event) -> tuple[bytes, Event]:
+    """The line, and the record as a reader would get it."""
+    text = json.dumps(record, ensure_ascii=False, default=_plain)
+    record = json.loads(text, parse_constant=lambda name: None)
+    text = json.dumps(record, ensure_ascii=False, allow_nan=False)
+    try:
+        body = text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, as a model's reply may hold
+        body = json.dumps(record, allow_nan=False).encode()
+    return body[:-1] + CRC_MARK + b"%08x" % zlib.crc32(body) + b'"}\n', record
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if callable(getattr(value, "item", None)):  # numpy and torch scalars
+        return value.item()
+    raise TypeError(f"{type(value).__name__} {value!r} cannot be written to the history as JSON.")
+
+
+# --- reading
+
+
+def read_events(path: str | Path) -> list[Event]:
+    """All whole records, oldest first, while another process may be writing. Never changes the file.
+
+    Raises FileNotFoundError, or HistoryDamaged when a line before the last cannot be trusted.
+    """
+    path = Path(path)
+    events, _ = _parse(path, path.read_bytes())
+    return events
+
+
+def _read_all(fd: int) -> bytes:
+    with os.fdopen(os.dup(fd), "rb") as file:
+        file.seek(0)
+        return file.read()
+
+
+def _parse(path: Path, data: bytes) -> tuple[list[Event], int]:
+    """Records in `data`, and how many of its bytes they take; less than all when the last line is torn."""
+    lines = data.split(b"\n")
+    has_newline = lines[-1] == b""
+    if has_newline:
+        lines.pop()
+    events: list[Event] = []
+    for number, line in enumerate(lines, 1):
+        event, problem = _decode(line, number)
+        if event is not None:
+            events.append(event)
+        elif number == len(lines) and _is_torn(line, number, has_newline):
+            return events, len(data) - len(line) - has_newline
+        else:
+            raise HistoryDamaged(
+                f"{path}, line {number} of {len(lines)}: {problem}. Restore the file from a copy; without one, move it "
+                f"away and keep what came before the damage: head -n {number - 1} MOVED > {path.name}"
+            )
+    return events, len(data)
+
+
+def _is_torn(line: bytes, number: int, has_newline: bool) -> bool:
+    """Whether a bad last line is a write that was cut off, and not a whole record that was damaged later.
+
+    A write that was cut off has no newline, unless a power cut left NUL bytes where a block was never written.
+    """
+    if has_newline:
+        return line.startswith(b"\0") or bytes(16) in line
+    return _decode(line[:-1], number)[0] is None  # else only its newline is damaged
+
+
+def _decode(line: bytes, number: int) -> tuple[Event | None, str]:
+    """The record without its CRC, or None and what is wrong with it."""
+    body, field = line[:-CRC_FIELD_LENGTH], line[-CRC_FIELD_LENGTH:]
+    if not field.startswith(CRC_MARK):
+        return None, "it has no CRC, so it is not a whole record"
+    if field[len(CRC_MARK) :] != b'%08x"}' % zlib.crc32(b"}", zlib.crc32(body)):
+        return None, "its CRC does not fit its text, so the record was changed"
+    try:
+        event, _ = PARSE(body.decode() + "}")
+        if event["seq"] != number:
+            return None, f"it is record {event['seq']} where {number} should be: a line is missing, doubled or moved"
+    except (ValueError, KeyError, TypeError):
+        return None, "its CRC fits, but it is not a record of this program"
+    return event, ""
+
+
+# --- derived
+
+
+def write_results(path: str | Path, experiments: Iterable[Experiment]) -> None:
+    """Rebuild results.tsv: decided experiments in the original program's five columns, replaced at once.
+
+    The original writes 0.000000 for a crash. Here the cell stays empty: with lower is better, a made-up
+    zero is the best score of the table to whoever sorts or plots it.
+    """
+    rows = [RESULT_COLUMNS, *(_row(e) for e in experiments if e.status is not None)]
+    write_atomic(path, "".join("\t".join(row) + "\n" for row in rows))
+
+
+def _row(experiment: Experiment) -> tuple[str, ...]:
+    """Without git the code is named by the first 7 digits of the SHA-256 of its train.py."""
+    peaks = [run.measured.get("peak_memory_mb") for run in experiment.runs]
+    peak = max((p for p in peaks if p is not None), default=None)
+    return (
+        (experiment.commit or experiment.train_sha256)[:7],
+        "" if experiment.val_bpb is None else f"{experiment.val_bpb:.6f}",
+        "" if peak is None else f"{peak / 1024:.1f}",
+        str(experiment.status),
+        " ".join(experiment.hypothesis.split()),
+    )

@@ -1,0 +1,121 @@
+"""The only module that knows the names of files: of the project, of a study, of the cache."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+def project_root() -> Path:
+    """The folder with prepare.py and train.py: the working folder or one above it, else the checkout of this package.
+
+    Raises FileNotFoundError when neither holds them.
+    """
+    here = Path.cwd()
+    package = Path(__file__).resolve().parents[2]
+    for folder in (here, *here.parents, package):
+        if (folder / "prepare.py").is_file() and (folder / "train.py").is_file():
+            return folder
+    raise FileNotFoundError(
+        f"No prepare.py and train.py in {here}, above it, or in {package}. "
+        "Run autoresearch from a checkout of the project."
+    )
+
+
+def cache_dir() -> Path:
+    """Where corpora live: $AUTORESEARCH_HOME, else ~/.cache/autoresearch (as in the original)."""
+    return Path(os.environ.get("AUTORESEARCH_HOME") or Path.home() / ".cache" / "autoresearch")
+
+
+@dataclass(frozen=True)
+class ExperimentPaths:
+    """Files of one experiment. Run 0 is plain; a confirmation carries its index: `experiment-1.ipynb`."""
+
+    folder: Path
+
+    @property
+    def train(self) -> Path:
+        return self.folder / "train.py"
+
+    @property
+    def diff(self) -> Path:
+        return self.folder / "change.diff"
+
+    @property
+    def proposal(self) -> Path:
+        return self.folder / "proposal.json"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.folder / "evaluation.json"
+
+    def notebook(self, run: int) -> Path:
+        return self.folder / _numbered("experiment.ipynb", run)
+
+    def runner_log(self, run: int) -> Path:
+        return self.folder / _numbered("runner.log", run)
+
+    def handover(self, run: int) -> Path:
+        """Folder the training kernel writes to: see HANDOVER_* names below."""
+        return self.folder / _numbered("handover", run)
+
+    def metrics(self, run: int) -> Path:
+        return self.handover(run) / METRICS
+
+    def artefact(self, run: int) -> Path:
+        return self.handover(run) / ARTEFACT
+
+    def nll(self, run: int) -> Path:
+        return self.folder / _numbered("nll.npy", run)
+
+
+METRICS = "metrics.jsonl"  # the curve, one JSON object a line, written by prepare.TrainingClock
+ARTEFACT = "model.pkl"  # cloudpickle, written by prepare.evaluate_bpb
+HANDOVER = "handover.json"  # what prepare measured in the training process
+
+
+def _numbered(name: str, run: int) -> str:
+    stem, dot, suffix = name.partition(".")
+    return name if run == 0 else f"{stem}-{run}{dot}{suffix}"
+
+
+@dataclass(frozen=True)
+class StudyPaths:
+    """Files of one study."""
+
+    folder: Path
+
+    @property
+    def study(self) -> Path:
+        return self.folder / "study.json"
+
+    @property
+    def history(self) -> Path:
+        return self.folder / "history.jsonl"
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results.tsv"
+
+    @property
+    def progress(self) -> Path:
+        return self.folder / "progress.png"
+
+    @property
+    def lock(self) -> Path:
+        return self.folder / "lock"
+
+    @property
+    def best_train(self) -> Path:
+        return self.folder / "best" / "train.py"
+
+    def experiment(self, number: int) -> ExperimentPaths:
+        return ExperimentPaths(self.folder / "experiments" / f"{number:04d}")
+
+
+def study_paths(name: str, root: Path | None = None) -> StudyPaths:
+    """The files of study `name`. Raises ValueError for a name that is not a plain file name."""
+    if not name or name.startswith(".") or not all(c.isalnum() or c in "-_." for c in name):
+        raise ValueError(f"Study name {name!r}: use letters, digits, '-', '_' and '.', as in 'nov23'.")
+    return StudyPaths((root or project_root()) / "studies" / name)

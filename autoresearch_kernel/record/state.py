@@ -1,0 +1,208 @@
+"""What the events of a study mean: folded into experiments, the incumbent and sigma. Values only, no files.
+
+ValueError
+  HistoryDamaged    a record that cannot be trusted, because of its bytes or its place
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ..judge.decide import estimate_sigma, mean, standard_error
+from .experiment import Experiment, Run, Status
+
+Event = dict[str, Any]  # one record of the history; the events are listed in _STEPS below
+
+
+class HistoryDamaged(ValueError):
+    """A record that cannot be trusted; the message names it and says what to do."""
+
+
+@dataclass(frozen=True)
+class StudyState:
+    """What the events of a study add up to."""
+
+    study: dict[str, Any]  # study.json, as recorded at the start; empty before that
+    experiments: tuple[Experiment, ...]  # in the order of their numbers, undecided ones included
+    incumbent: Experiment | None  # the last one kept; None before the baseline is decided
+    num_events: int
+    finished: str | None  # why the study ended; None while it goes on
+
+    @property
+    def decided(self) -> tuple[Experiment, ...]:
+        return tuple(e for e in self.experiments if e.status is not None)
+
+    @property
+    def unfinished(self) -> Experiment | None:
+        """The first experiment that is proposed but not decided. Its last run says where to resume.
+
+        No run: train. Status `interrupted`: it was started and never ended, train it again (its reason is
+        "" until someone recorded the interruption). No status and no val_bpb: trained, score it. Otherwise decide.
+        """
+        return next((e for e in self.experiments if e.status is None), None)
+
+    @property
+    def incumbent_scores(self) -> tuple[float, ...]:
+        """One per scored run of the incumbent, re-runs included."""
+        return self.incumbent.scores if self.incumbent else ()
+
+    @property
+    def incumbent_bpb(self) -> float | None:
+        """Pooled mean over all runs of the incumbent."""
+        return mean(self.incumbent_scores) if self.incumbent_scores else None
+
+    @property
+    def sigma(self) -> float | None:
+        """Run-to-run standard deviation, pooled over all experiments that were run more than once."""
+        return estimate_sigma(e.scores for e in self.experiments if e.status is not Status.REJECTED)
+
+
+def replay(events: Iterable[Event]) -> StudyState:
+    """Fold events, oldest first. Events this version does not know are counted and otherwise ignored.
+
+    Raises HistoryDamaged when an event does not fit what came before it.
+    """
+    fold = _Fold()
+    for event in events:
+        fold.num_events += 1
+        step = _STEPS.get(event["event"])
+        if step is not None:
+            try:
+                step(fold, event)
+            except (KeyError, ValueError, TypeError, IndexError) as error:
+                what = f"Record {event.get('seq')} ({event['event']} of experiment {event.get('experiment')})"
+                raise HistoryDamaged(
+                    f"{what} does not fit the records before it: {type(error).__name__} {error}. Restore the history "
+                    "from a copy, or continue the study with the version that wrote it."
+                ) from error
+    return fold.freeze()
+
+
+class _Fold:
+    """What is being added up. Experiments and runs are dicts of their fields until they are frozen."""
+
+    def __init__(self) -> None:
+        self.study: dict[str, Any] = {}
+        self.experiments: list[dict[str, Any]] = []  # index is the experiment's number
+        self.runs: list[list[dict[str, Any]]] = []
+        self.kept: list[int] = []  # numbers, in the order of their decisions
+        self.num_events = 0
+        self.finished: str | None = None
+
+    def run(self, event: Event) -> dict[str, Any]:
+        return self.runs[event["experiment"]][event["run"]]
+
+    def freeze(self) -> StudyState:
+        experiments = tuple(
+            Experiment(**fields, runs=tuple(Run(**run) for run in runs))
+            for fields, runs in zip(self.experiments, self.runs, strict=True)
+        )
+        incumbent = experiments[self.kept[-1]] if self.kept else None
+        return StudyState(self.study, experiments, incumbent, self.num_events, self.finished)
+
+
+def _study_started(fold: _Fold, event: Event) -> None:
+    fold.study = event["study"]
+
+
+def _proposed(fold: _Fold, event: Event) -> None:
+    number = event["experiment"]
+    if number != len(fold.experiments):
+        raise ValueError(f"experiment {len(fold.experiments)} comes next")
+    fold.finished = None
+    fold.runs.append([])
+    fold.experiments.append(
+        {
+            "number": number,
+            "hypothesis": event["hypothesis"],
+            "agent": event["agent"],
+            "parent": event["parent"],
+            "changes": event.get("changes") or {},
+            "details": event.get("details") or {},
+            "train_sha256": event.get("train_sha256", ""),
+            "proposed_at": event["time"],
+        }
+    )
+
+
+def _started(fold: _Fold, event: Event) -> None:
+    """Until it ends, a run is an interrupted one: that is what it is if nothing comes after."""
+    runs, index = fold.runs[event["experiment"]], event["run"]
+    run = {"index": index, "seed": event["seed"], "status": Status.INTERRUPTED}
+    if index == len(runs):
+        runs.append(run)
+    else:
+        runs[index] = run | {"attempts": runs[index].get("attempts", 1) + 1}
+
+
+def _trained(fold: _Fold, event: Event) -> None:
+    status = event["status"]
+    fold.run(event).update(
+        status=None if status is None else Status(status),
+        reason=event.get("reason") or "",
+        measured=event.get("measured") or {},
+    )
+
+
+def _interrupted(fold: _Fold, event: Event) -> None:
+    fold.run(event).update(status=Status.INTERRUPTED, reason=event.get("reason") or "interrupted")
+
+
+def _scored(fold: _Fold, event: Event) -> None:
+    run, val_bpb = fold.run(event), event.get("val_bpb")
+    run["val_bpb"], run["standard_error"] = val_bpb, event.get("standard_error")
+    if val_bpb is None:
+        run["status"] = Status(event["status"])
+        run["reason"] = event.get("reason") or ""
+    facts = {"scored": {k: event[k] for k in ("num_tokens", "num_bytes") if k in event}}
+    if "evaluation_seconds" in event:
+        facts["scoring_seconds"] = event["evaluation_seconds"]
+    run["measured"] = {**run.get("measured", {}), **facts}
+    _pool(fold, event["experiment"])
+
+
+def _pool(fold: _Fold, number: int) -> None:
+    """Later runs of a decided experiment count: its score is the mean over all of them."""
+    experiment, runs = fold.experiments[number], fold.runs[number]
+    pooled = [run["val_bpb"] for run in runs if run.get("val_bpb") is not None]
+    if experiment.get("status") is None or experiment.get("val_bpb") is None or not pooled:
+        return
+    experiment["val_bpb"] = mean(pooled)
+    if experiment.get("sigma") is not None:
+        experiment["standard_error"] = standard_error(len(pooled), experiment["sigma"])
+
+
+def _decided(fold: _Fold, event: Event) -> None:
+    number, status = event["experiment"], Status(event["status"])
+    fold.experiments[number].update(
+        status=status,
+        val_bpb=event.get("val_bpb"),
+        standard_error=event.get("standard_error"),
+        reason=event.get("reason") or "",
+        incumbent_bpb=event.get("incumbent_bpb"),
+        sigma=event.get("sigma"),
+        commit=event.get("commit"),
+        decided_at=event["time"],
+    )
+    if number in fold.kept:  # decided anew, after a second look
+        fold.kept.remove(number)
+    if status is Status.KEEP:
+        fold.kept.append(number)
+
+
+def _finished(fold: _Fold, event: Event) -> None:
+    fold.finished = event.get("reason") or "finished"
+
+
+_STEPS: dict[str, Callable[[_Fold, Event], None]] = {
+    "study_started": _study_started,
+    "proposed": _proposed,
+    "started": _started,
+    "trained": _trained,
+    "interrupted": _interrupted,
+    "scored": _scored,
+    "decided": _decided,
+    "finished": _finished,
+}

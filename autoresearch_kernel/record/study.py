@@ -1,0 +1,198 @@
+"""What is fixed at the start of a study, and the check that it still holds: study.json.
+
+It owns the facts that make results comparable. It never measures, trains or decides.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from .files import write_atomic
+from .paths import ExperimentPaths, StudyPaths, study_paths
+
+FIXED_FILES = ("prepare.py", "program.md")
+RECORDED_PACKAGES = ("autoresearch-kernel", "torch", "numpy", "tiktoken", "papermill", "optuna", "ipykernel")
+
+# Seconds from the kernel's start to the clock's (imports, compilation), and from the clock's end to the artefact.
+STARTUP_ALLOWANCE_SECONDS = 120.0
+HANDOVER_ALLOWANCE_SECONDS = 60.0
+
+
+class StudyError(RuntimeError):
+    """A study that cannot be started or continued; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """One study: where its files are and what was fixed when it began."""
+
+    name: str
+    project: Path
+    paths: StudyPaths
+    facts: dict[str, Any]  # study.json
+
+    @property
+    def corpus_dir(self) -> Path:
+        return Path(self.facts["corpus_dir"])
+
+    @property
+    def heldout_dir(self) -> Path:
+        return Path(self.facts["heldout_dir"])
+
+    @property
+    def time_budget_seconds(self) -> float:
+        return float(self.facts["time_budget_seconds"])
+
+    @property
+    def agent(self) -> str:
+        return str(self.facts["agent"])
+
+    @property
+    def seed(self) -> int:
+        return int(self.facts["seed"])
+
+    def experiment(self, number: int) -> ExperimentPaths:
+        return self.paths.experiment(number)
+
+    def train_source(self, number: int) -> str:
+        return self.experiment(number).train.read_text(encoding="utf-8")
+
+
+def sha256(data: bytes | str) -> str:
+    return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
+
+
+def now() -> str:
+    """UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def study_exists(name: str, project: Path) -> bool:
+    return study_paths(name, project).study.is_file()
+
+
+def create_study(
+    name: str,
+    *,
+    project: Path,
+    corpus_dir: Path,
+    heldout_dir: Path,
+    baseline_source: str,
+    preset: dict[str, Any],
+    agent: str,
+    time_budget_seconds: float,
+    scoring: dict[str, Any],
+    hardware: dict[str, Any],
+    seed: int = 0,
+) -> Study:
+    """Write study.json and the baseline's train.py. Raises StudyError when the study exists."""
+    paths = study_paths(name, project)
+    if paths.study.exists():
+        raise StudyError(f"{paths.study} exists. Continue it with `autoresearch run --name {name}` or take another name.")
+    if not time_budget_seconds > 0:
+        raise StudyError(f"A budget of {time_budget_seconds} seconds cannot train anything. Give a positive number.")
+    facts = {
+        "name": name,
+        "created_at": now(),
+        "corpus": json.loads((corpus_dir / "meta.json").read_text(encoding="utf-8")),
+        "corpus_dir": str(corpus_dir),
+        "heldout_dir": str(heldout_dir),
+        "time_budget_seconds": time_budget_seconds,
+        "startup_allowance_seconds": STARTUP_ALLOWANCE_SECONDS,
+        "handover_allowance_seconds": HANDOVER_ALLOWANCE_SECONDS,
+        "preset": preset,
+        "agent": agent,
+        "seed": seed,
+        "scoring": scoring,
+        "hardware": hardware,
+        "versions": _versions(),
+        "sha256": _fixed_hashes(project)
+        | {"train.py": sha256(baseline_source), "project train.py": sha256((project / "train.py").read_bytes())},
+    }
+    baseline = paths.experiment(0)
+    baseline.folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(baseline.train, baseline_source)
+    write_atomic(paths.study, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    return Study(name, project, paths, facts)
+
+
+def open_study(name: str, project: Path) -> Study:
+    """Read study.json. Raises StudyError when there is none or it cannot be read."""
+    paths = study_paths(name, project)
+    if not paths.study.is_file():
+        raise StudyError(f"There is no study {name!r}: {paths.study} is missing. Start it with `autoresearch run --name {name}`.")
+    try:
+        facts = json.loads(paths.study.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise StudyError(f"{paths.study} is not readable as JSON ({error}). Restore it, or start a new study.") from error
+    return Study(name, project, paths, facts)
+
+
+def check_unchanged(study: Study) -> None:
+    """Refuse to go on when what the scores depend on is no longer what it was.
+
+    Raises StudyError naming the file that changed or the corpus that is not the same any more.
+    """
+    for file, digest in _fixed_hashes(study.project).items():
+        if file != "program.md" and digest != study.facts["sha256"][file]:
+            raise StudyError(
+                f"{study.project / file} has changed since study {study.name!r} began, so new scores would not compare "
+                f"with old ones. Restore it (git checkout {file}) or start a new study with another --name."
+            )
+    meta_path = study.corpus_dir / "meta.json"
+    if not meta_path.is_file():
+        raise StudyError(f"The corpus of study {study.name!r} is gone: {meta_path}. Prepare it again: {_prepare_command(study)}.")
+    meta = json.loads(meta_path.read_text(encoding="utf-8"))
+    for key in ("content_sha256", "tokenizer_sha256", "sequence_length"):
+        if meta.get(key) != study.facts["corpus"].get(key):
+            raise StudyError(
+                f"{study.corpus_dir} holds another corpus than study {study.name!r} began with ({key} differs); results on "
+                "different corpora are never compared. Start a new study with another --name."
+            )
+
+
+def _prepare_command(study: Study) -> str:
+    corpus = study.facts["corpus"]
+    return (
+        f"autoresearch prepare --corpus {corpus['corpus']} --vocab-size {corpus['vocab_size']} "
+        f"--sequence-length {corpus['sequence_length']}"
+    )
+
+
+def _fixed_hashes(project: Path) -> dict[str, str]:
+    hashes = {}
+    for file in FIXED_FILES:
+        if not (project / file).is_file():
+            raise StudyError(f"{project / file} is missing. Run autoresearch from a checkout of the project.")
+        hashes[file] = sha256((project / file).read_bytes())
+    return hashes
+
+
+def _versions() -> dict[str, str]:
+    """Of Python, the system and the packages whose numbers end up in results; a missing package is left out."""
+    versions = {"python": platform.python_version(), "system": f"{platform.system()} {platform.release()}"}
+    for package in RECORDED_PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def study_names(project: Path) -> list[str]:
+    """Studies of this project, the one touched last first."""
+    found = [path for path in (project / "studies").glob("*/study.json") if re.fullmatch(r"[\w.-]+", path.parent.name)]
+    return [p.parent.name for p in sorted(found, key=_last_touched, reverse=True)]
+
+
+def _last_touched(study_file: Path) -> float:
+    history = study_file.with_name("history.jsonl")
+    return (history if history.exists() else study_file).stat().st_mtime

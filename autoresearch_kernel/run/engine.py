@@ -1,0 +1,421 @@
+"""The papermill engine `autoresearch`: one deadline for the whole notebook, live output, and an honest record.
+
+Stock papermill saves a notebook whose kernel hung or died as if every cell had completed. This engine appends what
+happened to the cell where it happened, marks later cells `skipped`, and keeps a bounded amount of output. It judges
+nothing: whether a run counts is decided by `run/slots.py` from what the run produced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty
+from typing import Any
+
+from . import notebook as _notebook  # noqa: F401  # first: it keeps nbformat's import short
+
+# isort: split
+from jupyter_core.utils import run_sync
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+from nbformat import NotebookNode
+from nbformat.v4 import new_output
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import Engine, NotebookExecutionManager
+
+from .launch import Kernel, KernelFailed, exit_words
+from .output import CELL_LIMIT_BYTES, LEAST_CELL_BYTES, NOTEBOOK_LIMIT_BYTES, HeadTail
+
+SAVE_EVERY_SECONDS = 2.0  # at most this often while cells run
+GRACE_SECONDS = 2.0  # from the interrupt to the kill
+START_SECONDS = 60.0
+MOST_OUTPUTS = 500  # of one cell
+TRACEBACK_LIMIT = 50_000  # characters
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a notebook's execution ended."""
+
+    ended: str  # "done", "error", "exit", "died", "deadline", "stopped", "no kernel"
+    reason: str  # one line; "" when all cells ran
+    cell: int | None  # the execution count of the cell where it ended; None when all cells ran
+    exit_code: int | None  # of a kernel that ended by itself
+    kernel_start_seconds: float  # from the launch of the process to its first answer
+    cells_seconds: float  # from there to the end of the last cell that ran
+    shutdown_seconds: float
+
+
+class Deadline:
+    """Interrupts the kernel when the time is up, and kills it when that does not help: from a thread of its own."""
+
+    def __init__(self, kernel: Kernel, seconds: float | None, grace_seconds: float = GRACE_SECONDS) -> None:
+        self.kernel, self.seconds, self.grace_seconds = kernel, seconds, grace_seconds
+        self.struck = False
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True, name="deadline")
+        if seconds is not None:
+            self.thread.start()
+
+    def _watch(self) -> None:
+        assert self.seconds is not None
+        if self.over.wait(max(0.0, self.kernel.started + self.seconds - time.monotonic())):
+            return
+        self.struck = True
+        self.kernel.signal(signal.SIGINT)
+        if not self.over.wait(self.grace_seconds):
+            self.kernel.signal(signal.SIGKILL)
+
+
+class Record(NotebookExecutionManager):
+    """The notebook as it is written: now and then while it runs, and truthfully at the end."""
+
+    SKIPPED = "skipped"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.settle: Callable[[], None] = lambda: None  # brings pending output into the notebook before a save
+        self.saved = float("-inf")
+
+    def notebook_start(self, **kwargs: Any) -> None:
+        for key in ("input_path", "output_path"):  # what is shared names no folder of this machine
+            path = self.nb.metadata.papermill.get(key)
+            if isinstance(path, str) and Path(path).is_absolute():
+                self.nb.metadata.papermill[key] = Path(path).name
+        super().notebook_start(**kwargs)
+
+    def save(self, **kwargs: Any) -> None:
+        if time.monotonic() - self.saved >= SAVE_EVERY_SECONDS:
+            self.save_now()
+
+    def save_now(self) -> None:
+        self.settle()
+        super().save()
+        self.saved = time.monotonic()
+
+    def autosave_cell(self) -> None:
+        if self.autosave_cell_every:
+            self.save()
+
+    def notebook_complete(self, **kwargs: Any) -> None:
+        for cell in self.nb.cells:
+            if cell.metadata.papermill["status"] in (self.PENDING, self.RUNNING):
+                cell.metadata.papermill["status"] = self.SKIPPED
+        super().notebook_complete(**kwargs)
+        self.save_now()
+
+
+class CellOutputs:
+    """The outputs kept of one cell."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+        self.dropped = 0  # outputs, not characters
+        self.stream: HeadTail | None = None
+        self.node: NotebookNode | None = None
+
+    def add_stream(self, outputs: list[NotebookNode], name: str, text: str) -> NotebookNode | None:
+        """Add to the last output when it is the same stream, else begin one."""
+        same = self.node is not None and outputs and outputs[-1] is self.node and self.node["name"] == name
+        if not same:
+            self.settle(close=True)
+            if len(outputs) >= MOST_OUTPUTS:
+                self.dropped += 1
+                return None
+            self.stream = HeadTail(max(self.limit - self.used, 2_000))
+            self.node = new_output("stream", name=name, text="")
+            outputs.append(self.node)
+        assert self.stream is not None
+        self.stream.add(text)
+        return self.node
+
+    def settle(self, close: bool = False) -> None:
+        """Bring the open stream's text into the notebook; with `close`, what comes next is another output."""
+        if self.node is None or self.stream is None:
+            return
+        self.node["text"] = self.stream.text()
+        if close:
+            self.used += len(self.stream)
+            self.node = self.stream = None
+
+    def admits(self, outputs: list[NotebookNode], content: dict[str, Any]) -> bool:
+        """Whether another output may come; one that is too large is replaced by a word about its size."""
+        self.settle(close=True)
+        if len(outputs) >= MOST_OUTPUTS:
+            self.dropped += 1
+            return False
+        self.shrink(content)
+        return True
+
+    def shrink(self, content: dict[str, Any]) -> None:
+        data = content.get("data")
+        if not isinstance(data, dict):
+            return
+        size = sum(len(value) if isinstance(value, str) else len(str(value)) for value in data.values())
+        if self.used + size > self.limit:
+            content["data"] = {"text/plain": f"[an output of {size:,} characters was not kept]"}
+            size = 100
+        self.used += size
+
+    def close(self, outputs: list[NotebookNode]) -> None:
+        self.settle(close=True)
+        if self.dropped:
+            outputs.append(new_output("stream", name="stderr", text=f"[{self.dropped:,} more outputs were not kept]\n"))
+            self.dropped = 0
+
+
+class Client(PapermillNotebookClient):
+    """Runs the cells one after the other, and knows at any time why it stopped."""
+
+    def __init__(
+        self, record: Record, kernel: Kernel, *, deadline: Deadline, on_text: Callable[[str], None], **kwargs: Any
+    ) -> None:
+        super().__init__(record, km=kernel.manager, raise_on_iopub_timeout=False, **kwargs)
+        self.kernel, self.deadline, self.on_text = kernel, deadline, on_text
+        self.room = NOTEBOOK_LIMIT_BYTES
+        self.kept = CellOutputs(CELL_LIMIT_BYTES)
+        self.clear_before_next_output: bool = False
+        self.exited = False  # a cell called exit(), which raises nothing
+        self.stopping: Callable[[], bool] = lambda: False
+        self.on_cell_executed = self._notice_exit
+        record.settle = self.kept.settle
+
+    # --- cells
+
+    def run_cells(self) -> tuple[str, str, int | None]:
+        """Execute the cells; how it ended, why, and in which cell (its execution count)."""
+        count = 0
+        for index, cell in enumerate(self.nb.cells):
+            if self.deadline.struck or self.stopping():
+                return (*self._ended("deadline", "", cell), count or None)
+            runs = cell.cell_type == "code" and bool(cell.source.strip())
+            count += runs
+            self.kept = CellOutputs(max(LEAST_CELL_BYTES, min(CELL_LIMIT_BYTES, self.room)))
+            self.nb_man.settle = self.kept.settle
+            self.nb_man.cell_start(cell, index)
+            ended = self._run_cell(cell, index)
+            self.room -= self.kept.used
+            self.nb_man.cell_complete(cell, cell_index=index)
+            if ended is not None:
+                return (*ended, count)
+        return "done", "", None
+
+    def _run_cell(self, cell: NotebookNode, index: int) -> tuple[str, str] | None:
+        """None when the next cell may run."""
+        failure: tuple[str, str] | None = None
+        try:
+            self.execute_cell(cell, index)
+        except CellExecutionError as error:
+            failure = self._failed(error, cell)
+        except DeadKernelError:
+            self._drain(cell, index)
+            failure = self._died(cell)
+        if cell.cell_type == "code":
+            self.kept.close(cell.outputs)
+        if failure is None and self.exited:
+            failure = self._ended("exit", "exited with exit()", cell)
+        if failure is not None:
+            self.nb_man.cell_exception(cell, cell_index=index)
+        return failure
+
+    def _failed(self, error: CellExecutionError, cell: NotebookNode) -> tuple[str, str]:
+        if self.deadline.struck or self.stopping():
+            return self._ended("deadline", "", cell)
+        message = " ".join(_ANSI.sub("", str(error.evalue)).split())[:300]
+        if error.ename == "SystemExit":
+            return "exit", f"exited with SystemExit({message})"
+        return "error", f"{error.ename}: {message}" if message else error.ename
+
+    def _died(self, cell: NotebookNode) -> tuple[str, str]:
+        if tail := self.kernel.stderr_tail():
+            cell.outputs.append(new_output("stream", name="stderr", text=tail + "\n"))
+        return self._ended("died", f"the kernel {exit_words(self.kernel.process.poll())}", cell)
+
+    def _ended(self, ended: str, reason: str, cell: NotebookNode) -> tuple[str, str]:
+        """Append to the cell what ended it. A deadline or a stop is the cause of any death that follows it."""
+        if self.stopping():
+            ended, reason, name = "stopped", "stopped from outside", "Stopped"
+        elif self.deadline.struck:
+            ended, name = "deadline", "HardLimitPassed"
+            reason = f"passed its hard limit of {self.deadline.seconds:.0f} s"
+        else:
+            name = "KernelDied" if ended == "died" else "Exited"
+        if cell.cell_type == "code":
+            output = new_output("error", ename=name, evalue=reason, traceback=[f"{name}: {reason}"])
+            interrupted = [i for i, o in enumerate(cell.outputs) if o.output_type == "error"]
+            cell.outputs.insert(interrupted[0] if interrupted else len(cell.outputs), output)
+            self.on_text(f"{name}: {reason}\n")
+        return ended, reason
+
+    def _notice_exit(self, cell: NotebookNode, cell_index: int, execute_reply: dict[str, Any]) -> None:
+        payload = execute_reply["content"].get("payload") or []
+        self.exited = any(item.get("source") == "ask_exit" for item in payload)
+
+    def _drain(self, cell: NotebookNode, index: int) -> None:
+        """Take what the kernel sent before it died: its last words explain its death."""
+        read = run_sync(self.kc.iopub_channel.get_msg)
+        try:
+            while True:
+                message = read(timeout=0.05)
+                if message["msg_type"] in ("stream", "error", "display_data", "execute_result"):
+                    self.process_message(message, cell, index)
+        except Empty:
+            return
+
+    async def _async_poll_kernel_alive(self) -> None:
+        # nbclient looks once a second
+        while self.kernel.process.poll() is None:
+            await asyncio.sleep(0.1)
+        # Its answer to this cell may still be under way.
+        await asyncio.sleep(0.2)
+        if self.task_poll_for_reply is not None:
+            self.task_poll_for_reply.cancel()
+
+    # --- outputs
+
+    def output(
+        self, outs: list[NotebookNode], msg: dict[str, Any], display_id: str | None, cell_index: int
+    ) -> NotebookNode | None:
+        content, kind = msg["content"], msg["msg_type"]
+        if self.clear_before_next_output:
+            self.clear_before_next_output = False
+            self._clear(outs, cell_index)
+        if kind == "stream" and not self.output_hook_stack.get(msg["parent_header"].get("msg_id")):
+            self.on_text(content["text"])
+            return self.kept.add_stream(outs, content["name"], content["text"])
+        if kind == "error":
+            self.kept.settle(close=True)
+            content["traceback"] = _shorten(content.get("traceback", []))
+            content["evalue"] = str(content.get("evalue", ""))[:TRACEBACK_LIMIT]
+            self.on_text("\n".join(content["traceback"]) + "\n")
+        elif not self.kept.admits(outs, content):
+            return None
+        elif text := content.get("data", {}).get("text/plain"):
+            self.on_text(text + "\n")
+        return super().output(outs, msg, display_id, cell_index)
+
+    def clear_output(self, outs: list[NotebookNode], msg: dict[str, Any], cell_index: int) -> None:
+        super().clear_output(outs, msg, cell_index)
+        if not outs:
+            self._clear(outs, cell_index)
+
+    def _clear(self, outs: list[NotebookNode], cell_index: int) -> None:
+        outs[:] = []
+        self.clear_display_id_mapping(cell_index)
+        self.kept.settle(close=True)
+        self.kept.used = 0
+
+    def _update_display_id(self, display_id: str, msg: dict[str, Any]) -> None:
+        self.kept.shrink(msg["content"])
+        super()._update_display_id(display_id, msg)
+
+
+class AutoresearchEngine(Engine):
+    """`papermill ... --engine autoresearch`; there `--execution-timeout` is for the whole notebook."""
+
+    @classmethod
+    def execute_notebook(
+        cls,
+        nb: NotebookNode,
+        kernel_name: str,
+        output_path: str | None = None,
+        progress_bar: bool | dict[str, Any] = True,
+        log_output: bool = False,
+        autosave_cell_every: int = 30,
+        **kwargs: Any,
+    ) -> NotebookNode:
+        record = Record(nb, output_path, log_output, progress_bar, autosave_cell_every)
+        record.notebook_start()
+        try:
+            cls.execute_managed_notebook(record, kernel_name, log_output=log_output, **kwargs)
+        finally:
+            record.cleanup_pbar()
+            record.notebook_complete()
+        return record.nb
+
+    @classmethod
+    def execute_managed_notebook(
+        cls,
+        nb_man: Record,
+        kernel_name: str,
+        *,
+        kernel: Kernel | None = None,
+        deadline_seconds: float | None = None,
+        grace_seconds: float = GRACE_SECONDS,
+        start_timeout: float = START_SECONDS,
+        execution_timeout: float | None = None,
+        on_text: Callable[[str], None] = lambda text: None,
+        on_execution: Callable[[Execution], None] = lambda execution: None,
+        stopping: Callable[[], bool] = lambda: False,
+        log_output: bool = False,
+        stdout_file: Any = None,
+        stderr_file: Any = None,
+        **_: Any,
+    ) -> None:
+        """Run the cells in `kernel` (started here when there is none) and report how that ended.
+
+        `deadline_seconds` counts from the kernel's start, on the monotonic clock. Raises KernelFailed only when
+        nobody listens to `on_execution`; all that happens in the notebook is data.
+        """
+        kernel = kernel or Kernel(kernel_name)
+        deadline = Deadline(kernel, deadline_seconds or execution_timeout or None, grace_seconds)
+        client = Client(
+            nb_man,
+            kernel,
+            deadline=deadline,
+            on_text=on_text,
+            kernel_name=kernel_name,
+            iopub_timeout=30,
+            log_output=log_output,
+            stdout_file=stdout_file,
+            stderr_file=stderr_file,
+        )
+        client.stopping = stopping
+        ready = ended_at = None
+        ended, reason, cell = "no kernel", "", None
+        failure: KernelFailed | None = None
+        try:
+            client.kc = run_sync(kernel.connect)(min(start_timeout, deadline_seconds or start_timeout))
+            client.kc.allow_stdin = False
+            ready = time.monotonic()
+            nb_man.nb.metadata["language_info"] = kernel.language_info
+            ended, reason, cell = client.run_cells()
+            client.set_widgets_metadata()
+        except KernelFailed as error:
+            failure, reason = error, str(error)
+            ended = "stopped" if stopping() else "no kernel"
+        finally:
+            deadline.over.set()
+            ended_at = time.monotonic()
+            kernel.end(client.kc)
+        on_execution(
+            Execution(
+                ended=ended,
+                reason=reason,
+                cell=cell,
+                exit_code=kernel.exit_code,
+                kernel_start_seconds=(ready or ended_at) - kernel.started,
+                cells_seconds=ended_at - ready if ready else 0.0,
+                shutdown_seconds=time.monotonic() - ended_at,
+            )
+        )
+        if failure is not None:
+            raise failure
+
+
+def _shorten(traceback: list[str]) -> list[str]:
+    """The beginning and the end of a traceback that is too long to keep."""
+    text = "\n".join(str(line) for line in traceback)
+    if len(text) <= TRACEBACK_LIMIT:
+        return [str(line) for line in traceback]
+    kept = HeadTail(TRACEBACK_LIMIT)
+    kept.add(text)
+    return [kept.text()]

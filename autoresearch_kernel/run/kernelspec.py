@@ -1,0 +1,47 @@
+"""The kernelspec `autoresearch`: how Jupyter, and an experiment, start the kernel with this very interpreter."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+KERNEL_NAME = "autoresearch"
+
+
+def kernelspec() -> dict[str, Any]:
+    """The content of kernel.json: this interpreter, by its absolute path."""
+    return {
+        "argv": [sys.executable, "-m", "autoresearch_kernel", "-f", "{connection_file}"],
+        "display_name": "autoresearch",
+        "language": "python",
+        "interrupt_mode": "signal",
+        # debugpy warns on each start about frozen standard library modules, which nobody debugs here
+        "env": {"PYDEVD_DISABLE_FILE_VALIDATION": "1"},
+        "metadata": {"debugger": True},
+    }
+
+
+def notebook_metadata() -> dict[str, Any]:
+    """Metadata that makes Jupyter and papermill pick this kernel for a notebook."""
+    return {
+        "kernelspec": {"name": KERNEL_NAME, "display_name": KERNEL_NAME, "language": "python"},
+        "language_info": {"name": "python", "file_extension": ".py", "mimetype": "text/x-python"},
+    }
+
+
+def install_kernelspec(prefix: str | Path | None = None) -> Path:
+    """Install the kernelspec for this user, or under `prefix` (as sys.prefix), and return its folder.
+
+    Raises PermissionError when the place cannot be written.
+    """
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    with tempfile.TemporaryDirectory(prefix="autoresearch-") as folder:
+        (Path(folder) / "kernel.json").write_text(json.dumps(kernelspec(), indent=1) + "\n", encoding="utf-8")
+        where = KernelSpecManager().install_kernel_spec(
+            folder, kernel_name=KERNEL_NAME, user=prefix is None, prefix=str(prefix) if prefix else None
+        )
+    return Path(where)

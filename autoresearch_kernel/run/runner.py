@@ -1,0 +1,163 @@
+"""`python -m autoresearch_kernel.run.runner JOB.json`: executes one notebook, in a process of its own, and says how.
+
+One subprocess per experiment: papermill changes the working folder of its process, and what is left behind by a
+training ends with its runner. The job and the outcome are JSON; the outcome appears complete or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from .launch import Kernel, KernelFailed
+from .output import Trickle
+from .processes import adopt_orphans, die_with_parent, kill_descendants
+
+if TYPE_CHECKING:
+    from .engine import Execution
+
+LOG_BURST, LOG_RATE = 2_000_000, 20_000  # characters, and characters a second, of the runner's log
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to execute. Paths are absolute."""
+
+    notebook: str  # as built by `run/notebook.py`
+    output: str  # where the executed notebook goes
+    outcome: str  # where the outcome goes
+    folder: str  # short-lived: sockets, the kernel's working folder; mode 0700
+    parameters: dict[str, Any]
+    deadline_seconds: float  # from the kernel's start
+    parent_pid: int
+
+
+class AbsolutePaths:
+    """papermill's files, written so that a reader never sees half of one."""
+
+    @classmethod
+    def read(cls, path: str) -> str:
+        return Path(path).read_text(encoding="utf-8")
+
+    @classmethod
+    def write(cls, buf: str, path: str) -> None:
+        from .notebook import write_atomically
+
+        write_atomically(buf, path)
+
+    @classmethod
+    def pretty_path(cls, path: str) -> str:
+        return path
+
+
+class Stop:
+    """SIGTERM, and the parent's death, end the kernel; the record is written all the same."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.kernel: Kernel | None = None
+        signal.signal(signal.SIGTERM, self)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a person's Ctrl-C is the supervisor's to handle
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        self.asked = True
+        if self.kernel is None:
+            sys.exit(128 + signum)
+        self.kernel.signal(signal.SIGKILL)
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Execute the job's notebook; the outcome as JSON. The kernel starts while papermill is being imported."""
+    begun = time.monotonic()
+    stop = Stop()
+    work = Path(job.folder) / "work"
+    work.mkdir(exist_ok=True)
+    stop.kernel = kernel = Kernel(folder=Path(job.folder), cwd=str(work))
+    try:
+        execution = _execute(job, kernel, stop)
+    finally:
+        kernel.signal(signal.SIGKILL)
+        left_behind = kill_descendants()
+    outcome = asdict(execution)
+    outcome |= {"begun": begun, "left_behind": left_behind, "process_peak_memory_mb": _children_peak_mb()}
+    return outcome
+
+
+def _execute(job: Job, kernel: Kernel, stop: Stop) -> Execution:
+    from . import notebook as _notebook  # noqa: F401  # first: it keeps nbformat's import short
+
+    # isort: split
+    import papermill
+    from papermill.engines import papermill_engines
+    from papermill.exceptions import PapermillExecutionError
+    from papermill.iorw import papermill_io
+
+    from .engine import AutoresearchEngine
+
+    papermill_engines.register("autoresearch", AutoresearchEngine)
+    papermill_io.register("/", AbsolutePaths)
+    ends: list[Execution] = []
+    with suppress(PapermillExecutionError, KernelFailed):  # told by `ends`
+        papermill.execute_notebook(
+            _literal(job.notebook),
+            _literal(job.output),
+            parameters=job.parameters,
+            engine_name="autoresearch",
+            progress_bar=False,
+            kernel=kernel,
+            deadline_seconds=job.deadline_seconds,
+            on_text=_log(),
+            on_execution=ends.append,
+            stopping=lambda: stop.asked,
+        )
+    return ends[0]
+
+
+def _literal(path: str) -> str:
+    """papermill passes paths through str.format."""
+    return path.replace("{", "{{").replace("}", "}}")
+
+
+def _log() -> Any:
+    trickle = Trickle(LOG_BURST, LOG_RATE)
+
+    def write(text: str) -> None:
+        if allowed := trickle.let_through(text):
+            sys.stdout.write(allowed)
+            sys.stdout.flush()
+
+    return write
+
+
+def _children_peak_mb() -> float:
+    """Peak memory of the largest process among the kernel and its children, measured by the operating system."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def main(argv: list[str] | None = None) -> None:
+    (path,) = argv or sys.argv[1:]
+    job = Job(**json.loads(Path(path).read_text(encoding="utf-8")))
+    die_with_parent(job.parent_pid, signal.SIGTERM)
+    adopt_orphans()
+    outcome = run(job)
+    outcome["finished"] = time.monotonic()
+    from .notebook import write_atomically
+
+    write_atomically(json.dumps(outcome), job.outcome)
+    sys.stdout.flush()
+    os._exit(0)  # nothing is left to tidy, and the interpreter's own farewell takes a while
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,442 @@
+"""Where an experiment runs: one training at a time on this machine, in a process of its own, within a hard limit.
+
+It judges a run by what the run left and by exit codes, never by what a notebook says of itself. It owns the child's
+environment, the machine's training lock and the second clock, which also ends a runner that no longer ends itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..record.experiment import RunOutcome, Status
+from ..record.paths import ARTEFACT, HANDOVER, METRICS, ExperimentPaths, cache_dir
+from .processes import TOKEN, ExitWatch, kill_group, sweep
+
+STARTUP_ALLOWANCE_SECONDS = 60.0  # from the kernel's start to the clock: imports, building, compiling
+HANDOVER_ALLOWANCE_SECONDS = 60.0  # from the end of training to the artefact
+RUNNER_MARGIN_SECONDS = 20.0  # what the runner itself may take on top, before it is killed
+LOOK_EVERY_SECONDS = 0.1  # at the runner's output and the curve
+HANDOVER_LIMIT_BYTES = 100_000  # of handover.json; a real one has a few hundred
+LINE_LIMIT_BYTES = 20_000  # of one point of the curve
+CURVE_LIMIT_POINTS = 20_000
+
+# What a training may know of its surroundings. No key, no token, nothing of the agent's.
+_ALLOWED = {
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TEMP", "TMP", "VIRTUAL_ENV",
+    "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONPATH", "CC", "CXX", "KMP_BLOCKTIME", "SYSTEMROOT",
+}  # fmt: skip
+_ALLOWED_PREFIXES = (
+    "AUTORESEARCH_", "CUDA_", "NVIDIA_", "HIP_", "ROCR_", "HSA_", "ONEAPI_", "ZE_", "SYCL_", "OMP_", "GOMP_", "MKL_",
+    "OPENBLAS_", "MALLOC_", "LC_", "CONDA_PREFIX", "TORCHINDUCTOR_", "TRITON_", "PYTORCH_", "TORCH_",
+)  # fmt: skip
+_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH", re.IGNORECASE)
+
+# Threads that wait spin briefly: OpenMP's default halves the speed of anything beside it, and PASSIVE costs 40 %.
+# glibc keeps what it once got from the system: a training allocates and frees the same large blocks at each step.
+_SETTINGS = {
+    "GOMP_SPINCOUNT": "10000",
+    "MALLOC_MMAP_THRESHOLD_": str(2**25),  # 32 MiB, the largest glibc accepts
+    "MALLOC_TRIM_THRESHOLD_": str(2**29),
+    "MALLOC_TOP_PAD_": str(2**24),
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+def run_experiment(
+    source: str,
+    paths: ExperimentPaths,
+    *,
+    run: int,
+    seed: int,
+    title: str,
+    hypothesis: str,
+    diff: str,
+    corpus_dir: Path,
+    time_budget_seconds: float,
+    project: Path,
+    startup_allowance_seconds: float = STARTUP_ALLOWANCE_SECONDS,
+    handover_allowance_seconds: float = HANDOVER_ALLOWANCE_SECONDS,
+    on_output: Callable[[str], None] | None = None,
+    on_metrics: Callable[[dict[str, Any]], None] | None = None,
+) -> RunOutcome:
+    """Train once and say what came of it: trained, crash, timeout or invalid, with the reason in one line.
+
+    `on_output` gets the notebook's output as it comes, `on_metrics` each point of the curve. Whatever ends this call,
+    an exception of theirs or Ctrl-C included, no process of the run is left.
+    """
+    from .notebook import InvalidSource, build_notebook, heading_markdown, write_notebook
+
+    begun = time.monotonic()
+    heading = heading_markdown(title, status_line=_status_line(run, seed), hypothesis=hypothesis, diff=diff)
+    try:
+        notebook = build_notebook(source, heading=heading)
+    except InvalidSource as error:
+        return RunOutcome(Status.INVALID, str(error), None, None)
+    handover = _fresh_folder(paths.handover(run))
+    folder = Path(tempfile.mkdtemp(prefix="ar-"))  # short, for socket paths; mode 0700
+    try:
+        write_notebook(notebook, folder / "train.ipynb")
+        write_notebook(notebook, paths.notebook(run))
+        limit = startup_allowance_seconds + time_budget_seconds + handover_allowance_seconds
+        launch = _Launch(folder, paths.notebook(run), paths.runner_log(run), handover, limit, {"SEED": seed})
+        env = child_environment(corpus_dir, time_budget_seconds, handover, project, seed, folder)
+        with training_lock(on_wait=on_output) as lock:
+            waited = time.monotonic() - begun
+            end = _run_runner(launch, env, lock, on_output, on_metrics)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return _judge(end, paths, run, limit, begun + waited)
+
+
+def _status_line(run: int, seed: int) -> str:
+    return f"{'first run' if run == 0 else f'confirmation {run}'} · seed {seed} · running"
+
+
+def _fresh_folder(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder.resolve()
+
+
+# --- the child's surroundings
+
+
+def child_environment(
+    corpus_dir: Path, time_budget_seconds: float, handover: Path, project: Path, seed: int, folder: Path
+) -> dict[str, str]:
+    """The environment of a training: an allow-list of ours, plus what prepare.py reads."""
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if (name in _ALLOWED or name.startswith(_ALLOWED_PREFIXES)) and not _SECRET.search(name)
+    }
+    env.pop("AUTORESEARCH_HELDOUT", None)  # training never learns where the validation rows are
+    package = str(Path(__file__).resolve().parents[2])
+    env["PYTHONPATH"] = os.pathsep.join([package, *filter(None, [env.get("PYTHONPATH")])])
+    return {
+        **_SETTINGS,
+        **env,
+        "AUTORESEARCH_CORPUS": str(Path(corpus_dir).resolve()),
+        "AUTORESEARCH_TIME_BUDGET": repr(time_budget_seconds),
+        "AUTORESEARCH_HANDOVER": str(handover),
+        "AUTORESEARCH_PROJECT": str(Path(project).resolve()),
+        "AUTORESEARCH_SEED": str(seed),
+        "IPYTHONDIR": str(folder / "ipython"),  # a person's start-up files are not part of an experiment
+        "MPLCONFIGDIR": str(folder / "matplotlib"),
+        TOKEN: secrets.token_hex(16),
+    }
+
+
+@contextmanager
+def training_lock(on_wait: Callable[[str], None] | None = None) -> Iterator[int | None]:
+    """Hold this machine's training lock (one for each choice of devices); yields its descriptor.
+
+    The runner inherits it: should the supervisor vanish, the lock is free only when the training has ended as well.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows has none: there, two trainings may share a machine
+        yield None
+        return
+    path = cache_dir() / "locks" / f"training-{_device_name()}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", encoding="utf-8") as file:
+        told = False
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if on_wait is not None and not told:
+                    on_wait(f"Another training runs on this machine ({path} is locked); waiting for it to end.\n")
+                told = True
+                time.sleep(0.2)
+        yield file.fileno()
+
+
+def _device_name() -> str:
+    device = os.environ.get("AUTORESEARCH_DEVICE") or "any"
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or os.environ.get("HIP_VISIBLE_DEVICES") or "all"
+    return re.sub(r"[^A-Za-z0-9]+", "-", f"{device}-{visible}")
+
+
+# --- the runner
+
+
+@dataclass(frozen=True)
+class _Launch:
+    folder: Path
+    output: Path
+    log: Path
+    handover: Path
+    limit_seconds: float
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _End:
+    """How the runner ended."""
+
+    outcome: dict[str, Any] | None  # its own words; None when it could not say
+    exit_code: int
+    overran: bool  # the second clock had to end it
+    started: float  # monotonic
+    finished: float
+    left_behind: int  # processes that outlived it
+
+
+def _run_runner(
+    launch: _Launch,
+    env: dict[str, str],
+    lock: int | None,
+    on_output: Callable[[str], None] | None,
+    on_metrics: Callable[[dict[str, Any]], None] | None,
+) -> _End:
+    from .runner import Job
+
+    outcome = launch.folder / "outcome.json"
+    job = Job(
+        notebook=str(launch.folder / "train.ipynb"),
+        output=str(launch.output.resolve()),
+        outcome=str(outcome),
+        folder=str(launch.folder),
+        parameters=launch.parameters,
+        deadline_seconds=launch.limit_seconds,
+        parent_pid=os.getpid(),
+    )
+    (launch.folder / "job.json").write_text(json.dumps(asdict(job)), encoding="utf-8")
+    started = time.monotonic()
+    with open(launch.log, "wb") as log:
+        runner = subprocess.Popen(
+            [sys.executable, "-m", "autoresearch_kernel.run.runner", str(launch.folder / "job.json")],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=env,
+            cwd=launch.folder,
+            start_new_session=True,
+            pass_fds=() if lock is None else (lock,),
+        )
+    try:
+        overran = _watch(runner, launch, on_output, on_metrics)
+    finally:
+        _stop(runner)
+        left_behind = sweep(env[TOKEN])
+    return _End(_read_json(outcome), runner.returncode, overran, started, time.monotonic(), left_behind)
+
+
+def _watch(
+    runner: subprocess.Popen[bytes],
+    launch: _Launch,
+    on_output: Callable[[str], None] | None,
+    on_metrics: Callable[[dict[str, Any]], None] | None,
+) -> bool:
+    """Pass on output and curve until the runner ends; True when it had to be ended."""
+    deadline = time.monotonic() + launch.limit_seconds + RUNNER_MARGIN_SECONDS
+    output, curve = Tail(launch.log), Tail(launch.handover / METRICS)
+    points = 0
+    exit_watch = ExitWatch(runner.pid)
+    try:
+        while True:
+            ended = runner.poll() is not None
+            if on_output is not None and (text := output.read()):
+                on_output(text)
+            if on_metrics is not None and points < CURVE_LIMIT_POINTS:
+                for point in _points(curve.read_lines()):
+                    points += 1
+                    on_metrics(point)
+            if ended:
+                return False
+            if time.monotonic() > deadline:
+                return True
+            exit_watch.wait(LOOK_EVERY_SECONDS)
+    finally:
+        exit_watch.close()
+
+
+def _stop(runner: subprocess.Popen[bytes]) -> None:
+    """Let the runner end its kernel and write its record; kill it when it does not."""
+    if runner.poll() is None:
+        runner.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            runner.wait(timeout=5)
+    if sys.platform != "win32":
+        kill_group(runner.pid, signal.SIGKILL)
+    if runner.poll() is None:
+        runner.kill()
+    runner.wait()
+
+
+class Tail:
+    """Reads what is appended to a file that may not exist yet."""
+
+    def __init__(self, path: Path, chunk_bytes: int = 1_000_000) -> None:
+        self.path, self.chunk_bytes = path, chunk_bytes
+        self.offset = 0
+        self.rest = b""
+
+    def read_bytes(self) -> bytes:
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(self.offset)
+                data = file.read(self.chunk_bytes)
+        except FileNotFoundError:
+            return b""
+        self.offset += len(data)
+        return data
+
+    def read(self) -> str:
+        """New text, without half a character at its end."""
+        data = self.rest + self.read_bytes()
+        cut = len(data)
+        for back in range(1, min(4, len(data)) + 1):
+            if data[-back] >= 0xC0:  # the first byte of a character of several
+                cut = len(data) - back if back < _utf8_length(data[-back]) else cut
+                break
+            if data[-back] < 0x80:
+                break
+        self.rest = data[cut:]
+        return data[:cut].decode("utf-8", errors="replace")
+
+    def read_lines(self) -> list[bytes]:
+        """New complete lines."""
+        *lines, self.rest = (self.rest + self.read_bytes()).split(b"\n")
+        if len(self.rest) > LINE_LIMIT_BYTES:
+            self.rest = self.rest[-1:]
+        return lines
+
+
+def _utf8_length(first: int) -> int:
+    return 2 if first < 0xE0 else 3 if first < 0xF0 else 4
+
+
+def _points(lines: list[bytes]) -> list[dict[str, Any]]:
+    points = []
+    for line in lines:
+        if line.strip() and len(line) <= LINE_LIMIT_BYTES:
+            try:
+                point = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(point, dict):
+                points.append(point)
+    return points
+
+
+# --- what came of it
+
+
+def _judge(end: _End, paths: ExperimentPaths, run: int, limit: float, begun: float) -> RunOutcome:
+    """The status, from what the run left: a complete hand-over and a notebook of which every cell ran."""
+    handed_over, complaint = read_handover(paths.handover(run))
+    artefact = paths.artefact(run)
+    said = end.outcome or {}
+    measured = _measured(end, handed_over or {}, begun)
+    status, reason = _status(end, said, handed_over is not None, complaint, limit)
+    if end.outcome is None:
+        _close_notebook(paths.notebook(run), reason)
+    return RunOutcome(
+        status=status,
+        reason=reason,
+        artefact=artefact if status is None else None,
+        notebook=paths.notebook(run),
+        measured=measured,
+    )
+
+
+def _status(
+    end: _End, said: dict[str, Any], handed_over: bool, complaint: str, limit: float
+) -> tuple[Status | None, str]:
+    if end.overran or said.get("ended") == "deadline":
+        where = f" in cell {said['cell']}" if said.get("cell") else ""
+        return Status.TIMEOUT, f"passed its hard limit of {limit:.0f} s{where}"
+    if end.outcome is None:
+        from .launch import exit_words
+
+        return Status.CRASH, f"the runner {exit_words(end.exit_code)}; see runner.log"
+    if said["ended"] == "done":
+        return (None, "") if handed_over else (Status.CRASH, f"all cells ran, but {complaint}")
+    where = f" in cell {said['cell']}" if said.get("cell") else ""
+    when = " before the hand-over" if said["ended"] in ("exit", "died") and not handed_over else ""
+    return Status.CRASH, f"{said['reason']}{where}{when}"
+
+
+def read_handover(folder: Path) -> tuple[dict[str, Any] | None, str]:
+    """What prepare.py measured, or None and what is missing of the hand-over."""
+    artefact, facts = folder / ARTEFACT, folder / HANDOVER
+    if not artefact.is_file() or artefact.stat().st_size == 0:
+        return None, f"no {ARTEFACT} was handed over: does the last cell call evaluate_bpb?"
+    if not facts.is_file() or facts.stat().st_size > HANDOVER_LIMIT_BYTES:
+        return None, f"there is no usable {HANDOVER}"
+    content = _read_json(facts)
+    if content is None:
+        return None, f"{HANDOVER} is not a JSON object"
+    return content, ""
+
+
+def _measured(end: _End, handed_over: dict[str, Any], begun: float) -> dict[str, Any]:
+    """The training's own figures, then ours, which no training can write.
+
+    `other_seconds` is what the five parts below do not explain: reading, writing, waiting.
+    """
+    said = end.outcome or {}
+    scalars = {k: v for k, v in handed_over.items() if v is None or isinstance(v, bool | int | float | str)}
+    measured = dict(scalars)
+    total = end.finished - begun
+    if said:
+        measured |= {
+            "runner_start_seconds": said["begun"] - end.started,
+            "kernel_start_seconds": said["kernel_start_seconds"],
+            "cells_seconds": said["cells_seconds"],
+            "shutdown_seconds": end.finished - said["begun"] - said["kernel_start_seconds"] - said["cells_seconds"],
+            "process_peak_memory_mb": said["process_peak_memory_mb"],
+            "exit_code": said["exit_code"],
+            "left_behind": said["left_behind"] + end.left_behind,
+        }
+    else:
+        measured |= {"exit_code": end.exit_code, "left_behind": end.left_behind}
+    training = handed_over.get("training_seconds")
+    if isinstance(training, int | float):
+        measured["overhead_seconds"] = total - training
+    return measured | {"total_seconds": total}
+
+
+def _close_notebook(path: Path, reason: str) -> None:
+    """Mark a notebook whose runner could not: what ran, ran; the cell that was running gets the reason."""
+    from nbformat.v4 import new_output
+
+    from .notebook import read_notebook, write_notebook
+
+    notebook = read_notebook(path)
+    for cell in notebook.cells:
+        state = cell.metadata.get("papermill", {})
+        if state.get("status") == "running" and cell.cell_type == "code":
+            state |= {"status": "failed", "exception": True}
+            cell.outputs.append(
+                new_output("error", ename="RunnerDied", evalue=reason, traceback=[f"RunnerDied: {reason}"])
+            )
+        elif state.get("status") in ("pending", "running"):
+            state["status"] = "skipped"
+    write_notebook(notebook, path)
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None

@@ -1,0 +1,337 @@
+"""A study held open, and the five steps of an experiment: propose, train, score, decide, show.
+
+A step writes what it did before it returns, so a step that was recorded is never done twice and a
+study that was cut off continues from its files. It knows the steps and not their order: that is
+`loop.py`'s.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .judge.decide import NUM_BASELINE_RUNS, decide, mean, standard_error
+from .judge.score import HeldOut, ScoringFailed, ScoringSettings, score
+from .propose.agent import Agent
+from .propose.edits import diff
+from .record.experiment import Context, Evaluation, Experiment, Proposal, RunOutcome, Status
+from .record.files import write_atomic
+from .record.history import History, write_results
+from .record.lineage import Lineage, open_lineage
+from .record.state import StudyState, replay
+from .record.study import Study, sha256
+from .run.notebook import heading_markdown, set_verdict
+from .run.slots import run_experiment
+from .show import report
+
+SEEDS_PER_EXPERIMENT = 100  # so that no two runs of a study share a seed
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is happening now, for people who watch."""
+
+    phase: str  # "proposing", "starting", "training", "scoring", "note"
+    experiment: int = 0
+    run: int = 0
+    hypothesis: str = ""
+    fraction: float = 0.0  # of the phase, 0..1
+    metrics: Mapping[str, Any] = field(default_factory=dict)  # the last point of the curve
+    text: str = ""  # of a note
+
+
+Watch = Callable[[Progress], None]
+
+
+def ignore(progress: Progress) -> None:
+    """Nobody watches."""
+
+
+@contextmanager
+def open_session(study: Study, watch: Watch = ignore) -> Iterator[Session]:
+    """Hold a study open for writing.
+
+    Raises StudyInUse when another process runs it, HistoryDamaged when its record cannot be trusted,
+    FileNotFoundError when its held-out rows are gone.
+    """
+    heldout = HeldOut.load(study.corpus_dir, study.heldout_dir, "val")
+    with History.open(study.paths.history, lock=study.paths.lock) as history:
+        is_new = replay(history.events).incumbent is None
+        lineage, why_not = open_lineage(study.project, study.name, is_new=is_new)
+        if not history.events:
+            history.append("study_started", study=study.facts)
+        if lineage is None:
+            watch(Progress("note", text=f"No git lineage: {why_not}. Every train.py is kept in {study.paths.folder}."))
+        yield Session(study, history, lineage, heldout, watch)
+
+
+@dataclass
+class Session:
+    """A study held open by this process."""
+
+    study: Study
+    history: History
+    lineage: Lineage | None
+    heldout: HeldOut
+    watch: Watch = ignore
+
+    @property
+    def state(self) -> StudyState:
+        return replay(self.history.events)
+
+    def note(self, text: str) -> None:
+        """Something a person should know, in the record and on the screen."""
+        self.history.append("note", text=text)
+        self.watch(Progress("note", text=text))
+
+    # --- the five steps
+
+    def propose(self, agent: Agent) -> Experiment:
+        """Ask for the next idea and record it; without any experiment yet that is the baseline."""
+        state = self.state
+        number, incumbent = len(state.experiments), state.incumbent
+        if incumbent is None:
+            proposal, parent_source = baseline_proposal(self.study), self.study.train_source(0)
+        else:
+            self.watch(Progress("proposing", number))
+            proposal, parent_source = agent.propose(self.context()), self.study.train_source(incumbent.number)
+        paths = self.study.experiment(number)
+        write_atomic(paths.train, proposal.train_source)
+        write_atomic(paths.diff, diff(parent_source, proposal.train_source))
+        write_atomic(paths.proposal, json.dumps(asdict(proposal), indent=1, ensure_ascii=False) + "\n")
+        self.history.append(
+            "proposed",
+            experiment=number,
+            hypothesis=proposal.hypothesis,
+            agent=proposal.agent,
+            parent=incumbent.number if incumbent else None,
+            changes=proposal.changes,
+            details=proposal.details,
+            train_sha256=sha256(proposal.train_source),
+        )
+        return self.state.experiments[number]
+
+    def train(self, experiment: Experiment, run: int) -> RunOutcome:
+        """Train once, in a notebook of its own, within the budget."""
+        study, paths = self.study, self.study.experiment(experiment.number)
+        seed = run_seed(study.seed, experiment.number, run)
+        self.watch(Progress("starting", experiment.number, run, experiment.hypothesis))
+        self.history.append("started", experiment=experiment.number, run=run, seed=seed)
+
+        def watch_metrics(point: Mapping[str, Any]) -> None:
+            progress = float(point.get("progress", 0.0))
+            self.watch(Progress("training", experiment.number, run, experiment.hypothesis, progress, point))
+
+        outcome = run_experiment(
+            study.train_source(experiment.number),
+            paths,
+            run=run,
+            seed=seed,
+            title=report.title(experiment),
+            hypothesis=experiment.hypothesis,
+            diff=paths.diff.read_text(encoding="utf-8"),
+            corpus_dir=study.corpus_dir,
+            time_budget_seconds=study.time_budget_seconds,
+            startup_allowance_seconds=study.facts["startup_allowance_seconds"],
+            handover_allowance_seconds=study.facts["handover_allowance_seconds"],
+            project=study.project,
+            on_metrics=watch_metrics,
+        )
+        self.history.append(
+            "trained",
+            experiment=experiment.number,
+            run=run,
+            status=outcome.status,
+            reason=outcome.reason,
+            measured=outcome.measured,
+        )
+        return outcome
+
+    def score(self, experiment: Experiment, run: int) -> Evaluation | None:
+        """Score a run's artefact in a process of its own; None when it cannot be scored, which counts as a crash."""
+        paths = self.study.experiment(experiment.number)
+
+        def watch_rows(fraction: float) -> None:
+            self.watch(Progress("scoring", experiment.number, run, experiment.hypothesis, fraction))
+
+        watch_rows(0.0)
+        try:
+            evaluation = score(
+                paths.artefact(run),
+                self.heldout,
+                ScoringSettings(**self.study.facts["scoring"]),
+                project=self.study.project,
+                nll_path=paths.nll(run),
+                on_progress=watch_rows,
+            )
+        except ScoringFailed as failure:
+            reason = f"scoring failed: {failure}"
+            self.history.append("scored", experiment=experiment.number, run=run, status=Status.CRASH, reason=reason)
+            return None
+        facts = {name: value for name, value in asdict(evaluation).items() if name != "nll_path"}
+        self.history.append("scored", experiment=experiment.number, run=run, **facts)
+        return evaluation
+
+    def decide(self, experiment: Experiment) -> Experiment | None:
+        """Record what the rule says of the runs so far; None when it wants one more run."""
+        state = self.state
+        verdict = judge_runs(experiment, state)
+        if verdict is None:
+            return None
+        status, reason = verdict
+        scored = experiment.scores if status in (Status.KEEP, Status.DISCARD) else ()
+        self.history.append(
+            "decided",
+            experiment=experiment.number,
+            status=status,
+            reason=reason,
+            val_bpb=mean(scored) if scored else None,
+            standard_error=standard_error(len(scored), state.sigma) or experiment.runs[-1].standard_error
+            if scored
+            else None,
+            incumbent_bpb=state.incumbent_bpb,
+            sigma=state.sigma,
+            commit=self._commit(experiment, status, reason, state),
+        )
+        return self.state.experiments[experiment.number]
+
+    def show(self, experiment: Experiment) -> None:
+        """Rebuild what people look at: results.tsv, progress.png, best/train.py, the experiment's notebooks.
+
+        A view that cannot be drawn does not end the night: it is noted, and drawn again with the next one.
+        """
+        try:
+            show_study(self.study, self.state)
+            show_notebooks(self.study, self.state, experiment)
+        except (OSError, ValueError) as error:
+            self.note(f"The views of experiment {experiment.number:04d} could not be written: {error}")
+
+    # --- what the steps need
+
+    def context(self) -> Context:
+        """All that an agent may read now."""
+        state = self.state
+        assert state.incumbent is not None, "an agent is asked only once the baseline is decided"
+        return Context(
+            program=(self.study.project / "program.md").read_text(encoding="utf-8"),
+            train_source=self.study.train_source(state.incumbent.number),
+            incumbent=state.incumbent,
+            experiments=state.decided,
+            sigma=state.sigma,
+            study=self.study.facts,
+            seed=self.study.seed,
+        )
+
+    def _commit(self, experiment: Experiment, status: Status, reason: str, state: StudyState) -> str | None:
+        if self.lineage is None:
+            return None
+        commit = self.lineage.record(
+            experiment.number,
+            self.study.train_source(experiment.number),
+            message=f"{report.title(experiment)}\n\n{status}: {reason}",
+            time=experiment.proposed_at,
+            parent=state.incumbent.commit if state.incumbent else None,
+            keep=status is Status.KEEP,
+        )
+        if self.lineage.branch_problem:
+            self.note(f"Experiment {experiment.number:04d}: {self.lineage.branch_problem}.")
+        return commit
+
+
+def run_seed(study_seed: int, experiment: int, run: int) -> int:
+    """A seed of its own for every run of a study: a confirmation must not repeat the luck it checks."""
+    return (study_seed * 1_000_003 + experiment * SEEDS_PER_EXPERIMENT + run) % 2**31
+
+
+def baseline_proposal(study: Study) -> Proposal:
+    """Experiment 0: train.py with the preset folded in, as the study began."""
+    preset = study.facts["preset"]["name"]
+    hypothesis = f"Baseline: train.py with the preset {preset}"
+    return Proposal(hypothesis, study.train_source(0), agent="baseline", details={"preset": preset})
+
+
+def judge_runs(experiment: Experiment, state: StudyState) -> tuple[Status, str] | None:
+    """Status and reason from the runs so far; None when one more run is wanted. A pure function."""
+    last = experiment.runs[-1]
+    if last.status is not None:
+        which = "the confirmation: " if last.index > 0 and experiment.number > 0 else ""
+        return last.status, which + last.reason
+    mine = experiment.scores
+    if state.incumbent is None:
+        if len(mine) < NUM_BASELINE_RUNS:
+            return None
+        return Status.KEEP, f"the baseline, {len(mine)} runs; run-to-run sd {state.sigma:.4f}"
+    decision = decide(mine, state.incumbent_scores, state.sigma)
+    return None if decision.verdict == "confirm" else (Status(decision.verdict), decision.reason)
+
+
+# --- views: rebuilt from the record at any time
+
+
+def show_study(study: Study, state: StudyState) -> None:
+    """results.tsv, progress.png and best/train.py."""
+    from .show.plots import draw_progress  # matplotlib takes half a second, and only the views need it
+
+    write_results(study.paths.results, state.experiments)
+    draw_progress(state.decided, study.paths.progress, title=study.name, sigma=state.sigma)
+    if state.incumbent is not None:
+        write_atomic(study.paths.best_train, study.train_source(state.incumbent.number))
+
+
+def show_notebooks(study: Study, state: StudyState, experiment: Experiment) -> None:
+    """The heading, the curve and the verdict in every notebook of an experiment."""
+    from .show.plots import curve_png
+
+    paths = study.experiment(experiment.number)
+    change = paths.diff.read_text(encoding="utf-8")
+    parent = None if experiment.parent is None else read_curve(study.experiment(experiment.parent).metrics(0))
+    for run in experiment.runs:
+        notebook = paths.notebook(run.index)
+        if not notebook.exists():
+            continue
+        curve = read_curve(paths.metrics(run.index))
+        heading = heading_markdown(
+            report.title(experiment),
+            status_line=report.status_line(experiment, study.facts),
+            hypothesis=experiment.hypothesis,
+            diff=change,
+        )
+        picture = curve_png(curve, parent, incumbent_label=f"incumbent {experiment.parent:04d}" if parent else "")
+        set_verdict(
+            notebook,
+            heading=heading,
+            curve_png=picture,
+            curve_text=report.curve_words(curve),
+            verdict=report.verdict(experiment, run, study.facts),
+        )
+
+
+def read_curve(path: Path) -> list[dict[str, Any]]:
+    """Points of a metrics.jsonl; none when the run left none. A line that was cut off is left out."""
+    if not path.is_file():
+        return []
+    points = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            points.append(json.loads(line))
+        except ValueError:
+            continue  # the run was ended in the middle of this line
+    return [point for point in points if isinstance(point, dict)]
+
+
+def forget_artefacts(study: Study, state: StudyState) -> None:
+    """Remove models and per-token scores that nothing needs any more: all but the baseline's and the incumbent's.
+
+    Notebooks, diffs, curves and code are kept for ever.
+    """
+    needed = {0, state.incumbent.number if state.incumbent else 0}
+    for experiment in state.decided:
+        if experiment.number not in needed:
+            paths = study.experiment(experiment.number)
+            for run in experiment.runs:
+                paths.artefact(run.index).unlink(missing_ok=True)
+                paths.nll(run.index).unlink(missing_ok=True)

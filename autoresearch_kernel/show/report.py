@@ -1,0 +1,226 @@
+"""The words around an experiment: its title, heading and verdict, and what a study found. Pure text.
+
+Numbers have one form everywhere: bits per byte with four decimals, thousands apart, a real minus.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from ..record.experiment import Experiment, Run, Status
+from ..record.state import StudyState
+
+THIN_SPACE = "\u2009"
+MINUS = "\u2212"
+
+
+def bpb(value: float | None) -> str:
+    """`1.4312`, or a dash when there is none."""
+    return "–" if value is None else f"{value:.4f}"
+
+
+def signed(value: float, decimals: int = 4) -> str:
+    """`+0.0021` or `−0.0124`."""
+    return f"{value:+.{decimals}f}".replace("-", MINUS)
+
+
+def thousands(value: float) -> str:
+    """`131 072`, with thin spaces."""
+    return f"{value:,.0f}".replace(",", THIN_SPACE)
+
+
+def title(experiment: Experiment) -> str:
+    """`0010 · Halve the batch: 4096 → 2048 tokens a step`."""
+    idea = experiment.hypothesis.strip().splitlines()[0] if experiment.hypothesis.strip() else "no hypothesis given"
+    return f"{experiment.number:04d} · {idea.rstrip('.')}"
+
+
+def difference(experiment: Experiment) -> str:
+    """Against the incumbent it was judged against: `−0.0124 (−5.8 σ)`; "" without one."""
+    delta = experiment.delta_bpb
+    if delta is None:
+        return ""
+    return signed(delta) + (f" ({signed(delta / experiment.sigma, 1)} σ)" if experiment.sigma else "")
+
+
+def score_line(experiment: Experiment) -> str:
+    """`val_bpb 1.4312 ± 0.0014 (mean of 2 runs)`; "" without a score."""
+    if experiment.val_bpb is None:
+        return ""
+    error = f" ± {experiment.standard_error:.4f}" if experiment.standard_error else ""
+    runs = len([run for run in experiment.runs if run.val_bpb is not None])
+    return f"val_bpb {bpb(experiment.val_bpb)}{error}" + (f" (mean of {runs} runs)" if runs > 1 else "")
+
+
+def status_line(experiment: Experiment, facts: dict[str, Any]) -> str:
+    """The line under a notebook's title: status, score, difference, budget, hardware, date."""
+    against = f"{difference(experiment)} against {experiment.parent:04d}" if experiment.delta_bpb is not None else ""
+    parts = [
+        f"**{experiment.status}**" if experiment.status else "running",
+        score_line(experiment),
+        against,
+        f"{facts['time_budget_seconds']:g} s on {facts['hardware'].get('device_name', facts['hardware'].get('device'))}",
+        experiment.decided_at.replace("T", " ").replace("Z", " UTC")[:16] + " UTC" if experiment.decided_at else "",
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def verdict(experiment: Experiment, run: Run, facts: dict[str, Any]) -> str:
+    """The last cell of an experiment's notebook, as Markdown: what was decided and on what grounds."""
+    rows = [
+        ("decision", f"**{experiment.status}**: {experiment.reason}"),
+        ("score", score_line(experiment)),
+        ("each run", ", ".join(f"{bpb(r.val_bpb)} (seed {r.seed})" for r in experiment.runs if r.val_bpb is not None)),
+        ("difference", difference(experiment)),
+        ("scored", _scored(run, facts)),
+        ("training", _training(run)),
+        ("seconds", _seconds(run)),
+        ("corpus", _corpus(facts)),
+        ("code", _code(experiment)),
+    ]
+    lines = ["## Verdict", "", "| | |", "|---|---|"]
+    lines += [f"| {name} | {value.replace('|', chr(92) + '|')} |" for name, value in rows if value]
+    return "\n".join(lines) + "\n"
+
+
+def _scored(run: Run, facts: dict[str, Any]) -> str:
+    scored = run.measured.get("scored", {})
+    if run.val_bpb is None:
+        return run.reason or "not scored"
+    return (
+        f"in a process of its own, {facts['scoring']['dtype']} on {facts['scoring']['device']}: "
+        f"{thousands(scored['num_tokens'])} tokens, {thousands(scored['num_bytes'])} bytes of held-out text"
+        if scored
+        else ""
+    )
+
+
+def _training(run: Run) -> str:
+    m = run.measured
+    parts = [
+        f"{thousands(m['num_steps'])} steps" if m.get("num_steps") else "",
+        f"{m['num_tokens'] / 1e6:.2f} M tokens" if m.get("num_tokens") else "",
+        f"{m['tokens_per_second'] / 1e3:.1f} k tokens/s" if m.get("tokens_per_second") else "",
+        f"{m['num_params'] / 1e6:.2f} M parameters" if m.get("num_params") else "",
+        f"{m['peak_memory_mb']:.0f} MB at most" if m.get("peak_memory_mb") else "",
+        f"MFU {m['mfu_percent']:.1f} %" if m.get("mfu_percent") else "",
+        f"dev {bpb(m['dev_bpb'])} bpb" if m.get("dev_bpb") else "",
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+SECONDS = (
+    ("start_up_seconds", "start-up"),
+    ("training_seconds", "training"),
+    ("evaluation_seconds", "dev score and hand-over"),
+    ("shutdown_seconds", "shutdown"),
+    ("scoring_seconds", "scoring"),
+    ("total_seconds", "in all"),
+)
+
+
+def _seconds(run: Run) -> str:
+    return " · ".join(f"{name} {run.measured[key]:.1f}" for key, name in SECONDS if run.measured.get(key) is not None)
+
+
+def _corpus(facts: dict[str, Any]) -> str:
+    corpus = facts["corpus"]
+    return (
+        f"{corpus['corpus']}, content {corpus['content_sha256'][:12]}, vocabulary {corpus['vocab_size']}, "
+        f"context {corpus['sequence_length']}"
+    )
+
+
+def _code(experiment: Experiment) -> str:
+    commit = f", commit {experiment.commit[:10]}" if experiment.commit else ""
+    return f"train.py sha256 {experiment.train_sha256[:12]}{commit}"
+
+
+def outcome_line(experiment: Experiment) -> str:
+    """One experiment in the terminal: number, status, score, difference, idea."""
+    score = bpb(experiment.val_bpb) if experiment.val_bpb is not None else "–"
+    against = difference(experiment)
+    idea = title(experiment).partition(" · ")[2]
+    mark = "●" if experiment.status is Status.KEEP else " "
+    why = f"   [{experiment.reason}]" if experiment.val_bpb is None else ""
+    return f"{experiment.number:04d} {mark} {experiment.status or '':<11} {score:>7}  {against:<18} {idea}{why}"
+
+
+SPARKS = "▁▂▃▄▅▆▇█"
+
+
+def sparkline(values: list[float], width: int = 40) -> str:
+    """Values as a row of blocks, high is high; the last `width` of them."""
+    values = values[-width:]
+    if not values:
+        return ""
+    low, high = min(values), max(values)
+    span = (high - low) or 1.0
+    return "".join(SPARKS[round((value - low) / span * (len(SPARKS) - 1))] for value in values)
+
+
+def running_best(experiments: tuple[Experiment, ...]) -> list[float]:
+    """The incumbent's recorded score after each decided experiment, in bits per byte."""
+    best: list[float] = []
+    for experiment in experiments:
+        if experiment.status is Status.KEEP and experiment.val_bpb is not None:
+            best.append(experiment.val_bpb)
+        elif experiment.status is not None and best:
+            best.append(best[-1])
+    return best
+
+
+def status_table(name: str, facts: dict[str, Any], experiments: tuple[Experiment, ...], last: int = 20) -> str:
+    """The study in 80 columns: a heading, the running best as a sparkline, the last experiments."""
+    kept = sum(e.status is Status.KEEP for e in experiments[1:])
+    lines = [
+        f"{name} · {max(0, len(experiments) - 1)} experiments, {kept} kept · {facts['corpus']['corpus']}, "
+        f"{facts['time_budget_seconds']:g} s a run",
+        f"best so far {sparkline(running_best(experiments))}",
+        f"{'#':>4}  {'what changed':<34} {'val_bpb':>7}  {'Δ (σ)':<17} status",
+    ]
+    if len(experiments) > last:
+        lines.append(f"      ... {len(experiments) - last} before these")
+    for experiment in experiments[-last:]:
+        idea = title(experiment).partition(" · ")[2]
+        idea = idea if len(idea) <= 34 else idea[:33] + "…"
+        status = f"{experiment.status or 'running'}{' ●' if experiment.status is Status.KEEP else ''}"
+        lines.append(
+            f"{experiment.number:>4}  {idea:<34} {bpb(experiment.val_bpb):>7}  {difference(experiment):<17} {status}"
+        )
+    return "\n".join(lines)
+
+
+def status_json(facts: dict[str, Any], experiments: tuple[Experiment, ...]) -> dict[str, Any]:
+    """The same for scripts."""
+    best = running_best(experiments)
+    return {"study": facts, "best_val_bpb": best[-1] if best else None, "experiments": [asdict(e) for e in experiments]}
+
+
+def curve_words(curve: list[dict[str, Any]]) -> str:
+    """What the picture of a curve shows, for readers without pictures."""
+    losses = [point["train_loss"] for point in curve if point.get("train_loss") is not None]
+    if not losses:
+        return "No training step was recorded."
+    return f"Train loss {losses[0]:.3f} at the first of {len(losses)} points, {losses[-1]:.3f} at the last."
+
+
+def findings(state: StudyState, finished: dict[str, Any] | None) -> str:
+    """What a study has found, in a sentence or two; `finished` is its last `finished` event."""
+    champion = state.incumbent
+    if champion is None or champion.val_bpb is None:
+        return "The baseline is not measured yet."
+    baseline = state.experiments[0]
+    if champion.number == 0:
+        return f"Nothing has beaten the baseline, {score_line(baseline)}, yet."
+    words = f"Best: {title(champion)}\n  {score_line(champion)}, the baseline's {bpb(baseline.val_bpb)}"
+    if finished is None or finished.get("champion") != champion.number:
+        assert baseline.val_bpb is not None
+        return f"{words}: {signed(champion.val_bpb - baseline.val_bpb)} so far."
+    error = finished["difference_standard_error"]
+    words += f": {signed(finished['difference_bpb'])}" + (f" ± {error:.4f}" if error is not None else "")
+    if finished["baseline_test_bpb"] is not None and finished["champion_test_bpb"] is not None:
+        gain = finished["champion_test_bpb"] - finished["baseline_test_bpb"]
+        words += f".\n  On the sealed test split, one model each: {signed(gain)}"
+    return words + "."

@@ -1,0 +1,264 @@
+"""The papermill engine: what is recorded when a notebook fails, hangs, dies or prints without end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from autoresearch_kernel.run.engine import AutoresearchEngine, Execution, HeadTail
+from autoresearch_kernel.run.notebook import read_notebook
+from autoresearch_kernel.run.output import Trickle
+from autoresearch_kernel.run.plugin import EnginePlugin
+
+KERNEL = {"kernelspec": {"name": "autoresearch", "language": "python", "display_name": "autoresearch"}}
+
+
+class Ran:
+    """An executed notebook, how it ended, and what was shown while it ran."""
+
+    def __init__(self, path: Path, execution: Execution, texts: list[tuple[float, str]]) -> None:
+        self.execution, self.texts = execution, texts
+        self.notebook = read_notebook(path)
+        self.code = [
+            cell for cell in self.notebook.cells if cell.cell_type == "code" and "injected-parameters" not in tags(cell)
+        ]
+        self.statuses = [cell.metadata.papermill.status for cell in self.code]
+
+    def text(self, cell: int) -> str:
+        return "".join(output.get("text", "") for output in self.code[cell].outputs)
+
+
+def tags(cell: Any) -> list[str]:
+    return list(cell.metadata.get("tags", []))
+
+
+@pytest.fixture
+def execute(tmp_path: Path) -> Callable[..., Ran]:
+    import papermill
+    from papermill.engines import papermill_engines
+
+    papermill_engines.register("autoresearch", EnginePlugin)
+
+    def run(*cells: str, on_text: Callable[[str], None] | None = None, **options: Any) -> Ran:
+        notebook = nbformat.v4.new_notebook(metadata=KERNEL, cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+        notebook.cells[0].metadata["tags"] = ["parameters"]
+        nbformat.write(notebook, tmp_path / "in.ipynb")
+        ends: list[Execution] = []
+        texts: list[tuple[float, str]] = []
+
+        def show(text: str) -> None:
+            texts.append((time.monotonic(), text))
+            if on_text is not None:
+                on_text(text)
+
+        try:
+            papermill.execute_notebook(
+                tmp_path / "in.ipynb",
+                tmp_path / "out.ipynb",
+                engine_name="autoresearch",
+                progress_bar=False,
+                on_text=show,
+                on_execution=ends.append,
+                **options,
+            )
+        except papermill.PapermillExecutionError:
+            assert ends[0].ended != "done"
+        return Ran(tmp_path / "out.ipynb", ends[0], texts)
+
+    return run
+
+
+def test_parameters_are_injected_and_output_streams_while_the_cell_runs(execute: Callable[..., Ran]) -> None:
+    ran = execute("A = 1", "import time\nprint('a', A, flush=True)\ntime.sleep(0.6)\nprint('b')", parameters={"A": 5})
+    assert (ran.execution.ended, ran.execution.reason, ran.execution.cell) == ("done", "", None)
+    assert ran.statuses == ["completed", "completed"]
+    assert ran.text(1) == "a 5\nb\n"
+    (first, a), (last, b) = ran.texts
+    assert (a, b) == ("a 5\n", "b\n") and last - first > 0.4
+    assert ran.notebook.metadata.papermill.input_path == "in.ipynb"
+    assert ran.notebook.metadata.language_info.name == "python"
+
+
+def test_after_an_error_later_cells_are_skipped_not_completed(execute: Callable[..., Ran]) -> None:
+    ran = execute("A = 1", "print('before')\n1 / 0", "print('never')")
+    assert ran.statuses == ["completed", "failed", "skipped"]
+    assert (ran.execution.ended, ran.execution.reason, ran.execution.cell) == (
+        "error",
+        "ZeroDivisionError: division by zero",
+        2,
+    )
+    assert ran.text(1) == "before\n" and not ran.code[2].outputs
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("raise SystemExit(0)", "exited with SystemExit(0)"),
+        ("exit()", "exited with exit()"),
+        ("import os; print('last words', flush=True); os._exit(3)", "the kernel exited with code 3"),
+        (
+            "import os; print('last words', flush=True); os.kill(os.getpid(), 9)",
+            "the kernel was killed by signal 9 (out of memory?)",
+        ),
+        ("import ctypes; ctypes.string_at(0)", "the kernel was killed by signal 11 (a crash in C code)"),
+    ],
+)
+def test_a_kernel_that_goes_away_is_recorded_where_it_went(execute: Callable[..., Ran], code: str, reason: str) -> None:
+    ran = execute("A = 1", code, "print('never')")
+    assert (ran.execution.reason, ran.execution.cell) == (reason, 2)
+    assert ran.statuses == ["completed", "failed", "skipped"]
+    if "last words" in code:
+        assert "last words\n" in ran.text(1)
+        assert ran.code[1].outputs[-1].evalue == reason
+    if "ctypes" in code:
+        assert "Segmentation fault" in ran.text(1)
+
+
+def test_a_loop_is_interrupted_at_the_deadline_and_keeps_its_output(execute: Callable[..., Ran]) -> None:
+    begun = time.monotonic()
+    ran = execute("A = 1", "print('so far', flush=True)\nwhile True: pass", "print('never')", deadline_seconds=2)
+    assert ran.execution.ended == "deadline" and ran.execution.reason == "passed its hard limit of 2 s"
+    assert ran.statuses == ["completed", "failed", "skipped"]
+    assert ran.text(1) == "so far\n"
+    assert [output.ename for output in ran.code[1].outputs[1:]] == ["HardLimitPassed", "KeyboardInterrupt"]
+    assert time.monotonic() - begun < 5
+
+
+HANG = """
+import ctypes, signal
+print("hanging", flush=True)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+ctypes.PyDLL(None).sleep(1000)  # holds the GIL
+"""
+
+
+def test_a_hang_in_c_with_the_gil_held_is_killed_after_the_grace(execute: Callable[..., Ran]) -> None:
+    ran = execute("A = 1", HANG, "print('never')", deadline_seconds=2, grace_seconds=0.5)
+    assert ran.execution.ended == "deadline" and ran.execution.cells_seconds < 4
+    assert ran.statuses == ["completed", "failed", "skipped"]
+    assert ran.text(1) == "hanging\n" and ran.code[1].outputs[-1].ename == "HardLimitPassed"
+
+
+def test_a_cell_that_swallows_the_interrupt_does_not_reach_the_next(execute: Callable[..., Ran]) -> None:
+    code = "import time\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('no')"
+    ran = execute("A = 1", code, "print('never')", deadline_seconds=1.5)
+    assert ran.execution.ended == "deadline"
+    assert ran.statuses[2] == "skipped" or ran.code[2].outputs[0].get("ename") == "HardLimitPassed"
+    assert "never" not in ran.text(2)
+
+
+def test_three_hundred_megabytes_cost_neither_memory_nor_time(execute: Callable[..., Ran]) -> None:
+    code = "print('first words')\nfor _ in range(300): print('x' * 1_000_000)\nprint('last words')"
+    memory = "print(*[line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')])"
+    ran = execute("A = 1", code, memory)
+    text = ran.text(1)
+    assert text.startswith("first words\n") and text.endswith("last words\n")
+    assert "characters of output held back" in text
+    assert len(text) < 1_100_000
+    assert int(ran.text(2)) < 150_000  # KiB
+    assert ran.execution.cells_seconds < 10
+
+
+def test_a_child_process_that_floods_is_held_back_too(execute: Callable[..., Ran]) -> None:
+    ran = execute("A = 1", "import subprocess\nsubprocess.run('yes | head -c 50000000', shell=True)\nprint('end')")
+    assert len(ran.text(1)) < 1_500_000 and ran.statuses == ["completed", "completed"]
+
+
+def test_thousands_of_displays_are_cut_and_counted(execute: Callable[..., Ran]) -> None:
+    ran = execute(
+        "A = 1", "from IPython.display import display\nfor i in range(900): display(i)\ndisplay({'text/plain': 'x'}, raw=True)"
+    )
+    assert len(ran.code[1].outputs) == 501
+    assert ran.code[1].outputs[-1].text == "[401 more outputs were not kept]\n"
+
+
+def test_an_output_too_large_to_keep_leaves_a_word_about_its_size(execute: Callable[..., Ran]) -> None:
+    code = "from IPython.display import HTML, display\ndisplay(HTML('h' * 3_000_000))\nraise ValueError('v' * 1_000_000)"
+    ran = execute("A = 1", code)
+    assert "an output of 3,000,0" in ran.code[1].outputs[0].data["text/plain"]
+    assert len(nbformat.writes(ran.notebook)) < 500_000
+    assert ran.execution.reason.startswith("ValueError: vvv") and len(ran.execution.reason) < 400
+
+
+def test_cleared_and_updated_outputs_are_what_they_were_last(execute: Callable[..., Ran]) -> None:
+    code = (
+        "from IPython.display import clear_output, display\n"
+        "print('old'); clear_output(wait=True); print('new')\n"
+        "handle = display('one', display_id=True); handle.update('two')"
+    )
+    ran = execute("A = 1", code)
+    assert ran.text(1) == "new\n"
+    assert ran.code[1].outputs[1].data["text/plain"] == "'two'"
+
+
+def test_the_notebook_on_disk_grows_while_a_cell_runs(execute: Callable[..., Ran], tmp_path: Path) -> None:
+    on_disk: list[str] = []
+
+    def look(text: str) -> None:
+        if text == "c\n":
+            on_disk.append((tmp_path / "out.ipynb").read_text())
+
+    code = "import time\nfor x, pause in (('a', 2.1), ('b', 0.3), ('c', 0)):\n    print(x, flush=True)\n    time.sleep(pause)"
+    execute("A = 1", code, on_text=look)
+    outputs = json.loads(on_disk[0])["cells"][1]["outputs"]
+    assert "".join(outputs[0]["text"]) == "a\nb\n"
+
+
+def test_a_magic_word_means_what_it_means_in_a_script(execute: Callable[..., Ran]) -> None:
+    assert execute("A = 1", "ls").execution.reason == "NameError: name 'ls' is not defined"
+
+
+def test_a_kernel_that_cannot_start_says_which_and_why(
+    execute: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from autoresearch_kernel.run.launch import KernelFailed
+
+    monkeypatch.setenv("AUTORESEARCH_SEED", "not a number")
+    with pytest.raises(KernelFailed, match=r"(?s)'autoresearch' \(.*autoresearch_kernel.*code 1.*not a number"):
+        execute("A = 1")
+
+
+def test_papermill_reads_and_runs_train_py_from_the_command_line(tmp_path: Path) -> None:
+    names = {point.name for point in entry_points(group="papermill.io")}
+    assert {"train.py", "./train.py", "py:"} <= names, "install the project again: pip install -e ."
+    (tmp_path / "train.py").write_text('# %% tags=["parameters"]\nDEPTH = 2  # 1..12\n\n# %%\nprint(DEPTH * 7)\n')
+    command = ["-m", "papermill", "train.py", "out.ipynb", "-p", "DEPTH", "3", "--engine", "autoresearch"]
+    done = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Warn" not in done.stderr
+    assert read_notebook(tmp_path / "out.ipynb").cells[-1].outputs[0].text == "21\n"
+
+
+def test_the_engine_of_the_entry_point_is_this_one() -> None:
+    (point,) = entry_points(group="papermill.engine", name="autoresearch")
+    assert point.load() is EnginePlugin
+    assert EnginePlugin.nb_language(None) == "python"
+    assert issubclass(AutoresearchEngine, object)
+
+
+def test_head_and_tail_of_a_text_without_end_are_kept() -> None:
+    kept = HeadTail(10)
+    for letter in "abcdefghijklmnopqrstuvwxyz":
+        kept.add(letter)
+    assert kept.text() == "abcde\n[... 16 characters not kept ...]\nvwxyz"
+    short = HeadTail(10)
+    short.add("abc")
+    assert short.text() == "abc"
+
+
+def test_a_trickle_says_what_it_held_back_and_ends_with_the_last_words() -> None:
+    trickle = Trickle(burst=10, rate=0)
+    assert trickle.let_through("abcdef") == "abcdef"
+    assert trickle.let_through("gh\nij") == "gh\n"
+    assert trickle.let_through("k" * 3_000) == ""
+    assert trickle.last_words() == "\n[... 1,002 characters of output held back ...]\n" + "k" * 2_000
+    assert trickle.last_words() == ""

@@ -1,0 +1,298 @@
+"""Experiments from end to end: every way a training can end, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autoresearch_kernel.record.experiment import RunOutcome, Status
+from autoresearch_kernel.record.paths import ExperimentPaths
+from autoresearch_kernel.run.notebook import read_notebook
+from autoresearch_kernel.run.slots import Tail, child_environment, run_experiment, training_lock
+
+ROOT = Path(__file__).resolve().parents[2]
+PARAMETERS = '# %% tags=["parameters"]\nSEED = 1  # fixed\n\n'
+HANDOVER = """
+# %%
+import json, os, pathlib
+folder = pathlib.Path(os.environ["AUTORESEARCH_HANDOVER"])
+(folder / "metrics.jsonl").write_text('{"step": 1, "train_loss": 3.5}\\nno json\\n{"step": 2, "train_loss": 3.0}\\n')
+(folder / "model.pkl").write_bytes(b"weights")
+(folder / "handover.json").write_text(json.dumps({"training_seconds": 0.5, "num_steps": SEED, "exit_code": "faked"}))
+print("handed over")
+"""
+
+Train = Callable[..., RunOutcome]
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> ExperimentPaths:
+    return ExperimentPaths(tmp_path / "0007")
+
+
+@pytest.fixture
+def train(tmp_path: Path, paths: ExperimentPaths, monkeypatch: pytest.MonkeyPatch) -> Train:
+    monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path / "home"))
+
+    def run(cell: str = "", after: str = HANDOVER, limit: float = 20.0, **options: Any) -> RunOutcome:
+        options = {"run": 0, "seed": 7, "title": "0007 · Try", "hypothesis": "It helps.", "diff": "-a\n+b", **options}
+        return run_experiment(
+            PARAMETERS + (f"# %%\n{cell}\n\n" if cell else "") + after,
+            paths,
+            corpus_dir=tmp_path,
+            time_budget_seconds=limit,
+            startup_allowance_seconds=0,
+            handover_allowance_seconds=0,
+            project=ROOT,
+            **options,
+        )
+
+    return run
+
+
+def statuses(outcome: RunOutcome) -> list[str]:
+    assert outcome.notebook is not None
+    cells = read_notebook(outcome.notebook).cells
+    return [cell.metadata.papermill.status for cell in cells if cell.cell_type == "code"]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def gone_within(seconds: float, *pids: int) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not any(alive(pid) for pid in pids):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def wait_for(path: Path, seconds: float = 20) -> str:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if path.is_file() and (text := path.read_text()).endswith("\n"):
+            return text
+        time.sleep(0.02)
+    raise AssertionError(f"{path} did not appear")
+
+
+def test_a_training_that_hands_over_is_trained(train: Train, paths: ExperimentPaths) -> None:
+    shown: list[str] = []
+    curve: list[dict[str, Any]] = []
+    outcome = train("print('seed', SEED)", on_output=shown.append, on_metrics=curve.append)
+    assert (outcome.status, outcome.reason) == (None, "")
+    assert outcome.artefact == paths.artefact(0) and paths.artefact(0).read_bytes() == b"weights"
+    assert "".join(shown) == "seed 7\nhanded over\n" == paths.runner_log(0).read_text()
+    assert [point["step"] for point in curve] == [1, 2]
+    measured = outcome.measured
+    assert measured["num_steps"] == 7 and measured["exit_code"] is None and measured["left_behind"] == 0
+    parts = ("runner_start_seconds", "kernel_start_seconds", "cells_seconds", "shutdown_seconds")
+    assert all(measured[part] >= 0 for part in parts)
+    assert sum(measured[part] for part in parts) <= measured["total_seconds"]
+    assert measured["overhead_seconds"] == pytest.approx(measured["total_seconds"] - 0.5)
+    assert measured["process_peak_memory_mb"] > 10
+    notebook = read_notebook(paths.notebook(0))
+    assert notebook.cells[0].source.startswith("# 0007 · Try") and "> It helps." in notebook.cells[0].source
+    assert set(statuses(outcome)) == {"completed"}
+
+
+def test_a_confirmation_has_files_of_its_own(train: Train, paths: ExperimentPaths) -> None:
+    outcome = train(run=1, seed=8)
+    assert outcome.artefact == paths.folder / "handover-1" / "model.pkl"
+    assert outcome.notebook == paths.folder / "experiment-1.ipynb" and outcome.measured["num_steps"] == 8
+
+
+@pytest.mark.parametrize(
+    ("cell", "reason"),
+    [
+        ("raise SystemExit(0)", "exited with SystemExit(0) in cell 3 before the hand-over"),
+        ("import os; os._exit(0)", "the kernel exited with code 0 in cell 3 before the hand-over"),
+        (
+            "import os; os.kill(os.getpid(), 9)",
+            "the kernel was killed by signal 9 (out of memory?) in cell 3 before the hand-over",
+        ),
+        ("raise ValueError('a\\nb')", "ValueError: a b in cell 3"),
+    ],
+)
+def test_a_crash_has_a_reason_in_plain_words(train: Train, cell: str, reason: str) -> None:
+    outcome = train(cell)
+    assert (outcome.status, outcome.reason, outcome.artefact) == (Status.CRASH, reason, None)
+    assert statuses(outcome)[-2:] == ["failed", "skipped"]
+
+
+def test_no_artefact_counts_that_a_crash_left(train: Train, paths: ExperimentPaths) -> None:
+    outcome = train(HANDOVER + "\n\n# %%\n1 / 0")
+    assert outcome.status is Status.CRASH and outcome.artefact is None and paths.artefact(0).exists()
+
+
+@pytest.mark.parametrize(
+    ("after", "reason"),
+    [
+        ("# %%\nprint('done')\n", "all cells ran, but no model.pkl was handed over"),
+        (HANDOVER.replace('write_bytes(b"weights")', 'write_bytes(b"")'), "all cells ran, but no model.pkl"),
+        (HANDOVER.replace("json.dumps(", "str("), "all cells ran, but handover.json is not a JSON object"),
+    ],
+)
+def test_half_a_hand_over_is_a_crash(train: Train, after: str, reason: str) -> None:
+    outcome = train(after=after)
+    assert outcome.status is Status.CRASH and outcome.reason.startswith(reason)
+
+
+def test_what_an_earlier_run_left_is_not_taken_for_this_one(train: Train) -> None:
+    assert train().status is None
+    assert train("raise SystemExit(0)").artefact is None
+
+
+def test_a_hang_in_c_with_the_gil_held_is_a_timeout(train: Train) -> None:
+    cell = (
+        "import ctypes, signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])\n"
+        "ctypes.PyDLL(None).sleep(1000)"
+    )
+    outcome = train(cell, limit=2)
+    assert (outcome.status, outcome.reason) == (Status.TIMEOUT, "passed its hard limit of 2 s in cell 3")
+    assert outcome.measured["total_seconds"] < 8 and statuses(outcome)[-2:] == ["failed", "skipped"]
+
+
+def test_three_hundred_megabytes_of_prints_train_as_well_as_any(train: Train, paths: ExperimentPaths) -> None:
+    shown: list[int] = []
+    outcome = train("for _ in range(300): print('x' * 1_000_000)", on_output=lambda text: shown.append(len(text)))
+    assert outcome.status is None
+    assert sum(shown) < 3_000_000 and paths.runner_log(0).stat().st_size < 3_000_000
+    assert paths.notebook(0).stat().st_size < 3_000_000
+    assert outcome.measured["process_peak_memory_mb"] < 200
+
+
+def test_children_of_a_training_end_with_it(train: Train, tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    cell = f"import subprocess\nsubprocess.run('setsid sleep 300 & echo $! >> {pids}; sleep 300 & echo $! >> {pids}', shell=True)"
+    outcome = train(cell)
+    assert outcome.status is None and outcome.measured["left_behind"] >= 1
+    assert gone_within(0.5, *map(int, pids.read_text().split()))
+
+
+def test_a_refused_source_never_runs(train: Train, paths: ExperimentPaths) -> None:
+    outcome = train("def f(:")
+    assert outcome.status is Status.INVALID and "line 5" in outcome.reason
+    assert outcome.notebook is None and not paths.folder.exists()
+
+
+MANY = """
+import os, subprocess, time
+child = subprocess.Popen("trap '' TERM; sleep 300", shell=True, start_new_session=True)
+with open({file!r}, "w") as file: print(os.getppid(), os.getpid(), child.pid, file=file)
+import ctypes; ctypes.PyDLL(None).sleep(1000)
+"""
+
+
+def test_a_killed_runner_takes_its_kernel_along_within_a_second(train: Train, tmp_path: Path) -> None:
+    file = tmp_path / "pids"
+    outcomes: list[RunOutcome] = []
+    thread = threading.Thread(target=lambda: outcomes.append(train(MANY.format(file=str(file)))))
+    thread.start()
+    runner, kernel, child = map(int, wait_for(file).split())
+    os.kill(runner, signal.SIGKILL)
+    assert gone_within(1.0, runner, kernel)
+    thread.join(10)
+    assert not alive(child)
+    (outcome,) = outcomes
+    assert outcome.status is Status.CRASH
+    assert outcome.reason.startswith("the runner was killed by signal 9")
+    assert statuses(outcome)[-1] == "skipped"
+
+
+def test_a_killed_supervisor_takes_all_of_it_along(tmp_path: Path) -> None:
+    file = tmp_path / "pids"
+    code = f"""
+from pathlib import Path
+from autoresearch_kernel.record.paths import ExperimentPaths
+from autoresearch_kernel.run.slots import run_experiment
+run_experiment({PARAMETERS + "# %%" + MANY.format(file=str(file))!r}, ExperimentPaths(Path({str(tmp_path)!r}, "0001")),
+    run=0, seed=1, title="t", hypothesis="h", diff="", corpus_dir=Path("."), time_budget_seconds=60, project=Path("."))
+"""
+    env = {**os.environ, "AUTORESEARCH_HOME": str(tmp_path / "home")}
+    supervisor = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=env)
+    pids = [int(pid) for pid in wait_for(file).split()]
+    supervisor.send_signal(signal.SIGKILL)
+    supervisor.wait()
+    assert gone_within(3.0, *pids)
+
+
+def test_whatever_a_callback_raises_nothing_goes_on_running(train: Train, tmp_path: Path) -> None:
+    file = tmp_path / "pids"
+
+    class Enough(Exception):
+        pass
+
+    def stop(text: str) -> None:
+        raise Enough
+
+    with pytest.raises(Enough):
+        train(MANY.format(file=str(file)).replace("import ctypes", "print('x', flush=True); import ctypes"), on_output=stop)
+    assert gone_within(0.5, *map(int, wait_for(file).split()))
+
+
+def test_a_training_sees_no_secret_and_no_held_out_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("OPENAI_API_KEY", "AUTORESEARCH_LLM_TOKEN", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "SSH_AUTH_SOCK"):
+        monkeypatch.setenv(name, "canary")
+    monkeypatch.setenv("AUTORESEARCH_HELDOUT", "canary")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setenv("GOMP_SPINCOUNT", "5")
+    env = child_environment(tmp_path, 30.0, tmp_path / "h", ROOT, 3, tmp_path)
+    assert "canary" not in env.values()
+    assert env["OMP_NUM_THREADS"] == "3" and env["GOMP_SPINCOUNT"] == "5" and env["PATH"] == os.environ["PATH"]
+    assert env["AUTORESEARCH_TIME_BUDGET"] == "30.0" and env["AUTORESEARCH_SEED"] == "3"
+
+
+def test_two_trainings_never_share_the_machine(train: Train) -> None:
+    shown: list[str] = []
+    with training_lock():
+        thread = threading.Thread(target=lambda: train(on_output=shown.append))
+        thread.start()
+        deadline = time.monotonic() + 10
+        while not shown and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.5)
+        assert len(shown) == 1 and "waiting for it to end" in shown[0]
+    thread.join(20)
+    assert shown[-1].endswith("handed over\n")
+
+
+def test_a_folder_with_braces_in_its_name_is_a_folder(tmp_path: Path, train: Train, paths: ExperimentPaths) -> None:
+    odd = ExperimentPaths(tmp_path / "{x} {0}" / "0001")
+    outcome = run_experiment(
+        PARAMETERS + HANDOVER, odd, run=0, seed=1, title="t", hypothesis="h", diff="", corpus_dir=tmp_path,
+        time_budget_seconds=20, project=ROOT,
+    )  # fmt: skip
+    assert outcome.status is None and odd.notebook(0).is_file()
+
+
+def test_a_tail_never_splits_a_character(tmp_path: Path) -> None:
+    tail = Tail(tmp_path / "log")
+    assert tail.read() == ""
+    data = "aé→😀z".encode()
+    seen = ""
+    for end in range(1, len(data) + 1):
+        (tmp_path / "log").write_bytes(data[:end])
+        seen += tail.read()
+    assert seen == "aé→😀z"
+
+
+def test_the_notebook_shares_no_folder_of_this_machine(train: Train, tmp_path: Path, paths: ExperimentPaths) -> None:
+    train()
+    assert json.loads(paths.notebook(0).read_text())["metadata"]["papermill"]["output_path"] == "experiment.ipynb"
+    assert str(tmp_path) not in paths.notebook(0).read_text()
