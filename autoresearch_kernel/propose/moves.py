@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 STEP_FACTOR = 1.5  # one step of a logarithmic parameter
 STEPS_IN_RANGE = 8  # a linear parameter crosses its range in so many steps
-FIRST_REACH, LATER_REACH = 1.0, 3.0  # steps from the incumbent: at the first look, afterwards
+FIRST_REACH, LATER_REACH = 1.0, 2.0  # steps from the incumbent: at the first look, afterwards
 WINDOW = 0.35  # steps on either side of the aimed-at value that the value is chosen from
 SECOND_PARAMETER, THIRD_PARAMETER = 0.35, 0.08  # chances that a proposal moves one more
 WORTH_ADDING = 0.3  # of the best move's expected gain, for a second one beside it

@@ -5,7 +5,7 @@ A night holds tens of noisy experiments, far too few for draws from the whole sp
 1. One experiment changes one parameter of the incumbent, sometimes two, rarely three; the others stay.
 2. Which, in which direction and about how far: `propose/moves.py`, from the differences measured so far.
    A first look stays within one step of the incumbent's value (a factor of 1.5, one exponent, one entry of a
-   list); later ones go up to three steps, towards where the valley is expected, never beyond the written
+   list); later ones go up to two steps, towards where the valley is expected, never beyond the written
    range, and at most half-way to a value that failed.
 3. Which value in that window: Optuna, asked. Its study is rebuilt in memory on every call: over the moved
    parameters alone, with TPE once there are a few looks inside the window. The incumbent's own value is told

@@ -18,15 +18,16 @@ from pathlib import Path
 from queue import Empty
 from typing import Any
 
-from . import notebook as _notebook  # noqa: F401  # first: it keeps nbformat's import short
-
-# isort: split
 from jupyter_core.utils import run_sync
-from nbclient.exceptions import CellExecutionError, DeadKernelError
-from nbformat import NotebookNode
-from nbformat.v4 import new_output
-from papermill.clientwrap import PapermillNotebookClient
-from papermill.engines import Engine, NotebookExecutionManager
+
+from .imports import without
+
+with without("rfc3987_syntax", "pyarrow", "boto3", "azure", "gcsfs", "github"):  # places papermill could also read from
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
+    from nbformat import NotebookNode
+    from nbformat.v4 import new_output
+    from papermill.clientwrap import PapermillNotebookClient
+    from papermill.engines import Engine, NotebookExecutionManager
 
 from .launch import Kernel, KernelFailed, exit_words
 from .output import CELL_LIMIT_BYTES, LEAST_CELL_BYTES, NOTEBOOK_LIMIT_BYTES, HeadTail

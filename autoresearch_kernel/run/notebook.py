@@ -11,24 +11,16 @@ import base64
 import html
 import os
 import re
-import sys
 import tempfile
 import warnings
 from pathlib import Path
 
+from .imports import without
 from .kernelspec import notebook_metadata
 
-# jsonschema asks for this checker of URIs, which builds a grammar for two seconds when imported. Notebooks hold no
-# field of that format, and an import that fails is one that jsonschema does without.
-_unwanted = "rfc3987_syntax" not in sys.modules
-if _unwanted:
-    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
-import jupytext  # noqa: E402
-import nbformat  # noqa: E402
-from nbformat import NotebookNode  # noqa: E402
-
-if _unwanted:
-    del sys.modules["rfc3987_syntax"]
+with without("rfc3987_syntax"):  # jsonschema's optional check of URIs: two seconds to import, and none to check here
+    import nbformat
+    from nbformat import NotebookNode
 
 SOURCE_LIMIT_BYTES = 1_000_000  # far above any train.py that a person would read
 FOLD_DIFF_LINES = 30  # a longer diff is folded
@@ -81,6 +73,8 @@ def _parse(source: str) -> ast.Module:
 
 
 def _cells(source: str) -> list[NotebookNode]:
+    import jupytext  # a fifth of a second, which readers of executed notebooks need not spend
+
     try:
         return list(jupytext.reads(source, fmt=dict(_PERCENT)).cells)
     except Exception as error:  # a cell header or a YAML header that jupytext cannot read: of any kind

@@ -92,15 +92,13 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def _execute(job: Job, kernel: Kernel, stop: Stop) -> Execution:
-    from . import notebook as _notebook  # noqa: F401  # first: it keeps nbformat's import short
+    from .engine import AutoresearchEngine  # first: it keeps papermill's import short
 
     # isort: split
     import papermill
     from papermill.engines import papermill_engines
     from papermill.exceptions import PapermillExecutionError
     from papermill.iorw import papermill_io
-
-    from .engine import AutoresearchEngine
 
     papermill_engines.register("autoresearch", AutoresearchEngine)
     papermill_io.register("/", AbsolutePaths)

@@ -104,9 +104,12 @@ def test_after_an_error_later_cells_are_skipped_not_completed(execute: Callable[
     [
         ("raise SystemExit(0)", "exited with SystemExit(0)"),
         ("exit()", "exited with exit()"),
-        ("import os; print('last words', flush=True); os._exit(3)", "the kernel exited with code 3"),
         (
-            "import os; print('last words', flush=True); os.kill(os.getpid(), 9)",
+            "import os, time; print('last words', flush=True); time.sleep(0.1); os._exit(3)",
+            "the kernel exited with code 3",
+        ),
+        (
+            "import os, time; print('last words', flush=True); time.sleep(0.1); os.kill(os.getpid(), 9)",
             "the kernel was killed by signal 9 (out of memory?)",
         ),
         ("import ctypes; ctypes.string_at(0)", "the kernel was killed by signal 11 (a crash in C code)"),
@@ -175,14 +178,17 @@ def test_a_child_process_that_floods_is_held_back_too(execute: Callable[..., Ran
 
 def test_thousands_of_displays_are_cut_and_counted(execute: Callable[..., Ran]) -> None:
     ran = execute(
-        "A = 1", "from IPython.display import display\nfor i in range(900): display(i)\ndisplay({'text/plain': 'x'}, raw=True)"
+        "A = 1",
+        "from IPython.display import display\nfor i in range(900): display(i)\ndisplay({'text/plain': 'x'}, raw=True)",
     )
     assert len(ran.code[1].outputs) == 501
     assert ran.code[1].outputs[-1].text == "[401 more outputs were not kept]\n"
 
 
 def test_an_output_too_large_to_keep_leaves_a_word_about_its_size(execute: Callable[..., Ran]) -> None:
-    code = "from IPython.display import HTML, display\ndisplay(HTML('h' * 3_000_000))\nraise ValueError('v' * 1_000_000)"
+    code = (
+        "from IPython.display import HTML, display\ndisplay(HTML('h' * 3_000_000))\nraise ValueError('v' * 1_000_000)"
+    )
     ran = execute("A = 1", code)
     assert "an output of 3,000,0" in ran.code[1].outputs[0].data["text/plain"]
     assert len(nbformat.writes(ran.notebook)) < 500_000
@@ -207,7 +213,12 @@ def test_the_notebook_on_disk_grows_while_a_cell_runs(execute: Callable[..., Ran
         if text == "c\n":
             on_disk.append((tmp_path / "out.ipynb").read_text())
 
-    code = "import time\nfor x, pause in (('a', 2.1), ('b', 0.3), ('c', 0)):\n    print(x, flush=True)\n    time.sleep(pause)"
+    code = (
+        "import time\n"
+        "for x, pause in (('a', 2.1), ('b', 0.3), ('c', 0)):\n"
+        "    print(x, flush=True)\n"
+        "    time.sleep(pause)"
+    )
     execute("A = 1", code, on_text=look)
     outputs = json.loads(on_disk[0])["cells"][1]["outputs"]
     assert "".join(outputs[0]["text"]) == "a\nb\n"

@@ -173,7 +173,14 @@ def test_it_reads_well_as_html(executed: Path) -> None:
     from nbconvert import HTMLExporter
 
     diff = "\n".join(f"+line {i}" for i in range(40))
-    set_verdict(executed, heading=heading_markdown("0001 · Try", diff=diff), curve_png=PNG, verdict="## Verdict\n\nkeep")
+    set_verdict(
+        executed, heading=heading_markdown("0001 · Try", diff=diff), curve_png=PNG, verdict="## Verdict\n\nkeep"
+    )
     html, _ = HTMLExporter().from_filename(str(executed))
-    for part in ("<details>", "+line 39", "data:image/png;base64,", "Verdict</h2>" if "Verdict</h2>" in html else "Verdict"):
+    for part in (
+        "<details>",
+        "+line 39",
+        "data:image/png;base64,",
+        "Verdict</h2>" if "Verdict</h2>" in html else "Verdict",
+    ):
         assert part in html

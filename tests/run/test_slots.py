@@ -179,7 +179,8 @@ def test_three_hundred_megabytes_of_prints_train_as_well_as_any(train: Train, pa
 
 def test_children_of_a_training_end_with_it(train: Train, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
-    cell = f"import subprocess\nsubprocess.run('setsid sleep 300 & echo $! >> {pids}; sleep 300 & echo $! >> {pids}', shell=True)"
+    script = f"setsid sleep 300 & echo $! >> {pids}; sleep 300 & echo $! >> {pids}"
+    cell = f"import subprocess\nsubprocess.run({script!r}, shell=True)"
     outcome = train(cell)
     assert outcome.status is None and outcome.measured["left_behind"] >= 1
     assert gone_within(0.5, *map(int, pids.read_text().split()))
@@ -242,7 +243,10 @@ def test_whatever_a_callback_raises_nothing_goes_on_running(train: Train, tmp_pa
         raise Enough
 
     with pytest.raises(Enough):
-        train(MANY.format(file=str(file)).replace("import ctypes", "print('x', flush=True); import ctypes"), on_output=stop)
+        train(
+            MANY.format(file=str(file)).replace("import ctypes", "print('x', flush=True); import ctypes"),
+            on_output=stop,
+        )
     assert gone_within(0.5, *map(int, wait_for(file).split()))
 
 

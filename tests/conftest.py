@@ -1,0 +1,84 @@
+"""A small project to run studies in: the real prepare.py, a tiny corpus, a train.py that counts instead of training."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[1]
+
+# Counts which token follows which in a few batches. ALPHA is a knob with a known effect: smoothing by 1.0 is too much.
+COUNTING_TRAIN = '''# %% [markdown]
+# # A model that counts
+
+# %% tags=["parameters"]
+SEED = 1  # fixed
+ALPHA = 1.0  # added to every count; 0.001..10.0 log
+NUM_BATCHES = 20  # batches to count; 5..40
+
+# %%
+import torch
+
+from prepare import MAX_SEQ_LEN, Tokenizer, TrainingClock, evaluate_bpb, make_dataloader
+
+tokenizer = Tokenizer.from_directory()
+vocab_size = tokenizer.get_vocab_size()
+
+
+# %%
+class Bigram(torch.nn.Module):
+    def __init__(self, counts: torch.Tensor):
+        super().__init__()
+        self.logits = torch.nn.Parameter(counts.log())
+
+    def forward(self, idx: torch.Tensor) -> torch.Tensor:
+        return self.logits[idx]  # (B, T, vocab_size)
+
+
+# %%
+clock = TrainingClock(3600)
+counts = torch.full((vocab_size, vocab_size), ALPHA)
+batches = make_dataloader(tokenizer, 16, MAX_SEQ_LEN, "train", seed=SEED)
+while clock.running() and clock.step < NUM_BATCHES:
+    x, y, epoch = next(batches)
+    counts.index_put_((x.flatten(), y.flatten()), torch.ones(x.numel()), accumulate=True)
+    clock.report(train_loss=5.0 / (clock.step + 1))
+
+# %%
+val_bpb = evaluate_bpb(Bigram(counts), tokenizer, 16)
+'''
+
+
+@pytest.fixture(scope="session")
+def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Training side of the embedded corpus with a small vocabulary and a short context, in a cache of its own."""
+    home = tmp_path_factory.mktemp("home")
+    command = [sys.executable, str(PROJECT / "prepare.py"), "--vocab-size", "512", "--sequence-length", "64"]
+    subprocess.run([*command, "--home", str(home)], check=True, capture_output=True)
+    return home / "corpora" / "stdlib-v512-t64"
+
+
+@pytest.fixture
+def project(tmp_path: Path, small_corpus: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A git repository with the files that a study needs; its locks and caches are its own."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    for name in ("prepare.py", "program.md"):
+        shutil.copy(PROJECT / name, folder)
+    (folder / "train.py").write_text(COUNTING_TRAIN)
+    (folder / ".gitignore").write_text("studies/\n")
+    git(folder, "init", "-q", "-b", "main")
+    git(folder, "add", "-A")
+    git(folder, "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-q", "-m", "start")
+    monkeypatch.setenv("AUTORESEARCH_HOME", str(small_corpus.parents[1]))
+    monkeypatch.chdir(folder)
+    yield folder
+
+
+def git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()

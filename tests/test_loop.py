@@ -1,0 +1,215 @@
+"""Studies from start to end, with real notebooks, kernels and scorers, on a model that only counts."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from autoresearch_kernel.judge.score import ScoringSettings
+from autoresearch_kernel.loop import recover, research, settle
+from autoresearch_kernel.propose.edits import set_parameters
+from autoresearch_kernel.propose.search import SearchAgent
+from autoresearch_kernel.record.experiment import Context, Experiment, Proposal, Status
+from autoresearch_kernel.record.history import read_events, replay
+from autoresearch_kernel.record.study import Study, StudyError, create_study, open_study
+from autoresearch_kernel.session import Progress, open_session, run_seed
+
+from .conftest import COUNTING_TRAIN, git
+
+BUDGET_SECONDS = 2.0
+
+
+def counting_study(project: Path, corpus: Path, name: str = "nov23", source: str = COUNTING_TRAIN) -> Study:
+    study = create_study(
+        name,
+        project=project,
+        corpus_dir=corpus,
+        heldout_dir=corpus.parents[1] / "heldout" / corpus.name,
+        baseline_source=source,
+        preset={"name": "none", "parameters": {}, "reason": "a test"},
+        agent="scripted",
+        time_budget_seconds=BUDGET_SECONDS,
+        scoring=vars(ScoringSettings.for_corpus("cpu", "float32", 64, 512)),
+        hardware={"device": "cpu", "device_name": "a test machine"},
+    )
+    # A hang must end before the reader of this test does.
+    facts = study.facts | {"startup_allowance_seconds": 8.0, "handover_allowance_seconds": 5.0}
+    return dataclasses.replace(study, facts=facts)
+
+
+class Scripted:
+    """Proposes what it was given, one after the other; a mapping changes parameters, a text replaces the source."""
+
+    name = "scripted"
+
+    def __init__(self, *ideas: dict[str, float] | str) -> None:
+        self.ideas = list(ideas)
+
+    def propose(self, context: Context) -> Proposal:
+        idea = self.ideas.pop(0)
+        if isinstance(idea, str):
+            return Proposal("Something else: a fault", idea, self.name)
+        source = set_parameters(context.train_source, idea)
+        words = ", ".join(f"{name} to {value}" for name, value in idea.items())
+        return Proposal(f"Set {words}", source, self.name, changes=dict(idea))
+
+
+def with_cell(code: str, source: str = COUNTING_TRAIN) -> str:
+    """The counting train.py with one more cell before the last."""
+    head, _, tail = source.rpartition("# %%\n")
+    return f"{head}# %%\n{code}\n\n# %%\n{tail}"
+
+
+FAULTS = {
+    "hangs in C": ("import ctypes\n\nctypes.PyDLL(None).sleep(1000)", Status.TIMEOUT),
+    "exits 0 early": ("raise SystemExit(0)", Status.CRASH),
+    "is killed": ("import os\n\nos.kill(os.getpid(), 9)", Status.CRASH),
+    "prints 300 MB": ("for _ in range(300):\n    print('x' * 999_999)", None),
+    "raises": ("raise RuntimeError('a bad idea')", Status.CRASH),
+}
+
+
+def events_of(study: Study, kind: str) -> list[dict]:
+    return [event for event in read_events(study.paths.history) if event["event"] == kind]
+
+
+def test_twenty_experiments_with_five_faults_leave_the_others_unharmed(project: Path, small_corpus: Path) -> None:
+    study = counting_study(project, small_corpus)
+    before = git(project, "status", "--porcelain", "--branch")
+    good = [{"ALPHA": alpha} for alpha in (0.3, 0.9, 0.1, 3.0, 0.05, 1.5, 0.02, 5.0, 0.7, 9.0, 8.0, 7.0, 6.0, 4.0, 2.0)]
+    ideas: list[dict[str, float] | str] = list(good)
+    for place, (code, _) in zip((1, 4, 7, 10, 13), FAULTS.values(), strict=True):
+        ideas.insert(place, with_cell(code))
+    done = list(research(study, Scripted(*ideas), experiments=20))
+
+    assert [e.number for e in done] == list(range(21))
+    faults = dict(zip(FAULTS, (done[place + 1] for place in (1, 4, 7, 10, 13)), strict=True))
+    for what, experiment in faults.items():
+        expected = FAULTS[what][1]
+        if expected is None:  # printing is no fault: it is scored like the others
+            assert experiment.status in (Status.KEEP, Status.DISCARD), what
+        else:
+            assert experiment.status is expected, f"{what}: {experiment.reason}"
+            assert experiment.val_bpb is None and experiment.reason, what
+    others = [e for e in done if e not in faults.values()]
+    assert all(e.status in (Status.KEEP, Status.DISCARD) and e.val_bpb is not None for e in others)
+    _check_what_it_left(study, done, before)
+
+
+def _check_what_it_left(study: Study, done: Sequence[Experiment], git_before: str) -> None:
+    for experiment in done:
+        path = study.experiment(experiment.number).notebook(0)
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+        assert path.stat().st_size < 5_000_000
+        tags = [tag for cell in notebook.cells for tag in cell.metadata.get("tags", [])]
+        assert tags[0] == "heading" and tags[-2:] == ["curve", "verdict"]
+        assert f"**{experiment.status}**" in notebook.cells[-1].source
+        assert f"{experiment.number:04d}" in notebook.cells[0].source
+    rows = study.paths.results.read_text().splitlines()
+    assert len(rows) == 1 + len(done) and rows[0].split("\t") == ["commit", "val_bpb", "memory_gb", "status", "description"]
+    assert study.paths.progress.read_bytes().startswith(b"\x89PNG")
+    state = replay(read_events(study.paths.history))
+    champion = state.incumbent
+    assert champion is not None and champion.number > 0 and len(champion.scores) >= 3
+    assert study.paths.best_train.read_text() == study.train_source(champion.number)
+    assert state.finished == "20 experiments"
+    # git: the person's checkout is as it was, the branch holds the keeps, every experiment has its ref
+    assert git(study.project, "status", "--porcelain", "--branch") == git_before
+    assert len(git(study.project, "for-each-ref", "refs/autoresearch/nov23").splitlines()) == len(done)
+    assert git(study.project, "show", "autoresearch/nov23:train.py") == study.paths.best_train.read_text().strip()
+    kept = sum(e.status is Status.KEEP for e in done)
+    assert len(git(study.project, "log", "--format=%h", "main..autoresearch/nov23").splitlines()) == kept
+    # no process of the study is left
+    listed = subprocess.run(["pgrep", "-f", str(study.paths.folder)], capture_output=True, text=True).stdout
+    assert not listed.strip()
+    # models are kept where something needs them
+    models = {path.parents[1].name for path in study.paths.folder.glob("experiments/*/handover*/model.pkl")}
+    assert models == {"0000", f"{champion.number:04d}"}
+
+
+def test_a_study_continues_where_it_stopped(project: Path, small_corpus: Path) -> None:
+    study = counting_study(project, small_corpus)
+    first = list(research(study, Scripted({"ALPHA": 0.2}), experiments=1))
+    again = list(research(open_study("nov23", project), Scripted({"ALPHA": 5.0}), experiments=1))
+    assert [e.number for e in first] == [0, 1] and [e.number for e in again] == [2]
+    assert len(events_of(study, "study_started")) == 1
+    assert again[0].parent == 1 and again[0].status is Status.DISCARD
+
+
+def test_what_was_trained_is_not_trained_again_and_what_was_interrupted_runs_once_more(
+    project: Path, small_corpus: Path
+) -> None:
+    study = counting_study(project, small_corpus)
+    with open_session(study) as session:  # ends after the first training, before its score
+        session.train(session.propose(Scripted()), 0)
+    with open_session(study) as session:  # ends in the middle of the second
+        recover(session)
+        session.score(session.state.experiments[0], 0)
+        session.history.append("started", experiment=0, run=1, seed=run_seed(0, 0, 1))
+    baseline = next(iter(research(study, Scripted(), experiments=1)))
+    assert baseline.status is Status.KEEP
+    assert [run.attempts for run in baseline.runs] == [1, 2, 1]
+    assert [event["run"] for event in events_of(study, "trained")] == [0, 1, 2]
+    assert [event["run"] for event in events_of(study, "interrupted")] == [1]
+    assert len({run.seed for run in baseline.runs}) == 3
+
+
+def test_an_experiment_interrupted_twice_is_given_up(project: Path, small_corpus: Path) -> None:
+    study = counting_study(project, small_corpus)
+    list(research(study, Scripted({"ALPHA": 5.0}), experiments=1))
+    for attempt in (1, 2):
+        with open_session(study) as session:
+            recover(session)
+            if attempt == 1:
+                session.propose(Scripted({"ALPHA": 0.1}))
+            session.history.append("started", experiment=2, run=0, seed=1)
+    with open_session(study) as session:
+        recover(session)
+        assert settle(session).status is Status.INTERRUPTED
+
+
+def test_a_baseline_that_fails_stops_the_study_and_is_tried_again(project: Path, small_corpus: Path) -> None:
+    flaky = with_cell("from pathlib import Path\n\nassert Path('/tmp').joinpath(FLAG).exists(), 'not yet'")
+    flag = project / "ready"
+    source = flaky.replace("SEED = 1", f"FLAG = {str(flag)!r}  # fixed\nSEED = 1")
+    study = counting_study(project, small_corpus, source=source)
+    with pytest.raises(StudyError, match=r"The baseline did not train \(crash\): .*not yet.*experiment\.ipynb"):
+        next(iter(research(study, Scripted(), experiments=1)))
+    flag.touch()
+    baseline = next(iter(research(study, Scripted(), experiments=1)))
+    assert baseline.status is Status.KEEP and len(baseline.scores) == 3
+
+
+def test_a_changed_prepare_py_or_corpus_is_refused(project: Path, small_corpus: Path) -> None:
+    study = counting_study(project, small_corpus)
+    (project / "prepare.py").write_text((project / "prepare.py").read_text() + "\n# a new idea\n")
+    with pytest.raises(StudyError, match=r"prepare\.py has changed since study 'nov23' began"):
+        next(iter(research(study, Scripted(), experiments=1)))
+    git(project, "checkout", "prepare.py")
+    other = dataclasses.replace(study, facts=study.facts | {"corpus": study.facts["corpus"] | {"content_sha256": "0"}})
+    with pytest.raises(StudyError, match="different corpora are never compared"):
+        next(iter(research(other, Scripted(), experiments=1)))
+
+
+def test_the_embedded_agent_finds_a_better_smoothing_without_git(
+    tmp_path: Path, project: Path, small_corpus: Path
+) -> None:
+    subprocess.run(["rm", "-rf", str(project / ".git")], check=True)
+    said: list[Progress] = []
+    study = counting_study(project, small_corpus)
+    started = time.monotonic()
+    done = list(research(study, SearchAgent(seed=0), experiments=4, watch=said.append))
+    assert time.monotonic() - started < 200
+    assert any("No git lineage" in progress.text for progress in said)
+    assert {progress.phase for progress in said} >= {"proposing", "starting", "training", "scoring"}
+    assert all(e.commit is None for e in done)
+    state = replay(read_events(study.paths.history))
+    assert state.incumbent is not None and state.incumbent.number > 0
+    assert state.incumbent.val_bpb < done[0].val_bpb - 0.01
