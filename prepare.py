@@ -815,7 +815,7 @@ def read_split(folder: Path, split: str) -> np.ndarray:
 
 def _stream_rows(tokenizer: Tokenizer, T: int, split: str, seed: int) -> Iterator[tuple[np.ndarray, int]]:
     """T tokens of the stream and their epoch, without end. The last row of an epoch runs on into the beginning."""
-    stream = read_split(_directory(tokenizer), split)
+    stream = np.asarray(read_split(_directory(tokenizer), split))  # a plain array slices faster than a memmap
     generator = np.random.default_rng(seed)
     count = -(-len(stream) // T)
     epoch = 0

@@ -255,13 +255,13 @@ def _read(study: Study) -> tuple[StudyState, dict[str, Any] | None]:
 
 def _print_findings(study: Study) -> None:
     """The last words of a run: what it left and how much better it is."""
-    from .show.report import findings
+    from .show.report import count, findings
 
     state, finished = _read(study)
     decided = [e for e in state.experiments if e.status is not None]
     notebooks = sorted((study.paths.folder / "experiments").glob("*/experiment*.ipynb"))
     print(f"\n{findings(state, finished)}")
-    print(f"  {len(decided) - 1} experiments, {sum(e.status is Status.KEEP for e in decided[1:])} kept.")
+    print(f"  {count(len(decided) - 1, 'experiment')}, {sum(e.status is Status.KEEP for e in decided[1:])} kept.")
     print(f"  notebooks     {_short(study.paths.folder / 'experiments')}/*/experiment.ipynb ({len(notebooks)} executed)")
     for label, path in (
         ("progress", study.paths.progress),
@@ -394,3 +394,7 @@ def _kernel_install(arguments: argparse.Namespace) -> None:
 
     where = install_kernelspec(prefix=Path(sys.prefix) if arguments.sys_prefix else None)
     print(f"Kernel `autoresearch` installed in {where}. `jupyter kernelspec list` shows it.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

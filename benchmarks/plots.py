@@ -1,6 +1,6 @@
 """How long progress.png takes for nights of 100 to 100,000 experiments, and how large it is.
 
-    python benchmarks/plots.py [--folder DIR]      keeps the pictures when a folder is given
+python benchmarks/plots.py [--folder DIR]      keeps the pictures when a folder is given
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ def made_up_study(num_experiments: int, sigma: float = 0.003, seed: int = 0) -> 
     best = truth = 1.5512
     floor, parent = 1.43, 0
     three = tuple(Run(i, i, val_bpb=best + rng.normal(0, sigma)) for i in range(3))
-    study = [Experiment(0, "The baseline.", "baseline", None, runs=three, status=Status.KEEP, val_bpb=best, sigma=sigma)]
+    baseline = Experiment(
+        0, "The baseline.", "baseline", None, runs=three, status=Status.KEEP, val_bpb=best, sigma=sigma
+    )
+    study = [baseline]
     for number in range(1, num_experiments):
         name, old = NAMES[rng.integers(len(NAMES))], round(float(rng.uniform(0.02, 0.9)), 2)
         new = round(old * float(rng.choice([0.7, 1.4])), 2)
@@ -75,7 +78,8 @@ def main() -> None:
         for count in (1, 10, 100, 1_000, 10_000, 100_000):
             study = made_up_study(count)
             start = time.monotonic()
-            path = draw_progress(study, (folder or Path(temporary)) / f"progress-{count}.png", title="nov23", sigma=0.003)
+            path = (folder or Path(temporary)) / f"progress-{count}.png"
+            draw_progress(study, path, title="nov23", sigma=0.003)
             seconds = time.monotonic() - start
             print(f"{count:>12,}{seconds:>10.2f}{path.stat().st_size / 1000:>8.0f}", flush=True)
 

@@ -27,7 +27,7 @@ from autoresearch_kernel.propose.edits import Parameter, read_parameters, set_pa
 from autoresearch_kernel.propose.search import SearchAgent
 from autoresearch_kernel.record.experiment import Context, Experiment, Proposal, Run, Status
 
-SOURCE = '''# %% tags=["parameters"]
+SOURCE = """# %% tags=["parameters"]
 SEED = 0  # fixed
 DEPTH = 4  # layers; 1..10
 WIDTH = 2**7  # channels; 2**5..2**10
@@ -43,7 +43,7 @@ MOMENTUM = 0.95  # 0.8..0.99
 SOFTCAP = 15.0  # 5..60 log
 ACTIVATION = "relu2"  # {relu2, gelu, silu}
 QK_NORM = True  # whether queries and keys are normalised
-'''
+"""
 DEFAULTS = read_parameters(SOURCE)
 TUNABLE = [p for p in DEFAULTS.values() if p.tunable]
 RATES = ("MATRIX_LR", "EMBEDDING_LR", "HEAD_LR")
@@ -94,7 +94,13 @@ class Landscape:
 
 
 def experiment(
-    number: int, proposal: Proposal, parent: int | None, scores: list[float], status: Status, m: float | None, sigma: float
+    number: int,
+    proposal: Proposal,
+    parent: int | None,
+    scores: list[float],
+    status: Status,
+    m: float | None,
+    sigma: float,
 ) -> Experiment:
     return Experiment(
         number=number,
@@ -114,7 +120,9 @@ def experiment(
 Policy = Callable[[Context], Proposal]
 
 
-def night(policy: Policy, landscape: Landscape, num_experiments: int, sigma: float, seed: int) -> list[tuple[float, bool]]:
+def night(
+    policy: Policy, landscape: Landscape, num_experiments: int, sigma: float, seed: int
+) -> list[tuple[float, bool]]:
     """One study: after each experiment, (true gain of the incumbent in bits per byte, whether this one crashed)."""
     rng = np.random.default_rng([seed, 7])
     source = SOURCE

@@ -71,7 +71,7 @@ def project(tmp_path: Path, small_corpus: Path, monkeypatch: pytest.MonkeyPatch)
     for name in ("prepare.py", "program.md"):
         shutil.copy(PROJECT / name, folder)
     (folder / "train.py").write_text(COUNTING_TRAIN)
-    (folder / ".gitignore").write_text("studies/\n")
+    (folder / ".gitignore").write_text("studies/\n__pycache__/\n")
     git(folder, "init", "-q", "-b", "main")
     git(folder, "add", "-A")
     git(folder, "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-q", "-m", "start")

@@ -74,6 +74,7 @@ def read_parameters(source: str) -> dict[str, Parameter]:
     comments = _comments(source)
     first, last = _parameters_cell(comments, source.count("\n") + 1)
     parameters: dict[str, Parameter] = {}
+    lines = source.split("\n")
     for statement in tree.body:
         if not first < statement.lineno <= last:
             continue
@@ -82,7 +83,7 @@ def read_parameters(source: str) -> dict[str, Parameter]:
             continue
         end = statement.end_lineno or statement.lineno
         comment = comments.get(end, (0, ""))[1].lstrip("# ").strip()
-        text = ast.get_source_segment(source, value) or ""
+        text = _text(lines, value)
         parameters[target] = _parameter(target, _constant(value), text, comment, statement.lineno)
     return parameters
 
@@ -96,7 +97,8 @@ def set_parameters(source: str, values: Mapping[str, Any]) -> str:
     unknown = sorted(set(values) - set(parameters))
     if unknown:
         raise SourceError(
-            f"train.py has no parameter {', '.join(unknown)}. Its parameters cell holds: {', '.join(parameters) or 'none'}."
+            f"train.py has no parameter {', '.join(unknown)}. "
+            f"Its parameters cell holds: {', '.join(parameters) or 'none'}."
         )
     spans = _value_spans(source, parameters)
     lines = source.split("\n")
@@ -212,9 +214,7 @@ def _parameter(name: str, value: Any, text: str, comment: str, line: int) -> Par
     fixed = name == "SEED" or re.search(r"\bfixed\b", comment, re.IGNORECASE) is not None
     given_range, choices = list(_RANGE.finditer(comment)), _CHOICES.search(comment)
     kind = _kind(value, text, given_range[-1] if given_range else None)
-    common: dict[str, Any] = dict(
-        name=name, value=value, text=text, kind=kind, fixed=fixed, comment=comment, line=line
-    )
+    common: dict[str, Any] = dict(name=name, value=value, text=text, kind=kind, fixed=fixed, comment=comment, line=line)
     if kind == "bool":
         return Parameter(**common, choices=(False, True))
     if choices:
@@ -292,11 +292,20 @@ def _value_spans(source: str, names: Mapping[str, Parameter]) -> dict[str, tuple
         if statement.lineno in at:
             target, value = _assignment(statement)
             if target == at[statement.lineno] and value is not None:
-                spans[target] = (
-                    _position(lines, value.lineno, value.col_offset),
-                    _position(lines, value.end_lineno or value.lineno, value.end_col_offset or 0),
-                )
+                spans[target] = _span(lines, value)
     return spans
+
+
+def _span(lines: list[str], node: ast.expr) -> tuple[tuple[int, int], tuple[int, int]]:
+    end = _position(lines, node.end_lineno or node.lineno, node.end_col_offset or 0)
+    return _position(lines, node.lineno, node.col_offset), end
+
+
+def _text(lines: list[str], node: ast.expr) -> str:
+    (row, column), (end_row, end_column) = _span(lines, node)
+    if row == end_row:
+        return lines[row][column:end_column]
+    return "\n".join([lines[row][column:], *lines[row + 1 : end_row], lines[end_row][:end_column]])
 
 
 def _position(lines: list[str], line: int, byte_offset: int) -> tuple[int, int]:

@@ -32,6 +32,8 @@ STEPS_IN_RANGE = 8  # a linear parameter crosses its range in so many steps
 FIRST_REACH, LATER_REACH = 1.0, 2.0  # steps from the incumbent: at the first look, afterwards
 WINDOW = 0.35  # steps on either side of the aimed-at value that the value is chosen from
 SECOND_PARAMETER, THIRD_PARAMETER = 0.35, 0.08  # chances that a proposal moves one more
+CURIOSITY = 1.5  # factor on the sampled gain of a parameter nobody has moved yet
+FOLLOW_UP = 0.75  # chance that a kept change is followed by another step the same way
 WORTH_ADDING = 0.3  # of the best move's expected gain, for a second one beside it
 
 EFFECT_SIZES = (1.0, 2.0, 4.0, 8.0, 16.0)  # of one step, in sigmas: the data choose
@@ -238,6 +240,7 @@ def choose_moves(
     to the reach, for when nothing near is left.
     """
     coefficients = believe(axes, looks, sigma).sample(rng)
+    following = _kept_direction(axes, looks)
     best: list[tuple[float, Move]] = []
     for name, axis in axes.items():
         mine = [look for look in looks if name in look.moved]
@@ -248,6 +251,10 @@ def choose_moves(
         ]
         if options:
             gain, target = max(options, key=lambda option: option[0])
+            gain *= 1.0 if mine or gain < 0 else CURIOSITY
+            if name in following and rng.random() < FOLLOW_UP:
+                onward = [option for option in options if following[name] * option[1] > 0]
+                gain, target = (math.inf, max(onward)[1]) if onward else (gain, target)
             best.append((gain, _move(axis, target, mine)))
     best.sort(key=lambda option: -option[0])
     draw = float(rng.random())
@@ -255,6 +262,18 @@ def choose_moves(
     return [move for gain, move in best[:1]] + [
         move for gain, move in best[1:count] if gain > max(WORTH_ADDING * best[0][0], 0.0)
     ]
+
+
+def _kept_direction(axes: Mapping[str, Axis], looks: Sequence[Look]) -> dict[str, float]:
+    """Ordered axes that the latest look moved, with the sign of the way, if it was kept and led to the incumbent."""
+    if not looks or not looks[-1].kept:
+        return {}
+    ways = {}
+    for name, (before, after) in looks[-1].moved.items():
+        axis = axes.get(name)
+        if axis is not None and axis.ordered and axis.position(after) == 0:
+            ways[name] = -(axis.position(before) or 0.0)
+    return ways
 
 
 def targets(axis: Axis, looks: Sequence[Look], wider: int = 0) -> list[Any]:

@@ -219,9 +219,7 @@ def _distribution(move: Move) -> optuna.distributions.BaseDistribution:
     return optuna.distributions.FloatDistribution(low, high, log=p.log)
 
 
-def _trial(
-    look: Look, spaces: Mapping[str, optuna.distributions.BaseDistribution]
-) -> optuna.trial.FrozenTrial | None:
+def _trial(look: Look, spaces: Mapping[str, optuna.distributions.BaseDistribution]) -> optuna.trial.FrozenTrial | None:
     """`look` as a finished trial of the space asked about; None when it lies outside."""
     import optuna
 
@@ -253,7 +251,7 @@ _WORDS = (
     (r"DEVICE_BATCH", "larger passes may run faster", "smaller passes may fit the cache better"),
     (r"BATCH", "steadier gradients may be worth fewer updates", "more updates fit into {budget}"),
     (r"DEPTH|LAYERS", "a deeper model may use {budget} better", "a shallower model sees more tokens in {budget}"),
-    (r"DIM|WIDTH|RATIO|HEADS|ROWS", "more capacity may pay for its time", "a smaller model sees more tokens in {budget}"),
+    (r"DIM|WIDTH|RATIO|HEADS|ROWS", "more capacity may pay for its time", "a smaller model sees more tokens"),
     (r"SEQUENCE|CONTEXT|WINDOW", "more context may predict better", "shorter rows cost less attention"),
     (r"WARMDOWN|COOLDOWN", "a longer decay may settle lower", "more time at the full rate may learn more"),
     (r"WARMUP", "a gentler start may be steadier", "less time is lost at the start"),

@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty
@@ -23,20 +24,21 @@ from jupyter_core.utils import run_sync
 from .imports import without
 
 with without("rfc3987_syntax", "pyarrow", "boto3", "azure", "gcsfs", "github"):  # places papermill could also read from
+    import papermill
     from nbclient.exceptions import CellExecutionError, DeadKernelError
     from nbformat import NotebookNode
     from nbformat.v4 import new_output
     from papermill.clientwrap import PapermillNotebookClient
-    from papermill.engines import Engine, NotebookExecutionManager
+    from papermill.engines import Engine, NotebookExecutionManager, papermill_engines
+    from papermill.iorw import papermill_io
 
 from .launch import Kernel, KernelFailed, exit_words
-from .output import CELL_LIMIT_BYTES, LEAST_CELL_BYTES, NOTEBOOK_LIMIT_BYTES, HeadTail
+from .notebook import write_atomically
+from .output import NOTEBOOK_LIMIT_BYTES, TRACEBACK_LIMIT, CellOutputs, shorten_traceback
 
 SAVE_EVERY_SECONDS = 2.0  # at most this often while cells run
 GRACE_SECONDS = 2.0  # from the interrupt to the kill
 START_SECONDS = 60.0
-MOST_OUTPUTS = 500  # of one cell
-TRACEBACK_LIMIT = 50_000  # characters
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -113,66 +115,6 @@ class Record(NotebookExecutionManager):
         self.save_now()
 
 
-class CellOutputs:
-    """The outputs kept of one cell."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.used = 0
-        self.dropped = 0  # outputs, not characters
-        self.stream: HeadTail | None = None
-        self.node: NotebookNode | None = None
-
-    def add_stream(self, outputs: list[NotebookNode], name: str, text: str) -> NotebookNode | None:
-        """Add to the last output when it is the same stream, else begin one."""
-        same = self.node is not None and outputs and outputs[-1] is self.node and self.node["name"] == name
-        if not same:
-            self.settle(close=True)
-            if len(outputs) >= MOST_OUTPUTS:
-                self.dropped += 1
-                return None
-            self.stream = HeadTail(max(self.limit - self.used, 2_000))
-            self.node = new_output("stream", name=name, text="")
-            outputs.append(self.node)
-        assert self.stream is not None
-        self.stream.add(text)
-        return self.node
-
-    def settle(self, close: bool = False) -> None:
-        """Bring the open stream's text into the notebook; with `close`, what comes next is another output."""
-        if self.node is None or self.stream is None:
-            return
-        self.node["text"] = self.stream.text()
-        if close:
-            self.used += len(self.stream)
-            self.node = self.stream = None
-
-    def admits(self, outputs: list[NotebookNode], content: dict[str, Any]) -> bool:
-        """Whether another output may come; one that is too large is replaced by a word about its size."""
-        self.settle(close=True)
-        if len(outputs) >= MOST_OUTPUTS:
-            self.dropped += 1
-            return False
-        self.shrink(content)
-        return True
-
-    def shrink(self, content: dict[str, Any]) -> None:
-        data = content.get("data")
-        if not isinstance(data, dict):
-            return
-        size = sum(len(value) if isinstance(value, str) else len(str(value)) for value in data.values())
-        if self.used + size > self.limit:
-            content["data"] = {"text/plain": f"[an output of {size:,} characters was not kept]"}
-            size = 100
-        self.used += size
-
-    def close(self, outputs: list[NotebookNode]) -> None:
-        self.settle(close=True)
-        if self.dropped:
-            outputs.append(new_output("stream", name="stderr", text=f"[{self.dropped:,} more outputs were not kept]\n"))
-            self.dropped = 0
-
-
 class Client(PapermillNotebookClient):
     """Runs the cells one after the other, and knows at any time why it stopped."""
 
@@ -182,7 +124,7 @@ class Client(PapermillNotebookClient):
         super().__init__(record, km=kernel.manager, raise_on_iopub_timeout=False, **kwargs)
         self.kernel, self.deadline, self.on_text = kernel, deadline, on_text
         self.room = NOTEBOOK_LIMIT_BYTES
-        self.kept = CellOutputs(CELL_LIMIT_BYTES)
+        self.kept = CellOutputs(self.room)
         self.clear_before_next_output: bool = False
         self.exited = False  # a cell called exit(), which raises nothing
         self.stopping: Callable[[], bool] = lambda: False
@@ -199,7 +141,7 @@ class Client(PapermillNotebookClient):
                 return (*self._ended("deadline", "", cell), count or None)
             runs = cell.cell_type == "code" and bool(cell.source.strip())
             count += runs
-            self.kept = CellOutputs(max(LEAST_CELL_BYTES, min(CELL_LIMIT_BYTES, self.room)))
+            self.kept = CellOutputs(self.room)
             self.nb_man.settle = self.kept.settle
             self.nb_man.cell_start(cell, index)
             ended = self._run_cell(cell, index)
@@ -294,7 +236,7 @@ class Client(PapermillNotebookClient):
             return self.kept.add_stream(outs, content["name"], content["text"])
         if kind == "error":
             self.kept.settle(close=True)
-            content["traceback"] = _shorten(content.get("traceback", []))
+            content["traceback"] = shorten_traceback(content.get("traceback", []))
             content["evalue"] = str(content.get("evalue", ""))[:TRACEBACK_LIMIT]
             self.on_text("\n".join(content["traceback"]) + "\n")
         elif not self.kept.admits(outs, content):
@@ -412,11 +354,58 @@ class AutoresearchEngine(Engine):
             raise failure
 
 
-def _shorten(traceback: list[str]) -> list[str]:
-    """The beginning and the end of a traceback that is too long to keep."""
-    text = "\n".join(str(line) for line in traceback)
-    if len(text) <= TRACEBACK_LIMIT:
-        return [str(line) for line in traceback]
-    kept = HeadTail(TRACEBACK_LIMIT)
-    kept.add(text)
-    return [kept.text()]
+# --- one notebook, by path
+
+
+class AbsolutePaths:
+    """papermill's files, written so that a reader never sees half of one."""
+
+    @classmethod
+    def read(cls, path: str) -> str:
+        return Path(path).read_text(encoding="utf-8")
+
+    @classmethod
+    def write(cls, buf: str, path: str) -> None:
+        write_atomically(buf, path)
+
+    @classmethod
+    def pretty_path(cls, path: str) -> str:
+        return path
+
+
+def execute(
+    notebook: str,
+    output: str,
+    parameters: dict[str, Any],
+    *,
+    kernel: Kernel,
+    deadline_seconds: float,
+    on_text: Callable[[str], None],
+    stopping: Callable[[], bool],
+) -> Execution:
+    """Execute a notebook through papermill, in a kernel that is starting; paths are absolute.
+
+    To be called once, in a process that does nothing else: papermill keeps state in its modules.
+    """
+    papermill_engines.register("autoresearch", AutoresearchEngine)
+    papermill_io.register("/", AbsolutePaths)
+    ends: list[Execution] = []
+    with suppress(papermill.PapermillExecutionError, KernelFailed):  # told by `ends`
+        papermill.execute_notebook(
+            _literal(notebook),
+            _literal(output),
+            parameters=parameters,
+            engine_name="autoresearch",
+            progress_bar=False,
+            kernel=kernel,
+            deadline_seconds=deadline_seconds,
+            on_text=on_text,
+            on_execution=ends.append,
+            stopping=stopping,
+        )
+    return ends[0]
+
+
+def _literal(path: str) -> str:
+    """papermill passes paths through str.format."""
+    return path.replace("{", "{{").replace("}", "}}")

@@ -162,8 +162,7 @@ def add_project_to_path() -> None:
             folder = str(project_root())
         except FileNotFoundError:
             return
-    if folder not in sys.path:
-        sys.path.append(folder)
+    sys.path.insert(0, folder)
 
 
 def _config(experiment: bool) -> Config:

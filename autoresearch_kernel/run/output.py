@@ -7,10 +7,16 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 CELL_LIMIT_BYTES = 1_000_000  # kept of one cell, half from its beginning and half from its end
 NOTEBOOK_LIMIT_BYTES = 4_000_000  # kept of all cells together
 LEAST_CELL_BYTES = 20_000  # kept of a cell even when the notebook's allowance is used up: errors must be seen
+MOST_OUTPUTS = 500  # of one cell
+TRACEBACK_LIMIT = 50_000  # characters
 TRICKLE_BYTES_PER_SECOND = 50_000  # let through once the burst is used up, so that a live view stays live
 
 
@@ -92,3 +98,79 @@ class Trickle:
         text = f"\n[... {gone:,} characters of output held back ...]\n" if gone else ""
         text, self.held_back, self.tail = text + self.tail, 0, ""
         return text
+
+
+class CellOutputs:
+    """The outputs kept of one cell, in a notebook with `room` bytes left."""
+
+    def __init__(self, room: int) -> None:
+        self.limit = max(LEAST_CELL_BYTES, min(CELL_LIMIT_BYTES, room))
+        self.used = 0
+        self.dropped = 0  # outputs, not characters
+        self.stream: HeadTail | None = None
+        self.node: NotebookNode | None = None
+
+    def add_stream(self, outputs: list[NotebookNode], name: str, text: str) -> NotebookNode | None:
+        """Add to the last output when it is the same stream, else begin one."""
+        import nbformat  # the kernel, which uses the rest of this module, has none
+
+        same = self.node is not None and outputs and outputs[-1] is self.node and self.node["name"] == name
+        if not same:
+            self.settle(close=True)
+            if len(outputs) >= MOST_OUTPUTS:
+                self.dropped += 1
+                return None
+            self.stream = HeadTail(max(self.limit - self.used, 2_000))
+            self.node = nbformat.v4.new_output("stream", name=name, text="")
+            outputs.append(self.node)
+        assert self.stream is not None
+        self.stream.add(text)
+        return self.node
+
+    def settle(self, close: bool = False) -> None:
+        """Bring the open stream's text into the notebook; with `close`, what comes next is another output."""
+        if self.node is None or self.stream is None:
+            return
+        self.node["text"] = self.stream.text()
+        if close:
+            self.used += len(self.stream)
+            self.node = self.stream = None
+
+    def admits(self, outputs: list[NotebookNode], content: dict[str, Any]) -> bool:
+        """Whether another output may come; one that is too large is replaced by a word about its size."""
+        self.settle(close=True)
+        if len(outputs) >= MOST_OUTPUTS:
+            self.dropped += 1
+            return False
+        self.shrink(content)
+        return True
+
+    def shrink(self, content: dict[str, Any]) -> None:
+        data = content.get("data")
+        if not isinstance(data, dict):
+            return
+        size = sum(len(value) if isinstance(value, str) else len(str(value)) for value in data.values())
+        if self.used + size > self.limit:
+            content["data"] = {"text/plain": f"[an output of {size:,} characters was not kept]"}
+            size = 100
+        self.used += size
+
+    def close(self, outputs: list[NotebookNode]) -> None:
+        import nbformat
+
+        self.settle(close=True)
+        if self.dropped:
+            outputs.append(
+                nbformat.v4.new_output("stream", name="stderr", text=f"[{self.dropped:,} more outputs were not kept]\n")
+            )
+            self.dropped = 0
+
+
+def shorten_traceback(traceback: list[str]) -> list[str]:
+    """The beginning and the end of a traceback that is too long to keep."""
+    text = "\n".join(str(line) for line in traceback)
+    if len(text) <= TRACEBACK_LIMIT:
+        return [str(line) for line in traceback]
+    kept = HeadTail(TRACEBACK_LIMIT)
+    kept.add(text)
+    return [kept.text()]

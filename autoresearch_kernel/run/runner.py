@@ -11,18 +11,15 @@ import os
 import signal
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .launch import Kernel, KernelFailed
+from .launch import Kernel
 from .output import Trickle
 from .processes import adopt_orphans, die_with_parent, kill_descendants
-
-if TYPE_CHECKING:
-    from .engine import Execution
 
 LOG_BURST, LOG_RATE = 2_000_000, 20_000  # characters, and characters a second, of the runner's log
 
@@ -38,24 +35,6 @@ class Job:
     parameters: dict[str, Any]
     deadline_seconds: float  # from the kernel's start
     parent_pid: int
-
-
-class AbsolutePaths:
-    """papermill's files, written so that a reader never sees half of one."""
-
-    @classmethod
-    def read(cls, path: str) -> str:
-        return Path(path).read_text(encoding="utf-8")
-
-    @classmethod
-    def write(cls, buf: str, path: str) -> None:
-        from .notebook import write_atomically
-
-        write_atomically(buf, path)
-
-    @classmethod
-    def pretty_path(cls, path: str) -> str:
-        return path
 
 
 class Stop:
@@ -82,7 +61,17 @@ def run(job: Job) -> dict[str, Any]:
     work.mkdir(exist_ok=True)
     stop.kernel = kernel = Kernel(folder=Path(job.folder), cwd=str(work))
     try:
-        execution = _execute(job, kernel, stop)
+        from .engine import execute
+
+        execution = execute(
+            job.notebook,
+            job.output,
+            job.parameters,
+            kernel=kernel,
+            deadline_seconds=job.deadline_seconds,
+            on_text=_log(),
+            stopping=lambda: stop.asked,
+        )
     finally:
         kernel.signal(signal.SIGKILL)
         left_behind = kill_descendants()
@@ -91,40 +80,7 @@ def run(job: Job) -> dict[str, Any]:
     return outcome
 
 
-def _execute(job: Job, kernel: Kernel, stop: Stop) -> Execution:
-    from .engine import AutoresearchEngine  # first: it keeps papermill's import short
-
-    # isort: split
-    import papermill
-    from papermill.engines import papermill_engines
-    from papermill.exceptions import PapermillExecutionError
-    from papermill.iorw import papermill_io
-
-    papermill_engines.register("autoresearch", AutoresearchEngine)
-    papermill_io.register("/", AbsolutePaths)
-    ends: list[Execution] = []
-    with suppress(PapermillExecutionError, KernelFailed):  # told by `ends`
-        papermill.execute_notebook(
-            _literal(job.notebook),
-            _literal(job.output),
-            parameters=job.parameters,
-            engine_name="autoresearch",
-            progress_bar=False,
-            kernel=kernel,
-            deadline_seconds=job.deadline_seconds,
-            on_text=_log(),
-            on_execution=ends.append,
-            stopping=lambda: stop.asked,
-        )
-    return ends[0]
-
-
-def _literal(path: str) -> str:
-    """papermill passes paths through str.format."""
-    return path.replace("{", "{{").replace("}", "}}")
-
-
-def _log() -> Any:
+def _log() -> Callable[[str], None]:
     trickle = Trickle(LOG_BURST, LOG_RATE)
 
     def write(text: str) -> None:

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import io
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoresearch_kernel.record.experiment import Experiment, Status
+from autoresearch_kernel.record.files import write_atomic
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,16 +75,8 @@ def draw_progress(
     experiments: Sequence[Experiment], path: str | Path, *, title: str, sigma: float | None = None
 ) -> Path:
     """Write `progress_figure` as PNG to `path`, whole or not at all. Raises OSError when it cannot."""
-    data = _png(progress_figure(experiments, title=title, sigma=sigma))
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    write_atomic(path, _png(progress_figure(experiments, title=title, sigma=sigma)))
+    return Path(path)
 
 
 # What is drawn
@@ -251,9 +244,9 @@ def _scale(axes: Axes, points: _Points, sigma: float | None) -> _Limits:
             axes.axhspan(*sorted((edge, far)), color="#F6F6F6", zorder=0, linewidth=0)
             axes.axhline(edge, color=GREY, linewidth=0.6, linestyle=(0, (2, 3)), zorder=1)
             axes.annotate(
-                "not to scale", (0.997, edge), xycoords=axes.get_yaxis_transform(), ha="right", fontsize=7.5, color=GREY,
+                "not to scale", (0.997, edge), xycoords=axes.get_yaxis_transform(), ha="right", fontsize=7.5,
                 xytext=(0, 3 if far > edge else -3), textcoords="offset points", va="bottom" if far > edge else "top",
-                gid="strip",
+                color=GREY, gid="strip",
             )  # fmt: skip
     return limits
 
@@ -277,9 +270,15 @@ def _draw_best(axes: Axes, points: _Points, sigma: float | None) -> None:
     axes.step(x, y, where="post", color=GREEN, linewidth=1.5, zorder=4, label="running best", gid="best line")
     if sigma:
         axes.fill_between(
-            x, y - sigma, y + sigma, step="post", color=BLUE, alpha=0.20, linewidth=0, zorder=1.5, label="± 1 sd of a run"
-        )
-    beside = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points", "color": GREEN, "va": "center"}
+            x, y - sigma, y + sigma, step="post", color=BLUE, alpha=0.20, linewidth=0, zorder=1.5,
+            label="± 1 sd of a run",
+        )  # fmt: skip
+    beside: dict[str, Any] = {
+        "xycoords": axes.get_yaxis_transform(),
+        "textcoords": "offset points",
+        "color": GREEN,
+        "va": "center",
+    }
     axes.annotate(f"{y[-1]:.4f}", (1, y[-1]), xytext=(8, 0), fontsize=11, fontweight="bold", gid="best", **beside)
     if best.standard_error:
         axes.annotate(f"± {best.standard_error:.4f}", (1, y[-1]), xytext=(8, -13), fontsize=8.5, **beside)
@@ -328,8 +327,8 @@ def _draw_runs(axes: Axes, points: _Points, small: float) -> None:
     if not many:
         axes.plot(ends[:, 0], ends[:, 1], color=INK, linewidth=0.6, alpha=0.45, zorder=3)
     axes.plot(
-        *_thinned(axes, _array(x), _array(y)), linestyle="none", marker="_", markersize=1.6 * small, color=INK, zorder=2.5 if many else 6.5,
-        markeredgewidth=0.18 * small, alpha=0.3 if many else 0.8, label="confirmation run", gid="confirmation",
+        *_thinned(axes, _array(x), _array(y)), linestyle="none", marker="_", markersize=1.6 * small, color=INK,
+        zorder=2.5 if many else 6.5, markeredgewidth=0.18 * small, alpha=0.3 if many else 0.8, label="confirmation run", gid="confirmation",
     )  # fmt: skip
 
 
@@ -422,7 +421,7 @@ def _label_keeps(axes: Axes, points: _Points) -> None:
     import numpy as np
 
     keeps = points.keeps
-    gains = {e.number: _bpb(before) - _bpb(e) for before, e in zip(keeps, keeps[1:], strict=False)}
+    gains = {e.number: _bpb(before) - _bpb(e) for before, e in pairwise(keeps)}
     chosen = sorted(keeps, key=lambda e: -gains.get(e.number, math.inf))
     chosen = chosen[: MOST_LABELS if axes.get_xlim()[1] <= CROWDED else MOST_LABELS_WHEN_CROWDED]
     if keeps and keeps[-1] not in chosen:
@@ -466,7 +465,7 @@ def _line_pixels(axes: Axes, keeps: Sequence[Experiment]) -> np.ndarray:
         until = following.number if following else axes.get_xlim()[1]
         corners += [(e.number, _bpb(e)), (until, _bpb(e))]
     pixels = axes.transData.transform(_array([v for c in corners for v in c]).reshape(-1, 2))
-    parts = [np.linspace(a, b, max(2, int(np.abs(b - a).max() / 6))) for a, b in zip(pixels, pixels[1:], strict=False)]
+    parts = [np.linspace(a, b, max(2, int(np.abs(b - a).max() / 6))) for a, b in pairwise(pixels)]
     return np.concatenate(parts) if parts else pixels
 
 
@@ -563,7 +562,7 @@ def curve_png(
     label: str = "this run",
     incumbent_label: str = "incumbent",
 ) -> bytes:
-    """Training loss over time as a small PNG: points are the rows of metrics.jsonl. Odd or missing points are skipped."""
+    """Training loss over time as a small PNG; points are the rows of metrics.jsonl, those without a number skipped."""
     return _png(curve_figure(curve, incumbent_curve, label=label, incumbent_label=incumbent_label))
 
 
@@ -574,7 +573,7 @@ def curve_figure(
     label: str = "this run",
     incumbent_label: str = "incumbent",
 ) -> Figure:
-    """The figure behind `curve_png`: raw loss faint, smoothed over a twentieth of the run strong, the incumbent's dashed."""
+    """The figure behind `curve_png`: raw loss faint, smoothed over a twentieth of the run strong, incumbent dashed."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=CURVE_INCHES, dpi=DPI, facecolor="white")
@@ -586,7 +585,7 @@ def curve_figure(
     axes.tick_params(colors=INK, labelsize=8, length=3)
     key = _time_key([curve, incumbent_curve or []])
     mine, theirs = _losses(curve, key), _losses(incumbent_curve or [], key)
-    axes.set_xlabel({"seconds": "seconds of training", "progress": "share of the budget", "step": "step"}[key], fontsize=8)
+    axes.set_xlabel({"seconds": "seconds of training", "progress": "share of the budget"}.get(key, key), fontsize=8)
     axes.set_ylabel("train loss, nats per token", fontsize=8)
     if not len(mine[0]):
         axes.set_xticks([]), axes.set_yticks([])
@@ -614,7 +613,7 @@ def _time_key(curves: Sequence[Sequence[Mapping[str, Any]]]) -> str:
 def _losses(curve: Sequence[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
     """(time, train_loss) of the rows that have both as finite numbers."""
     rows = [(row.get(key, index), row.get("train_loss")) for index, row in enumerate(curve)]
-    kept = [(float(x), float(y)) for x, y in rows if _finite(x) and _finite(y)]
+    kept = [(float(x or 0), float(y or 0)) for x, y in rows if _finite(x) and _finite(y)]
     return _array([x for x, _ in kept]), _array([y for _, y in kept])
 
 
@@ -653,12 +652,13 @@ def _end_labels(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> No
     """Name and last value at the end of each line: beside the axes, or inside when the run ended early."""
     low, high = axes.get_ylim()
     start, end = axes.get_xlim()
-    words = {"fontsize": 8, "va": "center", "linespacing": 1.1}
+    words: dict[str, Any] = {"fontsize": 8, "va": "center", "linespacing": 1.1}
     early = [e for e in ends if e[0] < start + 0.85 * (end - start)]
     for x, y, color, name in early:
         axes.annotate(
-            f"{name}\n{y:.4f}", (x, min(max(y, low), high)), xytext=(5, -9), textcoords="offset points", color=color, **words
-        )
+            f"{name}\n{y:.4f}", (x, min(max(y, low), high)), xytext=(5, -9), textcoords="offset points", color=color,
+            **words,
+        )  # fmt: skip
     height = 0.15 * (high - low)
     ordered = sorted((e for e in ends if e not in early), key=lambda e: e[1])
     heights = [e[1] for e in ordered]

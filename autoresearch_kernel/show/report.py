@@ -5,6 +5,7 @@ Numbers have one form everywhere: bits per byte with four decimals, thousands ap
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -30,10 +31,27 @@ def thousands(value: float) -> str:
     return f"{value:,.0f}".replace(",", THIN_SPACE)
 
 
+def count(number: int, noun: str) -> str:
+    """`1 experiment`, `2 experiments`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def idea(experiment: Experiment) -> str:
+    """What was tried, in a few words: `MATRIX_LR 0.04 → 0.055`, else the hypothesis' first line."""
+    previous = experiment.details.get("previous")
+    if experiment.changes and isinstance(previous, Mapping) and set(experiment.changes) <= set(previous):
+        return ", ".join(f"{name} {_literal(previous[name])} → {_literal(new)}" for name, new in experiment.changes.items())
+    lines = experiment.hypothesis.strip().splitlines()
+    return lines[0].rstrip(".") if lines else "no hypothesis given"
+
+
+def _literal(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def title(experiment: Experiment) -> str:
     """`0010 · Halve the batch: 4096 → 2048 tokens a step`."""
-    idea = experiment.hypothesis.strip().splitlines()[0] if experiment.hypothesis.strip() else "no hypothesis given"
-    return f"{experiment.number:04d} · {idea.rstrip('.')}"
+    return f"{experiment.number:04d} · {idea(experiment)}"
 
 
 def difference(experiment: Experiment) -> str:
@@ -116,12 +134,14 @@ SECONDS = (
     ("evaluation_seconds", "dev score and hand-over"),
     ("shutdown_seconds", "shutdown"),
     ("scoring_seconds", "scoring"),
-    ("total_seconds", "in all"),
 )
 
 
 def _seconds(run: Run) -> str:
-    return " · ".join(f"{name} {run.measured[key]:.1f}" for key, name in SECONDS if run.measured.get(key) is not None)
+    """All seconds of a run accounted for; "in all" is the run's own clock plus the scorer's."""
+    parts = [f"{name} {run.measured[key]:.1f}" for key, name in SECONDS if run.measured.get(key) is not None]
+    total = sum(run.measured.get(key) or 0.0 for key in ("total_seconds", "scoring_seconds"))
+    return " · ".join([*parts, f"in all {total:.1f}"]) if total else ""
 
 
 def _corpus(facts: dict[str, Any]) -> str:
@@ -141,10 +161,9 @@ def outcome_line(experiment: Experiment) -> str:
     """One experiment in the terminal: number, status, score, difference, idea."""
     score = bpb(experiment.val_bpb) if experiment.val_bpb is not None else "–"
     against = difference(experiment)
-    idea = title(experiment).partition(" · ")[2]
     mark = "●" if experiment.status is Status.KEEP else " "
     why = f"   [{experiment.reason}]" if experiment.val_bpb is None else ""
-    return f"{experiment.number:04d} {mark} {experiment.status or '':<11} {score:>7}  {against:<18} {idea}{why}"
+    return f"{experiment.number:04d} {mark} {experiment.status or '':<11} {score:>7}  {against:<18} {idea(experiment)}{why}"
 
 
 SPARKS = "▁▂▃▄▅▆▇█"
@@ -175,7 +194,7 @@ def status_table(name: str, facts: dict[str, Any], experiments: tuple[Experiment
     """The study in 80 columns: a heading, the running best as a sparkline, the last experiments."""
     kept = sum(e.status is Status.KEEP for e in experiments[1:])
     lines = [
-        f"{name} · {max(0, len(experiments) - 1)} experiments, {kept} kept · {facts['corpus']['corpus']}, "
+        f"{name} · {count(max(0, len(experiments) - 1), 'experiment')}, {kept} kept · {facts['corpus']['corpus']}, "
         f"{facts['time_budget_seconds']:g} s a run",
         f"best so far {sparkline(running_best(experiments))}",
         f"{'#':>4}  {'what changed':<34} {'val_bpb':>7}  {'Δ (σ)':<17} status",
@@ -183,11 +202,11 @@ def status_table(name: str, facts: dict[str, Any], experiments: tuple[Experiment
     if len(experiments) > last:
         lines.append(f"      ... {len(experiments) - last} before these")
     for experiment in experiments[-last:]:
-        idea = title(experiment).partition(" · ")[2]
-        idea = idea if len(idea) <= 34 else idea[:33] + "…"
+        words = idea(experiment)
+        words = words if len(words) <= 34 else words[:33] + "…"
         status = f"{experiment.status or 'running'}{' ●' if experiment.status is Status.KEEP else ''}"
         lines.append(
-            f"{experiment.number:>4}  {idea:<34} {bpb(experiment.val_bpb):>7}  {difference(experiment):<17} {status}"
+            f"{experiment.number:>4}  {words:<34} {bpb(experiment.val_bpb):>7}  {difference(experiment):<17} {status}"
         )
     return "\n".join(lines)
 

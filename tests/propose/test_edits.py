@@ -51,7 +51,8 @@ def only_changed_line(new: str) -> str:
 
 def test_values_ranges_and_kinds_are_read_from_the_cell_and_its_comments() -> None:
     p = read_parameters(SOURCE)
-    assert (p["MATRIX_LR"].value, p["MATRIX_LR"].low, p["MATRIX_LR"].high, p["MATRIX_LR"].log) == (0.04, 0.005, 0.2, True)
+    rate = p["MATRIX_LR"]
+    assert (rate.value, rate.low, rate.high, rate.log) == (0.04, 0.005, 0.2, True)
     batch = p["BATCH_TOKENS"]
     assert (batch.kind, batch.value, batch.low, batch.high) == ("pow2", 4096, 1024, 32768)
     assert (p["WARMDOWN"].step, p["WARMDOWN"].log, p["WARMDOWN"].kind) == (0.05, False, "float")
@@ -109,14 +110,14 @@ def test_several_edits_and_no_edit() -> None:
 def test_windows_line_ends_and_a_literal_over_two_lines_survive() -> None:
     source = '# %% tags=["parameters"]\r\nA = (2\r\n     * 3)  # things; 1..9\r\nB = 1  # {1, 2}\r\n'
     assert read_parameters(source)["A"].value == 6
-    assert set_parameters(source, {"A": 7}) == '# %% tags=["parameters"]\r\nA = (7)  # things; 1..9\r\nB = 1  # {1, 2}\r\n'
+    assert set_parameters(source, {"A": 7}) == source.replace("2\r\n     * 3", "7")
 
 
 @pytest.mark.parametrize(
     ("source", "message"),
     [
         ("x = 1\n", "no parameters cell"),
-        ('# %% tags=["parameters"]\nA = 1\n# %% tags=["parameters"]\nB = 1\n', r"2 parameters cells, in lines \[1, 3\]"),
+        ('# %% tags=["parameters"]\nA = 1\n# %% tags=["parameters"]\nB = 1\n', r"2 parameters cells, .*\[1, 3\]"),
         ('# %% tags=["parameters"]\nA = 1 +\n', "does not parse: .* line 2"),
         ('# %% tags=["parameters"]\nA = len("x")\n', "Line 2 .* is not a constant"),
         ('# %% tags=["parameters"]\nimport os\n', "Line 2 .* only NAME = constant"),

@@ -22,7 +22,7 @@ from autoresearch_kernel.record.experiment import Context, Experiment, Proposal,
 
 PROJECT = Path(__file__).parents[2]
 SIGMA = 0.003
-SOURCE = '''# %% tags=["parameters"]
+SOURCE = """# %% tags=["parameters"]
 SEED = 1  # fixed
 MATRIX_LR = 0.04  # step of the matrices; 0.005..0.2 log
 HEAD_LR = 0.01  # step of the head; 0.001..0.1 log
@@ -36,16 +36,19 @@ QK_NORM = True  # whether queries and keys are normalised
 
 # %%
 print(MATRIX_LR)
-'''
+"""
 BASELINE = Experiment(
     0, "The baseline.", "baseline", None, runs=(Run(0, 0, val_bpb=1.5),), status=Status.KEEP, val_bpb=1.5, sigma=SIGMA
 )
 
 
 def context(
-    experiments: tuple[Experiment, ...] = (BASELINE,), source: str = SOURCE, incumbent: Experiment = BASELINE, **more: Any
+    experiments: tuple[Experiment, ...] = (BASELINE,),
+    source: str = SOURCE,
+    incumbent: Experiment = BASELINE,
+    **study: Any,
 ) -> Context:
-    return Context("", source, incumbent, experiments, SIGMA, more, seed=0)
+    return Context("", source, incumbent, experiments, SIGMA, study, seed=0)
 
 
 def tried(number: int, proposal: Proposal, val_bpb: float | None, parent: Experiment = BASELINE) -> Experiment:
@@ -89,9 +92,8 @@ def test_a_proposal_is_the_incumbents_source_with_one_to_three_literals_changed_
         for name, value in proposal.changes.items():
             old, new = read_parameters(SOURCE)[name], read_parameters(proposal.train_source)[name]
             assert new.value == value != old.value
-            assert name in proposal.hypothesis and new.text.strip('"') in proposal.hypothesis.replace(" on", " True on").replace(
-                " off", " False off"
-            )
+            assert name in proposal.hypothesis
+            assert (" on" if value is True else " off" if value is False else new.text) in proposal.hypothesis
             assert proposal.details["previous"][name] == old.value
         json.dumps(proposal.details)
 
@@ -136,7 +138,7 @@ def test_no_configuration_is_tried_twice_and_the_end_of_the_space_is_one_clear_e
 
 
 def test_nothing_to_tune_is_one_clear_error() -> None:
-    with pytest.raises(SearchError, match="No parameter of train.py may be tuned"):
+    with pytest.raises(SearchError, match="No parameter of .* may be tuned"):
         SearchAgent().propose(context(source='# %% tags=["parameters"]\nSEED = 1\nNAME = "x"\n'))
     with pytest.raises(SourceError, match="no parameters cell"):
         SearchAgent().propose(context(source="DEPTH = 4\n"))
@@ -146,7 +148,7 @@ def test_untried_parameters_come_before_ones_that_did_nothing() -> None:
     history, counts = [BASELINE], Counter[str]()
     for number in range(1, 15):
         proposal = SearchAgent(1).propose(context(tuple(history)))
-        counts.update(proposal.changes)
+        counts.update(list(proposal.changes))
         history.append(tried(number, proposal, 1.5005))
     assert len(counts) >= 9  # of ten
 
@@ -154,10 +156,9 @@ def test_untried_parameters_come_before_ones_that_did_nothing() -> None:
 def test_a_kept_change_is_followed_by_another_step_the_same_way() -> None:
     moved = Counter[str]()
     source = set_parameters(SOURCE, {"MATRIX_LR": 0.06})
-    step = Proposal(
-        "", source, "search", {"MATRIX_LR": 0.06},
-        {"parameters": {n: p.value for n, p in read_parameters(source).items() if p.tunable}, "previous": {"MATRIX_LR": 0.04}},
-    )  # fmt: skip
+    values = {n: p.value for n, p in read_parameters(source).items() if p.tunable}
+    details = {"parameters": values, "previous": {"MATRIX_LR": 0.04}}
+    step = Proposal("", source, "search", {"MATRIX_LR": 0.06}, details)
     kept = tried(1, step, 1.46)
     for seed in range(20):
         proposal = SearchAgent(seed).propose(context((BASELINE, kept), source, kept))
@@ -257,7 +258,7 @@ def test_the_real_train_file_is_searched_for_a_night() -> None:
 
 
 def test_optuna_is_not_imported_before_a_proposal() -> None:
-    code = "import sys; import autoresearch_kernel.propose.search; print('optuna' in sys.modules, 'numpy' in sys.modules)"
+    code = "import sys, autoresearch_kernel.propose.search; print(*(m in sys.modules for m in ('optuna', 'numpy')))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT)
     assert shown.stdout.split() == ["False", "False"]
 

@@ -14,9 +14,9 @@ from typing import Any
 import nbformat
 import pytest
 
-from autoresearch_kernel.run.engine import AutoresearchEngine, Execution, HeadTail
+from autoresearch_kernel.run.engine import AutoresearchEngine, Execution
 from autoresearch_kernel.run.notebook import read_notebook
-from autoresearch_kernel.run.output import Trickle
+from autoresearch_kernel.run.output import HeadTail, Trickle
 from autoresearch_kernel.run.plugin import EnginePlugin
 
 KERNEL = {"kernelspec": {"name": "autoresearch", "language": "python", "display_name": "autoresearch"}}

@@ -17,8 +17,9 @@ import pytest
 
 from autoresearch_kernel.record.experiment import RunOutcome, Status
 from autoresearch_kernel.record.paths import ExperimentPaths
+from autoresearch_kernel.run.machine import child_environment, training_lock
 from autoresearch_kernel.run.notebook import read_notebook
-from autoresearch_kernel.run.slots import Tail, child_environment, run_experiment, training_lock
+from autoresearch_kernel.run.slots import Tail, run_experiment
 
 ROOT = Path(__file__).resolve().parents[2]
 PARAMETERS = '# %% tags=["parameters"]\nSEED = 1  # fixed\n\n'
@@ -244,7 +245,9 @@ def test_whatever_a_callback_raises_nothing_goes_on_running(train: Train, tmp_pa
 
     with pytest.raises(Enough):
         train(
-            MANY.format(file=str(file)).replace("import ctypes", "print('x', flush=True); import ctypes"),
+            MANY.format(file=str(file)).replace(
+                "import ctypes", "print('x', flush=True); time.sleep(0.2); import ctypes"
+            ),
             on_output=stop,
         )
     assert gone_within(0.5, *map(int, wait_for(file).split()))

@@ -1,0 +1,96 @@
+"""The command line as a person uses it: its errors, its tables, promote."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from autoresearch_kernel.cli import main
+from autoresearch_kernel.loop import research
+
+from .conftest import git
+from .test_loop import Scripted, counting_study
+
+
+def test_help_names_every_command() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "autoresearch_kernel.cli", "--help"], capture_output=True, text=True, check=True
+    )
+    for command in ("prepare", "run", "status", "promote", "lab", "kernel"):
+        assert command in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["status"], "There is no study in .*studies yet. Start one with `autoresearch run`"),
+        (["status", "--name", "nov1"], r"There is no study 'nov1': .*study\.json is missing"),
+        (["status", "--name", "../x"], "use letters, digits"),
+        (["promote", "--name", "nov1"], "There is no study 'nov1'"),
+        (["run", "--name", "a b"], "use letters, digits"),
+        (["prepare", "--corpus", "files", "--files-folder", "nowhere"], "nowhere"),
+    ],
+)
+def test_errors_are_one_plain_line(
+    project: Path, capfd: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert main(words) == 1
+    said = capfd.readouterr().err
+    assert "Traceback" not in said
+    assert re.search(message, said.replace("\n", " ")), said
+
+
+@pytest.mark.parametrize("words", [["run", "--experiments", "0"], ["run", "--budget", "-3"], ["run", "--hours", "inf"]])
+def test_numbers_that_make_no_sense_are_refused(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 2
+    assert "is not a positive number" in capsys.readouterr().err
+
+
+def test_status_continue_and_promote(
+    project: Path, small_corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = counting_study(project, small_corpus)
+    assert main(["status"]) == 0
+    assert "The baseline is not measured yet" in capsys.readouterr().out
+    assert main(["promote"]) == 1
+    assert "has no best train.py yet" in capsys.readouterr().err
+    list(research(study, Scripted({"ALPHA": 0.2}), experiments=1))
+
+    assert main(["status"]) == 0
+    table = capsys.readouterr().out
+    assert "1 experiment, 1 kept" in table and "keep ●" in table and "On the sealed test split" in table
+    assert max(len(line) for line in table.splitlines()[:5]) <= 80
+    assert main(["status", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert [e["status"] for e in facts["experiments"]] == ["keep", "keep"]
+
+    assert main(["run", "--name", "nov23", "--budget", "30"]) == 1
+    assert "began with --budget 2.0, not 30.0" in capsys.readouterr().err
+
+    mine = project / "train.py"
+    original = mine.read_text()
+    mine.write_text(original + "\n# mine\n")
+    assert main(["promote"]) == 1
+    assert "would be overwritten" in capsys.readouterr().err
+    mine.write_text(original)
+    assert main(["promote"]) == 0
+    assert mine.read_text() == study.paths.best_train.read_text()
+    assert git(project, "status", "--porcelain") == "M train.py"
+    assert main(["promote"]) == 0
+    assert "already the best" in capsys.readouterr().out
+
+
+def test_a_second_run_of_the_same_study_names_the_first(project: Path, small_corpus: Path) -> None:
+    from autoresearch_kernel.record.files import StudyInUse
+    from autoresearch_kernel.session import open_session
+
+    study = counting_study(project, small_corpus)
+    with open_session(study), pytest.raises(StudyInUse, match="is being run by process"), open_session(study):
+        pass
