@@ -8,7 +8,7 @@ What is different on purpose: tokens are made once and memory-mapped, where the 
 rows are cut from one stream of `BOS document BOS document ...`, so that no token of a long document is dropped;
 `token_bytes` counts a token's raw bytes, where the original counted the replacement character's three for a piece of
 a UTF-8 sequence; the probability of special tokens is removed before normalising, so that nothing is won by
-predicting BOS never; a part of the training documents, `dev`, is for train.py to look at, and the held-out rows
+never predicting BOS; a part of the training documents, `dev`, is for train.py to look at, and the held-out rows
 (`val`, `test`) lie in a folder of their own, which an experiment neither reads nor needs; the tokenizer is stored as
 data, not as a pickle; and inside an experiment `evaluate_bpb` hands the model over to be scored by another process.
 
@@ -41,6 +41,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+_IMPORTED_AT = time.monotonic()  # about when this process began; `_process_start` knows better where it can
+
 # Read by OpenMP when torch loads it: idle threads that spin for long starve whoever shares the machine.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
@@ -67,9 +69,6 @@ SPLIT_PATTERN = "|".join(
         r"\s+",
     ]
 )
-
-# About when this process began, on the monotonic clock; `_process_start` knows better where it can.
-_IMPORTED_AT = time.monotonic()
 
 
 class PrepareError(RuntimeError):
@@ -930,7 +929,15 @@ def device_name(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     if device.type == "xpu":
         return torch.xpu.get_device_name(device)
-    return f"{os.cpu_count()} x {platform.machine()}" if device.type == "cpu" else platform.processor()
+    return f"{_processor_name()}, {os.cpu_count()} cores"
+
+
+def _processor_name() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def peak_memory_mb(device: torch.device) -> float:
@@ -968,10 +975,10 @@ class TrainingClock:
     def __init__(self, time_budget_seconds: float | None = None, report_every_seconds: float = 1.0) -> None:
         self.time_budget_seconds = TIME_BUDGET if time_budget_seconds is None else float(time_budget_seconds)
         self.max_steps = int(os.environ.get("AUTORESEARCH_MAX_STEPS") or 0)
-        self.report_every_seconds = report_every_seconds
         self.step = -1
         self.train_loss: float | None = None  # of the last step
-        self._started = self._stopped = None  # type: float | None
+        self._started: float | None = None
+        self._stopped: float | None = None
         self._tokens_before = 0
         self._curve = _Curve(self.points)
         self._screen = _Screen(self.lines, report_every_seconds)
@@ -1006,8 +1013,11 @@ class TrainingClock:
 
     @property
     def progress(self) -> float:
-        spent = max(self.step, 0) / self.max_steps if self.max_steps else self.elapsed / self.time_budget_seconds
-        return min(1.0, spent)
+        """Share of the budget that is spent, 0 to 1: what schedules go by."""
+        return self._spent(max(self.step, 0))
+
+    def _spent(self, steps: int) -> float:
+        return min(1.0, steps / self.max_steps if self.max_steps else self.elapsed / self.time_budget_seconds)
 
     @property
     def num_tokens(self) -> int:
@@ -1018,20 +1028,16 @@ class TrainingClock:
         """Take the loss of this step, in nats a token. Raises FloatingPointError once training has come apart."""
         self.train_loss = train_loss.item() if isinstance(train_loss, torch.Tensor) else float(train_loss)
         step, seconds = self.step + 1, self.elapsed
-        _check_loss(self.train_loss, step)
-        point = {"step": step, "progress": round(self.progress, 5), "seconds": round(seconds, 3)}
+        if not self.train_loss <= _loss_limit():
+            self._curve.flush()
+            raise FloatingPointError(
+                f"Training has come apart: train_loss is {self.train_loss:.6g} at step {step} (the limit is "
+                f"{_loss_limit():.1f}, three times that of a uniform guess). Lower the learning rates."
+            )
+        point = {"step": step, "progress": round(self._spent(step), 5), "seconds": round(seconds, 3)}
         point |= {"train_loss": self.train_loss, "num_tokens": self.num_tokens}
         self._curve.add(point | more)
-        self._screen.show(step, self.progress, self.train_loss, self.num_tokens / max(seconds, 1e-9))
-
-
-def _check_loss(train_loss: float, step: int) -> None:
-    limit = _loss_limit()
-    if not train_loss <= limit:
-        raise FloatingPointError(
-            f"Training has come apart: train_loss is {train_loss:.6g} at step {step} (the limit is {limit:.1f}, three "
-            "times that of a uniform guess). Lower the learning rates."
-        )
+        self._screen.show(step, self._spent(step), self.train_loss, self.num_tokens / max(seconds, 1e-9))
 
 
 @functools.cache
@@ -1149,6 +1155,11 @@ def score_rows(model: torch.nn.Module, rows: np.ndarray, token_bytes: np.ndarray
         x, y = batch[:, :-1].contiguous(), batch[:, 1:].reshape(-1)
         with autocast(device):
             logits = model(x)  # (B, T, vocab_size)
+        if logits.shape != (*x.shape, len(token_bytes)):
+            raise ValueError(
+                f"The model gave {tuple(logits.shape)} for token ids {tuple(x.shape)}, not logits for "
+                f"{len(token_bytes)} tokens each."
+            )
         scored = sizes[y] > 0
         nats += float(token_nll(logits, y, sizes)[scored].double().sum())
         num_bytes += int(sizes[y].sum())
@@ -1189,7 +1200,9 @@ def _pickle_by_value(model: torch.nn.Module, file: BinaryIO) -> None:
 
     class Pickler(cloudpickle.Pickler):
         def reducer_override(self, obj: Any) -> Any:
-            """Put the original in the place of what torch.compile wrapped."""
+            """The original in the place of what torch.compile wrapped; on the CPU what `to` does not reach."""
+            if isinstance(obj, torch.Tensor) and obj.device.type != "cpu":
+                return operator.getitem, ((obj.detach().cpu(),), 0)
             original = getattr(obj, "_orig_mod", None) if isinstance(obj, torch.nn.Module) else None
             if original is None and callable(obj):
                 original = getattr(obj, "_torchdynamo_orig_callable", None)
@@ -1260,7 +1273,7 @@ def _process_start() -> float:
         age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
     except (OSError, AttributeError, ValueError, IndexError):
         return _IMPORTED_AT
-    return time.monotonic() - age
+    return time.monotonic() - age if age >= 0 else _IMPORTED_AT
 
 
 def _print_summary(name: str, bpb: float, model: torch.nn.Module, measured: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from .propose.edits import diff
 from .record.experiment import Context, Evaluation, Experiment, Proposal, RunOutcome, Status
 from .record.files import write_atomic
 from .record.history import History, write_results
-from .record.lineage import Lineage, open_lineage
+from .record.lineage import Lineage, LineageError, open_lineage
 from .record.state import StudyState, replay
 from .record.study import Study, sha256
 from .run.notebook import heading_markdown, set_verdict
@@ -183,16 +183,14 @@ class Session:
         if verdict is None:
             return None
         status, reason = verdict
-        scored = experiment.scores if status in (Status.KEEP, Status.DISCARD) else ()
+        mine = experiment.scores if status in (Status.KEEP, Status.DISCARD) else ()
         self.history.append(
             "decided",
             experiment=experiment.number,
             status=status,
             reason=reason,
-            val_bpb=mean(scored) if scored else None,
-            standard_error=standard_error(len(scored), state.sigma) or experiment.runs[-1].standard_error
-            if scored
-            else None,
+            val_bpb=mean(mine) if mine else None,
+            standard_error=standard_error(len(mine), state.sigma) if mine else None,
             incumbent_bpb=state.incumbent_bpb,
             sigma=state.sigma,
             commit=self._commit(experiment, status, reason, state),
@@ -229,14 +227,18 @@ class Session:
     def _commit(self, experiment: Experiment, status: Status, reason: str, state: StudyState) -> str | None:
         if self.lineage is None:
             return None
-        commit = self.lineage.record(
-            experiment.number,
-            self.study.train_source(experiment.number),
-            message=f"{report.title(experiment)}\n\n{status}: {reason}",
-            time=experiment.proposed_at,
-            parent=state.incumbent.commit if state.incumbent else None,
-            keep=status is Status.KEEP,
-        )
+        try:
+            commit = self.lineage.record(
+                experiment.number,
+                self.study.train_source(experiment.number),
+                message=f"{report.title(experiment)}\n\n{status}: {reason}",
+                time=experiment.proposed_at,
+                parent=state.incumbent.commit if state.incumbent else None,
+                keep=status is Status.KEEP,
+            )
+        except LineageError as error:  # the history and the study's folder hold the code as well
+            self.note(f"Experiment {experiment.number:04d} has no commit: {error}")
+            return None
         if self.lineage.branch_problem:
             self.note(f"Experiment {experiment.number:04d}: {self.lineage.branch_problem}.")
         return commit

@@ -27,10 +27,7 @@ def made_up_study(num_experiments: int, sigma: float = 0.003, seed: int = 0) -> 
     best = truth = 1.5512
     floor, parent = 1.43, 0
     three = tuple(Run(i, i, val_bpb=best + rng.normal(0, sigma)) for i in range(3))
-    baseline = Experiment(
-        0, "The baseline.", "baseline", None, runs=three, status=Status.KEEP, val_bpb=best, sigma=sigma
-    )
-    study = [baseline]
+    study = [Experiment(0, "The baseline.", "baseline", None, runs=three, status=Status.KEEP, val_bpb=best)]
     for number in range(1, num_experiments):
         name, old = NAMES[rng.integers(len(NAMES))], round(float(rng.uniform(0.02, 0.9)), 2)
         new = round(old * float(rng.choice([0.7, 1.4])), 2)

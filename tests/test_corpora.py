@@ -225,6 +225,12 @@ def test_too_little_text_for_a_row_of_each_split_is_refused(tmp_path: Path) -> N
     assert folders_left(tmp_path / "home") == []
 
 
+def test_blank_documents_are_no_text(tmp_path: Path) -> None:
+    (tmp_path / "blank.txt").write_text("\n  \n")
+    with pytest.raises(PrepareError, match="Too little text"):
+        make_files_corpus(tmp_path / "home", tmp_path)
+
+
 @pytest.mark.parametrize("options", [{"vocab_size": 100}, {"sequence_length": 0}])
 def test_sizes_that_make_no_sense_are_refused(tmp_path: Path, options: dict[str, int]) -> None:
     with pytest.raises(PrepareError, match="choose"):

@@ -220,6 +220,11 @@ def test_the_score_does_not_depend_on_the_batch_size(counting: prepare.Tokenizer
     assert model.training
 
 
+def test_logits_of_another_shape_are_refused(counting: prepare.Tokenizer) -> None:
+    with pytest.raises(ValueError, match=r"gave \(2, 8, 99\) for token ids \(2, 8\), not logits for 260 tokens"):
+        prepare.score_rows(Guess(torch.zeros(99)), np.zeros((2, 9), dtype=np.uint16), counting.token_bytes, 4)
+
+
 # ---------------------------------------------------------------- clock
 
 

@@ -116,8 +116,8 @@ class Axis:
             value = float(f"{p.low + round((value - p.low) / p.step) * p.step:.6g}")
         elif p.log or p.kind == "int":
             value = float(f"{value:.2g}")
-        else:  # of a linear range, two digits of its size: 0.973 in 0.8..0.999
-            value = round(value, 2 - math.floor(math.log10(high - low)))
+        else:  # of a linear range, a thirtieth of it or finer: 0.973 in 0.8..0.999, 0.74 in 0..1
+            value = round(value, math.ceil(-math.log10((high - low) / 30)))
         value = min(max(value, low), high)
         return round(value) if p.kind == "int" else float(value)
 
@@ -253,7 +253,7 @@ def choose_moves(
             gain, target = max(options, key=lambda option: option[0])
             gain *= 1.0 if mine or gain < 0 else CURIOSITY
             if name in following and rng.random() < FOLLOW_UP:
-                onward = [option for option in options if following[name] * option[1] > 0]
+                onward = [option for option in options if following[name] * option[1] > 0 and option[0] > 0]
                 gain, target = (math.inf, max(onward)[1]) if onward else (gain, target)
             best.append((gain, _move(axis, target, mine)))
     best.sort(key=lambda option: -option[0])

@@ -53,7 +53,7 @@ def progress_figure(experiments: Sequence[Experiment], *, title: str, sigma: flo
     points = _points(experiments)
     last = max((e.number for e in experiments), default=0)
     _frame(axes, last)
-    figure.text(0.075, 0.945, title, fontsize=14, fontweight="bold", color=INK, va="center")
+    figure.text(0.075, 0.945, title, fontsize=14, fontweight="bold", color=INK, va="center", parse_math=False)
     figure.text(0.075, 0.893, _summary(experiments, points), fontsize=10, color=INK, va="center")
     if points.scored:
         limits = _scale(axes, points, sigma)
@@ -216,6 +216,8 @@ def _limits(points: _Points, sigma: float | None) -> _Limits:
     low = float(kept.min()) - 1.5 * noise
     high = float(kept.max()) + 1.5 * noise
     high = max(high, min(float(np.quantile(honest, 0.9)), high + 1.5 * span))
+    if high - low < 0.1 * span:  # one score and no sigma
+        low, high = low - 0.5 * span, high + 0.5 * span
     slack = 0.35 * (high - low)  # a little more room is cheaper than a strip
     bottom, top = float(scores.min()), float(scores.max())
     low = min(low, bottom) if bottom > low - slack else low
@@ -327,8 +329,9 @@ def _draw_runs(axes: Axes, points: _Points, small: float) -> None:
     if not many:
         axes.plot(ends[:, 0], ends[:, 1], color=INK, linewidth=0.6, alpha=0.45, zorder=3)
     axes.plot(
-        *_thinned(axes, _array(x), _array(y)), linestyle="none", marker="_", markersize=1.6 * small, color=INK,
-        zorder=2.5 if many else 6.5, markeredgewidth=0.18 * small, alpha=0.3 if many else 0.8, label="confirmation run", gid="confirmation",
+        *_thinned(axes, _array(x), _array(y)), linestyle="none", marker="_", markersize=1.6 * small,
+        zorder=2.5 if many else 6.5, markeredgewidth=0.18 * small, alpha=0.3 if many else 0.8,
+        color=INK, label="confirmation run", gid="confirmation",
     )  # fmt: skip
 
 
@@ -341,9 +344,8 @@ def _draw_floor(axes: Axes, points: _Points, last: int) -> None:
     x = _array(sorted({e.number for e in points.floor}))
     if len(x) > THIN_ABOVE:
         x = x[:: math.ceil(len(x) / THIN_ABOVE)]
-    kinds = [e.status for e in points.floor]
-    names = ["crash", "timeout", "invalid", "interrupted", "rejected"]
-    counted = ", ".join(f"{name} {_thousands(kinds.count(Status(name)))}" for name in names if Status(name) in kinds)
+    kinds = [e.status.value if e.status in FAILED else "no score" for e in points.floor]
+    counted = ", ".join(f"{kind} {_thousands(kinds.count(kind))}" for kind in dict.fromkeys(sorted(kinds)))
     axes.plot(
         x, [FLOOR] * len(x), transform=transform, linestyle="none", marker="x", color=RED, zorder=5, label=counted,
         markersize=6 if last <= 150 else 4 if last <= 1000 else 3, markeredgewidth=1.3 if last <= 600 else 0.8,
@@ -452,7 +454,11 @@ class _Room:
 
 
 def _box(text: Text) -> _Box:
-    extent = text.get_window_extent()
+    """Of the words alone: an annotation's own extent counts its arrow too."""
+    from matplotlib.text import Text
+
+    text.get_window_extent()  # places an annotation, whose position is otherwise settled when it is drawn
+    extent = Text.get_window_extent(text)
     return extent.x0, extent.y0, extent.x1, extent.y1
 
 
@@ -470,7 +476,7 @@ def _line_pixels(axes: Axes, keeps: Sequence[Experiment]) -> np.ndarray:
 
 
 # Where a label may go, in points from its mark: below and to the left of a falling line is empty.
-_OFFSETS = [
+_OFFSETS: list[tuple[float, float]] = [
     *((dx, dy) for dy in (-10, -18, -28, -40, -54, -70, -88) for dx in (-8, -24, -60, -110)),
     *((dx, dy) for dy in (-10, -18, -28, -40, 10, 18, 28, 40, 54, 70, 88) for dx in (8, 24, 60)),
     *((dx, dy) for dy in (10, 18, 28) for dx in (-8, -24)),
@@ -483,17 +489,17 @@ def _place(axes: Axes, experiment: Experiment, room: _Room) -> None:
 
     text = axes.annotate(
         label_of(experiment), (experiment.number, _bpb(experiment)), xytext=(0, 0), textcoords="offset points",
-        fontsize=8, color=INK, va="center", ha="left", zorder=8, gid="keep label",
+        fontsize=8, color=INK, va="center", ha="left", zorder=8, gid="keep label", parse_math=False,
         arrowprops={"arrowstyle": "-", "color": GREEN, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 3, "alpha": 0.8},
     )  # fmt: skip
     text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
     x0, y0, x1, y1 = _box(text)
-    width, height = x1 - x0 + 6, y1 - y0 + 3
+    width, height = x1 - x0 + 6.0, y1 - y0 + 3.0
     anchor = axes.transData.transform((experiment.number, _bpb(experiment)))
-    scale = axes.figure.dpi / 72
+    scale = float(axes.figure.dpi) / 72
     best: tuple[float, float, float, _Box] | None = None
     for dx, dy in _OFFSETS:
-        left, middle = anchor[0] + dx * scale - (width if dx < 0 else 0), anchor[1] + dy * scale
+        left, middle = float(anchor[0]) + dx * scale - (width if dx < 0 else 0.0), float(anchor[1]) + dy * scale
         box = (left, middle - height / 2, left + width, middle + height / 2)
         cost = _cost(room, box, anchor, dx, dy)
         if cost < (best[0] if best else 60.0):
@@ -652,7 +658,7 @@ def _end_labels(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> No
     """Name and last value at the end of each line: beside the axes, or inside when the run ended early."""
     low, high = axes.get_ylim()
     start, end = axes.get_xlim()
-    words: dict[str, Any] = {"fontsize": 8, "va": "center", "linespacing": 1.1}
+    words: dict[str, Any] = {"fontsize": 8, "va": "center", "linespacing": 1.1, "parse_math": False}
     early = [e for e in ends if e[0] < start + 0.85 * (end - start)]
     for x, y, color, name in early:
         axes.annotate(

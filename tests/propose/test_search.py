@@ -138,19 +138,22 @@ def test_no_configuration_is_tried_twice_and_the_end_of_the_space_is_one_clear_e
 
 
 def test_nothing_to_tune_is_one_clear_error() -> None:
-    with pytest.raises(SearchError, match="No parameter of .* may be tuned"):
+    with pytest.raises(SearchError, match=r"No parameter of train\.py may be tuned"):
         SearchAgent().propose(context(source='# %% tags=["parameters"]\nSEED = 1\nNAME = "x"\n'))
     with pytest.raises(SourceError, match="no parameters cell"):
         SearchAgent().propose(context(source="DEPTH = 4\n"))
 
 
 def test_untried_parameters_come_before_ones_that_did_nothing() -> None:
-    history, counts = [BASELINE], Counter[str]()
-    for number in range(1, 15):
-        proposal = SearchAgent(1).propose(context(tuple(history)))
-        counts.update(list(proposal.changes))
-        history.append(tried(number, proposal, 1.5005))
-    assert len(counts) >= 9  # of ten
+    covered = []
+    for seed in range(4):
+        history, moved = [BASELINE], set[str]()
+        for number in range(1, 16):
+            proposal = SearchAgent(seed).propose(context(tuple(history)))
+            moved |= set(proposal.changes)
+            history.append(tried(number, proposal, 1.5005))
+        covered.append(len(moved))
+    assert np.mean(covered) >= 8  # of nine
 
 
 def test_a_kept_change_is_followed_by_another_step_the_same_way() -> None:
@@ -166,7 +169,7 @@ def test_a_kept_change_is_followed_by_another_step_the_same_way() -> None:
             moved["up" if proposal.changes["MATRIX_LR"] > 0.06 else "down"] += 1
             if list(proposal.changes) == ["MATRIX_LR"]:
                 assert "was kept in 0001 (-0.0400)" in proposal.hypothesis
-    assert moved["up"] >= 12 and moved["down"] <= 1
+    assert moved["up"] >= 14 and moved["down"] == 0
 
 
 def test_a_step_that_hurt_is_followed_by_the_other_way() -> None:

@@ -137,8 +137,9 @@ def test_a_loop_is_interrupted_at_the_deadline_and_keeps_its_output(execute: Cal
 
 
 HANG = """
-import ctypes, signal
+import ctypes, signal, time
 print("hanging", flush=True)
+time.sleep(0.2)
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
 ctypes.PyDLL(None).sleep(1000)  # holds the GIL
 """

@@ -1,0 +1,295 @@
+"""What the pictures say, read from the figures: positions, labels and words, not pixels."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from autoresearch_kernel.record.experiment import Experiment, Run, Status
+from autoresearch_kernel.show.plots import curve_figure, curve_png, draw_progress, label_of, progress_figure
+
+SIGMA = 0.003
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def experiment(number: int, status: Status | None, val_bpb: float | None, *runs: float, **more: Any) -> Experiment:
+    scores = runs or (() if val_bpb is None else (val_bpb,))
+    return Experiment(
+        number,
+        f"Idea {number}: it may help.",
+        "search",
+        None if number == 0 else 0,
+        runs=tuple(Run(i, i, val_bpb=score) for i, score in enumerate(scores)),
+        status=status,
+        val_bpb=val_bpb,
+        sigma=SIGMA,
+        **more,
+    )
+
+
+def night(count: int, seed: int = 0) -> list[Experiment]:
+    """A baseline, then mostly discards, some crashes, ever smaller gains."""
+    rng = np.random.default_rng(seed)
+    best, study = 1.55, [experiment(0, Status.KEEP, 1.55, 1.549, 1.552, 1.549)]
+    for number in range(1, count):
+        chance = rng.random()
+        if chance < 0.1:
+            study.append(experiment(number, Status.CRASH if chance < 0.07 else Status.TIMEOUT, None))
+        elif chance < 0.2:
+            best -= float(rng.exponential(0.1)) * (best - 1.4)
+            study.append(experiment(number, Status.KEEP, best, best - 0.001, best + 0.001))
+        else:
+            study.append(experiment(number, Status.DISCARD, best + float(rng.exponential(0.01))))
+    return study
+
+
+def drawn(figure: Figure) -> tuple[Figure, Axes]:
+    figure.draw_without_rendering()
+    return figure, figure.axes[0]
+
+
+def marks(axes: Axes, gid: str) -> list[tuple[float, float]]:
+    """Data coordinates of the marks of one kind."""
+    return [
+        (float(x), float(y))
+        for line in axes.lines
+        if line.get_gid() == gid
+        for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)
+    ]
+
+
+def words(figure: Figure) -> str:
+    axes = figure.axes[0]
+    legends = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    return "\n".join([t.get_text() for t in [*figure.texts, *axes.texts]] + legends)
+
+
+def boxes(figure: Figure, gid: str) -> list[Any]:
+    """Extents of the words alone, without the line to their mark."""
+    return [Text.get_window_extent(t) for t in figure.axes[0].texts if t.get_gid() == gid]
+
+
+def assert_all_inside(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
+    area = axes.get_window_extent()
+    for x, y in axes.transData.transform(np.array(points)):
+        assert area.x0 <= x <= area.x1 and area.y0 <= y <= area.y1
+
+
+def test_every_experiment_has_its_mark_at_its_number_and_score() -> None:
+    study = [
+        experiment(0, Status.KEEP, 1.5, 1.499, 1.501),
+        experiment(1, Status.DISCARD, 1.51),
+        experiment(2, Status.CRASH, None),
+        experiment(3, Status.TIMEOUT, None),
+        experiment(4, Status.INVALID, None),
+        experiment(5, Status.REJECTED, 1.48),
+        experiment(6, Status.KEEP, 1.49, 1.488, 1.492),
+        experiment(7, None, None),
+    ]
+    figure, axes = drawn(progress_figure(study, title="nov23", sigma=SIGMA))
+    assert marks(axes, "keep") == [(0, 1.5), (6, 1.49)]
+    assert marks(axes, "discard") == [(1, 1.51)]
+    assert marks(axes, "refused by the audit") == [(5, 1.48)]
+    assert marks(axes, "confirmation") == [(0, 1.501), (6, 1.492)]
+    assert [x for x, _ in marks(axes, "failed")] == [2, 3, 4]
+    assert "crash 1, invalid 1, timeout 1" in words(figure)
+    assert "1.5000 → 1.4900 bits per byte, 0.0100 better (0.7%)" in words(figure)
+    assert "nov23" in words(figure)
+
+
+def test_shapes_tell_the_marks_apart_without_colour() -> None:
+    study = [*night(60), experiment(60, Status.REJECTED, 1.5)]
+    _, axes = drawn(progress_figure(study, title="x", sigma=SIGMA))
+    shape = {line.get_gid(): (line.get_marker(), line.get_markerfacecolor() == "none") for line in axes.lines}
+    kinds = ["keep", "discard", "failed", "refused by the audit", "confirmation"]
+    assert [shape[k][0] for k in kinds] == ["o", "o", "x", "^", "_"]
+    assert not shape["keep"][1] and shape["discard"][1]
+    assert len({shape[k] for k in kinds}) == 5
+
+
+def test_the_running_best_steps_down_at_each_keep_and_goes_on_to_the_edge() -> None:
+    study = night(40)
+    _, axes = drawn(progress_figure(study, title="x", sigma=SIGMA))
+    line = next(line for line in axes.lines if line.get_gid() == "best line")
+    keeps = [e for e in study if e.status is Status.KEEP]
+    assert list(line.get_xdata()) == [*(e.number for e in keeps), axes.get_xlim()[1]]
+    assert list(line.get_ydata()) == [*(e.val_bpb for e in keeps), keeps[-1].val_bpb]
+    assert line.get_drawstyle() == "steps-post"
+    band = axes.collections[0].get_paths()[0].vertices
+    best = keeps[-1].val_bpb
+    assert best is not None
+    assert band[:, 1].min() == pytest.approx(best - SIGMA)
+
+
+@pytest.mark.parametrize("count", [1, 2, 10, 100, 1000])
+def test_nothing_lies_outside_and_no_label_over_another(count: int) -> None:
+    figure, axes = drawn(progress_figure(night(count), title="nov23", sigma=SIGMA))
+    scored = [(e.number, e.val_bpb) for e in night(count) if e.val_bpb is not None]
+    assert len(marks(axes, "keep") + marks(axes, "discard")) == len(scored)
+    assert_all_inside(axes, scored)
+    labels = boxes(figure, "keep label")
+    assert 1 <= len(labels) <= 16
+    for index, box in enumerate(labels):
+        assert all(not box.overlaps(other) for other in labels[index + 1 :])
+        assert axes.get_window_extent().x0 <= box.x0 and box.x1 <= axes.get_window_extent().x1
+    for legend in figure.legends:
+        assert legend.get_window_extent().x1 <= figure.bbox.x1
+        assert legend.get_window_extent().y1 <= axes.xaxis.label.get_window_extent().y0 + 2
+    assert all(t.get_window_extent().x1 <= figure.bbox.x1 for t in figure.texts)
+
+
+def test_failures_stand_below_every_score() -> None:
+    study = night(100)
+    _, axes = drawn(progress_figure(study, title="x", sigma=SIGMA))
+    lowest = min(e.val_bpb for e in study if e.val_bpb is not None)
+    floor = axes.get_xaxis_transform().transform([0, marks(axes, "failed")[0][1]])[1]
+    assert floor < axes.transData.transform([0, lowest])[1] - 8
+
+
+@pytest.mark.parametrize("outlier", [9.7312, 1e6])
+def test_a_giant_outlier_stays_in_sight_and_leaves_the_rest_legible(outlier: float) -> None:
+    study = night(40)
+    before = progress_figure(study, title="x", sigma=SIGMA).axes[0]
+    study[5] = experiment(5, Status.DISCARD, outlier)
+    figure, axes = drawn(progress_figure(study, title="x", sigma=SIGMA))
+    assert (5, outlier) in marks(axes, "discard")
+    assert_all_inside(axes, marks(axes, "discard") + marks(axes, "keep"))
+    assert f"{outlier:.4f}" in [t.get_text() for t in axes.texts if t.get_gid() == "extreme"]
+    assert "not to scale" in words(figure)
+    first, last = study[0].val_bpb, [e.val_bpb for e in study if e.status is Status.KEEP][-1]
+    heights = [abs(np.diff(a.transData.transform([(0, first), (0, last)])[:, 1])[0]) for a in (before, axes)]
+    assert heights[1] > 0.7 * heights[0]
+
+
+def test_a_faked_score_far_below_does_not_flatten_the_night() -> None:
+    study = night(40)
+    study[9] = experiment(9, Status.REJECTED, 0.0312)
+    figure, axes = drawn(progress_figure(study, title="x", sigma=SIGMA))
+    assert_all_inside(axes, marks(axes, "refused by the audit") + marks(axes, "keep"))
+    assert "0.0312" in words(figure)
+    keeps = axes.transData.transform(marks(axes, "keep"))[:, 1]
+    assert np.ptp(keeps) > 0.3 * axes.get_window_extent().height
+
+
+def test_axis_ticks_have_four_decimals() -> None:
+    _, axes = drawn(progress_figure(night(30), title="x", sigma=SIGMA))
+    texts = [t.get_text() for t in axes.get_yticklabels()]
+    assert len(texts) >= 4 and all(len(t.split(".")[1]) == 4 for t in texts)
+
+
+@pytest.mark.parametrize(
+    "study", [[], [experiment(i, Status.CRASH, None) for i in range(8)], [experiment(0, None, None)]]
+)
+def test_a_study_without_a_score_says_so(study: list[Experiment]) -> None:
+    figure, axes = drawn(progress_figure(study, title="nov23", sigma=None))
+    assert "No experiment" in words(figure)
+    assert len(marks(axes, "failed")) == sum(e.status is not None for e in study)
+
+
+def test_scores_that_are_no_numbers_are_failures() -> None:
+    study = [experiment(0, Status.KEEP, 1.5), experiment(1, Status.DISCARD, float("nan"))]
+    study.append(experiment(2, Status.DISCARD, float("inf")))
+    figure, axes = drawn(progress_figure(study, title="x", sigma=None))
+    assert [x for x, _ in marks(axes, "failed")] == [1, 2]
+    assert "no score 2" in words(figure)
+
+
+def test_a_kept_change_is_labelled_by_what_moved() -> None:
+    e = experiment(3, Status.KEEP, 1.4)
+    changed = replace(e, changes={"MATRIX_LR": 0.055}, details={"previous": {"MATRIX_LR": 0.04}})
+    assert label_of(changed) == "MATRIX_LR 0.04 → 0.055"
+    assert label_of(replace(changed, details={})) == "MATRIX_LR = 0.055"
+    assert label_of(e) == "Idea 3"
+    assert len(label_of(replace(e, hypothesis="word " * 40))) <= 38
+    assert label_of(experiment(0, Status.KEEP, 1.5)) == "baseline"
+
+
+def test_a_title_with_dollar_signs_is_text() -> None:
+    study = [experiment(0, Status.KEEP, 1.5), replace(experiment(1, Status.KEEP, 1.4), hypothesis="Cost $1 and $x_{")]
+    figure, _ = drawn(progress_figure(study, title="$\\frac$", sigma=SIGMA))
+    assert "Cost $1 and $x_{" in words(figure)
+
+
+def test_progress_png_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = draw_progress(night(10), tmp_path / "deep" / "progress.png", title="nov23", sigma=SIGMA)
+    assert path.read_bytes().startswith(PNG)
+    assert [p.name for p in path.parent.iterdir()] == ["progress.png"]
+    draw_progress(night(11), path, title="nov23")
+    assert [p.name for p in path.parent.iterdir()] == ["progress.png"]
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(OSError):
+        draw_progress([], blocked / "progress.png", title="x")
+
+
+def rows(count: int, level: float) -> list[dict[str, float]]:
+    return [
+        {
+            "step": i,
+            "progress": i / count,
+            "seconds": 0.3 * i,
+            "train_loss": level + 5 * float(np.exp(-i / 12)) + 0.02 * (-1) ** i,
+        }
+        for i in range(count)
+    ]
+
+
+def test_the_curve_shows_both_runs_and_their_last_losses() -> None:
+    figure, axes = drawn(curve_figure(rows(200, 2.9), rows(200, 3.1)))
+    assert axes.get_xlabel() == "seconds of training"
+    assert "this run\n2.9" in words(figure) and "incumbent\n3.1" in words(figure)
+    smooth = {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
+    assert smooth["this run"].get_linestyle() == "-" and smooth["incumbent"].get_linestyle() == "--"
+    ends = [t.get_window_extent() for t in axes.texts if "\n" in t.get_text()]
+    assert not ends[0].overlaps(ends[1])
+    assert all(t.x1 <= figure.bbox.x1 and t.y0 >= 0 for t in ends)
+
+
+def test_the_steep_start_is_told_in_words_and_the_rest_is_drawn_to_scale() -> None:
+    figure, axes = drawn(curve_figure(rows(200, 2.9), None))
+    assert "from 7.92" in words(figure)
+    low, high = axes.get_ylim()
+    assert low < 2.9 and high < 4.5
+
+
+@pytest.mark.parametrize(
+    ("curve", "said"),
+    [
+        ([], "No training step was recorded"),
+        (
+            [{"step": 0, "train_loss": None}, {"step": 1, "train_loss": float("nan")}, {}],
+            "No training step was recorded",
+        ),
+        (rows(1, 2.9), "this run"),
+        ([{"step": 3, "train_loss": 4.0}, {"step": 4, "train_loss": float("inf")}], "4.0000"),
+        ([{"progress": 0.1, "train_loss": 3.0}, {"progress": 0.2, "train_loss": 3.0}], "3.0000"),
+    ],
+)
+def test_odd_curves_still_give_a_picture(curve: list[dict[str, Any]], said: str) -> None:
+    figure, _ = drawn(curve_figure(curve, None))
+    assert said in words(figure)
+    assert curve_png(curve, rows(5, 3.0)).startswith(PNG)
+
+
+def test_a_curve_png_is_small() -> None:
+    data = curve_png(rows(200, 2.9), rows(200, 3.0))
+    assert data.startswith(PNG) and len(data) < 120_000
+
+
+def test_matplotlib_is_not_imported_before_a_picture_and_pyplot_never() -> None:
+    code = (
+        "import sys; from autoresearch_kernel.show.plots import curve_png; print('matplotlib' in sys.modules);"
+        "curve_png([{'step': 1, 'train_loss': 2.0}], None); print('matplotlib.pyplot' in sys.modules)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.split() == ["False", "False"]
