@@ -46,8 +46,8 @@ _IMPORTED_AT = time.monotonic()  # about when this process began; `_process_star
 # Read by OpenMP when torch loads it: idle threads that spin for long starve whoever shares the machine.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-import numpy as np
-import torch
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
 
 FORMAT = 1  # of a corpus folder; meta.json carries it
 TIME_BUDGET = float(os.environ.get("AUTORESEARCH_TIME_BUDGET") or 300)  # seconds of training

@@ -15,24 +15,25 @@ DEPTH = 2  # transformer blocks; 1..12
 MODEL_DIM = 128  # width of the residual stream; {64, 96, 128, 160, 192, 256, 320, 384, 512, 640, 768}
 NUM_HEADS = 2  # attention heads in each block; {1, 2, 3, 4, 6, 8, 12}
 HEAD_DIM = 64  # width of one head; {16, 32, 64, 128}
-MLP_RATIO = 4  # hidden width of the MLP, in model widths; 1..8
-BIGRAM_ROWS = 2**14  # rows of the hashed table of token pairs, 0 for none; {0, 2**12, 2**14, 2**16}
+MLP_RATIO = 2  # hidden width of the MLP, in model widths; 1..8
+NGRAM_ROWS = 2**16  # rows of the hashed table of token pairs and triples, 0 for none; {0, 2**12, 2**14, 2**16, 2**18}
 SOFTCAP = 15.0  # logits are squeezed into plus or minus this; 5.0..50.0 log
 
 # The batch
 SEQUENCE_LENGTH = 256  # tokens in a row, at most the corpus' own length; {64, 128, 256, 512, 1024, 2048}
-DEVICE_BATCH_SIZE = 8  # rows in one forward pass; {1, 2, 4, 8, 16, 32, 64, 128}
-TOTAL_BATCH_SIZE = 2**11  # tokens between two updates; {2**10, 2**11, 2**12, 2**13, 2**14, 2**15, 2**16, 2**19}
+DEVICE_BATCH_SIZE = 8  # rows in one forward pass, at most; {1, 2, 4, 8, 16, 32, 64, 128}
+TOTAL_BATCH_SIZE = 2**10  # tokens between two updates; 2**9..2**20
 
 # The optimizers
-MATRIX_LR = 0.03  # Muon, for the matrices inside the blocks; 0.002..0.2 log
-EMBEDDING_LR = 0.3  # Adam, for the embedding tables; 0.01..2.0 log
+MATRIX_LR = 0.015  # Muon, for the matrices inside the blocks; 0.002..0.2 log
+EMBEDDING_LR = 0.4  # Adam, for the embedding tables; 0.01..2.0 log
+NGRAM_LR = 1.0  # Adagrad, for the n-gram table; 0.05..5.0 log
 HEAD_LR = 0.01  # Adam, for the output matrix; 0.0005..0.1 log
 SCALAR_LR = 0.01  # Adam, for the mixing weights and gates; 0.0005..0.1 log
 ADAM_BETA1 = 0.8  # memory of Adam's mean; 0.5..0.95
 ADAM_BETA2 = 0.95  # memory of Adam's variance; 0.8..0.999
 MUON_MOMENTUM = 0.95  # memory of Muon's mean; 0.7..0.99
-WEIGHT_DECAY = 0.0  # pull of the block matrices to zero, per update and unit of learning rate; 0.0..0.5
+WEIGHT_DECAY = 0.0  # pull of the block matrices to zero, times their learning rate; 0.0..0.5
 
 # The schedule, in fractions of the budget
 WARMUP = 0.02  # the learning rate rises; 0.0..0.3
@@ -73,8 +74,12 @@ print(f"{device.type}, {str(dtype).removeprefix('torch.')}, {torch.get_num_threa
 tokenizer = Tokenizer.from_directory()
 vocab_size = tokenizer.get_vocab_size()
 sequence_length = min(SEQUENCE_LENGTH, MAX_SEQ_LEN)
-passes_per_step = max(1, round(TOTAL_BATCH_SIZE / (DEVICE_BATCH_SIZE * sequence_length)))
-batches = make_dataloader(tokenizer, DEVICE_BATCH_SIZE, sequence_length, "train", device, seed=SEED)
+rows = max(1, min(DEVICE_BATCH_SIZE, TOTAL_BATCH_SIZE // sequence_length))
+passes_per_step = max(1, round(TOTAL_BATCH_SIZE / (rows * sequence_length)))
+print(f"{passes_per_step * rows * sequence_length:,} tokens a step, {rows} rows of {sequence_length} at a time")
+
+# %%
+batches = make_dataloader(tokenizer, rows, sequence_length, "train", device, seed=SEED)
 
 
 # %% [markdown]
@@ -123,6 +128,9 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
 # Queries and keys are normalised after the projection (QK norm): their products stay in a fixed range and training
 # cannot blow up there. Every second block also adds a *value embedding*, looked up by the token itself and let in
 # by a gate: content that need not be squeezed through the residual stream.
+#
+# What goes in is mixed with the token before (`shift`, learned per channel). A key then says "I come after *that*", and
+# a single block can find what followed the last time: otherwise this takes two blocks and many steps to discover.
 
 # %%
 class Attention(nn.Module):
@@ -131,11 +139,13 @@ class Attention(nn.Module):
         width = NUM_HEADS * HEAD_DIM
         self.qkv = nn.Linear(MODEL_DIM, 3 * width, bias=False)
         self.out = nn.Linear(width, MODEL_DIM, bias=False)
+        self.shift = nn.Parameter(torch.zeros(MODEL_DIM))
         self.value_embedding = nn.Embedding(vocab_size, width) if has_value_embedding else None
         self.value_gate = nn.Linear(32, NUM_HEADS, bias=False) if has_value_embedding else None
 
     def forward(self, x: torch.Tensor, idx: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         B, T, _ = x.shape
+        x = torch.addcmul(x, self.shift, F.pad(x[:, :-1], (0, 0, 1, 0)))
         qkv = self.qkv(x).view(B, T, 3, NUM_HEADS, HEAD_DIM)
         qk = rotate(norm(qkv[:, :, :2]), cos[:T], sin[:T]).to(qkv.dtype)  # (B, T, 2, heads, head_dim)
         q, k, v = qk[:, :, 0], qk[:, :, 1], qkv[:, :, 2]  # each (B, T, heads, head_dim)
@@ -236,16 +246,25 @@ HEAD_CHUNK = 256
 
 # %% [markdown]
 # ## The model
-# The embedding of a token is joined by one of the *pair* it forms with the token before, from a hashed table: a
-# look-up is nearly free, and after a minute of training most of what can be known is about pairs. Each block starts
+# The embedding of a token is joined by those of the *pair* and the *triple* it ends, from one hashed table: a look-up
+# is nearly free, and after a minute of training most of what can be known is about such neighbours. Each block starts
 # from a learned mix of the stream and this embedding, so early information need not survive every block.
+
+# %%
+def ngram_rows(idx: torch.Tensor) -> torch.Tensor:
+    """Rows (2, B, T) of the pair and the triple that end at each token: a hash, so that any two may collide."""
+    before = F.pad(idx[:, :-1], (1, 0))
+    pair = before * 36_313 + idx * 27_191
+    triple = pair + F.pad(idx[:, :-2], (2, 0)) * 15_485_863 + 7
+    return torch.stack((pair, triple)) % NGRAM_ROWS
+
 
 # %%
 class GPT(nn.Module):
     def __init__(self):
         super().__init__()
         self.embedding = nn.Embedding(vocab_size, MODEL_DIM)
-        self.bigram = nn.Embedding(BIGRAM_ROWS, MODEL_DIM, sparse=device.type == "cpu") if BIGRAM_ROWS else None
+        self.ngrams = nn.Embedding(NGRAM_ROWS, MODEL_DIM, sparse=on_cpu) if NGRAM_ROWS else None
         self.blocks = nn.ModuleList(Block(i % 2 == (DEPTH - 1) % 2) for i in range(DEPTH))
         self.head = nn.Linear(MODEL_DIM, vocab_size, bias=False)
         self.keep = nn.Parameter(torch.ones(DEPTH))
@@ -256,9 +275,8 @@ class GPT(nn.Module):
 
     def embed(self, idx: torch.Tensor) -> torch.Tensor:
         x = self.embedding(idx)  # (B, T, model_dim)
-        if self.bigram is not None:
-            previous = F.pad(idx[:, :-1], (1, 0))
-            x = x + self.bigram((previous * 36_313 + idx * 27_191) % BIGRAM_ROWS)
+        if self.ngrams is not None:
+            x = x + self.ngrams(ngram_rows(idx)).sum(dim=0)
         return norm(x)
 
     def hidden(self, idx: torch.Tensor) -> torch.Tensor:
@@ -269,6 +287,13 @@ class GPT(nn.Module):
 
     def forward(self, idx: torch.Tensor) -> torch.Tensor:
         return softcap(self.head(self.hidden(idx)).float())  # (B, T, vocab_size)
+
+    def estimate_flops(self) -> float:
+        """Floating-point operations for one token of training, forward and back: for the summary's MFU."""
+        matrices = sum(p.numel() for block in self.blocks for p in block.parameters() if p.ndim == 2)
+        tables = sum(m.weight.numel() for m in self.blocks.modules() if isinstance(m, nn.Embedding))
+        attention = DEPTH * NUM_HEADS * HEAD_DIM * sequence_length  # half of the square: the future is masked
+        return 6 * (matrices - tables + self.head.weight.numel() + attention)
 
     def loss(self, idx: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         if on_cpu:
@@ -285,7 +310,7 @@ class GPT(nn.Module):
 @torch.no_grad()
 def initialise(model: GPT) -> GPT:
     for name, p in model.named_parameters():
-        if name.endswith(("out.weight", "down.weight", "value_gate.weight", "bigram.weight")):
+        if name.endswith(("out.weight", "down.weight", "value_gate.weight", "ngrams.weight")):
             p.zero_()
         elif name == "head.weight":
             p.normal_(std=0.001)
@@ -325,23 +350,24 @@ class AdamW:
 
 
 # %% [markdown]
-# A step sees only a few thousand of the rows of the pair table, so only these are read and written.
+# The n-gram table is large and a step sees little of it, so on a CPU only the rows that were seen are read and written
+# (their gradient is sparse). Each row has one running sum of squares, in the manner of Adagrad: a pair seen often
+# takes smaller and smaller steps, a rare one still learns fast.
 
 # %%
-class SparseAdam:
-    def __init__(self, params: list[torch.Tensor], lr: float):
-        self.params, self.lr = params, lr
-        self.mean = [torch.zeros_like(p) for p in params]
-        self.variance = [torch.zeros_like(p[:, :1]) for p in params]
+class RowAdagrad:
+    def __init__(self, param: torch.Tensor, lr: float):
+        self.param, self.lr = param, lr
+        self.squares = torch.zeros_like(param[:, :1])
 
     @torch.no_grad()
     def step(self, scale: float) -> None:
-        for p, variance in zip(self.params, self.variance, strict=True):
-            grad = p.grad.coalesce()
-            rows, g = grad.indices()[0], grad.values()
-            v = variance[rows] + g.square().mean(dim=1, keepdim=True)
-            variance[rows] = v
-            p[rows] -= self.lr * scale * g / (v.sqrt() + 1e-10)
+        rows, grad = slice(None), self.param.grad
+        if grad.is_sparse:
+            grad = grad.coalesce()  # a row that was seen twice has one gradient
+            rows, grad = grad.indices()[0], grad.values()
+        self.squares[rows] += grad.square().mean(dim=1, keepdim=True)
+        self.param[rows] -= self.lr * scale * grad / (self.squares[rows].sqrt() + 1e-10)
 
 
 # %% [markdown]
@@ -360,6 +386,7 @@ POLAR_EXPRESS = (
 )
 
 
+# %%
 def orthogonalise(x: torch.Tensor) -> torch.Tensor:
     """The orthogonal factor of each matrix in x (n, rows <= columns, columns), to about 5 %."""
     x = x / (x.norm(dim=(1, 2), keepdim=True) * 1.02 + 1e-6)
@@ -369,12 +396,14 @@ def orthogonalise(x: torch.Tensor) -> torch.Tensor:
     return x
 
 
+# %% [markdown]
+# Matrices of one shape are stacked, a tall one lying on its side, so that one product serves them all. Queries, keys
+# and values share one parameter and are three matrices all the same.
+
 # %%
 class Muon:
-    """Groups matrices of one shape, wide ones standing for tall ones, so that one product serves the group."""
-
-    def __init__(self, params: list[torch.Tensor], lr: float):
-        self.params, self.lr = params, lr
+    def __init__(self, params: list[torch.Tensor], parts: list[int], lr: float):
+        self.params, self.parts, self.lr = params, parts, lr
         self.momentum = [torch.zeros_like(p) for p in params]
 
     @torch.no_grad()
@@ -382,15 +411,21 @@ class Muon:
         grads = [p.grad for p in self.params]
         torch._foreach_lerp_(self.momentum, grads, 1 - MUON_MOMENTUM)
         torch._foreach_lerp_(grads, self.momentum, MUON_MOMENTUM)  # Nesterov: look one step ahead
-        groups: dict[tuple[int, int], list[tuple[torch.Tensor, torch.Tensor]]] = {}
-        for p, g in zip(self.params, grads, strict=True):
-            for part, grad in zip(p.chunk(max(1, p.size(0) // p.size(1)) if p.size(0) == 3 * p.size(1) else 1), g.chunk(max(1, p.size(0) // p.size(1)) if p.size(0) == 3 * p.size(1) else 1), strict=True):
-                wide, grad = (part, grad) if part.size(0) <= part.size(1) else (part.mT, grad.mT)
-                groups.setdefault(tuple(wide.shape), []).append((wide, grad, max(1.0, part.size(0) / part.size(1)) ** 0.5))
-        for pairs in groups.values():
-            updates = orthogonalise(torch.stack([grad for _, grad, _ in pairs]))
-            for (part, _, factor), update in zip(pairs, updates, strict=True):
-                part.add_(update, alpha=-self.lr * scale * factor)
+        torch._foreach_mul_(self.params, 1 - self.lr * scale * WEIGHT_DECAY)
+        for group in self.by_shape(grads):
+            updates = orthogonalise(torch.stack([grad for _, grad, _ in group]))
+            for (matrix, _, stretch), update in zip(group, updates, strict=True):
+                matrix.add_(update, alpha=-self.lr * scale * stretch)
+
+    def by_shape(self, grads: list[torch.Tensor]):
+        """Groups of (matrix, gradient, stretch); an output larger than its input is stretched, to feel the same."""
+        groups = {}
+        for param, grad, parts in zip(self.params, grads, self.parts, strict=True):
+            for matrix, g in zip(param.chunk(parts), grad.chunk(parts), strict=True):
+                rows, columns = matrix.shape
+                matrix, g = (matrix, g) if rows <= columns else (matrix.mT, g.mT)
+                groups.setdefault(g.shape, []).append((matrix, g, max(1.0, rows / columns) ** 0.5))
+        return groups.values()
 
 
 # %% [markdown]
@@ -398,14 +433,16 @@ class Muon:
 # Matrices inside the blocks go to Muon; tables, the head and the scalars to Adam, each with a rate of its own.
 
 # %%
-matrices = [p for n, p in model.named_parameters() if n.endswith(("qkv.weight", "out.weight", "up.weight", "down.weight"))]
-tables = [p for n, p in model.named_parameters() if n.endswith("embedding.weight")]
-scalars = [p for n, p in model.named_parameters() if p.ndim == 1 or n.endswith("gate.weight")]
-pairs = [model.bigram.weight] if model.bigram is not None else []
-optimizers = [Muon(matrices, MATRIX_LR), AdamW(tables, EMBEDDING_LR), AdamW([model.head.weight], HEAD_LR),
-              AdamW(scalars, SCALAR_LR)]
-if pairs:
-    optimizers.append(SparseAdam(pairs, EMBEDDING_LR) if device.type == "cpu" else AdamW(pairs, EMBEDDING_LR))
+named = dict(model.named_parameters())
+matrices = [n for n in named if n.endswith(("qkv.weight", "out.weight", "up.weight", "down.weight"))]
+optimizers = [
+    Muon([named[n] for n in matrices], [3 if "qkv" in n else 1 for n in matrices], MATRIX_LR),
+    AdamW([p for n, p in named.items() if n.endswith("embedding.weight")], EMBEDDING_LR),
+    AdamW([model.head.weight], HEAD_LR),
+    AdamW([p for n, p in named.items() if p.ndim == 1 or n.endswith("gate.weight")], SCALAR_LR),
+]
+if model.ngrams is not None:
+    optimizers.append(RowAdagrad(model.ngrams.weight, NGRAM_LR))
 
 
 # %% [markdown]

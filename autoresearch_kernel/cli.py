@@ -60,7 +60,9 @@ def _parser() -> argparse.ArgumentParser:
 
     prepare = commands.add_parser("prepare", help="build a corpus: text, tokenizer, held-out rows")
     prepare.add_argument("--corpus", choices=CORPORA, default="stdlib", help="default: stdlib, which downloads nothing")
-    prepare.add_argument("--files-folder", type=Path, metavar="DIR", help="with --corpus files: the folder with your texts")
+    prepare.add_argument(
+        "--files-folder", type=Path, metavar="DIR", help="with --corpus files: the folder with your texts"
+    )
     prepare.add_argument("--vocab-size", type=int, default=2048, help="tokens in the vocabulary (default 2048)")
     prepare.add_argument("--sequence-length", type=int, default=256, help="context of the held-out rows (default 256)")
     prepare.set_defaults(command=_prepare)
@@ -117,7 +119,9 @@ def _positive_float(text: str) -> float:
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
-    _build_corpus(project_root(), arguments.corpus, arguments.vocab_size, arguments.sequence_length, arguments.files_folder)
+    _build_corpus(
+        project_root(), arguments.corpus, arguments.vocab_size, arguments.sequence_length, arguments.files_folder
+    )
 
 
 PREPARE = """
@@ -262,7 +266,9 @@ def _print_findings(study: Study) -> None:
     notebooks = sorted((study.paths.folder / "experiments").glob("*/experiment*.ipynb"))
     print(f"\n{findings(state, finished)}")
     print(f"  {count(len(decided) - 1, 'experiment')}, {sum(e.status is Status.KEEP for e in decided[1:])} kept.")
-    print(f"  notebooks     {_short(study.paths.folder / 'experiments')}/*/experiment.ipynb ({len(notebooks)} executed)")
+    print(
+        f"  notebooks     {_short(study.paths.folder / 'experiments')}/*/experiment.ipynb ({len(notebooks)} executed)"
+    )
     for label, path in (
         ("progress", study.paths.progress),
         ("results", study.paths.results),

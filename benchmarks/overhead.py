@@ -59,8 +59,7 @@ def report(events: list[dict]) -> None:
         print(f"{words:<66} {statistics.median(run[key] for run in trained):8.2f}")
     print(f"{PHASES[-1][1]:<66} {statistics.median(event['evaluation_seconds'] for event in scored):8.2f}")
     whole = [
-        seconds_between(a, b) - run["training_seconds"]
-        for a, b, run in zip(starts, starts[1:], trained, strict=False)
+        seconds_between(a, b) - run["training_seconds"] for a, b, run in zip(starts, starts[1:], trained, strict=False)
     ]
     print(f"{'from one start to the next, less the training':<66} {statistics.median(whole):8.2f}")
 

@@ -13,7 +13,7 @@ import pytest
 PROJECT = Path(__file__).parents[1]
 
 # Counts which token follows which in a few batches. ALPHA is a knob with a known effect: smoothing by 1.0 is too much.
-COUNTING_TRAIN = '''# %% [markdown]
+COUNTING_TRAIN = """# %% [markdown]
 # # A model that counts
 
 # %% tags=["parameters"]
@@ -51,7 +51,7 @@ while clock.running() and clock.step < NUM_BATCHES:
 
 # %%
 val_bpb = evaluate_bpb(Bigram(counts), tokenizer, 16)
-'''
+"""
 
 
 @pytest.fixture(scope="session")

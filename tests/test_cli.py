@@ -53,9 +53,7 @@ def test_numbers_that_make_no_sense_are_refused(capsys: pytest.CaptureFixture[st
     assert "is not a positive number" in capsys.readouterr().err
 
 
-def test_status_continue_and_promote(
-    project: Path, small_corpus: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_status_continue_and_promote(project: Path, small_corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = counting_study(project, small_corpus)
     assert main(["status"]) == 0
     assert "The baseline is not measured yet" in capsys.readouterr().out

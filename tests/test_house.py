@@ -75,7 +75,9 @@ def test_imports_point_down(path: Path) -> None:
     name = name_of(path)
     for imported in own_imports(path):
         neighbours = floor(name) != 2 or imported.split("/")[0] == name.split("/")[0]  # rooms never import each other
-        assert floor(imported) < floor(name) or (neighbours and floor(imported) == floor(name)), f"{name} imports {imported}"
+        assert floor(imported) < floor(name) or (neighbours and floor(imported) == floor(name)), (
+            f"{name} imports {imported}"
+        )
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

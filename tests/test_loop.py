@@ -113,7 +113,13 @@ def _check_what_it_left(study: Study, done: Sequence[Experiment], git_before: st
         assert f"**{experiment.status}**" in notebook.cells[-1].source
         assert f"{experiment.number:04d}" in notebook.cells[0].source
     rows = study.paths.results.read_text().splitlines()
-    assert len(rows) == 1 + len(done) and rows[0].split("\t") == ["commit", "val_bpb", "memory_gb", "status", "description"]
+    assert len(rows) == 1 + len(done) and rows[0].split("\t") == [
+        "commit",
+        "val_bpb",
+        "memory_gb",
+        "status",
+        "description",
+    ]
     assert study.paths.progress.read_bytes().startswith(b"\x89PNG")
     state = replay(read_events(study.paths.history))
     champion = state.incumbent

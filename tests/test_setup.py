@@ -76,7 +76,9 @@ def test_makefile_and_readme_name_commands_that_exist() -> None:
     readme = (PROJECT / "README.md").read_text()
     targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
     assert set(re.findall(r"`?make ([a-z]+)", readme)) <= targets
-    commands = set(re.findall(r"autoresearch ([a-z]+)\b", "\n".join(re.findall(r"`[^`]*`|^    .*$", readme, re.MULTILINE))))
+    commands = set(
+        re.findall(r"autoresearch ([a-z]+)\b", "\n".join(re.findall(r"`[^`]*`|^    .*$", readme, re.MULTILINE)))
+    )
     for command in commands:
         result = subprocess.run(
             [sys.executable, "-m", "autoresearch_kernel.cli", command, "--help"], cwd=PROJECT, capture_output=True

@@ -33,7 +33,9 @@ def negative_log_likelihood(
         logits = model(x)
     if not isinstance(logits, torch.Tensor) or logits.ndim != 3 or logits.shape[:2] != x.shape:
         found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise ValueError(f"the model returned {found} for token ids {tuple(x.shape)}; expected logits (B, T, vocab_size)")
+        raise ValueError(
+            f"the model returned {found} for token ids {tuple(x.shape)}; expected logits (B, T, vocab_size)"
+        )
     logits = logits.float()  # (B, T, vocab_size)
     logits[..., special_ids] = -torch.inf
     is_special = torch.isin(y, torch.tensor(special_ids, device=y.device))

@@ -96,7 +96,9 @@ def create_study(
     """Write study.json and the baseline's train.py. Raises StudyError when the study exists."""
     paths = study_paths(name, project)
     if paths.study.exists():
-        raise StudyError(f"{paths.study} exists. Continue it with `autoresearch run --name {name}` or take another name.")
+        raise StudyError(
+            f"{paths.study} exists. Continue it with `autoresearch run --name {name}` or take another name."
+        )
     if not time_budget_seconds > 0:
         raise StudyError(f"A budget of {time_budget_seconds} seconds cannot train anything. Give a positive number.")
     facts = {
@@ -128,11 +130,15 @@ def open_study(name: str, project: Path) -> Study:
     """Read study.json. Raises StudyError when there is none or it cannot be read."""
     paths = study_paths(name, project)
     if not paths.study.is_file():
-        raise StudyError(f"There is no study {name!r}: {paths.study} is missing. Start it with `autoresearch run --name {name}`.")
+        raise StudyError(
+            f"There is no study {name!r}: {paths.study} is missing. Start it with `autoresearch run --name {name}`."
+        )
     try:
         facts = json.loads(paths.study.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise StudyError(f"{paths.study} is not readable as JSON ({error}). Restore it, or start a new study.") from error
+        raise StudyError(
+            f"{paths.study} is not readable as JSON ({error}). Restore it, or start a new study."
+        ) from error
     return Study(name, project, paths, facts)
 
 
@@ -149,13 +155,15 @@ def check_unchanged(study: Study) -> None:
             )
     meta_path = study.corpus_dir / "meta.json"
     if not meta_path.is_file():
-        raise StudyError(f"The corpus of study {study.name!r} is gone: {meta_path}. Prepare it again: {_prepare_command(study)}.")
+        raise StudyError(
+            f"The corpus of study {study.name!r} is gone: {meta_path}. Prepare it again: {_prepare_command(study)}."
+        )
     meta = json.loads(meta_path.read_text(encoding="utf-8"))
     for key in ("content_sha256", "tokenizer_sha256", "sequence_length"):
         if meta.get(key) != study.facts["corpus"].get(key):
             raise StudyError(
-                f"{study.corpus_dir} holds another corpus than study {study.name!r} began with ({key} differs); results on "
-                "different corpora are never compared. Start a new study with another --name."
+                f"{study.corpus_dir} holds another corpus than study {study.name!r} began with ({key} differs); "
+                "results on different corpora are never compared. Start a new study with another --name."
             )
 
 

@@ -96,15 +96,15 @@ class Point:
 
 CPU_POINTS = (
     Point(30, 128, 2048, {
-        "DEPTH": 2, "MODEL_DIM": 128, "NUM_HEADS": 2, "HEAD_DIM": 64, "MLP_RATIO": 2, "BIGRAM_ROWS": 2**14,
+        "DEPTH": 2, "MODEL_DIM": 128, "NUM_HEADS": 2, "HEAD_DIM": 64, "MLP_RATIO": 2, "NGRAM_ROWS": 2**16,
         "SEQUENCE_LENGTH": 128, "DEVICE_BATCH_SIZE": 8, "TOTAL_BATCH_SIZE": 2**10,
     }),
     Point(60, 128, 2048, {
-        "DEPTH": 2, "MODEL_DIM": 128, "NUM_HEADS": 2, "HEAD_DIM": 64, "MLP_RATIO": 2, "BIGRAM_ROWS": 2**14,
+        "DEPTH": 2, "MODEL_DIM": 128, "NUM_HEADS": 2, "HEAD_DIM": 64, "MLP_RATIO": 2, "NGRAM_ROWS": 2**16,
         "SEQUENCE_LENGTH": 128, "DEVICE_BATCH_SIZE": 8, "TOTAL_BATCH_SIZE": 2**10,
     }),
     Point(300, 256, 2048, {
-        "DEPTH": 4, "MODEL_DIM": 192, "NUM_HEADS": 3, "HEAD_DIM": 64, "MLP_RATIO": 2, "BIGRAM_ROWS": 2**16,
+        "DEPTH": 4, "MODEL_DIM": 192, "NUM_HEADS": 3, "HEAD_DIM": 64, "MLP_RATIO": 2, "NGRAM_ROWS": 2**16,
         "SEQUENCE_LENGTH": 256, "DEVICE_BATCH_SIZE": 8, "TOTAL_BATCH_SIZE": 2**11,
     }),
 )  # fmt: skip
@@ -149,14 +149,13 @@ def read_preset(name: str, folder: Path | None = None) -> Preset:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
         parameters = {key: value for key, value in values.items() if key.isupper()}
-        return Preset(
-            name, parameters, values["corpus"], values["vocab_size"], values["sequence_length"], f"from presets/{path.name}"
-        )
+        corpus, vocab_size, sequence_length = (values[key] for key in ("corpus", "vocab_size", "sequence_length"))
+        return Preset(name, parameters, corpus, vocab_size, sequence_length, f"from presets/{path.name}")
     except OSError as error:
         raise PresetError(f"The preset {name} cannot be read: {error}.") from error
     except (yaml.YAMLError, AttributeError, KeyError) as error:
         raise PresetError(
-            f"{path} is not a preset ({error}). It needs lines `NAME: value`, and corpus, vocab_size and sequence_length."
+            f"{path} is not a preset ({error}). It needs corpus, vocab_size, sequence_length and lines `NAME: value`."
         ) from error
 
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from autoresearch_kernel.record.experiment import Experiment, Status
 from autoresearch_kernel.record.files import write_atomic
+from autoresearch_kernel.show.report import count, idea, thousands
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,7 +41,6 @@ STRIP = 0.13  # height of a compressed strip, as a share of the linear part
 MOST_LABELS, MOST_LABELS_WHEN_CROWDED, CROWDED = 16, 10, 300  # kept changes that carry their words; experiments
 LABEL_CHARACTERS = 38
 THIN_ABOVE = 20_000  # points of one kind; beyond, one per pixel is drawn
-THIN_SPACE = "\u2009"
 SETTLED = 0.12  # share of a run after which its loss is drawn to scale
 
 
@@ -118,10 +118,10 @@ def _points(experiments: Sequence[Experiment]) -> _Points:
 
 def _summary(experiments: Sequence[Experiment], points: _Points) -> str:
     """ "1.5512 → 1.4312 bpb, 0.1200 better (7.7 %): 23 experiments, 5 kept, 2 failed"."""
-    count = f"{_thousands(len(experiments))} experiment{'s' * (len(experiments) != 1)}"
-    tail = f"{count}, {_thousands(len(points.keeps))} kept"
-    tail += f", {_thousands(len(points.floor))} failed" if points.floor else ""
-    tail += f", {_thousands(len(points.rejected))} refused by the audit" if points.rejected else ""
+    proposals = sum(e.number > 0 for e in experiments)
+    tail = f"{count(proposals, 'experiment')}, {thousands(sum(e.number > 0 for e in points.keeps))} kept"
+    tail += f", {thousands(len(points.floor))} failed" if points.floor else ""
+    tail += f", {thousands(len(points.rejected))} refused by the audit" if points.rejected else ""
     if not points.keeps:
         return tail
     first, best = _bpb(points.keeps[0]), _bpb(points.keeps[-1])
@@ -136,10 +136,6 @@ def _bpb(experiment: Experiment) -> float:
     return experiment.val_bpb
 
 
-def _thousands(number: float) -> str:
-    return f"{number:,.0f}".replace(",", THIN_SPACE)
-
-
 def _frame(axes: Axes, last: int) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -151,8 +147,9 @@ def _frame(axes: Axes, last: int) -> None:
     margin = max(0.5, 0.015 * last)
     axes.set_xlim(-margin, max(last, 4) + margin)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=12, integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _thousands(x) if x >= 0 else ""))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: thousands(x) if x >= 0 else ""))
     axes.set_xlabel("experiment", color=INK, fontsize=10)
+    axes.yaxis.set_label_coords(-0.068, 0.5)
     axes.set_ylabel("validation bits per byte (lower is better)", color=INK, fontsize=10)
 
 
@@ -238,7 +235,7 @@ def _scale(axes: Axes, points: _Points, sigma: float | None) -> _Limits:
     outer = [t for t in (limits.bottom, limits.top) if not limits.low <= t <= limits.high]
     axes.yaxis.set_major_locator(FixedLocator(inner + outer))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.4f}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.4f}" if abs(y) < 100 else f"{y:.2g}"))
     axes.set_axisbelow(True)
     axes.grid(axis="y", color=PALE, linewidth=0.6)
     for edge, far in ((limits.high, limits.top), (limits.low, limits.bottom)):
@@ -306,7 +303,7 @@ def _marks(
     x, y = _thinned(axes, _array([e.number for e in which]), _array([_bpb(e) for e in which]))
     axes.plot(
         x, y, linestyle="none", marker=marker, markersize=size, color=color, alpha=alpha, zorder=zorder, gid=label,
-        label=f"{label} {_thousands(len(which))}", markerfacecolor="none" if hollow else color,
+        label=f"{label} {thousands(len(which))}", markerfacecolor="none" if hollow else color,
         markeredgecolor=color if hollow else "white", markeredgewidth=0.9 if hollow else edge,
     )  # fmt: skip
 
@@ -345,7 +342,7 @@ def _draw_floor(axes: Axes, points: _Points, last: int) -> None:
     if len(x) > THIN_ABOVE:
         x = x[:: math.ceil(len(x) / THIN_ABOVE)]
     kinds = [e.status.value if e.status in FAILED else "no score" for e in points.floor]
-    counted = ", ".join(f"{kind} {_thousands(kinds.count(kind))}" for kind in dict.fromkeys(sorted(kinds)))
+    counted = ", ".join(f"{kind} {thousands(kinds.count(kind))}" for kind in dict.fromkeys(sorted(kinds)))
     axes.plot(
         x, [FLOOR] * len(x), transform=transform, linestyle="none", marker="x", color=RED, zorder=5, label=counted,
         markersize=6 if last <= 150 else 4 if last <= 1000 else 3, markeredgewidth=1.3 if last <= 600 else 0.8,
@@ -397,22 +394,9 @@ def _label_extremes(axes: Axes, points: _Points, limits: _Limits) -> None:
 
 
 def label_of(experiment: Experiment) -> str:
-    """A few words for what an experiment changed: "MATRIX_LR 0.04 → 0.055", or its hypothesis, shortened."""
-    previous = experiment.details.get("previous")
-    if experiment.parent is None:
-        return "baseline"
-    if experiment.changes and isinstance(previous, Mapping) and set(experiment.changes) <= set(previous):
-        parts = [f"{name} {_short(previous[name])} → {_short(new)}" for name, new in experiment.changes.items()]
-        text = ", ".join(parts)
-    elif experiment.changes:
-        text = ", ".join(f"{name} = {_short(new)}" for name, new in experiment.changes.items())
-    else:
-        text = experiment.hypothesis.split(": ")[0].rstrip(".")
+    """A few words for what an experiment changed, shortened to what fits beside its mark."""
+    text = "baseline" if experiment.parent is None else idea(experiment).split(": ")[0]
     return text if len(text) <= LABEL_CHARACTERS else text[: LABEL_CHARACTERS - 1].rstrip(" ,") + "…"
-
-
-def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 _Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels
@@ -643,7 +627,10 @@ def _curve_limits(axes: Axes, curves: Sequence[tuple[np.ndarray, np.ndarray]]) -
     """Show the loss from a tenth of the run on; the fall before it leaves through the top, its start in words."""
     low = min(float(y.min()) for _, y in curves)
     settled = max(float(y[x >= x[0] + SETTLED * (x[-1] - x[0])].max()) for x, y in curves)
-    pad = 0.06 * max(settled - low, 1e-3)
+    pad = 0.06 * max(settled - low, 1.0 if settled == low else 0.0)
+    longest = max(float(x[-1]) for x, _ in curves) or 1.0
+    axes.set_xlim(-0.02 * longest, 1.01 * longest)
+    axes.ticklabel_format(useOffset=False)
     axes.set_ylim(low - pad, settled + pad)
     x, y = curves[-1]
     if y[0] > settled + pad:

@@ -33,14 +33,16 @@ def thousands(value: float) -> str:
 
 def count(number: int, noun: str) -> str:
     """`1 experiment`, `2 experiments`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"{thousands(number)} {noun}{'' if number == 1 else 's'}"
 
 
 def idea(experiment: Experiment) -> str:
-    """What was tried, in a few words: `MATRIX_LR 0.04 → 0.055`, else the hypothesis' first line."""
-    previous = experiment.details.get("previous")
-    if experiment.changes and isinstance(previous, Mapping) and set(experiment.changes) <= set(previous):
-        return ", ".join(f"{name} {_literal(previous[name])} → {_literal(new)}" for name, new in experiment.changes.items())
+    """What was tried, in a few words: `MATRIX_LR 0.04 → 0.055`, else the first line of the hypothesis."""
+    previous, changes = experiment.details.get("previous"), experiment.changes
+    if changes and isinstance(previous, Mapping) and set(changes) <= set(previous):
+        return ", ".join(f"{name} {_literal(previous[name])} → {_literal(new)}" for name, new in changes.items())
+    if changes:
+        return ", ".join(f"{name} = {_literal(new)}" for name, new in changes.items())
     lines = experiment.hypothesis.strip().splitlines()
     return lines[0].rstrip(".") if lines else "no hypothesis given"
 
@@ -78,8 +80,8 @@ def status_line(experiment: Experiment, facts: dict[str, Any]) -> str:
         f"**{experiment.status}**" if experiment.status else "running",
         score_line(experiment),
         against,
-        f"{facts['time_budget_seconds']:g} s on {facts['hardware'].get('device_name', facts['hardware'].get('device'))}",
-        experiment.decided_at.replace("T", " ").replace("Z", " UTC")[:16] + " UTC" if experiment.decided_at else "",
+        f"{facts['time_budget_seconds']:g} s on {facts['hardware']['device_name']}",
+        experiment.decided_at.replace("T", " ")[:16] + " UTC" if experiment.decided_at else "",
     ]
     return " · ".join(part for part in parts if part)
 
@@ -163,7 +165,8 @@ def outcome_line(experiment: Experiment) -> str:
     against = difference(experiment)
     mark = "●" if experiment.status is Status.KEEP else " "
     why = f"   [{experiment.reason}]" if experiment.val_bpb is None else ""
-    return f"{experiment.number:04d} {mark} {experiment.status or '':<11} {score:>7}  {against:<18} {idea(experiment)}{why}"
+    status = f"{experiment.number:04d} {mark} {experiment.status or '':<11}"
+    return f"{status} {score:>7}  {against:<18} {idea(experiment)}{why}"
 
 
 SPARKS = "▁▂▃▄▅▆▇█"

@@ -83,7 +83,9 @@ def test_uniform_logits_over_256_bytes_are_8_bits_per_byte_whatever_bos_gets(tmp
 
 def test_prints_of_the_model_do_not_reach_the_answer(tmp_path: Path) -> None:
     heldout = HeldOut(rows_of_random_bytes(), TOKEN_BYTES)
-    assert score(pickled(Chatty(), tmp_path), heldout, SETTINGS, project=PROJECT).val_bpb == pytest.approx(8.0, abs=1e-5)
+    assert score(pickled(Chatty(), tmp_path), heldout, SETTINGS, project=PROJECT).val_bpb == pytest.approx(
+        8.0, abs=1e-5
+    )
 
 
 @pytest.mark.parametrize(
