@@ -26,8 +26,8 @@ TOTAL_BATCH_SIZE = 2**10  # tokens between two updates; 2**9..2**20
 
 # The optimizers
 MATRIX_LR = 0.015  # Muon, for the matrices inside the blocks; 0.002..0.2 log
-EMBEDDING_LR = 0.4  # Adam, for the embedding tables; 0.01..2.0 log
-NGRAM_LR = 1.0  # Adagrad, for the n-gram table; 0.05..5.0 log
+EMBEDDING_LR = 0.8  # Adam, for the embedding tables; 0.01..2.0 log
+NGRAM_LR = 0.8  # Adagrad, for the n-gram table; 0.05..5.0 log
 HEAD_LR = 0.01  # Adam, for the output matrix; 0.0005..0.1 log
 SCALAR_LR = 0.01  # Adam, for the mixing weights and gates; 0.0005..0.1 log
 ADAM_BETA1 = 0.8  # memory of Adam's mean; 0.5..0.95
@@ -61,7 +61,7 @@ torch.set_float32_matmul_precision("high")
 torch.set_flush_denormal(True)  # numbers near 1e-40 would slow a CPU down a hundredfold
 device = get_device()
 dtype = autocast_dtype(device)
-on_cpu = device.type == "cpu" and dtype == torch.float32
+on_cpu = device.type == "cpu"
 print(f"{device.type}, {str(dtype).removeprefix('torch.')}, {torch.get_num_threads()} threads")
 
 
@@ -218,20 +218,25 @@ def softcap(logits: torch.Tensor) -> torch.Tensor:
 # softmax minus one-hot, times the slope of the cap.
 
 # %%
+HEAD_CHUNK = 256  # tokens
+
+
 class HeadLoss(torch.autograd.Function):
     @staticmethod
+    @torch.autocast("cpu", enabled=False)
     def forward(ctx, h: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        dh, dweight, nll = torch.empty_like(h), torch.zeros_like(weight), h.new_zeros(())
-        for h_i, dh_i, target in zip(h.split(HEAD_CHUNK), dh.split(HEAD_CHUNK), targets.split(HEAD_CHUNK), strict=True):
-            logits = h_i @ weight.T  # (HEAD_CHUNK, vocab_size)
+        dh, dweight, nll = [], torch.zeros_like(weight), 0.0
+        fast_weight = weight.to(dtype)
+        for h_i, target in zip(h.to(dtype).split(HEAD_CHUNK), targets.split(HEAD_CHUNK), strict=True):
+            logits = (h_i @ fast_weight.T).float()  # (HEAD_CHUNK, vocab_size)
             slope = torch.rsqrt(1 + (logits / SOFTCAP).square())
             p = torch.softmax(logits.mul_(slope), dim=-1)
             nll -= p.gather(1, target[:, None]).log().sum()
             p[torch.arange(len(target)), target] -= 1
-            p.mul_(slope.pow_(3))  # d loss / d logits
-            torch.mm(p, weight, out=dh_i)
-            dweight.addmm_(p.T, h_i)
-        ctx.save_for_backward(dh, dweight)
+            dlogits = p.mul_(slope.pow_(3)).to(dtype)
+            dh.append(dlogits @ fast_weight)  # (HEAD_CHUNK, model_dim)
+            dweight += dlogits.T @ h_i
+        ctx.save_for_backward(torch.cat(dh), dweight)
         return nll / len(targets)
 
     @staticmethod
@@ -239,9 +244,6 @@ class HeadLoss(torch.autograd.Function):
         dh, dweight = ctx.saved_tensors
         grad = grad / len(dh)
         return dh * grad, dweight * grad, None
-
-
-HEAD_CHUNK = 256
 
 
 # %% [markdown]

@@ -9,7 +9,7 @@ Importing this package imports neither torch nor ipykernel nor matplotlib.
 
 from __future__ import annotations
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .record.experiment import Context, Evaluation, Experiment, Proposal, Run, RunOutcome, Status
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .loop import research
     from .session import Session, open_session
 
-__version__ = metadata.version("autoresearch-kernel")
+    __version__: str
 
 __all__ = [
     "Context",
@@ -42,7 +42,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # The loop reaches numpy and the rooms; it is loaded when it is asked for.
+    # Loaded when asked for: the loop reaches numpy and the rooms, importlib.metadata the whole e-mail package.
+    if name == "__version__":
+        return import_module("importlib.metadata").version("autoresearch-kernel")
     home = {"research": ".loop", "Session": ".session", "open_session": ".session"}.get(name)
     if home is not None:
         return getattr(import_module(home, __name__), name)

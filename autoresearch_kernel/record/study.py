@@ -11,7 +11,6 @@ import platform
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +185,8 @@ def _fixed_hashes(project: Path) -> dict[str, str]:
 
 def _versions() -> dict[str, str]:
     """Of Python, the system and the packages whose numbers end up in results; a missing package is left out."""
+    from importlib import metadata  # a fifth of the package's import time, for one call a study
+
     versions = {"python": platform.python_version(), "system": f"{platform.system()} {platform.release()}"}
     for package in RECORDED_PACKAGES:
         try:
