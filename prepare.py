@@ -706,17 +706,19 @@ def _encode_batch(tokenizer: Tokenizer, batch: list[Document]) -> list[list[int]
 
 def _move_heldout(
     tokenizer: Tokenizer, folder: Path, heldout: Path, sequence_length: int, limit: int
-) -> dict[str, int]:
+) -> dict[str, Any]:
     """Cut the val and test streams into fixed rows in the held-out folder, and take the streams away."""
-    facts: dict[str, int] = {}
+    facts: dict[str, Any] = {}
+    digest = hashlib.sha256()
     for split in ("val", "test"):
         stream = np.memmap(folder / f"{split}.bin", dtype=_token_dtype(tokenizer), mode="r")
         rows = cut_rows(stream, sequence_length, limit, tokenizer.get_bos_token_id())
         _write_array(heldout / f"{split}.npy", rows)
+        digest.update(rows.tobytes())
         facts[f"num_{split}_rows"] = len(rows)
         facts[f"num_{split}_bytes"] = int(tokenizer.token_bytes[rows[:, 1:]].sum())
         (folder / f"{split}.bin").unlink()
-    return facts
+    return facts | {"heldout_sha256": digest.hexdigest()}
 
 
 def cut_rows(stream: np.ndarray, sequence_length: int, limit: int, bos: int) -> np.ndarray:

@@ -24,6 +24,7 @@ from .record.study import Study, StudyError, create_study, open_study, sha256, s
 
 if TYPE_CHECKING:
     from .record.state import StudyState
+    from .run.presets import Preset
     from .session import Progress
 
 CORPORA = ("stdlib", "tinystories", "climbmix", "files")
@@ -34,11 +35,15 @@ DEFAULT_BUDGET_SECONDS = 300.0  # the original's five minutes
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Returns the exit status: 0, 1 for an error that was explained, 130 for Ctrl-C."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments, others = parser.parse_known_args(argv)
+    if others and not hasattr(arguments, "others"):
+        parser.error(f"unrecognized arguments: {' '.join(others)}")
+    arguments.others = others
     try:
         return int(arguments.command(arguments) or 0)
     except KeyboardInterrupt:
-        print("\nStopped. Nothing recorded is lost; the same command continues.", file=sys.stderr)
+        print("\nStopped. Nothing that was recorded is lost.", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read us has gone
@@ -58,14 +63,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"autoresearch {__version__}")
     commands = parser.add_subparsers(metavar="command", required=True)
 
-    prepare = commands.add_parser("prepare", help="build a corpus: text, tokenizer, held-out rows")
-    prepare.add_argument("--corpus", choices=CORPORA, default="stdlib", help="default: stdlib, which downloads nothing")
-    prepare.add_argument(
-        "--files-folder", type=Path, metavar="DIR", help="with --corpus files: the folder with your texts"
-    )
-    prepare.add_argument("--vocab-size", type=int, default=2048, help="tokens in the vocabulary (default 2048)")
-    prepare.add_argument("--sequence-length", type=int, default=256, help="context of the held-out rows (default 256)")
-    prepare.set_defaults(command=_prepare)
+    prepare = commands.add_parser("prepare", add_help=False, help="build a corpus: the options are prepare.py's")
+    prepare.set_defaults(command=_prepare, others=())
 
     run = commands.add_parser("run", help="start a study, or continue it where it stopped")
     run.add_argument("--name", help="of the study; default: today, as in nov23")
@@ -76,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--files-folder", type=Path, metavar="DIR", help="with --corpus files: the folder with your texts")
     run.add_argument("--preset", choices=PRESETS, help="sizes of the baseline; auto (default) measures this machine")
     run.add_argument("--agent", choices=AGENTS, help="who proposes; search (default) is the embedded optimiser")
-    run.add_argument("--seed", type=int, help="of the study (default 0)")
+    run.add_argument("--seed", type=_natural, help="of the study (default 0)")
     run.set_defaults(command=_run)
 
     status = commands.add_parser("status", help="what a study has found so far")
@@ -89,9 +88,8 @@ def _parser() -> argparse.ArgumentParser:
     promote.add_argument("--force", action="store_true", help="also over a train.py that you have edited")
     promote.set_defaults(command=_promote)
 
-    lab = commands.add_parser("lab", help="open JupyterLab in the project", add_help=False)
-    lab.add_argument("options", nargs=argparse.REMAINDER, help="passed on to jupyter lab")
-    lab.set_defaults(command=_lab)
+    lab = commands.add_parser("lab", help="open JupyterLab in the project; other options are jupyter lab's own")
+    lab.set_defaults(command=_lab, others=())
 
     kernel = commands.add_parser("kernel", help="the Jupyter kernel of the project")
     kernel_commands = kernel.add_subparsers(metavar="command", required=True)
@@ -108,6 +106,13 @@ def _positive_int(text: str) -> int:
     return value
 
 
+def _natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below zero")
+    return value
+
+
 def _positive_float(text: str) -> float:
     value = float(text)
     if not 0 < value < float("inf"):
@@ -118,10 +123,9 @@ def _positive_float(text: str) -> float:
 # --- prepare
 
 
-def _prepare(arguments: argparse.Namespace) -> None:
-    _build_corpus(
-        project_root(), arguments.corpus, arguments.vocab_size, arguments.sequence_length, arguments.files_folder
-    )
+def _prepare(arguments: argparse.Namespace) -> int:
+    """prepare.py in a process of its own: it needs torch, and its options are its own."""
+    return subprocess.call([sys.executable, str(project_root() / "prepare.py"), *arguments.others])
 
 
 PREPARE = """
@@ -130,6 +134,8 @@ try:
     folder = prepare.prepare(**json.loads(sys.argv[1]))
 except prepare.PrepareError as error:
     sys.exit(f"prepare.py: {error}")
+except KeyboardInterrupt:
+    sys.exit(130)
 print(json.dumps({"corpus_dir": str(folder), "heldout_dir": str(prepare.heldout_dir(folder))}))
 """
 
@@ -171,25 +177,33 @@ def _run(arguments: argparse.Namespace) -> None:
         study = _start_study(name, project, arguments)
     _print_plan(study, arguments)
     screen = _Screen()
-    for experiment in research(
-        study, _make_agent(study), experiments=arguments.experiments, hours=arguments.hours, watch=screen.watch
-    ):
-        screen.line(_outcome_line(experiment))
-    screen.clear()
-    _print_findings(study)
+    limits = {"experiments": arguments.experiments, "hours": arguments.hours}
+    try:
+        for experiment in research(study, _make_agent(study), **limits, watch=screen.watch):
+            screen.line(_outcome_line(experiment))
+    finally:  # also after Ctrl-C or an error: what was found until then is there
+        screen.clear()
+        _print_findings(study)
 
 
 def _start_study(name: str, project: Path, arguments: argparse.Namespace) -> Study:
     """Choose the preset for this machine and budget, prepare the corpus, write study.json."""
     from .judge.score import ScoringSettings
-    from .propose.edits import set_parameters
+    from .propose.edits import read_parameters, set_parameters
+    from .record.lineage import open_lineage
     from .run.presets import choose_preset, measure_machine
 
+    open_lineage(project, name, is_new=True)  # a branch of that name is better refused now than after a minute
     budget = arguments.budget or DEFAULT_BUDGET_SECONDS
     print(f"Study {name}: measuring this machine ...", flush=True)
     hardware = measure_machine(project, sys.executable)
-    preset = choose_preset(arguments.preset or "auto", budget_seconds=budget, measured=hardware)
+    preset = _promoted_preset(project) if arguments.preset is None else None
+    preset = preset or choose_preset(arguments.preset or "auto", budget_seconds=budget, measured=hardware)
     print(f"Preset {preset.name}: {preset.reason}", flush=True)
+    source = (project / "train.py").read_text(encoding="utf-8")
+    folded = {name: value for name, value in preset.parameters.items() if name in read_parameters(source)}
+    if len(folded) < len(preset.parameters):
+        print(f"  train.py has no {', '.join(sorted(set(preset.parameters) - set(folded)))}; left out", flush=True)
     corpus = arguments.corpus or preset.corpus
     corpus_dir, heldout_dir = _build_corpus(
         project, corpus, preset.vocab_size, preset.sequence_length, arguments.files_folder
@@ -202,29 +216,52 @@ def _start_study(name: str, project: Path, arguments: argparse.Namespace) -> Stu
         project=project,
         corpus_dir=corpus_dir,
         heldout_dir=heldout_dir,
-        baseline_source=set_parameters((project / "train.py").read_text(encoding="utf-8"), preset.parameters),
-        preset={"name": preset.name, "parameters": preset.parameters, "reason": preset.reason},
+        baseline_source=set_parameters(source, folded),
+        preset={"name": preset.name, "parameters": folded, "reason": preset.reason},
         agent=arguments.agent or "search",
         time_budget_seconds=budget,
         scoring=vars(scoring),
         hardware=hardware,
         seed=arguments.seed or 0,
+        asked={
+            "preset": arguments.preset,
+            "files_folder": str(arguments.files_folder.expanduser().resolve()) if arguments.files_folder else None,
+        },
     )
+
+
+def _promoted_preset(project: Path) -> Preset | None:
+    """For a train.py that was promoted from a study: that study's corpus and no parameters, which it has already."""
+    from .run.presets import Preset
+
+    current = (project / "train.py").read_bytes()
+    for name in study_names(project):
+        study = open_study(name, project)
+        if study.paths.best_train.is_file() and study.paths.best_train.read_bytes() == current:
+            corpus = study.facts["corpus"]
+            kind = str(corpus["corpus"]).partition("_")[0]  # a folder's corpus is called files_<hash>
+            reason = f"train.py is the best of study {name} and stays as it is"
+            return Preset(f"promoted from {name}", {}, kind, corpus["vocab_size"], corpus["sequence_length"], reason)
+    return None
 
 
 def _refuse_other_settings(study: Study, arguments: argparse.Namespace) -> None:
     """A study keeps what it began with; saying otherwise is an error rather than ignored."""
     began_with = {
         "budget": study.time_budget_seconds,
-        "corpus": study.facts["corpus"]["corpus"],
+        "corpus": str(study.facts["corpus"]["corpus"]).partition("_")[0],
+        "files_folder": study.facts["asked"].get("files_folder"),
+        "preset": study.facts["asked"].get("preset") or "auto",
         "agent": study.agent,
         "seed": study.seed,
     }
     for option, value in began_with.items():
         asked = getattr(arguments, option)
+        if option == "files_folder" and asked is not None:
+            asked = str(asked.expanduser().resolve())
         if asked is not None and asked != value:
             raise StudyError(
-                f"Study {study.name!r} began with --{option} {value}, not {asked}. "
+                f"Study {study.name!r} began with --{option.replace('_', '-')} {value}, not {asked}. "
                 "Leave the option out to continue it, or start another study with --name."
             )
 
@@ -275,7 +312,10 @@ def _print_findings(study: Study) -> None:
         ("best train.py", study.paths.best_train),
     ):
         print(f"  {label:<13} {_short(path)}")
-    print(f"Continue with the same command; `autoresearch promote --name {study.name}` makes the best train.py yours.")
+    print(
+        f"`autoresearch run --name {study.name}` continues; "
+        f"`autoresearch promote --name {study.name}` makes the best train.py yours."
+    )
 
 
 def _short(path: Path) -> str:
@@ -374,7 +414,8 @@ def _promote(arguments: argparse.Namespace) -> None:
     if sha256(current) == sha256(best):
         print(f"{_short(target)} is already the best of study {study.name}.")
         return
-    if sha256(current) != study.facts["sha256"]["project train.py"] and not arguments.force:
+    ours = {study.facts["sha256"]["project train.py"], *(e.train_sha256 for e in _read(study)[0].experiments)}
+    if sha256(current) not in ours and not arguments.force:
         raise StudyError(
             f"{target} has changed since study {study.name!r} began and would be overwritten. "
             "Commit or copy it first, then use --force."
@@ -391,7 +432,9 @@ def _lab(arguments: argparse.Namespace) -> None:
 
     install_kernelspec(prefix=Path(sys.prefix))
     project = project_root()
-    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={project}", *arguments.options]
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={project}", *arguments.others]
+    if os.name == "posix" and os.geteuid() == 0:
+        command.append("--allow-root")  # in a container root is all there is, and jupyter would only say no
     os.execv(sys.executable, command)
 
 

@@ -10,11 +10,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from .judge.decide import NUM_BASELINE_RUNS, improvement
+from .judge.decide import NUM_BASELINE_RUNS, best, improvement
 from .judge.score import HeldOut, ScoringFailed, ScoringSettings, score
-from .propose.agent import Agent
+from .propose.agent import Agent, NothingToPropose
 from .record.experiment import Experiment, Run, Status
-from .record.state import StudyState
 from .record.study import Study, StudyError, check_unchanged
 from .session import Progress, Session, Watch, forget_artefacts, ignore, open_session
 
@@ -39,21 +38,30 @@ def research(
     remaining = experiments
     with open_session(study, watch) as session:
         recover(session)
-        while session.state.unfinished or not _is_enough(session.state, remaining, give_up_at):
+        reason = ""
+        while session.state.unfinished or not reason:
             if session.state.unfinished is None:
-                session.propose(agent)
+                try:
+                    session.propose(agent)
+                except NothingToPropose as end:
+                    session.note(str(end))
+                    reason = "nothing left to propose"
+                    break
             experiment = settle(session)
             if experiment.number > 0 and remaining is not None:
                 remaining -= 1
             yield experiment
-        conclude(session, f"{experiments} experiments" if remaining == 0 else f"{hours:g} hours")
+            reason = _enough(experiments, remaining, hours, give_up_at)
+        conclude(session, reason)
 
 
-def _is_enough(state: StudyState, remaining: int | None, give_up_at: float | None) -> bool:
-    """Whether nothing more is to be proposed. A study without its baseline has not begun."""
-    if not state.experiments:
-        return False
-    return remaining == 0 or (give_up_at is not None and time.monotonic() >= give_up_at)
+def _enough(experiments: int | None, remaining: int | None, hours: float | None, give_up_at: float | None) -> str:
+    """Why nothing more is to be proposed; "" while something is."""
+    if remaining == 0:
+        return f"{experiments} experiments"
+    if give_up_at is not None and time.monotonic() >= give_up_at:
+        return f"{hours:g} hours"
+    return ""
 
 
 def recover(session: Session) -> None:
@@ -61,7 +69,7 @@ def recover(session: Session) -> None:
     state = session.state
     for experiment in state.experiments:
         run = experiment.runs[-1] if experiment.runs else None
-        if run is not None and run.status is Status.INTERRUPTED and experiment.status is None:
+        if run is not None and run.status is Status.INTERRUPTED and not run.reason:
             reason = "the harness went away while it trained"
             session.history.append("interrupted", experiment=experiment.number, run=run.index, reason=reason)
             session.note(f"Experiment {experiment.number:04d} was interrupted while it trained.")
@@ -124,33 +132,35 @@ def _stop_without_baseline(session: Session, number: int) -> None:
     if number == 0 and run.status is not None:
         paths = session.study.experiment(0)
         raise StudyError(
-            f"The baseline did not train ({run.status}): {run.reason}. See {paths.notebook(run.index)} and "
-            f"{paths.runner_log(run.index)}. The same command tries again."
+            f"The baseline did not train ({run.status}): {run.reason}. Its notebook and log are in {paths.folder}. "
+            f"The same command tries it again; to begin with another train.py, remove {session.study.paths.folder}."
         )
 
 
 def conclude(session: Session, reason: str) -> None:
     """Before a figure is published: run the champion on fresh seeds, then score baseline and champion on test.
 
-    Both then rest on the same number of runs, so the difference is one of means, not a lucky minimum.
+    Both then rest on the same number of runs, so the difference is one of means, not a lucky minimum. Should
+    another kept experiment turn out to be the best, it becomes the champion and has its runs as well.
     """
-    champion = session.state.incumbent
+    champion = best(session.state.experiments)
+    while champion is not None and champion.number > 0 and len(champion.scores) < NUM_BASELINE_RUNS:
+        if not _advance(session, champion):
+            if champion.runs[-1].status is not None:
+                session.note(f"A last run of the champion {champion.number:04d} failed: {champion.runs[-1].reason}")
+                break
+            _train_and_score(session, champion, champion.runs[-1].index + 1)
+        champion = best(session.state.experiments)
     assert champion is not None, "a study is concluded once its baseline is decided"
-    while champion.number > 0 and len(champion.scores) < NUM_BASELINE_RUNS:
-        _train_and_score(session, champion, champion.runs[-1].index + 1)
-        champion = session.state.experiments[champion.number]
-        if champion.runs[-1].val_bpb is None:
-            session.note(f"A last run of the champion {champion.number:04d} failed: {champion.runs[-1].reason}")
-            break
-    session.history.append("finished", reason=reason, **_findings(session))
+    session.history.append("finished", reason=reason, **_findings(session, champion))
+    forget_artefacts(session.study, session.state)
     session.show(champion)
 
 
-def _findings(session: Session) -> dict[str, Any]:
+def _findings(session: Session, champion: Experiment) -> dict[str, Any]:
     """Baseline against champion, on validation (means over all runs) and on the sealed test split (one model each)."""
     state = session.state
-    baseline, champion = state.experiments[0], state.incumbent
-    assert champion is not None
+    baseline = state.experiments[0]
     difference, error = improvement(baseline.scores, champion.scores, state.sigma)
     test_bpb = {number: _test_bpb(session, number) for number in {0, champion.number}}
     return {

@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .judge.decide import NUM_BASELINE_RUNS, decide, mean, standard_error
+from .judge.decide import NUM_BASELINE_RUNS, best, decide, mean, standard_error
 from .judge.score import HeldOut, ScoringFailed, ScoringSettings, score
 from .propose.agent import Agent
 from .propose.edits import diff
@@ -23,7 +23,7 @@ from .record.files import write_atomic
 from .record.history import History, write_results
 from .record.lineage import Lineage, LineageError, open_lineage
 from .record.state import StudyState, replay
-from .record.study import Study, sha256
+from .record.study import Study, StudyError, sha256
 from .run.notebook import heading_markdown, set_verdict
 from .run.slots import run_experiment
 from .show import report
@@ -60,8 +60,13 @@ def open_session(study: Study, watch: Watch = ignore) -> Iterator[Session]:
     """
     heldout = HeldOut.load(study.corpus_dir, study.heldout_dir, "val")
     with History.open(study.paths.history, lock=study.paths.lock) as history:
-        is_new = replay(history.events).incumbent is None
-        lineage, why_not = open_lineage(study.project, study.name, is_new=is_new)
+        recorded = replay(history.events).study
+        if recorded and recorded != json.loads(json.dumps(study.facts)):
+            raise StudyError(
+                f"{study.paths.study} is not what {study.paths.history} says the study began with. Restore it: the "
+                "first line of the history holds the original."
+            )
+        lineage, why_not = open_lineage(study.project, study.name, is_new=not history.events)
         if not history.events:
             history.append("study_started", study=study.facts)
         if lineage is None:
@@ -98,7 +103,9 @@ class Session:
             proposal, parent_source = baseline_proposal(self.study), self.study.train_source(0)
         else:
             self.watch(Progress("proposing", number))
-            proposal, parent_source = agent.propose(self.context()), self.study.train_source(incumbent.number)
+            proposal, parent_source = agent.propose(self.context()), self.source(incumbent)
+        words, source = _utf8(proposal.hypothesis), _utf8(proposal.train_source)
+        proposal = replace(proposal, hypothesis=words, train_source=source)
         paths = self.study.experiment(number)
         write_atomic(paths.train, proposal.train_source)
         write_atomic(paths.diff, diff(parent_source, proposal.train_source))
@@ -127,7 +134,7 @@ class Session:
             self.watch(Progress("training", experiment.number, run, experiment.hypothesis, progress, point))
 
         outcome = run_experiment(
-            study.train_source(experiment.number),
+            self.source(experiment),
             paths,
             run=run,
             seed=seed,
@@ -140,6 +147,7 @@ class Session:
             handover_allowance_seconds=study.facts["handover_allowance_seconds"],
             project=study.project,
             on_metrics=watch_metrics,
+            on_wait=lambda text: self.watch(Progress("note", text=text)),
         )
         self.history.append(
             "trained",
@@ -205,10 +213,24 @@ class Session:
         try:
             show_study(self.study, self.state)
             show_notebooks(self.study, self.state, experiment)
-        except (OSError, ValueError) as error:
-            self.note(f"The views of experiment {experiment.number:04d} could not be written: {error}")
+        except Exception as error:
+            self.note(
+                f"The views of experiment {experiment.number:04d} could not be drawn: {type(error).__name__}: {error}"
+            )
 
     # --- what the steps need
+
+    def source(self, experiment: Experiment) -> str:
+        """The train.py of an experiment, as it was recorded. Raises StudyError when the file says something else."""
+        path = self.study.experiment(experiment.number).train
+        source = path.read_text(encoding="utf-8") if path.is_file() else ""
+        if sha256(source) != experiment.train_sha256:
+            commit = experiment.commit or f"refs/autoresearch/{self.study.name}/{experiment.number:04d}"
+            raise StudyError(
+                f"{path} is not the file that experiment {experiment.number:04d} was recorded with. Restore it: "
+                f"git show {commit}:./train.py > {path}"
+            )
+        return source
 
     def context(self) -> Context:
         """All that an agent may read now."""
@@ -216,7 +238,7 @@ class Session:
         assert state.incumbent is not None, "an agent is asked only once the baseline is decided"
         return Context(
             program=(self.study.project / "program.md").read_text(encoding="utf-8"),
-            train_source=self.study.train_source(state.incumbent.number),
+            train_source=self.source(state.incumbent),
             incumbent=state.incumbent,
             experiments=state.decided,
             sigma=state.sigma,
@@ -230,7 +252,7 @@ class Session:
         try:
             commit = self.lineage.record(
                 experiment.number,
-                self.study.train_source(experiment.number),
+                self.source(experiment),
                 message=f"{report.title(experiment)}\n\n{status}: {reason}",
                 time=experiment.proposed_at,
                 parent=state.incumbent.commit if state.incumbent else None,
@@ -242,6 +264,11 @@ class Session:
         if self.lineage.branch_problem:
             self.note(f"Experiment {experiment.number:04d}: {self.lineage.branch_problem}.")
         return commit
+
+
+def _utf8(text: str) -> str:
+    """Text that can be written: half of a surrogate pair, as a model's reply may hold, becomes a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def run_seed(study_seed: int, experiment: int, run: int) -> int:
@@ -280,8 +307,9 @@ def show_study(study: Study, state: StudyState) -> None:
 
     write_results(study.paths.results, state.experiments)
     draw_progress(state.decided, study.paths.progress, title=study.name, sigma=state.sigma)
-    if state.incumbent is not None:
-        write_atomic(study.paths.best_train, study.train_source(state.incumbent.number))
+    champion = best(state.experiments)
+    if champion is not None:
+        write_atomic(study.paths.best_train, study.train_source(champion.number))
 
 
 def show_notebooks(study: Study, state: StudyState, experiment: Experiment) -> None:
@@ -326,11 +354,11 @@ def read_curve(path: Path) -> list[dict[str, Any]]:
 
 
 def forget_artefacts(study: Study, state: StudyState) -> None:
-    """Remove models and per-token scores that nothing needs any more: all but the baseline's and the incumbent's.
+    """Remove models and per-token scores that nothing needs any more: all but the baseline's and the best ones'.
 
     Notebooks, diffs, curves and code are kept for ever.
     """
-    needed = {0, state.incumbent.number if state.incumbent else 0}
+    needed = {0} | {e.number for e in (state.incumbent, best(state.experiments)) if e is not None}
     for experiment in state.decided:
         if experiment.number not in needed:
             paths = study.experiment(experiment.number)

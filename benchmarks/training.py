@@ -91,9 +91,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     for budget in (float(text) for text in arguments.budgets.split(",")):
         preset: Preset = choose_preset(arguments.preset, budget_seconds=budget, measured=measured)
-        corpus = prepare.prepare(
-            preset.corpus, vocab_size=preset.vocab_size, sequence_length=preset.sequence_length
-        )
+        corpus = prepare.prepare(preset.corpus, vocab_size=preset.vocab_size, sequence_length=preset.sequence_length)
         source = set_parameters((PROJECT / "train.py").read_text(), preset.parameters)
         rows = {"baseline": source}
         if arguments.ablations:

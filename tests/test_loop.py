@@ -13,6 +13,7 @@ import pytest
 
 from autoresearch_kernel.judge.score import ScoringSettings
 from autoresearch_kernel.loop import recover, research, settle
+from autoresearch_kernel.propose.agent import NothingToPropose
 from autoresearch_kernel.propose.edits import set_parameters
 from autoresearch_kernel.propose.search import SearchAgent
 from autoresearch_kernel.record.experiment import Context, Experiment, Proposal, Status
@@ -26,7 +27,7 @@ BUDGET_SECONDS = 2.0
 
 
 def counting_study(project: Path, corpus: Path, name: str = "nov23", source: str = COUNTING_TRAIN) -> Study:
-    study = create_study(
+    return create_study(
         name,
         project=project,
         corpus_dir=corpus,
@@ -37,10 +38,9 @@ def counting_study(project: Path, corpus: Path, name: str = "nov23", source: str
         time_budget_seconds=BUDGET_SECONDS,
         scoring=vars(ScoringSettings.for_corpus("cpu", "float32", 64, 512)),
         hardware={"device": "cpu", "device_name": "a test machine"},
+        startup_allowance_seconds=12.0,  # a hang must end before the reader of this test does
+        handover_allowance_seconds=6.0,
     )
-    # A hang must end before the reader of this test does.
-    facts = study.facts | {"startup_allowance_seconds": 8.0, "handover_allowance_seconds": 5.0}
-    return dataclasses.replace(study, facts=facts)
 
 
 class Scripted:
@@ -186,7 +186,7 @@ def test_a_baseline_that_fails_stops_the_study_and_is_tried_again(project: Path,
     flag = project / "ready"
     source = flaky.replace("SEED = 1", f"FLAG = {str(flag)!r}  # fixed\nSEED = 1")
     study = counting_study(project, small_corpus, source=source)
-    with pytest.raises(StudyError, match=r"The baseline did not train \(crash\): .*not yet.*experiment\.ipynb"):
+    with pytest.raises(StudyError, match=r"The baseline did not train \(crash\): .*not yet.*experiments/0000"):
         next(iter(research(study, Scripted(), experiments=1)))
     flag.touch()
     baseline = next(iter(research(study, Scripted(), experiments=1)))
@@ -219,3 +219,58 @@ def test_the_embedded_agent_finds_a_better_smoothing_without_git(
     state = replay(read_events(study.paths.history))
     assert state.incumbent is not None and state.incumbent.number > 0
     assert state.incumbent.val_bpb < done[0].val_bpb - 0.01
+
+
+class Exhausted:
+    name = "exhausted"
+
+    def propose(self, context: Context) -> Proposal:
+        raise NothingToPropose("every value was tried")
+
+
+def test_an_agent_without_ideas_ends_the_study_with_its_findings(project: Path, small_corpus: Path) -> None:
+    study = counting_study(project, small_corpus)
+    said: list[Progress] = []
+    assert [e.number for e in research(study, Exhausted(), watch=said.append)] == [0]
+    assert any(progress.text == "every value was tried" for progress in said)
+    finished = events_of(study, "finished")
+    assert [event["reason"] for event in finished] == ["nothing left to propose"]
+    assert finished[0]["champion"] == 0 and finished[0]["baseline_test_bpb"] > 0
+
+
+def test_files_that_no_longer_say_what_was_recorded_are_refused(project: Path, small_corpus: Path) -> None:
+    study = counting_study(project, small_corpus)
+    with open_session(study) as session:
+        session.propose(Scripted())
+    train = study.experiment(0).train
+    train.write_text(train.read_text() + "# later\n")
+    with pytest.raises(StudyError, match=r"is not the file that experiment 0000 was recorded with"):
+        next(iter(research(study, Scripted(), experiments=1)))
+    facts = study.facts | {"time_budget_seconds": 99.0}
+    with pytest.raises(StudyError, match=r"study\.json is not what .*history\.jsonl says"):
+        next(iter(research(dataclasses.replace(study, facts=facts), Scripted(), experiments=1)))
+    study.paths.study.unlink()
+    with pytest.raises(StudyError, match=r"belongs to a study whose study\.json is gone"):
+        counting_study(project, small_corpus)
+
+
+def test_half_a_surrogate_pair_in_a_reply_is_recorded_and_judged(project: Path, small_corpus: Path) -> None:
+    study = counting_study(project, small_corpus)
+
+    class Odd(Scripted):
+        def propose(self, context: Context) -> Proposal:
+            return dataclasses.replace(super().propose(context), hypothesis="Smaller \ud83d counts")
+
+    done = list(research(study, Odd({"ALPHA": 0.2}), experiments=1))
+    assert done[1].hypothesis == "Smaller ? counts" and done[1].status is Status.KEEP
+
+
+def test_views_are_drawn_whatever_a_training_wrote_into_its_handover(project: Path, small_corpus: Path) -> None:
+    study = counting_study(project, small_corpus)
+    lie = "import json\n\nfacts = json.loads(path.read_text()) | {'peak_memory_mb': 'a lot', 'num_steps': None}"
+    where = "import os\nfrom pathlib import Path\n\npath = Path(os.environ['AUTORESEARCH_HANDOVER']) / 'handover.json'"
+    liar = COUNTING_TRAIN + f"\n# %%\n{where}\n{lie}\npath.write_text(json.dumps(facts))\n"
+    done = list(research(study, Scripted(liar), experiments=1))
+    assert done[1].status in (Status.KEEP, Status.DISCARD)
+    assert "## Verdict" in study.experiment(1).notebook(0).read_text()
+    assert not events_of(study, "note")

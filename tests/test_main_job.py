@@ -38,7 +38,15 @@ def command(checkout: Path, *words: str, **settings: str) -> str:
 def test_a_study_on_the_embedded_corpus_from_nothing_and_again(checkout: Path) -> None:
     run = ("-m", "autoresearch_kernel.cli", "run", "--name", "first", "--budget", "4", "--experiments", "1")
     said = command(checkout, *run)
-    for words in ("Preset auto", "0000   training, run 3", "0000 ● keep", "0001", "progress.png", "results.tsv", "best"):
+    for words in (
+        "Preset auto",
+        "0000   training, run 3",
+        "0000 ● keep",
+        "0001",
+        "progress.png",
+        "results.tsv",
+        "best",
+    ):
         assert words in said, said
     study = checkout / "studies" / "first"
     for name in ("study.json", "history.jsonl", "results.tsv", "progress.png", "best/train.py"):

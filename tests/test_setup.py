@@ -40,7 +40,7 @@ def test_conda_environment_lists_the_same_packages() -> None:
     environment = yaml.safe_load((PROJECT / "environment.yml").read_text())["dependencies"]
     conda = [line for line in environment if isinstance(line, str)]
     pip = next(line["pip"] for line in environment if isinstance(line, dict))
-    listed = set(conda) | {line for line in pip if not line.startswith("-")}
+    listed = set(conda) | set(pip)
     expected = {CONDA_NAMES.get(name, name) + version for name, version in requirements().items()}
     python = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["requires-python"]
     assert listed == expected | {"pip", f"python{python}"}

@@ -12,6 +12,8 @@ import json
 import os
 import pickle
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -62,7 +64,15 @@ def answer(request: dict[str, Any], rows: np.ndarray, out: BinaryIO) -> None:
             out.flush()
 
 
+def _end_with_parent(parent_pid: int) -> None:
+    """A scorer that nobody waits for any more ends itself."""
+    while os.getppid() == parent_pid:
+        time.sleep(1.0)
+    os._exit(1)
+
+
 def main() -> None:
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     # The model's own prints must not mix with the answer: keep the pipe, point stdout at stderr.
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

@@ -13,6 +13,10 @@ from typing import Protocol, runtime_checkable
 from autoresearch_kernel.record.experiment import Context, Proposal
 
 
+class NothingToPropose(RuntimeError):
+    """An agent has no idea left. The study is concluded; the message says why and what would give it more."""
+
+
 @runtime_checkable
 class Agent(Protocol):
     """Proposes the next experiment. Implementations: `propose/search.py`, and any object of this shape."""
@@ -23,5 +27,5 @@ class Agent(Protocol):
         ...
 
     def propose(self, context: Context) -> Proposal:
-        """The next idea, derived from the incumbent `context.train_source`. Raises when it has none to give."""
+        """The next idea, derived from `context.train_source`. Raises NothingToPropose when there is none."""
         ...

@@ -27,6 +27,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from autoresearch_kernel.propose.agent import NothingToPropose
 from autoresearch_kernel.propose.edits import Parameter, literal, read_parameters, set_parameters
 from autoresearch_kernel.propose.moves import Axis, Look, Move, choose_moves
 from autoresearch_kernel.record.experiment import Context, Experiment, Proposal, Status
@@ -40,7 +41,7 @@ ATTEMPTS_PER_REACH, WIDEST = 6, 4  # proposals in a row that were tried before, 
 BOUNDED_BY_CORPUS = {"SEQUENCE_LENGTH": "sequence_length"}  # parameter -> the corpus' own, beyond which nothing changes
 
 
-class SearchError(RuntimeError):
+class SearchError(NothingToPropose):
     """The search has nothing to propose; the message says why and what to do."""
 
 
@@ -164,9 +165,13 @@ def looks_of(experiments: Sequence[Experiment], known: Mapping[int, Mapping[str,
 
 
 def tried_keys(context: Context, axes: Mapping[str, Axis], known: Mapping[int, Mapping[str, Any]]) -> set[str]:
-    """Fingerprints of the configurations of this structure that are in the record, the incumbent's included."""
+    """Fingerprints of the configurations of this structure that are in the record, the incumbent's included.
+
+    One that was interrupted says nothing of its configuration, which may be tried again.
+    """
     structure = structure_of(context.train_source)
     others = {e.number for e in context.experiments if e.details.get("structure", structure) != structure}
+    others |= {e.number for e in context.experiments if e.status is Status.INTERRUPTED}
     return {
         _key({name: values[name] for name in axes})
         for number, values in known.items()

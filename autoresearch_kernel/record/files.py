@@ -111,7 +111,7 @@ def take_lock(path: Path) -> int:
         raise
     try:
         os.ftruncate(fd, 0)
-        facts = {"pid": os.getpid(), "host": os.uname().nodename, "boot_id": _boot_id(), "since": _now()}
+        facts = {"pid": os.getpid(), "host": os.uname().nodename, "boot_id": _boot_id(), "since": utc_now()}
         write(fd, json.dumps(facts).encode() + b"\n")
     except BaseException:  # a full disk, say: do not keep a lock that the caller does not know of
         os.close(fd)
@@ -119,8 +119,9 @@ def take_lock(path: Path) -> int:
     return fd
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+def utc_now() -> str:
+    """ISO 8601 in UTC to the millisecond: `2026-11-23T02:14:07.251Z`."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _in_use(path: Path, holder: bytes) -> StudyInUse:

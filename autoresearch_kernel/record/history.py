@@ -20,12 +20,11 @@ import os
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .experiment import Experiment
-from .files import StudyInUse, ensure_folder, sync, sync_folder, take_lock, truncate, write, write_atomic
+from .experiment import Experiment, Run
+from .files import StudyInUse, ensure_folder, sync, sync_folder, take_lock, truncate, utc_now, write, write_atomic
 from .state import Event, HistoryDamaged, StudyState, replay
 
 __all__ = [
@@ -44,11 +43,6 @@ CRC_FIELD_LENGTH = len(CRC_MARK) + 8 + len(b'"}')  # the CRC is always the last 
 PARSE = json.JSONDecoder().raw_decode  # json.loads without its questions about encoding and trailing text
 RESERVED = ("seq", "time", "event", "crc")
 RESULT_COLUMNS = ("commit", "val_bpb", "memory_gb", "status", "description")  # the original program's
-
-
-def utc_now() -> str:
-    """ISO 8601 in UTC to the millisecond: `2026-11-23T02:14:07.251Z`."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 # --- writing
@@ -262,10 +256,16 @@ def write_results(path: str | Path, experiments: Iterable[Experiment]) -> None:
     write_atomic(path, "".join("\t".join(row) + "\n" for row in rows))
 
 
+def peak_memory_mb(run: Run) -> float | None:
+    """Of the training: on a CPU what the system counted, on an accelerator what prepare.py read from its allocator."""
+    on_cpu = run.measured.get("device") == "cpu"
+    peak = run.measured.get("process_peak_memory_mb" if on_cpu else "peak_memory_mb")
+    return float(peak) if isinstance(peak, int | float) else None
+
+
 def _row(experiment: Experiment) -> tuple[str, ...]:
     """Without git the code is named by the first 7 digits of the SHA-256 of its train.py."""
-    peaks = [run.measured.get("peak_memory_mb") for run in experiment.runs]
-    peak = max((p for p in peaks if p is not None), default=None)
+    peak = max(filter(None, map(peak_memory_mb, experiment.runs)), default=None)
     return (
         (experiment.commit or experiment.train_sha256)[:7],
         "" if experiment.val_bpb is None else f"{experiment.val_bpb:.6f}",

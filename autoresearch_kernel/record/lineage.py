@@ -40,7 +40,7 @@ def open_lineage(project: Path, study: str, *, is_new: bool = False) -> tuple[Li
 
     Args:
         project: folder with train.py, the root of the repository or a folder in it.
-        is_new: nothing of this study was committed yet, so a branch of its name belongs to something else.
+        is_new: this study has no history yet, so a branch of its name belongs to something else.
 
     Raises LineageError when a new study would continue a branch that is already there.
     """
@@ -87,16 +87,12 @@ class Lineage:
         return _read_ref(self.project, self.ref(number))
 
     def check_name_is_free(self) -> None:
-        """Raises LineageError when the branch was left by another study of this name.
-
-        A branch at experiment 0 is let pass: a study cut off right after its baseline was committed looks like that.
-        """
-        tip = _read_ref(self.project, self.branch)
-        if tip and tip != self.commit_of(0):
-            name = f"autoresearch/{self.study}"
+        """Raises LineageError when the branch was left by another study of this name."""
+        name = f"autoresearch/{self.study}"
+        if _read_ref(self.project, self.branch):
             raise LineageError(
-                f"Branch {name} is there already and belongs to something else than this new study. Keep it under "
-                f"another name (git branch -m {name} old-{self.study}), or give the study another --name."
+                f"Branch {name} is left from an earlier study of this name. Keep it (git branch -m {name} "
+                f"old-{self.study}), delete it (git branch -D {name}), or give the new study another --name."
             )
 
     def record(self, number: int, source: str, *, message: str, time: str, parent: str | None, keep: bool) -> str:
@@ -111,17 +107,21 @@ class Lineage:
         Raises LineageError when the commit or its ref cannot be written.
         """
         known = self.commit_of(number)
-        commit = self._commit(source, message, time, parent or self._first_base(known))
+        commit = self._commit(source, message, time, parent or self._first_base(known, time))
         if commit != known:
             self._update(self.ref(number), commit, known)
         if keep:
             self._advance(commit, replaces=known)
         return commit
 
-    def _first_base(self, known: str | None) -> str:
-        """What the baseline was built on: a commit recorded before a crash knows it, even when HEAD has moved since."""
-        before = _git(self.project, "rev-parse", "--verify", "--quiet", f"{known}^", otherwise="") if known else ""
-        return before or self.base
+    def _first_base(self, known: str | None, time: str) -> str:
+        """What the baseline was built on: a commit recorded before a crash knows it, even when HEAD has moved since.
+
+        A commit of another time is another study's, of the same name and deleted since.
+        """
+        if known and _git(self.project, "show", "-s", "--format=%ct", known) == str(_seconds(time)):
+            return _git(self.project, "rev-parse", "--verify", f"{known}^")
+        return self.base
 
     def _commit(self, source: str, message: str, time: str, parent: str) -> str:
         blob = _git(self.project, "hash-object", "-w", "--stdin", stdin=source)
@@ -132,7 +132,7 @@ class Lineage:
             _git(self.project, "read-tree", parent, env=index)
             _git(self.project, "update-index", "--add", "--cacheinfo", f"{mode},{blob},{self.train_path}", env=index)
             tree = _git(self.project, "write-tree", env=index)
-        date = f"{int(datetime.fromisoformat(time).timestamp())} +0000"
+        date = f"{_seconds(time)} +0000"
         name, email = AUTHOR
         identity = {
             f"GIT_{who}_{what}": value
@@ -195,6 +195,11 @@ class Lineage:
         except FileNotFoundError:
             return False
         return True
+
+
+def _seconds(time: str) -> int:
+    """Of the Unix epoch, from UTC ISO 8601."""
+    return int(datetime.fromisoformat(time).timestamp())
 
 
 def _read_ref(project: Path, ref: str) -> str | None:

@@ -46,10 +46,6 @@ class ExperimentPaths:
     def proposal(self) -> Path:
         return self.folder / "proposal.json"
 
-    @property
-    def evaluation(self) -> Path:
-        return self.folder / "evaluation.json"
-
     def notebook(self, run: int) -> Path:
         return self.folder / _numbered("experiment.ipynb", run)
 

@@ -10,11 +10,10 @@ import json
 import platform
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .files import write_atomic
+from .files import utc_now, write_atomic
 from .paths import ExperimentPaths, StudyPaths, study_paths
 
 FIXED_FILES = ("prepare.py", "program.md")
@@ -69,11 +68,6 @@ def sha256(data: bytes | str) -> str:
     return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
 
 
-def now() -> str:
-    """UTC, ISO 8601, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
 def study_exists(name: str, project: Path) -> bool:
     return study_paths(name, project).study.is_file()
 
@@ -91,27 +85,39 @@ def create_study(
     scoring: dict[str, Any],
     hardware: dict[str, Any],
     seed: int = 0,
+    asked: dict[str, Any] | None = None,
+    startup_allowance_seconds: float = STARTUP_ALLOWANCE_SECONDS,
+    handover_allowance_seconds: float = HANDOVER_ALLOWANCE_SECONDS,
 ) -> Study:
-    """Write study.json and the baseline's train.py. Raises StudyError when the study exists."""
+    """Write study.json and the baseline's train.py. Raises StudyError when the study exists.
+
+    `asked` are settings that a person named, kept so that naming others later can be refused.
+    """
     paths = study_paths(name, project)
     if paths.study.exists():
         raise StudyError(
             f"{paths.study} exists. Continue it with `autoresearch run --name {name}` or take another name."
         )
+    if paths.history.exists():
+        raise StudyError(
+            f"{paths.history} belongs to a study whose study.json is gone, and another must not be mixed into it. "
+            f"Restore study.json, or move {paths.folder} away."
+        )
     if not time_budget_seconds > 0:
         raise StudyError(f"A budget of {time_budget_seconds} seconds cannot train anything. Give a positive number.")
     facts = {
         "name": name,
-        "created_at": now(),
+        "created_at": utc_now(),
         "corpus": json.loads((corpus_dir / "meta.json").read_text(encoding="utf-8")),
         "corpus_dir": str(corpus_dir),
         "heldout_dir": str(heldout_dir),
         "time_budget_seconds": time_budget_seconds,
-        "startup_allowance_seconds": STARTUP_ALLOWANCE_SECONDS,
-        "handover_allowance_seconds": HANDOVER_ALLOWANCE_SECONDS,
+        "startup_allowance_seconds": startup_allowance_seconds,
+        "handover_allowance_seconds": handover_allowance_seconds,
         "preset": preset,
         "agent": agent,
         "seed": seed,
+        "asked": asked or {},
         "scoring": scoring,
         "hardware": hardware,
         "versions": _versions(),
@@ -158,7 +164,7 @@ def check_unchanged(study: Study) -> None:
             f"The corpus of study {study.name!r} is gone: {meta_path}. Prepare it again: {_prepare_command(study)}."
         )
     meta = json.loads(meta_path.read_text(encoding="utf-8"))
-    for key in ("content_sha256", "tokenizer_sha256", "sequence_length"):
+    for key in ("content_sha256", "tokenizer_sha256", "heldout_sha256", "sequence_length"):
         if meta.get(key) != study.facts["corpus"].get(key):
             raise StudyError(
                 f"{study.corpus_dir} holds another corpus than study {study.name!r} began with ({key} differs); "
@@ -167,9 +173,10 @@ def check_unchanged(study: Study) -> None:
 
 
 def _prepare_command(study: Study) -> str:
-    corpus = study.facts["corpus"]
+    corpus, folder = study.facts["corpus"], study.facts["asked"].get("files_folder")
+    files = f" --files-folder {folder}" if folder else ""
     return (
-        f"autoresearch prepare --corpus {corpus['corpus']} --vocab-size {corpus['vocab_size']} "
+        f"autoresearch prepare --corpus {corpus['corpus']}{files} --vocab-size {corpus['vocab_size']} "
         f"--sequence-length {corpus['sequence_length']}"
     )
 

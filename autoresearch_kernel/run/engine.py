@@ -32,8 +32,8 @@ with without("rfc3987_syntax", "pyarrow", "boto3", "azure", "gcsfs", "github"): 
     from papermill.engines import Engine, NotebookExecutionManager, papermill_engines
     from papermill.iorw import papermill_io
 
+from ..record.files import write_atomic
 from .launch import Kernel, KernelFailed, exit_words
-from .notebook import write_atomically
 from .output import NOTEBOOK_LIMIT_BYTES, TRACEBACK_LIMIT, CellOutputs, shorten_traceback
 
 SAVE_EVERY_SECONDS = 2.0  # at most this often while cells run
@@ -366,7 +366,7 @@ class AbsolutePaths:
 
     @classmethod
     def write(cls, buf: str, path: str) -> None:
-        write_atomically(buf, path)
+        write_atomic(path, buf)
 
     @classmethod
     def pretty_path(cls, path: str) -> str:

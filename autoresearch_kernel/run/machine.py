@@ -82,7 +82,7 @@ def training_lock(on_wait: Callable[[str], None] | None = None) -> Iterator[int 
                 break
             except BlockingIOError:
                 if on_wait is not None and not told:
-                    on_wait(f"Another training runs on this machine ({path} is locked); waiting for it to end.\n")
+                    on_wait(f"Another training runs on this machine ({path} is locked); waiting for it to end.")
                 told = True
                 time.sleep(0.2)
         yield file.fileno()

@@ -9,12 +9,11 @@ from __future__ import annotations
 import ast
 import base64
 import html
-import os
 import re
-import tempfile
 import warnings
 from pathlib import Path
 
+from ..record.files import write_atomic
 from .imports import without
 from .kernelspec import notebook_metadata
 
@@ -274,17 +273,4 @@ def read_notebook(path: str | Path) -> NotebookNode:
 
 def write_notebook(notebook: NotebookNode, path: str | Path) -> None:
     """Write the notebook so that a reader sees the old file or the new one, never half of it."""
-    write_atomically(nbformat.writes(notebook) + "\n", path)
-
-
-def write_atomically(text: str, path: str | Path) -> None:
-    path = Path(path)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    write_atomic(path, nbformat.writes(notebook) + "\n")

@@ -106,9 +106,9 @@ def main(argv: list[str] | None = None) -> None:
     adopt_orphans()
     outcome = run(job)
     outcome["finished"] = time.monotonic()
-    from .notebook import write_atomically
+    from ..record.files import write_atomic
 
-    write_atomically(json.dumps(outcome), job.outcome)
+    write_atomic(job.outcome, json.dumps(outcome))
     sys.stdout.flush()
     os._exit(0)  # nothing is left to tidy, and the interpreter's own farewell takes a while
 

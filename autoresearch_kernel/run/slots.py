@@ -25,8 +25,7 @@ from ..record.paths import ARTEFACT, HANDOVER, METRICS, ExperimentPaths
 from .machine import child_environment, training_lock
 from .processes import TOKEN, ExitWatch, kill_group, sweep
 
-STARTUP_ALLOWANCE_SECONDS = 60.0  # from the kernel's start to the clock: imports, building, compiling
-HANDOVER_ALLOWANCE_SECONDS = 60.0  # from the end of training to the artefact
+TEXTS = {"device", "device_name", "dtype"}  # of the hand-over; all else in it is a number or is left out
 RUNNER_MARGIN_SECONDS = 20.0  # what the runner itself may take on top, before it is killed
 LOOK_EVERY_SECONDS = 0.1  # at the runner's output and the curve
 HANDOVER_LIMIT_BYTES = 100_000  # of handover.json; a real one has a few hundred
@@ -46,14 +45,16 @@ def run_experiment(
     corpus_dir: Path,
     time_budget_seconds: float,
     project: Path,
-    startup_allowance_seconds: float = STARTUP_ALLOWANCE_SECONDS,
-    handover_allowance_seconds: float = HANDOVER_ALLOWANCE_SECONDS,
+    startup_allowance_seconds: float,
+    handover_allowance_seconds: float,
     on_output: Callable[[str], None] | None = None,
     on_metrics: Callable[[dict[str, Any]], None] | None = None,
+    on_wait: Callable[[str], None] | None = None,
 ) -> RunOutcome:
     """Train once and say what came of it: trained, crash, timeout or invalid, with the reason in one line.
 
-    `on_output` gets the notebook's output as it comes, `on_metrics` each point of the curve. Whatever ends this call,
+    `on_output` gets the notebook's output as it comes, `on_metrics` each point of the curve, `on_wait` a sentence when
+    another training holds the machine. Whatever ends this call,
     an exception of theirs or Ctrl-C included, no process of the run is left.
     """
     from .notebook import InvalidSource, build_notebook, heading_markdown, write_notebook
@@ -72,7 +73,7 @@ def run_experiment(
         limit = startup_allowance_seconds + time_budget_seconds + handover_allowance_seconds
         launch = _Launch(folder, paths.notebook(run), paths.runner_log(run), handover, limit, {"SEED": seed})
         env = child_environment(corpus_dir, time_budget_seconds, handover, project, seed, folder)
-        with training_lock(on_wait=on_output) as lock:
+        with training_lock(on_wait) as lock:
             waited = time.monotonic() - begun
             end = _run_runner(launch, env, lock, on_output, on_metrics)
     finally:
@@ -310,8 +311,9 @@ def _measured(end: _End, handed_over: dict[str, Any], begun: float) -> dict[str,
     `other_seconds` is what the five parts below do not explain: reading, writing, waiting.
     """
     said = end.outcome or {}
-    scalars = {k: v for k, v in handed_over.items() if v is None or isinstance(v, bool | int | float | str)}
-    measured = dict(scalars)
+    measured: dict[str, Any] = {
+        name: value for name, value in handed_over.items() if isinstance(value, str if name in TEXTS else int | float)
+    }
     total = end.finished - begun
     if said:
         measured |= {

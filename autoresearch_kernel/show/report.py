@@ -5,11 +5,14 @@ Numbers have one form everywhere: bits per byte with four decimals, thousands ap
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from ..judge.decide import best
 from ..record.experiment import Experiment, Run, Status
+from ..record.history import peak_memory_mb
 from ..record.state import StudyState
 
 THIN_SPACE = "\u2009"
@@ -100,8 +103,14 @@ def verdict(experiment: Experiment, run: Run, facts: dict[str, Any]) -> str:
         ("code", _code(experiment)),
     ]
     lines = ["## Verdict", "", "| | |", "|---|---|"]
-    lines += [f"| {name} | {value.replace('|', chr(92) + '|')} |" for name, value in rows if value]
+    lines += [f"| {name} | {_cell(value)} |" for name, value in rows if value]
     return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    """Text in a table of Markdown. An agent's words are in it: no HTML, no picture from elsewhere, no new column."""
+    escaped = html.escape(" ".join(text.split()), quote=False)
+    return escaped.replace("&gt;", ">").replace("![", "!\\[").replace("|", "\\|")
 
 
 def _scored(run: Run, facts: dict[str, Any]) -> str:
@@ -123,7 +132,7 @@ def _training(run: Run) -> str:
         f"{m['num_tokens'] / 1e6:.2f} M tokens" if m.get("num_tokens") else "",
         f"{m['tokens_per_second'] / 1e3:.1f} k tokens/s" if m.get("tokens_per_second") else "",
         f"{m['num_params'] / 1e6:.2f} M parameters" if m.get("num_params") else "",
-        f"{m['peak_memory_mb']:.0f} MB at most" if m.get("peak_memory_mb") else "",
+        f"{peak:.0f} MB at most" if (peak := peak_memory_mb(run)) else "",
         f"MFU {m['mfu_percent']:.1f} %" if m.get("mfu_percent") else "",
         f"dev {bpb(m['dev_bpb'])} bpb" if m.get("dev_bpb") else "",
     ]
@@ -230,7 +239,7 @@ def curve_words(curve: list[dict[str, Any]]) -> str:
 
 def findings(state: StudyState, finished: dict[str, Any] | None) -> str:
     """What a study has found, in a sentence or two; `finished` is its last `finished` event."""
-    champion = state.incumbent
+    champion = best(state.experiments)
     if champion is None or champion.val_bpb is None:
         return "The baseline is not measured yet."
     baseline = state.experiments[0]

@@ -224,7 +224,8 @@ from pathlib import Path
 from autoresearch_kernel.record.paths import ExperimentPaths
 from autoresearch_kernel.run.slots import run_experiment
 run_experiment({PARAMETERS + "# %%" + MANY.format(file=str(file))!r}, ExperimentPaths(Path({str(tmp_path)!r}, "0001")),
-    run=0, seed=1, title="t", hypothesis="h", diff="", corpus_dir=Path("."), time_budget_seconds=60, project=Path("."))
+    run=0, seed=1, title="t", hypothesis="h", diff="", corpus_dir=Path("."), time_budget_seconds=60, project=Path("."),
+    startup_allowance_seconds=60, handover_allowance_seconds=60)
 """
     env = {**os.environ, "AUTORESEARCH_HOME": str(tmp_path / "home")}
     supervisor = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=env)
@@ -283,7 +284,7 @@ def test_a_folder_with_braces_in_its_name_is_a_folder(tmp_path: Path, train: Tra
     odd = ExperimentPaths(tmp_path / "{x} {0}" / "0001")
     outcome = run_experiment(
         PARAMETERS + HANDOVER, odd, run=0, seed=1, title="t", hypothesis="h", diff="", corpus_dir=tmp_path,
-        time_budget_seconds=20, project=ROOT,
+        time_budget_seconds=20, startup_allowance_seconds=60, handover_allowance_seconds=60, project=ROOT,
     )  # fmt: skip
     assert outcome.status is None and odd.notebook(0).is_file()
 
