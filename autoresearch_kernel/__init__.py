@@ -1,7 +1,7 @@
 """autoresearch: overnight language-model research in Jupyter notebooks.
 
-    from autoresearch_kernel import open_study, research
-    for experiment in research(open_study("nov23", project_root()), agent, experiments=10):
+    from autoresearch_kernel import SearchAgent, open_study, project_root, research
+    for experiment in research(open_study("nov23", project_root()), SearchAgent(), experiments=10):
         ...
 
 Importing this package imports neither torch nor ipykernel nor matplotlib.
@@ -18,6 +18,7 @@ from .record.study import Study, create_study, open_study
 
 if TYPE_CHECKING:
     from .loop import research
+    from .propose.search import SearchAgent
     from .session import Session, open_session
 
     __version__: str
@@ -29,6 +30,7 @@ __all__ = [
     "Proposal",
     "Run",
     "RunOutcome",
+    "SearchAgent",
     "Session",
     "Status",
     "Study",
@@ -45,7 +47,7 @@ def __getattr__(name: str) -> Any:
     # Loaded when asked for: the loop reaches numpy and the rooms, importlib.metadata the whole e-mail package.
     if name == "__version__":
         return import_module("importlib.metadata").version("autoresearch-kernel")
-    home = {"research": ".loop", "Session": ".session", "open_session": ".session"}.get(name)
+    home = {"research": ".loop", "SearchAgent": ".propose.search", "Session": ".session", "open_session": ".session"}.get(name)
     if home is not None:
         return getattr(import_module(home, __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
