@@ -43,11 +43,18 @@ __all__ = [
 ]
 
 
+_HOMES = {
+    "SearchAgent": ".propose.search",
+    "Session": ".session",
+    "open_session": ".session",
+    "research": ".loop",
+}
+
+
 def __getattr__(name: str) -> Any:
     # Loaded when asked for: the loop reaches numpy and the rooms, importlib.metadata the whole e-mail package.
     if name == "__version__":
         return import_module("importlib.metadata").version("autoresearch-kernel")
-    home = {"research": ".loop", "SearchAgent": ".propose.search", "Session": ".session", "open_session": ".session"}.get(name)
-    if home is not None:
-        return getattr(import_module(home, __name__), name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
