@@ -5,7 +5,7 @@
 
 PYTHON ?= python3
 NAME ?= first
-EXPERIMENTS ?= 6
+EXPERIMENTS ?= 5
 BUDGET ?= 20
 
 .PHONY: run test lab setup

@@ -86,6 +86,7 @@ batches = make_dataloader(tokenizer, rows, sequence_length, "train", device, see
 # ## The parts of the model
 # RMSNorm keeps the *length* of every vector fixed and has no weights to learn: the matrix that follows can do that.
 
+
 # %%
 class RMSNorm(torch.autograd.Function):
     """F.rms_norm in a third of the passes over memory that autograd would need for it on a CPU."""
@@ -112,6 +113,7 @@ def norm(x: torch.Tensor) -> torch.Tensor:
 # Attention by itself does not know the order of tokens. Rotary embeddings turn each pair of numbers in a query or
 # key by an angle that grows with its position, so a dot product sees only how far apart two tokens are.
 
+
 # %%
 def rotary_table(length: int, head_dim: int, base: float = 10_000.0) -> tuple[torch.Tensor, torch.Tensor]:
     frequency = base ** (-torch.arange(0, head_dim, 2) / head_dim)  # (head_dim / 2,)
@@ -131,6 +133,7 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
 #
 # What goes in is mixed with the token before (`shift`, learned per channel). A key then says "I come after *that*", and
 # a single block can find what followed the last time: otherwise this takes two blocks and many steps to discover.
+
 
 # %%
 class Attention(nn.Module):
@@ -158,6 +161,7 @@ class Attention(nn.Module):
 
 # %% [markdown]
 # The MLP thinks about each token alone. ReLU squared is as good as smoother functions here and cheaper.
+
 
 # %%
 class SquaredReLU(torch.autograd.Function):
@@ -207,6 +211,7 @@ class Block(nn.Module):
 # The head turns each vector into a score for every token of the vocabulary: the largest product of the model and its
 # largest tensor. The scores are softly capped, so that no single one can run away.
 
+
 # %%
 def softcap(logits: torch.Tensor) -> torch.Tensor:
     return logits * torch.rsqrt(1 + (logits / SOFTCAP).square())  # between -SOFTCAP and SOFTCAP
@@ -251,6 +256,7 @@ class HeadLoss(torch.autograd.Function):
 # The embedding of a token is joined by those of the *pair* and the *triple* it ends, from one hashed table: a look-up
 # is nearly free, and after a minute of training most of what can be known is about such neighbours. Each block starts
 # from a learned mix of the stream and this embedding, so early information need not survive every block.
+
 
 # %%
 def ngram_rows(idx: torch.Tensor) -> torch.Tensor:
@@ -308,6 +314,7 @@ class GPT(nn.Module):
 # Every block starts as the identity (its last matrices are zero) and the head starts near a uniform guess, so the
 # first loss is log(vocab_size) and any seed starts the same way.
 
+
 # %%
 @torch.no_grad()
 def initialise(model: GPT) -> GPT:
@@ -333,6 +340,7 @@ print(f"{sum(p.numel() for p in model.parameters()):,} parameters")
 # Each number gets a step size of its own, from the running mean and variance of its gradient. PyTorch has the
 # arithmetic as one fused call; importing `torch.optim` around it would cost a second of start-up.
 
+
 # %%
 class AdamW:
     def __init__(self, params: list[torch.Tensor], lr: float):
@@ -355,6 +363,7 @@ class AdamW:
 # The n-gram table is large and a step sees little of it, so on a CPU only the rows that were seen are read and written
 # (their gradient is sparse). Each row has one running sum of squares, in the manner of Adagrad: a pair seen often
 # takes smaller and smaller steps, a rare one still learns fast.
+
 
 # %%
 class RowAdagrad:
@@ -401,6 +410,7 @@ def orthogonalise(x: torch.Tensor) -> torch.Tensor:
 # %% [markdown]
 # Matrices of one shape are stacked, a tall one lying on its side, so that one product serves them all. Queries, keys
 # and values share one parameter and are three matrices all the same.
+
 
 # %%
 class Muon:
@@ -452,6 +462,7 @@ if model.ngrams is not None:
 # Learning rates follow the share of the budget that is used, not the number of steps: a slow machine and a fast one
 # go through the same rise, plateau and fall.
 
+
 # %%
 def learning_rate(progress: float) -> float:
     rise = progress / WARMUP if WARMUP > 0 else 1.0
@@ -463,6 +474,7 @@ def learning_rate(progress: float) -> float:
 # ## Before the clock starts
 # On a GPU the model is compiled. One pass that teaches nothing pays for compilation, allocation and caches here,
 # outside the budget.
+
 
 # %%
 def gradient_pass(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

@@ -62,7 +62,10 @@ def train(source: str, corpus: Path, budget_seconds: float, steps: int | None, t
         done = subprocess.run([sys.executable, "train.py"], cwd=folder, env=env, capture_output=True, text=True)
     if done.returncode != 0:
         raise RuntimeError(f"train.py failed: {done.stderr[-2000:]}")
-    return {name: float(value) for name, value in re.findall(r"^(\w+):\s+([-\d.]+)$", done.stdout, re.MULTILINE)}
+    summary = {name: float(value) for name, value in re.findall(r"^(\w+):\s+([-\d.]+)$", done.stdout, re.MULTILINE)}
+    tokens_a_step = re.search(r"^([\d,]+) tokens a step", done.stdout, re.MULTILINE)  # the summary rounds to 0.1 M
+    assert tokens_a_step is not None, "train.py no longer says how many tokens a step has"
+    return summary | {"tokens_a_step": float(tokens_a_step[1].replace(",", ""))}
 
 
 def row(label: str, runs: list[dict[str, float]]) -> str:
@@ -71,7 +74,7 @@ def row(label: str, runs: list[dict[str, float]]) -> str:
     steps = statistics.mean(run["num_steps"] for run in runs)
     milliseconds = 1000 * statistics.mean(run["training_seconds"] / run["num_steps"] for run in runs)
     overhead = statistics.mean(run["total_seconds"] - run["training_seconds"] for run in runs)
-    tokens = 1e6 * statistics.mean(run["total_tokens_M"] / run["training_seconds"] for run in runs)
+    tokens = statistics.mean(run["tokens_a_step"] * run["num_steps"] / run["training_seconds"] for run in runs)
     cells = (f"{statistics.mean(scores):.4f}", spread, f"{steps:.0f}", f"{milliseconds:.1f}", f"{tokens:,.0f}")
     return f"| {' | '.join((label, *cells, f'{overhead:.1f}'))} |"
 

@@ -19,7 +19,7 @@ NAMES = ("auto", "laptop", "gpu", "h100")
 PROBE_SECONDS = 120  # limit, not duration: a cold disk can take most of a minute to import torch
 
 # FLOP/s of the probe on the machine where the CPU points were tuned: 2 cores with AVX2, float32, both quiet.
-REFERENCE_FLOPS = 1.0e11
+REFERENCE_FLOPS = 9.0e10
 H100_FLOPS, H100_MEMORY_MB = 2.5e14, 70_000  # from here on the sizes of the original pay
 GPU_FLOPS = 5e12  # a GPU slower than this is treated as a fast CPU
 
