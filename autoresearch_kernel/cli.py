@@ -177,13 +177,17 @@ def _run(arguments: argparse.Namespace) -> None:
         study = _start_study(name, project, arguments)
     _print_plan(study, arguments)
     screen = _Screen()
-    limits = {"experiments": arguments.experiments, "hours": arguments.hours}
     try:
-        for experiment in research(study, _make_agent(study), **limits, watch=screen.watch):
+        for experiment in research(
+            study, _make_agent(study), experiments=arguments.experiments, hours=arguments.hours, watch=screen.watch
+        ):
             screen.line(_outcome_line(experiment))
-    finally:  # also after Ctrl-C or an error: what was found until then is there
+    except KeyboardInterrupt:
         screen.clear()
         _print_findings(study)
+        raise
+    screen.clear()
+    _print_findings(study)
 
 
 def _start_study(name: str, project: Path, arguments: argparse.Namespace) -> Study:

@@ -83,6 +83,28 @@ def test_status_continue_and_promote(project: Path, small_corpus: Path, capsys: 
     assert git(project, "status", "--porcelain") == "M train.py"
     assert main(["promote"]) == 0
     assert "already the best" in capsys.readouterr().out
+    # a promoted train.py is one of the study's own: a later best may replace it
+    list(research(study, Scripted({"ALPHA": 0.05}), experiments=1))
+    capsys.readouterr()
+    assert main(["promote"]) == 0, capsys.readouterr().err
+    assert mine.read_text() == study.paths.best_train.read_text() != original
+
+
+def test_a_branch_left_by_a_deleted_study_is_refused_before_anything_is_measured(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    git(project, "branch", "autoresearch/nov23")
+    assert main(["run", "--name", "nov23", "--experiments", "1"]) == 1
+    said = capsys.readouterr()
+    assert "git branch -D autoresearch/nov23" in said.err and "Preset" not in said.out
+
+
+def test_options_of_others_are_passed_on_and_unknown_ones_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, wanted in ((["lab", "--help"], "usage: autoresearch lab"), (["status", "--frobnicate"], "unrecognized")):
+        with pytest.raises(SystemExit):
+            main(words)
+        said = capsys.readouterr()
+        assert wanted in said.out + said.err
 
 
 def test_a_second_run_of_the_same_study_names_the_first(project: Path, small_corpus: Path) -> None:

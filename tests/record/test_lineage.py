@@ -102,7 +102,19 @@ def test_a_crash_between_ref_and_branch_is_made_good(project: Path):
 def test_a_baseline_recorded_again_is_the_same_though_head_has_moved(project: Path):
     commit = record(opened(project, is_new=True), 0, "a = 1\n", None, keep=True)
     git(project, "commit", "--quiet", "--allow-empty", "-m", "the person goes on")
-    assert record(opened(project, is_new=True), 0, "a = 1\n", None, keep=True) == commit
+    assert record(opened(project), 0, "a = 1\n", None, keep=True) == commit
+
+
+def test_the_ref_of_a_deleted_study_of_the_same_name_does_not_decide_what_a_new_one_builds_on(project: Path):
+    record(opened(project, is_new=True), 0, "a = 1\n", None, keep=True)
+    git(project, "branch", "-D", "autoresearch/nov23")
+    (project / "prepare.py").write_text("# another corpus\n")
+    git(project, "commit", "--quiet", "-am", "later")
+    later = "2026-11-24T00:00:00.000Z"
+    lineage = opened(project, is_new=True)
+    commit = lineage.record(0, "a = 1\n", message="0000 · idea", time=later, parent=None, keep=True)
+    assert git(project, "rev-parse", f"{commit}^") == git(project, "rev-parse", "main")
+    assert git(project, "show", f"{commit}:prepare.py") == "# another corpus"
 
 
 def test_an_experiment_judged_anew_replaces_its_own_commit(project: Path):
