@@ -267,15 +267,17 @@ def test_a_training_sees_no_secret_and_no_held_out_rows(monkeypatch: pytest.Monk
 
 
 def test_two_trainings_never_share_the_machine(train: Train) -> None:
+    said: list[str] = []
     shown: list[str] = []
     with training_lock():
-        thread = threading.Thread(target=lambda: train(on_output=shown.append))
+        thread = threading.Thread(target=lambda: train(on_output=shown.append, on_wait=said.append))
         thread.start()
         deadline = time.monotonic() + 10
-        while not shown and time.monotonic() < deadline:
+        while not said and time.monotonic() < deadline:
             time.sleep(0.02)
         time.sleep(0.5)
-        assert len(shown) == 1 and "waiting for it to end" in shown[0]
+        assert len(said) == 1 and "waiting for it to end" in said[0]
+        assert not shown
     thread.join(20)
     assert shown[-1].endswith("handed over\n")
 
