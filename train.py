@@ -26,7 +26,7 @@ TOTAL_BATCH_SIZE = 2**10  # tokens between two updates; 2**9..2**20
 
 # The optimizers
 MATRIX_LR = 0.015  # Muon, for the matrices inside the blocks; 0.002..0.2 log
-EMBEDDING_LR = 0.8  # Adam, for the embedding tables; 0.01..2.0 log
+EMBEDDING_LR = 0.4  # Adam, for the embedding tables; 0.01..2.0 log
 NGRAM_LR = 0.8  # Adagrad, for the n-gram table; 0.05..5.0 log
 HEAD_LR = 0.01  # Adam, for the output matrix; 0.0005..0.1 log
 SCALAR_LR = 0.01  # Adam, for the mixing weights and gates; 0.0005..0.1 log
