@@ -72,7 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--hours", type=_positive_float, metavar="H", help="propose nothing after H hours")
     run.add_argument("--budget", type=_positive_float, metavar="SECONDS", help="training seconds a run (default 300)")
     run.add_argument("--corpus", choices=CORPORA, help="default: the preset's, stdlib without a GPU")
-    run.add_argument("--files-folder", type=Path, metavar="DIR", help="with --corpus files: the folder with your texts")
+    run.add_argument(
+        "--files-folder", type=_absolute, metavar="DIR", help="with --corpus files: the folder with your texts"
+    )
     run.add_argument("--preset", choices=PRESETS, help="sizes of the baseline; auto (default) measures this machine")
     run.add_argument("--agent", choices=AGENTS, help="who proposes; search (default) is the embedded optimiser")
     run.add_argument("--seed", type=_natural, help="of the study (default 0)")
@@ -113,6 +115,10 @@ def _natural(text: str) -> int:
     return value
 
 
+def _absolute(folder: str) -> str:
+    return str(Path(folder).expanduser().resolve())
+
+
 def _positive_float(text: str) -> float:
     value = float(text)
     if not 0 < value < float("inf"):
@@ -141,12 +147,12 @@ print(json.dumps({"corpus_dir": str(folder), "heldout_dir": str(prepare.heldout_
 
 
 def _build_corpus(
-    project: Path, corpus: str, vocab_size: int, sequence_length: int, files_folder: Path | None
+    project: Path, corpus: str, vocab_size: int, sequence_length: int, files_folder: str | None
 ) -> tuple[Path, Path]:
     """Training side and held-out side of a corpus, built by prepare.py in a process of its own (it needs torch)."""
     wanted: dict[str, Any] = {"corpus": corpus, "vocab_size": vocab_size, "sequence_length": sequence_length}
     if files_folder is not None:
-        wanted["files_folder"] = str(files_folder.expanduser().resolve())
+        wanted["files_folder"] = files_folder
     command = [sys.executable, "-c", PREPARE, json.dumps(wanted)]
     folders = None
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=project) as child:
@@ -198,20 +204,23 @@ def _start_study(name: str, project: Path, arguments: argparse.Namespace) -> Stu
     from .run.presets import choose_preset, measure_machine
 
     open_lineage(project, name, is_new=True)  # a branch of that name is better refused now than after a minute
+    files_folder: str | None = arguments.files_folder
     budget = arguments.budget or DEFAULT_BUDGET_SECONDS
     print(f"Study {name}: measuring this machine ...", flush=True)
     hardware = measure_machine(project, sys.executable)
-    preset = _promoted_preset(project) if arguments.preset is None else None
-    preset = preset or choose_preset(arguments.preset or "auto", budget_seconds=budget, measured=hardware)
+    promoted = _promoted_from(project) if arguments.preset is None else None
+    if promoted is not None:
+        preset = _preset_of(promoted)
+        files_folder = files_folder or promoted.facts["asked"].get("files_folder")
+    else:
+        preset = choose_preset(arguments.preset or "auto", budget_seconds=budget, measured=hardware)
     print(f"Preset {preset.name}: {preset.reason}", flush=True)
     source = (project / "train.py").read_text(encoding="utf-8")
     folded = {name: value for name, value in preset.parameters.items() if name in read_parameters(source)}
     if len(folded) < len(preset.parameters):
         print(f"  train.py has no {', '.join(sorted(set(preset.parameters) - set(folded)))}; left out", flush=True)
     corpus = arguments.corpus or preset.corpus
-    corpus_dir, heldout_dir = _build_corpus(
-        project, corpus, preset.vocab_size, preset.sequence_length, arguments.files_folder
-    )
+    corpus_dir, heldout_dir = _build_corpus(project, corpus, preset.vocab_size, preset.sequence_length, files_folder)
     scoring = ScoringSettings.for_corpus(
         hardware["device"], hardware["dtype"], preset.sequence_length, preset.vocab_size
     )
@@ -229,31 +238,36 @@ def _start_study(name: str, project: Path, arguments: argparse.Namespace) -> Stu
         seed=arguments.seed or 0,
         asked={
             "preset": arguments.preset,
-            "files_folder": str(arguments.files_folder.expanduser().resolve()) if arguments.files_folder else None,
+            "files_folder": files_folder,
         },
     )
 
 
-def _promoted_preset(project: Path) -> Preset | None:
-    """For a train.py that was promoted from a study: that study's corpus and no parameters, which it has already."""
-    from .run.presets import Preset
-
+def _promoted_from(project: Path) -> Study | None:
+    """The study whose best train.py the project's is; None when it is nobody's."""
     current = (project / "train.py").read_bytes()
     for name in study_names(project):
         study = open_study(name, project)
         if study.paths.best_train.is_file() and study.paths.best_train.read_bytes() == current:
-            corpus = study.facts["corpus"]
-            kind = str(corpus["corpus"]).partition("_")[0]  # a folder's corpus is called files_<hash>
-            reason = f"train.py is the best of study {name} and stays as it is"
-            return Preset(f"promoted from {name}", {}, kind, corpus["vocab_size"], corpus["sequence_length"], reason)
+            return study
     return None
+
+
+def _preset_of(promoted: Study) -> Preset:
+    """For a promoted train.py: the corpus of its study and no parameters, which it has already."""
+    from .run.presets import Preset
+
+    corpus = promoted.facts["corpus"]
+    sizes = corpus["vocab_size"], corpus["sequence_length"]
+    reason = f"train.py is the best of study {promoted.name} and stays as it is"
+    return Preset(f"promoted from {promoted.name}", {}, corpus["corpus"], *sizes, reason)
 
 
 def _refuse_other_settings(study: Study, arguments: argparse.Namespace) -> None:
     """A study keeps what it began with; saying otherwise is an error rather than ignored."""
     began_with = {
         "budget": study.time_budget_seconds,
-        "corpus": str(study.facts["corpus"]["corpus"]).partition("_")[0],
+        "corpus": study.facts["corpus"]["corpus"],
         "files_folder": study.facts["asked"].get("files_folder"),
         "preset": study.facts["asked"].get("preset") or "auto",
         "agent": study.agent,
@@ -261,8 +275,6 @@ def _refuse_other_settings(study: Study, arguments: argparse.Namespace) -> None:
     }
     for option, value in began_with.items():
         asked = getattr(arguments, option)
-        if option == "files_folder" and asked is not None:
-            asked = str(asked.expanduser().resolve())
         if asked is not None and asked != value:
             raise StudyError(
                 f"Study {study.name!r} began with --{option.replace('_', '-')} {value}, not {asked}. "

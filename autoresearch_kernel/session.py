@@ -25,7 +25,7 @@ from .record.lineage import Lineage, LineageError, open_lineage
 from .record.state import StudyState, replay
 from .record.study import Study, StudyError, sha256
 from .run.notebook import heading_markdown, set_verdict
-from .run.slots import run_experiment
+from .run.slots import curve_points, run_experiment
 from .show import report
 
 SEEDS_PER_EXPERIMENT = 100  # so that no two runs of a study share a seed
@@ -341,16 +341,8 @@ def show_notebooks(study: Study, state: StudyState, experiment: Experiment) -> N
 
 
 def read_curve(path: Path) -> list[dict[str, Any]]:
-    """Points of a metrics.jsonl; none when the run left none. A line that was cut off is left out."""
-    if not path.is_file():
-        return []
-    points = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            points.append(json.loads(line))
-        except ValueError:
-            continue  # the run was ended in the middle of this line
-    return [point for point in points if isinstance(point, dict)]
+    """Points of a run's curve; none when it left none."""
+    return curve_points(path.read_bytes().splitlines()) if path.is_file() else []
 
 
 def forget_artefacts(study: Study, state: StudyState) -> None:

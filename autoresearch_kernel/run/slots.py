@@ -173,7 +173,7 @@ def _watch(
             if on_output is not None and (text := output.read()):
                 on_output(text)
             if on_metrics is not None and points < CURVE_LIMIT_POINTS:
-                for point in _points(curve.read_lines()):
+                for point in curve_points(curve.read_lines()):
                     points += 1
                     on_metrics(point)
             if ended:
@@ -241,7 +241,8 @@ def _utf8_length(first: int) -> int:
     return 2 if first < 0xE0 else 3 if first < 0xF0 else 4
 
 
-def _points(lines: list[bytes]) -> list[dict[str, Any]]:
+def curve_points(lines: list[bytes]) -> list[dict[str, Any]]:
+    """Points of a metrics.jsonl. What is no JSON object, as a line that the end of a run cut off, is left out."""
     points = []
     for line in lines:
         if line.strip() and len(line) <= LINE_LIMIT_BYTES:
