@@ -1256,16 +1256,29 @@ def _measured(model: torch.nn.Module, evaluation_seconds: float) -> dict[str, An
         "device_name": device_name(device),
         "dtype": str(autocast_dtype(device)).removeprefix("torch."),
         "mfu_percent": _mfu_percent(model, device, clock.num_tokens, seconds),
+        "flops_per_token": _flops_per_token(model),
         "train_loss": clock.train_loss,
     }
 
 
 def _mfu_percent(model: torch.nn.Module, device: torch.device, num_tokens: int, seconds: float) -> float | None:
     """Share of the device's peak that training used, by the model's own `estimate_flops()` (FLOPs a token)."""
-    peak, estimate = peak_flops(device_name(device)), getattr(model, "estimate_flops", None)
-    if peak is None or estimate is None or not seconds:
+    peak, flops = peak_flops(device_name(device)), _flops_per_token(model)
+    if peak is None or flops is None or not seconds:
         return None
-    return 100 * float(estimate()) * num_tokens / seconds / peak
+    return 100 * flops * num_tokens / seconds / peak
+
+
+def _flops_per_token(model: torch.nn.Module) -> float | None:
+    """What the model's own `estimate_flops()` says of one token's training, forward and back; None without one."""
+    estimate = getattr(model, "estimate_flops", None)
+    if estimate is None:
+        return None
+    try:
+        flops = float(estimate())
+    except Exception:  # an agent's code, and a mere figure of the summary: a trained model is not thrown away for it
+        return None
+    return flops if math.isfinite(flops) else None
 
 
 def _process_start() -> float:

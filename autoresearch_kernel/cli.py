@@ -1,4 +1,4 @@
-"""The command line: `autoresearch prepare | run | status | promote | lab | kernel install`.
+"""The command line: `autoresearch prepare | run | status | attach | pause | resume | stop | hint | promote | lab`.
 
 It turns words into calls, shows progress and prints plain errors. It decides nothing.
 """
@@ -9,10 +9,12 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,9 +25,9 @@ from .record.paths import project_root
 from .record.study import Study, StudyError, create_study, open_study, sha256, study_exists, study_names
 
 if TYPE_CHECKING:
+    from .record.experiment import Progress
     from .record.state import StudyState
     from .run.presets import Preset
-    from .session import Progress
 
 CORPORA = ("stdlib", "tinystories", "climbmix", "files")
 PRESETS = ("auto", "laptop", "gpu", "h100")
@@ -78,12 +80,28 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--preset", choices=PRESETS, help="sizes of the baseline; auto (default) measures this machine")
     run.add_argument("--agent", choices=AGENTS, help="who proposes; search (default) is the embedded optimiser")
     run.add_argument("--seed", type=_natural, help="of the study (default 0)")
+    run.add_argument("--detach", action="store_true", help="go on in the background, also when this terminal closes")
     run.set_defaults(command=_run)
 
     status = commands.add_parser("status", help="what a study has found so far")
     status.add_argument("--name", help="of the study; default: the one touched last")
     status.add_argument("--json", action="store_true", help="for scripts")
     status.set_defaults(command=_status)
+
+    for name, wish, words in (
+        ("attach", _attach, "watch a study that runs in the background; Ctrl-C leaves it running"),
+        ("pause", _ask("pause"), "begin nothing new once the present experiment is decided"),
+        ("resume", _ask("resume"), "go on after a pause"),
+        ("stop", _stop, "end the study once the present experiment is decided"),
+        ("hint", _ask("hint"), "say something to the agent"),
+    ):
+        command = commands.add_parser(name, help=words)
+        command.add_argument("--name", help="of the study; default: the one touched last")
+        command.set_defaults(command=wish)
+        if name == "stop":
+            command.add_argument("--now", action="store_true", help="end what runs, too; it is taken up again later")
+        if name == "hint":
+            command.add_argument("text", help="what the agent should know before its next proposal")
 
     promote = commands.add_parser("promote", help="make a study's best train.py the project's train.py")
     promote.add_argument("--name", help="of the study; default: the one touched last")
@@ -182,18 +200,47 @@ def _run(arguments: argparse.Namespace) -> None:
     else:
         study = _start_study(name, project, arguments)
     _print_plan(study, arguments)
+    if arguments.detach:
+        return _detach(study, arguments)
     screen = _Screen()
-    try:
-        for experiment in research(
-            study, _make_agent(study), experiments=arguments.experiments, hours=arguments.hours, watch=screen.watch
-        ):
-            screen.line(_outcome_line(experiment))
-    except KeyboardInterrupt:
-        screen.clear()
-        _print_findings(study)
-        raise
+    with _signals_as_ctrl_c():
+        try:
+            for experiment in research(
+                study, _make_agent(study), experiments=arguments.experiments, hours=arguments.hours, watch=screen.watch
+            ):
+                screen.line(_outcome_line(experiment))
+        except KeyboardInterrupt:
+            screen.clear()
+            _print_findings(study)
+            raise
     screen.clear()
     _print_findings(study)
+
+
+@contextmanager
+def _signals_as_ctrl_c() -> Iterator[None]:
+    """SIGTERM and a terminal that closes end a study as Ctrl-C does: what runs is ended, and that is recorded."""
+    signals = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(signum, signal.default_int_handler) for signum in signals]
+    try:
+        yield
+    finally:
+        for signum, handler in zip(signals, before, strict=True):
+            signal.signal(signum, handler)
+
+
+def _detach(study: Study, arguments: argparse.Namespace) -> None:
+    from .supervisor import start_detached
+
+    options = ["--experiments", str(arguments.experiments)] if arguments.experiments else []
+    options += ["--hours", repr(arguments.hours)] if arguments.hours else []
+    pid = start_detached(study, options)
+    print(
+        f"Process {pid} runs the study in the background; you may close this terminal.\n"
+        f"  autoresearch status --name {study.name}   what it does now\n"
+        f"  autoresearch attach --name {study.name}   watch it\n"
+        f"  autoresearch stop   --name {study.name}   end it; also pause, resume, hint"
+    )
 
 
 def _start_study(name: str, project: Path, arguments: argparse.Namespace) -> Study:
@@ -363,6 +410,8 @@ class _Screen:
             self.line(progress.text)
         elif not self.live:
             self._tell_start(progress)
+        elif progress.phase == "paused":
+            print("\r\033[K" + progress.text[: shutil.get_terminal_size().columns - 1], end="", flush=True)
         elif progress.fraction == 0 or time.monotonic() - self.shown > 0.2:
             self.shown = time.monotonic()
             width = shutil.get_terminal_size().columns - 1
@@ -407,15 +456,58 @@ def _named_study(arguments: argparse.Namespace) -> Study:
 
 
 def _status(arguments: argparse.Namespace) -> None:
-    from .show.report import findings, status_json, status_table
+    from .show.live import look
+    from .show.report import status_json, status_table
+
+    now = look(_named_study(arguments))
+    if arguments.json:
+        print(json.dumps(status_json(now), indent=1))
+    else:
+        print(status_table(now, width=max(80, shutil.get_terminal_size().columns)))
+
+
+def _attach(arguments: argparse.Namespace) -> None:
+    from .show.live import follow
 
     study = _named_study(arguments)
-    state, finished = _read(study)
-    if arguments.json:
-        print(json.dumps(status_json(study.facts, state.experiments), indent=1))
-    else:
-        print(status_table(study.name, study.facts, state.experiments))
-        print(findings(state, finished))
+    screen = _Screen()
+    try:
+        for seen in follow(study):
+            if isinstance(seen, Experiment):
+                screen.line(_outcome_line(seen))
+            else:
+                screen.watch(seen)
+    except KeyboardInterrupt:
+        screen.clear()
+        print(f"Detached. The study goes on; `autoresearch stop --name {study.name}` ends it.")
+        return
+    screen.clear()
+    _print_findings(study)
+
+
+def _ask(command: str) -> Callable[[argparse.Namespace], None]:
+    """A command that the supervisor answers."""
+
+    def wish(arguments: argparse.Namespace) -> None:
+        from .supervisor import ask
+
+        study = _named_study(arguments)
+        _, answer = ask(study, command, getattr(arguments, "text", ""))
+        print(f"{study.name}: {answer or 'sent; the supervisor reads it as soon as its agent has answered'}.")
+
+    return wish
+
+
+def _stop(arguments: argparse.Namespace) -> None:
+    from .supervisor import ask, end, wait_until_free
+
+    study = _named_study(arguments)
+    _, answer = ask(study, "stop now" if arguments.now else "stop")
+    print(f"{study.name}: {answer or 'sent; the supervisor reads it as soon as its agent has answered'}.", flush=True)
+    if arguments.now and not (wait_until_free(study, 15.0) or end(study)):
+        raise StudyError(f"The supervisor of {study.name!r} runs on another machine; end it there.")
+    if arguments.now:
+        print("Stopped.")
 
 
 def _promote(arguments: argparse.Namespace) -> None:

@@ -7,17 +7,24 @@ lesson takes one experiment and looks at it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 from .judge.decide import NUM_BASELINE_RUNS, best, improvement
+from .judge.drift import is_much_slower, present_speed, rerun_due
 from .judge.score import HeldOut, ScoringFailed, ScoringSettings, score
 from .propose.agent import Agent, NothingToPropose
-from .record.experiment import Experiment, Run, Status
+from .record.experiment import Experiment, Progress, Run, Status
+from .record.space import is_full
 from .record.study import Study, StudyError, check_unchanged
-from .session import Progress, Session, Watch, forget_artefacts, ignore, open_session
+from .run.machine import real_seconds
+from .session import AgentFailed, Session, StopNow, Watch, forget_artefacts, ignore, open_session
 
 MOST_ATTEMPTS = 2  # trainings begun under one run index: one interruption is bad luck, two are the experiment's
+FULL_DISK_SECONDS = 1.0  # before a step that found the disk full is tried again
+AGENT_WAITS_SECONDS = (5.0, 30.0, 120.0, 600.0)  # before an agent that failed is asked again
+
+T = TypeVar("T")
 
 
 def research(
@@ -30,51 +37,129 @@ def research(
         hours: propose nothing after this time; what runs then is finished.
         watch: called with what is happening now.
 
-    A study that was cut off is taken up where its history ends. Raises StudyError when it cannot go on (a changed
-    prepare.py or corpus, a baseline that does not train), StudyInUse when another process runs it.
+    A study that was cut off is taken up where its history ends, and a full disk is waited for. Raises StudyError when
+    it cannot go on (a changed prepare.py or corpus, a baseline that does not train, an agent that fails again and
+    again), StudyInUse when another process runs it. What a person asked to stop ends without an exception.
     """
     check_unchanged(study)
-    give_up_at = None if hours is None else time.monotonic() + hours * 3600
-    remaining = experiments
+    give_up_at = None if hours is None else real_seconds() + hours * 3600
     with open_session(study, watch) as session:
-        recover(session)
-        reason = ""
-        while session.state.unfinished or not reason:
-            if session.state.unfinished is None:
+        try:
+            _despite_full_disk(session, lambda: recover(session))
+            told = tried = len(session.state.decided)
+            reason = ""
+            while session.state.unfinished or not reason:
                 try:
-                    session.propose(agent)
+                    _despite_full_disk(session, lambda: _next(session, agent))
                 except NothingToPropose as end:
                     session.note(str(end))
                     reason = "nothing left to propose"
-                    break
-            experiment = settle(session)
-            if experiment.number > 0 and remaining is not None:
-                remaining -= 1
-            yield experiment
-            reason = _enough(experiments, remaining, hours, give_up_at)
-        conclude(session, reason)
+                for experiment in session.state.decided[told:]:
+                    told += 1
+                    tried += experiment.number == 0  # the baseline is no proposal
+                    yield experiment
+                reason = reason or _enough(experiments, told - tried, hours, give_up_at)
+                session.tick()
+                if session.stopping:
+                    raise StopNow(session.stopping)
+            _despite_full_disk(session, lambda: conclude(session, reason))
+        except StopNow as stop:
+            session.history.append("stopped", reason=f"asked by {stop}")
+            session.watch(Progress("note", text="Stopped. Nothing that was recorded is lost."))
+        except (KeyboardInterrupt, GeneratorExit, StudyError) as stop:
+            words = {KeyboardInterrupt: "interrupted by hand", GeneratorExit: "nobody asked for more"}
+            session.history.append("stopped", reason=words.get(type(stop)) or str(stop))
+            raise
 
 
-def _enough(experiments: int | None, remaining: int | None, hours: float | None, give_up_at: float | None) -> str:
+def _enough(experiments: int | None, tried: int, hours: float | None, give_up_at: float | None) -> str:
     """Why nothing more is to be proposed; "" while something is."""
-    if remaining == 0:
+    if experiments is not None and tried >= experiments:
         return f"{experiments} experiments"
-    if give_up_at is not None and time.monotonic() >= give_up_at:
+    if give_up_at is not None and real_seconds() >= give_up_at:
         return f"{hours:g} hours"
     return ""
 
 
-def recover(session: Session) -> None:
-    """Bring a study that was cut off to where its history says it is, and its views with it."""
+def _despite_full_disk(session: Session, step: Callable[[], T]) -> T:
+    """Do a step; when the disk is full, wait for space and take it up from what is recorded."""
+    full: OSError | None = None
+    while True:
+        try:
+            if full is not None:
+                session.wait_for_space(full)
+                recover(session, "the disk was full", blameless=True)
+            return step()
+        except OSError as error:
+            if not is_full(error):
+                raise
+            full = error
+            time.sleep(FULL_DISK_SECONDS)
+
+
+def _next(session: Session, agent: Agent) -> None:
+    """Finish what is unfinished, else propose and settle something new, unless somebody wants to stop first."""
+    if session.state.unfinished is None:
+        session.wait_while_paused()
+        look_after_incumbent(session)
+        if session.stopping:
+            return
+        _propose(session, agent)
+    settle(session)
+
+
+def _propose(session: Session, agent: Agent) -> None:
+    """Ask the agent, again and again for a while when it fails: a network that is gone for a minute ends no night."""
+    for wait_seconds in (*AGENT_WAITS_SECONDS, None):
+        try:
+            session.propose(agent)
+            return
+        except AgentFailed as failure:
+            if wait_seconds is None:
+                raise StudyError(
+                    f"The agent {agent.name!r} failed {len(AGENT_WAITS_SECONDS) + 1} times, last with {failure}. "
+                    "Everything decided is recorded; the same command goes on."
+                ) from failure
+            session.note(f"The agent {agent.name!r} failed ({failure}); it is asked again in {wait_seconds:g} s.")
+            session.wait_seconds(wait_seconds)
+            if session.stopping:
+                raise StopNow(session.stopping) from failure
+
+
+def recover(session: Session, reason: str = "the harness went away while it trained", blameless: bool = False) -> None:
+    """Bring a study that was cut off to where its history says it is, and git and its views with it."""
     state = session.state
     for experiment in state.experiments:
         run = experiment.runs[-1] if experiment.runs else None
         if run is not None and run.status is Status.INTERRUPTED and not run.reason:
-            reason = "the harness went away while it trained"
-            session.history.append("interrupted", experiment=experiment.number, run=run.index, reason=reason)
-            session.note(f"Experiment {experiment.number:04d} was interrupted while it trained.")
+            session.history.append(
+                "interrupted", experiment=experiment.number, run=run.index, reason=reason, blameless=blameless
+            )
+            session.note(f"Experiment {experiment.number:04d} was interrupted: {reason}. It is trained again.")
+    session.reconcile()
     if state.decided:
         session.show(state.decided[-1])
+
+
+def look_after_incumbent(session: Session) -> None:
+    """Run the incumbent again when that is due, and finish such a run that was cut off."""
+    incumbent = session.state.incumbent
+    if incumbent is None or _advance(session, incumbent):
+        return
+    if why := rerun_due(session.state.experiments, incumbent):
+        _rerun(session, incumbent, why)
+
+
+def _rerun(session: Session, incumbent: Experiment, why: str) -> None:
+    session.watch(Progress("note", text=f"The incumbent {incumbent.number:04d} runs again: {why}."))
+    before = session.state.incumbent_bpb
+    _train_and_score(session, incumbent, incumbent.runs[-1].index + 1)
+    after, speed = session.state.incumbent_bpb, present_speed(session.state.experiments)
+    session.note(
+        f"The incumbent {incumbent.number:04d} ran again ({why}): {before:.4f} -> {after:.4f}, the machine at "
+        f"{speed:.2f} times its speed at the start."
+    )
+    session.show(incumbent)
 
 
 def settle(session: Session) -> Experiment:
@@ -82,7 +167,7 @@ def settle(session: Session) -> Experiment:
     while True:
         experiment = session.state.unfinished
         assert experiment is not None, "settle() needs a proposed experiment"
-        if _advance(session, experiment):
+        if _advance(session, experiment) or _ask_the_incumbent(session, experiment):
             continue
         decided = session.decide(experiment)
         if decided is not None:
@@ -102,14 +187,28 @@ def _advance(session: Session, experiment: Experiment) -> bool:
         _train_and_score(session, experiment, run.index)
     elif run.status is None and run.val_bpb is None:
         _score(session, experiment, run)
-    elif is_baseline and run.status is not None:  # it failed in an earlier session, whatever it was may be mended
+    elif is_baseline and experiment.status is None and run.status is not None:  # what made it fail may be mended
         _train_and_score(session, experiment, run.index + 1)
     else:
         return False
     return True
 
 
+def _ask_the_incumbent(session: Session, experiment: Experiment) -> bool:
+    """Whether the incumbent ran again because a challenger was slow twice: a slow incumbent means a slow machine."""
+    incumbent, run = session.state.incumbent, experiment.runs[-1]
+    if incumbent is None or not run.slow or not is_much_slower(run.measured.get("relative_speed")):
+        return False
+    if _advance(session, incumbent):  # such a run was cut off
+        return True
+    if max(r.num_decided for r in incumbent.runs) >= experiment.number:
+        return False  # asked already
+    _rerun(session, incumbent, f"experiment {experiment.number:04d} was slow twice, which may be the machine")
+    return True
+
+
 def _train_and_score(session: Session, experiment: Experiment, run: int) -> None:
+    session.make_room()
     outcome = session.train(experiment, run)
     if outcome.status is None:
         session.score(experiment, run)
@@ -128,8 +227,9 @@ def _score(session: Session, experiment: Experiment, run: Run) -> None:
 
 def _stop_without_baseline(session: Session, number: int) -> None:
     """Raises StudyError when the run that just ended was the baseline's and it failed: nothing can be compared."""
-    run = session.state.experiments[number].runs[-1]
-    if number == 0 and run.status is not None:
+    experiment = session.state.experiments[number]
+    run = experiment.runs[-1]
+    if number == 0 and experiment.status is None and run.status not in (None, Status.INTERRUPTED):
         paths = session.study.experiment(0)
         raise StudyError(
             f"The baseline did not train ({run.status}): {run.reason}. Its notebook and log are in {paths.folder}. "
@@ -171,6 +271,7 @@ def _findings(session: Session, champion: Experiment) -> dict[str, Any]:
         "difference_standard_error": error,
         "baseline_test_bpb": test_bpb[0],
         "champion_test_bpb": test_bpb[champion.number],
+        "machine_speed": present_speed(state.experiments),
     }
 
 
@@ -186,7 +287,7 @@ def _test_bpb(session: Session, number: int) -> float | None:
     heldout = HeldOut.load(study.corpus_dir, study.heldout_dir, "test")
     settings = ScoringSettings(**study.facts["scoring"])
     try:
-        return score(artefact, heldout, settings, project=study.project).val_bpb
+        return score(artefact, heldout, settings, project=study.project, on_tick=session.tick).val_bpb
     except ScoringFailed as failure:
         session.note(f"Experiment {number:04d} could not be scored on the test split: {failure}")
         return None

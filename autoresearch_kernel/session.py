@@ -8,6 +8,10 @@ study that was cut off continues from its files. It knows the steps and not thei
 from __future__ import annotations
 
 import json
+import os
+import secrets
+import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -15,33 +19,32 @@ from pathlib import Path
 from typing import Any
 
 from .judge.decide import NUM_BASELINE_RUNS, best, decide, mean, standard_error
+from .judge.drift import is_much_slower, present_speed, relative_speed
+from .judge.early import caution, hopeless, projected_timeout
 from .judge.score import HeldOut, ScoringFailed, ScoringSettings, score
-from .propose.agent import Agent
+from .propose.agent import Agent, NothingToPropose
 from .propose.edits import diff
-from .record.experiment import Context, Evaluation, Experiment, Proposal, RunOutcome, Status
-from .record.files import write_atomic
+from .record.commands import Command, Inbox
+from .record.curves import read_curve
+from .record.experiment import Context, Evaluation, Experiment, Progress, Proposal, RunOutcome, Status
+from .record.files import boot_id, remove_temporaries, write_atomic
 from .record.history import History, write_results
 from .record.lineage import Lineage, LineageError, open_lineage
+from .record.paths import ExperimentPaths
+from .record.space import Reserve, footprint_bytes, free_bytes, is_full
 from .record.state import StudyState, replay
 from .record.study import Study, StudyError, sha256
+from .run.machine import slept_seconds
 from .run.notebook import heading_markdown, set_verdict
-from .run.slots import curve_points, run_experiment
+from .run.processes import end_leftovers, remember
+from .run.slots import EndRun, run_experiment
 from .show import report
 
 SEEDS_PER_EXPERIMENT = 100  # so that no two runs of a study share a seed
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What is happening now, for people who watch."""
-
-    phase: str  # "proposing", "starting", "training", "scoring", "note"
-    experiment: int = 0
-    run: int = 0
-    hypothesis: str = ""
-    fraction: float = 0.0  # of the phase, 0..1
-    metrics: Mapping[str, Any] = field(default_factory=dict)  # the last point of the curve
-    text: str = ""  # of a note
+LONGEST_NAP_SECONDS = 1.0  # a machine that slept longer while it trained voids the run
+LEAST_FREE_BYTES = 64 * 2**20  # disk space without which no training is begun, besides what one is expected to leave
+ARTEFACT_LIMIT_BYTES = 500 * 10**6  # models and per-token scores of discarded experiments: the oldest go first
+LOOK_EVERY_SECONDS = 0.2  # for commands, while there is nothing else to do
 
 
 Watch = Callable[[Progress], None]
@@ -49,6 +52,14 @@ Watch = Callable[[Progress], None]
 
 def ignore(progress: Progress) -> None:
     """Nobody watches."""
+
+
+class StopNow(RuntimeError):
+    """A person wants the study to end at once; the message says who."""
+
+
+class AgentFailed(RuntimeError):
+    """An agent raised something else than NothingToPropose; the message says what."""
 
 
 @contextmanager
@@ -60,6 +71,8 @@ def open_session(study: Study, watch: Watch = ignore) -> Iterator[Session]:
     """
     heldout = HeldOut.load(study.corpus_dir, study.heldout_dir, "val")
     with History.open(study.paths.history, lock=study.paths.lock) as history:
+        inbox = Inbox(study.paths.commands)
+        old_commands = inbox.read()
         recorded = replay(history.events).study
         if recorded and recorded != json.loads(json.dumps(study.facts)):
             raise StudyError(
@@ -67,11 +80,18 @@ def open_session(study: Study, watch: Watch = ignore) -> Iterator[Session]:
                 "first line of the history holds the original."
             )
         lineage, why_not = open_lineage(study.project, study.name, is_new=not history.events)
+        ended = end_leftovers(study.paths.running)
+        remove_temporaries(study.paths.folder)
         if not history.events:
             history.append("study_started", study=study.facts)
+        session = Session(study, history, lineage, heldout, watch, inbox)
+        history.append("opened", pid=os.getpid(), host=os.uname().nodename, boot_id=boot_id())
+        session.answer_old(old_commands)
+        if ended:
+            session.note(f"{report.count(ended, 'process')} of a run that was cut off had to be ended.")
         if lineage is None:
             watch(Progress("note", text=f"No git lineage: {why_not}. Every train.py is kept in {study.paths.folder}."))
-        yield Session(study, history, lineage, heldout, watch)
+        yield session
 
 
 @dataclass
@@ -82,34 +102,167 @@ class Session:
     history: History
     lineage: Lineage | None
     heldout: HeldOut
-    watch: Watch = ignore
+    watch: Watch
+    inbox: Inbox
+    stopping: str = ""  # who wants the study to end after this experiment; "" when nobody does
+    _pausing: str = ""  # who wants it to pause
+    _waiting: list[Command] = field(default_factory=list)  # commands that a full disk keeps from being answered
+    _known: StudyState | None = None
+
+    def __post_init__(self) -> None:
+        self.reserve = Reserve(self.study.paths.reserve)
 
     @property
     def state(self) -> StudyState:
-        return replay(self.history.events)
+        events = self.history.events
+        if self._known is None or self._known.num_events != len(events):
+            self._known = replay(events)
+        return self._known
 
     def note(self, text: str) -> None:
         """Something a person should know, in the record and on the screen."""
         self.history.append("note", text=text)
         self.watch(Progress("note", text=text))
 
+    # --- what people ask
+
+    def tick(self) -> None:
+        """Do what people asked since the last call; every long step calls it several times a second.
+
+        Raises StopNow when somebody wants the study to end at once.
+        """
+        self._waiting += self.inbox.read()
+        while self._waiting:
+            command = self._waiting[0]
+            try:
+                stop_now = self._obey(command)
+            except OSError as error:
+                if not is_full(error):
+                    raise
+                return  # it is answered when there is room
+            self._waiting.pop(0)
+            if stop_now:
+                raise StopNow(command.by)
+
+    def answer_old(self, commands: list[Command]) -> None:
+        """Acknowledge what was said while nobody ran the study: hints count, the rest is out of date."""
+        for command in commands:
+            if command.id not in self.state.answered:
+                kept = command.command == "hint"
+                self._acknowledge(command, "the agent reads it" if kept else "ignored: nobody ran the study then")
+
+    def _obey(self, command: Command) -> bool:
+        """Acknowledge a command, then act on it; whether it wants the study to end at once."""
+        if command.id in self.state.answered:
+            return False
+        unfinished = self.state.unfinished
+        after = f"after experiment {unfinished.number:04d}" if unfinished else "now"
+        match command.command:
+            case "pause":
+                self._acknowledge(command, f"pauses {after}")
+                self._pausing = command.by
+            case "resume":
+                self._acknowledge(command, "goes on" if self._pausing or self.state.paused else "it is not paused")
+                self._pausing = ""
+            case "stop":
+                self._acknowledge(command, f"stops {after}")
+                self.stopping = command.by
+            case "stop now":
+                again = f"; experiment {unfinished.number:04d} is taken up when the study goes on" if unfinished else ""
+                self._acknowledge(command, f"stops now{again}")
+                return True
+            case "hint":
+                self._acknowledge(command, "the agent reads it before its next proposal")
+            case other:
+                self._acknowledge(command, f"not understood: {other!r}")
+        return False
+
+    def _acknowledge(self, command: Command, answer: str) -> None:
+        words = f"{command.command}{f' ({command.text})' if command.text else ''}, asked by {command.by}: {answer}"
+        self.history.append(
+            "command", id=command.id, command=command.command, text=command.text, by=command.by, answer=answer
+        )
+        self.watch(Progress("note", text=words[0].upper() + words[1:] + "."))
+
+    def wait_while_paused(self) -> None:
+        """Return when nobody wants the study to pause (any more), or somebody wants it to stop."""
+        self.tick()
+        if self._pausing:
+            self.wait(f"by {self._pausing}", lambda: not self._pausing)
+
+    def wait(self, reason: str, until: Callable[[], bool]) -> None:
+        """Begin nothing until `until()` holds, and record that; commands are obeyed meanwhile."""
+        if until() or self.stopping:
+            return
+        self.history.append("paused", reason=reason)
+        self.watch(Progress("paused", text=f"Paused: {reason}"))
+        while not until() and not self.stopping:
+            self.tick()
+            time.sleep(LOOK_EVERY_SECONDS)
+        if not self.stopping:
+            why = "asked to go on" if reason.startswith("by ") else "nothing is missing any more"
+            self.history.append("resumed", reason=why)
+
+    def wait_seconds(self, seconds: float) -> None:
+        """Let time pass, obeying commands."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and not self.stopping:
+            self.tick()
+            time.sleep(min(LOOK_EVERY_SECONDS, seconds))
+
+    # --- room on the disk
+
+    def make_room(self) -> None:
+        """Wait until a training has room on the disk, removing first what can be missed."""
+        if self._lacks_room():
+            forget_artefacts(self.study, self.state, limit_bytes=0)
+        if missing := self._lacks_room():
+            self.note(f"{missing}. Free some space; the study then goes on by itself.")
+            self.wait(missing, lambda: not self._lacks_room())
+        self.reserve.take()
+
+    def wait_for_space(self, error: OSError) -> None:
+        """After a write failed because the disk is full: use the reserve to say so, and wait."""
+        self.reserve.release()
+        forget_artefacts(self.study, self.state, limit_bytes=0)
+        self.note(f"The disk is full ({error}).")
+        self.make_room()
+
+    def _lacks_room(self) -> str:
+        """What is missing for one more training, in a sentence; "" when nothing is."""
+        folders = [self.study.experiment(e.number).folder for e in self.state.experiments[-5:]]
+        largest = max((footprint_bytes(folder) for folder in folders), default=0)
+        for folder, needed in (
+            (self.study.paths.folder, LEAST_FREE_BYTES + 2 * largest),
+            (Path(tempfile.gettempdir()), LEAST_FREE_BYTES),
+        ):
+            free = free_bytes(folder)
+            if free < needed:
+                return f"The disk of {folder} has {free / 1e6:.0f} MB left, and a training needs {needed / 1e6:.0f} MB"
+        return ""
+
     # --- the five steps
 
     def propose(self, agent: Agent) -> Experiment:
-        """Ask for the next idea and record it; without any experiment yet that is the baseline."""
+        """Ask for the next idea and record it; without any experiment yet that is the baseline.
+
+        Raises NothingToPropose, and AgentFailed for whatever else the agent raises; nothing is recorded then.
+        """
         state = self.state
         number, incumbent = len(state.experiments), state.incumbent
+        paths = self.study.experiment(number)
         if incumbent is None:
             proposal, parent_source = baseline_proposal(self.study), self.study.train_source(0)
         else:
             self.watch(Progress("proposing", number))
-            proposal, parent_source = agent.propose(self.context()), self.source(incumbent)
+            parent_source = self.source(incumbent)
+            proposal = self._reply(paths, incumbent) or self._ask(agent)
         words, source = _utf8(proposal.hypothesis), _utf8(proposal.train_source)
         proposal = replace(proposal, hypothesis=words, train_source=source)
-        paths = self.study.experiment(number)
+        facts = {"parent": incumbent.number if incumbent else None} | asdict(proposal)
+        write_atomic(paths.proposal, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
         write_atomic(paths.train, proposal.train_source)
         write_atomic(paths.diff, diff(parent_source, proposal.train_source))
-        write_atomic(paths.proposal, json.dumps(asdict(proposal), indent=1, ensure_ascii=False) + "\n")
         self.history.append(
             "proposed",
             experiment=number,
@@ -122,46 +275,106 @@ class Session:
         )
         return self.state.experiments[number]
 
+    def _ask(self, agent: Agent) -> Proposal:
+        context = self.context()
+        try:
+            return agent.propose(context)
+        except NothingToPropose:
+            raise
+        except Exception as error:
+            raise AgentFailed(f"{type(error).__name__}: {error}") from error
+
+    def _reply(self, paths: ExperimentPaths, incumbent: Experiment) -> Proposal | None:
+        """What the agent replied to this very question before the harness went away; a reply may have cost money."""
+        try:
+            facts = json.loads(paths.proposal.read_text(encoding="utf-8"))
+            parent = facts.pop("parent")
+            return Proposal(**facts) if parent == incumbent.number else None
+        except (FileNotFoundError, ValueError, KeyError, TypeError):  # there is none, or another version wrote it
+            return None
+
     def train(self, experiment: Experiment, run: int) -> RunOutcome:
-        """Train once, in a notebook of its own, within the budget."""
+        """Train once, in a notebook of its own, within the budget.
+
+        The status is `interrupted`, and the run is to be made again, when it says nothing about the code: the
+        machine slept, ran much slower than it does for the incumbent (once), or its disk was full.
+        """
         study, paths = self.study, self.study.experiment(experiment.number)
         seed = run_seed(study.seed, experiment.number, run)
         self.watch(Progress("starting", experiment.number, run, experiment.hypothesis))
         self.history.append("started", experiment=experiment.number, run=run, seed=seed)
-
-        def watch_metrics(point: Mapping[str, Any]) -> None:
-            progress = float(point.get("progress", 0.0))
-            self.watch(Progress("training", experiment.number, run, experiment.hypothesis, progress, point))
-
-        outcome = run_experiment(
-            self.source(experiment),
-            paths,
-            run=run,
-            seed=seed,
-            title=report.title(experiment),
-            hypothesis=experiment.hypothesis,
-            diff=paths.diff.read_text(encoding="utf-8"),
-            corpus_dir=study.corpus_dir,
-            time_budget_seconds=study.time_budget_seconds,
-            startup_allowance_seconds=study.facts["startup_allowance_seconds"],
-            handover_allowance_seconds=study.facts["handover_allowance_seconds"],
-            project=study.project,
-            on_metrics=watch_metrics,
-            on_wait=lambda text: self.watch(Progress("note", text=text)),
-        )
+        looks = _Lookout(self, experiment, run)
+        slept = slept_seconds()
+        token = secrets.token_hex(16)
+        try:
+            outcome = run_experiment(
+                self.source(experiment),
+                paths,
+                run=run,
+                seed=seed,
+                title=report.title(experiment),
+                hypothesis=experiment.hypothesis,
+                diff=paths.diff.read_text(encoding="utf-8"),
+                corpus_dir=study.corpus_dir,
+                time_budget_seconds=study.time_budget_seconds,
+                startup_allowance_seconds=study.facts["startup_allowance_seconds"],
+                handover_allowance_seconds=study.facts["handover_allowance_seconds"],
+                project=study.project,
+                token=token,
+                on_metrics=looks.at_point,
+                on_tick=looks.at_clock,
+                on_spawn=lambda pid: remember(study.paths.running, pid, token),
+                on_wait=lambda text: self.watch(Progress("note", text=text)),
+            )
+        except (KeyboardInterrupt, StopNow) as error:
+            self._void(experiment, run, f"stopped {f'by {error}' if str(error) else 'by hand'} while it trained")
+            raise
+        study.paths.running.unlink(missing_ok=True)
+        measured = looks.measured(outcome.measured)
+        if why := self._void_because(experiment, run, outcome, measured, slept_seconds() - slept):
+            self._void(experiment, run, why, slow=why.startswith(SLOW), measured=measured)
+            self.note(f"Experiment {experiment.number:04d}, run {run + 1}: {why}. It is trained again.")
+            return replace(outcome, status=Status.INTERRUPTED, reason=why, artefact=None)
         self.history.append(
             "trained",
             experiment=experiment.number,
             run=run,
             status=outcome.status,
             reason=outcome.reason,
-            measured=outcome.measured,
+            measured=measured,
         )
-        return outcome
+        return replace(outcome, measured=measured)
+
+    def _void_because(
+        self, experiment: Experiment, run: int, outcome: RunOutcome, measured: dict[str, Any], slept: float
+    ) -> str:
+        """Why a run that ended says nothing about its code; "" when it does."""
+        if slept > LONGEST_NAP_SECONDS:
+            return f"the machine slept for {report.duration(slept)} while it trained"
+        if outcome.status is Status.CRASH and (missing := self._lacks_room()):
+            return f"it failed ({outcome.reason}) and the disk is full: {missing}"
+        relative = measured.get("relative_speed")
+        was_slow = self.state.experiments[experiment.number].runs[run].slow
+        if outcome.status in (None, Status.DISCARD) and is_much_slower(relative) and not was_slow:
+            return f"{SLOW} {relative:.0%} of the incumbent's speed: the machine may have been busy"
+        return ""
+
+    def _void(self, experiment: Experiment, run: int, reason: str, slow: bool = False, measured: Any = None) -> None:
+        """Record that a run was ended by no fault of its own: it is made again, however often that happens."""
+        self.history.append(
+            "interrupted",
+            experiment=experiment.number,
+            run=run,
+            reason=reason,
+            blameless=True,
+            slow=slow,
+            measured=measured or {},
+        )
 
     def score(self, experiment: Experiment, run: int) -> Evaluation | None:
         """Score a run's artefact in a process of its own; None when it cannot be scored, which counts as a crash."""
         paths = self.study.experiment(experiment.number)
+        token = secrets.token_hex(16)
 
         def watch_rows(fraction: float) -> None:
             self.watch(Progress("scoring", experiment.number, run, experiment.hypothesis, fraction))
@@ -175,11 +388,15 @@ class Session:
                 project=self.study.project,
                 nll_path=paths.nll(run),
                 on_progress=watch_rows,
+                token=token,
+                on_tick=self.tick,
+                on_spawn=lambda pid: remember(self.study.paths.running, pid, token),
             )
         except ScoringFailed as failure:
             reason = f"scoring failed: {failure}"
             self.history.append("scored", experiment=experiment.number, run=run, status=Status.CRASH, reason=reason)
             return None
+        self.study.paths.running.unlink(missing_ok=True)
         facts = {name: value for name, value in asdict(evaluation).items() if name != "nll_path"}
         self.history.append("scored", experiment=experiment.number, run=run, **facts)
         return evaluation
@@ -201,22 +418,27 @@ class Session:
             standard_error=standard_error(len(mine), state.sigma) if mine else None,
             incumbent_bpb=state.incumbent_bpb,
             sigma=state.sigma,
-            commit=self._commit(experiment, status, reason, state),
+            commit=self._commit(experiment, status, reason, state.incumbent),
         )
         return self.state.experiments[experiment.number]
 
     def show(self, experiment: Experiment) -> None:
         """Rebuild what people look at: results.tsv, progress.png, best/train.py, the experiment's notebooks.
 
-        A view that cannot be drawn does not end the night: it is noted, and drawn again with the next one.
+        A view that cannot be drawn does not end the night: that is recorded, and it is drawn with the next one.
         """
-        try:
-            show_study(self.study, self.state)
-            show_notebooks(self.study, self.state, experiment)
-        except Exception as error:
-            self.note(
-                f"The views of experiment {experiment.number:04d} could not be drawn: {type(error).__name__}: {error}"
-            )
+        for number in (*self.state.undrawn, experiment.number):
+            try:
+                show_study(self.study, self.state)
+                show_notebooks(self.study, self.state, self.state.experiments[number])
+            except Exception as error:
+                why = f"{type(error).__name__}: {error}"
+                self.history.append("undrawn", experiment=number, reason=why)
+                text = f"The views of experiment {number:04d} could not be drawn: {why}"
+                self.watch(Progress("note", text=text))
+                return
+            if number in self.state.undrawn:
+                self.history.append("drawn", experiment=number)
 
     # --- what the steps need
 
@@ -244,9 +466,36 @@ class Session:
             sigma=state.sigma,
             study=self.study.facts,
             seed=self.study.seed,
+            machine_speed=present_speed(state.experiments),
+            hints=state.hints,
         )
 
-    def _commit(self, experiment: Experiment, status: Status, reason: str, state: StudyState) -> str | None:
+    def reconcile(self) -> None:
+        """Make git agree with the history, which is the truth: refs that are missing or moved, commits never made."""
+        if self.lineage is None:
+            return
+        state, commits, mended = self.state, self.lineage.commits(), []
+        for experiment in state.decided:
+            if experiment.commit is None or commits.get(experiment.number) != experiment.commit:
+                assert experiment.status is not None
+                parent = None if experiment.parent is None else self.state.experiments[experiment.parent]
+                commit = self._commit(experiment, experiment.status, experiment.reason, parent, is_tip=False)
+                if commit is not None and commit != experiment.commit:
+                    self.history.append("committed", experiment=experiment.number, commit=commit)
+                mended += [f"{experiment.number:04d}"] if commit else []
+        last = self.state.incumbent
+        if last is not None and last.commit:
+            unfinished = state.unfinished
+            ahead = commits.get(unfinished.number) if unfinished else None  # kept, and cut off before it was recorded
+            self.lineage.follow(last.commit, but_not_from=ahead)
+            if self.lineage.branch_problem:
+                self.watch(Progress("note", text=f"{self.lineage.branch_problem}."))
+        if mended:
+            self.note(f"Commits that git had lost, or never had, were made again: {', '.join(mended)}.")
+
+    def _commit(
+        self, experiment: Experiment, status: Status, reason: str, parent: Experiment | None, is_tip: bool = True
+    ) -> str | None:
         if self.lineage is None:
             return None
         try:
@@ -255,8 +504,8 @@ class Session:
                 self.source(experiment),
                 message=f"{report.title(experiment)}\n\n{status}: {reason}",
                 time=experiment.proposed_at,
-                parent=state.incumbent.commit if state.incumbent else None,
-                keep=status is Status.KEEP,
+                parent=parent.commit if parent else None,
+                keep=is_tip and status is Status.KEEP,
             )
         except LineageError as error:  # the history and the study's folder hold the code as well
             self.note(f"Experiment {experiment.number:04d} has no commit: {error}")
@@ -264,6 +513,56 @@ class Session:
         if self.lineage.branch_problem:
             self.note(f"Experiment {experiment.number:04d}: {self.lineage.branch_problem}.")
         return commit
+
+
+SLOW = "it ran at"  # how the reason of a run that was too slow begins
+
+
+class _Lookout:
+    """Watches one training: tells what it sees, and ends a run that cannot win or cannot hand over in time."""
+
+    def __init__(self, session: Session, experiment: Experiment, run: int) -> None:
+        study, state, paths = session.study, session.state, session.study.experiment(experiment.number)
+        self.session, self.experiment, self.run = session, experiment, run
+        self.points: list[Mapping[str, Any]] = []
+        self.seconds = 0.0  # since the run started
+        self.incumbent = experiment if experiment.number == 0 else state.incumbent
+        self.budget = study.time_budget_seconds
+        allowances = study.facts["startup_allowance_seconds"] + study.facts["handover_allowance_seconds"]
+        self.limit = self.budget + allowances
+        self.caution: float | None = None  # only the first run of a challenger may be ended early
+        self.curve: list[dict[str, Any]] = []
+        if self.incumbent is not None and run == 0 and experiment.number > 0:
+            scored = [r.index for r in self.incumbent.runs if r.val_bpb is not None]
+            self.curve = read_curve(study.experiment(self.incumbent.number).metrics(scored[-1]))
+            self.caution = caution(paths.diff.read_text(encoding="utf-8"))
+
+    def at_point(self, point: Mapping[str, Any]) -> None:
+        """Raises EndRun when the curve says that the run cannot win, or cannot hand over in time."""
+        self.points.append(point)
+        progress = point.get("progress")
+        fraction = float(progress) if isinstance(progress, int | float) else 0.0
+        e = self.experiment
+        self.session.watch(Progress("training", e.number, self.run, e.hypothesis, fraction, point))
+        budget = {"time_budget_seconds": self.budget, "hard_limit_seconds": self.limit}
+        if why := projected_timeout(self.points, seconds_since_start=self.seconds, **budget):
+            raise EndRun(Status.TIMEOUT, f"ended early: {why}")
+        if why := hopeless(self.points, self.curve, caution=self.caution):
+            raise EndRun(Status.DISCARD, f"ended early: {why}")
+
+    def at_clock(self, seconds: float) -> None:
+        """Raises StopNow when somebody wants that."""
+        self.session.tick()
+        self.seconds = seconds
+
+    def measured(self, measured: dict[str, Any]) -> dict[str, Any]:
+        """What the run measured, and what can be said of one that was ended before it could measure."""
+        last = self.points[-1] if self.points else {}
+        if "tokens_per_second" not in measured and last.get("seconds") and last.get("num_tokens"):
+            speed = last["num_tokens"] / last["seconds"]
+            measured = measured | {"tokens_per_second": speed, "ended_at": last.get("progress")}
+        relative = relative_speed(measured, self.incumbent)
+        return measured if relative is None else measured | {"relative_speed": round(relative, 4)}
 
 
 def _utf8(text: str) -> str:
@@ -340,20 +639,17 @@ def show_notebooks(study: Study, state: StudyState, experiment: Experiment) -> N
         )
 
 
-def read_curve(path: Path) -> list[dict[str, Any]]:
-    """Points of a run's curve; none when it left none."""
-    return curve_points(path.read_bytes().splitlines()) if path.is_file() else []
+def forget_artefacts(study: Study, state: StudyState, limit_bytes: int = ARTEFACT_LIMIT_BYTES) -> None:
+    """Remove the oldest models and per-token scores of discarded experiments until they take at most `limit_bytes`.
 
-
-def forget_artefacts(study: Study, state: StudyState) -> None:
-    """Remove models and per-token scores that nothing needs any more: all but the baseline's and the best ones'.
-
-    Notebooks, diffs, curves and code are kept for ever.
+    Those of the baseline, the incumbent and the best stay, and notebooks, diffs, curves and code are kept for ever.
     """
     needed = {0} | {e.number for e in (state.incumbent, best(state.experiments)) if e is not None}
-    for experiment in state.decided:
+    room = limit_bytes
+    for experiment in reversed(state.decided):
         if experiment.number not in needed:
             paths = study.experiment(experiment.number)
-            for run in experiment.runs:
-                paths.artefact(run.index).unlink(missing_ok=True)
-                paths.nll(run.index).unlink(missing_ok=True)
+            for path in [p for run in experiment.runs for p in (paths.artefact(run.index), paths.nll(run.index))]:
+                room -= path.stat().st_size if path.exists() else 0
+                if room < 0:
+                    path.unlink(missing_ok=True)

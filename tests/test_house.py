@@ -24,7 +24,7 @@ HOMES = {
     "ipywidgets": {"show/panel.py"},
     "dask": {"run/slots.py"},
 }
-FLOOR_1 = {"propose/edits.py", "judge/decide.py"}
+FLOOR_1 = {"propose/edits.py", "judge/decide.py", "judge/drift.py"}
 ROOMS = {"propose", "run", "judge", "show"}
 
 
@@ -39,7 +39,7 @@ def floor(name: str) -> int:
         return 1
     if name.split("/")[0] in ROOMS:
         return 2
-    return {"session.py": 3, "loop.py": 3, "cli.py": 4, "__main__.py": 4}[name]
+    return {"session.py": 3, "loop.py": 3, "supervisor.py": 3, "cli.py": 4, "__main__.py": 4}[name]
 
 
 def own_imports(path: Path) -> set[str]:

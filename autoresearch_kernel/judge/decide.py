@@ -6,8 +6,12 @@ A training without a score (a crash, a timeout) never gets here: there is no num
 The rule, with m the mean over all runs of the incumbent and sigma the run-to-run standard deviation:
 a first score at or above m is discarded; one more than 3 sigma below is kept at once; anything between
 may be luck, so the code is trained once more with a fresh seed and kept when the mean of both is below m.
-That mean, not the lucky run, becomes the score to beat. Where sigma is tiny, confirmations cost more than
-the luck they remove and are skipped.
+That mean, not the lucky run, becomes the score to beat.
+
+That rule is cautious, as it must be where most proposals make no difference. Where at least an eighth of them
+is clearly worse, proposals matter, and so do the small wins that caution misses; the rule is then bold:
+an incumbent was chosen for a low score, so m is taken to be 1 sigma above its single score, or 0.4 sigma above
+the mean of two, and what is 0.75 sigma below that is kept at once. docs/decisions.md has the measurements.
 """
 
 from __future__ import annotations
@@ -22,7 +26,10 @@ from ..record.experiment import Experiment, Status
 NUM_BASELINE_RUNS = 3  # trainings of the baseline before the first proposal: 2 degrees of freedom for sigma
 KEEP_AT_ONCE_SIGMAS = 3.0  # further below the incumbent than this is not luck
 NUM_RUNS_CONFIRMED = 2  # runs behind a keep that was not clear at once
-QUIET_SIGMA = 0.00015  # bits per byte; at or below it a confirmation costs more than it saves
+BOLD_KEEP_AT_ONCE_SIGMAS = 0.75  # when proposals matter: waiting for certainty costs more than a mistake
+LUCK_SIGMAS = {1: 1.0, 2: 0.4}  # how far an incumbent of so many runs is better than it will prove to be
+CLEARLY_WORSE_SIGMAS = 3.0  # above the incumbent, and no luck
+CLEARLY_WORSE_SHARE, LEAST_CLEARLY_WORSE = 1 / 8, 2  # of the proposals: as many as this, and proposals matter
 
 Verdict = Literal["keep", "discard", "confirm"]
 
@@ -34,7 +41,7 @@ class Decision:
     verdict: Verdict  # "confirm": train once more with a fresh seed, then ask again
     reason: str  # one line for people
     val_bpb: float  # mean over the challenger's runs
-    incumbent_bpb: float  # mean over the incumbent's runs
+    incumbent_bpb: float  # mean over the incumbent's runs, whatever luck is taken off it
     sigma: float | None
 
     @property
@@ -59,39 +66,64 @@ def best(experiments: Iterable[Experiment]) -> Experiment | None:
     return champion
 
 
-def decide(scores: Sequence[float], incumbent_scores: Sequence[float], sigma: float | None) -> Decision:
+def decide(
+    scores: Sequence[float], incumbent_scores: Sequence[float], sigma: float | None, *, bold: bool = False
+) -> Decision:
     """Judge a challenger by its runs so far against all runs of the incumbent.
 
     Args:
         scores: one per run of the challenger, oldest first; two after a confirmation.
         incumbent_scores: one per run of the incumbent, its confirmations and re-runs included.
         sigma: run-to-run standard deviation; None when it is not known, and then every win is confirmed.
+        bold: what `proposals_matter` says of the study so far.
 
     Raises ValueError for no scores, or for one that is not a finite number.
     """
     y, m = mean(scores), mean(incumbent_scores)
     _check(sigma)
-    verdict, reason = _judge(y, m, len(scores), sigma)
+    luck = LUCK_SIGMAS.get(len(incumbent_scores), 0.0) * sigma if bold and sigma else 0.0
+    verdict, reason = _judge(y, m, luck, len(scores), sigma, bold)
     return Decision(verdict, reason, y, m, sigma)
 
 
-def _judge(y: float, m: float, num_runs: int, sigma: float | None) -> tuple[Verdict, str]:
-    mine, theirs = _in_as_few_decimals(y, m)
+def _judge(y: float, m: float, luck: float, num_runs: int, sigma: float | None, bold: bool) -> tuple[Verdict, str]:
+    level = m + luck
+    mine, theirs = _in_as_few_decimals(y, level)
+    theirs = f"{theirs}, the incumbent's {m:.4f} less its luck" if luck else f"the incumbent's {theirs}"
     if num_runs >= NUM_RUNS_CONFIRMED:
-        if is_better(y, m):
-            return "keep", f"the mean of {num_runs} runs, {mine}, is below the incumbent's {theirs}: kept"
-        return "discard", f"the mean of {num_runs} runs, {mine}, is not below the incumbent's {theirs}: discarded"
-    if not is_better(y, m):
-        above = f" ({(y - m) / sigma:.1f} sigma above)" if sigma and y > m else ""
-        return "discard", f"{mine} is not below the incumbent's {theirs}{above}: discarded"
+        if is_better(y, level):
+            return "keep", f"the mean of {num_runs} runs, {mine}, is below {theirs}: kept"
+        return "discard", f"the mean of {num_runs} runs, {mine}, is not below {theirs}: discarded"
+    if not is_better(y, level):
+        above = f" ({(y - level) / sigma:.1f} sigma above)" if sigma and y > level else ""
+        return "discard", f"{mine} is not below {theirs}{above}: discarded"
     if sigma is None:
-        return "confirm", f"{mine} is below the incumbent's {theirs}, but sigma is not known yet: once more, fresh seed"
-    if sigma <= QUIET_SIGMA:
-        return "keep", f"{mine} is below the incumbent's {theirs}, and sigma is only {sigma:.5f}: kept without a re-run"
-    below = f"{mine} is {(m - y) / sigma:.1f} sigma below the incumbent's {theirs}"
-    if is_better(y, m - KEEP_AT_ONCE_SIGMAS * sigma):
+        return "confirm", f"{mine} is below {theirs}, but sigma is not known yet: once more, fresh seed"
+    below = f"{mine} is {(level - y) / sigma:.1f} sigma below {theirs}" if sigma else f"{mine} is below {theirs}"
+    margin = BOLD_KEEP_AT_ONCE_SIGMAS if bold else KEEP_AT_ONCE_SIGMAS
+    if is_better(y, level - margin * sigma):
         return "keep", f"{below}: kept at once"
     return "confirm", f"{below}, which may be luck: once more, fresh seed"
+
+
+def proposals_matter(experiments: Iterable[Experiment], sigma: float | None) -> bool:
+    """Whether enough proposals so far were clearly worse than their incumbent: then `decide` may be bold.
+
+    Where scores differ no more than runs of the same code do, an apparent win is luck as well. A run that was ended
+    early because it was hopeless counts as clearly worse; one that crashed says nothing.
+    """
+    if sigma is None:
+        return False
+    num_judged = num_worse = 0
+    for experiment in experiments:
+        if experiment.number == 0 or experiment.status not in (Status.KEEP, Status.DISCARD):
+            continue
+        num_judged += 1
+        if not experiment.scores or experiment.incumbent_bpb is None:
+            num_worse += not experiment.scores
+        elif experiment.scores[0] > experiment.incumbent_bpb + CLEARLY_WORSE_SIGMAS * sigma:
+            num_worse += 1
+    return num_worse >= max(LEAST_CLEARLY_WORSE, CLEARLY_WORSE_SHARE * num_judged)
 
 
 def estimate_sigma(groups: Iterable[Sequence[float]]) -> float | None:

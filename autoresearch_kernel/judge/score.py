@@ -24,23 +24,17 @@ from pathlib import Path
 
 import numpy as np
 
+from ..record.children import environment, sweep
 from ..record.experiment import Evaluation
 from ..record.files import write_atomic
+from ..record.paths import RUN_TOKEN
 
 # Seconds before a scorer is ended: loading plus rows, generous because a hang is rare and a false end costs a run.
 SCORING_LIMIT_SECONDS = 600.0
 # Bytes of float32 logits in one batch: on a CPU about what its cache holds, twice and eight times as much were slower.
 CPU_LOGIT_BYTES, GPU_LOGIT_BYTES = 2**23, 2**30
 
-
-# OpenMP threads that spin while they wait starve whatever shares the machine. Without the other three, glibc gives each
-# batch of logits back to the system and gets it again page by page: the rows took 2.8 s where they now take 1.8 s.
-SETTINGS = {
-    "GOMP_SPINCOUNT": "10000",
-    "MALLOC_MMAP_THRESHOLD_": str(2**25),
-    "MALLOC_TRIM_THRESHOLD_": str(2**29),
-    "MALLOC_TOP_PAD_": str(2**24),
-}
+LOOK_EVERY_SECONDS = 0.1  # at the child; how often `on_tick` is called
 
 
 class ScoringFailed(RuntimeError):
@@ -111,14 +105,21 @@ def score(
     nll_path: Path | None = None,
     limit_seconds: float = SCORING_LIMIT_SECONDS,
     on_progress: Callable[[float], None] | None = None,
+    token: str | None = None,
+    on_tick: Callable[[], None] | None = None,
+    on_spawn: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Score the pickled model at `artefact` on the held-out rows.
 
+    `on_tick` is called at least four times a second while the child works, `on_spawn` gets its pid (it leads a process
+    group), and all processes of the scorer carry `token` in their environment. Whatever a callback raises ends them.
     Raises ScoringFailed when the child dies, hangs past `limit_seconds` or answers anything but
     one finite, non-negative number per target.
     """
     started = time.monotonic()
-    nll = _ask_child(artefact, heldout, settings, project, limit_seconds, on_progress)
+    env = environment(token, project, Path(__file__).resolve().parents[2])
+    calls = _Calls(on_progress, on_tick, on_spawn)
+    nll = _ask_child(artefact, heldout, settings, env, limit_seconds, calls)
     num_bytes = heldout.token_bytes[heldout.rows[:, 1:]].astype(np.int64)  # (N, T)
     scored = num_bytes > 0
     if not np.isfinite(nll[scored]).all():
@@ -137,13 +138,22 @@ def score(
     return Evaluation(val_bpb, standard_error, int(scored.sum()), int(num_bytes.sum()), seconds, nll_path)
 
 
+@dataclass(frozen=True)
+class _Calls:
+    """Whom to tell what happens."""
+
+    on_progress: Callable[[float], None] | None
+    on_tick: Callable[[], None] | None
+    on_spawn: Callable[[int], None] | None
+
+
 def _ask_child(
     artefact: Path,
     heldout: HeldOut,
     settings: ScoringSettings,
-    project: Path,
+    env: dict[str, str],
     limit_seconds: float,
-    on_progress: Callable[[float], None] | None,
+    calls: _Calls,
 ) -> np.ndarray:
     """One number per target, (N, T) float32, from a fresh scorer process."""
     rows = heldout.rows
@@ -157,42 +167,50 @@ def _ask_child(
         question.write(rows.astype("<u4").tobytes())
         question.seek(0)
         child = subprocess.Popen(
-            [sys.executable, "-m", "autoresearch_kernel.judge.scorer"],
+            [sys.executable, "-m", "autoresearch_kernel.judge.scorer", str(os.getpid())],
             stdin=question,
             stdout=subprocess.PIPE,
             stderr=complaints,
-            env=_environment(project),
+            env=env,
             start_new_session=True,
         )
         size = rows[:, 1:].size * 4
         try:
-            answer = _read(child, size, limit_seconds, on_progress)
+            if calls.on_spawn is not None:
+                calls.on_spawn(child.pid)
+            answer = _read(child, size, limit_seconds, calls)
         finally:
-            _end(child)
+            _end(child, env[RUN_TOKEN])
         if len(answer) != size:
             complaints.seek(0)
             raise ScoringFailed(_last_line(complaints.read()) or f"{len(answer)} bytes of {size} were answered")
     return np.frombuffer(answer, dtype="<f4").reshape(rows[:, 1:].shape)
 
 
-def _read(
-    child: subprocess.Popen[bytes], size: int, limit_seconds: float, on_progress: Callable[[float], None] | None
-) -> bytes:
-    """What the child answers until it closes its pipe, a little over `size` bytes at most."""
+def _read(child: subprocess.Popen[bytes], size: int, limit_seconds: float, calls: _Calls) -> bytes:
+    """What the child answers until it closes its pipe or is gone, a little over `size` bytes at most."""
     assert child.stdout is not None
     deadline = time.monotonic() + limit_seconds
     answer = bytearray()
     with selectors.DefaultSelector() as selector:
         selector.register(child.stdout, selectors.EVENT_READ)
         while len(answer) <= size:
-            if not selector.select(max(0.0, deadline - time.monotonic())):
-                raise ScoringFailed(f"scoring took longer than {limit_seconds:.0f} s ({len(answer) / size:.0%} done)")
+            if calls.on_tick is not None:
+                calls.on_tick()
+            gone = child.poll() is not None  # before the look: what it wrote, it wrote before it went
+            if not selector.select(LOOK_EVERY_SECONDS):
+                if gone:  # and a child of its own keeps the pipe open
+                    break
+                if time.monotonic() > deadline:
+                    done = len(answer) / size
+                    raise ScoringFailed(f"scoring took longer than {limit_seconds:.0f} s ({done:.0%} done)")
+                continue
             chunk = os.read(child.stdout.fileno(), 2**20)
             if not chunk:
                 break
             answer += chunk
-            if on_progress is not None:
-                on_progress(len(answer) / size)
+            if calls.on_progress is not None:
+                calls.on_progress(len(answer) / size)
     return bytes(answer)
 
 
@@ -202,19 +220,11 @@ def _last_line(stderr: bytes) -> str:
     return lines[-1][:300] if lines else ""
 
 
-def _environment(project: Path) -> dict[str, str]:
-    """An allow-list: the scorer runs an agent's code and needs no secret of the person's."""
-    allowed = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "SYSTEMROOT")
-    prefixes = ("CUDA_", "HIP_", "ROCR_", "OMP_", "GOMP_", "MKL_", "OPENBLAS_")
-    kept = {k: v for k, v in os.environ.items() if k in allowed or k.startswith(prefixes)}
-    package = Path(__file__).resolve().parents[2]
-    return SETTINGS | kept | {"PYTHONPATH": os.pathsep.join([str(project), str(package)])}
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """Leave nothing of the scorer's process group behind."""
+def _end(child: subprocess.Popen[bytes], token: str) -> None:
+    """Leave nothing of the scorer behind, nor of what the model's code started."""
     with contextlib.suppress(ProcessLookupError):  # gone already, with its children, is what is wanted
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
     if child.stdout is not None:
         child.stdout.close()
+    sweep(token)

@@ -2,8 +2,8 @@
 
 It runs the agent's model code, so nothing it says is believed beyond its shape: the parent
 (`judge/score.py`) sends rows, reads a fixed number of float32 values and does the arithmetic.
-Run as `python -m autoresearch_kernel.judge.scorer`; standard input carries one line of JSON
-(the request) and then the rows as little-endian uint32.
+Run as `python -m autoresearch_kernel.judge.scorer PARENT_PID`; standard input carries one line of
+JSON (the request) and then the rows as little-endian uint32.
 """
 
 from __future__ import annotations
@@ -16,6 +16,11 @@ import threading
 import time
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from ..record.children import die_with_parent
+
+if __name__ == "__main__":  # before torch, whose import takes seconds
+    die_with_parent(int(sys.argv[1]))
 
 import numpy as np
 import torch
@@ -65,14 +70,15 @@ def answer(request: dict[str, Any], rows: np.ndarray, out: BinaryIO) -> None:
 
 
 def _end_with_parent(parent_pid: int) -> None:
-    """A scorer that nobody waits for any more ends itself."""
+    """A scorer that nobody waits for any more ends itself: where the operating system does not end it."""
     while os.getppid() == parent_pid:
         time.sleep(1.0)
     os._exit(1)
 
 
 def main() -> None:
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    if sys.platform != "linux":
+        threading.Thread(target=_end_with_parent, args=(int(sys.argv[1]),), daemon=True).start()
     # The model's own prints must not mix with the answer: keep the pipe, point stdout at stderr.
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

@@ -6,6 +6,7 @@ proposal tried. A run is one training of it; a confirmation is a second run.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -69,7 +70,10 @@ class Run:
     val_bpb: float | None = None
     standard_error: float | None = None
     measured: dict[str, Any] = field(default_factory=dict)
-    attempts: int = 1  # trainings begun under this index: 2 after an interruption
+    attempts: int = 1  # trainings begun under this index that nobody asked to stop: 2 after the harness went away
+    interruptions: tuple[str, ...] = ()  # why earlier trainings under this index did not count
+    slow: bool = False  # a training under this index was voided because the machine ran much slower than before
+    num_decided: int = 0  # experiments decided when it began: for a re-run of the incumbent, its place in time
 
 
 @dataclass(frozen=True)
@@ -118,3 +122,18 @@ class Context:
     sigma: float | None
     study: dict[str, Any]  # study.json: corpus, budget, hardware, versions
     seed: int  # for the agent's own choices
+    machine_speed: float = 1.0  # of the machine now, relative to the study's start; see `judge/drift.py`
+    hints: tuple[str, ...] = ()  # what people said to the agent, oldest first
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is happening now, for people who watch."""
+
+    phase: str  # "proposing", "starting", "training", "scoring", "deciding", "paused", "note"
+    experiment: int = 0
+    run: int = 0
+    hypothesis: str = ""
+    fraction: float = 0.0  # of the phase, 0..1
+    metrics: Mapping[str, Any] = field(default_factory=dict)  # the last point of the curve
+    text: str = ""  # of a note or a pause

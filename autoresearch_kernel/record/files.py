@@ -6,12 +6,17 @@ one, and after a power cut the old or the new content is there. Git's durable op
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
 import os
+import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+LOCK_TRIES = 5  # within a tenth of a second
 
 
 def write(fd: int, data: bytes) -> None:
@@ -86,6 +91,12 @@ def write_atomic(path: str | Path, data: bytes | str) -> None:
         raise
 
 
+def remove_temporaries(folder: Path) -> None:
+    """Remove what a `write_atomic` left that was killed before it could rename; for whoever holds the lock."""
+    for path in folder.rglob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
 class StudyInUse(BlockingIOError):
     """Another process holds the study; `pid` is its number, or None when it did not say."""
 
@@ -101,7 +112,7 @@ def take_lock(path: Path) -> int:
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(fd)
     except BlockingIOError as error:
         holder = os.read(fd, 4096)
         os.close(fd)
@@ -111,12 +122,43 @@ def take_lock(path: Path) -> int:
         raise
     try:
         os.ftruncate(fd, 0)
-        facts = {"pid": os.getpid(), "host": os.uname().nodename, "boot_id": _boot_id(), "since": utc_now()}
+        facts = {"pid": os.getpid(), "host": os.uname().nodename, "boot_id": boot_id(), "since": utc_now()}
         write(fd, json.dumps(facts).encode() + b"\n")
     except BaseException:  # a full disk, say: do not keep a lock that the caller does not know of
         os.close(fd)
         raise
     return fd
+
+
+def _lock(fd: int) -> None:
+    """`lock_holder` takes the lock for an instant to see whether it is free: that is not a holder, so ask again."""
+    for _ in range(LOCK_TRIES):
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(0.02)
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def lock_holder(path: Path) -> dict[str, Any] | None:
+    """Who holds the lock at this moment (pid, host, boot_id, since), None when nobody does.
+
+    Empty when the holder has not said yet who it is. The system is asked, so a process that died holds nothing.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return None
+    except BlockingIOError:
+        try:
+            facts = json.loads(os.read(fd, 4096))
+        except ValueError:
+            return {}
+        return facts if isinstance(facts, dict) else {}
+    finally:
+        os.close(fd)
 
 
 def utc_now() -> str:
@@ -133,7 +175,7 @@ def _in_use(path: Path, holder: bytes) -> StudyInUse:
     return StudyInUse(f"The study in {path.parent} is being run by {who}. Wait until it ends, or stop it first.", pid)
 
 
-def _boot_id() -> str | None:
+def boot_id() -> str | None:
     """Tells a pid of this boot from one of an earlier boot; None where the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

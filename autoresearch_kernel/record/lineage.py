@@ -86,6 +86,18 @@ class Lineage:
         """The commit of an experiment, None when it has none."""
         return _read_ref(self.project, self.ref(number))
 
+    def commits(self) -> dict[int, str]:
+        """Commit of every experiment that has a ref."""
+        prefix = f"refs/autoresearch/{self.study}/"
+        listed = _git(self.project, "for-each-ref", "--format=%(objectname) %(refname)", prefix)
+        found = [line.partition(" ")[::2] for line in listed.splitlines()]
+        return {int(name): commit for commit, ref in found if (name := ref.removeprefix(prefix)).isdigit()}
+
+    def follow(self, commit: str, *, but_not_from: str | None = None) -> None:
+        """Bring the branch to the last kept commit, if it is ours to move and not at `but_not_from`."""
+        if _read_ref(self.project, self.branch) != but_not_from or but_not_from is None:
+            self._advance(commit, replaces=None)
+
     def check_name_is_free(self) -> None:
         """Raises LineageError when the branch was left by another study of this name."""
         name = f"autoresearch/{self.study}"

@@ -66,6 +66,7 @@ class ExperimentPaths:
         return self.folder / _numbered("nll.npy", run)
 
 
+RUN_TOKEN = "AUTORESEARCH_RUN_TOKEN"  # every process of one run carries it in its environment
 METRICS = "metrics.jsonl"  # the curve, one JSON object a line, written by prepare.TrainingClock
 ARTEFACT = "model.pkl"  # cloudpickle, written by prepare.evaluate_bpb
 HANDOVER = "handover.json"  # what prepare measured in the training process
@@ -99,8 +100,27 @@ class StudyPaths:
         return self.folder / "progress.png"
 
     @property
+    def commands(self) -> Path:
+        """What people ask of the supervisor: see `record/commands.py`."""
+        return self.folder / "commands.jsonl"
+
+    @property
     def lock(self) -> Path:
         return self.folder / "lock"
+
+    @property
+    def running(self) -> Path:
+        """Which process trains or scores now, so that it can be ended should the supervisor vanish."""
+        return self.folder / "running.json"
+
+    @property
+    def reserve(self) -> Path:
+        """Disk space kept for the record."""
+        return self.folder / "reserve"
+
+    @property
+    def supervisor_log(self) -> Path:
+        return self.folder / "supervisor.log"
 
     @property
     def best_train(self) -> Path:

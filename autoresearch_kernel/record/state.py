@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..judge.decide import estimate_sigma, mean, standard_error
+from ..judge.drift import at_present_speed
 from .experiment import Experiment, Run, Status
 
 Event = dict[str, Any]  # one record of the history; the events are listed in _STEPS below
@@ -29,6 +30,11 @@ class StudyState:
     incumbent: Experiment | None  # the last one kept; None before the baseline is decided
     num_events: int
     finished: str | None  # why the study ended; None while it goes on
+    paused: str = ""  # why nothing new is begun; "" while it goes on
+    stopped: str = ""  # why the last supervisor ended before the study was finished
+    answered: frozenset[str] = frozenset()  # ids of commands that the history acknowledges
+    hints: tuple[str, ...] = ()  # what people said to the agent, oldest first
+    undrawn: tuple[int, ...] = ()  # experiments whose views could not be drawn
 
     @property
     def decided(self) -> tuple[Experiment, ...]:
@@ -45,12 +51,13 @@ class StudyState:
 
     @property
     def incumbent_scores(self) -> tuple[float, ...]:
-        """One per scored run of the incumbent, re-runs included."""
-        return self.incumbent.scores if self.incumbent else ()
+        """One per scored run of the incumbent that the machine made at its present speed, re-runs included."""
+        runs = at_present_speed(self.incumbent.runs) if self.incumbent else ()
+        return tuple(run.val_bpb for run in runs if run.val_bpb is not None)
 
     @property
     def incumbent_bpb(self) -> float | None:
-        """Pooled mean over all runs of the incumbent."""
+        """Pooled mean over these runs: what a challenger has to beat."""
         return mean(self.incumbent_scores) if self.incumbent_scores else None
 
     @property
@@ -89,7 +96,12 @@ class _Fold:
         self.runs: list[list[dict[str, Any]]] = []
         self.kept: list[int] = []  # numbers, in the order of their decisions
         self.num_events = 0
+        self.num_decided = 0
         self.finished: str | None = None
+        self.paused = self.stopped = ""
+        self.answered: set[str] = set()
+        self.hints: list[str] = []
+        self.undrawn: set[int] = set()
 
     def run(self, event: Event) -> dict[str, Any]:
         return self.runs[event["experiment"]][event["run"]]
@@ -100,7 +112,10 @@ class _Fold:
             for fields, runs in zip(self.experiments, self.runs, strict=True)
         )
         incumbent = experiments[self.kept[-1]] if self.kept else None
-        return StudyState(self.study, experiments, incumbent, self.num_events, self.finished)
+        return StudyState(
+            self.study, experiments, incumbent, self.num_events, self.finished, self.paused, self.stopped,
+            frozenset(self.answered), tuple(self.hints), tuple(sorted(self.undrawn)),
+        )  # fmt: skip
 
 
 def _study_started(fold: _Fold, event: Event) -> None:
@@ -130,11 +145,17 @@ def _proposed(fold: _Fold, event: Event) -> None:
 def _started(fold: _Fold, event: Event) -> None:
     """Until it ends, a run is an interrupted one: that is what it is if nothing comes after."""
     runs, index = fold.runs[event["experiment"]], event["run"]
-    run = {"index": index, "seed": event["seed"], "status": Status.INTERRUPTED}
+    run = {"index": index, "seed": event["seed"], "status": Status.INTERRUPTED, "num_decided": fold.num_decided}
     if index == len(runs):
         runs.append(run)
     else:
-        runs[index] = run | {"attempts": runs[index].get("attempts", 1) + 1}
+        before = runs[index]
+        why = (before["reason"],) if before.get("reason") else ()
+        runs[index] = run | {
+            "attempts": before.get("attempts", 1) + 1,
+            "interruptions": before.get("interruptions", ()) + why,
+            "slow": before.get("slow", False),
+        }
 
 
 def _trained(fold: _Fold, event: Event) -> None:
@@ -147,7 +168,12 @@ def _trained(fold: _Fold, event: Event) -> None:
 
 
 def _interrupted(fold: _Fold, event: Event) -> None:
-    fold.run(event).update(status=Status.INTERRUPTED, reason=event.get("reason") or "interrupted")
+    run = fold.run(event)
+    run.update(status=Status.INTERRUPTED, reason=event.get("reason") or "interrupted")
+    if event.get("blameless"):
+        run["attempts"] = run.get("attempts", 1) - 1
+    if event.get("slow"):
+        run["slow"] = True
 
 
 def _scored(fold: _Fold, event: Event) -> None:
@@ -176,6 +202,7 @@ def _pool(fold: _Fold, number: int) -> None:
 
 def _decided(fold: _Fold, event: Event) -> None:
     number, status = event["experiment"], Status(event["status"])
+    fold.num_decided += fold.experiments[number].get("status") is None
     fold.experiments[number].update(
         status=status,
         val_bpb=event.get("val_bpb"),
@@ -192,8 +219,43 @@ def _decided(fold: _Fold, event: Event) -> None:
         fold.kept.append(number)
 
 
+def _committed(fold: _Fold, event: Event) -> None:
+    """The commit of an experiment that was decided while git could not be written."""
+    fold.experiments[event["experiment"]]["commit"] = event["commit"]
+
+
 def _finished(fold: _Fold, event: Event) -> None:
     fold.finished = event.get("reason") or "finished"
+
+
+def _opened(fold: _Fold, event: Event) -> None:
+    fold.paused = fold.stopped = ""
+
+
+def _paused(fold: _Fold, event: Event) -> None:
+    fold.paused = event["reason"]
+
+
+def _resumed(fold: _Fold, event: Event) -> None:
+    fold.paused = ""
+
+
+def _stopped(fold: _Fold, event: Event) -> None:
+    fold.stopped = event["reason"]
+
+
+def _command(fold: _Fold, event: Event) -> None:
+    fold.answered.add(event["id"])
+    if event["command"] == "hint":
+        fold.hints.append(event["text"])
+
+
+def _undrawn(fold: _Fold, event: Event) -> None:
+    fold.undrawn.add(event["experiment"])
+
+
+def _drawn(fold: _Fold, event: Event) -> None:
+    fold.undrawn.discard(event["experiment"])
 
 
 _STEPS: dict[str, Callable[[_Fold, Event], None]] = {
@@ -204,5 +266,13 @@ _STEPS: dict[str, Callable[[_Fold, Event], None]] = {
     "interrupted": _interrupted,
     "scored": _scored,
     "decided": _decided,
+    "committed": _committed,
     "finished": _finished,
+    "opened": _opened,
+    "paused": _paused,
+    "resumed": _resumed,
+    "stopped": _stopped,
+    "command": _command,
+    "undrawn": _undrawn,
+    "drawn": _drawn,
 }

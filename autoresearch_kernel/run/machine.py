@@ -1,55 +1,32 @@
-"""The machine as a training sees it: an environment without secrets, and nobody else training on it."""
+"""The machine as a training sees it: an environment without secrets, nobody else training on it, and its sleep."""
 
 from __future__ import annotations
 
 import os
 import re
-import secrets
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..record.children import environment
 from ..record.paths import cache_dir
-from .processes import TOKEN
-
-# What a training may know of its surroundings. No key, no token, nothing of the agent's.
-_ALLOWED = {
-    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TEMP", "TMP", "VIRTUAL_ENV",
-    "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONPATH", "CC", "CXX", "KMP_BLOCKTIME", "SYSTEMROOT",
-}  # fmt: skip
-_ALLOWED_PREFIXES = (
-    "AUTORESEARCH_", "CUDA_", "NVIDIA_", "HIP_", "ROCR_", "HSA_", "ONEAPI_", "ZE_", "SYCL_", "OMP_", "GOMP_", "MKL_",
-    "OPENBLAS_", "MALLOC_", "LC_", "CONDA_PREFIX", "TORCHINDUCTOR_", "TRITON_", "PYTORCH_", "TORCH_",
-)  # fmt: skip
-_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH", re.IGNORECASE)
-
-# Threads that wait spin briefly: OpenMP's default halves the speed of anything beside it, and PASSIVE costs 40 %.
-# glibc keeps what it once got from the system: a training allocates and frees the same large blocks at each step.
-_SETTINGS = {
-    "GOMP_SPINCOUNT": "10000",
-    "MALLOC_MMAP_THRESHOLD_": str(2**25),  # 32 MiB, the largest glibc accepts
-    "MALLOC_TRIM_THRESHOLD_": str(2**29),
-    "MALLOC_TOP_PAD_": str(2**24),
-    "PYTHONUNBUFFERED": "1",
-}
 
 
 def child_environment(
-    corpus_dir: Path, time_budget_seconds: float, handover: Path, project: Path, seed: int, folder: Path
+    corpus_dir: Path,
+    time_budget_seconds: float,
+    handover: Path,
+    project: Path,
+    seed: int,
+    folder: Path,
+    token: str | None = None,
 ) -> dict[str, str]:
-    """The environment of a training: an allow-list of ours, plus what prepare.py reads."""
-    env = {
-        name: value
-        for name, value in os.environ.items()
-        if (name in _ALLOWED or name.startswith(_ALLOWED_PREFIXES)) and not _SECRET.search(name)
-    }
+    """The environment of a training: what any child may know, plus what prepare.py reads."""
+    env = environment(token, Path(__file__).resolve().parents[2], prefixes=("AUTORESEARCH_",))
     env.pop("AUTORESEARCH_HELDOUT", None)  # training never learns where the validation rows are
-    package = str(Path(__file__).resolve().parents[2])
-    env["PYTHONPATH"] = os.pathsep.join([package, *filter(None, [env.get("PYTHONPATH")])])
-    return {
-        **_SETTINGS,
-        **env,
+    return env | {
         "AUTORESEARCH_CORPUS": str(Path(corpus_dir).resolve()),
         "AUTORESEARCH_TIME_BUDGET": repr(time_budget_seconds),
         "AUTORESEARCH_HANDOVER": str(handover),
@@ -57,15 +34,21 @@ def child_environment(
         "AUTORESEARCH_SEED": str(seed),
         "IPYTHONDIR": str(folder / "ipython"),  # a person's start-up files are not part of an experiment
         "MPLCONFIGDIR": str(folder / "matplotlib"),
-        TOKEN: secrets.token_hex(16),
+        "PYTHONUNBUFFERED": "1",
     }
 
 
+# --- the training lock
+
+
 @contextmanager
-def training_lock(on_wait: Callable[[str], None] | None = None) -> Iterator[int | None]:
-    """Hold this machine's training lock (one for each choice of devices); yields its descriptor.
+def training_lock(
+    on_wait: Callable[[str], None] | None = None, on_tick: Callable[[float], None] | None = None
+) -> Iterator[int | None]:
+    """Hold the training lock of this machine's device (of those who share a cache folder); yields its descriptor.
 
     The runner inherits it: should the supervisor vanish, the lock is free only when the training has ended as well.
+    `on_wait` gets a sentence once, `on_tick` gets 0.0 again and again, while another training holds the lock.
     """
     try:
         import fcntl
@@ -77,6 +60,8 @@ def training_lock(on_wait: Callable[[str], None] | None = None) -> Iterator[int 
     with open(path, "a", encoding="utf-8") as file:
         told = False
         while True:
+            if on_tick is not None:
+                on_tick(0.0)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
@@ -84,11 +69,47 @@ def training_lock(on_wait: Callable[[str], None] | None = None) -> Iterator[int 
                 if on_wait is not None and not told:
                     on_wait(f"Another training runs on this machine ({path} is locked); waiting for it to end.")
                 told = True
-                time.sleep(0.2)
+                time.sleep(0.1)
         yield file.fileno()
 
 
 def _device_name() -> str:
-    device = os.environ.get("AUTORESEARCH_DEVICE") or "any"
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or os.environ.get("HIP_VISIBLE_DEVICES") or "all"
-    return re.sub(r"[^A-Za-z0-9]+", "-", f"{device}-{visible}")
+    """What a training has to itself: the processor, or one GPU, by default the first that it may see."""
+    device = os.environ.get("AUTORESEARCH_DEVICE") or ("gpu" if _has_gpu() else "cpu")
+    kind, _, index = device.partition(":")
+    if kind == "cpu":
+        return "cpu"
+    seen = (os.environ.get("CUDA_VISIBLE_DEVICES") or os.environ.get("HIP_VISIBLE_DEVICES") or "").split(",")
+    which = int(index) if index.isdecimal() else 0
+    number = seen[which] if which < len(seen) and seen[which] else str(which)
+    return "gpu-" + re.sub(r"[^A-Za-z0-9]+", "-", number.strip())
+
+
+def _has_gpu() -> bool:
+    """Whether a training could find a GPU: asked of the system, as importing torch takes seconds."""
+    hidden = (os.environ.get(name, "0").strip() for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"))
+    if any(value in ("", "-1") for value in hidden):
+        return False
+    drivers = ("nvidia[0-9]*", "kfd", "dxg")  # CUDA, ROCm, both under WSL2
+    return sys.platform == "darwin" or any(True for name in drivers for _ in Path("/dev").glob(name))
+
+
+# --- clocks
+
+
+def real_seconds() -> float:
+    """A clock that nobody can set and that also runs while the machine sleeps (on Linux and macOS)."""
+    if sys.platform == "linux":
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    if sys.platform == "darwin":
+        return time.clock_gettime(time.CLOCK_MONOTONIC_RAW)
+    return time.monotonic()
+
+
+def slept_seconds() -> float:
+    """Seconds that this machine has slept since it started; 0.0 where the system does not say."""
+    if sys.platform == "linux":
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+    if sys.platform == "darwin":  # of one rate, which CLOCK_MONOTONIC is not: it is adjusted
+        return time.clock_gettime(time.CLOCK_MONOTONIC_RAW) - time.clock_gettime(time.CLOCK_UPTIME_RAW)
+    return 0.0

@@ -1,4 +1,4 @@
-"""No process outlives its run: death with the parent, adoption of orphans, and the sweep at the end.
+"""No process outlives its run: adoption of orphans, the end of all below, and what a crashed supervisor left.
 
 Only what the operating system offers to an ordinary user; where Linux has a better way, the rest still works elsewhere.
 """
@@ -6,6 +6,7 @@ Only what the operating system offers to an ordinary user; where Linux has a bet
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import select
 import signal
@@ -14,22 +15,15 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-TOKEN = "AUTORESEARCH_RUN_TOKEN"  # every process of one run carries it in its environment
+from ..record.children import die_with_parent, family, kill, sweep
+from ..record.files import write_atomic
 
-_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
-_PR_SET_CHILD_SUBREAPER = 36
+__all__ = [
+    "ExitWatch", "adopt_orphans", "die_with_parent", "end_leftovers", "kill_descendants", "kill_group", "remember",
+    "sweep",
+]  # fmt: skip
 
-
-def die_with_parent(parent_pid: int, signum: int = signal.SIGKILL) -> None:
-    """Be sent `signum` when the parent thread ends, even while C code holds the GIL. Linux only; elsewhere no effect.
-
-    It binds to the *thread* that forked this process, so that must be one that lives as long as its process.
-    """
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signum), 0, 0, 0)
-    if os.getppid() != parent_pid:  # it went away before the call
-        os._exit(1)
+_PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 
 
 def adopt_orphans() -> None:
@@ -47,38 +41,20 @@ def kill_group(pgid: int | None, signum: int = signal.SIGKILL) -> None:
 
 
 def kill_descendants(timeout_seconds: float = 2.0) -> int:
-    """Kill and reap all below this process until none is left; the number found. Needs /proc; else it finds none."""
+    """Kill and reap all below this process until none is left; the number found."""
+    import psutil
+
     deadline = time.monotonic() + timeout_seconds
     found: set[int] = set()
-    while pids := _descendants(os.getpid()):
-        found.update(pids)
-        for pid in pids:
-            _kill(pid)
+    while children := psutil.Process().children(recursive=True):
+        found.update(child.pid for child in children)
+        for child in children:
+            kill(child)
         _reap()
         if time.monotonic() > deadline:
             break
         time.sleep(0.01)
     return len(found)
-
-
-def _descendants(ancestor: int) -> list[int]:
-    children: dict[int, list[int]] = {}
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # it may end while we look
-            # The name, in parentheses, may itself hold spaces and parentheses.
-            parent = int(status.read_text(errors="replace").rpartition(")")[2].split()[1])
-            children.setdefault(parent, []).append(int(status.parent.name))
-    below: list[int] = []
-    layer = children.get(ancestor, [])
-    while layer:
-        below += layer
-        layer = [child for pid in layer for child in children.get(pid, [])]
-    return below
-
-
-def _kill(pid: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, signal.SIGKILL)
 
 
 def _reap() -> None:
@@ -87,32 +63,62 @@ def _reap() -> None:
             pass
 
 
-def sweep(token: str, timeout_seconds: float = 3.0) -> int:
-    """Kill every process of this user whose environment carries `token`; the number found.
+# --- what a crashed supervisor left
 
-    For what a killed runner left: children of its kernel belong to nobody then. Needs /proc; elsewhere it finds none.
+
+def remember(file: Path, pid: int, token: str) -> None:
+    """Write down which process group and which token a run has, for `end_leftovers` of the next supervisor."""
+    write_atomic(file, json.dumps({"pid": pid, "started": _started(pid), "token": token}) + "\n")
+
+
+def end_leftovers(file: Path) -> int:
+    """End what still runs of the run that `file` remembers, and remove the file; the number of processes killed.
+
+    The recorded process and its group are killed only if its pid still belongs to it, and not to another process that
+    got the number since, as after a reboot. Never this process or one above it.
     """
-    needle = f"{TOKEN}={token}".encode()
-    deadline = time.monotonic() + timeout_seconds
-    found: set[int] = set()
-    while pids := _carriers(needle):
-        found.update(pids)
-        for pid in pids:
-            _kill(pid)
-        if time.monotonic() > deadline:
-            break
-        time.sleep(0.02)
-    return len(found)
+    killed: set[int] = set()
+    try:
+        left = json.loads(file.read_text(encoding="utf-8"))
+        pid, started, token = left["pid"], left["started"], left["token"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # nothing is known, so nothing is killed
+        pid, started, token = None, None, None
+    if isinstance(pid, int) and pid > 1 and started is not None and _started(pid) == started:
+        killed |= _end_group(pid)
+    if isinstance(token, str) and token:
+        killed |= sweep(token)
+    file.unlink(missing_ok=True)
+    return len(killed)
 
 
-def _carriers(needle: bytes) -> list[int]:
-    pids = []
-    for environ in Path("/proc").glob("[0-9]*/environ"):
-        # A zombie's is empty, another user's is closed to us, and any may vanish while we look.
-        with suppress(OSError):
-            if needle in environ.read_bytes().split(b"\0") and int(environ.parent.name) != os.getpid():
-                pids.append(int(environ.parent.name))
-    return pids
+def _started(pid: int) -> str | None:
+    """A mark that tells this process from any other that has its pid, before or since; None when there is none such."""
+    if sys.platform == "linux":  # clock ticks since boot, and which boot: psutil's time moves with the wall clock
+        try:
+            ticks = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[19]
+            return f"{ticks} ticks after boot {Path('/proc/sys/kernel/random/boot_id').read_text().strip()}"
+        except OSError:
+            return None
+    import psutil
+
+    with suppress(psutil.Error):
+        return str(psutil.Process(pid).create_time())
+    return None
+
+
+def _end_group(pgid: int) -> set[int]:
+    """Kill a process group, unless one of ours is in it; the pids found."""
+    import psutil
+
+    members = set()
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):  # it may end while we look
+            if os.getpgid(process.pid) == pgid and process.status() != psutil.STATUS_ZOMBIE:
+                members.add(process.pid)
+    if members & family():
+        return set()
+    kill_group(pgid)
+    return members
 
 
 class ExitWatch:

@@ -20,17 +20,26 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..record.curves import Tail, curve_points
 from ..record.experiment import RunOutcome, Status
-from ..record.paths import ARTEFACT, HANDOVER, METRICS, ExperimentPaths
+from ..record.paths import ARTEFACT, HANDOVER, METRICS, RUN_TOKEN, ExperimentPaths
 from .machine import child_environment, training_lock
-from .processes import TOKEN, ExitWatch, kill_group, sweep
+from .processes import ExitWatch, kill_group, sweep
 
 TEXTS = {"device", "device_name", "dtype"}  # of the hand-over; all else in it is a number or is left out
-RUNNER_MARGIN_SECONDS = 20.0  # what the runner itself may take on top, before it is killed
+RUNNER_MARGIN_SECONDS = 20.0  # what the runner itself may take on top, before it is asked to end
+PATIENCE_SECONDS = 5.0  # for the runner to end its kernel and write its record, before it is killed
 LOOK_EVERY_SECONDS = 0.1  # at the runner's output and the curve
 HANDOVER_LIMIT_BYTES = 100_000  # of handover.json; a real one has a few hundred
-LINE_LIMIT_BYTES = 20_000  # of one point of the curve
 CURVE_LIMIT_POINTS = 20_000
+
+
+class EndRun(Exception):
+    """Raised by a callback of `run_experiment` to end the run; `status` and `reason` become the run's."""
+
+    def __init__(self, status: Status, reason: str) -> None:
+        super().__init__(reason)
+        self.status, self.reason = status, reason
 
 
 def run_experiment(
@@ -50,12 +59,18 @@ def run_experiment(
     on_output: Callable[[str], None] | None = None,
     on_metrics: Callable[[dict[str, Any]], None] | None = None,
     on_wait: Callable[[str], None] | None = None,
+    token: str | None = None,
+    on_tick: Callable[[float], None] | None = None,
+    on_spawn: Callable[[int], None] | None = None,
 ) -> RunOutcome:
     """Train once and say what came of it: trained, crash, timeout or invalid, with the reason in one line.
 
     `on_output` gets the notebook's output as it comes, `on_metrics` each point of the curve, `on_wait` a sentence when
-    another training holds the machine. Whatever ends this call,
-    an exception of theirs or Ctrl-C included, no process of the run is left.
+    another training holds the machine. `on_tick` is called at least four times a second, with 0.0 while another
+    training holds the machine and then with the seconds since the runner started; `on_spawn` gets the runner's pid,
+    which leads a process group. All processes of the run carry `token` in their environment.
+    A callback ends the run by raising EndRun, which is returned as the outcome. Whatever ends this call,
+    another exception of theirs or Ctrl-C included, no process of the run is left.
     """
     from .notebook import InvalidSource, build_notebook, heading_markdown, write_notebook
 
@@ -72,10 +87,15 @@ def run_experiment(
         write_notebook(notebook, paths.notebook(run))
         limit = startup_allowance_seconds + time_budget_seconds + handover_allowance_seconds
         launch = _Launch(folder, paths.notebook(run), paths.runner_log(run), handover, limit, {"SEED": seed})
-        env = child_environment(corpus_dir, time_budget_seconds, handover, project, seed, folder)
-        with training_lock(on_wait) as lock:
+        env = child_environment(corpus_dir, time_budget_seconds, handover, project, seed, folder, token)
+        calls = _Calls(on_output, on_metrics, on_tick, on_spawn)
+        with training_lock(on_wait, on_tick) as lock:
             waited = time.monotonic() - begun
-            end = _run_runner(launch, env, lock, on_output, on_metrics)
+            end = _run_runner(launch, env, lock, calls)
+    except EndRun as why:  # before the runner started
+        _close_notebook(paths.notebook(run), "Stopped", why.reason)
+        measured = {"total_seconds": time.monotonic() - begun}
+        return RunOutcome(why.status, why.reason, None, paths.notebook(run), measured)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return _judge(end, paths, run, limit, begun + waited)
@@ -114,15 +134,20 @@ class _End:
     started: float  # monotonic
     finished: float
     left_behind: int  # processes that outlived it
+    ended_by: EndRun | None  # a callback had it ended
 
 
-def _run_runner(
-    launch: _Launch,
-    env: dict[str, str],
-    lock: int | None,
-    on_output: Callable[[str], None] | None,
-    on_metrics: Callable[[dict[str, Any]], None] | None,
-) -> _End:
+@dataclass(frozen=True)
+class _Calls:
+    """Whom to tell what happens."""
+
+    on_output: Callable[[str], None] | None
+    on_metrics: Callable[[dict[str, Any]], None] | None
+    on_tick: Callable[[float], None] | None
+    on_spawn: Callable[[int], None] | None
+
+
+def _run_runner(launch: _Launch, env: dict[str, str], lock: int | None, calls: _Calls) -> _End:
     from .runner import Job
 
     outcome = launch.folder / "outcome.json"
@@ -148,111 +173,59 @@ def _run_runner(
             start_new_session=True,
             pass_fds=() if lock is None else (lock,),
         )
+    overran, ended_by = False, None
     try:
-        overran = _watch(runner, launch, on_output, on_metrics)
+        if calls.on_spawn is not None:
+            calls.on_spawn(runner.pid)
+        overran = _watch(runner, launch, started, calls)
+    except EndRun as why:
+        ended_by = why
     finally:
-        _stop(runner)
-        left_behind = sweep(env[TOKEN])
-    return _End(_read_json(outcome), runner.returncode, overran, started, time.monotonic(), left_behind)
+        _stop(runner, overran)
+        left_behind = len(sweep(env[RUN_TOKEN]))
+    return _End(_read_json(outcome), runner.returncode, overran, started, time.monotonic(), left_behind, ended_by)
 
 
-def _watch(
-    runner: subprocess.Popen[bytes],
-    launch: _Launch,
-    on_output: Callable[[str], None] | None,
-    on_metrics: Callable[[dict[str, Any]], None] | None,
-) -> bool:
-    """Pass on output and curve until the runner ends; True when it had to be ended."""
+def _watch(runner: subprocess.Popen[bytes], launch: _Launch, started: float, calls: _Calls) -> bool:
+    """Pass on output and curve until the runner ends; True when it had to be asked to, whether or not it then did."""
     deadline = time.monotonic() + launch.limit_seconds + RUNNER_MARGIN_SECONDS
     output, curve = Tail(launch.log), Tail(launch.handover / METRICS)
-    points = 0
+    points, overran = 0, False
     exit_watch = ExitWatch(runner.pid)
     try:
         while True:
+            if calls.on_tick is not None:
+                calls.on_tick(time.monotonic() - started)
             ended = runner.poll() is not None
-            if on_output is not None and (text := output.read()):
-                on_output(text)
-            if on_metrics is not None and points < CURVE_LIMIT_POINTS:
+            if calls.on_output is not None and (text := output.read()):
+                calls.on_output(text)
+            if calls.on_metrics is not None and points < CURVE_LIMIT_POINTS:
                 for point in curve_points(curve.read_lines()):
                     points += 1
-                    on_metrics(point)
+                    calls.on_metrics(point)
             if ended:
-                return False
+                return overran
             if time.monotonic() > deadline:
-                return True
+                if overran:
+                    return True
+                overran, deadline = True, time.monotonic() + PATIENCE_SECONDS
+                runner.terminate()
             exit_watch.wait(LOOK_EVERY_SECONDS)
     finally:
         exit_watch.close()
 
 
-def _stop(runner: subprocess.Popen[bytes]) -> None:
+def _stop(runner: subprocess.Popen[bytes], was_asked: bool) -> None:
     """Let the runner end its kernel and write its record; kill it when it does not."""
-    if runner.poll() is None:
+    if runner.poll() is None and not was_asked:
         runner.terminate()
         with suppress(subprocess.TimeoutExpired):
-            runner.wait(timeout=5)
+            runner.wait(timeout=PATIENCE_SECONDS)
     if sys.platform != "win32":
         kill_group(runner.pid, signal.SIGKILL)
     if runner.poll() is None:
         runner.kill()
     runner.wait()
-
-
-class Tail:
-    """Reads what is appended to a file that may not exist yet."""
-
-    def __init__(self, path: Path, chunk_bytes: int = 1_000_000) -> None:
-        self.path, self.chunk_bytes = path, chunk_bytes
-        self.offset = 0
-        self.rest = b""
-
-    def read_bytes(self) -> bytes:
-        try:
-            with open(self.path, "rb") as file:
-                file.seek(self.offset)
-                data = file.read(self.chunk_bytes)
-        except FileNotFoundError:
-            return b""
-        self.offset += len(data)
-        return data
-
-    def read(self) -> str:
-        """New text, without half a character at its end."""
-        data = self.rest + self.read_bytes()
-        cut = len(data)
-        for back in range(1, min(4, len(data)) + 1):
-            if data[-back] >= 0xC0:  # the first byte of a character of several
-                cut = len(data) - back if back < _utf8_length(data[-back]) else cut
-                break
-            if data[-back] < 0x80:
-                break
-        self.rest = data[cut:]
-        return data[:cut].decode("utf-8", errors="replace")
-
-    def read_lines(self) -> list[bytes]:
-        """New complete lines."""
-        *lines, self.rest = (self.rest + self.read_bytes()).split(b"\n")
-        if len(self.rest) > LINE_LIMIT_BYTES:
-            self.rest = self.rest[-1:]
-        return lines
-
-
-def _utf8_length(first: int) -> int:
-    return 2 if first < 0xE0 else 3 if first < 0xF0 else 4
-
-
-def curve_points(lines: list[bytes]) -> list[dict[str, Any]]:
-    """Points of a metrics.jsonl. What is no JSON object, as a line that the end of a run cut off, is left out."""
-    points = []
-    for line in lines:
-        if line.strip() and len(line) <= LINE_LIMIT_BYTES:
-            try:
-                point = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(point, dict):
-                points.append(point)
-    return points
 
 
 # --- what came of it
@@ -265,8 +238,10 @@ def _judge(end: _End, paths: ExperimentPaths, run: int, limit: float, begun: flo
     said = end.outcome or {}
     measured = _measured(end, handed_over or {}, begun)
     status, reason = _status(end, said, handed_over is not None, complaint, limit)
-    if end.outcome is None:
-        _close_notebook(paths.notebook(run), reason)
+    if end.ended_by is not None:
+        _close_notebook(paths.notebook(run), "Stopped", reason)
+    elif end.outcome is None:
+        _close_notebook(paths.notebook(run), "RunnerDied", reason)
     return RunOutcome(
         status=status,
         reason=reason,
@@ -279,6 +254,8 @@ def _judge(end: _End, paths: ExperimentPaths, run: int, limit: float, begun: flo
 def _status(
     end: _End, said: dict[str, Any], handed_over: bool, complaint: str, limit: float
 ) -> tuple[Status | None, str]:
+    if end.ended_by is not None:
+        return end.ended_by.status, end.ended_by.reason
     if end.overran or said.get("ended") == "deadline":
         where = f" in cell {said['cell']}" if said.get("cell") else ""
         return Status.TIMEOUT, f"passed its hard limit of {limit:.0f} s{where}"
@@ -334,23 +311,33 @@ def _measured(end: _End, handed_over: dict[str, Any], begun: float) -> dict[str,
     return measured | {"total_seconds": total}
 
 
-def _close_notebook(path: Path, reason: str) -> None:
-    """Mark a notebook whose runner could not: what ran, ran; the cell that was running gets the reason."""
+def _close_notebook(path: Path, name: str, reason: str) -> None:
+    """Say in a notebook why it ended, where its runner could not: what ran, ran; what had not begun is skipped.
+
+    The reason stands where the runner said that it was stopped, else in the cell that was running or the next one.
+    """
     from nbformat.v4 import new_output
 
     from .notebook import read_notebook, write_notebook
 
     notebook = read_notebook(path)
-    for cell in notebook.cells:
-        state = cell.metadata.get("papermill", {})
-        if state.get("status") == "running" and cell.cell_type == "code":
-            state |= {"status": "failed", "exception": True}
-            cell.outputs.append(
-                new_output("error", ename="RunnerDied", evalue=reason, traceback=[f"RunnerDied: {reason}"])
-            )
-        elif state.get("status") in ("pending", "running"):
-            state["status"] = "skipped"
+    words = {"ename": name, "evalue": reason, "traceback": [f"{name}: {reason}"]}
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    stops = [output for cell in code for output in cell.outputs if output.get("ename") == "Stopped"]
+    if stops:
+        stops[-1].update(words)
+    elif open_cells := [cell for cell in code if _cell_status(cell) in ("pending", "running")]:
+        open_cells[0].outputs.append(new_output("error", **words))
+    for cell in code:
+        if _cell_status(cell) == "running":
+            cell.metadata.papermill |= {"status": "failed", "exception": True}
+        elif _cell_status(cell) == "pending":
+            cell.metadata.setdefault("papermill", {})["status"] = "skipped"
     write_notebook(notebook, path)
+
+
+def _cell_status(cell: Any) -> str:
+    return str(cell.metadata.get("papermill", {}).get("status", "pending"))
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

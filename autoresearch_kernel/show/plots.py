@@ -2,9 +2,11 @@
 
 `progress_figure` shows every experiment with the marks used everywhere: a kept one is a filled
 green circle, a discarded one a small hollow grey circle, one that failed a red cross on the floor
-line, one the audit refused an orange triangle, a confirmation run a short tick on the same column;
-the running best is a step line with a band of one standard deviation. Nothing is left out: scores
-far from the rest are drawn in a compressed strip at the edge of the axis, with their values.
+line, one that was ended early a hollow grey circle there, one the audit refused an orange triangle, a
+confirmation run a short tick on the same column, one more run of the incumbent a green tick at the
+column where it happened; the running best is a step line with a band of one standard deviation.
+Nothing is left out: scores far from the rest are drawn in a compressed strip at the edge of the axis,
+with their values. A machine that did not keep its speed gets a strip of its own above the axes.
 
 `curve_png` shows the training loss of one run against the incumbent's.
 
@@ -18,13 +20,15 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from autoresearch_kernel.judge.drift import STEADY
 from autoresearch_kernel.record.experiment import Experiment, Status
 from autoresearch_kernel.record.files import write_atomic
-from autoresearch_kernel.show.report import count, idea, thousands
+from autoresearch_kernel.show.report import count, idea, is_ended_early, number, thousands
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,18 +44,32 @@ FLOOR = 0.045  # height of the floor line, as a share of the axes
 STRIP = 0.13  # height of a compressed strip, as a share of the linear part
 MOST_LABELS, MOST_LABELS_WHEN_CROWDED, CROWDED = 16, 10, 300  # kept changes that carry their words; experiments
 LABEL_CHARACTERS = 38
+MOST_CHANGES = 3  # of the machine's speed that are told in words
 THIN_ABOVE = 20_000  # points of one kind; beyond, one per pixel is drawn
 SETTLED = 0.12  # share of a run after which its loss is drawn to scale
 
 
-def progress_figure(experiments: Sequence[Experiment], *, title: str, sigma: float | None) -> Figure:
-    """The whole study, one column an experiment; `title` is the study's name, `sigma` its run-to-run sd in bpb."""
+def progress_figure(
+    experiments: Sequence[Experiment],
+    *,
+    title: str,
+    sigma: float | None,
+    speeds: Sequence[tuple[float, float]] = (),
+) -> Figure:
+    """The whole study, one column an experiment.
+
+    Args:
+        title: the study's name.
+        sigma: its run-to-run standard deviation in bits per byte.
+        speeds: of the machine, (column, relative to the study's start), oldest first: see `judge/drift.py`.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=PROGRESS_INCHES, dpi=DPI, facecolor="white", layout=None)
-    axes = figure.add_axes((0.075, 0.15, 0.845, 0.70))
+    changes = _speed_changes(speeds)
+    axes = figure.add_axes((0.075, 0.15, 0.845, 0.62 if changes else 0.70))
     points = _points(experiments)
-    last = max((e.number for e in experiments), default=0)
+    last = max((place for e in experiments for place in (e.number, *(run.num_decided for run in e.runs))), default=0)
     _frame(axes, last)
     figure.text(0.075, 0.945, title, fontsize=14, fontweight="bold", color=INK, va="center", parse_math=False)
     figure.text(0.075, 0.893, _summary(experiments, points), fontsize=10, color=INK, va="center")
@@ -67,15 +85,22 @@ def progress_figure(experiments: Sequence[Experiment], *, title: str, sigma: flo
         words = "No experiment has a score yet" if experiments else "No experiment yet"
         axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", color=GREY, fontsize=12)
     _draw_floor(axes, points, last)
+    if changes:
+        _draw_speeds(figure, axes, speeds, changes)
     _legend(figure, axes)
     return figure
 
 
 def draw_progress(
-    experiments: Sequence[Experiment], path: str | Path, *, title: str, sigma: float | None = None
+    experiments: Sequence[Experiment],
+    path: str | Path,
+    *,
+    title: str,
+    sigma: float | None = None,
+    speeds: Sequence[tuple[float, float]] = (),
 ) -> Path:
     """Write `progress_figure` as PNG to `path`, whole or not at all. Raises OSError when it cannot."""
-    write_atomic(path, _png(progress_figure(experiments, title=title, sigma=sigma)))
+    write_atomic(path, _png(progress_figure(experiments, title=title, sigma=sigma, speeds=speeds)))
     return Path(path)
 
 
@@ -89,7 +114,8 @@ class _Points:
     keeps: list[Experiment]
     discards: list[Experiment]
     rejected: list[Experiment]  # refused by the audit, with a score
-    floor: list[Experiment]  # no score to show
+    floor: list[Experiment]  # failed: no score to show
+    ended: list[Experiment]  # ended early: no score wanted
     pending: list[Experiment]  # scored, not decided
 
     @property
@@ -98,10 +124,12 @@ class _Points:
 
 
 def _points(experiments: Sequence[Experiment]) -> _Points:
-    points = _Points([], [], [], [], [])
+    points = _Points([], [], [], [], [], [])
     for e in experiments:
         finite = e.val_bpb is not None and math.isfinite(e.val_bpb)
-        if e.status in FAILED or (e.status is not None and not finite):
+        if is_ended_early(e):
+            points.ended.append(e)
+        elif e.status in FAILED or (e.status is not None and not finite):
             points.floor.append(e)
         elif not finite:
             continue
@@ -120,6 +148,7 @@ def _summary(experiments: Sequence[Experiment], points: _Points) -> str:
     """ "1.5512 → 1.4312 bpb, 0.1200 better (7.7 %): 23 experiments, 5 kept, 2 failed"."""
     proposals = sum(e.number > 0 for e in experiments)
     tail = f"{count(proposals, 'experiment')}, {thousands(sum(e.number > 0 for e in points.keeps))} kept"
+    tail += f", {thousands(len(points.ended))} ended early" if points.ended else ""
     tail += f", {thousands(len(points.floor))} failed" if points.floor else ""
     tail += f", {thousands(len(points.rejected))} refused by the audit" if points.rejected else ""
     if not points.keeps:
@@ -134,6 +163,15 @@ def _summary(experiments: Sequence[Experiment], points: _Points) -> str:
 def _bpb(experiment: Experiment) -> float:
     assert experiment.val_bpb is not None
     return experiment.val_bpb
+
+
+def _scored_runs(experiment: Experiment) -> list[tuple[int, float]]:
+    """(column, score) of each run: its own column, or where it happened when the incumbent was run again later."""
+    return [
+        (max(run.num_decided, experiment.number), run.val_bpb)
+        for run in experiment.runs
+        if run.val_bpb is not None and math.isfinite(run.val_bpb)
+    ]
 
 
 def _frame(axes: Axes, last: int) -> None:
@@ -205,7 +243,7 @@ def _limits(points: _Points, sigma: float | None) -> _Limits:
     """The linear part holds every kept score and nearly all others, unless they would flatten the kept ones."""
     import numpy as np
 
-    scores = _array([_bpb(e) for e in points.scored])
+    scores = _array([*map(_bpb, points.scored), *(y for e in points.scored for _, y in _scored_runs(e))])
     honest = _array([_bpb(e) for e in points.discards + points.pending] or [_bpb(points.scored[0])])
     kept = _array([_bpb(e) for e in points.keeps] or [float(np.median(honest))])
     noise = sigma or 0.0
@@ -309,16 +347,25 @@ def _marks(
 
 
 def _draw_runs(axes: Axes, points: _Points, small: float) -> None:
-    """A short tick per confirmation run, joined to the first run by a hairline."""
+    """A short tick per confirmation run, joined to the first run by a hairline; one where the incumbent ran again."""
     import numpy as np
 
     x, y, spans = [], [], []
+    again: list[tuple[int, float]] = []
     for e in points.keeps + points.discards + points.rejected:
-        scores = [run.val_bpb for run in e.runs if run.val_bpb is not None and math.isfinite(run.val_bpb)]
+        runs = _scored_runs(e)
+        again += [(column, score) for column, score in runs if column > e.number]
+        scores = [score for column, score in runs if column == e.number]
         if len(scores) > 1:
             spans += [(e.number, min(scores)), (e.number, max(scores)), (np.nan, np.nan)]
             x += [e.number] * (len(scores) - 1)
             y += scores[1:]
+    if again:
+        axes.plot(
+            *_thinned(axes, _array([column for column, _ in again]), _array([score for _, score in again])),
+            linestyle="none", marker="_", markersize=2.2 * small, markeredgewidth=0.36 * small, color=GREEN, zorder=6.2,
+            label=f"incumbent again {thousands(len(again))}", gid="incumbent again",
+        )  # fmt: skip
     if not x:
         return
     ends = _array([v for pair in spans for v in pair]).reshape(-1, 2)
@@ -334,19 +381,69 @@ def _draw_runs(axes: Axes, points: _Points, small: float) -> None:
 
 def _draw_floor(axes: Axes, points: _Points, last: int) -> None:
     """The line at the bottom where experiments without a score stand."""
-    transform = axes.get_xaxis_transform()
     axes.plot([0, 1], [FLOOR, FLOOR], transform=axes.transAxes, color=PALE, linewidth=0.8, zorder=1)
-    if not points.floor:
-        return
-    x = _array(sorted({e.number for e in points.floor}))
-    if len(x) > THIN_ABOVE:
-        x = x[:: math.ceil(len(x) / THIN_ABOVE)]
+    size = 6.0 if last <= 150 else 4.0 if last <= 1000 else 3.0
+    faint = 1.0 if last <= 3000 else 0.3
     kinds = [e.status.value if e.status in FAILED else "no score" for e in points.floor]
     counted = ", ".join(f"{kind} {thousands(kinds.count(kind))}" for kind in dict.fromkeys(sorted(kinds)))
-    axes.plot(
-        x, [FLOOR] * len(x), transform=transform, linestyle="none", marker="x", color=RED, zorder=5, label=counted,
-        markersize=6 if last <= 150 else 4 if last <= 1000 else 3, markeredgewidth=1.3 if last <= 600 else 0.8,
-        gid="failed", alpha=1.0 if last <= 3000 else 0.3,
+    early = f"ended early {thousands(len(points.ended))}"
+    _on_floor(
+        axes, points.floor, label=counted, gid="failed", marker="x", color=RED, zorder=5, markersize=size,
+        markeredgewidth=1.3 if last <= 600 else 0.8, alpha=faint,
+    )  # fmt: skip
+    _on_floor(
+        axes, points.ended, label=early, gid="ended early", marker="o", color=GREY, zorder=4, markersize=0.8 * size,
+        markeredgewidth=0.9, markerfacecolor="white", alpha=faint,
+    )  # fmt: skip
+
+
+def _on_floor(axes: Axes, which: Sequence[Experiment], **style: Any) -> None:
+    if not which:
+        return
+    x = _array(sorted({e.number for e in which}))
+    x = x[:: math.ceil(len(x) / THIN_ABOVE)]
+    axes.plot(x, [FLOOR] * len(x), transform=axes.get_xaxis_transform(), linestyle="none", **style)
+
+
+# The machine's speed, in a strip of its own
+
+
+def _speed_changes(speeds: Sequence[tuple[float, float]]) -> list[tuple[float, float | None, float]]:
+    """Stretches in which the machine was not what it had been: (from, to, median speed); `to` None while one lasts."""
+    changes = []
+    for is_steady, stretch in groupby(speeds, key=lambda item: abs(item[1] - 1) <= STEADY):
+        columns = list(stretch)
+        if not is_steady:
+            lasts = columns[-1] == speeds[-1]
+            changes.append((columns[0][0], None if lasts else columns[-1][0], median(s for _, s in columns)))
+    return changes
+
+
+def _draw_speeds(
+    figure: Figure,
+    axes: Axes,
+    speeds: Sequence[tuple[float, float]],
+    changes: Sequence[tuple[float, float | None, float]],
+) -> None:
+    """A line over the same columns, with the greatest changes in words."""
+    strip = figure.add_axes((0.075, 0.795, 0.845, 0.045), gid="machine speed")
+    strip.set_axis_off()
+    strip.set_xlim(axes.get_xlim())
+    x = _array([column for column, _ in speeds] + [axes.get_xlim()[1]])
+    y = _array([speed for _, speed in speeds] + [speeds[-1][1]])
+    low, high = min(0.85, float(y.min())), max(1.15, float(y.max()))
+    strip.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
+    strip.axhline(1.0, color=GREY, linewidth=0.6, linestyle=(0, (2, 3)))
+    strip.fill_between(x, 1.0, y, step="post", color=ORANGE, alpha=0.25, linewidth=0)
+    strip.step(x, y, where="post", color=INK, linewidth=1.0, gid="machine speed line")
+    greatest = sorted(sorted(changes, key=lambda change: -abs(math.log(change[2])))[:MOST_CHANGES])
+    words = ", ".join(
+        f"{speed:.2f} × from {thousands(start)} " + ("on" if end is None else f"to {thousands(end)}")
+        for start, end, speed in greatest
+    )
+    strip.text(
+        0, 1.1, f"machine speed, 1.0 = at the start: {words}", transform=strip.transAxes, fontsize=8, color=INK,
+        va="bottom",
     )  # fmt: skip
 
 
@@ -603,12 +700,8 @@ def _time_key(curves: Sequence[Sequence[Mapping[str, Any]]]) -> str:
 def _losses(curve: Sequence[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
     """(time, train_loss) of the rows that have both as finite numbers."""
     rows = [(row.get(key, index), row.get("train_loss")) for index, row in enumerate(curve)]
-    kept = [(float(x or 0), float(y or 0)) for x, y in rows if _finite(x) and _finite(y)]
+    kept = [(a, b) for x, y in rows if (a := number(x)) is not None and (b := number(y)) is not None]
     return _array([x for x, _ in kept]), _array([y for _, y in kept])
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _smoothed(y: np.ndarray) -> np.ndarray:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import cloudpickle
@@ -12,6 +15,7 @@ import pytest
 import torch
 
 from autoresearch_kernel.judge.score import HeldOut, ScoringFailed, ScoringSettings, bits_per_byte, score
+from autoresearch_kernel.record.children import sweep
 
 PROJECT = Path(__file__).parents[2]
 BOS, VOCAB, T = 256, 257, 16
@@ -61,6 +65,33 @@ class Chatty(Uniform):
 class Sleeper(torch.nn.Module):
     def forward(self, idx: torch.Tensor) -> torch.Tensor:
         time.sleep(60)
+        return idx
+
+
+class Orphaning(Uniform):
+    """Leaves a process of its own behind, in a session of its own and with the pipe of the answer open."""
+
+    def forward(self, idx: torch.Tensor) -> torch.Tensor:
+        import os
+        import subprocess
+
+        pipes = [int(fd) for fd in os.listdir("/proc/self/fd") if "pipe:" in os.path.realpath(f"/proc/self/fd/{fd}")]
+        assert pipes
+        subprocess.Popen(["sleep", "300"], start_new_session=True, pass_fds=pipes)
+        raise SystemExit(0)
+
+
+class HoldingTheGil(torch.nn.Module):
+    def __init__(self, marker: Path):
+        super().__init__()
+        self.marker = str(marker)
+
+    def forward(self, idx: torch.Tensor) -> torch.Tensor:
+        import ctypes
+        from pathlib import Path
+
+        Path(self.marker).touch()
+        ctypes.PyDLL(None).sleep(60)
         return idx
 
 
@@ -120,6 +151,67 @@ def test_a_hanging_model_is_ended_at_the_limit(tmp_path: Path) -> None:
             limit_seconds=4,
         )
     assert time.monotonic() - started < 8
+
+
+def test_a_scorer_can_be_watched_and_ended(tmp_path: Path) -> None:
+    moments: list[float] = []
+    spawned: list[int] = []
+
+    def look() -> None:
+        moments.append(time.monotonic())
+        if len(moments) == 8:
+            raise KeyboardInterrupt
+
+    heldout = HeldOut(rows_of_random_bytes(), TOKEN_BYTES)
+    artefact = pickled(Sleeper(), tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        score(artefact, heldout, SETTINGS, project=PROJECT, on_tick=look, on_spawn=spawned.append)
+    assert max(b - a for a, b in pairwise(moments)) < 0.25
+    assert len(spawned) == 1 and not alive(spawned[0])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the model finds the pipe in /proc")
+def test_what_a_model_starts_ends_with_its_score(tmp_path: Path) -> None:
+    heldout = HeldOut(rows_of_random_bytes(), TOKEN_BYTES)
+    started = time.monotonic()
+    with pytest.raises(ScoringFailed, match="0 bytes of 640 were answered"):
+        score(pickled(Orphaning(), tmp_path), heldout, SETTINGS, project=PROJECT, token="score-of-ours")
+    assert time.monotonic() - started < 30
+    assert sweep("score-of-ours") == set()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
+def test_a_scorer_dies_with_its_parent_even_in_c_code(tmp_path: Path) -> None:
+    pid_file, marker = tmp_path / "pid", tmp_path / "marker"
+    artefact = pickled(HoldingTheGil(marker), tmp_path)
+    np.savez(tmp_path / "rows.npz", rows=rows_of_random_bytes(), token_bytes=TOKEN_BYTES)
+    code = f"""
+import numpy as np
+from pathlib import Path
+from autoresearch_kernel.judge.score import HeldOut, ScoringSettings, score
+saved = np.load({str(tmp_path / "rows.npz")!r})
+score(Path({str(artefact)!r}), HeldOut(saved["rows"], saved["token_bytes"]),
+    ScoringSettings("cpu", "float32", 4, 2), project=Path("."),
+    on_spawn=lambda pid: Path({str(pid_file)!r}).write_text(str(pid)))
+"""
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=PROJECT)
+    deadline = time.monotonic() + 60
+    while not marker.exists():
+        assert time.monotonic() < deadline and parent.poll() is None
+        time.sleep(0.05)
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 1
+    while alive(int(pid_file.read_text())) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not alive(int(pid_file.read_text()))
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_bits_per_byte_by_hand() -> None:

@@ -1,14 +1,24 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from autoresearch_kernel.record.files import StudyInUse, ensure_folder, take_lock, write, write_atomic
+from autoresearch_kernel.record.files import (
+    StudyInUse,
+    ensure_folder,
+    lock_holder,
+    remove_temporaries,
+    take_lock,
+    write,
+    write_atomic,
+)
 
 LIMITED_WRITER = """
 import resource, signal, sys
@@ -90,3 +100,26 @@ def test_a_lock_without_a_name_is_still_a_lock(tmp_path: Path):
         take_lock(tmp_path / "lock")
     assert caught.value.pid is None
     os.close(fd)
+
+
+def test_a_lock_says_who_holds_it_and_looking_never_takes_it_from_anybody(tmp_path: Path):
+    path = tmp_path / "lock"
+    assert lock_holder(path) is None
+    fd = take_lock(path)
+    holder = lock_holder(path)
+    assert holder is not None and holder["pid"] == os.getpid() and holder["since"]
+    os.close(fd)
+    assert lock_holder(path) is None  # the file still names us, but nobody holds it
+    looker = os.open(path, os.O_RDONLY)
+    fcntl.flock(looker, fcntl.LOCK_SH)
+    threading.Timer(0.03, os.close, [looker]).start()  # somebody looks at this very moment
+    os.close(take_lock(path))
+
+
+def test_what_a_killed_write_left_is_removed(tmp_path: Path):
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / ".train.py.123.tmp").write_text("hal")
+    (tmp_path / ".study.json.9.tmp").write_text("{")
+    write_atomic(tmp_path / "study.json", "{}")
+    remove_temporaries(tmp_path)
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["best", "study.json"]

@@ -462,12 +462,13 @@ def test_an_unfinished_experiment_says_where_to_resume():
     assert study.state.unfinished == study.state.experiments[1]
     assert study.state.unfinished.runs == ()
     study.add("started", experiment=1, run=0, seed=5)
-    assert study.state.unfinished.runs == (Run(0, 5, Status.INTERRUPTED),)
+    assert study.state.unfinished.runs == (Run(0, 5, Status.INTERRUPTED, num_decided=1),)
     study.add("interrupted", experiment=1, run=0, reason="power cut")
-    assert study.state.unfinished.runs == (Run(0, 5, Status.INTERRUPTED, "power cut"),)
+    assert study.state.unfinished.runs == (Run(0, 5, Status.INTERRUPTED, "power cut", num_decided=1),)
     study.train(1, 0)
     (run,) = study.state.unfinished.runs
     assert (run.status, run.reason, run.val_bpb, run.attempts) == (None, "", None, 2)
+    assert run.interruptions == ("power cut",)
     study.score(1, 0, 1.42)
     assert study.state.unfinished.scores == (1.42,)
     study.add("started", experiment=1, run=1, seed=6)

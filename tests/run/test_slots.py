@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from autoresearch_kernel.record.experiment import RunOutcome, Status
 from autoresearch_kernel.record.paths import ExperimentPaths
 from autoresearch_kernel.run.machine import child_environment, training_lock
 from autoresearch_kernel.run.notebook import read_notebook
-from autoresearch_kernel.run.slots import Tail, run_experiment
+from autoresearch_kernel.run.slots import EndRun, run_experiment
 
 ROOT = Path(__file__).resolve().parents[2]
 PARAMETERS = '# %% tags=["parameters"]\nSEED = 1  # fixed\n\n'
@@ -254,6 +255,49 @@ def test_whatever_a_callback_raises_nothing_goes_on_running(train: Train, tmp_pa
     assert gone_within(0.5, *map(int, wait_for(file).split()))
 
 
+def test_a_callback_ends_a_run_and_the_notebook_says_why(train: Train, paths: ExperimentPaths, tmp_path: Path) -> None:
+    file = tmp_path / "pids"
+    moments: list[float] = []
+    spawned: list[int] = []
+
+    def look(seconds: float) -> None:
+        moments.append(time.monotonic())
+        if file.exists() and file.read_text().endswith("\n"):
+            raise EndRun(Status.DISCARD, "its curve is far above the incumbent's")
+
+    cell = f"""
+import os, pathlib, time
+pathlib.Path({str(file)!r}).write_text(f"{{os.getppid()}} {{os.getpid()}}\\n")
+time.sleep(300)"""
+    outcome = train(cell, on_tick=look, on_spawn=spawned.append)
+    assert (outcome.status, outcome.artefact) == (Status.DISCARD, None)
+    assert outcome.reason == "its curve is far above the incumbent's" and outcome.measured["total_seconds"] < 15
+    assert max(b - a for a, b in pairwise(moments)) < 0.25
+    runner, kernel = map(int, file.read_text().split())
+    assert spawned == [runner] and gone_within(0.5, runner, kernel)
+    assert statuses(outcome)[-2:] == ["failed", "skipped"] and "running" not in statuses(outcome)
+    said = [o for cell in read_notebook(paths.notebook(0)).cells for o in cell.get("outputs", []) if "ename" in o]
+    assert said[0].traceback == ["Stopped: its curve is far above the incumbent's"]
+
+
+def test_a_run_that_waits_for_the_machine_can_be_ended(train: Train, paths: ExperimentPaths) -> None:
+    spawned: list[int] = []
+
+    def enough(seconds: float) -> None:
+        raise EndRun(Status.INTERRUPTED, "the night is over")
+
+    with training_lock():
+        outcome = train(on_tick=enough, on_spawn=spawned.append)
+    assert (outcome.status, outcome.reason, spawned) == (Status.INTERRUPTED, "the night is over", [])
+    assert outcome.measured["total_seconds"] < 5 and set(statuses(outcome)) == {"skipped"}
+    assert "Stopped: the night is over" in paths.notebook(0).read_text()
+
+
+def test_processes_of_a_run_carry_its_token(train: Train) -> None:
+    outcome = train("import os; assert os.environ['AUTORESEARCH_RUN_TOKEN'] == 'ours'", token="ours")
+    assert outcome.status is None, outcome.reason
+
+
 def test_a_training_sees_no_secret_and_no_held_out_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("OPENAI_API_KEY", "AUTORESEARCH_LLM_TOKEN", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "SSH_AUTH_SOCK"):
         monkeypatch.setenv(name, "canary")
@@ -269,8 +313,10 @@ def test_a_training_sees_no_secret_and_no_held_out_rows(monkeypatch: pytest.Monk
 def test_two_trainings_never_share_the_machine(train: Train) -> None:
     said: list[str] = []
     shown: list[str] = []
+    ticks: list[float] = []
     with training_lock():
-        thread = threading.Thread(target=lambda: train(on_output=shown.append, on_wait=said.append))
+        callbacks = {"on_output": shown.append, "on_wait": said.append, "on_tick": ticks.append}
+        thread = threading.Thread(target=lambda: train(**callbacks))
         thread.start()
         deadline = time.monotonic() + 10
         while not said and time.monotonic() < deadline:
@@ -278,7 +324,9 @@ def test_two_trainings_never_share_the_machine(train: Train) -> None:
         time.sleep(0.5)
         assert len(said) == 1 and "waiting for it to end" in said[0]
         assert not shown
+        assert len(ticks) >= 3 and not any(ticks)  # nothing has started
     thread.join(20)
+    assert ticks == sorted(ticks) and ticks[-1] > 0
     assert shown[-1].endswith("handed over\n")
 
 
@@ -289,17 +337,6 @@ def test_a_folder_with_braces_in_its_name_is_a_folder(tmp_path: Path, train: Tra
         time_budget_seconds=20, startup_allowance_seconds=60, handover_allowance_seconds=60, project=ROOT,
     )  # fmt: skip
     assert outcome.status is None and odd.notebook(0).is_file()
-
-
-def test_a_tail_never_splits_a_character(tmp_path: Path) -> None:
-    tail = Tail(tmp_path / "log")
-    assert tail.read() == ""
-    data = "aé→😀z".encode()
-    seen = ""
-    for end in range(1, len(data) + 1):
-        (tmp_path / "log").write_bytes(data[:end])
-        seen += tail.read()
-    assert seen == "aé→😀z"
 
 
 def test_the_notebook_shares_no_folder_of_this_machine(train: Train, tmp_path: Path, paths: ExperimentPaths) -> None:

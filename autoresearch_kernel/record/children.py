@@ -1,0 +1,116 @@
+"""A child that runs an agent's code: what it may know of its surroundings, and that it ends when it should.
+
+Trainings and scorers are such children. Only what the operating system offers to an ordinary user is used.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import secrets
+import signal
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .paths import RUN_TOKEN
+
+if TYPE_CHECKING:
+    import psutil
+
+# What a child may know. No key, no token, nothing of the agent's.
+_ALLOWED = {
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TEMP", "TMP", "VIRTUAL_ENV",
+    "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "CC", "CXX", "SYSTEMROOT",
+}  # fmt: skip
+_ALLOWED_PREFIXES = (
+    "CUDA_", "NVIDIA_", "HIP_", "ROCR_", "HSA_", "ONEAPI_", "ZE_", "SYCL_", "OMP_", "GOMP_", "KMP_", "MKL_",
+    "OPENBLAS_", "MALLOC_", "LC_", "CONDA_PREFIX", "TORCHINDUCTOR_", "TRITON_", "PYTORCH_", "TORCH_",
+)  # fmt: skip
+_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH", re.IGNORECASE)
+
+# Threads that wait spin briefly: OpenMP's default halves the speed of anything beside it, and PASSIVE costs 40 %.
+# glibc keeps what it once got from the system: a training allocates and frees the same large blocks at each step, a
+# scorer at each batch of logits.
+SETTINGS = {
+    "GOMP_SPINCOUNT": "10000",
+    "MALLOC_MMAP_THRESHOLD_": str(2**25),  # 32 MiB, the largest glibc accepts
+    "MALLOC_TRIM_THRESHOLD_": str(2**29),
+    "MALLOC_TOP_PAD_": str(2**24),
+}
+
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
+
+def environment(token: str | None, *import_from: Path, prefixes: tuple[str, ...] = ()) -> dict[str, str]:
+    """Our settings, what the person set among the allowed variables and those with `prefixes`, and the run's token.
+
+    `import_from` are the folders that Python modules come from, before the person's own PYTHONPATH.
+    """
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if (name in _ALLOWED or name.startswith(_ALLOWED_PREFIXES + prefixes)) and not _SECRET.search(name)
+    }
+    path = [*map(str, import_from), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return SETTINGS | kept | {"PYTHONPATH": os.pathsep.join(path), RUN_TOKEN: token or secrets.token_hex(16)}
+
+
+def die_with_parent(parent_pid: int, signum: int = signal.SIGKILL) -> None:
+    """Be sent `signum` when the parent thread ends, even while C code holds the GIL. Linux only; elsewhere no effect.
+
+    It binds to the *thread* that forked this process, so that must be one that lives as long as its process.
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signum), 0, 0, 0)
+    if os.getppid() != parent_pid:  # it went away before the call
+        os._exit(1)
+
+
+def sweep(token: str, timeout_seconds: float = 3.0) -> set[int]:
+    """Kill every process of this user whose environment carries `token`; the pids found.
+
+    For what a killed child left: its own children belong to nobody then. Never this process or one above it.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    found: set[int] = set()
+    while carriers := _carriers(token):
+        found.update(process.pid for process in carriers)
+        for process in carriers:
+            kill(process)
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
+    return found
+
+
+def kill(process: psutil.Process) -> None:
+    """Kill this very process: one that has its pid since is left alone, and one that is gone is fine."""
+    import psutil
+
+    with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+        process.kill()
+
+
+def family() -> set[int]:
+    """This process and all above it, which must live."""
+    import psutil  # takes 30 ms, which most commands need not spend
+
+    me = psutil.Process()
+    return {me.pid, *(process.pid for process in me.parents())}
+
+
+def _carriers(token: str) -> list[psutil.Process]:
+    import psutil
+
+    spared, carriers = family(), []
+    for process in psutil.process_iter():
+        # A zombie has no environment, another user's is closed to us, and any process may vanish while we look.
+        with suppress(psutil.Error, OSError):
+            if process.environ().get(RUN_TOKEN) == token and process.pid not in spared:
+                carriers.append(process)
+    return carriers

@@ -1,0 +1,101 @@
+"""What people ask of the supervisor of a study: commands.jsonl, written by anybody, read by the supervisor alone.
+
+A command is one line, appended in a single write. It counts once the history holds a `command` event with its id:
+that event is the supervisor's answer. This module carries the words and does not know what they do.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import getpass
+import json
+import os
+import time
+import uuid
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from .curves import Tail
+from .files import ensure_folder, sync, utc_now, write
+from .history import read_events
+
+KNOWN = ("pause", "resume", "stop", "stop now", "hint")
+TEXT_LIMIT = 10_000  # characters of a hint: a line stays far below what a single write takes
+
+
+@dataclass(frozen=True)
+class Command:
+    """One wish of a person."""
+
+    id: str
+    command: str  # one of KNOWN
+    text: str  # of a hint; "" otherwise
+    by: str  # who says so: "name@host"
+    time: str  # UTC ISO 8601
+
+
+def send(path: Path, command: str, text: str = "") -> Command:
+    """Append a command durably. Raises ValueError for one that nobody would understand."""
+    if command not in KNOWN:
+        raise ValueError(f"There is no command {command!r}. Known are {', '.join(KNOWN)}.")
+    if len(text) > TEXT_LIMIT:
+        raise ValueError(f"A hint of {len(text)} characters is too long; say it in at most {TEXT_LIMIT}.")
+    wish = Command(uuid.uuid4().hex, command, text, f"{_user()}@{os.uname().nodename}", utc_now())
+    line = json.dumps(asdict(wish)).encode() + b"\n"
+    ensure_folder(path.parent)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        size = os.fstat(fd).st_size
+        if size and os.pread(fd, 1, size - 1) != b"\n":  # somebody died in the middle of a line
+            line = b"\n" + line
+        write(fd, line)
+        sync(fd)
+    finally:
+        os.close(fd)
+    return wish
+
+
+class Inbox:
+    """The supervisor's end: new commands as they arrive. Lines that are no command are skipped."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._tail = Tail(path)
+
+    def read(self) -> list[Command]:
+        """What came since the last call; costs one `stat` when that is nothing."""
+        try:
+            if self.path.stat().st_size == self._tail.offset:
+                return []
+        except FileNotFoundError:
+            return []
+        return [command for line in self._tail.read_lines() if (command := _parse(line))]
+
+
+def wait_for_answer(history: Path, command: Command, seconds: float) -> str | None:
+    """The supervisor's answer, None when there is none within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        for event in reversed(read_events(history)):
+            if event["event"] == "command" and event.get("id") == command.id:
+                return str(event.get("answer") or "")
+        if time.monotonic() >= deadline:
+            return None
+        time.sleep(0.1)
+
+
+def _parse(line: bytes) -> Command | None:
+    try:
+        fields = json.loads(line)
+        command = Command(**{name: str(fields[name]) for name in ("id", "command", "text", "by", "time")})
+    except (ValueError, KeyError, TypeError):
+        return None
+    return command
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a uid without a name, as in a container
+        return f"uid {os.getuid()}"

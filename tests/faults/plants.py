@@ -1,0 +1,82 @@
+"""Bugs to plant, so that one can see the harness find them: a check that cannot fail is worth nothing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from autoresearch_kernel.record import files, history
+from autoresearch_kernel.record.history import History
+
+
+def in_place() -> None:
+    """Files are written where they are, not beside and then renamed: readers may see half of one."""
+
+    def write_atomic(path: str | Path, data: bytes | str) -> None:
+        files.ensure_folder(Path(path).parent)
+        fd = files.os.open(path, files.os.O_WRONLY | files.os.O_CREAT | files.os.O_TRUNC, 0o666)
+        try:
+            files.write(fd, data.encode() if isinstance(data, str) else data)
+        finally:
+            files.os.close(fd)
+
+    for module in list(sys.modules.values()):
+        if getattr(module, "write_atomic", None) is files.write_atomic and module is not files:
+            module.write_atomic = write_atomic  # type: ignore[attr-defined]
+
+
+def buffered_history() -> None:
+    """A record reaches the file with the one after it, or when the history is closed."""
+    waiting: list[bytes] = []
+    close = History.close
+
+    def write(fd: int, data: bytes) -> None:
+        if waiting:
+            files.write(fd, waiting.pop())
+        waiting.append(data)
+
+    def flush_and_close(self: History) -> None:
+        if waiting and self._fd >= 0:
+            files.write(self._fd, waiting.pop())
+        close(self)
+
+    history.write = write
+    History.close = flush_and_close  # type: ignore[method-assign]
+    History._check_ready = lambda self: None  # type: ignore[method-assign]
+
+
+def unsynced() -> None:
+    """Nothing waits for the disk."""
+
+    def sync(fd: int) -> None:
+        """Gone."""
+
+    files.sync = history.sync = sync
+
+
+def deaf() -> None:
+    """A record that could not be written is taken for written."""
+    append = History.append
+
+    def append_or_not(self: History, event: str, /, **fields: Any) -> Any:
+        try:
+            return append(self, event, **fields)
+        except OSError:
+            return {"seq": len(self.events) + 1, "time": "", "event": event, **fields}
+
+    History.append = append_or_not  # type: ignore[method-assign]
+
+
+def none() -> None:
+    """The product as it is."""
+
+
+PLANTS: dict[str, Callable[[], None]] = {
+    "none": none,
+    "in-place": in_place,
+    "buffered-history": buffered_history,
+    "unsynced": unsynced,
+    "deaf": deaf,
+}

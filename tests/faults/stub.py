@@ -1,0 +1,229 @@
+"""The short study that faults are tried on: real record, rule, git and notebooks; a stub trains, scores and proposes.
+
+The stub is deterministic by (train.py, seed), so a study that was cut off must end with the same numbers.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import numpy as np
+
+from autoresearch_kernel import loop, session
+from autoresearch_kernel.judge.score import ScoringFailed
+from autoresearch_kernel.propose.agent import NothingToPropose
+from autoresearch_kernel.record.experiment import Context, Evaluation, Proposal, RunOutcome, Status
+from autoresearch_kernel.record.files import write_atomic
+from autoresearch_kernel.record.paths import ExperimentPaths
+from autoresearch_kernel.record.study import Study, create_study, open_study, study_exists
+from autoresearch_kernel.show import plots
+
+from .operations import Injector
+
+NAME = "faults"
+NOISE = 0.002  # bits per byte, spread of a run
+TEST_OFFSET = 0.05  # the test split is a little harder
+MODEL_BYTES = 20_000
+TRAIN = '# %% tags=["parameters"]\nSEED = 1  # fixed\nLEVEL = {level}  # bits per byte\n\n# %%\n{code}\n'
+BASELINE = TRAIN.format(level=1.5, code="train()")
+# (level, code) of each idea. Far better, a little better than that, worse, a crash, and hardly better.
+IDEAS = ((1.4, "train()"), (1.398, "train()"), (1.6, "train()"), (1.3, "raise RuntimeError('a bad idea')"))
+CORPUS = {
+    "corpus": "stub",
+    "vocab_size": 4,
+    "sequence_length": 2,
+    "content_sha256": "c" * 64,
+    "tokenizer_sha256": "d" * 64,
+    "heldout_sha256": "e" * 64,
+}
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+class ModelDamaged(ScoringFailed):
+    """A model of which not every byte is there came to be scored."""
+
+
+# --- the study
+
+
+def make_template(folder: Path) -> None:
+    """A project in a git repository, and a corpus of which only the sums are read: copied for every fault."""
+    project, corpus, heldout = folder / "project", corpus_of(folder), heldout_of(folder)
+    for path in (project, corpus, heldout):
+        path.mkdir(parents=True)
+    (project / "prepare.py").write_text("# stands for prepare.py\n")
+    (project / "program.md").write_text("Lower val_bpb.\n")
+    (project / "train.py").write_text(BASELINE)
+    (project / ".gitignore").write_text("studies/\n")
+    (corpus / "meta.json").write_text(json.dumps(CORPUS))
+    np.save(corpus / "token_bytes.npy", np.array([0, 1, 1, 1]))
+    for split in ("val", "test"):
+        np.save(heldout / f"{split}.npy", np.ones((2, 3), dtype=np.uint32))
+    for command in (
+        ["init", "-q", "-b", "main", "--template="],
+        ["add", "-A"],
+        ["-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-q", "-m", "start"],
+    ):
+        subprocess.run(["git", *command], cwd=project, check=True)
+
+
+def corpus_of(folder: Path) -> Path:
+    return folder / "corpora" / "stub"
+
+
+def heldout_of(folder: Path) -> Path:
+    return folder / "heldout" / "stub"
+
+
+def take_study(folder: Path) -> Study:
+    """The study in `folder`, created where it is not there yet."""
+    project = folder / "project"
+    if study_exists(NAME, project):
+        return open_study(NAME, project)
+    return create_study(
+        NAME,
+        project=project,
+        corpus_dir=corpus_of(folder),
+        heldout_dir=heldout_of(folder),
+        baseline_source=BASELINE,
+        preset={"name": "none", "parameters": {}, "reason": "a test"},
+        agent="scripted",
+        time_budget_seconds=1.0,
+        scoring={"device": "cpu", "dtype": "float32", "rows_per_batch": 1, "num_threads": 1},
+        hardware={"device": "cpu", "device_name": "a test machine"},
+    )
+
+
+def drive(folder: Path, injector: Injector, *, real_pictures: bool = False) -> None:
+    """Start or continue the study and go on until the agent has nothing left to propose."""
+    os.chdir(folder / "project")
+    injector.install()
+    stub = Stub(injector)
+    session.run_experiment = stub.run_experiment  # type: ignore[assignment]
+    session.score = loop.score = stub.score  # type: ignore[assignment]
+    if not real_pictures:
+        replace_pictures()
+    for _ in loop.research(take_study(folder), Scripted(injector), experiments=len(IDEAS) + 1):
+        pass
+
+
+def replace_pictures() -> None:
+    """Pictures that cost nothing and still say what they were drawn from, so that a stale one is seen."""
+
+    def draw_progress(experiments: Any, path: str | Path, **facts: Any) -> Path:
+        shown = [(e.number, e.status, e.val_bpb, e.hypothesis) for e in experiments]
+        write_atomic(path, PNG + repr((shown, sorted(facts.items()))).encode())
+        return Path(path)
+
+    def curve_png(points: Any, *_: Any, **__: Any) -> bytes:
+        return PNG + repr(list(points)).encode()
+
+    for name, replacement in (("draw_progress", draw_progress), ("curve_png", curve_png)):
+        assert hasattr(plots, name), f"show/plots.py has no {name} any more: replace_pictures() must follow"
+        setattr(plots, name, replacement)
+
+
+# --- who proposes, trains and scores
+
+
+class Scripted:
+    """Proposes by the number of what was decided, so it goes on where the study stopped."""
+
+    name = "scripted"
+
+    def __init__(self, injector: Injector) -> None:
+        self.injector = injector
+
+    def propose(self, context: Context) -> Proposal:
+        number = len(context.experiments)
+        with self.injector.conversation("agent", ConnectionRefusedError("the agent does not answer")) as reply:
+            fault = reply()
+            if fault == "failure":
+                raise TimeoutError("the agent took too long")
+            self.injector.end(fault)
+        if number > len(IDEAS):
+            raise NothingToPropose("every idea was tried")
+        level, code = IDEAS[number - 1]
+        return Proposal(f"Level {level}: {code}", TRAIN.format(level=level, code=code), self.name)
+
+
+def true_bpb(source: str, seed: int) -> float:
+    """What the stub scores: the level that the source names and noise of the seed's."""
+    (level,) = re.findall(r"^LEVEL = (\S+)", source, re.MULTILINE)
+    noise = int.from_bytes(hashlib.sha256(f"noise {seed}".encode()).digest()[:4], "big") / 2**32 - 0.5
+    return float(level) + NOISE * noise
+
+
+class Stub:
+    """Trains and scores in no time, and leaves the files that the real ones leave."""
+
+    def __init__(self, injector: Injector) -> None:
+        self.injector = injector
+
+    def run_experiment(
+        self, source: str, paths: ExperimentPaths, *, run: int, seed: int, title: str, **_: Any
+    ) -> RunOutcome:
+        busy = BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        with self.injector.conversation(f"trainer {paths.folder.name} run {run}", busy) as reply:
+            outcome = self._train(source, paths, run, seed, title)
+            fault = reply()
+            if fault == "failure":
+                return RunOutcome(Status.CRASH, "the runner was killed by signal 9", None, paths.notebook(run))
+            self.injector.end(fault)
+        return outcome
+
+    def _train(self, source: str, paths: ExperimentPaths, run: int, seed: int, title: str) -> RunOutcome:
+        handover = paths.handover(run)
+        shutil.rmtree(handover, ignore_errors=True)
+        handover.mkdir(parents=True)
+        write_atomic(paths.notebook(run), notebook(title, source))
+        points = [{"step": n, "progress": n / 4, "seconds": n / 4, "train_loss": 3 - n / 4} for n in range(1, 5)]
+        paths.metrics(run).write_text("".join(json.dumps(point) + "\n" for point in points))
+        if "raise" in source:
+            return RunOutcome(Status.CRASH, "RuntimeError: a bad idea", None, paths.notebook(run))
+        paths.artefact(run).write_bytes(_model(true_bpb(source, seed)))  # by another process, on a real night
+        measured = {"training_seconds": 1.0, "total_seconds": 2.0, "device": "cpu", "process_peak_memory_mb": 100.0}
+        (handover / "handover.json").write_text(json.dumps(measured))
+        return RunOutcome(None, "", paths.artefact(run), paths.notebook(run), measured)
+
+    def score(self, artefact: Path, heldout: Any, settings: Any, *, nll_path: Path | None = None, **_: Any) -> Any:
+        busy = BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        split = "val" if nll_path else "test"
+        who = f"scorer {artefact.parents[1].name} {artefact.parent.name} {split}"
+        with self.injector.conversation(who, busy) as reply:
+            val_bpb = self._read_model(artefact) + (0.0 if nll_path else TEST_OFFSET)
+            fault = reply()
+            if fault == "failure":
+                raise ScoringFailed("the scorer was killed by signal 9")
+            self.injector.end(fault)
+        if nll_path is not None:
+            write_atomic(nll_path, np.full(4, val_bpb, dtype="<f4").tobytes())
+        return Evaluation(val_bpb, 0.0001, 4, 4, 0.5, nll_path)
+
+    def _read_model(self, artefact: Path) -> float:
+        data = artefact.read_bytes()
+        if data != _model(json.loads(data[:MODEL_BYTES].partition(b"\n")[0] or b"0")):
+            self.injector.log.say("violation", text=f"{artefact} was scored although it is not whole")
+            raise ModelDamaged(f"{artefact} is not whole")
+        return float(json.loads(data.partition(b"\n")[0]))
+
+
+def _model(val_bpb: float) -> bytes:
+    return json.dumps(val_bpb).encode().ljust(40) + b"\n" + bytes(range(256)) * (MODEL_BYTES // 256)
+
+
+def notebook(title: str, source: str) -> str:
+    cells = [
+        nbformat.v4.new_markdown_cell(f"# {title}", metadata={"tags": ["heading"]}, id="heading"),
+        nbformat.v4.new_code_cell(source, id="train-00"),
+    ]
+    return nbformat.writes(nbformat.v4.new_notebook(cells=cells)) + "\n"

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from autoresearch_kernel.record.commands import TEXT_LIMIT, Inbox, send, wait_for_answer
+from autoresearch_kernel.record.history import History
+
+
+def test_commands_arrive_once_in_order_and_say_who_sent_them(tmp_path: Path) -> None:
+    path = tmp_path / "commands.jsonl"
+    inbox = Inbox(path)
+    assert inbox.read() == []
+    first, second = send(path, "pause"), send(path, "hint", "try a\nsmaller vocabulary →")
+    assert inbox.read() == [first, second]
+    assert inbox.read() == []
+    third = send(path, "stop now")
+    assert inbox.read() == [third]
+    assert "@" in third.by and len({first.id, second.id, third.id}) == 3
+
+
+def test_what_nobody_would_understand_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no command 'halt'\. Known are pause, resume, stop"):
+        send(tmp_path / "commands.jsonl", "halt")
+    with pytest.raises(ValueError, match="too long"):
+        send(tmp_path / "commands.jsonl", "hint", "x" * (TEXT_LIMIT + 1))
+    assert not (tmp_path / "commands.jsonl").exists()
+
+
+def test_a_torn_line_costs_that_line_alone(tmp_path: Path) -> None:
+    path = tmp_path / "commands.jsonl"
+    send(path, "pause")
+    with path.open("ab") as file:
+        file.write(b'{"id": "x", "command": "sto')
+    last = send(path, "resume")
+    path.open("ab").write(b"[]\n\xff\n")
+    assert [c.command for c in Inbox(path).read()] == ["pause", "resume"]
+    assert Inbox(path).read()[-1] == last
+
+
+def _send_many(path: Path) -> None:
+    for _ in range(50):
+        send(path, "hint", "y" * 500)
+
+
+def test_several_people_at_once_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "commands.jsonl"
+    people = [multiprocessing.Process(target=_send_many, args=(path,)) for _ in range(3)]
+    for person in people:
+        person.start()
+    for person in people:
+        person.join()
+    assert len({c.id for c in Inbox(path).read()}) == 150
+
+
+def test_an_answer_is_what_the_history_says(tmp_path: Path) -> None:
+    command = send(tmp_path / "commands.jsonl", "pause")
+    with History.open(tmp_path / "history.jsonl") as history:
+        history.append("note", text="nothing yet")
+        assert wait_for_answer(history.path, command, 0.2) is None
+        history.append("command", id=command.id, command="pause", text="", by=command.by, answer="pauses now")
+        assert wait_for_answer(history.path, command, 0.2) == "pauses now"
