@@ -1,5 +1,6 @@
 # make run    set up and do the main job: a short study on the embedded corpus, on any machine
 # make test   set up and run the tests
+# make faults inject every fault at every durable operation of a short study, and kill a real one 50 times (10 minutes)
 # make lab    set up and open JupyterLab here
 # make setup  only the set-up: .venv with exact versions and the Jupyter kernel
 
@@ -8,7 +9,7 @@ NAME ?= first
 EXPERIMENTS ?= 5
 BUDGET ?= 20
 
-.PHONY: run test lab setup
+.PHONY: run test faults lab setup
 .DEFAULT_GOAL := run
 
 run: setup
@@ -16,6 +17,9 @@ run: setup
 
 test: setup
 	.venv/bin/python -m pytest
+
+faults: setup
+	.venv/bin/python -m tests.faults
 
 lab: setup
 	.venv/bin/autoresearch lab

@@ -2,7 +2,7 @@
 
     python benchmarks/decisions.py [--campaigns 300] [--first-seed 100000] [--picture docs/decisions.png]
 
-A night is 12 hours of trainings of 300 s and 50 s around each. The project's own `decide`, `proposals_matter`,
+A night is 12 hours of trainings of 300 s and 50 s around each. The project's own `decide`, `clearly_worse_share`,
 `estimate_sigma`, `best` and `improvement` play it, with the incumbent run again as `judge/drift.py` has it, against
 greedy: one run each, kept when it is below the lowest so far. Both see the same proposals. What is compared is the true
 gain for an hour of the machine, the baseline's and the champion's extra runs included. docs/decisions.md has the story.
@@ -28,15 +28,17 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from autoresearch_kernel.judge.decide import (
+    BPB_PER_LOG_SPEED,
     NUM_BASELINE_RUNS,
+    RECENT_RUNS,
     best,
+    clearly_worse_share,
     decide,
     estimate_sigma,
     improvement,
     mean,
-    proposals_matter,
 )
-from autoresearch_kernel.judge.drift import RECENT, RERUN_EVERY, RERUN_EVERY_IN_DRIFT, SAME_SPEED, STEADY
+from autoresearch_kernel.judge.drift import at_present_speed, relative_speed, rerun_due
 from autoresearch_kernel.judge.early import caution, hopeless
 from autoresearch_kernel.propose.edits import diff, set_parameters
 from autoresearch_kernel.record.experiment import Experiment, Run, Status
@@ -184,7 +186,7 @@ MIXTURES = (
 )
 NOTHING = Mixture("every proposal identical", gain_share=0.0, nothing_share=1.0, wreck_share=0.0)
 
-BPB_PER_LOG_SPEED = -0.047
+FEWEST_BETWEEN = 3  # experiments between two runs of the incumbent, when it follows the machine's speed
 DRIFT_SD, DRIFT_MEMORY = 0.017, 0.98  # of log tokens/s, from run to run
 THROTTLE = (0.05, 0.25)  # one step down in log tokens/s, at some moment of the night
 REMAINING_BPB = 0.10  # what the baseline of a 300 s night still gains after 30 % of its budget
@@ -211,9 +213,9 @@ class Machine:
     def train(self, truth: float, index: int) -> Run:
         """One run; its speed is among its measurements."""
         speed = self.log_speed[self.runs]
-        score = truth + self.noise[self.runs] + BPB_PER_LOG_SPEED * speed
+        score = truth + self.noise[self.runs] - BPB_PER_LOG_SPEED * speed
         self.spend(1.0)
-        return Run(index, seed=self.runs, val_bpb=score, measured={"log_speed": speed})
+        return Run(index, seed=self.runs, val_bpb=score, measured={"tokens_per_second": 1.75e6 * math.exp(speed)})
 
     def spend(self, share: float) -> None:
         self.hours += share * RUN_HOURS + OVERHEAD_HOURS
@@ -244,6 +246,7 @@ class Job:
     drifts: bool
     seeds: tuple[int, ...]
     ends_early: bool = True
+    follows_speed: bool = False  # run the incumbent again when the machine's speed has moved by a sigma's worth
 
 
 def truth_after(effect: float, gained: float, room: float) -> float:
@@ -281,7 +284,6 @@ class Study:
         self.experiments = [self.decided(0, runs, Status.KEEP, None)]
         self.incumbent = self.experiments[0]
         self.truths = {0: 0.0}
-        self.since, self.speeds = 0, [0.0]  # the last run of the incumbent: experiments ago, log speeds relative to it
         self.sigma = estimate_sigma([self.incumbent.scores])
         self.tally = Counter[str]()
 
@@ -291,10 +293,19 @@ class Study:
         return Experiment(number, "", "", None, runs=runs, status=status, val_bpb=score, incumbent_bpb=incumbent_bpb)
 
     def present_scores(self) -> list[float]:
-        """The incumbent's, at the machine's present speed: what `drift.at_present_speed` selects."""
-        last = self.incumbent.runs[-1].measured["log_speed"]
-        near = [r for r in self.incumbent.runs if abs(r.measured["log_speed"] - last) < math.log(SAME_SPEED)]
-        return [run.val_bpb for run in near if run.val_bpb is not None]
+        if self.job.follows_speed:
+            now = math.log(self.incumbent.runs[-1].measured["tokens_per_second"])
+            near = [r for r in self.incumbent.runs if self.same(math.log(r.measured["tokens_per_second"]) - now)]
+            return [run.val_bpb for run in near if run.val_bpb is not None]
+        return [run.val_bpb for run in at_present_speed(self.incumbent.runs) if run.val_bpb is not None]
+
+    def train(self, truth: float, index: int) -> Run:
+        """A run as the session records it: with its speed relative to the incumbent's, and its place in time."""
+        run = self.machine.train(truth, index)
+        measured = dict(run.measured)
+        if (relative := relative_speed(measured, self.incumbent)) is not None:
+            measured["relative_speed"] = relative
+        return replace(run, measured=measured, num_decided=len(self.experiments))
 
     def night(self) -> Night:
         for number, effect in enumerate(self.effects, 1):
@@ -311,41 +322,46 @@ class Study:
     def try_out(self, number: int, effect: float) -> None:
         gained = -self.truths[self.incumbent.number]
         truth = self.truths[number] = truth_after(effect, gained, self.job.mixture.room_bpb)
-        self.since += 1
         if self.job.ends_early and (ended_at := self.ended_at(truth + gained)):
             self.machine.spend(ended_at)
             self.tally["ended"] += 1
             self.experiments.append(self.decided(number, (), Status.DISCARD, self.incumbent.val_bpb))
             return
-        bold = proposals_matter(self.experiments, self.sigma)
+        share = clearly_worse_share(self.experiments, self.sigma)
         incumbent_scores = self.present_scores()
-        runs = [self.machine.train(truth, 0)]
+        runs = [self.train(truth, 0)]
         while True:
             scores = [run.val_bpb for run in runs if run.val_bpb is not None]
-            decision = decide(scores, incumbent_scores, self.sigma, bold=bold)
+            decision = decide(scores, incumbent_scores, self.sigma, worse_share=share)
             if decision.verdict != "confirm":
                 break
-            runs.append(self.machine.train(truth, len(runs)))
+            runs.append(self.train(truth, len(runs)))
             self.tally["confirmations"] += 1
-        last = self.incumbent.runs[-1].measured["log_speed"]
-        self.speeds += [run.measured["log_speed"] - last for run in runs]
         experiment = self.decided(number, tuple(runs), Status(decision.verdict), decision.incumbent_bpb)
         self.experiments.append(experiment)
         if decision.verdict == "keep":
             self.tally["keeps"] += 1
             self.tally["false_keeps"] += truth >= -gained
-            self.incumbent, self.since, self.speeds = experiment, 0, []
+            self.incumbent = experiment
         if len(runs) > 1:
             self.learn_sigma()
 
+    def same(self, log_speed: float) -> bool:
+        return abs(BPB_PER_LOG_SPEED * log_speed) <= (self.sigma or 0.0)
+
+    def speed_moved(self) -> bool:
+        since = len(self.experiments) - max(run.num_decided for run in self.incumbent.runs)
+        runs = [run for experiment in self.experiments[len(self.experiments) - since :] for run in experiment.runs]
+        speeds = [speed for run in runs if (speed := run.measured.get("relative_speed"))][-RECENT_RUNS:]
+        return since >= FEWEST_BETWEEN and bool(speeds) and not self.same(math.log(statistics.median(speeds)))
+
     def look_after_incumbent(self) -> None:
-        drifts = self.speeds and abs(math.exp(statistics.median(self.speeds[-RECENT:])) - 1) > STEADY
-        if self.since >= (RERUN_EVERY_IN_DRIFT if drifts else RERUN_EVERY):
+        moved = self.job.follows_speed and self.speed_moved()
+        if moved or rerun_due(self.experiments, self.incumbent):
             self.incumbent = self.run_again(self.incumbent)
-            self.since, self.speeds = 0, []
 
     def run_again(self, experiment: Experiment) -> Experiment:
-        run = self.machine.train(self.truths[experiment.number], len(experiment.runs))
+        run = self.train(self.truths[experiment.number], len(experiment.runs))
         again = self.decided(experiment.number, (*experiment.runs, run), Status.KEEP, experiment.incumbent_bpb)
         self.experiments[experiment.number] = again
         self.tally["reruns"] += 1
@@ -453,7 +469,7 @@ def print_a_a(rows: dict[float, Row]) -> None:
         print(f"| {sigma:g} | {shares[0]:.1%} | {shares[1]:.1%} | {reported[0]:.2f} | {reported[1]:.2f} |")
 
 
-def draw(rows: dict[tuple[str, float, bool], Row], path: Path) -> None:
+def draw(rows: dict[tuple[str, float], Row], path: Path) -> None:
     """True gain an hour against greedy over sigma, one line a mixture."""
     import matplotlib
 
@@ -461,10 +477,11 @@ def draw(rows: dict[tuple[str, float, bool], Row], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    for name in dict.fromkeys(name for name, _, _ in rows):
-        points = [(sigma, row) for (n, sigma, drifts), row in rows.items() if n == name and not drifts]
+    for name in dict.fromkeys(name for name, _ in rows):
+        points = [(sigma, row) for (n, sigma), row in rows.items() if n == name]
         x, y = [s for s, _ in points], [row.relative_gain for _, row in points]
         axes.errorbar(x, y, [row.error for _, row in points], marker="o", capsize=3, label=name)
+    axes.set_ylim(0.5, 3.5)  # beyond, greedy gains next to nothing and the ratio means little
     axes.axhline(1, color="0.4", linewidth=1, linestyle="--")
     axes.set(xscale="log", xlabel="run-to-run standard deviation, bits per byte", ylabel="true gain an hour / greedy's")
     axes.set_xticks(SIGMAS, [f"{sigma:g}" for sigma in SIGMAS])
@@ -481,11 +498,13 @@ def main() -> None:
     arguments = parser.parse_args()
     print_replay()
     seeds = tuple(range(arguments.first_seed, arguments.first_seed + arguments.campaigns))
-    cases = [(m, s, d) for m in MIXTURES for s in SIGMAS for d in (False, True) if m is NEAR or not d]
-    rows = dict(all_rows({(m.name, s, d): Job(m, s, d, seeds) for m, s, d in cases}))
+    jobs = {(m.name, s): Job(m, s, False, seeds) for m in MIXTURES for s in SIGMAS}
+    jobs |= {(f"{NEAR.name}, drift", s): Job(NEAR, s, True, seeds) for s in SIGMAS}
+    jobs |= {(f"{NEAR.name}, drift, followed", s): Job(NEAR, s, True, seeds, follows_speed=True) for s in SIGMAS}
+    rows = dict(all_rows(jobs))
     print(HEADING)
-    for (name, sigma, drifts), row in rows.items():
-        print(line(name + (", drift" if drifts else ""), sigma, row))
+    for (name, sigma), row in rows.items():
+        print(line(name, sigma, row))
     print_a_a(dict(all_rows({sigma: Job(NOTHING, sigma, False, seeds) for sigma in SIGMAS})))
     if arguments.picture:
         draw(rows, arguments.picture)

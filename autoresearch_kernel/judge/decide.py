@@ -5,18 +5,21 @@ A training without a score (a crash, a timeout) never gets here: there is no num
 
 The rule, with m the mean over all runs of the incumbent and sigma the run-to-run standard deviation:
 a first score at or above m is discarded; one more than 3 sigma below is kept at once; anything between
-may be luck, so the code is trained once more with a fresh seed and kept when the mean of both is below m.
-That mean, not the lucky run, becomes the score to beat.
+may be luck, so the code is trained once more with a fresh seed and kept when the mean of both is 0.2 sigma
+below m. That mean, not the lucky run, becomes the score to beat.
 
-That rule is cautious, as it must be where most proposals make no difference. Where at least an eighth of them
-is clearly worse, proposals matter, and so do the small wins that caution misses; the rule is then bold:
-an incumbent was chosen for a low score, so m is taken to be 1 sigma above its single score, or 0.4 sigma above
-the mean of two, and what is 0.75 sigma below that is kept at once. docs/decisions.md has the measurements.
+That is cautious, as it must be where most proposals make no difference. Where an eighth of them is clearly
+worse (by 3 sigma), proposals do matter, and so do the small wins that caution misses; the rule is then bold:
+the incumbent was chosen for a low score, so m is taken to be 1 sigma above its single score, or 0.4 above the
+mean of two; 0.75 sigma below that is kept at once, and a mean of two below it is kept. Where two fifths are
+clearly worse, sigma is small beside what proposals do, and nothing is confirmed: 0.3 sigma below is kept.
+docs/decisions.md has the measurements.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -26,10 +29,15 @@ from ..record.experiment import Experiment, Status
 NUM_BASELINE_RUNS = 3  # trainings of the baseline before the first proposal: 2 degrees of freedom for sigma
 KEEP_AT_ONCE_SIGMAS = 3.0  # further below the incumbent than this is not luck
 NUM_RUNS_CONFIRMED = 2  # runs behind a keep that was not clear at once
-BOLD_KEEP_AT_ONCE_SIGMAS = 0.75  # when proposals matter: waiting for certainty costs more than a mistake
-LUCK_SIGMAS = {1: 1.0, 2: 0.4}  # how far an incumbent of so many runs is better than it will prove to be
-CLEARLY_WORSE_SIGMAS = 3.0  # above the incumbent, and no luck
-CLEARLY_WORSE_SHARE, LEAST_CLEARLY_WORSE = 1 / 8, 2  # of the proposals: as many as this, and proposals matter
+LEAST_WIN_SIGMAS = 0.2  # of the mean of these runs
+
+BOLD_SHARE = 1 / 8  # of the proposals clearly worse: the rule is bold
+SURE_SHARE = 2 / 5  # of the proposals clearly worse: it confirms nothing
+CLEARLY_WORSE_SIGMAS, LEAST_CLEARLY_WORSE = 3.0, 2  # this far above the incumbent; so many at least
+LUCK_SIGMAS = {1: 1.0, 2: 0.4}  # how far an incumbent of so many runs looks better than it is
+BOLD_KEEP_AT_ONCE_SIGMAS, SURE_KEEP_SIGMAS = 0.75, 0.3
+BPB_PER_LOG_SPEED = 0.047  # what a machine that slows down by a factor of e costs, measured on an H200
+RECENT_RUNS = 9  # whose median speed says whether the machine is what it was when the incumbent ran
 
 Verdict = Literal["keep", "discard", "confirm"]
 
@@ -56,18 +64,17 @@ def is_better(score: float, than: float) -> bool:
 
 
 def best(experiments: Iterable[Experiment]) -> Experiment | None:
-    """The kept experiment with the best mean, the earlier one of two equals; None when nothing was kept."""
-    champion = None
-    for experiment in experiments:
-        if experiment.status is not Status.KEEP or experiment.val_bpb is None:
-            continue
-        if champion is None or champion.val_bpb is None or is_better(experiment.val_bpb, champion.val_bpb):
-            champion = experiment
-    return champion
+    """The champion: the last experiment that was kept; None when nothing was kept.
+
+    Not the one with the lowest mean: each was kept for beating the one before it on the machine of that hour, while
+    means from different hours differ by the machine's speed, and the lowest of many is the luckiest.
+    """
+    kept = [e for e in experiments if e.status is Status.KEEP and e.val_bpb is not None]
+    return kept[-1] if kept else None
 
 
 def decide(
-    scores: Sequence[float], incumbent_scores: Sequence[float], sigma: float | None, *, bold: bool = False
+    scores: Sequence[float], incumbent_scores: Sequence[float], sigma: float | None, *, worse_share: float = 0.0
 ) -> Decision:
     """Judge a challenger by its runs so far against all runs of the incumbent.
 
@@ -75,47 +82,62 @@ def decide(
         scores: one per run of the challenger, oldest first; two after a confirmation.
         incumbent_scores: one per run of the incumbent, its confirmations and re-runs included.
         sigma: run-to-run standard deviation; None when it is not known, and then every win is confirmed.
-        bold: what `proposals_matter` says of the study so far.
+        worse_share: what `clearly_worse_share` says of the study so far; 0 is cautious.
 
     Raises ValueError for no scores, or for one that is not a finite number.
     """
     y, m = mean(scores), mean(incumbent_scores)
     _check(sigma)
-    luck = LUCK_SIGMAS.get(len(incumbent_scores), 0.0) * sigma if bold and sigma else 0.0
-    verdict, reason = _judge(y, m, luck, len(scores), sigma, bold)
+    verdict, reason = _judge(y, m, len(scores), len(incumbent_scores), sigma, worse_share)
     return Decision(verdict, reason, y, m, sigma)
 
 
-def _judge(y: float, m: float, luck: float, num_runs: int, sigma: float | None, bold: bool) -> tuple[Verdict, str]:
+def _judge(
+    y: float, m: float, num_runs: int, num_incumbent_runs: int, sigma: float | None, worse_share: float
+) -> tuple[Verdict, str]:
+    noise = sigma or 0.0
+    is_bold, is_sure = worse_share >= BOLD_SHARE, worse_share >= SURE_SHARE
+    luck = LUCK_SIGMAS.get(num_incumbent_runs, 0.0) * noise if is_bold else 0.0
     level = m + luck
     mine, theirs = _in_as_few_decimals(y, level)
-    theirs = f"{theirs}, the incumbent's {m:.4f} less its luck" if luck else f"the incumbent's {theirs}"
+    theirs = (
+        f"{theirs} (the incumbent's {m:.{len(theirs) - 2}f} without its luck)" if luck else f"the incumbent's {theirs}"
+    )
+    distance = f"{abs(level - y) / noise:.1f} sigma " if noise and y != level else ""
     if num_runs >= NUM_RUNS_CONFIRMED:
-        if is_better(y, level):
+        margin = 0.0 if is_bold else LEAST_WIN_SIGMAS * noise
+        if is_better(y, level - margin):
             return "keep", f"the mean of {num_runs} runs, {mine}, is below {theirs}: kept"
-        return "discard", f"the mean of {num_runs} runs, {mine}, is not below {theirs}: discarded"
+        enough = " by enough" if is_better(y, level) else ""
+        return "discard", f"the mean of {num_runs} runs, {mine}, is not below {theirs}{enough}: discarded"
     if not is_better(y, level):
-        above = f" ({(y - level) / sigma:.1f} sigma above)" if sigma and y > level else ""
+        above = f" ({distance}above)" if distance else ""
         return "discard", f"{mine} is not below {theirs}{above}: discarded"
     if sigma is None:
         return "confirm", f"{mine} is below {theirs}, but sigma is not known yet: once more, fresh seed"
-    below = f"{mine} is {(level - y) / sigma:.1f} sigma below {theirs}" if sigma else f"{mine} is below {theirs}"
-    margin = BOLD_KEEP_AT_ONCE_SIGMAS if bold else KEEP_AT_ONCE_SIGMAS
+    below = f"{mine} is {distance}below {theirs}"
+    margin = SURE_KEEP_SIGMAS if is_sure else BOLD_KEEP_AT_ONCE_SIGMAS if is_bold else KEEP_AT_ONCE_SIGMAS
     if is_better(y, level - margin * sigma):
         return "keep", f"{below}: kept at once"
+    if is_sure:
+        return "discard", f"{below}, not enough for a confirmation: discarded"
     return "confirm", f"{below}, which may be luck: once more, fresh seed"
 
 
-def proposals_matter(experiments: Iterable[Experiment], sigma: float | None) -> bool:
-    """Whether enough proposals so far were clearly worse than their incumbent: then `decide` may be bold.
+def clearly_worse_share(experiments: Iterable[Experiment], sigma: float | None) -> float:
+    """Share of the proposals so far that were clearly worse than their incumbents: how bold `decide` may be.
 
     Where scores differ no more than runs of the same code do, an apparent win is luck as well. A run that was ended
-    early because it was hopeless counts as clearly worse; one that crashed says nothing.
+    early because it was hopeless counts as clearly worse; one that crashed says nothing. It is 0, which is cautious,
+    while sigma is unknown, while fewer than LEAST_CLEARLY_WORSE were seen, and while the machine's speed has moved so
+    far since the incumbent ran that it shifts scores by more than sigma.
     """
     if sigma is None:
-        return False
+        return 0.0
     num_judged = num_worse = 0
+    speeds: list[float] = []
     for experiment in experiments:
+        speeds += [speed for run in experiment.runs if (speed := run.measured.get("relative_speed"))]
         if experiment.number == 0 or experiment.status not in (Status.KEEP, Status.DISCARD):
             continue
         num_judged += 1
@@ -123,7 +145,9 @@ def proposals_matter(experiments: Iterable[Experiment], sigma: float | None) -> 
             num_worse += not experiment.scores
         elif experiment.scores[0] > experiment.incumbent_bpb + CLEARLY_WORSE_SIGMAS * sigma:
             num_worse += 1
-    return num_worse >= max(LEAST_CLEARLY_WORSE, CLEARLY_WORSE_SHARE * num_judged)
+    recent = speeds[-RECENT_RUNS:]
+    drifts = len(recent) > 0 and BPB_PER_LOG_SPEED * abs(math.log(statistics.median(recent))) > sigma
+    return 0.0 if drifts or num_worse < LEAST_CLEARLY_WORSE else num_worse / num_judged
 
 
 def estimate_sigma(groups: Iterable[Sequence[float]]) -> float | None:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .files import utc_now, write_atomic
+from .files import ensure_folder, take_lock, utc_now, write_atomic
 from .paths import ExperimentPaths, StudyPaths, study_paths
 
 FIXED_FILES = ("prepare.py", "program.md")
@@ -124,10 +125,15 @@ def create_study(
         "sha256": _fixed_hashes(project)
         | {"train.py": sha256(baseline_source), "project train.py": sha256((project / "train.py").read_bytes())},
     }
-    baseline = paths.experiment(0)
-    baseline.folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(baseline.train, baseline_source)
-    write_atomic(paths.study, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    ensure_folder(paths.folder)
+    lock = take_lock(paths.lock)  # of two that start the same study at once, one creates it
+    try:
+        if paths.study.exists():
+            raise StudyError(f"{paths.study} was created this very moment by somebody else; run the command again.")
+        write_atomic(paths.experiment(0).train, baseline_source)
+        write_atomic(paths.study, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    finally:
+        os.close(lock)
     return Study(name, project, paths, facts)
 
 

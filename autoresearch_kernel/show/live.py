@@ -13,14 +13,14 @@ import stat
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from ..judge.drift import rerun_due
 from ..record.curves import Tail, curve_points, read_curve
-from ..record.experiment import Experiment, Run, Status
+from ..record.experiment import Experiment, Progress, Run, Status
 from ..record.files import lock_holder
 from ..record.history import _decode, read_events
 from ..record.state import Event, StudyState, replay
@@ -35,19 +35,6 @@ ENDED = frozenset({"not started", "finished", "stopped", "gone"})  # phases in w
 CURVE_LIMIT_POINTS = 10_000  # a real curve has about 200
 RECENT_POINTS = 10  # of the curve, behind the tokens a second of this moment
 LOOK_EVERY_SECONDS = 0.25
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What is happening now, for people who watch: the same words as those of a run in the foreground."""
-
-    phase: str  # "proposing", "starting", "training", "scoring", "deciding", "paused", "note"
-    experiment: int = 0
-    run: int = 0
-    hypothesis: str = ""
-    fraction: float = 0.0  # of the phase, 0..1
-    metrics: Mapping[str, Any] = field(default_factory=dict)  # the last point of the curve
-    text: str = ""  # of a note
 
 
 @dataclass(frozen=True)

@@ -437,14 +437,21 @@ def _draw_speeds(
     strip.fill_between(x, 1.0, y, step="post", color=ORANGE, alpha=0.25, linewidth=0)
     strip.step(x, y, where="post", color=INK, linewidth=1.0, gid="machine speed line")
     greatest = sorted(sorted(changes, key=lambda change: -abs(math.log(change[2])))[:MOST_CHANGES])
-    words = ", ".join(
-        f"{speed:.2f} × from {thousands(start)} " + ("on" if end is None else f"to {thousands(end)}")
-        for start, end, speed in greatest
-    )
+    words = ", ".join(f"{speed:.2f} × {_between(start, end)}" for start, end, speed in greatest)
+    strip.annotate(
+        f"{y[-1]:.2f} ×", (1, y[-1]), xycoords=strip.get_yaxis_transform(), xytext=(8, 0),
+        textcoords="offset points", fontsize=8.5, color=INK, va="center",
+    )  # fmt: skip
     strip.text(
         0, 1.1, f"machine speed, 1.0 = at the start: {words}", transform=strip.transAxes, fontsize=8, color=INK,
         va="bottom",
     )  # fmt: skip
+
+
+def _between(start: float, end: float | None) -> str:
+    if end is None:
+        return f"from {thousands(start)} on"
+    return f"at {thousands(start)}" if start == end else f"from {thousands(start)} to {thousands(end)}"
 
 
 def _thinned(axes: Axes, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -173,12 +173,10 @@ def _training(run: Run) -> str:
 def _machine(run: Run) -> str:
     """What a reader must know of the machine to trust the run; "" when there was nothing."""
     speed = number(run.measured.get("relative_speed"))
-    parts = [
-        "an earlier training was set aside because the machine ran much slower than before" if run.slow else "",
-        f"training {run.attempts}: the one before was interrupted" if run.attempts > 1 else "",
-        f"{speed:.2f} × as fast as the incumbent's runs" if speed is not None and abs(speed - 1) > STEADY else "",
-    ]
-    return " · ".join(part for part in parts if part)
+    parts = [f"an earlier training did not count: {plain(reason)}" for reason in run.interruptions]
+    if speed is not None and abs(speed - 1) > STEADY:
+        parts.append(f"{speed:.2f} × as fast as the incumbent's runs")
+    return " · ".join(parts)
 
 
 SECONDS = (
@@ -284,10 +282,12 @@ BAR_CELLS, CURVE_CELLS = 12, 40
 STEEP = 0.25  # share of what there is of a curve that may leave through the top, so that the rest is drawn to scale
 SMOOTH = 0.05  # share of a run over which a loss is averaged before two runs are compared
 MOST_NOTES = 3  # notes and commands each
+WIDEST = 120  # columns; beyond, the eye loses the row
 
 
 def status_table(now: Snapshot, last: int = 20, width: int = 80) -> str:
     """A study at this moment: what runs and how far, what to do next, the last experiments, what was found."""
+    width = min(width, WIDEST)
     lines = [*_first_lines(now, width), *_running_lines(now), *_wrapped(next_step(now), width)]
     lines += [*_notes(now, width), _best_line(now), *_table(now, last, width)]
     lines += [part for line in findings(now.state, now.finished).splitlines() for part in _wrapped(line, width)]

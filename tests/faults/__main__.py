@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         faults = [] if only_kills else _chosen(reference.faults, options)
         num_operations = len({fault.operation.number for fault in reference.faults})
         print(f"{num_operations} operations; {len(faults)} faults and {num_kills} kills to try", flush=True)
-        board = _Board(len(faults), began)
+        board = _Board(len(faults), began, options.plant)
         context = multiprocessing.get_context("fork")
         with ProcessPoolExecutor(options.jobs, mp_context=context) as pool:
             work: dict[Future[list[str]], Fault | str] = {}
@@ -96,7 +96,8 @@ def _chosen(faults: Sequence[Fault], options: argparse.Namespace) -> list[Fault]
 class _Board:
     """What was tried so far and what did not hold, on the screen."""
 
-    def __init__(self, num_faults: int, began: float) -> None:
+    def __init__(self, num_faults: int, began: float, plant: str) -> None:
+        self.planted = "" if plant == "none" else f" --plant {plant}"
         self.num_faults, self.began = num_faults, began
         self.tried: Counter[tuple[str, str]] = Counter()
         self.violated: Counter[tuple[str, str]] = Counter()
@@ -118,7 +119,7 @@ class _Board:
         else:
             number, kind, what = fault.operation.number, fault.operation.kind, fault.operation.what
             print(f"\nVIOLATION at operation {number}, {kind} of {what}: {fault.fault}")
-            print(f"  again: python -m tests.faults --only {number} --fault {fault.fault}")
+            print(f"  again: python -m tests.faults --only {number} --fault {fault.fault}{self.planted}")
         print(*(f"  - {problem}" for problem in problems[:5]), sep="\n", flush=True)
 
     def _progress(self) -> None:

@@ -94,14 +94,22 @@ def _half_files(paths: StudyPaths) -> Problems:
     for path in sorted(paths.folder.rglob("*")):
         if path.name in ("study.json", "proposal.json") or path.suffix == ".ipynb":
             try:
-                content = json.loads(path.read_text(encoding="utf-8"))
+                json.loads(path.read_text(encoding="utf-8"))
             except ValueError as error:
                 yield f"{path} is not whole: {error}"
-                continue
-            if path.name == "proposal.json":
-                train = path.with_name("train.py")
-                if train.read_text(encoding="utf-8") != content["train_source"]:
-                    yield f"{path} and {train} are not the same proposal"
+
+
+def _proposals(paths: StudyPaths, records: Sequence[dict[str, Any]]) -> Problems:
+    """Of every proposal that was recorded the files are there, and are the recorded ones."""
+    for record in records:
+        if record["event"] == "proposed":
+            files = paths.experiment(record["experiment"])
+            if not files.train.is_file() or not files.proposal.is_file():
+                yield f"experiment {record['experiment']} was recorded and {files.folder} does not hold all of it"
+            elif sha256(files.train.read_bytes()) != record["train_sha256"]:
+                yield f"{files.train} is not the recorded one"
+            elif json.loads(files.proposal.read_text(encoding="utf-8"))["train_source"] != files.train.read_text():
+                yield f"{files.proposal} and train.py beside it are not the same proposal"
 
 
 def _history(paths: StudyPaths, logs: Sequence[Path], *, torn_allowed: bool) -> Problems:
@@ -120,14 +128,16 @@ def _history(paths: StudyPaths, logs: Sequence[Path], *, torn_allowed: bool) -> 
         records.append(json.loads(body))
     if [record["seq"] for record in records] != list(range(1, len(records) + 1)):
         yield f"{paths.history}: records are numbered {[record['seq'] for record in records]}"
-    for entry in acknowledged:
-        seq = entry["record"]["seq"]
-        if seq > len(records):
-            yield f"record {seq} ({entry['record']['event']}) was acknowledged and is not in the history"
-        elif records[seq - 1] != entry["record"] or lines[seq - 1].decode() != entry["line"]:
+    seqs = [entry["record"]["seq"] for entry in acknowledged]
+    if lost := [seq for seq in seqs if seq > len(records)]:
+        yield f"record {lost} was acknowledged and is not in the history"
+    for entry, seq in zip(acknowledged, seqs, strict=True):
+        if seq <= len(records) and records[seq - 1] != entry["record"]:
             was, is_now = _short(entry["record"]), _short(records[seq - 1])
             yield f"record {seq} is not the one that was acknowledged: {was} became {is_now}"
-    seqs = [entry["record"]["seq"] for entry in acknowledged]
+        elif seq <= len(records) and lines[seq - 1].decode() != entry["line"]:
+            yield f"record {seq} was acknowledged before it was in the file, or it was written anew"
+    yield from _proposals(paths, records)
     if seqs != sorted(set(seqs)):
         yield f"records were acknowledged as {seqs}: twice, or out of order"
 
@@ -197,8 +207,6 @@ def _numbers(study: Study, state: StudyState) -> Problems:
         yield f"two runs share a seed: {seeds}"
     for experiment in state.experiments:
         source = study.train_source(experiment.number)
-        if sha256(source) != experiment.train_sha256:
-            yield f"train.py of experiment {experiment.number} is not the recorded one"
         for run in experiment.runs:
             if run.val_bpb is not None and run.val_bpb != true_bpb(source, run.seed):
                 yield f"experiment {experiment.number}, run {run.index}: {run.val_bpb} is not its own score"

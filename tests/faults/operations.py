@@ -68,10 +68,13 @@ class Log:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
 
     def say(self, entry: str, **facts: Any) -> None:
-        os.write(self._fd, json.dumps({"entry": entry, **facts}).encode() + b"\n")
+        fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            os.write(fd, json.dumps({"entry": entry, **facts}).encode() + b"\n")
+        finally:
+            os.close(fd)
 
     @staticmethod
     def read(path: Path, entry: str) -> list[dict[str, Any]]:
@@ -139,11 +142,18 @@ class Injector:
 
     def install(self) -> None:
         """Replace the seams of this process."""
-        files.os = _Os(self)
-        lineage.subprocess = _Subprocess(self)
+        replace_in(files, os=_Os(self))
+        replace_in(lineage, subprocess=_Subprocess(self))
         log_acknowledged(self.log)
         real_sleep = time.sleep
-        time.sleep = lambda seconds: real_sleep(min(seconds, LONGEST_SLEEP_SECONDS))
+        replace_in(time, sleep=lambda seconds: real_sleep(min(seconds, LONGEST_SLEEP_SECONDS)))
+
+
+def replace_in(owner: Any, **replacements: Any) -> None:
+    """Replace attributes of a module or class, in this process alone; they must be there."""
+    for name, replacement in replacements.items():
+        assert hasattr(owner, name), f"{owner} has no {name} any more: tests/faults must follow"
+        setattr(owner, name, replacement)
 
 
 def die() -> None:
@@ -161,7 +171,7 @@ def log_acknowledged(log: Log) -> None:
         log.say("acknowledged", record=record, line=line.decode(errors="replace"))
         return record
 
-    History.append = logged  # type: ignore[method-assign]
+    replace_in(History, append=logged)
 
 
 class _Unsynced:

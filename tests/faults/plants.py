@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,21 +11,23 @@ from typing import Any
 from autoresearch_kernel.record import files, history
 from autoresearch_kernel.record.history import History
 
+from .operations import replace_in
+
 
 def in_place() -> None:
     """Files are written where they are, not beside and then renamed: readers may see half of one."""
 
     def write_atomic(path: str | Path, data: bytes | str) -> None:
         files.ensure_folder(Path(path).parent)
-        fd = files.os.open(path, files.os.O_WRONLY | files.os.O_CREAT | files.os.O_TRUNC, 0o666)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         try:
             files.write(fd, data.encode() if isinstance(data, str) else data)
         finally:
-            files.os.close(fd)
+            os.close(fd)
 
     for module in list(sys.modules.values()):
         if getattr(module, "write_atomic", None) is files.write_atomic and module is not files:
-            module.write_atomic = write_atomic  # type: ignore[attr-defined]
+            replace_in(module, write_atomic=write_atomic)
 
 
 def buffered_history() -> None:
@@ -42,9 +45,8 @@ def buffered_history() -> None:
             files.write(self._fd, waiting.pop())
         close(self)
 
-    history.write = write
-    History.close = flush_and_close  # type: ignore[method-assign]
-    History._check_ready = lambda self: None  # type: ignore[method-assign]
+    replace_in(history, write=write)
+    replace_in(History, close=flush_and_close, _check_ready=lambda self: None)
 
 
 def unsynced() -> None:
@@ -53,7 +55,8 @@ def unsynced() -> None:
     def sync(fd: int) -> None:
         """Gone."""
 
-    files.sync = history.sync = sync
+    replace_in(files, sync=sync)
+    replace_in(history, sync=sync)
 
 
 def deaf() -> None:
@@ -66,7 +69,7 @@ def deaf() -> None:
         except OSError:
             return {"seq": len(self.events) + 1, "time": "", "event": event, **fields}
 
-    History.append = append_or_not  # type: ignore[method-assign]
+    replace_in(History, append=append_or_not)
 
 
 def none() -> None:

@@ -5,6 +5,7 @@ The process that calls it has imported everything, so that a fork costs millisec
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import select
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from autoresearch_kernel.record.paths import RUN_TOKEN
 from autoresearch_kernel.run.notebook import set_verdict
 from autoresearch_kernel.run.processes import adopt_orphans
 
@@ -25,6 +27,7 @@ from .operations import Injector, Log, Operation, faults_of
 
 LIMIT_SECONDS = 60.0  # for a study that takes half a second
 ORPHAN_LIMIT_SECONDS = 5.0  # for a git that goes on when its supervisor is dead
+REAP_SECONDS = 0.02
 HUNG = 124  # exit status, as that of timeout(1)
 DEADLY = {"kill-before", "kill-after", "short-kill", "power-cut"}
 INTERRUPTED_AT = "trainer 0002 run 0"  # where the study that is resumed under faults was cut off
@@ -63,6 +66,8 @@ def place() -> Path:
 
 def warm_up(base: Path) -> None:
     """Load and build here what every fork would load again: the checker of notebooks above all."""
+    import psutil  # noqa: F401  # each supervisor does, to end what another left
+
     notebook = base / "warm-up.ipynb"
     notebook.write_text(stub.notebook("warm-up", "pass"))
     set_verdict(notebook, heading="# warm-up", verdict="warm")
@@ -89,7 +94,7 @@ def make_reference(base: Path, plant: Plant) -> Reference:
     torn = next(o for o in whole[begun:] if o.kind == "write" and _is_history(o))
     shutil.copytree(template, interrupted)
     in_child(lambda: _drive(interrupted, "log-0", plant, torn.number, "short-kill"), interrupted / "log-0")
-    orphans()
+    orphans()  # a copy of this start remembers a process that is no more
     resumed, again = _operations(interrupted, base / "resumed", plant)
     recovered = next(n for n, o in enumerate(resumed) if o.what == INTERRUPTED_AT) - 2  # less the record `started`
 
@@ -175,7 +180,7 @@ def _try(folder: Path, fault: Fault, outcome: check.Outcome, plant: Plant) -> li
         return [f"the study does not repeat its operations: this was {hit}. {said(folder / 'log-1')}"]
     if (first == -signal.SIGKILL) != (fault.fault in DEADLY):
         return [f"the process with the fault ended with {first}: {said(folder / 'log-1')}"]
-    problems = [*orphans(), *check.after_fault(project, sorted(folder.glob("log-[01]")))]
+    problems = [*orphans(but_runs=True), *check.after_fault(project, sorted(folder.glob("log-[01]")))]
     second = in_child(lambda: drive("log-2", -1), folder / "log-2")
     if second:
         return [*problems, f"it could not be resumed ({second}): {said(folder / 'log-2')}"]
@@ -201,14 +206,26 @@ def in_child(work: Callable[[], object], log: Path) -> int:
             Log(log).say("error", text=traceback.format_exc())
         finally:
             os._exit(code)
+    status = _await(pid)
+    if status is None:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        Log(log).say("error", text=f"it hung: not at its end after {LIMIT_SECONDS:.0f} s")
+        return HUNG
+    return os.waitstatus_to_exitcode(status)
+
+
+def _await(pid: int) -> int | None:
+    """Status of that child once it ended, None when it hangs; orphans that it ends meanwhile are reaped, as by init."""
+    deadline = time.monotonic() + LIMIT_SECONDS
     watch = os.pidfd_open(pid)
     try:
-        ended, _, _ = select.select([watch], [], [], LIMIT_SECONDS)
-        if not ended:
-            os.kill(pid, signal.SIGKILL)
-            Log(log).say("error", text=f"it hung: not at its end after {LIMIT_SECONDS:.0f} s")
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        return status if ended else HUNG
+        while time.monotonic() < deadline:
+            select.select([watch], [], [], REAP_SECONDS)
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                if ended[0] == pid:
+                    return ended[1]
+        return None
     finally:
         os.close(watch)
 
@@ -219,24 +236,33 @@ def said(log: Path) -> str:
     return " ".join(" ".join(ends).split())
 
 
-def orphans() -> list[str]:
-    """Wait for what the dead process left running (a git at work); whatever does not end by itself is a violation."""
+def orphans(*, but_runs: bool = False) -> list[str]:
+    """Wait for what the dead process left running (a git at work); whatever does not end by itself is a violation.
+
+    A training or a score may go on (`but_runs`) until the study is taken up again.
+    """
     deadline = time.monotonic() + ORPHAN_LIMIT_SECONDS
-    while True:
-        try:
-            pid, _ = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return []
-        if pid == 0:
-            if time.monotonic() > deadline:
-                return ["a process of the study is still there: " + _kill_children()]
-            time.sleep(0.002)
+    while left := _children(but_runs):
+        if time.monotonic() > deadline:
+            for pid in left:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+            return [f"a process of the study is still there: {', '.join(left.values())}"]
+        time.sleep(0.002)
+    return []
 
 
-def _kill_children() -> str:
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    names = [Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode() for pid in children]
-    for pid in children:
-        os.kill(int(pid), signal.SIGKILL)
-        os.waitpid(int(pid), 0)
-    return ", ".join(names)
+def _children(but_runs: bool) -> dict[int, str]:
+    """Command of each child that has not ended."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            continue
+    except ChildProcessError:
+        return {}
+    found = {}
+    for pid in map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it may end while we look
+            is_run = RUN_TOKEN.encode() in Path(f"/proc/{pid}/environ").read_bytes()
+            if not (but_runs and is_run):
+                found[pid] = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return found

@@ -12,6 +12,9 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +26,17 @@ from autoresearch_kernel.judge.score import ScoringFailed
 from autoresearch_kernel.propose.agent import NothingToPropose
 from autoresearch_kernel.record.experiment import Context, Evaluation, Proposal, RunOutcome, Status
 from autoresearch_kernel.record.files import write_atomic
-from autoresearch_kernel.record.paths import ExperimentPaths
+from autoresearch_kernel.record.paths import RUN_TOKEN, ExperimentPaths
+from autoresearch_kernel.record.space import Reserve
 from autoresearch_kernel.record.study import Study, create_study, open_study, study_exists
 from autoresearch_kernel.show import plots
 
-from .operations import Injector
+from .operations import Injector, replace_in
 
 NAME = "faults"
 NOISE = 0.002  # bits per byte, spread of a run
 TEST_OFFSET = 0.05  # the test split is a little harder
+RESERVE_BYTES = 2**16  # of disk space kept for the record; the real one takes longer to write than all the rest
 MODEL_BYTES = 20_000
 TRAIN = '# %% tags=["parameters"]\nSEED = 1  # fixed\nLEVEL = {level}  # bits per byte\n\n# %%\n{code}\n'
 BASELINE = TRAIN.format(level=1.5, code="train()")
@@ -108,8 +113,9 @@ def drive(folder: Path, injector: Injector, *, real_pictures: bool = False) -> N
     os.chdir(folder / "project")
     injector.install()
     stub = Stub(injector)
-    session.run_experiment = stub.run_experiment  # type: ignore[assignment]
-    session.score = loop.score = stub.score  # type: ignore[assignment]
+    replace_in(session, run_experiment=stub.run_experiment, score=stub.score)
+    replace_in(loop, score=stub.score)
+    replace_in(session, Reserve=partial(Reserve, size_bytes=RESERVE_BYTES))
     if not real_pictures:
         replace_pictures()
     for _ in loop.research(take_study(folder), Scripted(injector), experiments=len(IDEAS) + 1):
@@ -127,9 +133,7 @@ def replace_pictures() -> None:
     def curve_png(points: Any, *_: Any, **__: Any) -> bytes:
         return PNG + repr(list(points)).encode()
 
-    for name, replacement in (("draw_progress", draw_progress), ("curve_png", curve_png)):
-        assert hasattr(plots, name), f"show/plots.py has no {name} any more: replace_pictures() must follow"
-        setattr(plots, name, replacement)
+    replace_in(plots, draw_progress=draw_progress, curve_png=curve_png)
 
 
 # --- who proposes, trains and scores
@@ -170,10 +174,11 @@ class Stub:
         self.injector = injector
 
     def run_experiment(
-        self, source: str, paths: ExperimentPaths, *, run: int, seed: int, title: str, **_: Any
+        self, source: str, paths: ExperimentPaths, *, run: int, seed: int, title: str, **options: Any
     ) -> RunOutcome:
         busy = BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-        with self.injector.conversation(f"trainer {paths.folder.name} run {run}", busy) as reply:
+        who = f"trainer {paths.folder.name} run {run}"
+        with self.injector.conversation(who, busy) as reply, _process(options):
             outcome = self._train(source, paths, run, seed, title)
             fault = reply()
             if fault == "failure":
@@ -195,11 +200,13 @@ class Stub:
         (handover / "handover.json").write_text(json.dumps(measured))
         return RunOutcome(None, "", paths.artefact(run), paths.notebook(run), measured)
 
-    def score(self, artefact: Path, heldout: Any, settings: Any, *, nll_path: Path | None = None, **_: Any) -> Any:
+    def score(
+        self, artefact: Path, heldout: Any, settings: Any, *, nll_path: Path | None = None, **options: Any
+    ) -> Evaluation:
         busy = BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         split = "val" if nll_path else "test"
         who = f"scorer {artefact.parents[1].name} {artefact.parent.name} {split}"
-        with self.injector.conversation(who, busy) as reply:
+        with self.injector.conversation(who, busy) as reply, _process(options):
             val_bpb = self._read_model(artefact) + (0.0 if nll_path else TEST_OFFSET)
             fault = reply()
             if fault == "failure":
@@ -215,6 +222,28 @@ class Stub:
             self.injector.log.say("violation", text=f"{artefact} was scored although it is not whole")
             raise ModelDamaged(f"{artefact} is not whole")
         return float(json.loads(data.partition(b"\n")[0]))
+
+
+@contextmanager
+def _process(options: Mapping[str, Any]) -> Iterator[None]:
+    """What trains or scores: it ends with a supervisor that has not told it to begin, and outlives any other.
+
+    It begins once the supervisor has written down whom to end after a crash. A test score is nobody's to write down.
+    """
+    if options.get("token") is None or options.get("on_spawn") is None:
+        yield
+        return
+    environment = {"PATH": os.environ["PATH"], RUN_TOKEN: options["token"]}
+    command = ["sh", "-c", "read begin && exec sleep 1000"]
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, start_new_session=True) as child:
+        assert child.stdin is not None
+        try:
+            options["on_spawn"](child.pid)
+            child.stdin.write(b"begin\n")
+            child.stdin.flush()
+            yield
+        finally:
+            child.kill()
 
 
 def _model(val_bpb: float) -> bytes:

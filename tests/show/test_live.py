@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from autoresearch_kernel.record.experiment import Experiment, Status
+from autoresearch_kernel.record.experiment import Experiment, Progress, Status
 from autoresearch_kernel.record.history import HistoryDamaged
 from autoresearch_kernel.record.study import Study
-from autoresearch_kernel.show.live import PHASES, Progress, Snapshot, View, follow, look
+from autoresearch_kernel.show.live import PHASES, Snapshot, View, follow, look
 
 if TYPE_CHECKING:
     from .conftest import Writer

@@ -148,6 +148,69 @@ def test_nothing_lies_outside_and_no_label_over_another(count: int) -> None:
     assert all(t.get_window_extent().x1 <= figure.bbox.x1 for t in figure.texts)
 
 
+def test_experiments_that_were_ended_early_are_no_failures() -> None:
+    study = [experiment(0, Status.KEEP, 1.5), experiment(1, Status.DISCARD, None), experiment(2, Status.CRASH, None)]
+    figure, axes = drawn(progress_figure([*study, experiment(3, Status.DISCARD, None)], title="x", sigma=SIGMA))
+    assert [x for x, _ in marks(axes, "ended early")] == [1, 3]
+    assert [x for x, _ in marks(axes, "failed")] == [2]
+    assert {y for _, y in marks(axes, "ended early")} == {y for _, y in marks(axes, "failed")}
+    early = next(line for line in axes.lines if line.get_gid() == "ended early")
+    assert (early.get_marker(), early.get_markerfacecolor()) == ("o", "white")
+    assert "3 experiments, 0 kept, 2 ended early, 1 failed" in words(figure)
+    assert "ended early 2" in words(figure) and "crash 1" in words(figure)
+
+
+def run_again(e: Experiment, *runs: tuple[int, float]) -> Experiment:
+    """The experiment with further runs: (experiments decided by then, score)."""
+    more = tuple(Run(9, 9, val_bpb=score, num_decided=place) for place, score in runs)
+    own = tuple(replace(run, num_decided=e.number) for run in e.runs)
+    return replace(e, runs=own + more)
+
+
+def test_the_incumbent_s_further_runs_stand_where_they_happened() -> None:
+    study = night(30)
+    incumbent = next(e for e in study if e.number > 0 and e.status is Status.KEEP)
+    study[incumbent.number] = run_again(incumbent, (20, 1.561), (30, 1.532))  # the last when the study was concluded
+    figure, axes = drawn(progress_figure(study, title="x", sigma=SIGMA))
+    again = marks(axes, "incumbent again")
+    assert again == [(20, 1.561), (30, 1.532)]
+    assert_all_inside(axes, again)
+    own = [y for x, y in marks(axes, "confirmation") if x == incumbent.number]
+    assert own == [incumbent.runs[1].val_bpb]
+    assert "incumbent again 2" in words(figure)
+
+
+@pytest.mark.parametrize("count", [10, 300])
+def test_a_change_of_the_machine_s_speed_has_a_strip_of_its_own(count: int) -> None:
+    at = count // 2
+    speeds = [(float(i), 1.02 if i < at else 0.62) for i in range(1, count)]
+    figure, axes = drawn(progress_figure(night(count), title="nov23", sigma=SIGMA, speeds=speeds))
+    strip = figure.axes[1]
+    line = next(line for line in strip.lines if line.get_gid() == "machine speed line")
+    assert list(line.get_xdata()) == [*(x for x, _ in speeds), axes.get_xlim()[1]]
+    assert list(line.get_ydata())[-1] == 0.62 and strip.get_xlim() == axes.get_xlim()
+    said, now = sorted(strip.texts, key=lambda t: -len(t.get_text()))
+    assert now.get_text() == "0.62 ×"
+    assert said.get_text() == f"machine speed, 1.0 = at the start: 0.62 × from {at} on"
+    areas = [axes.get_window_extent(), strip.get_window_extent(), said.get_window_extent()]
+    areas += [t.get_window_extent() for t in figure.texts]
+    for index, area in enumerate(areas):
+        assert not any(area.overlaps(other) for other in areas[index + 1 :])
+    assert said.get_window_extent().x1 < figure.bbox.x1
+
+
+def test_several_changes_of_speed_are_told_in_order_and_a_steady_machine_is_not_mentioned() -> None:
+    slow = {3: 0.7, 4: 0.7, 8: 1.3, 12: 0.5, 13: 0.5, 14: 0.5, 20: 0.89}
+    speeds = [(float(i), slow.get(i, 1.0)) for i in range(30)]
+    figure = progress_figure(night(30), title="x", sigma=SIGMA, speeds=speeds)
+    assert any(
+        t.get_text().endswith("0.70 × from 3 to 4, 1.30 × at 8, 0.50 × from 12 to 14") for t in figure.axes[1].texts
+    )
+    steady = [(float(i), 0.95 + 0.1 * (i % 2)) for i in range(30)]
+    assert len(progress_figure(night(30), title="x", sigma=SIGMA, speeds=steady).axes) == 1
+    assert len(progress_figure(night(30), title="x", sigma=SIGMA).axes) == 1
+
+
 def test_failures_stand_below_every_score() -> None:
     study = night(100)
     _, axes = drawn(progress_figure(study, title="x", sigma=SIGMA))
@@ -273,6 +336,7 @@ def test_the_steep_start_is_told_in_words_and_the_rest_is_drawn_to_scale() -> No
         (rows(1, 2.9), "this run"),
         ([{"step": 3, "train_loss": 4.0}, {"step": 4, "train_loss": float("inf")}], "4.0000"),
         ([{"progress": 0.1, "train_loss": 3.0}, {"progress": 0.2, "train_loss": 3.0}], "3.0000"),
+        ([{"progress": 0.1, "train_loss": 3.0}, {"progress": 10**400, "train_loss": 10**400}], "3.0000"),
     ],
 )
 def test_odd_curves_still_give_a_picture(curve: list[dict[str, Any]], said: str) -> None:

@@ -1,0 +1,49 @@
+"""A sample of what `python -m tests.faults` tries, and bugs planted to see that it finds them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PROJECT
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it looks for processes in /proc")
+
+
+def faults(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.faults", *arguments]
+    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+
+
+def test_a_study_survives_a_fault_of_every_kind_and_kills_of_its_processes(small_corpus: Path) -> None:
+    done = faults("--sample", "40", "--kills", "3", "--corpus", str(small_corpus))
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert done.stdout.rstrip().endswith("40 faults, 0 violations")
+    assert "3 kills in a real study: held" in done.stdout
+    for damage in ("torn tails", "flipped bytes", "two at once"):
+        assert f"{damage}: held" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("plant", "where", "seen"),
+    [
+        ("in-place", ["--what", "proposal.json", "--fault", "short-kill"], r"proposal\.json is not whole"),
+        ("unsynced", ["--what", "trainer 0001", "--fault", "power-cut"], r"experiment\.ipynb is not whole"),
+        (
+            "buffered-history",
+            ["--what", "trainer 0001", "--fault", "kill-before"],
+            "was acknowledged and is not in the history",
+        ),
+        ("deaf", ["--what", "history.jsonl", "--fault", "enospc", "--sample", "4"], "was acknowledged"),
+    ],
+)
+def test_a_planted_bug_is_found_and_named(plant: str, where: list[str], seen: str) -> None:
+    done = faults("--plant", plant, *where)
+    assert done.returncode == 1, done.stdout[-2000:] + done.stderr[-2000:]
+    assert re.search(seen, done.stdout), done.stdout[-2000:]
+    assert re.search(rf"again: python -m tests\.faults --only \d+ --fault [\w-]+ --plant {plant}", done.stdout)
+    assert faults(*where).returncode == 0  # without the bug they do no harm
