@@ -44,7 +44,7 @@ from typing import Any, BinaryIO
 _IMPORTED_AT = time.monotonic()  # about when this process began; `_process_start` knows better where it can
 
 # Read by OpenMP when torch loads it: idle threads that spin for long starve whoever shares the machine.
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402

@@ -48,12 +48,13 @@ FINAL_LR = 0.02  # what is left of the learning rate at the end; 0.0..0.5
 # %%
 import math
 
+from prepare import MAX_SEQ_LEN, Tokenizer, TrainingClock, autocast, autocast_dtype, evaluate_bpb
+from prepare import get_device, make_dataloader  # first: it sets how threads wait, which torch reads once
+
+# isort: split
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-
-from prepare import MAX_SEQ_LEN, Tokenizer, TrainingClock, autocast, autocast_dtype, evaluate_bpb
-from prepare import get_device, make_dataloader
 
 # %%
 torch.manual_seed(SEED)

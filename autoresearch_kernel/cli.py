@@ -365,7 +365,9 @@ def _print_findings(study: Study) -> None:
     decided = [e for e in state.experiments if e.status is not None]
     notebooks = sorted((study.paths.folder / "experiments").glob("*/experiment*.ipynb"))
     print(f"\n{findings(state, finished)}")
-    print(f"  {count(len(decided) - 1, 'experiment')}, {sum(e.status is Status.KEEP for e in decided[1:])} kept.")
+    print(
+        f"  {count(max(0, len(decided) - 1), 'experiment')}, {sum(e.status is Status.KEEP for e in decided[1:])} kept."
+    )
     print(
         f"  notebooks     {_short(study.paths.folder / 'experiments')}/*/experiment.ipynb ({len(notebooks)} executed)"
     )
@@ -468,8 +470,10 @@ def _status(arguments: argparse.Namespace) -> None:
 
 def _attach(arguments: argparse.Namespace) -> None:
     from .show.live import follow
+    from .supervisor import wait_until_held
 
     study = _named_study(arguments)
+    wait_until_held(study, 5.0)  # it may be starting this very moment
     screen = _Screen()
     try:
         for seen in follow(study):

@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .judge.decide import NUM_BASELINE_RUNS, best, decide, mean, standard_error
-from .judge.drift import is_much_slower, present_speed, relative_speed
+from .judge.decide import NUM_BASELINE_RUNS, best, clearly_worse_share, decide, mean, standard_error
+from .judge.drift import is_much_slower, machine_speeds, present_speed, relative_speed
 from .judge.early import caution, hopeless, projected_timeout
 from .judge.score import HeldOut, ScoringFailed, ScoringSettings, score
 from .propose.agent import Agent, NothingToPropose
@@ -593,7 +593,8 @@ def judge_runs(experiment: Experiment, state: StudyState) -> tuple[Status, str] 
         if len(mine) < NUM_BASELINE_RUNS:
             return None
         return Status.KEEP, f"the baseline, {len(mine)} runs; run-to-run sd {state.sigma:.4f}"
-    decision = decide(mine, state.incumbent_scores, state.sigma)
+    worse_share = clearly_worse_share(state.decided, state.sigma)
+    decision = decide(mine, state.incumbent_scores, state.sigma, worse_share=worse_share)
     return None if decision.verdict == "confirm" else (Status(decision.verdict), decision.reason)
 
 
@@ -605,7 +606,8 @@ def show_study(study: Study, state: StudyState) -> None:
     from .show.plots import draw_progress  # matplotlib takes half a second, and only the views need it
 
     write_results(study.paths.results, state.experiments)
-    draw_progress(state.decided, study.paths.progress, title=study.name, sigma=state.sigma)
+    speeds = machine_speeds(state.experiments)
+    draw_progress(state.decided, study.paths.progress, title=study.name, sigma=state.sigma, speeds=speeds)
     champion = best(state.experiments)
     if champion is not None:
         write_atomic(study.paths.best_train, study.train_source(champion.number))

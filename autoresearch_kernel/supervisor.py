@@ -109,6 +109,16 @@ def end(study: Study, seconds: float = 30.0) -> bool:
     return False
 
 
+def wait_until_held(study: Study, seconds: float) -> bool:
+    """Whether somebody holds the study within `seconds`, or has held it since it was created."""
+    deadline = time.monotonic() + seconds
+    while lock_holder(study.paths.lock) is None and not study.paths.history.exists():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
 def wait_until_free(study: Study, seconds: float) -> bool:
     """Whether nobody holds the study within `seconds`."""
     deadline = time.monotonic() + seconds

@@ -116,7 +116,7 @@ def train(job: Job, source: str, steps: int, corpus: Path, heldout: HeldOut, wor
         "AUTORESEARCH_HANDOVER": str(handover),
         "AUTORESEARCH_MAX_STEPS": str(steps),
         "PYTHONPATH": str(work / "frozen"),
-        "GOMP_SPINCOUNT": "10000",
+        "GOMP_SPINCOUNT": "1000",
         "MALLOC_MMAP_THRESHOLD_": str(2**25),
         "MALLOC_TRIM_THRESHOLD_": str(2**29),
         "MALLOC_TOP_PAD_": str(2**24),

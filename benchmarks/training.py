@@ -49,7 +49,7 @@ def train(source: str, corpus: Path, budget_seconds: float, steps: int | None, t
         "AUTORESEARCH_CORPUS": str(corpus),
         "AUTORESEARCH_TIME_BUDGET": str(budget_seconds),
         "PYTHONPATH": str(PROJECT),
-        "GOMP_SPINCOUNT": "10000",
+        "GOMP_SPINCOUNT": "1000",
         "MALLOC_MMAP_THRESHOLD_": str(2**25),
         "MALLOC_TRIM_THRESHOLD_": str(2**29),
         "MALLOC_TOP_PAD_": str(2**24),

@@ -26,7 +26,7 @@ def run(source: str, folder: Path, corpus: Path, steps: int, **env: str) -> subp
     (folder / "train.py").write_text(source)
     settings = {"AUTORESEARCH_CORPUS": str(corpus), "AUTORESEARCH_HOME": str(corpus.parents[1])}
     settings |= {"PYTHONPATH": str(PROJECT)}
-    settings |= {"AUTORESEARCH_MAX_STEPS": str(steps), "AUTORESEARCH_DEVICE": "cpu", "GOMP_SPINCOUNT": "10000"}
+    settings |= {"AUTORESEARCH_MAX_STEPS": str(steps), "AUTORESEARCH_DEVICE": "cpu", "GOMP_SPINCOUNT": "1000"}
     return subprocess.run(
         [sys.executable, "train.py"], cwd=folder, env=os.environ | settings | env, capture_output=True, text=True
     )

@@ -5,7 +5,7 @@ A training without a score (a crash, a timeout) never gets here: there is no num
 
 The rule, with m the mean over all runs of the incumbent and sigma the run-to-run standard deviation:
 a first score at or above m is discarded; one more than 3 sigma below is kept at once; anything between
-may be luck, so the code is trained once more with a fresh seed and kept when the mean of both is 0.2 sigma
+may be luck, so the code is trained once more with a fresh seed and kept when the mean of both is 0.25 sigma
 below m. That mean, not the lucky run, becomes the score to beat.
 
 That is cautious, as it must be where most proposals make no difference. Where an eighth of them is clearly
@@ -29,7 +29,7 @@ from ..record.experiment import Experiment, Status
 NUM_BASELINE_RUNS = 3  # trainings of the baseline before the first proposal: 2 degrees of freedom for sigma
 KEEP_AT_ONCE_SIGMAS = 3.0  # further below the incumbent than this is not luck
 NUM_RUNS_CONFIRMED = 2  # runs behind a keep that was not clear at once
-LEAST_WIN_SIGMAS = 0.2  # of the mean of these runs
+LEAST_WIN_SIGMAS = 0.25  # of the mean of these runs
 
 BOLD_SHARE = 1 / 8  # of the proposals clearly worse: the rule is bold
 SURE_SHARE = 2 / 5  # of the proposals clearly worse: it confirms nothing

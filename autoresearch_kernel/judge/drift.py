@@ -21,7 +21,7 @@ SAME_SPEED = 1.15  # runs whose speeds differ by less than this factor are poole
 MUCH_SLOWER = 0.6  # of the incumbent's speed: below it a run is made again rather than judged
 STEADY = 0.1  # a machine within this share of its former speed does not drift
 RERUN_EVERY, RERUN_EVERY_IN_DRIFT = 20, 10  # experiments between two runs of the incumbent
-RECENT, RERUN_WEIGHT = 9, 4  # runs whose median is the machine's present speed; a run of the incumbent counts so often
+RECENT, RERUN_WEIGHT = 9, 5  # runs whose median is the machine's present speed; a run of the incumbent counts so often
 
 
 def at_present_speed(runs: Sequence[Run]) -> tuple[Run, ...]:
@@ -58,7 +58,7 @@ def rerun_due(experiments: Sequence[Experiment], incumbent: Experiment | None) -
     if incumbent is None or not incumbent.runs:
         return ""
     decided = [e for e in experiments if e.status is not None]
-    since = len(decided) - max(run.num_decided for run in incumbent.runs)
+    since = len(decided) - max(incumbent.number + 1, *(run.num_decided for run in incumbent.runs))
     recent = [r for e in decided[-since:] for run in e.runs if (r := run.measured.get("relative_speed"))][-RECENT:]
     if since >= RERUN_EVERY:
         return f"{since} experiments since its last run"
@@ -85,6 +85,8 @@ def machine_speeds(experiments: Sequence[Experiment]) -> list[tuple[float, float
             recent = (recent + [reference * relative] * (RERUN_WEIGHT if is_rerun else 1))[-RECENT:]
             speeds.append((float(place), statistics.median(recent)))
         measured_at[number] = statistics.median(recent)
+        if relative is not None and is_rerun:  # the same code: it says how fast the machine was, without others
+            measured_at[number] = reference * relative
     return speeds
 
 

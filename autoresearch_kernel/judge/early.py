@@ -84,13 +84,14 @@ def hopeless(curve: Curve, incumbent_curve: Curve, *, caution: float | None) -> 
         incumbent_curve: those of a whole run of the incumbent, under the same budget.
         caution: what `caution()` says of the change.
     """
-    if caution is None:
+    now = _number(curve[-1].get("progress")) if curve else math.nan
+    at = next((checkpoint for checkpoint in CHECKPOINTS if checkpoint <= now < checkpoint + LATE), None)
+    if caution is None or at is None:
         return ""
     run, incumbent = _points(curve), _points(incumbent_curve)
     if not run or not incumbent or incumbent[-1].progress < COMPLETE:
         return ""
-    at = next((c for c in CHECKPOINTS if c <= run[-1].progress < c + LATE), None)
-    if at is None or min(len(_within(run, at)), len(_within(incumbent, at))) < LEAST_POINTS:
+    if min(len(_within(run, at)), len(_within(incumbent, at))) < LEAST_POINTS:
         return ""
     mine, theirs, final = _level(run, at), _level(incumbent, at), _level(incumbent, incumbent[-1].progress)
     whole = incumbent[0].loss - final

@@ -32,11 +32,13 @@ _ALLOWED_PREFIXES = (
 )  # fmt: skip
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH", re.IGNORECASE)
 
-# Threads that wait spin briefly: OpenMP's default halves the speed of anything beside it, and PASSIVE costs 40 %.
+# Waiting threads spin briefly, then sleep: spinning uses up their share of a processor while the thread
+# they wait for stands behind a busy neighbour. Beside one, a training falls to a fortieth with OpenMP's default, to a
+# half with this (benchmarks/neighbour.py). Not to spin at all is better there, and costs about 10 % on a quiet machine.
 # glibc keeps what it once got from the system: a training allocates and frees the same large blocks at each step, a
 # scorer at each batch of logits.
 SETTINGS = {
-    "GOMP_SPINCOUNT": "10000",
+    "GOMP_SPINCOUNT": "1000",
     "MALLOC_MMAP_THRESHOLD_": str(2**25),  # 32 MiB, the largest glibc accepts
     "MALLOC_TRIM_THRESHOLD_": str(2**29),
     "MALLOC_TOP_PAD_": str(2**24),

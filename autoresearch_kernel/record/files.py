@@ -20,14 +20,16 @@ LOCK_TRIES = 5  # within a tenth of a second
 
 
 def write(fd: int, data: bytes) -> None:
-    """One os.write of all of `data`.
+    """Write all of `data`, in one call unless the system takes less, as on a disk that is nearly full.
 
-    Raises OSError when the system takes less than all of it; what was taken stays in the file, for the
-    caller to truncate or unlink.
+    The next call then says why: OSError. What was taken stays in the file, for the caller to truncate or unlink.
     """
     written = os.write(fd, data)
-    if written != len(data):
-        raise OSError(errno.EIO, f"only {written} of {len(data)} bytes were written; the disk may be full")
+    while written < len(data):
+        more = os.write(fd, data[written:])
+        if more == 0:
+            raise OSError(errno.ENOSPC, f"only {written} of {len(data)} bytes were written")
+        written += more
 
 
 def sync(fd: int) -> None:

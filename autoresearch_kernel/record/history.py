@@ -32,6 +32,7 @@ __all__ = [
     "HistoryDamaged",
     "StudyInUse",
     "StudyState",
+    "decode",
     "read_events",
     "replay",
     "utc_now",
@@ -204,7 +205,7 @@ def _parse(path: Path, data: bytes) -> tuple[list[Event], int]:
         lines.pop()
     events: list[Event] = []
     for number, line in enumerate(lines, 1):
-        event, problem = _decode(line, number)
+        event, problem = decode(line, number)
         if event is not None:
             events.append(event)
         elif number == len(lines) and _is_torn(line, number, has_newline):
@@ -224,11 +225,11 @@ def _is_torn(line: bytes, number: int, has_newline: bool) -> bool:
     """
     if has_newline:
         return line.startswith(b"\0") or bytes(16) in line
-    return _decode(line[:-1], number)[0] is None  # else only its newline is damaged
+    return decode(line[:-1], number)[0] is None  # else only its newline is damaged
 
 
-def _decode(line: bytes, number: int) -> tuple[Event | None, str]:
-    """The record without its CRC, or None and what is wrong with it."""
+def decode(line: bytes, number: int) -> tuple[Event | None, str]:
+    """Line `number` of a history, counted from 1: the record without its CRC, or None and what is wrong with it."""
     body, field = line[:-CRC_FIELD_LENGTH], line[-CRC_FIELD_LENGTH:]
     if not field.startswith(CRC_MARK):
         return None, "it has no CRC, so it is not a whole record"

@@ -15,6 +15,8 @@ from typing import Any
 
 import yaml
 
+from ..record.children import SETTINGS
+
 NAMES = ("auto", "laptop", "gpu", "h100")
 PROBE_SECONDS = 120  # limit, not duration: a cold disk can take most of a minute to import torch
 
@@ -115,7 +117,7 @@ def measure_machine(project: Path, python: str) -> dict[str, Any]:
 
     Raises PresetError when the child fails, with the end of what it said.
     """
-    env = {"GOMP_SPINCOUNT": "10000"} | dict(os.environ)
+    env = SETTINGS | dict(os.environ)
     try:
         child = subprocess.run(
             [python, "-c", _PROBE], cwd=project, env=env, capture_output=True, text=True, timeout=PROBE_SECONDS

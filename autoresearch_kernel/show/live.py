@@ -22,7 +22,7 @@ from ..judge.drift import rerun_due
 from ..record.curves import Tail, curve_points, read_curve
 from ..record.experiment import Experiment, Progress, Run, Status
 from ..record.files import lock_holder
-from ..record.history import _decode, read_events
+from ..record.history import decode, read_events
 from ..record.state import Event, StudyState, replay
 from ..record.study import Study
 from .report import command_line, last_number, next_step, number, plain
@@ -245,7 +245,7 @@ class _HistoryReader:
             return before > 0
         is_first = self._size == 0
         for line in lines:
-            event, _ = _decode(line, len(self.events) + 1)
+            event, _ = decode(line, len(self.events) + 1)
             if event is None:
                 break
             self.events.append(event)

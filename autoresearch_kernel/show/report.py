@@ -320,11 +320,12 @@ def _doing(now: Snapshot) -> str:
     """The phase and what it is about: `training 0012`, `measuring the baseline, run 2 of 3`."""
     if now.experiment is None or not now.activity:
         return now.phase
+    step = f": {now.activity}" if now.activity not in (now.phase, "training") else ""
     if now.phase == "measuring the baseline":
         run = now.run.index + 1 if now.run else 1
-        return f"{now.phase}, run {run}" + (f" of {NUM_BASELINE_RUNS}" if run <= NUM_BASELINE_RUNS else "")
+        return f"{now.phase}, run {run}" + (f" of {NUM_BASELINE_RUNS}" if run <= NUM_BASELINE_RUNS else "") + step
     again = " again" if now.run is not None and now.run.index > 0 and now.experiment.status is None else ""
-    return f"{now.phase} {now.experiment.number:04d}{again}"
+    return f"{now.phase} {now.experiment.number:04d}{again}{step}"
 
 
 def bar(fraction: float, cells: int = BAR_CELLS) -> str:

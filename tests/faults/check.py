@@ -49,7 +49,8 @@ class Allowed:
 
     A trainer or scorer that answers with a failure costs its experiment the run: any but the baseline is a crash then
     (in a last run of the champion: the run alone), and the baseline has one run more. A test score that fails is
-    missing. A git that fails costs commits of that session, the branch's advance, or both, never an experiment.
+    missing. A git that fails costs a commit until the study is taken up again; what was kept in the meantime builds on
+    the baseline's own parent then, and the branch, which only ever goes forward, may stay at an earlier keep.
     """
 
     failed_run: tuple[int, int] | None = None  # experiment, run
@@ -60,7 +61,7 @@ class Allowed:
     def by(operation: Operation, fault: str) -> Allowed:
         words = operation.what.split()
         if words[0] == "git":
-            return Allowed(git=fault in ("eio", "enospc", "failure", "stale-lock"))
+            return Allowed(git=fault in ("eio", "enospc", "failure"))
         if operation.kind != "reply" or fault != "failure" or words[0] == "agent":
             return Allowed()
         if words[0] == "trainer":
@@ -165,7 +166,7 @@ def after_resume(project: Path, logs: Sequence[Path], expected: Outcome, allowed
     problems += consistent(study, logs, allowed)
     events = read_events(study.paths.history)
     state = replay(events)
-    return [*_numbers(study, state), *_as_expected(events, state, expected, allowed)]
+    return [*problems, *_numbers(study, state), *_as_expected(events, state, expected, allowed)]
 
 
 def consistent(study: Study, logs: Sequence[Path], allowed: Allowed) -> list[str]:
@@ -188,7 +189,7 @@ def _events(events: Sequence[dict[str, Any]]) -> Problems:
     for event in events:
         where = event.get("experiment"), event.get("run")
         if event["event"] == "started":
-            open_runs.add(where)  # type: ignore[arg-type]
+            open_runs.add((event["experiment"], event["run"]))
         elif event["event"] == "trained" and where not in open_runs:
             yield f"experiment {where[0]}, run {where[1]} was trained and never started"
         elif event["event"] == "decided" and where[0] not in {number for number, _ in open_runs}:
@@ -275,22 +276,19 @@ def _git(study: Study, state: StudyState, allowed: Allowed) -> Problems:
     for experiment in state.experiments:
         number, ref = experiment.number, f"refs/autoresearch/{NAME}/{experiment.number:04d}"
         commit, parent = refs.get(ref, ("", ""))
-        if (experiment.commit is None and not allowed.git) or (experiment.commit is not None) != (ref in refs):
-            if not (allowed.git and experiment.commit is None):
-                yield f"experiment {number} has the commit {experiment.commit} in the history and {commit} as {ref}"
-        elif experiment.commit is not None and commit != experiment.commit:
-            yield f"{ref} is {commit} and the history says {experiment.commit}"
+        if commit != experiment.commit or not commit:
+            yield f"{ref} is {commit or 'missing'} and the history says {experiment.commit}"
         if not commit:
             continue
         if _show(project, f"{commit}:train.py") != study.train_source(number):
             yield f"train.py in {commit} is not that of experiment {number}"
         wanted = commits.get(experiment.parent, head) if experiment.parent is not None else head
-        if parent != wanted and not allowed.git:
+        if parent != wanted and not (allowed.git and parent == head):
             yield f"the parent of experiment {number}'s commit is {parent}, not {wanted}"
     kept = [e.commit for e in state.experiments if e.status is Status.KEEP]
     tip = refs.get(f"refs/heads/autoresearch/{NAME}", (None, ""))[0]
-    if tip != kept[-1] and not (allowed.git and tip in (None, *kept)):
-        yield f"the branch is at {tip}, and the last keep is {kept[-1]}"
+    if [tip] != kept[-1:] and not (allowed.git and tip in (None, *kept)):
+        yield f"the branch is at {tip}, and the keeps are {kept}"
     if _run_git(project, "status", "--porcelain") or _run_git(project, "symbolic-ref", "HEAD") != ["refs/heads/main"]:
         yield "the person's own checkout was touched"
     if left := [path for path in (project / ".git").rglob("*.lock")]:

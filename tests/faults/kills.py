@@ -31,6 +31,7 @@ from .operations import Log, log_acknowledged
 from .stub import NAME
 
 NUM_IN_BASELINE = 2  # kills before the baseline is decided
+PEACE_EVERY = 6  # kills; after as many an experiment is let through
 SEED = 7  # of who is killed and when
 VICTIMS = {"runner": b"autoresearch_kernel.run.runner", "kernel": b"kernel.json", "scorer": b"judge.scorer"}
 APPEAR_LIMIT_SECONDS = 60.0  # until a process of a kind is there: a training, a score and a start-up at most
@@ -154,15 +155,15 @@ class Killer:
         return None
 
     def _await(self, victim: str) -> int | None:
+        """A process of that kind, once there is one; the supervisor, once it has one of some kind."""
         deadline = time.monotonic() + APPEAR_LIMIT_SECONDS
+        wanted = VICTIMS.get(victim) or self.random.choice([*VICTIMS.values()])
         while time.monotonic() < deadline:
             if self.supervisor.poll() is not None:
                 self._restart()
-            if victim == "supervisor":
-                return self.supervisor.pid
             for pid, command in self._processes():
-                if VICTIMS[victim] in command:
-                    return pid
+                if wanted in command:
+                    return pid if victim in VICTIMS else self.supervisor.pid
             time.sleep(0.01)
         self.problems.append(f"no {victim} for {APPEAR_LIMIT_SECONDS:.0f} s: the study does not go on. {self._tail()}")
         return None
@@ -181,6 +182,17 @@ class Killer:
                 self._restart()
             if time.monotonic() > deadline:
                 raise TimeoutError(f"no baseline within {BASELINE_LIMIT_SECONDS:.0f} s. {self._tail()}")
+            time.sleep(0.05)
+
+    def await_score(self) -> None:
+        """Leave the study in peace until one more experiment is accepted or discarded: it must still be able to."""
+        deadline = time.monotonic() + APPEAR_LIMIT_SECONDS
+        before = self._num_scored()
+        while self._num_scored() == before:
+            if self.supervisor.poll() is not None:
+                self._restart()
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no experiment was scored within {APPEAR_LIMIT_SECONDS:.0f} s. {self._tail()}")
             time.sleep(0.05)
 
     def finish(self) -> None:
@@ -254,6 +266,9 @@ class Killer:
         started = [event["experiment"] for event in self._history() if event["event"] in ("proposed", "started")]
         return int(str(started[-1])) if started else 0
 
+    def _num_scored(self) -> int:
+        return len([e for e in self._history() if e["event"] == "decided" and e["val_bpb"] is not None])
+
     def _decided(self) -> bool:
         return any(event["event"] == "decided" for event in self._history())
 
@@ -277,6 +292,8 @@ def campaign(folder: Path, num_kills: int, corpus: Path | None) -> list[str]:
         for n, victim in enumerate(victims):
             if n == NUM_IN_BASELINE:
                 killer.await_baseline()
+            elif n % PEACE_EVERY == PEACE_EVERY - 1:
+                killer.await_score()
             killer.kill(victim)
         killer.await_baseline()
         killer.finish()

@@ -8,8 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from autoresearch_kernel import session
 from autoresearch_kernel.record import files, history
 from autoresearch_kernel.record.history import History
+from autoresearch_kernel.record.lineage import Lineage
+from autoresearch_kernel.session import Session
 
 from .operations import replace_in
 
@@ -72,6 +75,27 @@ def deaf() -> None:
     replace_in(History, append=append_or_not)
 
 
+def no_views() -> None:
+    """Nothing is shown to people."""
+    replace_in(Session, show=lambda self, experiment: None)
+
+
+def no_refs() -> None:
+    """Commits are made and no ref is moved to them."""
+    replace_in(Lineage, _update=lambda self, ref, commit, old: None)
+
+
+def one_seed() -> None:
+    """Every run of an experiment has the seed of its first."""
+    seed = session.run_seed
+    replace_in(session, run_seed=lambda study_seed, experiment, run: seed(study_seed, experiment, 0))
+
+
+def leftovers() -> None:
+    """What a killed write left stays."""
+    replace_in(session, remove_temporaries=lambda folder: None)
+
+
 def none() -> None:
     """The product as it is."""
 
@@ -82,4 +106,8 @@ PLANTS: dict[str, Callable[[], None]] = {
     "buffered-history": buffered_history,
     "unsynced": unsynced,
     "deaf": deaf,
+    "no-views": no_views,
+    "no-refs": no_refs,
+    "one-seed": one_seed,
+    "leftovers": leftovers,
 }

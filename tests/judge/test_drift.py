@@ -65,13 +65,13 @@ def test_a_larger_model_is_not_taken_for_a_slower_machine() -> None:
 
 
 def test_the_incumbent_is_due_after_twenty_experiments_and_after_ten_in_drift() -> None:
-    steady = [BASELINE, *challengers(18, 0.97)]
+    steady = [BASELINE, *challengers(19, 0.97)]
     assert rerun_due(steady, BASELINE) == ""
-    assert "20 experiments" in rerun_due([BASELINE, *challengers(19, 0.97)], BASELINE)
-    drifting = [BASELINE, *challengers(9, 0.8)]
+    assert rerun_due([BASELINE, *challengers(20, 0.97)], BASELINE).startswith("20 experiments")
+    drifting = [BASELINE, *challengers(10, 0.8)]
     assert "the machine drifts (0.80 x)" in rerun_due(drifting, BASELINE)
     assert rerun_due(drifting[:-1], BASELINE) == ""
-    assert rerun_due([BASELINE, *challengers(9, 0.95)], BASELINE) == ""
+    assert rerun_due([BASELINE, *challengers(10, 0.95)], BASELINE) == ""
     again = experiment(0, *BASELINE.runs, run(3, 800, at=10, relative_speed=0.8), status=Status.KEEP)
     assert rerun_due(drifting, again) == ""
     assert rerun_due([], None) == ""

@@ -63,7 +63,7 @@ def test_it_speaks_at_the_checkpoints_and_nowhere_else():
 
 
 def test_what_may_still_win_is_left_alone():
-    for seed in range(30):
+    for seed in range(10):
         assert says(curve(seed=seed)) == []
         assert says(curve(lambda p: 0.15, seed=seed)) == []  # a tenth of what is still to come
         assert says(curve(lambda p: -0.5, seed=seed)) == []

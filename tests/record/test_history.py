@@ -269,7 +269,7 @@ def test_a_short_write_is_taken_back_and_the_next_one_works(path: Path):
     done = subprocess.run([sys.executable, "-c", LIMITED_WRITER, str(path)], capture_output=True, text=True, check=True)
     events = read_events(path)
     assert [event["seq"] for event in events] == [int(word) for word in done.stdout.split()]
-    assert "bytes were written" in events[-1]["text"]
+    assert "File too large" in events[-1]["text"]
 
 
 FULL_DISK_WRITER = """

@@ -140,6 +140,8 @@ def test_the_baseline_says_which_run_it_is_at(writer: Writer) -> None:
     assert "● measuring the baseline, run 2 of 3  ▓▓░░░░░░░░░░ 80 s left" in text
     assert "The baseline is not measured yet" in text
     assert "this run" in text and "at 20 %" not in text  # nothing to compare with
+    writer.train(0, run=1)
+    assert "● measuring the baseline, run 2 of 3: scoring" in status_table(seen(writer)).splitlines()[0]
 
 
 def test_status_json_is_json_without_nan_and_knows_what_runs(writer: Writer) -> None:
