@@ -146,7 +146,7 @@ def look_after_incumbent(session: Session) -> None:
     incumbent = session.state.incumbent
     if incumbent is None or _advance(session, incumbent):
         return
-    if why := rerun_due(session.state.experiments, incumbent):
+    if why := rerun_due(session.state.experiments, incumbent, session.state.sigma):
         _rerun(session, incumbent, why)
 
 

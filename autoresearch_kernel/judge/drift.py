@@ -5,33 +5,61 @@ incumbent is the yardstick: the same code, run again, shows what the machine doe
 than the latest one's are not pooled with it, and a challenger that ran much slower than the incumbent is run once
 more before it is judged: unless its code explains it, the second run is made by a machine that has recovered.
 
-How much it matters: on one H200 a bit per byte fell by 0.047 for each factor of e in tokens a second, so a
-throttled tenth is worth 0.005, ten times what a night's typical discovery is.
+How much it matters: on one H200 val_bpb fell by 0.047 for each factor of e in tokens a second, so a throttled tenth is
+worth 0.005, ten times what a night's typical discovery is. What a change of speed may be before it counts follows
+from that: what it is worth must stay below sigma, within LEAST_TOLERANCE, as changes of the code cost a little speed
+of their own, and SAME_SPEED.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..record.experiment import Experiment, Run
+from .decide import BPB_PER_LOG_SPEED
 
-SAME_SPEED = 1.15  # runs whose speeds differ by less than this factor are pooled
+SAME_SPEED = 1.15  # runs whose speeds differ by more than this factor are never pooled
+LEAST_TOLERANCE = 1.02  # and by less than this always
 MUCH_SLOWER = 0.6  # of the incumbent's speed: below it a run is made again rather than judged
-STEADY = 0.1  # a machine within this share of its former speed does not drift
+STEADY = 0.1  # a machine within this share of its former speed is shown as steady
 RERUN_EVERY, RERUN_EVERY_IN_DRIFT = 20, 10  # experiments between two runs of the incumbent
+RERUN_WHEN_MOVED = 4  # and when the machine's speed has moved beyond what may be pooled
 RECENT, RERUN_WEIGHT = 9, 5  # runs whose median is the machine's present speed; a run of the incumbent counts so often
 
 
-def at_present_speed(runs: Sequence[Run]) -> tuple[Run, ...]:
-    """The scored runs that were as fast as the latest one, within SAME_SPEED; all of them where speed is not known."""
+def tolerance(sigma: float | None) -> float:
+    """Factor between two speeds of the machine that scores do not notice, `sigma` in bits per byte."""
+    if sigma is None:
+        return SAME_SPEED
+    return min(SAME_SPEED, max(LEAST_TOLERANCE, math.exp(sigma / BPB_PER_LOG_SPEED)))
+
+
+def at_present_speed(runs: Sequence[Run], sigma: float | None = None) -> tuple[Run, ...]:
+    """The scored runs as fast as the latest one, within the tolerance; all of them where speed is not known."""
     scored = [run for run in runs if run.val_bpb is not None]
     last = _speed(scored[-1].measured) if scored else None
     if last is None:
         return tuple(scored)
     speeds = [_speed(run.measured) or last for run in scored]
-    return tuple(r for r, s in zip(scored, speeds, strict=True) if last / SAME_SPEED < s < last * SAME_SPEED)
+    factor = tolerance(sigma)
+    return tuple(r for r, s in zip(scored, speeds, strict=True) if last / factor <= s <= last * factor)
+
+
+def alike(runs: Sequence[Run]) -> list[tuple[float, ...]]:
+    """Scores of runs of the same code in groups that one machine may have made: what sigma is estimated from.
+
+    A speed that wanders is part of the noise and stays in it; a machine that became another one is not noise.
+    """
+    scored = [(_speed(run.measured) or 0.0, run.val_bpb) for run in runs if run.val_bpb is not None]
+    groups: list[tuple[float, list[float]]] = []
+    for speed, score in sorted(scored):
+        if not groups or is_much_slower(groups[-1][0] / speed if speed and groups[-1][0] else None):
+            groups.append((speed, []))
+        groups[-1][1].append(score)
+    return [tuple(scores) for _, scores in groups]
 
 
 def relative_speed(measured: Mapping[str, Any], incumbent: Experiment | None) -> float | None:
@@ -53,7 +81,7 @@ def is_much_slower(relative: float | None) -> bool:
     return relative is not None and relative < MUCH_SLOWER
 
 
-def rerun_due(experiments: Sequence[Experiment], incumbent: Experiment | None) -> str:
+def rerun_due(experiments: Sequence[Experiment], incumbent: Experiment | None, sigma: float | None = None) -> str:
     """Why the incumbent should run again before the next proposal; "" while it need not."""
     if incumbent is None or not incumbent.runs:
         return ""
@@ -62,8 +90,12 @@ def rerun_due(experiments: Sequence[Experiment], incumbent: Experiment | None) -
     recent = [r for e in decided[-since:] for run in e.runs if (r := run.measured.get("relative_speed"))][-RECENT:]
     if since >= RERUN_EVERY:
         return f"{since} experiments since its last run"
-    if since >= RERUN_EVERY_IN_DRIFT and recent and abs(statistics.median(recent) - 1) > STEADY:
-        return f"{since} experiments since its last run, and the machine drifts ({statistics.median(recent):.2f} x)"
+    now = statistics.median(recent) if recent else 1.0
+    moved = abs(math.log(now))
+    if (since >= RERUN_EVERY_IN_DRIFT and moved > math.log(tolerance(sigma)) / 2) or (
+        since >= RERUN_WHEN_MOVED and len(recent) >= RERUN_WHEN_MOVED and moved > math.log(tolerance(sigma))
+    ):
+        return f"{since} experiments since its last run, and the machine drifts ({now:.2f} x)"
     return ""
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..judge.decide import estimate_sigma, mean, standard_error
-from ..judge.drift import at_present_speed
+from ..judge.drift import alike, at_present_speed
 from .experiment import Experiment, Run, Status
 
 Event = dict[str, Any]  # one record of the history; the events are listed in _STEPS below
@@ -52,7 +52,7 @@ class StudyState:
     @property
     def incumbent_scores(self) -> tuple[float, ...]:
         """One per scored run of the incumbent that the machine made at its present speed, re-runs included."""
-        runs = at_present_speed(self.incumbent.runs) if self.incumbent else ()
+        runs = at_present_speed(self.incumbent.runs, self.sigma) if self.incumbent else ()
         return tuple(run.val_bpb for run in runs if run.val_bpb is not None)
 
     @property
@@ -63,7 +63,8 @@ class StudyState:
     @property
     def sigma(self) -> float | None:
         """Run-to-run standard deviation, pooled over all experiments that were run more than once."""
-        return estimate_sigma(e.scores for e in self.experiments if e.status is not Status.REJECTED)
+        judged = [e for e in self.experiments if e.status is not Status.REJECTED]
+        return estimate_sigma(scores for e in judged for scores in alike(e.runs))
 
 
 def replay(events: Iterable[Event]) -> StudyState:

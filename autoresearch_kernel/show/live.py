@@ -374,7 +374,7 @@ def _why_again(state: StudyState, experiment: Experiment) -> str:
         return f"experiment {state.unfinished.number:04d} was slow twice, which may be the machine"
     if state.incumbent is None or experiment.number != state.incumbent.number:
         return ""
-    return rerun_due(state.experiments, replace(experiment, runs=experiment.runs[:-1]))
+    return rerun_due(state.experiments, replace(experiment, runs=experiment.runs[:-1]), state.sigma)
 
 
 def _phase(folded: _Folded, is_held: bool) -> str:

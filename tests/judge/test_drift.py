@@ -5,12 +5,16 @@ from typing import Any
 import pytest
 
 from autoresearch_kernel.judge.drift import (
+    LEAST_TOLERANCE,
+    SAME_SPEED,
+    alike,
     at_present_speed,
     is_much_slower,
     machine_speeds,
     present_speed,
     relative_speed,
     rerun_due,
+    tolerance,
 )
 from autoresearch_kernel.record.experiment import Experiment, Run, Status
 
@@ -37,6 +41,14 @@ def test_runs_at_another_speed_are_not_pooled_with_the_latest() -> None:
     assert [r.index for r in at_present_speed(runs)] == [3, 4]
     recovered = (*runs, run(5, 1000))
     assert [r.index for r in at_present_speed(recovered)] == [0, 1, 2, 5]
+
+
+def test_a_machine_that_became_another_one_is_no_noise_but_one_that_wanders_is() -> None:
+    wandering = (run(0, 1000, score=1.50), run(1, 800, score=1.52), run(2, 1100, score=1.49))
+    assert sorted(map(sorted, alike(wandering))) == [[1.49, 1.50, 1.52]]
+    halved = (*wandering, run(3, 450, score=1.60), run(4, 440, score=1.61))
+    assert sorted(map(sorted, alike(halved))) == [[1.49, 1.50, 1.52], [1.60, 1.61]]
+    assert alike((run(0, score=1.5), run(1, score=1.6), run(2, score=None))) == [(1.5, 1.6)]
 
 
 def test_runs_without_a_score_or_a_speed_do_no_harm() -> None:
@@ -70,11 +82,30 @@ def test_the_incumbent_is_due_after_twenty_experiments_and_after_ten_in_drift() 
     assert rerun_due([BASELINE, *challengers(20, 0.97)], BASELINE).startswith("20 experiments")
     drifting = [BASELINE, *challengers(10, 0.8)]
     assert "the machine drifts (0.80 x)" in rerun_due(drifting, BASELINE)
-    assert rerun_due(drifting[:-1], BASELINE) == ""
+    slightly = [BASELINE, *challengers(10, 0.92)]
+    assert "(0.92 x)" in rerun_due(slightly, BASELINE) and rerun_due(slightly[:-1], BASELINE) == ""
     assert rerun_due([BASELINE, *challengers(10, 0.95)], BASELINE) == ""
     again = experiment(0, *BASELINE.runs, run(3, 800, at=10, relative_speed=0.8), status=Status.KEEP)
     assert rerun_due(drifting, again) == ""
     assert rerun_due([], None) == ""
+
+
+def test_the_incumbent_is_due_at_once_when_the_machine_has_moved_by_more_than_scores_bear() -> None:
+    def due(count: int, relative: float, sigma: float | None) -> str:
+        return rerun_due([BASELINE, *challengers(count, relative)], BASELINE, sigma)
+
+    assert due(4, 0.8, None) and not due(3, 0.8, None) and not due(4, 0.9, None)
+    # 0.001 bits per byte is the worth of 2 % of speed: at sigma 0.0003 that counts, at sigma 0.005 it does not
+    assert due(4, 0.97, 0.0003) and not due(4, 0.97, 0.005)
+    assert not due(4, 0.99, 0.0003)
+
+
+def test_the_tolerance_follows_the_noise_within_its_limits() -> None:
+    assert tolerance(None) == SAME_SPEED == tolerance(0.05)
+    assert tolerance(0.0001) == LEAST_TOLERANCE
+    assert tolerance(0.0035) == pytest.approx(1.077, abs=0.001)
+    runs = (run(0, 1000), run(1, 1030), run(2, 1000))
+    assert len(at_present_speed(runs, 0.0003)) == 2 and len(at_present_speed(runs, 0.01)) == 3
 
 
 def test_the_machine_of_a_steady_study_has_its_speed_of_the_start_whatever_single_changes_cost() -> None:
