@@ -30,7 +30,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from autoresearch_kernel.judge.decide import (
     BPB_PER_LOG_SPEED,
     NUM_BASELINE_RUNS,
-    RECENT_RUNS,
     best,
     clearly_worse_share,
     decide,
@@ -38,7 +37,7 @@ from autoresearch_kernel.judge.decide import (
     improvement,
     mean,
 )
-from autoresearch_kernel.judge.drift import at_present_speed, relative_speed, rerun_due
+from autoresearch_kernel.judge.drift import RERUN_EVERY, alike, at_present_speed, relative_speed, rerun_due
 from autoresearch_kernel.judge.early import caution, hopeless
 from autoresearch_kernel.propose.edits import diff, set_parameters
 from autoresearch_kernel.record.experiment import Experiment, Run, Status
@@ -186,7 +185,6 @@ MIXTURES = (
 )
 NOTHING = Mixture("every proposal identical", gain_share=0.0, nothing_share=1.0, wreck_share=0.0)
 
-FEWEST_BETWEEN = 3  # experiments between two runs of the incumbent, when it follows the machine's speed
 DRIFT_SD, DRIFT_MEMORY = 0.017, 0.98  # of log tokens/s, from run to run
 THROTTLE = (0.05, 0.25)  # one step down in log tokens/s, at some moment of the night
 REMAINING_BPB = 0.10  # what the baseline of a 300 s night still gains after 30 % of its budget
@@ -246,7 +244,7 @@ class Job:
     drifts: bool
     seeds: tuple[int, ...]
     ends_early: bool = True
-    follows_speed: bool = False  # run the incumbent again when the machine's speed has moved by a sigma's worth
+    ignores_speed: bool = False  # run the incumbent again every 20 experiments and pool all its runs, come what may
 
 
 def truth_after(effect: float, gained: float, room: float) -> float:
@@ -293,11 +291,9 @@ class Study:
         return Experiment(number, "", "", None, runs=runs, status=status, val_bpb=score, incumbent_bpb=incumbent_bpb)
 
     def present_scores(self) -> list[float]:
-        if self.job.follows_speed:
-            now = math.log(self.incumbent.runs[-1].measured["tokens_per_second"])
-            near = [r for r in self.incumbent.runs if self.same(math.log(r.measured["tokens_per_second"]) - now)]
-            return [run.val_bpb for run in near if run.val_bpb is not None]
-        return [run.val_bpb for run in at_present_speed(self.incumbent.runs) if run.val_bpb is not None]
+        runs = self.incumbent.runs
+        pooled = runs if self.job.ignores_speed else at_present_speed(runs, self.sigma)
+        return [run.val_bpb for run in pooled if run.val_bpb is not None]
 
     def train(self, truth: float, index: int) -> Run:
         """A run as the session records it: with its speed relative to the incumbent's, and its place in time."""
@@ -346,18 +342,12 @@ class Study:
         if len(runs) > 1:
             self.learn_sigma()
 
-    def same(self, log_speed: float) -> bool:
-        return abs(BPB_PER_LOG_SPEED * log_speed) <= (self.sigma or 0.0)
-
-    def speed_moved(self) -> bool:
-        since = len(self.experiments) - max(run.num_decided for run in self.incumbent.runs)
-        runs = [run for experiment in self.experiments[len(self.experiments) - since :] for run in experiment.runs]
-        speeds = [speed for run in runs if (speed := run.measured.get("relative_speed"))][-RECENT_RUNS:]
-        return since >= FEWEST_BETWEEN and bool(speeds) and not self.same(math.log(statistics.median(speeds)))
-
     def look_after_incumbent(self) -> None:
-        moved = self.job.follows_speed and self.speed_moved()
-        if moved or rerun_due(self.experiments, self.incumbent):
+        due = bool(rerun_due(self.experiments, self.incumbent, self.sigma))
+        if self.job.ignores_speed:
+            last = max(self.incumbent.number + 1, *(run.num_decided for run in self.incumbent.runs))
+            due = len(self.experiments) - last >= RERUN_EVERY
+        if due:
             self.incumbent = self.run_again(self.incumbent)
 
     def run_again(self, experiment: Experiment) -> Experiment:
@@ -377,7 +367,7 @@ class Study:
         return champion
 
     def learn_sigma(self) -> None:
-        self.sigma = estimate_sigma(e.scores for e in self.experiments)
+        self.sigma = estimate_sigma(scores for e in self.experiments for scores in alike(e.runs))
 
     def ended_at(self, behind_bpb: float) -> float | None:
         """The fate of one of the five real runs that were behind by the most similar share of what remained."""
@@ -501,7 +491,7 @@ def main() -> None:
     seeds = tuple(range(arguments.first_seed, arguments.first_seed + arguments.campaigns))
     jobs = {(m.name, s): Job(m, s, False, seeds) for m in MIXTURES for s in SIGMAS}
     jobs |= {(f"{NEAR.name}, drift", s): Job(NEAR, s, True, seeds) for s in SIGMAS}
-    jobs |= {(f"{NEAR.name}, drift, followed", s): Job(NEAR, s, True, seeds, follows_speed=True) for s in SIGMAS}
+    jobs |= {(f"{NEAR.name}, drift, speed ignored", s): Job(NEAR, s, True, seeds, ignores_speed=True) for s in SIGMAS}
     rows = dict(all_rows(jobs))
     print(HEADING)
     for (name, sigma), row in rows.items():

@@ -8,7 +8,7 @@ more before it is judged: unless its code explains it, the second run is made by
 How much it matters: on one H200 val_bpb fell by 0.047 for each factor of e in tokens a second, so a throttled tenth is
 worth 0.005, ten times what a night's typical discovery is. What a change of speed may be before it counts follows
 from that: what it is worth must stay below sigma, within LEAST_TOLERANCE, as changes of the code cost a little speed
-of their own, and SAME_SPEED.
+of their own, and MOST_TOLERANCE. Where the speed wanders from run to run, sigma is large and all runs are pooled.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import Any
 from ..record.experiment import Experiment, Run
 from .decide import BPB_PER_LOG_SPEED
 
-SAME_SPEED = 1.15  # runs whose speeds differ by more than this factor are never pooled
-LEAST_TOLERANCE = 1.02  # and by less than this always
+SAME_SPEED = 1.15  # runs whose speeds differ by less than this factor are pooled while sigma is unknown
+LEAST_TOLERANCE, MOST_TOLERANCE = 1.02, 1.5  # by less than the first always, by more than the second never
 MUCH_SLOWER = 0.6  # of the incumbent's speed: below it a run is made again rather than judged
 STEADY = 0.1  # a machine within this share of its former speed is shown as steady
 RERUN_EVERY, RERUN_EVERY_IN_DRIFT = 20, 10  # experiments between two runs of the incumbent
@@ -34,7 +34,7 @@ def tolerance(sigma: float | None) -> float:
     """Factor between two speeds of the machine that scores do not notice, `sigma` in bits per byte."""
     if sigma is None:
         return SAME_SPEED
-    return min(SAME_SPEED, max(LEAST_TOLERANCE, math.exp(sigma / BPB_PER_LOG_SPEED)))
+    return min(MOST_TOLERANCE, max(LEAST_TOLERANCE, math.exp(sigma / BPB_PER_LOG_SPEED)))
 
 
 def at_present_speed(runs: Sequence[Run], sigma: float | None = None) -> tuple[Run, ...]:

@@ -6,6 +6,7 @@ import pytest
 
 from autoresearch_kernel.judge.drift import (
     LEAST_TOLERANCE,
+    MOST_TOLERANCE,
     SAME_SPEED,
     alike,
     at_present_speed,
@@ -101,7 +102,7 @@ def test_the_incumbent_is_due_at_once_when_the_machine_has_moved_by_more_than_sc
 
 
 def test_the_tolerance_follows_the_noise_within_its_limits() -> None:
-    assert tolerance(None) == SAME_SPEED == tolerance(0.05)
+    assert tolerance(None) == SAME_SPEED and tolerance(0.05) == MOST_TOLERANCE
     assert tolerance(0.0001) == LEAST_TOLERANCE
     assert tolerance(0.0035) == pytest.approx(1.077, abs=0.001)
     runs = (run(0, 1000), run(1, 1030), run(2, 1000))
