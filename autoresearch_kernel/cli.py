@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from . import __version__
 from .record.experiment import Experiment, Status
 from .record.paths import project_root
+from .record.space import is_full
 from .record.study import Study, StudyError, create_study, open_study, sha256, study_exists, study_names
 
 if TYPE_CHECKING:
@@ -220,7 +221,8 @@ def _run(arguments: argparse.Namespace) -> None:
 @contextmanager
 def _signals_as_ctrl_c() -> Iterator[None]:
     """SIGTERM and a terminal that closes end a study as Ctrl-C does: what runs is ended, and that is recorded."""
-    signals = (signal.SIGTERM, signal.SIGHUP)
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # started with nohup
+    signals = (signal.SIGTERM,) if ignored else (signal.SIGTERM, signal.SIGHUP)
     before = [signal.signal(signum, signal.default_int_handler) for signum in signals]
     try:
         yield
@@ -401,7 +403,11 @@ class _Screen:
 
     def line(self, text: str) -> None:
         self.clear()
-        print(text, flush=True)
+        try:
+            print(text, flush=True)
+        except OSError as error:
+            if not is_full(error):  # the log of a study in the background; the history has it all
+                raise
 
     def clear(self) -> None:
         if self.live:
@@ -424,13 +430,14 @@ class _Screen:
         key = (progress.experiment, progress.run, progress.phase)
         if progress.phase == "starting" and key != self.last:
             self.last = key
-            print(f"{progress.experiment:04d}   training, run {progress.run + 1}: {progress.hypothesis}", flush=True)
+            self.line(f"{progress.experiment:04d}   training, run {progress.run + 1}: {progress.hypothesis}")
 
 
 def _live_line(progress: Progress) -> str:
     filled = round(12 * min(1.0, max(0.0, progress.fraction)))
     bar = "▓" * filled + "░" * (12 - filled)
     loss, speed = progress.metrics.get("train_loss"), progress.metrics.get("tokens_per_second")
+    loss, speed = (value if isinstance(value, int | float) else None for value in (loss, speed))
     parts = [
         f"{progress.experiment:04d} {progress.phase} {bar}" + (f" run {progress.run + 1}" if progress.run else ""),
         f"loss {loss:.3f}" if loss is not None else "",
@@ -506,10 +513,15 @@ def _stop(arguments: argparse.Namespace) -> None:
     from .supervisor import ask, end, wait_until_free
 
     study = _named_study(arguments)
-    _, answer = ask(study, "stop now" if arguments.now else "stop")
+    try:
+        _, answer = ask(study, "stop now" if arguments.now else "stop")
+    except OSError as error:
+        if not (arguments.now and is_full(error)):
+            raise
+        answer = "the disk is full, so the supervisor is ended by a signal"
     print(f"{study.name}: {answer or 'sent; the supervisor reads it as soon as its agent has answered'}.", flush=True)
     if arguments.now and not (wait_until_free(study, 15.0) or end(study)):
-        raise StudyError(f"The supervisor of {study.name!r} runs on another machine; end it there.")
+        raise StudyError(f"The supervisor of {study.name!r} runs elsewhere, or in a notebook; end it there.")
     if arguments.now:
         print("Stopped.")
 

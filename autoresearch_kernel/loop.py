@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from .judge.decide import NUM_BASELINE_RUNS, best, improvement
-from .judge.drift import is_much_slower, present_speed, rerun_due
+from .judge.decide import NUM_BASELINE_RUNS, best, improvement, mean
+from .judge.drift import at_present_speed, is_much_slower, present_speed, rerun_due, tolerance
 from .judge.score import HeldOut, ScoringFailed, ScoringSettings, score
 from .propose.agent import Agent, NothingToPropose
 from .record.experiment import Experiment, Progress, Run, Status
@@ -48,9 +48,13 @@ def research(
             _despite_full_disk(session, lambda: recover(session))
             told = tried = len(session.state.decided)
             reason = ""
+
+            def is_over() -> bool:
+                return give_up_at is not None and real_seconds() >= give_up_at
+
             while session.state.unfinished or not reason:
                 try:
-                    _despite_full_disk(session, lambda: _next(session, agent))
+                    _despite_full_disk(session, lambda: _next(session, agent, is_over))
                 except NothingToPropose as end:
                     session.note(str(end))
                     reason = "nothing left to propose"
@@ -69,6 +73,9 @@ def research(
         except (KeyboardInterrupt, GeneratorExit, StudyError) as stop:
             words = {KeyboardInterrupt: "interrupted by hand", GeneratorExit: "nobody asked for more"}
             session.history.append("stopped", reason=words.get(type(stop)) or str(stop))
+            raise
+        except (TypeError, LookupError, AttributeError, RuntimeError) as bug:
+            session.history.append("stopped", reason=f"an error of the program: {type(bug).__name__}: {bug}")
             raise
 
 
@@ -97,15 +104,25 @@ def _despite_full_disk(session: Session, step: Callable[[], T]) -> T:
             time.sleep(FULL_DISK_SECONDS)
 
 
-def _next(session: Session, agent: Agent) -> None:
-    """Finish what is unfinished, else propose and settle something new, unless somebody wants to stop first."""
+def _next(session: Session, agent: Agent, is_over: Callable[[], bool]) -> None:
+    """Finish what is unfinished, else propose and settle something new, unless the time is up or somebody stops it."""
     if session.state.unfinished is None:
-        session.wait_while_paused()
+        _mind_people(session)
+        if session.state.incumbent is not None and is_over():
+            return
         look_after_incumbent(session)
-        if session.stopping:
+        _mind_people(session)
+        if session.state.incumbent is not None and is_over():
             return
         _propose(session, agent)
     settle(session)
+
+
+def _mind_people(session: Session) -> None:
+    """Between two trainings: pause while somebody wants that. Raises StopNow when somebody wants the study to end."""
+    session.wait_while_paused()
+    if session.stopping:
+        raise StopNow(session.stopping)
 
 
 def _propose(session: Session, agent: Agent) -> None:
@@ -151,13 +168,15 @@ def look_after_incumbent(session: Session) -> None:
 
 
 def _rerun(session: Session, incumbent: Experiment, why: str) -> None:
-    session.watch(Progress("note", text=f"The incumbent {incumbent.number:04d} runs again: {why}."))
+    session.note(f"The incumbent {incumbent.number:04d} runs again: {why}.")
     before = session.state.incumbent_bpb
     _train_and_score(session, incumbent, incumbent.runs[-1].index + 1)
+    if session.state.experiments[incumbent.number].runs[-1].val_bpb is None:
+        return  # it was voided, and is made again, or failed
     after, speed = session.state.incumbent_bpb, present_speed(session.state.experiments)
     session.note(
-        f"The incumbent {incumbent.number:04d} ran again ({why}): {before:.4f} -> {after:.4f}, the machine at "
-        f"{speed:.2f} times its speed at the start."
+        f"The incumbent {incumbent.number:04d} ran again: {before:.4f} -> {after:.4f}, the machine at {speed:.2f} "
+        "times its speed at the start."
     )
     session.show(incumbent)
 
@@ -240,33 +259,56 @@ def _stop_without_baseline(session: Session, number: int) -> None:
 def conclude(session: Session, reason: str) -> None:
     """Before a figure is published: run the champion on fresh seeds, then score baseline and champion on test.
 
-    Both then rest on the same number of runs, so the difference is one of means, not a lucky minimum. Should
-    another kept experiment turn out to be the best, it becomes the champion and has its runs as well.
+    Both then rest on the same number of runs, so the difference is one of means, not a lucky minimum. On a machine that
+    is no longer what it was, the baseline runs again beside the champion: else the difference would be the machine's.
     """
     champion = best(session.state.experiments)
-    while champion is not None and champion.number > 0 and len(champion.scores) < NUM_BASELINE_RUNS:
-        if not _advance(session, champion):
-            if champion.runs[-1].status is not None:
-                session.note(f"A last run of the champion {champion.number:04d} failed: {champion.runs[-1].reason}")
-                break
-            _train_and_score(session, champion, champion.runs[-1].index + 1)
-        champion = best(session.state.experiments)
     assert champion is not None, "a study is concluded once its baseline is decided"
+    _run_until(session, champion.number, lambda experiment: len(experiment.scores))
+    if champion.number > 0 and _machine_moved(session):
+        _run_until(session, 0, lambda baseline: len(_late_scores(session, baseline)))
+    champion = session.state.experiments[champion.number]
     session.history.append("finished", reason=reason, **_findings(session, champion))
     forget_artefacts(session.study, session.state)
     session.show(champion)
 
 
+def _run_until(session: Session, number: int, count: Callable[[Experiment], int]) -> None:
+    """Train a decided experiment on fresh seeds until `count` says that it has as many runs as a baseline has."""
+    while count(experiment := session.state.experiments[number]) < NUM_BASELINE_RUNS:
+        _mind_people(session)
+        if not _advance(session, experiment):
+            if experiment.runs[-1].status is not None:
+                session.note(f"A last run of experiment {number:04d} failed: {experiment.runs[-1].reason}")
+                return
+            _train_and_score(session, experiment, experiment.runs[-1].index + 1)
+
+
+def _machine_moved(session: Session) -> bool:
+    """Whether the machine's speed differs from the start's by more than scores bear."""
+    factor = tolerance(session.state.sigma)
+    return not 1 / factor <= present_speed(session.state.experiments) <= factor
+
+
+def _late_scores(session: Session, experiment: Experiment) -> tuple[float, ...]:
+    """Of the runs that began after the last decision: beside the champion's last ones."""
+    late = [run for run in experiment.runs if run.num_decided == len(session.state.decided)]
+    return tuple(run.val_bpb for run in late if run.val_bpb is not None)
+
+
 def _findings(session: Session, champion: Experiment) -> dict[str, Any]:
-    """Baseline against champion, on validation (means over all runs) and on the sealed test split (one model each)."""
+    """Baseline against champion, on validation (means over runs) and on the sealed test split (one model each)."""
     state = session.state
     baseline = state.experiments[0]
-    difference, error = improvement(baseline.scores, champion.scores, state.sigma)
+    pair = baseline.scores, champion.scores
+    if late := _late_scores(session, baseline):
+        pair = late, tuple(r.val_bpb for r in at_present_speed(champion.runs, state.sigma) if r.val_bpb is not None)
+    difference, error = improvement(*pair, state.sigma)
     test_bpb = {number: _test_bpb(session, number) for number in {0, champion.number}}
     return {
         "champion": champion.number,
-        "baseline_bpb": baseline.val_bpb,
-        "champion_bpb": champion.val_bpb,
+        "baseline_bpb": mean(pair[0]),
+        "champion_bpb": mean(pair[1]),
         "difference_bpb": difference,
         "difference_standard_error": error,
         "baseline_test_bpb": test_bpb[0],

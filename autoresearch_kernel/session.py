@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from .judge.decide import NUM_BASELINE_RUNS, best, clearly_worse_share, decide, mean, standard_error
-from .judge.drift import is_much_slower, machine_speeds, present_speed, relative_speed
+from .judge.drift import (
+    at_present_speed,
+    is_much_slower,
+    machine_speeds,
+    of_one_machine,
+    present_speed,
+    relative_speed,
+)
 from .judge.early import caution, hopeless, projected_timeout
 from .judge.score import HeldOut, ScoringFailed, ScoringSettings, score
 from .propose.agent import Agent, NothingToPropose
@@ -30,7 +39,7 @@ from .record.experiment import Context, Evaluation, Experiment, Progress, Propos
 from .record.files import boot_id, remove_temporaries, write_atomic
 from .record.history import History, write_results
 from .record.lineage import Lineage, LineageError, open_lineage
-from .record.paths import ExperimentPaths
+from .record.paths import METRICS, ExperimentPaths
 from .record.space import Reserve, footprint_bytes, free_bytes, is_full
 from .record.state import StudyState, replay
 from .record.study import Study, StudyError, sha256
@@ -70,6 +79,8 @@ def open_session(study: Study, watch: Watch = ignore) -> Iterator[Session]:
     FileNotFoundError when its held-out rows are gone.
     """
     heldout = HeldOut.load(study.corpus_dir, study.heldout_dir, "val")
+    if free_bytes(study.paths.folder) < LEAST_FREE_BYTES // 4:
+        Reserve(study.paths.reserve).release()  # so that the record can say that the disk is full
     with History.open(study.paths.history, lock=study.paths.lock) as history:
         inbox = Inbox(study.paths.commands)
         old_commands = inbox.read()
@@ -149,14 +160,14 @@ class Session:
         for command in commands:
             if command.id not in self.state.answered:
                 kept = command.command == "hint"
-                self._acknowledge(command, "the agent reads it" if kept else "ignored: nobody ran the study then")
+                self._acknowledge(command, "the agent gets it" if kept else "ignored: nobody ran the study then")
 
     def _obey(self, command: Command) -> bool:
         """Acknowledge a command, then act on it; whether it wants the study to end at once."""
         if command.id in self.state.answered:
             return False
         unfinished = self.state.unfinished
-        after = f"after experiment {unfinished.number:04d}" if unfinished else "now"
+        after = f"after experiment {unfinished.number:04d}" if unfinished else "after what runs now"
         match command.command:
             case "pause":
                 self._acknowledge(command, f"pauses {after}")
@@ -172,7 +183,7 @@ class Session:
                 self._acknowledge(command, f"stops now{again}")
                 return True
             case "hint":
-                self._acknowledge(command, "the agent reads it before its next proposal")
+                self._acknowledge(command, "the agent gets it with its next question")
             case other:
                 self._acknowledge(command, f"not understood: {other!r}")
         return False
@@ -219,6 +230,8 @@ class Session:
         if missing := self._lacks_room():
             self.note(f"{missing}. Free some space; the study then goes on by itself.")
             self.wait(missing, lambda: not self._lacks_room())
+            if self.stopping:
+                raise StopNow(self.stopping)
         self.reserve.take()
 
     def wait_for_space(self, error: OSError) -> None:
@@ -297,7 +310,8 @@ class Session:
         """Train once, in a notebook of its own, within the budget.
 
         The status is `interrupted`, and the run is to be made again, when it says nothing about the code: the
-        machine slept, ran much slower than it does for the incumbent (once), or its disk was full.
+        machine slept; and once each when it ran much slower than for the incumbent, when its disk was full, or when
+        somebody, such as a system short of memory, killed it.
         """
         study, paths = self.study, self.study.experiment(experiment.number)
         seed = run_seed(study.seed, experiment.number, run)
@@ -327,12 +341,18 @@ class Session:
                 on_wait=lambda text: self.watch(Progress("note", text=text)),
             )
         except (KeyboardInterrupt, StopNow) as error:
-            self._void(experiment, run, f"stopped {f'by {error}' if str(error) else 'by hand'} while it trained")
-            raise
+            try:
+                self._void(experiment, run, f"stopped {f'by {error}' if str(error) else 'by hand'} while it trained")
+            except OSError as full:
+                if not is_full(full):
+                    raise
+            raise error  # what a full disk did not take, `recover` writes
         study.paths.running.unlink(missing_ok=True)
         measured = looks.measured(outcome.measured)
         if why := self._void_because(experiment, run, outcome, measured, slept_seconds() - slept):
-            self._void(experiment, run, why, slow=why.startswith(SLOW), measured=measured)
+            if why.startswith(FULL):
+                shutil.rmtree(paths.handover(run), ignore_errors=True)  # which may be what filled it
+            self._void(experiment, run, why, measured=measured)
             self.note(f"Experiment {experiment.number:04d}, run {run + 1}: {why}. It is trained again.")
             return replace(outcome, status=Status.INTERRUPTED, reason=why, artefact=None)
         self.history.append(
@@ -351,23 +371,30 @@ class Session:
         """Why a run that ended says nothing about its code; "" when it does."""
         if slept > LONGEST_NAP_SECONDS:
             return f"the machine slept for {report.duration(slept)} while it trained"
-        if outcome.status is Status.CRASH and (missing := self._lacks_room()):
-            return f"it failed ({outcome.reason}) and the disk is full: {missing}"
+        before = self.state.experiments[experiment.number].runs[run]
+
+        def is_new(why: str) -> bool:  # what happens a second time is the experiment's own doing
+            return not any(reason.startswith(why) for reason in before.interruptions)
+
+        if outcome.status is Status.CRASH:
+            if is_new(FULL) and (missing := self._lacks_room()):
+                return f"{FULL}: {missing}"
+            if is_new(KILLED) and outcome.measured.get("exit_code") == -signal.SIGKILL:
+                return f"{KILLED}: {outcome.reason}"
         relative = measured.get("relative_speed")
-        was_slow = self.state.experiments[experiment.number].runs[run].slow
-        if outcome.status in (None, Status.DISCARD) and is_much_slower(relative) and not was_slow:
+        if outcome.status in (None, Status.DISCARD) and is_much_slower(relative) and not before.slow:
             return f"{SLOW} {relative:.0%} of the incumbent's speed: the machine may have been busy"
         return ""
 
-    def _void(self, experiment: Experiment, run: int, reason: str, slow: bool = False, measured: Any = None) -> None:
-        """Record that a run was ended by no fault of its own: it is made again, however often that happens."""
+    def _void(self, experiment: Experiment, run: int, reason: str, measured: Any = None) -> None:
+        """Record that a run was ended by no fault of its own: it is made again."""
         self.history.append(
             "interrupted",
             experiment=experiment.number,
             run=run,
             reason=reason,
             blameless=True,
-            slow=slow,
+            slow=reason.startswith(SLOW),
             measured=measured or {},
         )
 
@@ -381,7 +408,7 @@ class Session:
 
         watch_rows(0.0)
         try:
-            evaluation = score(
+            evaluation = self._score_once_more(
                 paths.artefact(run),
                 self.heldout,
                 ScoringSettings(**self.study.facts["scoring"]),
@@ -400,6 +427,16 @@ class Session:
         facts = {name: value for name, value in asdict(evaluation).items() if name != "nll_path"}
         self.history.append("scored", experiment=experiment.number, run=run, **facts)
         return evaluation
+
+    def _score_once_more(self, *arguments: Any, **options: Any) -> Evaluation:
+        """Score, and once more when somebody killed the scorer: the model is on the disk."""
+        try:
+            return score(*arguments, **options)
+        except ScoringFailed as failure:
+            if not failure.was_killed:
+                raise
+            self.note(f"{failure}; it is scored once more.")
+            return score(*arguments, **options)
 
     def decide(self, experiment: Experiment) -> Experiment | None:
         """Record what the rule says of the runs so far; None when it wants one more run."""
@@ -433,10 +470,11 @@ class Session:
                 show_notebooks(self.study, self.state, self.state.experiments[number])
             except Exception as error:
                 why = f"{type(error).__name__}: {error}"
-                self.history.append("undrawn", experiment=number, reason=why)
-                text = f"The views of experiment {number:04d} could not be drawn: {why}"
-                self.watch(Progress("note", text=text))
-                return
+                if number not in self.state.undrawn:
+                    self.history.append("undrawn", experiment=number, reason=why)
+                    text = f"The views of experiment {number:04d} could not be drawn: {why}"
+                    self.watch(Progress("note", text=text))
+                continue
             if number in self.state.undrawn:
                 self.history.append("drawn", experiment=number)
 
@@ -472,9 +510,14 @@ class Session:
 
     def reconcile(self) -> None:
         """Make git agree with the history, which is the truth: refs that are missing or moved, commits never made."""
-        if self.lineage is None:
-            return
-        state, commits, mended = self.state, self.lineage.commits(), []
+        if self.lineage is not None:
+            try:
+                self._reconcile(self.lineage)
+            except (LineageError, FileNotFoundError) as error:
+                self.note(f"Git could not be brought to what the history says: {error}")
+
+    def _reconcile(self, lineage: Lineage) -> None:
+        state, commits, mended = self.state, lineage.commits(), []
         for experiment in state.decided:
             if experiment.commit is None or commits.get(experiment.number) != experiment.commit:
                 assert experiment.status is not None
@@ -487,9 +530,9 @@ class Session:
         if last is not None and last.commit:
             unfinished = state.unfinished
             ahead = commits.get(unfinished.number) if unfinished else None  # kept, and cut off before it was recorded
-            self.lineage.follow(last.commit, but_not_from=ahead)
-            if self.lineage.branch_problem:
-                self.watch(Progress("note", text=f"{self.lineage.branch_problem}."))
+            lineage.follow(last.commit, but_not_from=ahead)
+            if lineage.branch_problem:
+                self.watch(Progress("note", text=f"{lineage.branch_problem}."))
         if mended:
             self.note(f"Commits that git had lost, or never had, were made again: {', '.join(mended)}.")
 
@@ -507,7 +550,7 @@ class Session:
                 parent=parent.commit if parent else None,
                 keep=is_tip and status is Status.KEEP,
             )
-        except LineageError as error:  # the history and the study's folder hold the code as well
+        except (LineageError, OSError) as error:  # the history and the study's folder hold the code as well
             self.note(f"Experiment {experiment.number:04d} has no commit: {error}")
             return None
         if self.lineage.branch_problem:
@@ -515,7 +558,11 @@ class Session:
         return commit
 
 
-SLOW = "it ran at"  # how the reason of a run that was too slow begins
+# How the reasons begin for which a training is made again once.
+SLOW, FULL, KILLED = "it ran at", "it failed on a full disk", "something killed it"
+
+
+FAIR_SPEED = 0.85  # a run slower than this, and not so slow that it is made again, may owe its place to the machine
 
 
 class _Lookout:
@@ -526,6 +573,7 @@ class _Lookout:
         self.session, self.experiment, self.run = session, experiment, run
         self.points: list[Mapping[str, Any]] = []
         self.seconds = 0.0  # since the run started
+        self.sigma = state.sigma
         self.incumbent = experiment if experiment.number == 0 else state.incumbent
         self.budget = study.time_budget_seconds
         allowances = study.facts["startup_allowance_seconds"] + study.facts["handover_allowance_seconds"]
@@ -548,7 +596,9 @@ class _Lookout:
         if why := projected_timeout(self.points, seconds_since_start=self.seconds, **budget):
             raise EndRun(Status.TIMEOUT, f"ended early: {why}")
         if why := hopeless(self.points, self.curve, caution=self.caution):
-            raise EndRun(Status.DISCARD, f"ended early: {why}")
+            relative = self.measured({}).get("relative_speed")
+            if relative is None or is_much_slower(relative) or relative > FAIR_SPEED:
+                raise EndRun(Status.DISCARD, f"ended early: {why}")
 
     def at_clock(self, seconds: float) -> None:
         """Raises StopNow when somebody wants that."""
@@ -558,10 +608,10 @@ class _Lookout:
     def measured(self, measured: dict[str, Any]) -> dict[str, Any]:
         """What the run measured, and what can be said of one that was ended before it could measure."""
         last = self.points[-1] if self.points else {}
-        if "tokens_per_second" not in measured and last.get("seconds") and last.get("num_tokens"):
-            speed = last["num_tokens"] / last["seconds"]
-            measured = measured | {"tokens_per_second": speed, "ended_at": last.get("progress")}
-        relative = relative_speed(measured, self.incumbent)
+        seconds, tokens = (v if isinstance(v := last.get(k), int | float) else 0 for k in ("seconds", "num_tokens"))
+        if "tokens_per_second" not in measured and seconds > 0 and tokens > 0:
+            measured = measured | {"tokens_per_second": tokens / seconds, "ended_at": last.get("progress")}
+        relative = relative_speed(measured, self.incumbent, self.sigma)
         return measured if relative is None else measured | {"relative_speed": round(relative, 4)}
 
 
@@ -588,13 +638,15 @@ def judge_runs(experiment: Experiment, state: StudyState) -> tuple[Status, str] 
     if last.status is not None:
         which = "the confirmation: " if last.index > 0 and experiment.number > 0 else ""
         return last.status, which + last.reason
-    mine = experiment.scores
+    mine = tuple(run.val_bpb for run in of_one_machine(experiment.runs) if run.val_bpb is not None)
     if state.incumbent is None:
+        mine = experiment.scores
         if len(mine) < NUM_BASELINE_RUNS:
             return None
         return Status.KEEP, f"the baseline, {len(mine)} runs; run-to-run sd {state.sigma:.4f}"
     worse_share = clearly_worse_share(state.decided, state.sigma)
-    decision = decide(mine, state.incumbent_scores, state.sigma, worse_share=worse_share)
+    is_lucky = any(run.index == 0 for run in at_present_speed(state.incumbent.runs, state.sigma))
+    decision = decide(mine, state.incumbent_scores, state.sigma, worse_share=worse_share, is_lucky=is_lucky)
     return None if decision.verdict == "confirm" else (Status(decision.verdict), decision.reason)
 
 
@@ -642,7 +694,7 @@ def show_notebooks(study: Study, state: StudyState, experiment: Experiment) -> N
 
 
 def forget_artefacts(study: Study, state: StudyState, limit_bytes: int = ARTEFACT_LIMIT_BYTES) -> None:
-    """Remove the oldest models and per-token scores of discarded experiments until they take at most `limit_bytes`.
+    """Remove the oldest models of discarded experiments, and what else these left, down to `limit_bytes`.
 
     Those of the baseline, the incumbent and the best stay, and notebooks, diffs, curves and code are kept for ever.
     """
@@ -651,7 +703,9 @@ def forget_artefacts(study: Study, state: StudyState, limit_bytes: int = ARTEFAC
     for experiment in reversed(state.decided):
         if experiment.number not in needed:
             paths = study.experiment(experiment.number)
-            for path in [p for run in experiment.runs for p in (paths.artefact(run.index), paths.nll(run.index))]:
-                room -= path.stat().st_size if path.exists() else 0
-                if room < 0:
-                    path.unlink(missing_ok=True)
+            for run in experiment.runs:
+                left = [p for p in paths.handover(run.index).rglob("*") if p.is_file() and p.name != METRICS]
+                for path in (*left, paths.nll(run.index)):
+                    room -= path.stat().st_size if path.exists() else 0
+                    if room < 0:
+                        path.unlink(missing_ok=True)

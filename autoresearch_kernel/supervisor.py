@@ -21,6 +21,7 @@ from .record.study import Study, StudyError
 START_SECONDS = 60.0  # until it holds the study; a cold disk takes most of it
 ANSWER_SECONDS = 5.0  # until a command is acknowledged: it looks several times a second, but not while an agent thinks
 LOG_TAIL_BYTES = 2_000
+PROGRAMS = ("cli.py", "autoresearch")  # as the lock names them
 
 
 def start_detached(study: Study, options: Sequence[str] = ()) -> int:
@@ -94,13 +95,16 @@ def ask(study: Study, command: str, text: str = "") -> tuple[Command, str | None
 def end(study: Study, seconds: float = 30.0) -> bool:
     """End a supervisor that does not listen: SIGTERM, which it records, then SIGKILL. Whether nobody holds the study.
 
-    Only on the host and boot that it runs on; elsewhere its pid means nothing.
+    Only on the host and boot that it runs on, as elsewhere its pid means nothing, and only our own program: a notebook
+    that runs the loop itself is somebody's kernel.
     """
     for signum in (signal.SIGTERM, signal.SIGKILL):
         holder = lock_holder(study.paths.lock)
         if not holder:
             return holder is None
         if (holder.get("host"), holder.get("boot_id")) != (os.uname().nodename, boot_id()):
+            return False
+        if holder.get("program") not in PROGRAMS:
             return False
         with suppress(ProcessLookupError):  # it went by itself
             os.kill(int(holder["pid"]), signum)

@@ -37,7 +37,15 @@ from autoresearch_kernel.judge.decide import (
     improvement,
     mean,
 )
-from autoresearch_kernel.judge.drift import RERUN_EVERY, alike, at_present_speed, relative_speed, rerun_due
+from autoresearch_kernel.judge.drift import (
+    RERUN_EVERY,
+    alike,
+    at_present_speed,
+    present_speed,
+    relative_speed,
+    rerun_due,
+    tolerance,
+)
 from autoresearch_kernel.judge.early import caution, hopeless
 from autoresearch_kernel.propose.edits import diff, set_parameters
 from autoresearch_kernel.record.experiment import Experiment, Run, Status
@@ -47,6 +55,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 CURVES = PROJECT / "benchmarks" / "data" / "curves.jsonl"
 
 HOURS = 12.0
+MOST_ERROR = 1.0  # of a ratio that is drawn: beyond, greedy's gain can hardly be told from none
 RUN_HOURS, OVERHEAD_HOURS = 300 / 3600, 50 / 3600
 SIGMAS = (0.00015, 0.0003, 0.0005, 0.001)
 
@@ -299,7 +308,7 @@ class Study:
         """A run as the session records it: with its speed relative to the incumbent's, and its place in time."""
         run = self.machine.train(truth, index)
         measured = dict(run.measured)
-        if (relative := relative_speed(measured, self.incumbent)) is not None:
+        if (relative := relative_speed(measured, self.incumbent, self.sigma)) is not None:
             measured["relative_speed"] = relative
         return replace(run, measured=measured, num_decided=len(self.experiments))
 
@@ -310,7 +319,7 @@ class Study:
             self.look_after_incumbent()
             self.try_out(number, effect)
         champion = self.conclude()
-        difference, _ = improvement(self.experiments[0].scores, champion.scores, self.sigma)
+        difference, _ = improvement(*self.compared(champion), self.sigma)
         return Night(
             -self.truths[champion.number], -difference, self.machine.hours, len(self.experiments) - 1, **self.tally
         )
@@ -365,6 +374,17 @@ class Study:
             champion = best(self.experiments)
         assert champion is not None
         return champion
+
+    def compared(self, champion: Experiment) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Scores of baseline and champion behind the published gain, made by the same machine."""
+        factor = tolerance(self.sigma)
+        if champion.number == 0 or 1 / factor <= present_speed(self.experiments) <= factor:
+            return self.experiments[0].scores, champion.scores
+        before = len(self.experiments[0].scores)
+        for _ in range(NUM_BASELINE_RUNS):
+            self.run_again(self.experiments[0])
+        present = at_present_speed(champion.runs, self.sigma)
+        return self.experiments[0].scores[before:], tuple(r.val_bpb for r in present if r.val_bpb is not None)
 
     def learn_sigma(self) -> None:
         self.sigma = estimate_sigma(scores for e in self.experiments for scores in alike(e.runs))
@@ -470,7 +490,7 @@ def draw(rows: dict[tuple[str, float], Row], path: Path) -> None:
 
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     for name in dict.fromkeys(name for name, _ in rows):
-        points = [(sigma, row) for (n, sigma), row in rows.items() if n == name]
+        points = [(sigma, row) for (n, sigma), row in rows.items() if n == name and row.error < MOST_ERROR]
         x, y = [s for s, _ in points], [row.relative_gain for _, row in points]
         axes.errorbar(x, y, [row.error for _, row in points], marker="o", capsize=3, label=name)
     axes.axhline(1, color="0.4", linewidth=1, linestyle="--")

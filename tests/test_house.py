@@ -16,6 +16,7 @@ MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py")
 HOMES = {
     "openai": {"propose/llm.py"},
     "optuna": {"propose/search.py"},
+    "psutil": {"record/children.py", "run/processes.py"},
     "papermill": {"run/engine.py"},
     "ipykernel": {"run/kernel.py", "__main__.py"},
     "jupytext": {"run/notebook.py"},

@@ -165,7 +165,7 @@ def test_a_stop_that_was_sent_to_nobody_is_out_of_date_but_a_hint_reaches_the_ag
     assert agent.heard == ("try smaller steps",)
     assert [event["answer"] for event in events_of(study, "command")] == [
         "ignored: nobody ran the study then",
-        "the agent reads it",
+        "the agent gets it",
     ]
 
 
@@ -267,10 +267,34 @@ def test_slow_twice_asks_the_incumbent_and_a_slow_machine_is_judged_by_its_own_k
     assert done[1].status is Status.KEEP, done[1].reason
     state = state_of(study)
     reruns = [run for run in state.experiments[0].runs if run.num_decided > 0]
-    assert [run.num_decided for run in reruns] == [1] and reruns[0].slow
+    assert [run.num_decided for run in reruns] == [1, 3, 3, 3] and reruns[0].slow  # the last three at the end
     assert "slow twice" in " ".join(event["text"] for event in events_of(study, "note"))
     finished = events_of(study, "finished")[-1]
     assert finished["machine_speed"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_on_another_machine_than_at_the_start_the_baseline_runs_again_beside_the_champion(
+    study: Study, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Experiment 1 is better by 0.02; from then on the machine is slow, which costs every run 0.1."""
+    plain, slow = machine.score, {"now": False}
+    machine.speed = lambda experiment, call: SPEED * (0.5 if slow["now"] else 1.0)
+
+    def score(artefact: Path, *_: Any, **__: Any) -> Evaluation:
+        evaluation = plain(artefact)
+        return Evaluation(evaluation.val_bpb + 0.1 * slow["now"], 0.001, 1000, 3000, 0.1)
+
+    for module in (session, loop):
+        monkeypatch.setattr(module, "score", score)
+    nights = research(study, Scripted({"ALPHA": -1.0}, {"ALPHA": 3.0}), experiments=2)
+    assert [next(nights).status, next(nights).status] == [Status.KEEP, Status.KEEP]
+    slow["now"] = True
+    assert [e.status for e in nights] == [Status.DISCARD]
+    (finished,) = events_of(study, "finished")
+    assert finished["champion"] == 1 and finished["machine_speed"] == pytest.approx(0.5)
+    assert finished["difference_bpb"] == pytest.approx(-0.02, abs=0.002)
+    late = [run for run in state_of(study).experiments[0].runs if run.num_decided == 3]
+    assert len(late) == 3 and finished["baseline_bpb"] == pytest.approx(1.61, abs=0.002)
 
 
 def test_a_change_that_costs_speed_is_run_twice_and_then_judged_as_it_is(study: Study, machine: Machine) -> None:
@@ -395,7 +419,7 @@ def test_a_training_that_the_full_disk_made_crash_is_made_again(
 
     done = list(research(study, worse(1), experiments=1, watch=watch))
     assert done[1].status is Status.DISCARD and done[1].runs[0].attempts == 1
-    assert "the disk is full" in events_of(study, "interrupted")[0]["reason"]
+    assert "it failed on a full disk" in events_of(study, "interrupted")[0]["reason"]
 
 
 @pytest.mark.parametrize("event", ["proposed", "started", "trained", "scored", "decided"])

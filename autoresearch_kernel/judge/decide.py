@@ -74,7 +74,12 @@ def best(experiments: Iterable[Experiment]) -> Experiment | None:
 
 
 def decide(
-    scores: Sequence[float], incumbent_scores: Sequence[float], sigma: float | None, *, worse_share: float = 0.0
+    scores: Sequence[float],
+    incumbent_scores: Sequence[float],
+    sigma: float | None,
+    *,
+    worse_share: float = 0.0,
+    is_lucky: bool = True,
 ) -> Decision:
     """Judge a challenger by its runs so far against all runs of the incumbent.
 
@@ -83,21 +88,23 @@ def decide(
         incumbent_scores: one per run of the incumbent, its confirmations and re-runs included.
         sigma: run-to-run standard deviation; None when it is not known, and then every win is confirmed.
         worse_share: what `clearly_worse_share` says of the study so far; 0 is cautious.
+        is_lucky: the incumbent was chosen for one of these scores; False when all of them were made later.
 
     Raises ValueError for no scores, or for one that is not a finite number.
     """
     y, m = mean(scores), mean(incumbent_scores)
     _check(sigma)
-    verdict, reason = _judge(y, m, len(scores), len(incumbent_scores), sigma, worse_share)
+    luck_sigmas = LUCK_SIGMAS.get(len(incumbent_scores), 0.0) if is_lucky else 0.0
+    verdict, reason = _judge(y, m, len(scores), luck_sigmas, sigma, worse_share)
     return Decision(verdict, reason, y, m, sigma)
 
 
 def _judge(
-    y: float, m: float, num_runs: int, num_incumbent_runs: int, sigma: float | None, worse_share: float
+    y: float, m: float, num_runs: int, luck_sigmas: float, sigma: float | None, worse_share: float
 ) -> tuple[Verdict, str]:
     noise = sigma or 0.0
     is_bold, is_sure = worse_share >= BOLD_SHARE, worse_share >= SURE_SHARE
-    luck = LUCK_SIGMAS.get(num_incumbent_runs, 0.0) * noise if is_bold else 0.0
+    luck = luck_sigmas * noise if is_bold else 0.0
     level = m + luck
     mine, theirs = _in_as_few_decimals(y, level)
     theirs = (

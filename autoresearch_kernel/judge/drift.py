@@ -62,12 +62,26 @@ def alike(runs: Sequence[Run]) -> list[tuple[float, ...]]:
     return [tuple(scores) for _, scores in groups]
 
 
-def relative_speed(measured: Mapping[str, Any], incumbent: Experiment | None) -> float | None:
+def of_one_machine(runs: Sequence[Run]) -> tuple[Run, ...]:
+    """The scored runs that the machine of the latest one may have made: not those from before it became another."""
+    scored = [run for run in runs if run.val_bpb is not None]
+    last = _speed(scored[-1].measured) if scored else None
+    if last is None:
+        return tuple(scored)
+    speeds = [_speed(run.measured) or last for run in scored]
+    return tuple(
+        r for r, s in zip(scored, speeds, strict=True) if not is_much_slower(s / last) and not is_much_slower(last / s)
+    )
+
+
+def relative_speed(
+    measured: Mapping[str, Any], incumbent: Experiment | None, sigma: float | None = None
+) -> float | None:
     """Speed of a run relative to the incumbent at its present speed; None where there is nothing to compare.
 
     By tokens a second or by FLOP/s, whichever is higher: a larger model handles fewer tokens on the same machine.
     """
-    runs = at_present_speed(incumbent.runs) if incumbent else ()
+    runs = at_present_speed(incumbent.runs, sigma) if incumbent else ()
     ratios = []
     for of in (_speed, _flops):
         theirs, mine = [value for run in runs if (value := of(run.measured))], of(measured)

@@ -40,6 +40,8 @@ LOOK_EVERY_SECONDS = 0.1  # at the child; how often `on_tick` is called
 class ScoringFailed(RuntimeError):
     """The artefact could not be scored; the message is one line for people."""
 
+    was_killed = False  # by somebody else: the artefact may be as good as any
+
 
 @dataclass(frozen=True)
 class ScoringSettings:
@@ -179,11 +181,20 @@ def _ask_child(
             if calls.on_spawn is not None:
                 calls.on_spawn(child.pid)
             answer = _read(child, size, limit_seconds, calls)
+            if len(answer) != size:
+                with contextlib.suppress(subprocess.TimeoutExpired):  # it closed its pipe and lives on
+                    child.wait(1.0)
+            exit_code = child.returncode
         finally:
             _end(child, env[RUN_TOKEN])
         if len(answer) != size:
             complaints.seek(0)
-            raise ScoringFailed(_last_line(complaints.read()) or f"{len(answer)} bytes of {size} were answered")
+            said = _last_line(complaints.read())
+            failure = ScoringFailed(said or f"{len(answer)} bytes of {size} were answered")
+            if exit_code == -signal.SIGKILL and not said:
+                failure = ScoringFailed("the scorer was killed (out of memory?)")
+                failure.was_killed = True
+            raise failure
     return np.frombuffer(answer, dtype="<f4").reshape(rows[:, 1:].shape)
 
 

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import json
 import os
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -125,6 +126,7 @@ def take_lock(path: Path) -> int:
     try:
         os.ftruncate(fd, 0)
         facts = {"pid": os.getpid(), "host": os.uname().nodename, "boot_id": boot_id(), "since": utc_now()}
+        facts["program"] = Path(sys.argv[0]).name
         write(fd, json.dumps(facts).encode() + b"\n")
     except BaseException:  # a full disk, say: do not keep a lock that the caller does not know of
         os.close(fd)

@@ -107,6 +107,7 @@ class Killer:
 
     def _make_project(self) -> None:
         self.project.mkdir(parents=True)
+        (self.folder / "tmp").mkdir()
         for name in ("prepare.py", "program.md"):
             shutil.copy(PROJECT / name, self.project)
         (self.project / "train.py").write_text(TRAIN)
@@ -125,7 +126,7 @@ class Killer:
             return subprocess.Popen(
                 [sys.executable, "-c", code],
                 cwd=self.project,
-                env=os.environ | {"AUTORESEARCH_HOME": str(self.folder / "home")},
+                env=os.environ | {"AUTORESEARCH_HOME": str(self.folder / "home"), "TMPDIR": str(self.folder / "tmp")},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -58,9 +58,16 @@ class Operation:
 
 
 def faults_of(operation: Operation, following: Operation | None) -> list[str]:
-    """Every fault of an operation that is not the same as one of the operation that follows."""
-    at_once = following is not None and (operation.kind, following.kind) in AT_ONCE
-    return [fault for fault in FAULTS[operation.kind] if not (fault == "kill-after" and at_once)]
+    """Every fault of an operation that does not come to the same as one of the operation that follows.
+
+    A git that only reads leaves nothing: whenever its supervisor dies meanwhile, it is the kill before it.
+    """
+    same: set[str] = set()
+    if following is not None and (operation.kind, following.kind) in AT_ONCE:
+        same = {"kill-after"}
+    if operation.what.startswith("git ") and operation.what.removeprefix("git ") not in GIT_WRITES:
+        same = {"kill-after", "power-cut"} if operation.kind == "spawn" else {"kill-before", "kill-after", "power-cut"}
+    return [fault for fault in FAULTS[operation.kind] if fault not in same]
 
 
 class Log:

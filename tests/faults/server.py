@@ -31,7 +31,7 @@ REAP_SECONDS = 0.02
 HUNG = 124  # exit status, as that of timeout(1)
 DEADLY = {"kill-before", "kill-after", "short-kill", "power-cut"}
 INTERRUPTED_AT = "trainer 0002 run 0"  # where the study that is resumed under faults was cut off
-REAL_PICTURES_EVERY = 250  # of the faults; drawing takes as long as all the rest
+REAL_VIEWS_EVERY = 250  # of the faults; drawing takes as long as all the rest
 
 
 Plant = Callable[[], None]  # a bug to see it found
@@ -45,7 +45,7 @@ class Fault:
     target: int  # which of the operations from there on
     operation: Operation  # numbered over all starts, as a person names it
     fault: str
-    real_pictures: bool = False
+    real_views: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,11 +115,11 @@ def _faults(start: Path, operations: Sequence[Operation], chosen: Callable[[Oper
 
 
 def _numbered(faults: Sequence[Fault]) -> Iterator[Fault]:
-    """Number the operations over all starts, and let a few faults meet real pictures."""
+    """Number the operations over all starts, and let a few faults meet real views."""
     numbers = {key: n for n, key in enumerate(dict.fromkeys((f.start, f.target) for f in faults), 1)}
     for n, fault in enumerate(faults):
         operation = replace(fault.operation, number=numbers[fault.start, fault.target])
-        yield replace(fault, operation=operation, real_pictures=n % REAL_PICTURES_EVERY == 7)
+        yield replace(fault, operation=operation, real_views=n % REAL_VIEWS_EVERY == 7)
 
 
 def _is_file(operation: Operation) -> bool:
@@ -142,10 +142,10 @@ def _operations(start: Path, folder: Path, plant: Plant) -> tuple[tuple[Operatio
     return operations, check.outcome_of(folder / "project")
 
 
-def _drive(folder: Path, log: str, plant: Plant, target: int, fault: str, *, real_pictures: bool = False) -> None:
+def _drive(folder: Path, log: str, plant: Plant, target: int, fault: str, *, real_views: bool = False) -> None:
     plant()
     injector = Injector(Log(folder / log), folder / "project", target, fault)
-    stub.drive(folder, injector, real_pictures=real_pictures)
+    stub.drive(folder, injector, real_views=real_views)
 
 
 def try_fault(fault: Fault, outcome: check.Outcome, plant: Plant) -> list[str]:
@@ -165,11 +165,11 @@ def _try(folder: Path, fault: Fault, outcome: check.Outcome, plant: Plant) -> li
     project, operation = folder / "project", fault.operation
 
     def drive(log: str, target: int) -> None:
-        _drive(folder, log, plant, target, fault.fault, real_pictures=fault.real_pictures)
+        _drive(folder, log, plant, target, fault.fault, real_views=fault.real_views)
 
     def look() -> None:
-        if not fault.real_pictures:
-            stub.replace_pictures()
+        if not fault.real_views:
+            stub.make_views_cheap()
         logs = sorted(folder.glob("log-[012]"))
         for problem in check.after_resume(project, logs, outcome, check.Allowed.by(operation, fault.fault)):
             found.say("problem", text=problem)

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -20,6 +21,7 @@ from typing import Any
 
 import nbformat
 import numpy as np
+from nbformat.v4 import nbbase
 
 from autoresearch_kernel import loop, session
 from autoresearch_kernel.judge.score import ScoringFailed
@@ -108,7 +110,7 @@ def take_study(folder: Path) -> Study:
     )
 
 
-def drive(folder: Path, injector: Injector, *, real_pictures: bool = False) -> None:
+def drive(folder: Path, injector: Injector, *, real_views: bool = False) -> None:
     """Start or continue the study and go on until the agent has nothing left to propose."""
     os.chdir(folder / "project")
     injector.install()
@@ -116,14 +118,18 @@ def drive(folder: Path, injector: Injector, *, real_pictures: bool = False) -> N
     replace_in(session, run_experiment=stub.run_experiment, score=stub.score)
     replace_in(loop, score=stub.score)
     replace_in(session, Reserve=partial(Reserve, size_bytes=RESERVE_BYTES))
-    if not real_pictures:
-        replace_pictures()
+    replace_in(tempfile, tempdir=str(folder))  # what a killed process leaves there goes with the folder
+    if not real_views:
+        make_views_cheap()
     for _ in loop.research(take_study(folder), Scripted(injector), experiments=len(IDEAS) + 1):
         pass
 
 
-def replace_pictures() -> None:
-    """Pictures that cost nothing and still say what they were drawn from, so that a stale one is seen."""
+def make_views_cheap() -> None:
+    """Pictures that cost nothing and still say what they were drawn from, so that a stale one is seen.
+
+    Cells of notebooks are taken as they come: checking each against the schema takes as long as the rest of the study.
+    """
 
     def draw_progress(experiments: Any, path: str | Path, **facts: Any) -> Path:
         shown = [(e.number, e.status, e.val_bpb, e.hypothesis) for e in experiments]
@@ -134,6 +140,7 @@ def replace_pictures() -> None:
         return PNG + repr(list(points)).encode()
 
     replace_in(plots, draw_progress=draw_progress, curve_png=curve_png)
+    replace_in(nbbase, validate=lambda *_, **__: None)
 
 
 # --- who proposes, trains and scores
