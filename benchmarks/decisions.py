@@ -287,6 +287,7 @@ class Study:
         self.job = job
         self.machine, self.effects = start(job, seed)
         self.luck = np.random.default_rng([seed, 3])
+        self.parents: dict[int, int] = {}
         runs = tuple(self.machine.train(0.0, i) for i in range(NUM_BASELINE_RUNS))
         self.experiments = [self.decided(0, runs, Status.KEEP, None)]
         self.incumbent = self.experiments[0]
@@ -297,12 +298,12 @@ class Study:
     def decided(self, number: int, runs: tuple[Run, ...], status: Status, incumbent_bpb: float | None) -> Experiment:
         scores = [run.val_bpb for run in runs if run.val_bpb is not None]
         score = mean(scores) if scores else None
-        return Experiment(number, "", "", None, runs=runs, status=status, val_bpb=score, incumbent_bpb=incumbent_bpb)
+        parent = self.parents.get(number)
+        return Experiment(number, "", "", parent, runs=runs, status=status, val_bpb=score, incumbent_bpb=incumbent_bpb)
 
-    def present_scores(self) -> list[float]:
+    def present_runs(self) -> tuple[Run, ...]:
         runs = self.incumbent.runs
-        pooled = runs if self.job.ignores_speed else at_present_speed(runs, self.sigma)
-        return [run.val_bpb for run in pooled if run.val_bpb is not None]
+        return runs if self.job.ignores_speed else at_present_speed(runs, self.sigma)
 
     def train(self, truth: float, index: int) -> Run:
         """A run as the session records it: with its speed relative to the incumbent's, and its place in time."""
@@ -326,6 +327,7 @@ class Study:
 
     def try_out(self, number: int, effect: float) -> None:
         gained = -self.truths[self.incumbent.number]
+        self.parents[number] = self.incumbent.number
         truth = self.truths[number] = truth_after(effect, gained, self.job.mixture.room_bpb)
         if self.job.ends_early and (ended_at := self.ended_at(truth + gained)):
             self.machine.spend(ended_at)
@@ -333,11 +335,13 @@ class Study:
             self.experiments.append(self.decided(number, (), Status.DISCARD, self.incumbent.val_bpb))
             return
         share = clearly_worse_share(self.experiments, self.sigma)
-        incumbent_scores = self.present_scores()
+        present = self.present_runs()
+        incumbent_scores = [run.val_bpb for run in present if run.val_bpb is not None]
+        is_lucky = any(run.index == 0 for run in present)
         runs = [self.train(truth, 0)]
         while True:
             scores = [run.val_bpb for run in runs if run.val_bpb is not None]
-            decision = decide(scores, incumbent_scores, self.sigma, worse_share=share)
+            decision = decide(scores, incumbent_scores, self.sigma, worse_share=share, is_lucky=is_lucky)
             if decision.verdict != "confirm":
                 break
             runs.append(self.train(truth, len(runs)))
