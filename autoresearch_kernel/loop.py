@@ -154,6 +154,8 @@ def recover(session: Session, reason: str = "the harness went away while it trai
             )
             session.note(f"Experiment {experiment.number:04d} was interrupted: {reason}. It is trained again.")
     session.reconcile()
+    if state.incumbent is not None and state.incumbent.runs[-1].num_decided > state.incumbent.number:
+        session.show(state.incumbent)  # which was run again
     if state.decided:
         session.show(state.decided[-1])
 
@@ -161,9 +163,11 @@ def recover(session: Session, reason: str = "the harness went away while it trai
 def look_after_incumbent(session: Session) -> None:
     """Run the incumbent again when that is due, and finish such a run that was cut off."""
     incumbent = session.state.incumbent
-    if incumbent is None or _advance(session, incumbent):
+    if incumbent is None:
         return
-    if why := rerun_due(session.state.experiments, incumbent, session.state.sigma):
+    if _advance(session, incumbent):
+        session.show(incumbent)
+    elif why := rerun_due(session.state.experiments, incumbent, session.state.sigma):
         _rerun(session, incumbent, why)
 
 
@@ -219,6 +223,7 @@ def _ask_the_incumbent(session: Session, experiment: Experiment) -> bool:
     if incumbent is None or not run.slow or not is_much_slower(run.measured.get("relative_speed")):
         return False
     if _advance(session, incumbent):  # such a run was cut off
+        session.show(incumbent)
         return True
     if max(r.num_decided for r in incumbent.runs) >= experiment.number:
         return False  # asked already
@@ -267,6 +272,7 @@ def conclude(session: Session, reason: str) -> None:
     _run_until(session, champion.number, lambda experiment: len(experiment.scores))
     if champion.number > 0 and _machine_moved(session):
         _run_until(session, 0, lambda baseline: len(_late_scores(session, baseline)))
+        session.show(session.state.experiments[0])
     champion = session.state.experiments[champion.number]
     session.history.append("finished", reason=reason, **_findings(session, champion))
     forget_artefacts(session.study, session.state)

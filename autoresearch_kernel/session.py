@@ -547,7 +547,7 @@ class Session:
                 self.source(experiment),
                 message=f"{report.title(experiment)}\n\n{status}: {reason}",
                 time=experiment.proposed_at,
-                parent=parent.commit if parent else None,
+                parent=self._parent_commit(parent),
                 keep=is_tip and status is Status.KEEP,
             )
         except (LineageError, OSError) as error:  # the history and the study's folder hold the code as well
@@ -555,6 +555,17 @@ class Session:
             return None
         if self.lineage.branch_problem:
             self.note(f"Experiment {experiment.number:04d}: {self.lineage.branch_problem}.")
+        return commit
+
+    def _parent_commit(self, parent: Experiment | None) -> str | None:
+        """The commit to build on; it is made now when git could not be written while the parent was decided."""
+        if parent is None or parent.commit is not None:
+            return parent.commit if parent else None
+        assert parent.status is not None
+        before = None if parent.parent is None else self.state.experiments[parent.parent]
+        commit = self._commit(parent, parent.status, parent.reason, before)
+        if commit is not None:
+            self.history.append("committed", experiment=parent.number, commit=commit)
         return commit
 
 

@@ -483,3 +483,23 @@ def test_an_experiment_decided_without_git_gets_its_commit_later(study: Study, m
     assert all(e.commit for e in state.experiments)
     assert git(study.project, "rev-parse", "autoresearch/nov23") == state.experiments[1].commit
     assert git(study.project, "show", "autoresearch/nov23:train.py") == study.train_source(1).strip()
+
+
+def test_a_keep_that_git_missed_gets_its_commit_before_its_children(
+    study: Study, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, failures = session.Lineage.record, []
+
+    def fails_once(self: Any, number: int, *arguments: Any, **options: Any) -> str:
+        if number == 1 and not failures:
+            failures.append(number)
+            raise session.LineageError("git hash-object: Input/output error")
+        return record(self, number, *arguments, **options)
+
+    monkeypatch.setattr(session.Lineage, "record", fails_once)
+    list(research(study, Scripted({"ALPHA": -1.0}, {"ALPHA": -3.0}), experiments=2))
+    state = state_of(study)
+    assert failures == [1] and [e.status for e in state.decided] == [Status.KEEP] * 3
+    commits = [str(e.commit) for e in state.decided]
+    assert git(study.project, "rev-parse", "autoresearch/nov23") == commits[2]
+    assert git(study.project, "rev-list", "--max-count=3", commits[2]).split() == commits[::-1]
