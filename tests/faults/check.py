@@ -49,20 +49,16 @@ class Allowed:
 
     A trainer or scorer that answers with a failure costs its experiment the run: any but the baseline is a crash then
     (in a last run of the champion: the run alone), and the baseline has one run more. A test score that fails is
-    missing. A git that fails costs a commit until the study is taken up again; what was kept in the meantime builds on
-    the baseline's own parent then, and the branch, which only ever goes forward, may stay at an earlier keep.
+    missing. A git that fails costs nothing for good: its commit is made with the next one or when the study is resumed.
     """
 
     failed_run: tuple[int, int] | None = None  # experiment, run
     failed_test: int | None = None  # experiment
-    git: bool = False
 
     @staticmethod
     def by(operation: Operation, fault: str) -> Allowed:
         words = operation.what.split()
-        if words[0] == "git":
-            return Allowed(git=fault in ("eio", "enospc", "failure"))
-        if operation.kind != "reply" or fault != "failure" or words[0] == "agent":
+        if operation.kind != "reply" or fault != "failure" or words[0] in ("agent", "git"):
             return Allowed()
         if words[0] == "trainer":
             return Allowed(failed_run=(int(words[1]), int(words[3])))
@@ -163,13 +159,13 @@ def after_resume(project: Path, logs: Sequence[Path], expected: Outcome, allowed
     """All that `expected` says but for what is allowed, and a record whose every part agrees with every other."""
     study = open_study(NAME, project)
     problems = [entry["text"] for log in logs for entry in Log.read(log, "violation")]
-    problems += consistent(study, logs, allowed)
+    problems += consistent(study, logs)
     events = read_events(study.paths.history)
     state = replay(events)
     return [*problems, *_numbers(study, state), *_as_expected(events, state, expected, allowed)]
 
 
-def consistent(study: Study, logs: Sequence[Path], allowed: Allowed) -> list[str]:
+def consistent(study: Study, logs: Sequence[Path]) -> list[str]:
     """The record is whole and its parts agree with each other, whatever the study found."""
     paths = study.paths
     problems = [*_half_files(paths), *_history(paths, logs, torn_allowed=False), *_lock_is_free(paths)]
@@ -178,7 +174,7 @@ def consistent(study: Study, logs: Sequence[Path], allowed: Allowed) -> list[str
     events = read_events(paths.history)
     state = replay(events)
     left = [f"{path} was left behind" for path in paths.folder.rglob(".*.tmp")]
-    return [*left, *_events(events), *_git(study, state, allowed), *_views(study, state)]
+    return [*left, *_events(events), *_git(study, state), *_views(study, state)]
 
 
 def _events(events: Sequence[dict[str, Any]]) -> Problems:
@@ -263,7 +259,7 @@ def _tests(finished: dict[str, Any], expected: Outcome, allowed: Allowed, champi
         yield f"the test scores are {found}, not {expected.test_bpb}"
 
 
-def _git(study: Study, state: StudyState, allowed: Allowed) -> Problems:
+def _git(study: Study, state: StudyState) -> Problems:
     """Refs, commits, trees and the history agree; the person's own checkout is as it was."""
     project = study.project
     if not (project / ".git").exists():
@@ -283,11 +279,11 @@ def _git(study: Study, state: StudyState, allowed: Allowed) -> Problems:
         if _show(project, f"{commit}:train.py") != study.train_source(number):
             yield f"train.py in {commit} is not that of experiment {number}"
         wanted = commits.get(experiment.parent, head) if experiment.parent is not None else head
-        if parent != wanted and not (allowed.git and parent == head):
+        if parent != wanted:
             yield f"the parent of experiment {number}'s commit is {parent}, not {wanted}"
     kept = [e.commit for e in state.experiments if e.status is Status.KEEP]
     tip = refs.get(f"refs/heads/autoresearch/{NAME}", (None, ""))[0]
-    if [tip] != kept[-1:] and not (allowed.git and tip in (None, *kept)):
+    if [tip] != kept[-1:]:
         yield f"the branch is at {tip}, and the keeps are {kept}"
     if _run_git(project, "status", "--porcelain") or _run_git(project, "symbolic-ref", "HEAD") != ["refs/heads/main"]:
         yield "the person's own checkout was touched"

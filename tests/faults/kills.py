@@ -209,7 +209,7 @@ class Killer:
             return
         self._see_all_gone()
         study = open_study(NAME, self.project)
-        self.problems += check.consistent(study, sorted(self.folder.glob("log-*")), check.Allowed())
+        self.problems += check.consistent(study, sorted(self.folder.glob("log-*")))
         experiments = replay(read_events(study.paths.history)).experiments
         for experiment in experiments:
             self.problems += self._unearned(experiment.number, experiment.status, experiment.val_bpb)
