@@ -79,6 +79,7 @@ def events_of(study: Study, kind: str) -> list[dict]:
     return [event for event in read_events(study.paths.history) if event["event"] == kind]
 
 
+@pytest.mark.timeout(900)  # some 30 trainings with real kernels
 def test_twenty_experiments_with_five_faults_leave_the_others_unharmed(project: Path, small_corpus: Path) -> None:
     study = counting_study(project, small_corpus)
     before = git(project, "status", "--porcelain", "--branch")
