@@ -466,7 +466,7 @@ def _named_study(arguments: argparse.Namespace) -> Study:
 
 def _status(arguments: argparse.Namespace) -> None:
     from .show.live import look
-    from .show.report import status_json, status_table
+    from .show.status import status_json, status_table
 
     now = look(_named_study(arguments))
     if arguments.json:
@@ -503,7 +503,7 @@ def _ask(command: str) -> Callable[[argparse.Namespace], None]:
         from .supervisor import ask
 
         study = _named_study(arguments)
-        _, answer = ask(study, command, getattr(arguments, "text", ""))
+        answer = ask(study, command, getattr(arguments, "text", ""))
         print(f"{study.name}: {answer or 'sent; the supervisor reads it as soon as its agent has answered'}.")
 
     return wish
@@ -514,7 +514,7 @@ def _stop(arguments: argparse.Namespace) -> None:
 
     study = _named_study(arguments)
     try:
-        _, answer = ask(study, "stop now" if arguments.now else "stop")
+        answer = ask(study, "stop now" if arguments.now else "stop")
     except OSError as error:
         if not (arguments.now and is_full(error)):
             raise

@@ -14,7 +14,7 @@ from .judge.decide import NUM_BASELINE_RUNS, best, improvement, mean
 from .judge.drift import at_present_speed, is_much_slower, present_speed, rerun_due, tolerance
 from .judge.score import HeldOut, ScoringFailed, ScoringSettings, score
 from .propose.agent import Agent, NothingToPropose
-from .record.experiment import Experiment, Progress, Run, Status
+from .record.experiment import Cause, Experiment, Progress, Run, Status, scores_of
 from .record.space import is_full
 from .record.study import Study, StudyError, check_unchanged
 from .run.machine import real_seconds
@@ -43,18 +43,22 @@ def research(
     """
     check_unchanged(study)
     give_up_at = None if hours is None else real_seconds() + hours * 3600
+    told = tried = 0
+
+    def enough() -> str:
+        """Why nothing more is to be proposed; "" while something is."""
+        if experiments is not None and told - tried >= experiments:
+            return f"{experiments} experiments"
+        return f"{hours:g} hours" if give_up_at is not None and real_seconds() >= give_up_at else ""
+
     with open_session(study, watch) as session:
         try:
             _despite_full_disk(session, lambda: recover(session))
             told = tried = len(session.state.decided)
             reason = ""
-
-            def is_over() -> bool:
-                return give_up_at is not None and real_seconds() >= give_up_at
-
             while session.state.unfinished or not reason:
                 try:
-                    _despite_full_disk(session, lambda: _next(session, agent, is_over))
+                    _despite_full_disk(session, lambda: _next(session, agent, enough))
                 except NothingToPropose as end:
                     session.note(str(end))
                     reason = "nothing left to propose"
@@ -62,30 +66,15 @@ def research(
                     told += 1
                     tried += experiment.number == 0  # the baseline is no proposal
                     yield experiment
-                reason = reason or _enough(experiments, told - tried, hours, give_up_at)
-                session.tick()
-                if session.stopping:
-                    raise StopNow(session.stopping)
+                reason = reason or enough()
             _despite_full_disk(session, lambda: conclude(session, reason))
         except StopNow as stop:
             session.history.append("stopped", reason=f"asked by {stop}")
             session.watch(Progress("note", text="Stopped. Nothing that was recorded is lost."))
-        except (KeyboardInterrupt, GeneratorExit, StudyError) as stop:
+        except (Exception, KeyboardInterrupt, GeneratorExit) as stop:
             words = {KeyboardInterrupt: "interrupted by hand", GeneratorExit: "nobody asked for more"}
-            session.history.append("stopped", reason=words.get(type(stop)) or str(stop))
+            session.history.append("stopped", reason=words.get(type(stop)) or f"{type(stop).__name__}: {stop}")
             raise
-        except (TypeError, LookupError, AttributeError, RuntimeError) as bug:
-            session.history.append("stopped", reason=f"an error of the program: {type(bug).__name__}: {bug}")
-            raise
-
-
-def _enough(experiments: int | None, tried: int, hours: float | None, give_up_at: float | None) -> str:
-    """Why nothing more is to be proposed; "" while something is."""
-    if experiments is not None and tried >= experiments:
-        return f"{experiments} experiments"
-    if give_up_at is not None and real_seconds() >= give_up_at:
-        return f"{hours:g} hours"
-    return ""
 
 
 def _despite_full_disk(session: Session, step: Callable[[], T]) -> T:
@@ -95,7 +84,7 @@ def _despite_full_disk(session: Session, step: Callable[[], T]) -> T:
         try:
             if full is not None:
                 session.wait_for_space(full)
-                recover(session, "the disk was full", blameless=True)
+                recover(session, Cause.FULL_DISK, "the disk was full")
             return step()
         except OSError as error:
             if not is_full(error):
@@ -104,17 +93,14 @@ def _despite_full_disk(session: Session, step: Callable[[], T]) -> T:
             time.sleep(FULL_DISK_SECONDS)
 
 
-def _next(session: Session, agent: Agent, is_over: Callable[[], bool]) -> None:
-    """Finish what is unfinished, else propose and settle something new, unless the time is up or somebody stops it."""
+def _next(session: Session, agent: Agent, enough: Callable[[], str]) -> None:
+    """Finish what is unfinished; else propose and settle something new, unless that is enough or somebody stops it."""
     if session.state.unfinished is None:
-        _mind_people(session)
-        if session.state.incumbent is not None and is_over():
-            return
-        look_after_incumbent(session)
-        _mind_people(session)
-        if session.state.incumbent is not None and is_over():
-            return
-        _propose(session, agent)
+        for begin in (look_after_incumbent, lambda session: _propose(session, agent)):
+            _mind_people(session)
+            if enough() and session.state.incumbent is not None:
+                return
+            begin(session)
     settle(session)
 
 
@@ -143,15 +129,15 @@ def _propose(session: Session, agent: Agent) -> None:
                 raise StopNow(session.stopping) from failure
 
 
-def recover(session: Session, reason: str = "the harness went away while it trained", blameless: bool = False) -> None:
+def recover(
+    session: Session, cause: Cause = Cause.GONE, reason: str = "the harness went away while it trained"
+) -> None:
     """Bring a study that was cut off to where its history says it is, and git and its views with it."""
     state = session.state
     for experiment in state.experiments:
         run = experiment.runs[-1] if experiment.runs else None
         if run is not None and run.status is Status.INTERRUPTED and not run.reason:
-            session.history.append(
-                "interrupted", experiment=experiment.number, run=run.index, reason=reason, blameless=blameless
-            )
+            session.interrupted(experiment, run.index, cause, reason)
             session.note(f"Experiment {experiment.number:04d} was interrupted: {reason}. It is trained again.")
     session.reconcile()
     if state.incumbent is not None and state.incumbent.runs[-1].num_decided > state.incumbent.number:
@@ -267,6 +253,7 @@ def conclude(session: Session, reason: str) -> None:
     Both then rest on the same number of runs, so the difference is one of means, not a lucky minimum. On a machine that
     is no longer what it was, the baseline runs again beside the champion: else the difference would be the machine's.
     """
+    _mind_people(session)
     champion = best(session.state.experiments)
     assert champion is not None, "a study is concluded once its baseline is decided"
     _run_until(session, champion.number, lambda experiment: len(experiment.scores))
@@ -298,8 +285,7 @@ def _machine_moved(session: Session) -> bool:
 
 def _late_scores(session: Session, experiment: Experiment) -> tuple[float, ...]:
     """Of the runs that began after the last decision: beside the champion's last ones."""
-    late = [run for run in experiment.runs if run.num_decided == len(session.state.decided)]
-    return tuple(run.val_bpb for run in late if run.val_bpb is not None)
+    return scores_of(run for run in experiment.runs if run.num_decided == len(session.state.decided))
 
 
 def _findings(session: Session, champion: Experiment) -> dict[str, Any]:
@@ -308,7 +294,7 @@ def _findings(session: Session, champion: Experiment) -> dict[str, Any]:
     baseline = state.experiments[0]
     pair = baseline.scores, champion.scores
     if late := _late_scores(session, baseline):
-        pair = late, tuple(r.val_bpb for r in at_present_speed(champion.runs, state.sigma) if r.val_bpb is not None)
+        pair = late, scores_of(at_present_speed(champion.runs, state.sigma))
     difference, error = improvement(*pair, state.sigma)
     test_bpb = {number: _test_bpb(session, number) for number in {0, champion.number}}
     return {

@@ -24,30 +24,38 @@ from .judge.decide import NUM_BASELINE_RUNS, best, clearly_worse_share, decide, 
 from .judge.drift import (
     at_present_speed,
     is_much_slower,
-    machine_speeds,
     of_one_machine,
     present_speed,
-    relative_speed,
 )
-from .judge.early import caution, hopeless, projected_timeout
 from .judge.score import HeldOut, ScoringFailed, ScoringSettings, score
+from .lookout import Lookout
 from .propose.agent import Agent, NothingToPropose
 from .propose.edits import diff
 from .record.commands import Command, Inbox
-from .record.curves import read_curve
-from .record.experiment import Context, Evaluation, Experiment, Progress, Proposal, RunOutcome, Status
+from .record.experiment import (
+    Cause,
+    Context,
+    Evaluation,
+    Experiment,
+    Progress,
+    Proposal,
+    Run,
+    RunOutcome,
+    Status,
+    scores_of,
+)
 from .record.files import boot_id, remove_temporaries, write_atomic
-from .record.history import History, write_results
+from .record.history import History
 from .record.lineage import Lineage, LineageError, open_lineage
 from .record.paths import METRICS, ExperimentPaths
 from .record.space import Reserve, footprint_bytes, free_bytes, is_full
 from .record.state import StudyState, replay
 from .record.study import Study, StudyError, sha256
 from .run.machine import slept_seconds
-from .run.notebook import heading_markdown, set_verdict
 from .run.processes import end_leftovers, remember
-from .run.slots import EndRun, run_experiment
+from .run.slots import run_experiment
 from .show import report
+from .views import show_notebooks, show_study
 
 SEEDS_PER_EXPERIMENT = 100  # so that no two runs of a study share a seed
 LONGEST_NAP_SECONDS = 1.0  # a machine that slept longer while it trained voids the run
@@ -199,10 +207,10 @@ class Session:
         """Return when nobody wants the study to pause (any more), or somebody wants it to stop."""
         self.tick()
         if self._pausing:
-            self.wait(f"by {self._pausing}", lambda: not self._pausing)
+            self._wait(f"by {self._pausing}", lambda: not self._pausing, "asked to go on")
 
-    def wait(self, reason: str, until: Callable[[], bool]) -> None:
-        """Begin nothing until `until()` holds, and record that; commands are obeyed meanwhile."""
+    def _wait(self, reason: str, until: Callable[[], bool], then: str) -> None:
+        """Begin nothing for `reason` until `until()` holds, go on because of `then`; commands are obeyed meanwhile."""
         if until() or self.stopping:
             return
         self.history.append("paused", reason=reason)
@@ -211,8 +219,7 @@ class Session:
             self.tick()
             time.sleep(LOOK_EVERY_SECONDS)
         if not self.stopping:
-            why = "asked to go on" if reason.startswith("by ") else "nothing is missing any more"
-            self.history.append("resumed", reason=why)
+            self.history.append("resumed", reason=then)
 
     def wait_seconds(self, seconds: float) -> None:
         """Let time pass, obeying commands."""
@@ -229,7 +236,7 @@ class Session:
             forget_artefacts(self.study, self.state, limit_bytes=0)
         if missing := self._lacks_room():
             self.note(f"{missing}. Free some space; the study then goes on by itself.")
-            self.wait(missing, lambda: not self._lacks_room())
+            self._wait(missing, lambda: not self._lacks_room(), "nothing is missing any more")
             if self.stopping:
                 raise StopNow(self.stopping)
         self.reserve.take()
@@ -317,7 +324,7 @@ class Session:
         seed = run_seed(study.seed, experiment.number, run)
         self.watch(Progress("starting", experiment.number, run, experiment.hypothesis))
         self.history.append("started", experiment=experiment.number, run=run, seed=seed)
-        looks = _Lookout(self, experiment, run)
+        looks = Lookout(self, experiment, run)
         slept = slept_seconds()
         token = secrets.token_hex(16)
         try:
@@ -342,17 +349,19 @@ class Session:
             )
         except (KeyboardInterrupt, StopNow) as error:
             try:
-                self._void(experiment, run, f"stopped {f'by {error}' if str(error) else 'by hand'} while it trained")
+                by = f"by {error}" if str(error) else "by hand"
+                self.interrupted(experiment, run, Cause.ASKED, f"stopped {by} while it trained")
             except OSError as full:
                 if not is_full(full):
                     raise
             raise error  # what a full disk did not take, `recover` writes
         study.paths.running.unlink(missing_ok=True)
         measured = looks.measured(outcome.measured)
-        if why := self._void_because(experiment, run, outcome, measured, slept_seconds() - slept):
-            if why.startswith(FULL):
+        if void := self._void(self.state.experiments[experiment.number].runs[run], outcome, measured, slept):
+            cause, why = void
+            if cause is Cause.FULL_DISK:
                 shutil.rmtree(paths.handover(run), ignore_errors=True)  # which may be what filled it
-            self._void(experiment, run, why, measured=measured)
+            self.interrupted(experiment, run, cause, why, measured)
             self.note(f"Experiment {experiment.number:04d}, run {run + 1}: {why}. It is trained again.")
             return replace(outcome, status=Status.INTERRUPTED, reason=why, artefact=None)
         self.history.append(
@@ -365,36 +374,37 @@ class Session:
         )
         return replace(outcome, measured=measured)
 
-    def _void_because(
-        self, experiment: Experiment, run: int, outcome: RunOutcome, measured: dict[str, Any], slept: float
-    ) -> str:
-        """Why a run that ended says nothing about its code; "" when it does."""
+    def _void(
+        self, before: Run, outcome: RunOutcome, measured: Mapping[str, Any], slept_before: float
+    ) -> tuple[Cause, str] | None:
+        """Why a run that ended says nothing about its code; None when it does.
+
+        But for sleep, what happens a second time under the same run index is taken to be the experiment's own doing.
+        """
+        slept = slept_seconds() - slept_before
         if slept > LONGEST_NAP_SECONDS:
-            return f"the machine slept for {report.duration(slept)} while it trained"
-        before = self.state.experiments[experiment.number].runs[run]
-
-        def is_new(why: str) -> bool:  # what happens a second time is the experiment's own doing
-            return not any(reason.startswith(why) for reason in before.interruptions)
-
-        if outcome.status is Status.CRASH:
-            if is_new(FULL) and (missing := self._lacks_room()):
-                return f"{FULL}: {missing}"
-            if is_new(KILLED) and outcome.measured.get("exit_code") == -signal.SIGKILL:
-                return f"{KILLED}: {outcome.reason}"
+            return Cause.SLEPT, f"the machine slept for {report.duration(slept)} while it trained"
+        if outcome.status is Status.CRASH and Cause.FULL_DISK not in before.causes and (lack := self._lacks_room()):
+            return Cause.FULL_DISK, f"it failed on a full disk: {lack}"
+        was_killed = outcome.status is Status.CRASH and outcome.measured.get("exit_code") == -signal.SIGKILL
+        if was_killed and Cause.KILLED not in before.causes:
+            return Cause.KILLED, f"something killed it: {outcome.reason}"
         relative = measured.get("relative_speed")
         if outcome.status in (None, Status.DISCARD) and is_much_slower(relative) and not before.slow:
-            return f"{SLOW} {relative:.0%} of the incumbent's speed: the machine may have been busy"
-        return ""
+            why = f"it ran at {relative:.0%} of the incumbent's speed: the machine may have been busy"
+            return Cause.SLOW, why
+        return None
 
-    def _void(self, experiment: Experiment, run: int, reason: str, measured: Any = None) -> None:
-        """Record that a run was ended by no fault of its own: it is made again."""
+    def interrupted(
+        self, experiment: Experiment, run: int, cause: Cause, reason: str, measured: Mapping[str, Any] | None = None
+    ) -> None:
+        """Record that a training ended without saying anything about its code: it is made again."""
         self.history.append(
             "interrupted",
             experiment=experiment.number,
             run=run,
+            cause=cause,
             reason=reason,
-            blameless=True,
-            slow=reason.startswith(SLOW),
             measured=measured or {},
         )
 
@@ -445,7 +455,7 @@ class Session:
         if verdict is None:
             return None
         status, reason = verdict
-        mine = experiment.scores if status in (Status.KEEP, Status.DISCARD) else ()
+        mine = _judged(experiment) if status in (Status.KEEP, Status.DISCARD) else ()
         self.history.append(
             "decided",
             experiment=experiment.number,
@@ -569,63 +579,6 @@ class Session:
         return commit
 
 
-# How the reasons begin for which a training is made again once.
-SLOW, FULL, KILLED = "it ran at", "it failed on a full disk", "something killed it"
-
-
-FAIR_SPEED = 0.85  # a run slower than this, and not so slow that it is made again, may owe its place to the machine
-
-
-class _Lookout:
-    """Watches one training: tells what it sees, and ends a run that cannot win or cannot hand over in time."""
-
-    def __init__(self, session: Session, experiment: Experiment, run: int) -> None:
-        study, state, paths = session.study, session.state, session.study.experiment(experiment.number)
-        self.session, self.experiment, self.run = session, experiment, run
-        self.points: list[Mapping[str, Any]] = []
-        self.seconds = 0.0  # since the run started
-        self.sigma = state.sigma
-        self.incumbent = experiment if experiment.number == 0 else state.incumbent
-        self.budget = study.time_budget_seconds
-        allowances = study.facts["startup_allowance_seconds"] + study.facts["handover_allowance_seconds"]
-        self.limit = self.budget + allowances
-        self.caution: float | None = None  # only the first run of a challenger may be ended early
-        self.curve: list[dict[str, Any]] = []
-        if self.incumbent is not None and run == 0 and experiment.number > 0:
-            scored = [r.index for r in self.incumbent.runs if r.val_bpb is not None]
-            self.curve = read_curve(study.experiment(self.incumbent.number).metrics(scored[-1]))
-            self.caution = caution(paths.diff.read_text(encoding="utf-8"))
-
-    def at_point(self, point: Mapping[str, Any]) -> None:
-        """Raises EndRun when the curve says that the run cannot win, or cannot hand over in time."""
-        self.points.append(point)
-        progress = point.get("progress")
-        fraction = float(progress) if isinstance(progress, int | float) else 0.0
-        e = self.experiment
-        self.session.watch(Progress("training", e.number, self.run, e.hypothesis, fraction, point))
-        budget = {"time_budget_seconds": self.budget, "hard_limit_seconds": self.limit}
-        if why := projected_timeout(self.points, seconds_since_start=self.seconds, **budget):
-            raise EndRun(Status.TIMEOUT, f"ended early: {why}")
-        if why := hopeless(self.points, self.curve, caution=self.caution):
-            relative = self.measured({}).get("relative_speed")
-            if relative is None or is_much_slower(relative) or relative > FAIR_SPEED:
-                raise EndRun(Status.DISCARD, f"ended early: {why}")
-
-    def at_clock(self, seconds: float) -> None:
-        """Raises StopNow when somebody wants that."""
-        self.session.tick()
-        self.seconds = seconds
-
-    def measured(self, measured: dict[str, Any]) -> dict[str, Any]:
-        """What the run measured, and what can be said of one that was ended before it could measure."""
-        last = self.points[-1] if self.points else {}
-        seconds, tokens = (v if isinstance(v := last.get(k), int | float) else 0 for k in ("seconds", "num_tokens"))
-        if "tokens_per_second" not in measured and seconds > 0 and tokens > 0:
-            measured = measured | {"tokens_per_second": tokens / seconds, "ended_at": last.get("progress")}
-        relative = relative_speed(measured, self.incumbent, self.sigma)
-        return measured if relative is None else measured | {"relative_speed": round(relative, 4)}
-
-
 def _utf8(text: str) -> str:
     """Text that can be written: half of a surrogate pair, as a model's reply may hold, becomes a question mark."""
     return text.encode("utf-8", "replace").decode("utf-8")
@@ -643,65 +596,27 @@ def baseline_proposal(study: Study) -> Proposal:
     return Proposal(hypothesis, study.train_source(0), agent="baseline", details={"preset": preset})
 
 
+def _judged(experiment: Experiment) -> tuple[float, ...]:
+    """The scores that are judged: of a baseline all, of a challenger those that one machine made."""
+    return experiment.scores if experiment.number == 0 else scores_of(of_one_machine(experiment.runs))
+
+
 def judge_runs(experiment: Experiment, state: StudyState) -> tuple[Status, str] | None:
     """Status and reason from the runs so far; None when one more run is wanted. A pure function."""
     last = experiment.runs[-1]
     if last.status is not None:
         which = "the confirmation: " if last.index > 0 and experiment.number > 0 else ""
         return last.status, which + last.reason
-    mine = tuple(run.val_bpb for run in of_one_machine(experiment.runs) if run.val_bpb is not None)
     if state.incumbent is None:
-        mine = experiment.scores
-        if len(mine) < NUM_BASELINE_RUNS:
+        if len(experiment.scores) < NUM_BASELINE_RUNS:
             return None
-        return Status.KEEP, f"the baseline, {len(mine)} runs; run-to-run sd {state.sigma:.4f}"
+        return Status.KEEP, f"the baseline, {len(experiment.scores)} runs; run-to-run sd {state.sigma:.4f}"
     worse_share = clearly_worse_share(state.decided, state.sigma)
     is_lucky = any(run.index == 0 for run in at_present_speed(state.incumbent.runs, state.sigma))
-    decision = decide(mine, state.incumbent_scores, state.sigma, worse_share=worse_share, is_lucky=is_lucky)
+    decision = decide(
+        _judged(experiment), state.incumbent_scores, state.sigma, worse_share=worse_share, is_lucky=is_lucky
+    )
     return None if decision.verdict == "confirm" else (Status(decision.verdict), decision.reason)
-
-
-# --- views: rebuilt from the record at any time
-
-
-def show_study(study: Study, state: StudyState) -> None:
-    """results.tsv, progress.png and best/train.py."""
-    from .show.plots import draw_progress  # matplotlib takes half a second, and only the views need it
-
-    write_results(study.paths.results, state.experiments)
-    speeds = machine_speeds(state.experiments)
-    draw_progress(state.decided, study.paths.progress, title=study.name, sigma=state.sigma, speeds=speeds)
-    champion = best(state.experiments)
-    if champion is not None:
-        write_atomic(study.paths.best_train, study.train_source(champion.number))
-
-
-def show_notebooks(study: Study, state: StudyState, experiment: Experiment) -> None:
-    """The heading, the curve and the verdict in every notebook of an experiment."""
-    from .show.plots import curve_png
-
-    paths = study.experiment(experiment.number)
-    change = paths.diff.read_text(encoding="utf-8")
-    parent = None if experiment.parent is None else read_curve(study.experiment(experiment.parent).metrics(0))
-    for run in experiment.runs:
-        notebook = paths.notebook(run.index)
-        if not notebook.exists():
-            continue
-        curve = read_curve(paths.metrics(run.index))
-        heading = heading_markdown(
-            report.title(experiment),
-            status_line=report.status_line(experiment, study.facts),
-            hypothesis=experiment.hypothesis,
-            diff=change,
-        )
-        picture = curve_png(curve, parent, incumbent_label=f"incumbent {experiment.parent:04d}" if parent else "")
-        set_verdict(
-            notebook,
-            heading=heading,
-            curve_png=picture,
-            curve_text=report.curve_words(curve),
-            verdict=report.verdict(experiment, run, study.facts),
-        )
 
 
 def forget_artefacts(study: Study, state: StudyState, limit_bytes: int = ARTEFACT_LIMIT_BYTES) -> None:

@@ -11,11 +11,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from .record.commands import Command, send, wait_for_answer
-from .record.files import boot_id, ensure_folder, lock_holder
+from .record.commands import send, wait_for_answer
+from .record.files import boot_id, ensure_folder, lock_holder, study_in_use
 from .record.study import Study, StudyError
 
 START_SECONDS = 60.0  # until it holds the study; a cold disk takes most of it
@@ -30,7 +30,7 @@ def start_detached(study: Study, options: Sequence[str] = ()) -> int:
     Args:
         options: of `autoresearch run`, as ("--experiments", "100").
 
-    Raises StudyError when the study is being run already, or when the process ends instead of starting.
+    Raises StudyInUse when the study is being run already, StudyError when the process ends instead of starting.
     """
     _refuse_second(study)
     ensure_folder(study.paths.folder)
@@ -68,15 +68,11 @@ def start_detached(study: Study, options: Sequence[str] = ()) -> int:
 def _refuse_second(study: Study) -> None:
     holder = lock_holder(study.paths.lock)
     if holder is not None:
-        raise StudyError(
-            f"Study {study.name!r} is being run by process {holder.get('pid', '?')} on {holder.get('host', '?')} since "
-            f"{holder.get('since', '?')}. `autoresearch attach --name {study.name}` watches it, "
-            f"`autoresearch stop --name {study.name}` ends it."
-        )
+        raise study_in_use(study.paths.lock, holder)
 
 
-def ask(study: Study, command: str, text: str = "") -> tuple[Command, str | None]:
-    """Send a command and wait for the answer; None when the supervisor is busy and will read it later.
+def ask(study: Study, command: str, text: str = "") -> str | None:
+    """Send a command and return the answer; None when the supervisor is busy and will read it later.
 
     Raises StudyError when nobody runs the study, unless the command is a hint, which waits for the next supervisor.
     """
@@ -88,8 +84,8 @@ def ask(study: Study, command: str, text: str = "") -> tuple[Command, str | None
         )
     sent = send(study.paths.commands, command, text)
     if holder is None:
-        return sent, "nobody runs the study now; the agent reads it when it goes on"
-    return sent, wait_for_answer(study.paths.history, sent, ANSWER_SECONDS)
+        return "nobody runs the study now; the agent gets it when it goes on"
+    return wait_for_answer(study.paths.history, sent, ANSWER_SECONDS)
 
 
 def end(study: Study, seconds: float = 30.0) -> bool:
@@ -115,18 +111,17 @@ def end(study: Study, seconds: float = 30.0) -> bool:
 
 def wait_until_held(study: Study, seconds: float) -> bool:
     """Whether somebody holds the study within `seconds`, or has held it since it was created."""
-    deadline = time.monotonic() + seconds
-    while lock_holder(study.paths.lock) is None and not study.paths.history.exists():
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(0.1)
-    return True
+    return _within(seconds, lambda: lock_holder(study.paths.lock) is not None or study.paths.history.exists())
 
 
 def wait_until_free(study: Study, seconds: float) -> bool:
     """Whether nobody holds the study within `seconds`."""
+    return _within(seconds, lambda: lock_holder(study.paths.lock) is None)
+
+
+def _within(seconds: float, condition: Callable[[], bool]) -> bool:
     deadline = time.monotonic() + seconds
-    while lock_holder(study.paths.lock) is not None:
+    while not condition():
         if time.monotonic() >= deadline:
             return False
         time.sleep(0.1)

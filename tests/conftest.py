@@ -7,8 +7,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from autoresearch_kernel.judge.score import ScoringSettings
+from autoresearch_kernel.record.study import Study, create_study
 
 PROJECT = Path(__file__).parents[1]
 
@@ -82,3 +86,26 @@ def project(tmp_path: Path, small_corpus: Path, monkeypatch: pytest.MonkeyPatch)
 
 def git(folder: Path, *arguments: str) -> str:
     return subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def counting_study(
+    project: Path, corpus: Path, name: str = "nov23", source: str = COUNTING_TRAIN, **others: Any
+) -> Study:
+    """A study of the model that counts, with 2 s a run; `others` are settings of `create_study` to replace."""
+    settings: dict[str, Any] = {
+        "preset": {"name": "none", "parameters": {}, "reason": "a test"},
+        "agent": "scripted",
+        "time_budget_seconds": 2.0,
+        "scoring": vars(ScoringSettings.for_corpus("cpu", "float32", 64, 512)),
+        "hardware": {"device": "cpu", "device_name": "a test machine"},
+        "startup_allowance_seconds": 12.0,  # a hang must end before the reader of a test does
+        "handover_allowance_seconds": 6.0,
+    }
+    return create_study(
+        name,
+        project=project,
+        corpus_dir=corpus,
+        heldout_dir=corpus.parents[1] / "heldout" / corpus.name,
+        baseline_source=source,
+        **(settings | others),
+    )

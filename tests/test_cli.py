@@ -13,8 +13,8 @@ import pytest
 from autoresearch_kernel.cli import main
 from autoresearch_kernel.loop import research
 
-from .conftest import git
-from .test_loop import Scripted, counting_study
+from .conftest import counting_study, git
+from .test_loop import Scripted
 
 
 def test_help_names_every_command() -> None:

@@ -11,36 +11,16 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from autoresearch_kernel.judge.score import ScoringSettings
 from autoresearch_kernel.loop import recover, research, settle
 from autoresearch_kernel.propose.agent import NothingToPropose
 from autoresearch_kernel.propose.edits import set_parameters
 from autoresearch_kernel.propose.search import SearchAgent
 from autoresearch_kernel.record.experiment import Context, Experiment, Proposal, Status
 from autoresearch_kernel.record.history import read_events, replay
-from autoresearch_kernel.record.study import Study, StudyError, create_study, open_study
+from autoresearch_kernel.record.study import Study, StudyError, open_study
 from autoresearch_kernel.session import Progress, forget_artefacts, open_session, run_seed
 
-from .conftest import COUNTING_TRAIN, git
-
-BUDGET_SECONDS = 2.0
-
-
-def counting_study(project: Path, corpus: Path, name: str = "nov23", source: str = COUNTING_TRAIN) -> Study:
-    return create_study(
-        name,
-        project=project,
-        corpus_dir=corpus,
-        heldout_dir=corpus.parents[1] / "heldout" / corpus.name,
-        baseline_source=source,
-        preset={"name": "none", "parameters": {}, "reason": "a test"},
-        agent="scripted",
-        time_budget_seconds=BUDGET_SECONDS,
-        scoring=vars(ScoringSettings.for_corpus("cpu", "float32", 64, 512)),
-        hardware={"device": "cpu", "device_name": "a test machine"},
-        startup_allowance_seconds=12.0,  # a hang must end before the reader of this test does
-        handover_allowance_seconds=6.0,
-    )
+from .conftest import COUNTING_TRAIN, counting_study, git
 
 
 class Scripted:

@@ -22,8 +22,8 @@ from autoresearch_kernel.record.state import StudyState
 from autoresearch_kernel.record.study import Study, StudyError
 from autoresearch_kernel.run.slots import EndRun
 
-from .conftest import git
-from .test_loop import Scripted, counting_study
+from .conftest import counting_study, git
+from .test_loop import Scripted
 
 SPEED = 1000.0  # tokens a second of this machine on a good day
 
@@ -144,7 +144,7 @@ def test_stop_now_ends_the_training_and_costs_the_experiment_nothing(study: Stud
     assert [e.number for e in research(study, ideas, experiments=2)] == [1, 2]
     run = state_of(study).experiments[1].runs[0]
     assert machine.trained.count((1, 0)) == 4 and run.attempts == 1 and run.val_bpb is not None
-    assert [event["blameless"] for event in events_of(study, "interrupted")] == [True] * 3
+    assert [event["cause"] for event in events_of(study, "interrupted")] == ["asked"] * 3
     assert all(event["reason"].startswith("stopped by ") for event in events_of(study, "interrupted"))
 
 
@@ -242,7 +242,7 @@ def test_a_run_on_a_machine_much_slower_than_before_is_made_again_rather_than_ju
     assert machine.trained.count((1, 0)) == 2 and len(done[1].scores) == 1
     assert done[1].runs[0].slow and done[1].runs[0].attempts == 1
     (voided,) = events_of(study, "interrupted")
-    assert voided["slow"] and voided["reason"].startswith("it ran at 40% of the incumbent's speed")
+    assert voided["cause"] == "slow" and voided["reason"].startswith("it ran at 40% of the incumbent's speed")
     assert done[1].runs[0].measured["relative_speed"] == 1.0
 
 

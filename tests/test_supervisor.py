@@ -15,13 +15,13 @@ import psutil
 import pytest
 
 from autoresearch_kernel.cli import main
+from autoresearch_kernel.record.files import StudyInUse
 from autoresearch_kernel.record.history import read_events, replay
 from autoresearch_kernel.record.paths import RUN_TOKEN
 from autoresearch_kernel.record.study import Study, StudyError
 from autoresearch_kernel.supervisor import end, start_detached, wait_until_free
 
-from .conftest import COUNTING_TRAIN
-from .test_loop import counting_study
+from .conftest import COUNTING_TRAIN, counting_study
 
 LIMIT_SECONDS = 120.0  # for anything that is waited for: the machine may be busy
 
@@ -72,7 +72,7 @@ def test_a_study_lives_on_in_the_background(study: Study, capsys: pytest.Capture
     assert os.getsid(pid) == pid != os.getsid(0)  # a closing terminal does not reach it
 
     # a second one is refused, and the first is named
-    with pytest.raises(StudyError, match=rf"is being run by process {pid} on"):
+    with pytest.raises(StudyInUse, match=rf"is being run by process {pid} on"):
         start_detached(study)
     assert main(["run", "--name", "nov23", "--experiments", "1"]) == 1
     assert f"process {pid} on" in capsys.readouterr().err
@@ -153,5 +153,5 @@ def test_sigterm_is_recorded_like_ctrl_c(study: Study) -> None:
     assert wait_until_free(study, LIMIT_SECONDS)
     assert replay(read_events(study.paths.history)).stopped == "interrupted by hand"
     (voided,) = events_of(study, "interrupted")
-    assert voided["blameless"] and voided["reason"] == "stopped by hand while it trained"
+    assert voided["cause"] == "asked" and voided["reason"] == "stopped by hand while it trained"
     until(lambda: not processes_of(study), "the end of all processes")

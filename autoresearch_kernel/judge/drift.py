@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..record.experiment import Experiment, Run
-from .decide import BPB_PER_LOG_SPEED
+from .decide import BPB_PER_LOG_SPEED, RECENT_RUNS
 
 SAME_SPEED = 1.15  # runs whose speeds differ by less than this factor are pooled while sigma is unknown
 LEAST_TOLERANCE, MOST_TOLERANCE = 1.02, 1.5  # by less than the first always, by more than the second never
@@ -27,7 +27,7 @@ MUCH_SLOWER = 0.6  # of the incumbent's speed: below it a run is made again rath
 STEADY = 0.1  # a machine within this share of its former speed is shown as steady
 RERUN_EVERY, RERUN_EVERY_IN_DRIFT = 20, 10  # experiments between two runs of the incumbent
 RERUN_WHEN_MOVED = 4  # and when the machine's speed has moved beyond what may be pooled
-RECENT, RERUN_WEIGHT = 9, 5  # runs whose median is the machine's present speed; a run of the incumbent counts so often
+RERUN_WEIGHT = 5  # of the RECENT_RUNS whose median is the machine's present speed: a run of the incumbent's
 
 
 def tolerance(sigma: float | None) -> float:
@@ -39,12 +39,20 @@ def tolerance(sigma: float | None) -> float:
 
 def at_present_speed(runs: Sequence[Run], sigma: float | None = None) -> tuple[Run, ...]:
     """The scored runs as fast as the latest one, within the tolerance; all of them where speed is not known."""
+    return _as_fast_as_the_latest(runs, tolerance(sigma))
+
+
+def of_one_machine(runs: Sequence[Run]) -> tuple[Run, ...]:
+    """The scored runs that the machine of the latest one may have made: not those from before it became another."""
+    return _as_fast_as_the_latest(runs, 1 / MUCH_SLOWER)
+
+
+def _as_fast_as_the_latest(runs: Sequence[Run], factor: float) -> tuple[Run, ...]:
     scored = [run for run in runs if run.val_bpb is not None]
     last = _speed(scored[-1].measured) if scored else None
     if last is None:
         return tuple(scored)
     speeds = [_speed(run.measured) or last for run in scored]
-    factor = tolerance(sigma)
     return tuple(r for r, s in zip(scored, speeds, strict=True) if last / factor <= s <= last * factor)
 
 
@@ -60,18 +68,6 @@ def alike(runs: Sequence[Run]) -> list[tuple[float, ...]]:
             groups.append((speed, []))
         groups[-1][1].append(score)
     return [tuple(scores) for _, scores in groups]
-
-
-def of_one_machine(runs: Sequence[Run]) -> tuple[Run, ...]:
-    """The scored runs that the machine of the latest one may have made: not those from before it became another."""
-    scored = [run for run in runs if run.val_bpb is not None]
-    last = _speed(scored[-1].measured) if scored else None
-    if last is None:
-        return tuple(scored)
-    speeds = [_speed(run.measured) or last for run in scored]
-    return tuple(
-        r for r, s in zip(scored, speeds, strict=True) if not is_much_slower(s / last) and not is_much_slower(last / s)
-    )
 
 
 def relative_speed(
@@ -101,7 +97,7 @@ def rerun_due(experiments: Sequence[Experiment], incumbent: Experiment | None, s
         return ""
     decided = [e for e in experiments if e.status is not None]
     since = len(decided) - max(incumbent.number + 1, *(run.num_decided for run in incumbent.runs))
-    recent = [r for e in decided[-since:] for run in e.runs if (r := run.measured.get("relative_speed"))][-RECENT:]
+    recent = [r for e in decided[-since:] for run in e.runs if (r := run.measured.get("relative_speed"))][-RECENT_RUNS:]
     if since >= RERUN_EVERY:
         return f"{since} experiments since its last run"
     now = statistics.median(recent) if recent else 1.0
@@ -117,18 +113,18 @@ def machine_speeds(experiments: Sequence[Experiment]) -> list[tuple[float, float
     """The machine's speed over the study: (experiments decided by then, speed relative to the start), oldest first.
 
     Each run says how fast it was relative to its incumbent, which was measured by a machine of known speed. The
-    median of the last RECENT such figures counts, so that one change that costs speed is not taken for the machine;
-    a run of the incumbent itself, the same code, weighs as much as RERUN_WEIGHT others.
+    median of the last RECENT_RUNS such figures counts, so that one change that costs speed is not taken for the
+    machine; a run of the incumbent itself, the same code, weighs as much as RERUN_WEIGHT others.
     """
     runs = [(run.num_decided, e.number, run.index, e, run) for e in experiments for run in e.runs if run.val_bpb]
     measured_at: dict[int | None, float] = {}  # the machine's speed when an experiment was measured
-    recent, speeds = [1.0] * RECENT, []
+    recent, speeds = [1.0] * RECENT_RUNS, []
     for place, number, _, experiment, run in sorted(runs, key=lambda item: item[:3]):
         relative = run.measured.get("relative_speed")
         if relative is not None:
             is_rerun = place > number
             reference = measured_at.get(number if is_rerun else experiment.parent, 1.0)
-            recent = (recent + [reference * relative] * (RERUN_WEIGHT if is_rerun else 1))[-RECENT:]
+            recent = (recent + [reference * relative] * (RERUN_WEIGHT if is_rerun else 1))[-RECENT_RUNS:]
             speeds.append((float(place), statistics.median(recent)))
         measured_at[number] = statistics.median(recent)
         if relative is not None and is_rerun:  # the same code: it says how fast the machine was, without others

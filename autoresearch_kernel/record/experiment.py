@@ -6,7 +6,7 @@ proposal tried. A run is one training of it; a confirmation is a second run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -23,6 +23,17 @@ class Status(StrEnum):
     INVALID = "invalid"  # the source did not pass the gate; nothing ran
     REJECTED = "rejected"  # the audit refused the score
     INTERRUPTED = "interrupted"  # the harness went away while it ran; it runs once more
+
+
+class Cause(StrEnum):
+    """Why a training ended without saying anything about its code. It is made again under the same run index."""
+
+    GONE = "gone"  # the harness went away; the only cause that the experiment itself may have brought about
+    ASKED = "asked"  # a person stopped it
+    SLEPT = "slept"  # the machine slept
+    SLOW = "slow"  # the machine ran much slower than for the incumbent
+    FULL_DISK = "full disk"
+    KILLED = "killed"  # by somebody else, such as a system short of memory
 
 
 @dataclass(frozen=True)
@@ -71,9 +82,19 @@ class Run:
     standard_error: float | None = None
     measured: dict[str, Any] = field(default_factory=dict)
     attempts: int = 1  # trainings begun under this index that nobody asked to stop: 2 after the harness went away
-    interruptions: tuple[str, ...] = ()  # why earlier trainings under this index did not count
-    slow: bool = False  # a training under this index was voided because the machine ran much slower than before
+    interruptions: tuple[str, ...] = ()  # why earlier trainings under this index did not count, for people
+    causes: tuple[Cause, ...] = ()  # and in one word each, the latest one's included
     num_decided: int = 0  # experiments decided when it began: for a re-run of the incumbent, its place in time
+
+    @property
+    def slow(self) -> bool:
+        """A training under this index was voided because the machine ran much slower than before."""
+        return Cause.SLOW in self.causes
+
+
+def scores_of(runs: Iterable[Run]) -> tuple[float, ...]:
+    """val_bpb of each run that has one, in their order."""
+    return tuple(run.val_bpb for run in runs if run.val_bpb is not None)
 
 
 @dataclass(frozen=True)
@@ -101,7 +122,7 @@ class Experiment:
     @property
     def scores(self) -> tuple[float, ...]:
         """val_bpb of each run that has one, oldest first; re-runs after the decision included."""
-        return tuple(run.val_bpb for run in self.runs if run.val_bpb is not None)
+        return scores_of(self.runs)
 
     @property
     def delta_bpb(self) -> float | None:

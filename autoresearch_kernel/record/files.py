@@ -117,9 +117,9 @@ def take_lock(path: Path) -> int:
     try:
         _lock(fd)
     except BlockingIOError as error:
-        holder = os.read(fd, 4096)
+        holder = _facts(fd)
         os.close(fd)
-        raise _in_use(path, holder) from error
+        raise study_in_use(path, holder) from error
     except BaseException:
         os.close(fd)
         raise
@@ -156,13 +156,17 @@ def lock_holder(path: Path) -> dict[str, Any] | None:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return None
     except BlockingIOError:
-        try:
-            facts = json.loads(os.read(fd, 4096))
-        except ValueError:
-            return {}
-        return facts if isinstance(facts, dict) else {}
+        return _facts(fd)
     finally:
         os.close(fd)
+
+
+def _facts(fd: int) -> dict[str, Any]:
+    try:
+        facts = json.loads(os.read(fd, 4096))
+    except ValueError:
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def utc_now() -> str:
@@ -170,13 +174,23 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _in_use(path: Path, holder: bytes) -> StudyInUse:
+def seconds_of(utc: str) -> float:
+    """Unix time of what `utc_now` wrote."""
+    return datetime.fromisoformat(utc).timestamp()
+
+
+def study_in_use(path: Path, holder: Any) -> StudyInUse:
+    """The error that names who holds the lock, from what `lock_holder` says."""
     try:
-        facts = json.loads(holder)
-        pid, who = int(facts["pid"]), f"process {facts['pid']} on {facts['host']} since {facts['since']}"
+        pid, who = int(holder["pid"]), f"process {holder['pid']} on {holder['host']} since {holder['since']}"
     except (ValueError, KeyError, TypeError):  # it took the lock this very moment
         pid, who = None, "another process"
-    return StudyInUse(f"The study in {path.parent} is being run by {who}. Wait until it ends, or stop it first.", pid)
+    name = path.parent.name
+    return StudyInUse(
+        f"The study {name!r} is being run by {who}. `autoresearch attach --name {name}` watches it, "
+        f"`autoresearch stop --name {name}` ends it.",
+        pid,
+    )
 
 
 def boot_id() -> str | None:

@@ -15,8 +15,9 @@ import os
 import subprocess
 import tempfile
 import time as clock
-from datetime import datetime
 from pathlib import Path
+
+from .files import seconds_of
 
 AUTHOR = ("autoresearch", "autoresearch@localhost")
 GIT_LIMIT_SECONDS = 120.0  # for one git command; a big repository on a slow disk needs seconds
@@ -131,7 +132,7 @@ class Lineage:
 
         A commit of another time is another study's, of the same name and deleted since.
         """
-        if known and _git(self.project, "show", "-s", "--format=%ct", known) == str(_seconds(time)):
+        if known and _git(self.project, "show", "-s", "--format=%ct", known) == str(int(seconds_of(time))):
             return _git(self.project, "rev-parse", "--verify", f"{known}^")
         return self.base
 
@@ -144,7 +145,7 @@ class Lineage:
             _git(self.project, "read-tree", parent, env=index)
             _git(self.project, "update-index", "--add", "--cacheinfo", f"{mode},{blob},{self.train_path}", env=index)
             tree = _git(self.project, "write-tree", env=index)
-        date = f"{_seconds(time)} +0000"
+        date = f"{int(seconds_of(time))} +0000"
         name, email = AUTHOR
         identity = {
             f"GIT_{who}_{what}": value
@@ -207,11 +208,6 @@ class Lineage:
         except FileNotFoundError:
             return False
         return True
-
-
-def _seconds(time: str) -> int:
-    """Of the Unix epoch, from UTC ISO 8601."""
-    return int(datetime.fromisoformat(time).timestamp())
 
 
 def _read_ref(project: Path, ref: str) -> str | None:

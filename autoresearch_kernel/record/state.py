@@ -12,7 +12,7 @@ from typing import Any
 
 from ..judge.decide import estimate_sigma, mean, standard_error
 from ..judge.drift import alike, at_present_speed
-from .experiment import Experiment, Run, Status
+from .experiment import Cause, Experiment, Run, Status, scores_of
 
 Event = dict[str, Any]  # one record of the history; the events are listed in _STEPS below
 
@@ -52,8 +52,7 @@ class StudyState:
     @property
     def incumbent_scores(self) -> tuple[float, ...]:
         """One per scored run of the incumbent that the machine made at its present speed, re-runs included."""
-        runs = at_present_speed(self.incumbent.runs, self.sigma) if self.incumbent else ()
-        return tuple(run.val_bpb for run in runs if run.val_bpb is not None)
+        return scores_of(at_present_speed(self.incumbent.runs, self.sigma)) if self.incumbent else ()
 
     @property
     def incumbent_bpb(self) -> float | None:
@@ -155,7 +154,7 @@ def _started(fold: _Fold, event: Event) -> None:
         runs[index] = run | {
             "attempts": before.get("attempts", 1) + 1,
             "interruptions": before.get("interruptions", ()) + why,
-            "slow": before.get("slow", False),
+            "causes": before.get("causes", ()),
         }
 
 
@@ -171,10 +170,10 @@ def _trained(fold: _Fold, event: Event) -> None:
 def _interrupted(fold: _Fold, event: Event) -> None:
     run = fold.run(event)
     run.update(status=Status.INTERRUPTED, reason=event.get("reason") or "interrupted")
-    if event.get("blameless"):
+    cause = Cause(event.get("cause") or Cause.GONE)
+    run["causes"] = (*run.get("causes", ()), cause)
+    if cause is not Cause.GONE:
         run["attempts"] = run.get("attempts", 1) - 1
-    if event.get("slow"):
-        run["slow"] = True
 
 
 def _scored(fold: _Fold, event: Event) -> None:

@@ -14,18 +14,18 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from ..judge.drift import rerun_due
 from ..record.curves import Tail, curve_points, read_curve
 from ..record.experiment import Experiment, Progress, Run, Status
-from ..record.files import lock_holder
+from ..record.files import lock_holder, seconds_of
 from ..record.history import decode, read_events
 from ..record.state import Event, StudyState, replay
 from ..record.study import Study
-from .report import command_line, last_number, next_step, number, plain
+from .report import last_number, number, plain
+from .status import command_line, next_step
 
 PHASES = (
     "not started", "measuring the baseline", "proposing", "training", "scoring", "deciding",
@@ -400,11 +400,6 @@ def _per_hour(session: Sequence[Event]) -> float | None:
     decided = [e["time"] for e in session if e["event"] == "decided" and e["experiment"] > 0 and e["time"] >= proposed]
     hours = (seconds_of(decided[-1]) - seconds_of(proposed)) / 3600 if proposed and decided else 0.0
     return len(decided) / hours if hours > 0 else None
-
-
-def seconds_of(utc: str) -> float:
-    """Unix time of a time in the history."""
-    return datetime.fromisoformat(utc).timestamp()
 
 
 def _fraction(curve: Sequence[Mapping[str, Any]]) -> float:

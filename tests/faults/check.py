@@ -25,7 +25,7 @@ from autoresearch_kernel.record.history import read_events, replay
 from autoresearch_kernel.record.paths import StudyPaths, study_paths
 from autoresearch_kernel.record.state import StudyState
 from autoresearch_kernel.record.study import Study, open_study, sha256
-from autoresearch_kernel.session import show_study
+from autoresearch_kernel.views import show_study
 
 from .operations import Log, Operation
 from .stub import NAME, true_bpb

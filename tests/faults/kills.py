@@ -18,13 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from autoresearch_kernel import loop
-from autoresearch_kernel.judge.score import ScoringSettings
 from autoresearch_kernel.propose.agent import NothingToPropose
 from autoresearch_kernel.propose.edits import set_parameters
 from autoresearch_kernel.record.experiment import Context, Proposal, Status
 from autoresearch_kernel.record.history import read_events, replay
-from autoresearch_kernel.record.study import create_study, open_study, study_exists
-from tests.conftest import COUNTING_TRAIN, PROJECT, git
+from autoresearch_kernel.record.study import open_study, study_exists
+from tests.conftest import COUNTING_TRAIN, PROJECT, counting_study, git
 
 from . import check
 from .operations import Log, log_acknowledged
@@ -69,17 +68,13 @@ def supervise(folder: Path, corpus: Path) -> None:
     study = (
         open_study(NAME, project)
         if study_exists(NAME, project)
-        else create_study(
+        else counting_study(
+            project,
+            corpus,
             NAME,
-            project=project,
-            corpus_dir=corpus,
-            heldout_dir=corpus.parents[1] / "heldout" / corpus.name,
-            baseline_source=TRAIN,
-            preset={"name": "none", "parameters": {}, "reason": "a test"},
+            TRAIN,
             agent="endless",
             time_budget_seconds=5.0,
-            scoring=vars(ScoringSettings.for_corpus("cpu", "float32", 64, 512)),
-            hardware={"device": "cpu", "device_name": "a test machine"},
             startup_allowance_seconds=30.0,
             handover_allowance_seconds=10.0,
         )

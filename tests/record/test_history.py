@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoresearch_kernel.record.experiment import Experiment, Run, Status
+from autoresearch_kernel.record.experiment import Cause, Experiment, Run, Status
 from autoresearch_kernel.record.history import (
     History,
     HistoryDamaged,
@@ -464,7 +464,9 @@ def test_an_unfinished_experiment_says_where_to_resume():
     study.add("started", experiment=1, run=0, seed=5)
     assert study.state.unfinished.runs == (Run(0, 5, Status.INTERRUPTED, num_decided=1),)
     study.add("interrupted", experiment=1, run=0, reason="power cut")
-    assert study.state.unfinished.runs == (Run(0, 5, Status.INTERRUPTED, "power cut", num_decided=1),)
+    assert study.state.unfinished.runs == (
+        Run(0, 5, Status.INTERRUPTED, "power cut", causes=(Cause.GONE,), num_decided=1),
+    )
     study.train(1, 0)
     (run,) = study.state.unfinished.runs
     assert (run.status, run.reason, run.val_bpb, run.attempts) == (None, "", None, 2)

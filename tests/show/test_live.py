@@ -79,7 +79,7 @@ def test_every_phase_of_a_night_is_told_apart(writer: Writer) -> None:
     writer.history.close()
     expect("gone", "", 2)
     writer.open()
-    writer.append("interrupted", experiment=2, run=0, reason="the harness went away", blameless=False)
+    writer.append("interrupted", experiment=2, run=0, reason="the harness went away", cause="gone")
     expect("deciding", "deciding", 2)
     writer.append("stopped", reason="asked by ann@here")
     writer.history.close()

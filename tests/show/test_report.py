@@ -1,28 +1,13 @@
-"""The words: how a study stands, for people and for scripts, and what the verdict says of the machine."""
+"""The words around an experiment, and what the verdict says of the machine."""
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from autoresearch_kernel.record.experiment import Experiment, Run, Status
-from autoresearch_kernel.show.live import Snapshot, View
-from autoresearch_kernel.show.report import (
-    columns,
-    count,
-    duration,
-    number,
-    outcome_line,
-    sparkline,
-    status_json,
-    status_table,
-    verdict,
-)
-
-if TYPE_CHECKING:
-    from .conftest import Writer
+from autoresearch_kernel.record.experiment import Cause, Experiment, Run, Status
+from autoresearch_kernel.show.report import count, duration, number, sparkline, verdict
 
 FACTS: dict[str, Any] = {
     "time_budget_seconds": 60.0,
@@ -30,159 +15,6 @@ FACTS: dict[str, Any] = {
     "scoring": {"dtype": "float32", "device": "cpu"},
     "corpus": {"corpus": "stdlib", "content_sha256": "c" * 64, "vocab_size": 512, "sequence_length": 64},
 }
-
-
-def seen(writer: Writer) -> Snapshot:
-    return View(writer.study, clock=lambda: writer.clock).look()
-
-
-def training(writer: Writer, words: str = "Gate the value residual per head.") -> Snapshot:
-    """Two experiments are decided and the third has trained for 60 of its 100 seconds."""
-    writer.open().baseline()
-    writer.settle(1, "keep", 1.49)
-    writer.settle(2)
-    writer.propose(3, words, parent=1)
-    writer.start(3)
-    writer.clock += 65
-    writer.curve(1, level=3.2)
-    writer.curve(3, upto=0.6, level=3.1)
-    return seen(writer)
-
-
-def test_status_shows_the_running_experiment_and_fits_80_columns(writer: Writer) -> None:
-    lines = status_table(training(writer)).splitlines()
-    assert lines[0].startswith("nov23  ● training 0003  ▓▓▓▓▓▓▓░░░░░ 40 s left") and lines[0].endswith("/h")
-    assert columns(lines[0]) == 80
-    assert lines[1] == "agent search · 3 experiments, 1 kept · stdlib, 100 s a run · 28.1 k tokens/s"
-    assert lines[2] == "0003 · Gate the value residual per head"
-    mine, theirs = lines[3], lines[4]
-    assert mine.startswith("  this run ") and mine.endswith("loss 3.123")  # 3.1 + what is left of the descent
-    assert theirs.startswith("  0001 ") and theirs.endswith("loss 3.223 at 60 %")  # at the same share of its run
-    cells = [sum(c in "▁▂▃▄▅▆▇█" for c in line) for line in (mine, theirs)]
-    assert cells == [24, 24]  # 60 % of 40
-    rows = [line for line in lines if line[:4].strip().isdigit() and line[4:6] == "  "]
-    assert [row.split()[0] for row in rows] == ["0", "1", "2", "3"]
-    assert "keep ●" in rows[1] and "−5.0 σ" in rows[1] and "28.0 k" in rows[1]
-    assert rows[2].endswith("discard        1 min") and rows[3].endswith("training         now")
-    assert "Best: 0001" in lines[-2]
-    assert max(map(columns, lines)) <= 80
-
-
-def test_a_wide_terminal_gets_differences_in_bits_per_byte_too(writer: Writer) -> None:
-    now = training(writer)
-    assert "−0.0100 (−5.0 σ)" in status_table(now, width=110)
-    assert max(map(columns, status_table(now, width=110).splitlines())) == 110
-    assert max(map(columns, status_table(now, width=300).splitlines())) == 120
-
-
-def test_the_last_experiments_are_enough(writer: Writer) -> None:
-    writer.open().baseline()
-    for each in range(1, 31):
-        writer.settle(each)
-    table = status_table(seen(writer), last=5)
-    assert "… 26 experiments before these" in table
-    assert "\n  26  " in table and "\n  25  " not in table
-
-
-def test_hostile_words_cannot_play_with_the_terminal(writer: Writer) -> None:
-    words = "\x1b[2J\x1b[31mWarm\tup\u202e longer\x07 を試す" + "字" * 60
-    table = status_table(training(writer, words))
-    assert not set(table) & {"\x1b", "\x07", "\t", "\u202e"}
-    assert max(map(columns, table.splitlines())) <= 80
-
-
-@pytest.mark.parametrize(
-    ("end", "mark", "advice"),
-    [
-        ("gone", "○ gone", "The supervisor is gone since 2027-01-15 08:08 UTC (2 h 1 min ago), while it was at 0003."),
-        ("stopped", "○ stopped", "Stopped 2 h 0 min ago: asked by ann@here. `autoresearch run --name nov23` goes on."),
-        ("finished", "○ finished", "Finished 2 h 0 min ago: 8 hours. `autoresearch run --name nov23` goes on."),
-        ("paused", "● paused", "Paused by ann@here. `autoresearch resume --name nov23` goes on."),
-        ("full", "● paused", "Paused: the disk is full."),
-    ],
-)
-def test_a_study_that_does_not_go_on_names_the_next_step(writer: Writer, end: str, mark: str, advice: str) -> None:
-    training(writer)
-    if end == "finished":
-        writer.run(3, 1.52)
-        writer.decide(3, "discard", 1.52)
-        writer.append("finished", reason="8 hours", champion=0)
-    elif end in ("paused", "full"):
-        writer.append("paused", reason="by ann@here" if end == "paused" else "the disk is full")
-    elif end == "stopped":
-        writer.append("stopped", reason="asked by ann@here")
-    if end not in ("paused", "full"):
-        writer.history.close()
-    writer.clock += 7200
-    now = seen(writer)
-    text = status_table(now)
-    assert mark in text.splitlines()[0] and "left" not in text.splitlines()[0]
-    assert advice in " ".join(text.split())
-    assert status_json(now)["next_step"].startswith(advice)
-
-
-def test_what_was_asked_and_noted_is_shown(writer: Writer) -> None:
-    training(writer)
-    writer.append("command", id="1", command="hint", text="warm up longer", by="ann@here", answer="the agent reads it")
-    writer.append("note", text="git is gone")
-    writer.clock += 120
-    text = status_table(seen(writer))
-    assert "2 min ago: ann@here: hint “warm up longer” → the agent reads it\n2 min ago: git is gone" in text
-
-
-def test_the_baseline_says_which_run_it_is_at(writer: Writer) -> None:
-    writer.open()
-    writer.propose(0, "Baseline: train.py with the preset none")
-    writer.run(0, 1.5)
-    writer.start(0, run=1)
-    writer.curve(0, run=1, upto=0.2)
-    text = status_table(seen(writer))
-    assert "● measuring the baseline, run 2 of 3  ▓▓░░░░░░░░░░ 80 s left" in text
-    assert "The baseline is not measured yet" in text
-    assert "this run" in text and "at 20 %" not in text  # nothing to compare with
-    writer.train(0, run=1)
-    assert "● measuring the baseline, run 2 of 3: scoring" in status_table(seen(writer)).splitlines()[0]
-
-
-def test_status_json_is_json_without_nan_and_knows_what_runs(writer: Writer) -> None:
-    training(writer)
-    writer.curve(3, upto=0.6, wrong='{"progress": NaN, "train_loss": 1e999}\n')
-    facts = json.loads(json.dumps(status_json(seen(writer)), allow_nan=False))
-    assert set(facts) == {
-        "name", "phase", "activity", "next_step", "holder", "paused", "stopped", "finished", "running", "best",
-        "best_val_bpb", "sigma", "study_seconds", "supervisor_seconds", "experiments_per_hour", "agent", "notes",
-        "commands", "hints", "experiments", "study",
-    }  # fmt: skip
-    assert all(name in (status_json.__doc__ or "") for name in facts)
-    assert (facts["phase"], facts["best"], facts["best_val_bpb"], facts["paused"]) == ("training", 1, 1.49, "")
-    running = facts["running"]
-    assert (running["experiment"], running["run"], running["seed"], running["incumbent"]) == (3, 0, 300, 1)
-    assert running["seconds_left"] == pytest.approx(40) and len(running["curve"]) == 121
-    assert running["curve"][0] == {
-        "progress": 0.005,
-        "seconds": 0.5,
-        "train_loss": pytest.approx(6.824, abs=0.001),
-        "tokens_per_second": 28_000.0,
-    }
-    assert running["curve"][-1]["train_loss"] is None
-    assert [e["status"] for e in facts["experiments"]] == ["keep", "keep", "discard", None]
-    writer.history.close()
-    assert status_json(seen(writer))["running"] is None and status_json(seen(writer))["holder"] is None
-
-
-def test_an_experiment_that_was_ended_early_is_called_that(writer: Writer) -> None:
-    writer.open().baseline()
-    writer.propose(1)
-    writer.start(1)
-    why = "ended at 31 %: loss 4.012 where the incumbent had 3.220"
-    writer.append("trained", experiment=1, run=0, status="discard", reason=why, measured={"tokens_per_second": 28e3})
-    writer.decide(1, "discard", None, why)
-    now = seen(writer)
-    assert "ended early" in status_table(now)
-    experiment = now.state.experiments[1]
-    assert why in outcome_line(experiment)
-    text = verdict(experiment, experiment.runs[0], FACTS)
-    assert f"| decision | **discard**: {why} |" in text and f"| scored | not scored: {why} |" in text
 
 
 @pytest.mark.parametrize(
@@ -196,7 +28,14 @@ def test_an_experiment_that_was_ended_early_is_called_that(writer: Writer) -> No
             "an earlier training did not count: the machine slept for 2 h 3 min while it trained",
         ),
         (
-            Run(0, 1, val_bpb=1.5, slow=True, interruptions=("it ran at 41 %",), measured={"relative_speed": 0.5}),
+            Run(
+                0,
+                1,
+                val_bpb=1.5,
+                causes=(Cause.SLOW,),
+                interruptions=("it ran at 41 %",),
+                measured={"relative_speed": 0.5},
+            ),
             "an earlier training did not count: it ran at 41 % · 0.50 × as fast as the incumbent's runs",
         ),
     ],
