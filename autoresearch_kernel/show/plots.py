@@ -436,7 +436,8 @@ def _draw_speeds(
     strip.axhline(1.0, color=GREY, linewidth=0.6, linestyle=(0, (2, 3)))
     strip.fill_between(x, 1.0, y, step="post", color=ORANGE, alpha=0.25, linewidth=0)
     strip.step(x, y, where="post", color=INK, linewidth=1.0, gid="machine speed line")
-    greatest = sorted(sorted(changes, key=lambda change: -abs(math.log(change[2])))[:MOST_CHANGES])
+    by_size = sorted(range(len(changes)), key=lambda i: -abs(math.log(changes[i][2])))
+    greatest = [changes[i] for i in sorted(by_size[:MOST_CHANGES])]
     words = ", ".join(f"{speed:.2f} × {_between(start, end)}" for start, end, speed in greatest)
     strip.annotate(
         f"{y[-1]:.2f} ×", (1, y[-1]), xycoords=strip.get_yaxis_transform(), xytext=(8, 0),

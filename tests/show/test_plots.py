@@ -211,6 +211,12 @@ def test_several_changes_of_speed_are_told_in_order_and_a_steady_machine_is_not_
     assert len(progress_figure(night(30), title="x", sigma=SIGMA).axes) == 1
 
 
+def test_two_changes_of_speed_within_one_column_are_both_told() -> None:
+    speeds = [(1.0, 1.0), (2.0, 1.3), (2.0, 1.0), (2.0, 0.7)]
+    figure = progress_figure(night(3), title="x", sigma=SIGMA, speeds=speeds)
+    assert any("1.30 × at 2, 0.70 × from 2 on" in text.get_text() for text in figure.axes[1].texts)
+
+
 def test_failures_stand_below_every_score() -> None:
     study = night(100)
     _, axes = drawn(progress_figure(study, title="x", sigma=SIGMA))
