@@ -20,20 +20,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
+from .agents import AGENTS, AgentOptions, make_agent
 from .record.experiment import Experiment, Status
 from .record.paths import project_root
 from .record.space import is_full
-from .record.study import Study, StudyError, create_study, open_study, sha256, study_exists, study_names
+from .record.study import Study, StudyError, open_study, sha256, study_exists, study_names
 
 if TYPE_CHECKING:
     from .record.experiment import Progress
     from .record.state import StudyState
-    from .run.presets import Preset
+    from .start import Settings
 
 CORPORA = ("stdlib", "tinystories", "climbmix", "files")
 PRESETS = ("auto", "laptop", "gpu", "h100")
-AGENTS = ("search",)
-DEFAULT_BUDGET_SECONDS = 300.0  # the original's five minutes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,6 +79,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--preset", choices=PRESETS, help="sizes of the baseline; auto (default) measures this machine")
     run.add_argument("--agent", choices=AGENTS, help="who proposes; search (default) is the embedded optimiser")
+    run.add_argument("--model", help="with --agent llm or hybrid: the model, by its server's name for it")
+    run.add_argument("--share", type=_share, help="with --agent hybrid: of experiments that are the model's (0.3)")
+    run.add_argument("--from", dest="recording", metavar="STUDY", help="with --agent replay: whose proposals")
+    run.add_argument("--max-tokens", type=_positive_int, metavar="N", help="the study's model may use, in and out")
+    run.add_argument("--max-cost", type=_positive_float, metavar="USD", help="the study's model may cost")
+    run.add_argument("--prompt-tokens", type=_positive_int, metavar="N", help="in one question at most (32000)")
+    run.add_argument("--approve", action="store_true", help="train nothing that you have not approved")
     run.add_argument("--seed", type=_natural, help="of the study (default 0)")
     run.add_argument("--detach", action="store_true", help="go on in the background, also when this terminal closes")
     run.set_defaults(command=_run)
@@ -95,14 +101,26 @@ def _parser() -> argparse.ArgumentParser:
         ("resume", _ask("resume"), "go on after a pause"),
         ("stop", _stop, "end the study once the present experiment is decided"),
         ("hint", _ask("hint"), "say something to the agent"),
+        ("approve", _approve, "let train what waits for you, as it lies on the study's desk"),
+        ("reject", _ask("reject"), "give back what waits for you; the agent reads why"),
     ):
         command = commands.add_parser(name, help=words)
         command.add_argument("--name", help="of the study; default: the one touched last")
         command.set_defaults(command=wish)
         if name == "stop":
             command.add_argument("--now", action="store_true", help="end what runs, too; it is taken up again later")
+        if name == "approve":
+            command.add_argument("file", nargs="?", type=Path, help="your train.py, instead of the desk's")
+            command.add_argument("--why", dest="text", default="", help="the idea in one sentence")
+        if name == "reject":
+            command.add_argument("--why", dest="text", required=True, help="for the agent")
         if name == "hint":
             command.add_argument("text", help="what the agent should know before its next proposal")
+
+    cost = commands.add_parser("cost", help="what a study's model has used, experiment by experiment")
+    cost.add_argument("--name", help="of the study; default: the one touched last")
+    cost.add_argument("--json", action="store_true", help="for scripts")
+    cost.set_defaults(command=_cost)
 
     promote = commands.add_parser("promote", help="make a study's best train.py the project's train.py")
     promote.add_argument("--name", help="of the study; default: the one touched last")
@@ -134,6 +152,13 @@ def _natural(text: str) -> int:
     return value
 
 
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a share between 0 and 1")
+    return value
+
+
 def _absolute(folder: str) -> str:
     return str(Path(folder).expanduser().resolve())
 
@@ -153,61 +178,38 @@ def _prepare(arguments: argparse.Namespace) -> int:
     return subprocess.call([sys.executable, str(project_root() / "prepare.py"), *arguments.others])
 
 
-PREPARE = """
-import json, sys, prepare
-try:
-    folder = prepare.prepare(**json.loads(sys.argv[1]))
-except prepare.PrepareError as error:
-    sys.exit(f"prepare.py: {error}")
-except KeyboardInterrupt:
-    sys.exit(130)
-print(json.dumps({"corpus_dir": str(folder), "heldout_dir": str(prepare.heldout_dir(folder))}))
-"""
-
-
-def _build_corpus(
-    project: Path, corpus: str, vocab_size: int, sequence_length: int, files_folder: str | None
-) -> tuple[Path, Path]:
-    """Training side and held-out side of a corpus, built by prepare.py in a process of its own (it needs torch)."""
-    wanted: dict[str, Any] = {"corpus": corpus, "vocab_size": vocab_size, "sequence_length": sequence_length}
-    if files_folder is not None:
-        wanted["files_folder"] = files_folder
-    command = [sys.executable, "-c", PREPARE, json.dumps(wanted)]
-    folders = None
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=project) as child:
-        assert child.stdout is not None
-        for line in child.stdout:
-            if line.startswith("{"):
-                folders = json.loads(line)
-            else:
-                print(line, end="", flush=True)
-    if child.returncode != 0 or folders is None:
-        raise StudyError(f"The corpus {corpus!r} was not prepared; the reason stands above.")
-    return Path(folders["corpus_dir"]), Path(folders["heldout_dir"])
-
-
 # --- run
 
 
 def _run(arguments: argparse.Namespace) -> None:
     from .loop import research
+    from .record.experiment import Limits
+    from .start import refuse_other_settings, start_study
 
     project = project_root()
     name = arguments.name or datetime.now().strftime("%b%d").lower()
     if study_exists(name, project):
         study = open_study(name, project)
-        _refuse_other_settings(study, arguments)
+        refuse_other_settings(study, _settings(arguments))
         print(f"Study {name}: continuing after {max(0, len(_read(study)[0].decided) - 1)} experiments.")
     else:
-        study = _start_study(name, project, arguments)
+        study = start_study(name, project, _settings(arguments))
     _print_plan(study, arguments)
     if arguments.detach:
         return _detach(study, arguments)
     screen = _Screen()
+    options = _agent_options(arguments)
+    has_limits = arguments.max_tokens is not None or arguments.max_cost is not None
     with _signals_as_ctrl_c():
         try:
             for experiment in research(
-                study, _make_agent(study), experiments=arguments.experiments, hours=arguments.hours, watch=screen.watch
+                study,
+                make_agent(study, options),
+                experiments=arguments.experiments,
+                hours=arguments.hours,
+                approve=arguments.approve,
+                limits=Limits(arguments.max_tokens, arguments.max_cost) if has_limits else None,
+                watch=screen.watch,
             ):
                 screen.line(_outcome_line(experiment))
         except KeyboardInterrupt:
@@ -216,6 +218,18 @@ def _run(arguments: argparse.Namespace) -> None:
             raise
     screen.clear()
     _print_findings(study)
+
+
+def _agent_options(arguments: argparse.Namespace) -> AgentOptions:
+    names = ("model", "share", "prompt_tokens", "recording", "max_cost")
+    return AgentOptions(**{name: getattr(arguments, name) for name in names})
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    from .start import Settings
+
+    names = ("budget", "corpus", "files_folder", "preset", "agent", "seed")
+    return Settings(**{name: getattr(arguments, name) for name in names}, options=_agent_options(arguments))
 
 
 @contextmanager
@@ -234,8 +248,10 @@ def _signals_as_ctrl_c() -> Iterator[None]:
 def _detach(study: Study, arguments: argparse.Namespace) -> None:
     from .supervisor import start_detached
 
-    options = ["--experiments", str(arguments.experiments)] if arguments.experiments else []
-    options += ["--hours", repr(arguments.hours)] if arguments.hours else []
+    names = ("experiments", "hours", "model", "prompt_tokens", "max_tokens", "max_cost")
+    given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    options = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    options += ["--approve"] if arguments.approve else []
     pid = start_detached(study, options)
     print(
         f"Process {pid} runs the study in the background; you may close this terminal.\n"
@@ -243,98 +259,6 @@ def _detach(study: Study, arguments: argparse.Namespace) -> None:
         f"  autoresearch attach --name {study.name}   watch it\n"
         f"  autoresearch stop   --name {study.name}   end it; also pause, resume, hint"
     )
-
-
-def _start_study(name: str, project: Path, arguments: argparse.Namespace) -> Study:
-    """Choose the preset for this machine and budget, prepare the corpus, write study.json."""
-    from .judge.score import ScoringSettings
-    from .propose.edits import read_parameters, set_parameters
-    from .record.lineage import open_lineage
-    from .run.presets import choose_preset, measure_machine
-
-    open_lineage(project, name, is_new=True)  # a branch of that name is better refused now than after a minute
-    files_folder: str | None = arguments.files_folder
-    budget = arguments.budget or DEFAULT_BUDGET_SECONDS
-    print(f"Study {name}: measuring this machine ...", flush=True)
-    hardware = measure_machine(project, sys.executable)
-    promoted = _promoted_from(project) if arguments.preset is None else None
-    if promoted is not None:
-        preset = _preset_of(promoted)
-        files_folder = files_folder or promoted.facts["asked"].get("files_folder")
-    else:
-        preset = choose_preset(arguments.preset or "auto", budget_seconds=budget, measured=hardware)
-    print(f"Preset {preset.name}: {preset.reason}", flush=True)
-    source = (project / "train.py").read_text(encoding="utf-8")
-    folded = {name: value for name, value in preset.parameters.items() if name in read_parameters(source)}
-    if len(folded) < len(preset.parameters):
-        print(f"  train.py has no {', '.join(sorted(set(preset.parameters) - set(folded)))}; left out", flush=True)
-    corpus = arguments.corpus or preset.corpus
-    corpus_dir, heldout_dir = _build_corpus(project, corpus, preset.vocab_size, preset.sequence_length, files_folder)
-    scoring = ScoringSettings.for_corpus(
-        hardware["device"], hardware["dtype"], preset.sequence_length, preset.vocab_size
-    )
-    return create_study(
-        name,
-        project=project,
-        corpus_dir=corpus_dir,
-        heldout_dir=heldout_dir,
-        baseline_source=set_parameters(source, folded),
-        preset={"name": preset.name, "parameters": folded, "reason": preset.reason},
-        agent=arguments.agent or "search",
-        time_budget_seconds=budget,
-        scoring=vars(scoring),
-        hardware=hardware,
-        seed=arguments.seed or 0,
-        asked={
-            "preset": arguments.preset,
-            "files_folder": files_folder,
-        },
-    )
-
-
-def _promoted_from(project: Path) -> Study | None:
-    """The study whose best train.py the project's is; None when it is nobody's."""
-    current = (project / "train.py").read_bytes()
-    for name in study_names(project):
-        study = open_study(name, project)
-        if study.paths.best_train.is_file() and study.paths.best_train.read_bytes() == current:
-            return study
-    return None
-
-
-def _preset_of(promoted: Study) -> Preset:
-    """For a promoted train.py: the corpus of its study and no parameters, which it has already."""
-    from .run.presets import Preset
-
-    corpus = promoted.facts["corpus"]
-    sizes = corpus["vocab_size"], corpus["sequence_length"]
-    reason = f"train.py is the best of study {promoted.name} and stays as it is"
-    return Preset(f"promoted from {promoted.name}", {}, corpus["corpus"], *sizes, reason)
-
-
-def _refuse_other_settings(study: Study, arguments: argparse.Namespace) -> None:
-    """A study keeps what it began with; saying otherwise is an error rather than ignored."""
-    began_with = {
-        "budget": study.time_budget_seconds,
-        "corpus": study.facts["corpus"]["corpus"],
-        "files_folder": study.facts["asked"].get("files_folder"),
-        "preset": study.facts["asked"].get("preset") or "auto",
-        "agent": study.agent,
-        "seed": study.seed,
-    }
-    for option, value in began_with.items():
-        asked = getattr(arguments, option)
-        if asked is not None and asked != value:
-            raise StudyError(
-                f"Study {study.name!r} began with --{option.replace('_', '-')} {value}, not {asked}. "
-                "Leave the option out to continue it, or start another study with --name."
-            )
-
-
-def _make_agent(study: Study) -> Any:
-    from .propose.search import SearchAgent
-
-    return SearchAgent(seed=study.seed)
 
 
 def _print_plan(study: Study, arguments: argparse.Namespace) -> None:
@@ -507,6 +431,25 @@ def _ask(command: str) -> Callable[[argparse.Namespace], None]:
         print(f"{study.name}: {answer or 'sent; the supervisor reads it as soon as its agent has answered'}.")
 
     return wish
+
+
+def _approve(arguments: argparse.Namespace) -> None:
+    from .record.files import write_atomic
+
+    study = _named_study(arguments)
+    if arguments.file is not None:
+        if _read(study)[0].review is None:
+            raise StudyError(f"Nothing of study {study.name!r} waits for you, so {arguments.file} was not taken.")
+        write_atomic(study.paths.desk, arguments.file.read_text(encoding="utf-8"))
+    _ask("approve")(arguments)
+
+
+def _cost(arguments: argparse.Namespace) -> None:
+    from .show.cost import cost_json, cost_table
+
+    study = _named_study(arguments)
+    state = _read(study)[0]
+    print(json.dumps(cost_json(state), indent=1) if arguments.json else cost_table(state))
 
 
 def _stop(arguments: argparse.Namespace) -> None:

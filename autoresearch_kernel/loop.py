@@ -13,12 +13,13 @@ from typing import Any, TypeVar
 from .judge.decide import NUM_BASELINE_RUNS, best, improvement, mean
 from .judge.drift import at_present_speed, is_much_slower, present_speed, rerun_due, tolerance
 from .judge.score import HeldOut, ScoringFailed, ScoringSettings, score
+from .proposals import AgentFailed
 from .propose.agent import Agent, NothingToPropose
-from .record.experiment import Cause, Experiment, Progress, Run, Status, scores_of
+from .record.experiment import Cause, Experiment, Limits, Progress, Run, Status, scores_of
 from .record.space import is_full
 from .record.study import Study, StudyError, check_unchanged
 from .run.machine import real_seconds
-from .session import AgentFailed, Session, StopNow, Watch, forget_artefacts, ignore, open_session
+from .session import Session, StopNow, Watch, forget_artefacts, ignore, open_session
 
 MOST_ATTEMPTS = 2  # trainings begun under one run index: one interruption is bad luck, two are the experiment's
 FULL_DISK_SECONDS = 1.0  # before a step that found the disk full is tried again
@@ -28,31 +29,43 @@ T = TypeVar("T")
 
 
 def research(
-    study: Study, agent: Agent, *, experiments: int | None = None, hours: float | None = None, watch: Watch = ignore
+    study: Study,
+    agent: Agent,
+    *,
+    experiments: int | None = None,
+    hours: float | None = None,
+    approve: bool = False,
+    limits: Limits | None = None,
+    watch: Watch = ignore,
 ) -> Iterator[Experiment]:
     """Yield each experiment as it is decided; the baseline comes first.
 
     Args:
         experiments: stop after this many more proposals are decided, the baseline not counted; None for no limit.
         hours: propose nothing after this time; what runs then is finished.
+        approve: train nothing that no person has approved.
+        limits: of what the study spends on language models in all; None for those it has.
         watch: called with what is happening now.
 
     A study that was cut off is taken up where its history ends, and a full disk is waited for. Raises StudyError when
     it cannot go on (a changed prepare.py or corpus, a baseline that does not train, an agent that fails again and
-    again), StudyInUse when another process runs it. What a person asked to stop ends without an exception.
+    again), StudyInUse when another process runs it. What a person asked to stop ends without an exception. While an
+    agent cannot answer, the study pauses.
     """
     check_unchanged(study)
     give_up_at = None if hours is None else real_seconds() + hours * 3600
     told = tried = 0
 
-    def enough() -> str:
-        """Why nothing more is to be proposed; "" while something is."""
-        if experiments is not None and told - tried >= experiments:
+    def enough(in_work: int = 0) -> str:
+        """Why nothing more is to be proposed, after so many that are in work; "" while something is."""
+        if experiments is not None and told - tried + in_work >= experiments:
             return f"{experiments} experiments"
         return f"{hours:g} hours" if give_up_at is not None and real_seconds() >= give_up_at else ""
 
-    with open_session(study, watch) as session:
+    with open_session(study, watch, approve=approve) as session:
         try:
+            session.enough = enough
+            session.limit(limits)
             _despite_full_disk(session, lambda: recover(session))
             told = tried = len(session.state.decided)
             reason = ""
@@ -61,7 +74,7 @@ def research(
                     _despite_full_disk(session, lambda: _next(session, agent, enough))
                 except NothingToPropose as end:
                     session.note(str(end))
-                    reason = "nothing left to propose"
+                    reason = end.reason
                 for experiment in session.state.decided[told:]:
                     told += 1
                     tried += experiment.number == 0  # the baseline is no proposal
@@ -93,14 +106,17 @@ def _despite_full_disk(session: Session, step: Callable[[], T]) -> T:
             time.sleep(FULL_DISK_SECONDS)
 
 
-def _next(session: Session, agent: Agent, enough: Callable[[], str]) -> None:
+def _next(session: Session, agent: Agent, enough: Callable[[int], str]) -> None:
     """Finish what is unfinished; else propose and settle something new, unless that is enough or somebody stops it."""
     if session.state.unfinished is None:
         for begin in (look_after_incumbent, lambda session: _propose(session, agent)):
             _mind_people(session)
-            if enough() and session.state.incumbent is not None:
+            if enough(0) and session.state.incumbent is not None:
                 return
             begin(session)
+    unfinished = session.state.unfinished
+    if unfinished is not None and not enough(1):
+        session.proposals.think_ahead(agent, unfinished)
     settle(session)
 
 

@@ -29,14 +29,18 @@ from .judge.drift import (
 )
 from .judge.score import HeldOut, ScoringFailed, ScoringSettings, score
 from .lookout import Lookout
+from .proposals import Proposals, encodable, save_proposal
 from .propose.agent import Agent, NothingToPropose
-from .propose.edits import diff
+from .propose.edits import diff, fingerprint
+from .record.archive import StudyArchive
 from .record.commands import Command, Inbox
 from .record.experiment import (
     Cause,
     Context,
     Evaluation,
     Experiment,
+    Limits,
+    Objection,
     Progress,
     Proposal,
     Run,
@@ -47,7 +51,7 @@ from .record.experiment import (
 from .record.files import boot_id, remove_temporaries, write_atomic
 from .record.history import History
 from .record.lineage import Lineage, LineageError, open_lineage
-from .record.paths import METRICS, ExperimentPaths
+from .record.paths import METRICS
 from .record.space import Reserve, footprint_bytes, free_bytes, is_full
 from .record.state import StudyState, replay
 from .record.study import Study, StudyError, sha256
@@ -61,6 +65,7 @@ SEEDS_PER_EXPERIMENT = 100  # so that no two runs of a study share a seed
 LONGEST_NAP_SECONDS = 1.0  # a machine that slept longer while it trained voids the run
 LEAST_FREE_BYTES = 64 * 2**20  # disk space without which no training is begun, besides what one is expected to leave
 ARTEFACT_LIMIT_BYTES = 500 * 10**6  # models and per-token scores of discarded experiments: the oldest go first
+MOST_REFUSALS_TOLD = 20  # of what people refused, to the agent
 LOOK_EVERY_SECONDS = 0.2  # for commands, while there is nothing else to do
 
 
@@ -75,13 +80,17 @@ class StopNow(RuntimeError):
     """A person wants the study to end at once; the message says who."""
 
 
-class AgentFailed(RuntimeError):
-    """An agent raised something else than NothingToPropose; the message says what."""
+class Enough(NothingToPropose):
+    """What was asked for is done while somebody was waited for; the message says what."""
+
+    @property
+    def reason(self) -> str:  # type: ignore[override]
+        return str(self)
 
 
 @contextmanager
-def open_session(study: Study, watch: Watch = ignore) -> Iterator[Session]:
-    """Hold a study open for writing.
+def open_session(study: Study, watch: Watch = ignore, *, approve: bool = False) -> Iterator[Session]:
+    """Hold a study open for writing; with `approve`, a person approves each proposal before it trains.
 
     Raises StudyInUse when another process runs it, HistoryDamaged when its record cannot be trusted,
     FileNotFoundError when its held-out rows are gone.
@@ -103,7 +112,7 @@ def open_session(study: Study, watch: Watch = ignore) -> Iterator[Session]:
         remove_temporaries(study.paths.folder)
         if not history.events:
             history.append("study_started", study=study.facts)
-        session = Session(study, history, lineage, heldout, watch, inbox)
+        session = Session(study, history, lineage, heldout, watch, inbox, approve)
         history.append("opened", pid=os.getpid(), host=os.uname().nodename, boot_id=boot_id())
         session.answer_old(old_commands)
         if ended:
@@ -123,12 +132,17 @@ class Session:
     heldout: HeldOut
     watch: Watch
     inbox: Inbox
+    approve: bool = False
+    enough: Callable[[], str] = lambda: ""  # why nothing more is to be proposed; "" while something is
     stopping: str = ""  # who wants the study to end after this experiment; "" when nobody does
     _pausing: str = ""  # who wants it to pause
     _waiting: list[Command] = field(default_factory=list)  # commands that a full disk keeps from being answered
+    _is_sent_on: bool = False  # somebody wants a wait to end
+    _verdict: Command | None = None  # on what waits for a person
     _known: StudyState | None = None
 
     def __post_init__(self) -> None:
+        self.proposals = Proposals(self)
         self.reserve = Reserve(self.study.paths.reserve)
 
     @property
@@ -143,6 +157,11 @@ class Session:
         self.history.append("note", text=text)
         self.watch(Progress("note", text=text))
 
+    def limit(self, limits: Limits | None) -> None:
+        """What the study may spend on language models from now on; None leaves it as it was."""
+        if limits is not None and limits != self.state.limits:
+            self.history.append("limits", **asdict(limits))
+
     # --- what people ask
 
     def tick(self) -> None:
@@ -150,6 +169,7 @@ class Session:
 
         Raises StopNow when somebody wants the study to end at once.
         """
+        self.proposals.tick()
         self._waiting += self.inbox.read()
         while self._waiting:
             command = self._waiting[0]
@@ -182,7 +202,7 @@ class Session:
                 self._pausing = command.by
             case "resume":
                 self._acknowledge(command, "goes on" if self._pausing or self.state.paused else "it is not paused")
-                self._pausing = ""
+                self._pausing, self._is_sent_on = "", True
             case "stop":
                 self._acknowledge(command, f"stops {after}")
                 self.stopping = command.by
@@ -192,6 +212,13 @@ class Session:
                 return True
             case "hint":
                 self._acknowledge(command, "the agent gets it with its next question")
+            case "approve" | "reject" as verdict:
+                review = self.state.review
+                if review is None:
+                    self._acknowledge(command, "nothing waits for that")
+                else:
+                    self._acknowledge(command, f"{verdict}s experiment {review.experiment:04d}")
+                    self._verdict = command
             case other:
                 self._acknowledge(command, f"not understood: {other!r}")
         return False
@@ -220,6 +247,38 @@ class Session:
             time.sleep(LOOK_EVERY_SECONDS)
         if not self.stopping:
             self.history.append("resumed", reason=then)
+
+    def pause_for(self, seconds: float, reason: str) -> None:
+        """Pause for a while, until somebody resumes the study, or until there is no time left for anything else.
+
+        Raises StopNow, and Enough.
+        """
+        deadline = time.monotonic() + seconds
+        self._is_sent_on = False
+        self._wait_for(reason, lambda: self._is_sent_on or time.monotonic() >= deadline, "it is tried again")
+        self.wait_while_paused()
+
+    def wait_for_verdict(self, reason: str) -> Command:
+        """Pause until a person approves or rejects what lies on the desk. Raises StopNow, and Enough."""
+        self._verdict = None
+        self._wait_for(reason, lambda: self._verdict is not None, "a person has looked at it")
+        verdict, self._verdict = self._verdict, None
+        assert verdict is not None
+        return verdict
+
+    def _wait_for(self, reason: str, until: Callable[[], bool], then: str) -> None:
+        self._wait(reason, lambda: until() or bool(self.enough()), then)
+        if self.stopping:
+            raise StopNow(self.stopping)
+        if not until():
+            raise Enough(self.enough())
+
+    def wait_a_moment(self, seconds: float) -> None:
+        """Obey commands and let a moment pass. Raises StopNow also for a stop that could wait for an experiment."""
+        self.tick()
+        if self.stopping:
+            raise StopNow(self.stopping)
+        time.sleep(seconds)
 
     def wait_seconds(self, seconds: float) -> None:
         """Let time pass, obeying commands."""
@@ -276,11 +335,11 @@ class Session:
         else:
             self.watch(Progress("proposing", number))
             parent_source = self.source(incumbent)
-            proposal = self._reply(paths, incumbent) or self._ask(agent)
-        words, source = _utf8(proposal.hypothesis), _utf8(proposal.train_source)
-        proposal = replace(proposal, hypothesis=words, train_source=source)
-        facts = {"parent": incumbent.number if incumbent else None} | asdict(proposal)
-        write_atomic(paths.proposal, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+            proposal = self.proposals.next(agent)
+        proposal = encodable(proposal)
+        parent, spent = incumbent.number if incumbent else None, self.state.spent_on(number)
+        save_proposal(paths, proposal, parent, spent=asdict(spent))
+        self._take_notes(proposal)
         write_atomic(paths.train, proposal.train_source)
         write_atomic(paths.diff, diff(parent_source, proposal.train_source))
         self.history.append(
@@ -288,30 +347,21 @@ class Session:
             experiment=number,
             hypothesis=proposal.hypothesis,
             agent=proposal.agent,
-            parent=incumbent.number if incumbent else None,
+            parent=parent,
             changes=proposal.changes,
             details=proposal.details,
+            expected=proposal.expected,
+            refutation=proposal.refutation,
+            fingerprint=fingerprint(proposal.train_source),
             train_sha256=sha256(proposal.train_source),
         )
         return self.state.experiments[number]
 
-    def _ask(self, agent: Agent) -> Proposal:
-        context = self.context()
-        try:
-            return agent.propose(context)
-        except NothingToPropose:
-            raise
-        except Exception as error:
-            raise AgentFailed(f"{type(error).__name__}: {error}") from error
-
-    def _reply(self, paths: ExperimentPaths, incumbent: Experiment) -> Proposal | None:
-        """What the agent replied to this very question before the harness went away; a reply may have cost money."""
-        try:
-            facts = json.loads(paths.proposal.read_text(encoding="utf-8"))
-            parent = facts.pop("parent")
-            return Proposal(**facts) if parent == incumbent.number else None
-        except (FileNotFoundError, ValueError, KeyError, TypeError):  # there is none, or another version wrote it
-            return None
+    def _take_notes(self, proposal: Proposal) -> None:
+        """The agent's notes, rewritten with this proposal: into the history, and into notes.md for people to edit."""
+        if proposal.notes and proposal.notes != self.state.notes:
+            self.history.append("notes", text=proposal.notes, decided=max(0, len(self.state.decided) - 1))
+            write_atomic(self.study.paths.notes, proposal.notes.rstrip() + "\n")
 
     def train(self, experiment: Experiment, run: int) -> RunOutcome:
         """Train once, in a notebook of its own, within the budget.
@@ -334,7 +384,7 @@ class Session:
                 run=run,
                 seed=seed,
                 title=report.title(experiment),
-                hypothesis=experiment.hypothesis,
+                hypothesis=report.argument(experiment),
                 diff=paths.diff.read_text(encoding="utf-8"),
                 corpus_dir=study.corpus_dir,
                 time_budget_seconds=study.time_budget_seconds,
@@ -516,7 +566,20 @@ class Session:
             seed=self.study.seed,
             machine_speed=present_speed(state.experiments),
             hints=state.hints,
+            refusals=tuple(r for r in state.refusals if r.objection is Objection.PERSON)[-MOST_REFUSALS_TOLD:],
+            notes=self._notes(),
+            notes_at=state.notes_at,
+            archive=StudyArchive(self.study.paths),
+            spent=state.spent,
+            limits=state.limits,
         )
+
+    def _notes(self) -> str:
+        """notes.md as it stands; what the history says when somebody removed it."""
+        try:
+            return self.study.paths.notes.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return self.state.notes
 
     def reconcile(self) -> None:
         """Make git agree with the history, which is the truth: refs that are missing or moved, commits never made."""
@@ -577,11 +640,6 @@ class Session:
         if commit is not None:
             self.history.append("committed", experiment=parent.number, commit=commit)
         return commit
-
-
-def _utf8(text: str) -> str:
-    """Text that can be written: half of a surrogate pair, as a model's reply may hold, becomes a question mark."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def run_seed(study_seed: int, experiment: int, run: int) -> int:

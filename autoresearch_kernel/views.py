@@ -44,7 +44,7 @@ def show_notebooks(study: Study, state: StudyState, experiment: Experiment) -> N
         heading = heading_markdown(
             report.title(experiment),
             status_line=report.status_line(experiment, study.facts),
-            hypothesis=experiment.hypothesis,
+            hypothesis=report.argument(experiment),
             diff=change,
         )
         picture = curve_png(curve, parent, incumbent_label=f"incumbent {experiment.parent:04d}" if parent else "")

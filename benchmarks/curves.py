@@ -28,7 +28,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from autoresearch_kernel.judge.score import HeldOut, ScoringFailed, ScoringSettings, score
-from autoresearch_kernel.propose.edits import read_parameters, set_parameters
+from autoresearch_kernel.propose.parameters import read_parameters, set_parameters
 from autoresearch_kernel.run.presets import read_preset
 
 PROJECT = Path(__file__).resolve().parents[1]

@@ -47,7 +47,8 @@ from autoresearch_kernel.judge.drift import (
     tolerance,
 )
 from autoresearch_kernel.judge.early import caution, hopeless
-from autoresearch_kernel.propose.edits import diff, set_parameters
+from autoresearch_kernel.propose.edits import diff
+from autoresearch_kernel.propose.parameters import set_parameters
 from autoresearch_kernel.record.experiment import Experiment, Run, Status
 from autoresearch_kernel.run.presets import read_preset
 

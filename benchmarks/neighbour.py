@@ -24,7 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import prepare
-from autoresearch_kernel.propose.edits import set_parameters
+from autoresearch_kernel.propose.parameters import set_parameters
 from autoresearch_kernel.record.curves import read_curve
 from autoresearch_kernel.run.machine import child_environment
 from autoresearch_kernel.run.presets import read_preset

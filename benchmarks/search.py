@@ -23,7 +23,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from autoresearch_kernel.propose.edits import Parameter, read_parameters, set_parameters
+from autoresearch_kernel.propose.parameters import Parameter, read_parameters, set_parameters
 from autoresearch_kernel.propose.search import SearchAgent
 from autoresearch_kernel.record.experiment import Context, Experiment, Proposal, Run, Status
 

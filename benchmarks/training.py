@@ -21,7 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import prepare
-from autoresearch_kernel.propose.edits import read_parameters, set_parameters
+from autoresearch_kernel.propose.parameters import read_parameters, set_parameters
 from autoresearch_kernel.run.presets import Preset, choose_preset, measure_machine
 
 PROJECT = Path(__file__).resolve().parents[1]

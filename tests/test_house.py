@@ -25,7 +25,7 @@ HOMES = {
     "ipywidgets": {"show/panel.py"},
     "dask": {"run/slots.py"},
 }
-FLOOR_1 = {"propose/edits.py", "judge/decide.py", "judge/drift.py"}
+FLOOR_1 = {"propose/parameters.py", "propose/compare.py", "propose/edits.py", "judge/decide.py", "judge/drift.py"}
 ROOMS = {"propose", "run", "judge", "show"}
 
 
@@ -40,8 +40,7 @@ def floor(name: str) -> int:
         return 1
     if name.split("/")[0] in ROOMS:
         return 2
-    above = {"session.py": 3, "lookout.py": 3, "views.py": 3, "loop.py": 3, "supervisor.py": 3}
-    return (above | {"cli.py": 4, "__main__.py": 4})[name]
+    return {"cli.py": 4, "__main__.py": 4}.get(name, 3)
 
 
 def own_imports(path: Path) -> set[str]:

@@ -13,7 +13,7 @@ import pytest
 
 from autoresearch_kernel.loop import recover, research, settle
 from autoresearch_kernel.propose.agent import NothingToPropose
-from autoresearch_kernel.propose.edits import set_parameters
+from autoresearch_kernel.propose.parameters import set_parameters
 from autoresearch_kernel.propose.search import SearchAgent
 from autoresearch_kernel.record.experiment import Context, Experiment, Proposal, Status
 from autoresearch_kernel.record.history import read_events, replay

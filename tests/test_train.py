@@ -14,7 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from autoresearch_kernel.propose.edits import Parameter, read_parameters, set_parameters
+from autoresearch_kernel.propose.parameters import Parameter, read_parameters, set_parameters
 
 PROJECT = Path(__file__).parents[1]
 SOURCE = (PROJECT / "train.py").read_text()

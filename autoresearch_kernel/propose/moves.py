@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from autoresearch_kernel.propose.edits import Parameter
+from autoresearch_kernel.propose.parameters import Parameter
 
 if TYPE_CHECKING:
     import numpy as np

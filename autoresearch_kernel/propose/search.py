@@ -28,8 +28,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from autoresearch_kernel.propose.agent import NothingToPropose
-from autoresearch_kernel.propose.edits import Parameter, literal, read_parameters, set_parameters
 from autoresearch_kernel.propose.moves import Axis, Look, Move, choose_moves
+from autoresearch_kernel.propose.parameters import Parameter, literal, read_parameters, set_parameters
 from autoresearch_kernel.record.experiment import Context, Experiment, Proposal, Status
 
 if TYPE_CHECKING:
@@ -167,12 +167,14 @@ def looks_of(experiments: Sequence[Experiment], known: Mapping[int, Mapping[str,
 def tried_keys(context: Context, axes: Mapping[str, Axis], known: Mapping[int, Mapping[str, Any]]) -> set[str]:
     """Fingerprints of the configurations of this structure that are in the record, the incumbent's included.
 
-    One that was interrupted says nothing of its configuration, which may be tried again.
+    One that was interrupted says nothing of its configuration, which may be tried again; one that a person refused
+    may not.
     """
     structure = structure_of(context.train_source)
     others = {e.number for e in context.experiments if e.details.get("structure", structure) != structure}
     others |= {e.number for e in context.experiments if e.status is Status.INTERRUPTED}
-    return {
+    refused = [r.parameters for r in context.refusals if all(name in r.parameters for name in axes)]
+    return {_key({name: values[name] for name in axes}) for values in refused} | {
         _key({name: values[name] for name in axes})
         for number, values in known.items()
         if number not in others and all(name in values for name in axes)

@@ -19,7 +19,7 @@ from .curves import Tail
 from .files import ensure_folder, sync, utc_now, write
 from .history import read_events
 
-KNOWN = ("pause", "resume", "stop", "stop now", "hint")
+KNOWN = ("pause", "resume", "stop", "stop now", "hint", "approve", "reject")
 TEXT_LIMIT = 10_000  # characters of a hint: a line stays far below what a single write takes
 
 
@@ -29,7 +29,7 @@ class Command:
 
     id: str
     command: str  # one of KNOWN
-    text: str  # of a hint; "" otherwise
+    text: str  # of a hint, why something is rejected, the hypothesis of what is approved; "" otherwise
     by: str  # who says so: "name@host"
     time: str  # UTC ISO 8601
 
@@ -39,7 +39,7 @@ def send(path: Path, command: str, text: str = "") -> Command:
     if command not in KNOWN:
         raise ValueError(f"There is no command {command!r}. Known are {', '.join(KNOWN)}.")
     if len(text) > TEXT_LIMIT:
-        raise ValueError(f"A hint of {len(text)} characters is too long; say it in at most {TEXT_LIMIT}.")
+        raise ValueError(f"A text of {len(text)} characters is too long; say it in at most {TEXT_LIMIT}.")
     wish = Command(uuid.uuid4().hex, command, text, f"{_user()}@{os.uname().nodename}", utc_now())
     line = json.dumps(asdict(wish)).encode() + b"\n"
     ensure_folder(path.parent)

@@ -6,11 +6,11 @@ proposal tried. A run is one training of it; a confirmation is a second run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 
 class Status(StrEnum):
@@ -44,7 +44,80 @@ class Proposal:
     train_source: str  # the whole new train.py
     agent: str  # "search", "baseline", "llm", ...
     changes: dict[str, Any] = field(default_factory=dict)  # parameter -> new literal; empty for structural edits
-    details: dict[str, Any] = field(default_factory=dict)  # JSON only the agent reads (trial number, prompt, tokens)
+    details: dict[str, Any] = field(default_factory=dict)  # small JSON only the agent reads (trial number, subjects)
+    expected: str = ""  # the effect it should have, "" when the agent does not say
+    refutation: str = ""  # what would show that it is wrong
+    notes: str = ""  # the agent's notes.md, rewritten; "" when it stays as it is
+    transcript: tuple[dict[str, str], ...] = ()  # role and content of each message, for proposal.json alone
+
+
+class Objection(StrEnum):
+    """Why a proposal is given back to its agent instead of being run."""
+
+    GATE = "gate"  # it is no notebook that means what the file says
+    REPEAT = "repeat"  # the same code was tried before
+    DRY_RUN = "dry run"  # a few steps of it fail
+    CONFLICT = "conflict"  # the incumbent changed meanwhile, in the same lines
+    PERSON = "person"  # somebody says no
+    UNUSABLE = "unusable"  # the reply holds no edit that applies; there is no proposal
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A proposal that was given back, and why."""
+
+    experiment: int  # the number that it would have had
+    objection: Objection
+    why: str  # for the agent: a sentence, a traceback, a person's words
+    hypothesis: str
+    proposal: Proposal | None = None  # None for those of earlier experiments, and for an unusable reply
+    parameters: Mapping[str, Any] = field(default_factory=dict)  # all literals of a refused move of the optimiser
+
+
+@dataclass(frozen=True)
+class Call:
+    """One question to a language model and what it cost."""
+
+    model: str
+    tokens_in: int
+    tokens_out: int  # reasoning included
+    cost: float | None  # US dollars; None when nobody has stated the model's price
+    seconds: float
+    estimated: bool = False  # the server did not count the tokens; they are counted from the text
+    failed: str = ""  # why there is no usable reply; "" when there is one
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a study's calls add up to."""
+
+    calls: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost: float = 0.0  # US dollars, of the calls whose price is known
+    unpriced_calls: int = 0
+
+    @property
+    def tokens(self) -> int:
+        return self.tokens_in + self.tokens_out
+
+    def __add__(self, other: Spent) -> Spent:
+        mine, theirs = (getattr(self, f.name) for f in fields(self)), (getattr(other, f.name) for f in fields(self))
+        return Spent(*(a + b for a, b in zip(mine, theirs, strict=True)))
+
+    def plus(self, call: Call) -> Spent:
+        return self + Spent(1, call.tokens_in, call.tokens_out, call.cost or 0.0, int(call.cost is None))
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a study's calls may add up to in all; None for no limit."""
+
+    max_tokens: int | None = None  # in and out
+    max_cost: float | None = None  # US dollars
+
+
+NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -107,6 +180,10 @@ class Experiment:
     parent: int | None  # the incumbent it was derived from; None for the baseline
     changes: dict[str, Any] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
+    expected: str = ""
+    refutation: str = ""
+    fingerprint: str = ""  # of its train.py, see `propose/edits.py`; "" in records older than that
+    spent: Spent = Spent()  # what proposing it cost
     runs: tuple[Run, ...] = ()
     status: Status | None = None
     val_bpb: float | None = None  # mean over scored runs; None without a score, never 0
@@ -132,6 +209,53 @@ class Experiment:
         return self.val_bpb - self.incumbent_bpb
 
 
+class Archive(Protocol):
+    """What a study keeps of each experiment, read when it is asked for."""
+
+    def source(self, number: int) -> str:
+        """Its train.py; "" when that is gone."""
+        ...
+
+    def diff(self, number: int) -> str:
+        """Its train.py against its parent's, unified."""
+        ...
+
+    def curve(self, number: int) -> list[dict[str, Any]]:
+        """Points of its first run: progress 0..1, seconds, train_loss, tokens_per_second."""
+        ...
+
+    def output(self, number: int) -> str:
+        """The traceback of a run that failed and the last lines that it printed, as it wrote them."""
+        ...
+
+
+class NoArchive:
+    """Nothing is kept."""
+
+    def source(self, number: int) -> str:
+        return ""
+
+    def diff(self, number: int) -> str:
+        return ""
+
+    def curve(self, number: int) -> list[dict[str, Any]]:
+        return []
+
+    def output(self, number: int) -> str:
+        return ""
+
+
+NO_ARCHIVE = NoArchive()
+
+
+def unheard(call: Call) -> None:
+    """Nobody keeps accounts."""
+
+
+def silent(text: str) -> None:
+    """Nobody watches."""
+
+
 @dataclass(frozen=True)
 class Context:
     """All that an agent may read before it proposes."""
@@ -145,6 +269,21 @@ class Context:
     seed: int  # for the agent's own choices
     machine_speed: float = 1.0  # of the machine now, relative to the study's start; see `judge/drift.py`
     hints: tuple[str, ...] = ()  # what people said to the agent, oldest first
+    running: Experiment | None = None  # what trains meanwhile, its result unknown; None when nothing does
+    refused: tuple[Refusal, ...] = ()  # what was answered to this very question and given back, oldest first
+    refusals: tuple[Refusal, ...] = ()  # what people refused before, oldest first
+    notes: str = ""  # the agent's own notes.md, as it or a person left it
+    notes_at: int = 0  # experiments decided, the baseline not counted, when the agent last rewrote its notes
+    archive: Archive = NO_ARCHIVE
+    spent: Spent = Spent()
+    limits: Limits = NO_LIMITS
+    on_call: Callable[[Call], None] = unheard  # keeps the accounts; an agent tells it of every call, from any thread
+    on_wait: Callable[[str], None] = silent  # hears why an agent takes its time
+
+    @property
+    def number(self) -> int:
+        """Of the experiment that is asked for."""
+        return len(self.experiments) + (self.running is not None)
 
 
 @dataclass(frozen=True)

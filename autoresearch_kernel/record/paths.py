@@ -46,6 +46,15 @@ class ExperimentPaths:
     def proposal(self) -> Path:
         return self.folder / "proposal.json"
 
+    def refused(self, index: int) -> Path:
+        """A proposal that was given back to its agent."""
+        return self.folder / f"refused-{index}.json"
+
+    @property
+    def dry_run(self) -> ExperimentPaths:
+        """What a dry run leaves, when it fails."""
+        return ExperimentPaths(self.folder / "dry-run")
+
     def notebook(self, run: int) -> Path:
         return self.folder / _numbered("experiment.ipynb", run)
 
@@ -103,6 +112,16 @@ class StudyPaths:
     def commands(self) -> Path:
         """What people ask of the supervisor: see `record/commands.py`."""
         return self.folder / "commands.jsonl"
+
+    @property
+    def notes(self) -> Path:
+        """What the agent has learned, in its own words; a person may edit it."""
+        return self.folder / "notes.md"
+
+    @property
+    def desk(self) -> Path:
+        """The train.py that waits for a person."""
+        return self.folder / "desk" / "train.py"
 
     @property
     def lock(self) -> Path:

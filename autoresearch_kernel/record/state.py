@@ -6,19 +6,41 @@ ValueError
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ..judge.decide import estimate_sigma, mean, standard_error
 from ..judge.drift import alike, at_present_speed
-from .experiment import Cause, Experiment, Run, Status, scores_of
+from .experiment import (
+    NO_LIMITS,
+    Call,
+    Cause,
+    Experiment,
+    Limits,
+    Objection,
+    Refusal,
+    Run,
+    Spent,
+    Status,
+    scores_of,
+)
 
 Event = dict[str, Any]  # one record of the history; the events are listed in _STEPS below
 
 
 class HistoryDamaged(ValueError):
     """A record that cannot be trusted; the message names it and says what to do."""
+
+
+@dataclass(frozen=True)
+class Review:
+    """A train.py on the desk, waiting for a person to approve, edit or reject it."""
+
+    experiment: int
+    hypothesis: str
+    train_sha256: str  # as it was put there
+    is_draft: bool  # it is the incumbent's, for a person to edit
 
 
 @dataclass(frozen=True)
@@ -35,6 +57,13 @@ class StudyState:
     answered: frozenset[str] = frozenset()  # ids of commands that the history acknowledges
     hints: tuple[str, ...] = ()  # what people said to the agent, oldest first
     undrawn: tuple[int, ...] = ()  # experiments whose views could not be drawn
+    spent_by_experiment: Mapping[int, Spent] = field(default_factory=dict)  # on models, those never proposed included
+    limits: Limits = NO_LIMITS  # of that
+    refusals: tuple[Refusal, ...] = ()  # proposals that were given back, oldest first
+    notes: str = ""  # the agent's, as it last wrote them
+    notes_at: int = 0  # experiments decided then, the baseline not counted
+    review: Review | None = None  # what waits for a person
+    dry_runs: Mapping[str, str] = field(default_factory=dict)  # sha256 of a train.py -> what failed; "" if nothing did
 
     @property
     def decided(self) -> tuple[Experiment, ...]:
@@ -48,6 +77,14 @@ class StudyState:
         "" until someone recorded the interruption). No status and no val_bpb: trained, score it. Otherwise decide.
         """
         return next((e for e in self.experiments if e.status is None), None)
+
+    @property
+    def spent(self) -> Spent:
+        """On language models, in all."""
+        return sum(self.spent_by_experiment.values(), Spent())
+
+    def spent_on(self, number: int) -> Spent:
+        return self.spent_by_experiment.get(number, Spent())
 
     @property
     def incumbent_scores(self) -> tuple[float, ...]:
@@ -102,19 +139,31 @@ class _Fold:
         self.answered: set[str] = set()
         self.hints: list[str] = []
         self.undrawn: set[int] = set()
+        self.spent: dict[int, Spent] = {}  # by experiment, those never proposed included
+        self.limits = NO_LIMITS
+        self.refusals: list[Refusal] = []
+        self.notes, self.notes_at = "", 0
+        self.review: Review | None = None
+        self.dry_runs: dict[str, str] = {}
 
     def run(self, event: Event) -> dict[str, Any]:
         return self.runs[event["experiment"]][event["run"]]
 
     def freeze(self) -> StudyState:
         experiments = tuple(
-            Experiment(**fields, runs=tuple(Run(**run) for run in runs))
-            for fields, runs in zip(self.experiments, self.runs, strict=True)
+            Experiment(
+                **known,
+                runs=tuple(Run(**run) for run in runs),
+                spent=self.spent.get(known["number"], Spent()),
+            )
+            for known, runs in zip(self.experiments, self.runs, strict=True)
         )
         incumbent = experiments[self.kept[-1]] if self.kept else None
         return StudyState(
             self.study, experiments, incumbent, self.num_events, self.finished, self.paused, self.stopped,
             frozenset(self.answered), tuple(self.hints), tuple(sorted(self.undrawn)),
+            dict(self.spent), self.limits, tuple(self.refusals), self.notes, self.notes_at, self.review,
+            self.dry_runs.copy(),
         )  # fmt: skip
 
 
@@ -126,7 +175,7 @@ def _proposed(fold: _Fold, event: Event) -> None:
     number = event["experiment"]
     if number != len(fold.experiments):
         raise ValueError(f"experiment {len(fold.experiments)} comes next")
-    fold.finished = None
+    fold.finished = fold.review = None
     fold.runs.append([])
     fold.experiments.append(
         {
@@ -136,6 +185,9 @@ def _proposed(fold: _Fold, event: Event) -> None:
             "parent": event["parent"],
             "changes": event.get("changes") or {},
             "details": event.get("details") or {},
+            "expected": event.get("expected") or "",
+            "refutation": event.get("refutation") or "",
+            "fingerprint": event.get("fingerprint") or "",
             "train_sha256": event.get("train_sha256", ""),
             "proposed_at": event["time"],
         }
@@ -258,6 +310,35 @@ def _drawn(fold: _Fold, event: Event) -> None:
     fold.undrawn.discard(event["experiment"])
 
 
+def _called(fold: _Fold, event: Event) -> None:
+    number, names = event["experiment"], [f.name for f in fields(Call)]
+    call = Call(**{name: event[name] for name in names if name in event})
+    fold.spent[number] = fold.spent.get(number, Spent()).plus(call)
+
+
+def _limits(fold: _Fold, event: Event) -> None:
+    fold.limits = Limits(event["max_tokens"], event["max_cost"])
+
+
+def _refused(fold: _Fold, event: Event) -> None:
+    fold.review = None
+    objection, parameters = Objection(event["objection"]), event.get("parameters") or {}
+    said = event["why"], event["hypothesis"]
+    fold.refusals.append(Refusal(event["experiment"], objection, *said, parameters=parameters))
+
+
+def _notes(fold: _Fold, event: Event) -> None:
+    fold.notes, fold.notes_at = event["text"], event["decided"]
+
+
+def _review(fold: _Fold, event: Event) -> None:
+    fold.review = Review(event["experiment"], event["hypothesis"], event["train_sha256"], event["is_draft"])
+
+
+def _dry_run(fold: _Fold, event: Event) -> None:
+    fold.dry_runs[event["train_sha256"]] = event["ended"] or ""
+
+
 _STEPS: dict[str, Callable[[_Fold, Event], None]] = {
     "study_started": _study_started,
     "proposed": _proposed,
@@ -275,4 +356,10 @@ _STEPS: dict[str, Callable[[_Fold, Event], None]] = {
     "command": _command,
     "undrawn": _undrawn,
     "drawn": _drawn,
+    "called": _called,
+    "limits": _limits,
+    "refused": _refused,
+    "notes": _notes,
+    "review": _review,
+    "dry_run": _dry_run,
 }

@@ -87,6 +87,7 @@ def create_study(
     hardware: dict[str, Any],
     seed: int = 0,
     asked: dict[str, Any] | None = None,
+    agent_options: dict[str, Any] | None = None,
     startup_allowance_seconds: float = STARTUP_ALLOWANCE_SECONDS,
     handover_allowance_seconds: float = HANDOVER_ALLOWANCE_SECONDS,
 ) -> Study:
@@ -117,6 +118,7 @@ def create_study(
         "handover_allowance_seconds": handover_allowance_seconds,
         "preset": preset,
         "agent": agent,
+        "agent_options": agent_options or {},
         "seed": seed,
         "asked": asked or {},
         "scoring": scoring,

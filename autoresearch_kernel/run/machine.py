@@ -22,10 +22,13 @@ def child_environment(
     seed: int,
     folder: Path,
     token: str | None = None,
+    max_steps: int | None = None,
 ) -> dict[str, str]:
     """The environment of a training: what any child may know, plus what prepare.py reads."""
     env = environment(token, Path(__file__).resolve().parents[2], prefixes=("AUTORESEARCH_",))
     env.pop("AUTORESEARCH_HELDOUT", None)  # training never learns where the validation rows are
+    if max_steps is not None:
+        env["AUTORESEARCH_MAX_STEPS"] = str(max_steps)
     return env | {
         "AUTORESEARCH_CORPUS": str(Path(corpus_dir).resolve()),
         "AUTORESEARCH_TIME_BUDGET": repr(time_budget_seconds),

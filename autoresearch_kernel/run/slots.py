@@ -62,8 +62,11 @@ def run_experiment(
     token: str | None = None,
     on_tick: Callable[[float], None] | None = None,
     on_spawn: Callable[[int], None] | None = None,
+    max_steps: int | None = None,
 ) -> RunOutcome:
     """Train once and say what came of it: trained, crash, timeout or invalid, with the reason in one line.
+
+    With `max_steps`, steps are the budget instead of seconds.
 
     `on_output` gets the notebook's output as it comes, `on_metrics` each point of the curve, `on_wait` a sentence when
     another training holds the machine. `on_tick` is called at least four times a second, with 0.0 while another
@@ -87,7 +90,7 @@ def run_experiment(
         write_notebook(notebook, paths.notebook(run))
         limit = startup_allowance_seconds + time_budget_seconds + handover_allowance_seconds
         launch = _Launch(folder, paths.notebook(run), paths.runner_log(run), handover, limit, {"SEED": seed})
-        env = child_environment(corpus_dir, time_budget_seconds, handover, project, seed, folder, token)
+        env = child_environment(corpus_dir, time_budget_seconds, handover, project, seed, folder, token, max_steps)
         calls = _Calls(on_output, on_metrics, on_tick, on_spawn)
         with training_lock(on_wait, on_tick) as lock:
             waited = time.monotonic() - begun

@@ -28,10 +28,11 @@ from .report import last_number, number, plain
 from .status import command_line, next_step
 
 PHASES = (
-    "not started", "measuring the baseline", "proposing", "training", "scoring", "deciding",
+    "not started", "measuring the baseline", "proposing", "dry run", "reviewing", "training", "scoring", "deciding",
     "re-running the incumbent", "concluding", "paused", "finished", "stopped", "gone",
 )  # fmt: skip
 ENDED = frozenset({"not started", "finished", "stopped", "gone"})  # phases in which nothing goes on
+WAITING = frozenset({"paused", "reviewing"})
 CURVE_LIMIT_POINTS = 10_000  # a real curve has about 200
 RECENT_POINTS = 10  # of the curve, behind the tokens a second of this moment
 LOOK_EVERY_SECONDS = 0.25
@@ -46,7 +47,7 @@ class Snapshot:
     finished: Event | None  # the last `finished` event, of an earlier supervisor perhaps
     holder: dict[str, Any] | None  # pid, host, boot_id, since of the process that runs the study
     phase: str  # one of PHASES
-    activity: str  # "proposing", "training", "scoring", "deciding"; "" while nothing goes on
+    activity: str  # "proposing", "dry run", "training", "scoring", "deciding"; "" while nothing goes on
     experiment: Experiment | None  # that is in work, or was when the supervisor went away
     run: Run | None  # of it
     rerun_reason: str  # why the incumbent runs again; "" otherwise
@@ -110,12 +111,14 @@ def _news(event: Event, state: StudyState) -> Iterator[Experiment | Progress]:
         yield Progress("note", text=plain(event["text"]))
     elif kind == "command":
         yield Progress("note", text=command_line(event))
+    elif kind == "refused":
+        yield Progress("note", text=f"Given back ({event['objection']}): {plain(event['why'])[:200]}")
     elif kind in ("paused", "resumed"):
         yield Progress("note", text=f"{kind.capitalize()}: {plain(event['reason'])}")
 
 
 def _progress(now: Snapshot) -> Progress:
-    if now.phase == "paused":
+    if now.phase in WAITING:
         return Progress("paused", text=next_step(now))
     if now.experiment is None:
         return Progress(now.activity, len(now.state.experiments))
@@ -147,12 +150,14 @@ class View:
         if holder is None and _phase(self._folded, is_held=False) == "gone":
             holder = lock_holder(self.study.paths.lock)  # it may have been taken up while we read
         folded, is_held = self._folded, holder is not None
-        experiment, run = (None, None) if folded.activity == "proposing" else (folded.experiment, folded.run)
+        experiment, run = (
+            (None, None) if folded.activity in ("proposing", "dry run") else (folded.experiment, folded.run)
+        )
         incumbent = self._compared_with(experiment)
         curve = self._read_curve(folded)
         now = self._clock()
         phase = _phase(folded, is_held)
-        activity = "" if phase in ENDED or phase == "paused" else folded.activity
+        activity = "" if phase in ENDED or phase in WAITING else folded.activity
         fraction = seconds_left = None
         if activity == "training":
             fraction, seconds_left = self._training_left(curve, now)
@@ -322,7 +327,7 @@ def _fold(events: Sequence[Event]) -> _Folded:
     return _Folded(
         state=state,
         last=last,
-        activity=_activity(experiment, run),
+        activity="dry run" if experiment is None and _is_dry_run(last) else _activity(experiment, run),
         experiment=experiment,
         run=run,
         has_begun=started > opened.get("seq", 0) or (run is not None and run.status is not Status.INTERRUPTED),
@@ -352,6 +357,10 @@ def _in_work(state: StudyState, last: Mapping[str, Event]) -> tuple[Experiment |
             return begun, run, begun.status is not None
     experiment = state.unfinished
     return experiment, experiment.runs[-1] if experiment and experiment.runs else None, False
+
+
+def _is_dry_run(last: Mapping[str, Event]) -> bool:
+    return _seq(last, "dry_run") > _seq(last, "opened") and last["dry_run"]["ended"] is None
 
 
 def _is_open(run: Run) -> bool:
@@ -384,7 +393,7 @@ def _phase(folded: _Folded, is_held: bool) -> str:
     if not is_held:
         return "stopped" if state.stopped else "gone" if state.experiments else "not started"
     if state.paused:
-        return "paused"
+        return "reviewing" if state.review is not None else "paused"
     if state.incumbent is None:
         return "measuring the baseline"
     if folded.is_concluding:

@@ -93,6 +93,16 @@ def title(experiment: Experiment) -> str:
     return f"{experiment.number:04d} · {idea(experiment)}"
 
 
+def argument(experiment: Experiment) -> str:
+    """The hypothesis, the effect that it should have and what would refute it, a paragraph each, as the agent said."""
+    parts = [
+        experiment.hypothesis,
+        f"Expected: {experiment.expected}" if experiment.expected else "",
+        f"Refuted by: {experiment.refutation}" if experiment.refutation else "",
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
 def difference(experiment: Experiment) -> str:
     """Against the incumbent it was judged against: `−0.0124 (−5.8 σ)`; "" without one."""
     delta = experiment.delta_bpb

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from ..judge.decide import NUM_BASELINE_RUNS
 from ..record.experiment import Experiment, Status
 from ..record.files import seconds_of
+from ..record.state import Review
+from .cost import spent_words
 from .report import (
     bpb,
     count,
@@ -62,7 +64,8 @@ def _first_lines(now: Snapshot, width: int) -> list[str]:
     since = [f"{duration(now.supervisor_seconds)} in", f"{rate:.1f}/h" if rate else ""] if now.is_running else []
     right = " · ".join(part for part in since if part)
     below = [
-        f"agent {now.study.agent}",
+        f"agent {agent_words(now)}",
+        spent_words(now.state.spent, now.state.limits),
         f"{count(max(0, len(experiments) - 1), 'experiment')}, {kept} kept",
         f"{facts['corpus']['corpus']}, {facts['time_budget_seconds']:g} s a run",
         f"{speed / 1e3:.1f} k tokens/s" if speed and now.activity else "",
@@ -71,6 +74,13 @@ def _first_lines(now: Snapshot, width: int) -> list[str]:
     if gap < 2:
         below, right, gap = [right, *below], "", 0
     return [left + " " * gap + right if right else left, _fit(" · ".join(part for part in below if part), width)]
+
+
+def agent_words(now: Snapshot) -> str:
+    """`hybrid, local/qwen`."""
+    asked = next((e.details["model"] for e in reversed(now.state.experiments) if e.details.get("model")), None)
+    model = asked or (now.study.facts.get("agent_options") or {}).get("model")
+    return now.study.agent + (f", {plain(str(model))}" if model else "")
 
 
 def _doing(now: Snapshot) -> str:
@@ -95,6 +105,8 @@ def next_step(now: Snapshot) -> str:
     """Why a study does not go on, since when, and what a person can do; "" while it runs as it should."""
     name, state = now.study.name, now.state
     ago = f"{duration(max(0.0, now.time - seconds_of(now.last_event_at)))} ago" if now.last_event_at else ""
+    if state.review is not None and now.is_running:
+        return _wanted(now, state.review)
     if state.paused and now.is_running:
         goes_on = f"`autoresearch resume --name {name}` goes on." if state.paused.startswith("by ") else ""
         return f"Paused{' ' if goes_on else ': '}{plain(state.paused)}. {goes_on}".rstrip()
@@ -111,6 +123,21 @@ def next_step(now: Snapshot) -> str:
     if now.phase == "finished":
         return f"Finished {ago}: {plain(state.finished or '')}. {again} goes on."
     return f"{again} starts it." if now.phase == "not started" else ""
+
+
+def _wanted(now: Snapshot, review: Review) -> str:
+    """What a person should do about the train.py on the desk."""
+    name, desk = now.study.name, now.study.paths.desk
+    if review.is_draft:
+        return (
+            f"Experiment {review.experiment:04d} is yours: edit {desk}, then "
+            f'`autoresearch approve --name {name} --why "your idea"`.'
+        )
+    return (
+        f"Experiment {review.experiment:04d} waits for your approval: {plain(review.hypothesis)} "
+        f"`autoresearch approve --name {name}` lets it train as it lies in {desk}, edited or not; "
+        f'`autoresearch reject --name {name} --why "..."` gives it back.'
+    )
 
 
 def _clock(utc: str) -> str:
@@ -280,6 +307,10 @@ def status_json(now: Snapshot) -> dict[str, Any]:
     study_seconds, supervisor_seconds, experiments_per_hour, agent
     notes, commands              of this supervisor, oldest first, as recorded
     hints                        all that people said to the agent
+    spent, limits                calls, tokens and US dollars of its model so far; the most they may be
+    review                       the experiment whose train.py waits for a person; null when none does
+    agent_notes                  what the agent has learned, in its words
+    refusals                     proposals that were given back: experiment, objection, why, hypothesis
     experiments                  every one, with its runs
     study                        study.json
     """
@@ -305,6 +336,11 @@ def status_json(now: Snapshot) -> dict[str, Any]:
         "notes": list(now.notes),
         "commands": list(now.commands),
         "hints": list(state.hints),
+        "spent": asdict(state.spent),
+        "limits": asdict(state.limits),
+        "review": asdict(state.review) if state.review else None,
+        "agent_notes": state.notes,
+        "refusals": [asdict(refusal) for refusal in state.refusals],
         "experiments": [asdict(e) for e in state.experiments],
         "study": now.study.facts,
     }

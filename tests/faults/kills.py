@@ -19,7 +19,7 @@ from pathlib import Path
 
 from autoresearch_kernel import loop
 from autoresearch_kernel.propose.agent import NothingToPropose
-from autoresearch_kernel.propose.edits import set_parameters
+from autoresearch_kernel.propose.parameters import set_parameters
 from autoresearch_kernel.record.experiment import Context, Proposal, Status
 from autoresearch_kernel.record.history import read_events, replay
 from autoresearch_kernel.record.study import open_study, study_exists

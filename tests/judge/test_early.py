@@ -6,7 +6,8 @@ import random
 import pytest
 
 from autoresearch_kernel.judge.early import CHECKPOINTS, LATE, caution, hopeless, projected_timeout
-from autoresearch_kernel.propose.edits import diff, set_parameters
+from autoresearch_kernel.propose.edits import diff
+from autoresearch_kernel.propose.parameters import set_parameters
 
 PARAMETERS = """\
 # %% tags=["parameters"]

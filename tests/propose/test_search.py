@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from autoresearch_kernel.propose.agent import Agent
-from autoresearch_kernel.propose.edits import SourceError, read_parameters, set_parameters
 from autoresearch_kernel.propose.moves import Axis, Look, believe, open_limits, targets
+from autoresearch_kernel.propose.parameters import SourceError, read_parameters, set_parameters
 from autoresearch_kernel.propose.search import SearchAgent, SearchError, structure_of
 from autoresearch_kernel.record.experiment import Context, Experiment, Proposal, Run, Status
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from autoresearch_kernel.propose.edits import read_parameters, set_parameters
+from autoresearch_kernel.propose.parameters import read_parameters, set_parameters
 from autoresearch_kernel.run.presets import (
     CPU_POINTS,
     REFERENCE_FLOPS,

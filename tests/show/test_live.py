@@ -17,6 +17,7 @@ from autoresearch_kernel.record.experiment import Experiment, Progress, Status
 from autoresearch_kernel.record.history import HistoryDamaged
 from autoresearch_kernel.record.study import Study
 from autoresearch_kernel.show.live import PHASES, Snapshot, View, follow, look
+from autoresearch_kernel.show.status import next_step
 
 if TYPE_CHECKING:
     from .conftest import Writer
@@ -51,6 +52,14 @@ def test_every_phase_of_a_night_is_told_apart(writer: Writer) -> None:
         writer.run(0, val_bpb, run)
     writer.decide(0, "keep", 1.5)
     expect("proposing", "proposing", None)
+    writer.append("dry_run", experiment=1, train_sha256="ab", ended=None)
+    expect("dry run", "dry run", None)
+    writer.append("dry_run", experiment=1, train_sha256="ab", ended="", seconds=4.0)
+    writer.append("review", experiment=1, hypothesis="Half the batch", train_sha256="ab", is_draft=False)
+    writer.append("paused", reason="experiment 0001 waits for your approval")
+    now = expect("reviewing", "", None)
+    assert "approve --name" in next_step(now) and "Half the batch" in next_step(now)
+    writer.append("resumed", reason="a person has looked at it")
     writer.propose(1)
     writer.start(1)
     now = expect("training", "training", 1)

@@ -1,0 +1,61 @@
+"""What waits for a person: a train.py on the study's desk, to be approved as it is, edited, or rejected.
+
+The file is a person's from the moment it lies there: it is written once for each proposal and then only read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from .propose.edits import literal_changes
+from .record.commands import Command
+from .record.experiment import Experiment, Progress, Proposal
+from .record.files import ensure_folder, write_atomic
+from .record.study import sha256
+
+if TYPE_CHECKING:
+    from .session import Session
+
+
+class Rejected(Exception):
+    """A person says no; the message says why."""
+
+
+def put_on_desk(session: Session, proposal: Proposal, number: int, is_draft: bool) -> None:
+    """Lay a proposal on the desk, unless it lies there already, with what a person has made of it."""
+    digest, review = sha256(proposal.train_source), session.state.review
+    desk = session.study.paths.desk
+    if review is None or review.train_sha256 != digest or not desk.is_file():
+        ensure_folder(desk.parent)
+        write_atomic(desk, proposal.train_source)
+        session.history.append(
+            "review", experiment=number, hypothesis=proposal.hypothesis, train_sha256=digest, is_draft=is_draft
+        )
+
+
+def await_person(session: Session, proposal: Proposal, parent: Experiment, number: int, is_draft: bool) -> Proposal:
+    """Wait for `autoresearch approve` and return what the desk holds then. Raises Rejected, and StopNow."""
+    put_on_desk(session, proposal, number, is_draft)
+    wanted = f"experiment {number:04d} waits for your {'train.py' if is_draft else 'approval'}"
+    session.watch(Progress("reviewing", number, hypothesis=proposal.hypothesis, text=wanted))
+    command = session.wait_for_verdict(wanted)
+    if command.command == "reject":
+        raise Rejected(command.text)
+    source = session.study.paths.desk.read_text(encoding="utf-8")
+    return _approved(proposal, source, session.source(parent), command)
+
+
+def _approved(proposal: Proposal, source: str, parent_source: str, command: Command) -> Proposal:
+    details = proposal.details | {"approved_by": command.by}
+    if source == proposal.train_source:
+        return replace(proposal, hypothesis=command.text or proposal.hypothesis, details=details)
+    words = command.text or (f"{proposal.hypothesis} (edited by {command.by})" if proposal.hypothesis else "")
+    return replace(
+        proposal,
+        hypothesis=words or f"An edit by {command.by}",
+        train_source=source,
+        agent=proposal.agent if proposal.agent == "human" else f"{proposal.agent}, edited",
+        changes=literal_changes(parent_source, source),
+        details={k: v for k, v in details.items() if k not in ("parameters", "previous", "structure")},
+    )

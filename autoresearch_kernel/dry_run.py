@@ -1,0 +1,83 @@
+"""A few steps of a proposal before its budget is spent: run, handed over and scored as an experiment is.
+
+A typing error or too large a batch then costs seconds. What a dry run leaves is not recorded as a result.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from .judge.score import ScoringFailed, ScoringSettings, score
+from .record.archive import failure_output
+from .record.experiment import Progress, Proposal
+from .record.study import sha256
+from .run.processes import remember
+from .run.slots import run_experiment
+
+if TYPE_CHECKING:
+    from .session import Session
+
+NUM_STEPS = 3  # the second one runs on the memory that the first one left behind
+LONGEST_SECONDS = 60.0  # for the steps, on top of the study's allowances
+
+
+def dry_run(session: Session, proposal: Proposal, number: int) -> str:
+    """What goes wrong in the first steps, with the traceback; "" when nothing does.
+
+    No code is tried twice. One whose dry run never ended, as when it takes the machine down, passes: the experiment
+    itself is guarded against that.
+    """
+    digest = sha256(proposal.train_source)
+    if digest in session.state.dry_runs:
+        return session.state.dry_runs[digest]
+    session.make_room()
+    session.watch(Progress("dry run", number, hypothesis=proposal.hypothesis))
+    session.history.append("dry_run", experiment=number, train_sha256=digest, ended=None)
+    begun = time.monotonic()
+    failure = _failure(session, proposal, number)
+    seconds = round(time.monotonic() - begun, 2)
+    session.history.append("dry_run", experiment=number, train_sha256=digest, ended=failure, seconds=seconds)
+    return failure
+
+
+def _failure(session: Session, proposal: Proposal, number: int) -> str:
+    study, paths = session.study, session.study.experiment(number).dry_run
+    budget, facts = study.time_budget_seconds, study.facts
+    shutil.rmtree(paths.folder, ignore_errors=True)
+    paths.folder.mkdir(parents=True)
+    token = secrets.token_hex(16)
+    outcome = run_experiment(
+        proposal.train_source,
+        paths,
+        run=0,
+        seed=study.seed,
+        title=f"{number:04d} · dry run",
+        hypothesis=proposal.hypothesis,
+        diff="",
+        corpus_dir=study.corpus_dir,
+        time_budget_seconds=budget,
+        startup_allowance_seconds=facts["startup_allowance_seconds"],
+        # The code sees the budget of the study; the limit of the whole leaves it less.
+        handover_allowance_seconds=facts["handover_allowance_seconds"] - budget + min(budget, LONGEST_SECONDS),
+        project=study.project,
+        token=token,
+        max_steps=NUM_STEPS,
+        on_tick=lambda seconds: session.tick(),
+        on_spawn=lambda pid: remember(study.paths.running, pid, token),
+        on_wait=lambda text: session.watch(Progress("note", text=text)),
+    )
+    study.paths.running.unlink(missing_ok=True)
+    if outcome.status is not None or outcome.artefact is None:
+        return f"{outcome.status}: {outcome.reason}\n{failure_output(paths)}".strip()
+    settings = ScoringSettings(**facts["scoring"])
+    one_batch = replace(session.heldout, rows=session.heldout.rows[: settings.rows_per_batch])
+    try:
+        score(outcome.artefact, one_batch, settings, project=study.project, token=token, on_tick=session.tick)
+    except ScoringFailed as failure:
+        return f"The model that it handed over could not be scored: {failure}"
+    shutil.rmtree(paths.folder, ignore_errors=True)
+    return ""

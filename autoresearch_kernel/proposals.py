@@ -1,0 +1,335 @@
+"""From an agent's reply to a proposal that is worth its budget: given back, merged, tried for a few steps, approved.
+
+An agent is asked in a thread of its own, so that a study listens to people while an agent thinks, and so that it may
+think while the experiment before trains. The thread reads values and returns a value; the record is written here, by
+the thread that holds the study.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import deque
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from .desk import Rejected, await_person
+from .dry_run import dry_run
+from .propose.agent import (
+    Agent,
+    AgentUnavailable,
+    NothingToPropose,
+    UnusableReply,
+    asks_person,
+    listens,
+    thinks_ahead,
+)
+from .propose.edits import fingerprint, literal_changes, rebase
+from .record.experiment import Call, Context, Experiment, Objection, Progress, Proposal, Refusal, Status
+from .record.files import write_atomic
+from .record.paths import ExperimentPaths
+from .record.space import is_full
+from .run.notebook import InvalidSource, check_source
+
+if TYPE_CHECKING:
+    from .session import Session
+
+MOST_FIXES = 2  # of a proposal, before it is run as it is
+MOST_QUESTIONS = 3  # asked anew after replies without a proposal, before the study pauses
+PAUSE_SECONDS = (30.0, 60.0, 120.0, 300.0, 600.0)  # before an agent that could not answer is asked again; then the last
+LOOK_EVERY_SECONDS = 0.05
+
+
+class AgentFailed(RuntimeError):
+    """An agent raised what no agent should; the message says what."""
+
+
+@dataclass
+class Question:
+    """One question to an agent, in a thread: what it says on the way, and its answer."""
+
+    agent: Agent
+    context: Context
+    said: deque[Call | Refusal | str] = field(default_factory=deque)  # for the record, oldest first
+    proposal: Proposal | None = None
+    failure: Exception | None = None
+    is_saved: bool = False
+
+    def __post_init__(self) -> None:
+        self.thread = threading.Thread(target=self._think, name=f"agent {self.agent.name}", daemon=True)
+        self.thread.start()
+
+    @property
+    def is_done(self) -> bool:
+        return not self.thread.is_alive()
+
+    def _think(self) -> None:
+        try:
+            self.proposal = self._ask()
+        except Exception as error:  # raised where the answer is wanted
+            self.failure = error
+
+    def _ask(self) -> Proposal:
+        """The agent's answer, given back while it can be seen, without running it, to be of no use."""
+        context = self._heard()
+        while True:
+            proposal = self.agent.propose(context)
+            if not listens(self.agent, context):
+                return proposal
+            refusal = objection(proposal, context)
+            if refusal is None:
+                return proposal
+            if len(context.refused) >= MOST_FIXES:
+                if refusal.objection is Objection.GATE:
+                    return proposal  # the record says `invalid`, and the agent reads why
+                raise UnusableReply(refusal)
+            self.said.append(refusal)
+            context = replace(self._heard(), refused=(*context.refused, refusal))
+
+    def _heard(self) -> Context:
+        return replace(self.context, on_call=self._hear, on_wait=self.said.append)
+
+    def _hear(self, call: Call) -> None:
+        self.said.append(call)
+        self.context = replace(self.context, spent=self.context.spent.plus(call))
+
+
+def objection(proposal: Proposal, context: Context) -> Refusal | None:
+    """Why a proposal need not be run: no notebook, or the code of an experiment that was tried. A pure function."""
+    try:
+        check_source(proposal.train_source)
+    except InvalidSource as error:
+        return Refusal(context.number, Objection.GATE, str(error), proposal.hypothesis, proposal)
+    mine = fingerprint(proposal.train_source)
+    tried = [e for e in context.experiments if e.fingerprint == mine and e.status is not Status.INTERRUPTED]
+    tried += [context.running] if context.running is not None and context.running.fingerprint == mine else []
+    if fingerprint(context.train_source) == mine:
+        why = f"it is the code of the incumbent, {context.incumbent.number:04d}"
+    elif tried:
+        first = tried[0]
+        became = f": {first.status}, {first.reason}" if first.status is not None else ", which trains now"
+        why = f"it is the code of experiment {first.number:04d}{became}"
+    else:
+        return None
+    return Refusal(context.number, Objection.REPEAT, why, proposal.hypothesis, proposal)
+
+
+class Proposals:
+    """The questions of one session; it writes their record."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.question: Question | None = None
+
+    # --- asking
+
+    def think_ahead(self, agent: Agent, running: Experiment) -> None:
+        """Ask for the next proposal while `running` trains, if the agent can do that and nothing is asked yet."""
+        session = self.session
+        if self.question is not None or session.state.incumbent is None:
+            return
+        if session.study.experiment(running.number + 1).proposal.exists():  # answered before the harness went away
+            return
+        context = replace(session.context(), running=running)
+        if thinks_ahead(agent, context):
+            self.question = Question(agent, context)
+
+    def tick(self) -> None:
+        """Record what a question said meanwhile, and keep its answer; called several times a second."""
+        question = self.question
+        if question is None:
+            return
+        try:
+            is_done = question.is_done  # before the look: what it said, it said before it was done
+            while question.said:
+                self._record(question.said[0], question.context.number)
+                question.said.popleft()
+            if is_done and question.proposal is not None and not question.is_saved:
+                self._save(question.proposal, question.context)
+                question.is_saved = True
+        except OSError as error:
+            if not is_full(error):
+                raise  # else it is recorded when there is room
+
+    def _record(self, said: Call | Refusal | str, number: int) -> None:
+        if isinstance(said, Call):
+            self.session.history.append("called", experiment=number, **asdict(said))
+        elif isinstance(said, Refusal):
+            self._refuse(said)
+        else:
+            self.session.watch(Progress("note", text=f"The agent waits: {said}"))
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Record that a proposal was given back, and keep it beside the one that will be run."""
+        paths = self.session.study.experiment(refusal.experiment)
+        if refusal.proposal is not None:
+            index = 1
+            while paths.refused(index).exists():
+                index += 1
+            write_atomic(paths.refused(index), _json(asdict(refusal)))
+        paths.proposal.unlink(missing_ok=True)
+        self.session.history.append(
+            "refused",
+            experiment=refusal.experiment,
+            objection=refusal.objection,
+            why=_utf8(refusal.why),
+            hypothesis=_utf8(refusal.hypothesis),
+            parameters=refusal.proposal.details.get("parameters") if refusal.proposal is not None else None,
+        )
+        words = refusal.why.strip().splitlines()[0] if refusal.why.strip() else "no reason given"
+        self.session.watch(Progress("note", text=f"Given back ({refusal.objection}): {words}"))
+
+    def _save(self, proposal: Proposal, context: Context) -> None:
+        """A reply may have cost money: it is on the disk before anything else happens with it."""
+        save_proposal(self.session.study.experiment(context.number), proposal, context.incumbent.number)
+
+    # --- the next proposal
+
+    def next(self, agent: Agent) -> Proposal:
+        """A proposal for the present incumbent that passed every check its agent listens to.
+
+        Raises NothingToPropose, AgentFailed for whatever else an agent raises, and StopNow. While an agent cannot
+        answer, the study is paused.
+        """
+        refused: tuple[Refusal, ...] = ()
+        useless = pauses = 0
+        while True:
+            try:
+                proposal, parent = self._saved() or self._answer(agent, refused)
+                context = replace(self.session.context(), refused=refused)
+                settled = self._settle(agent, proposal, parent, context)
+            except AgentUnavailable as failure:
+                self._pause(f"{failure}", pauses)
+                pauses += 1
+                continue
+            except UnusableReply as failure:
+                self._refuse(failure.refusal)
+                useless, refused = useless + 1, ()
+                if useless % MOST_QUESTIONS == 0:
+                    self._pause(f"no usable proposal in {MOST_QUESTIONS} questions, the last: {failure}", pauses)
+                    pauses += 1
+                continue
+            if isinstance(settled, Proposal):
+                return settled
+            self._refuse(settled)
+            is_conflict = settled.objection is Objection.CONFLICT  # the code has changed under it: start again
+            refused = (settled,) if is_conflict else (*refused, settled)
+
+    def _saved(self) -> tuple[Proposal, int] | None:
+        """What was replied to this very question before the harness went away, and the incumbent it was made for."""
+        if self.question is not None:
+            return None
+        paths = self.session.study.experiment(len(self.session.state.experiments))
+        try:
+            facts = json.loads(paths.proposal.read_text(encoding="utf-8"))
+            parent = int(facts.pop("parent"))
+            facts.pop("spent", None)
+            proposal = Proposal(**facts | {"transcript": tuple(facts.get("transcript") or ())})
+        except (FileNotFoundError, ValueError, KeyError, TypeError):  # there is none, or another version wrote it
+            return None
+        kept = {e.number for e in self.session.state.decided if e.status is Status.KEEP}
+        return (proposal, parent) if parent in kept else None
+
+    def _answer(self, agent: Agent, refused: tuple[Refusal, ...]) -> tuple[Proposal, int]:
+        """The agent's answer and the incumbent that it was asked about; asks when nothing is asked yet."""
+        session = self.session
+        if self.question is None:
+            self.question = Question(agent, replace(session.context(), refused=refused))
+        question = self.question
+        while not question.is_done:
+            session.wait_a_moment(LOOK_EVERY_SECONDS)
+        self.tick()
+        if question.said:  # the disk is full
+            raise OSError(28, "No space left on device")
+        self.question = None
+        failure = question.failure
+        if failure is None:
+            assert question.proposal is not None
+            return question.proposal, question.context.incumbent.number
+        if isinstance(failure, NothingToPropose | AgentUnavailable | UnusableReply):
+            raise failure
+        raise AgentFailed(f"{type(failure).__name__}: {failure}") from failure
+
+    def _pause(self, reason: str, times: int) -> None:
+        seconds = PAUSE_SECONDS[min(times, len(PAUSE_SECONDS) - 1)]
+        reason = reason.rstrip(". \n")
+        self.session.note(f"The agent cannot answer: {reason}.")
+        self.session.pause_for(seconds, f"{reason}. It is asked again in {seconds:g} s")
+
+    # --- checks
+
+    def _settle(self, agent: Agent, proposal: Proposal, parent: int, context: Context) -> Proposal | Refusal:
+        """The proposal on the present incumbent, or why not."""
+        session, number = self.session, context.number
+        if parent != context.incumbent.number:
+            merged = rebase(session.study.train_source(parent), context.train_source, proposal.train_source)
+            if merged is None:
+                why = f"experiment {context.incumbent.number:04d} was kept meanwhile and changed the same lines"
+                return Refusal(number, Objection.CONFLICT, why, proposal.hypothesis, proposal)
+            proposal = replace(
+                proposal,
+                train_source=merged,
+                changes=literal_changes(context.train_source, merged),
+                details=proposal.details | {"made_for": parent},
+            )
+        is_heard = listens(agent, context)
+        if is_heard and (refusal := self._check(proposal, context)):
+            return refusal
+        if not (session.approve or asks_person(agent)):
+            return proposal
+        return self._review(proposal, context, asks_person(agent))
+
+    def _check(self, proposal: Proposal, context: Context) -> Refusal | None:
+        """Gate, repeats and a dry run, as long as the agent may still mend it; a repeat is not run in any case."""
+        is_last = sum(r.objection is not Objection.PERSON for r in context.refused) >= MOST_FIXES
+        if refusal := objection(proposal, context):
+            if is_last and refusal.objection is Objection.REPEAT:
+                raise UnusableReply(refusal)
+            return None if is_last else refusal
+        if is_last:
+            return None
+        save_proposal(self.session.study.experiment(context.number), proposal, context.incumbent.number)
+        if failure := dry_run(self.session, proposal, context.number):
+            return Refusal(context.number, Objection.DRY_RUN, failure, proposal.hypothesis, proposal)
+        return None
+
+    def _review(self, proposal: Proposal, context: Context, is_draft: bool) -> Proposal | Refusal:
+        """What a person makes of it. An edit of theirs that does not run stays on the desk, with a note of why."""
+        session = self.session
+        save_proposal(session.study.experiment(context.number), proposal, context.incumbent.number)
+        while True:
+            try:
+                approved = await_person(session, proposal, context.incumbent, context.number, is_draft)
+            except Rejected as no:
+                if is_draft:
+                    session.note("There is nothing to reject: it waits for your train.py.")
+                    continue
+                return Refusal(context.number, Objection.PERSON, str(no), proposal.hypothesis, proposal)
+            if approved.train_source == proposal.train_source and not is_draft:
+                return approved
+            refusal = objection(approved, context)
+            failure = refusal.why if refusal else dry_run(session, approved, context.number)
+            if not failure:
+                return approved
+            session.note(f"Your train.py was not taken: {failure} It is still in {session.study.paths.desk}.")
+
+
+def save_proposal(paths: ExperimentPaths, proposal: Proposal, parent: int | None, **facts: Any) -> None:
+    """proposal.json: what was proposed for which incumbent, with the whole conversation."""
+    write_atomic(paths.proposal, _utf8(_json({"parent": parent} | asdict(proposal) | facts)))
+
+
+def encodable(proposal: Proposal) -> Proposal:
+    """The proposal with texts that can be written."""
+    names = ("hypothesis", "train_source", "expected", "refutation", "notes")
+    words: dict[str, Any] = {name: _utf8(getattr(proposal, name)) for name in names}
+    return replace(proposal, **words)
+
+
+def _json(facts: dict[str, Any]) -> str:
+    return _utf8(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+
+
+def _utf8(text: str) -> str:
+    """Text that can be written: half of a surrogate pair, as a model's reply may hold, becomes a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,214 @@
+"""The LLM agent: shows a model the study, reads its edits, and lets it mend what does not apply.
+
+It keeps nothing between calls but the size of prompt that its server takes. The model's only act is the text of
+train.py: it has no tools.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..record.experiment import Call, Context, Objection, Proposal, Refusal
+from .agent import AgentUnavailable, NothingToPropose, UnusableReply
+from .edits import EditError, Submission, apply_edits, literal_changes, read_submission, subjects
+from .llm import Chat, ModelUnavailable, PromptTooLong, Reply, count_tokens
+from .prompt import build_prompt, objection_text
+
+MOST_REPAIRS = 2  # of a reply whose edits do not apply
+LEAST_REPLY_TOKENS = 500  # a reply shorter than this holds no edit
+SMALLER = 0.6  # of the prompt, after a server found it too long
+MOST_SHRINKS = 3
+
+
+class LimitReached(NothingToPropose):
+    """The study has spent what it may on its model."""
+
+    def __init__(self, limit: str) -> None:
+        super().__init__(f"The study has spent its {limit}. A higher limit goes on: see `autoresearch run --help`.")
+        self.reason = f"the limit of {limit} is reached"
+
+
+@dataclass
+class LLMAgent:
+    """Asks a language model for the next edit of train.py.
+
+    Args:
+        prompt_tokens, reply_tokens: the most that one question and one reply may take.
+    """
+
+    chat: Chat
+    prompt_tokens: int = 32_000
+    reply_tokens: int = 16_000
+    name: str = "llm"
+
+    def listens(self, context: Context) -> bool:
+        return True
+
+    def thinks_ahead(self, context: Context) -> bool:
+        return True
+
+    def propose(self, context: Context) -> Proposal:
+        """One edit of the incumbent, as the model words it.
+
+        Raises AgentUnavailable, LimitReached, and UnusableReply when the model's replies hold no edit that applies.
+        """
+        self.chat.on_wait = context.on_wait
+        asked = _Conversation(self, context)
+        why = ""
+        for _ in range(MOST_REPAIRS + 1):
+            reply = asked.ask()
+            try:
+                return self._proposal(context, reply, asked)
+            except EditError as error:
+                why = f"{error} (The reply was cut off at {reply.tokens_out} tokens.)" if reply.is_cut else str(error)
+                asked.say_back(reply.text, objection_text(Refusal(context.number, Objection.UNUSABLE, why, "")))
+        said = reply.text.strip().splitlines()
+        refusal = Refusal(context.number, Objection.UNUSABLE, why, said[0][:200] if said else "")
+        raise UnusableReply(refusal)
+
+    def _proposal(self, context: Context, reply: Reply, asked: _Conversation) -> Proposal:
+        submission = read_submission(reply.text)
+        source = _applied(context, submission)
+        return Proposal(
+            hypothesis=submission.hypothesis,
+            train_source=source,
+            agent="llm",
+            changes=literal_changes(context.train_source, source),
+            details={
+                "model": self.chat.model,
+                "subjects": list(subjects(context.train_source, source)),
+                "replies": asked.num_replies,
+            },
+            expected=submission.expected,
+            refutation=submission.refutation,
+            notes=submission.notes,
+            transcript=(*asked.messages, {"role": "assistant", "content": reply.text}),
+        )
+
+
+def _applied(context: Context, submission: Submission) -> str:
+    """The edits on the incumbent; those of a fix may also be meant for the proposal that was given back."""
+    last = context.refused[-1] if context.refused else None
+    try:
+        return apply_edits(context.train_source, submission)
+    except EditError:
+        if last is None or last.proposal is None or last.objection is Objection.CONFLICT:
+            raise
+        return apply_edits(last.proposal.train_source, submission)
+
+
+class _Conversation:
+    """The messages of one question, and the accounts of what they cost."""
+
+    def __init__(self, agent: LLMAgent, context: Context) -> None:
+        self.agent, self.context, self.spent = agent, context, context.spent
+        last = context.refused[-1] if context.refused else None
+        self.num_replies = 0
+        self.messages: list[dict[str, str]] = []
+        if last is not None and last.proposal is not None and last.objection is not Objection.CONFLICT:
+            self.messages = [*last.proposal.transcript, _user(objection_text(last))]
+        if len(self.messages) < 3:  # a new question, or a proposal that was made without a conversation
+            self.messages = [_user(self._prompt(agent.prompt_tokens))]
+
+    def _prompt(self, budget_tokens: int) -> str:
+        last = self.context.refused[-1] if self.context.refused else None
+        try:
+            words = f"\n{objection_text(last)}\n" if last is not None else ""
+            return build_prompt(self.context, budget_tokens - count_tokens(words), count_tokens) + words
+        except ValueError as error:
+            raise AgentUnavailable(f"{error} Continue the study with a larger --prompt-tokens.") from error
+
+    def say_back(self, reply: str, words: str) -> None:
+        self.messages += [{"role": "assistant", "content": reply}, _user(words)]
+
+    def ask(self) -> Reply:
+        """The model's reply. A prompt that the server finds too long is made again, shorter."""
+        for _ in range(MOST_SHRINKS):
+            try:
+                return self._ask()
+            except PromptTooLong:
+                self.agent.prompt_tokens = int(SMALLER * self.agent.prompt_tokens)
+                self.messages = [_user(self._prompt(self.agent.prompt_tokens))]
+        raise AgentUnavailable(
+            f"{self.agent.chat.model} finds a prompt of {self.agent.prompt_tokens} tokens too long. "
+            "Give its server a longer context."
+        )
+
+    def _ask(self) -> Reply:
+        agent = self.agent
+        room = self._room(sum(count_tokens(message["content"]) for message in self.messages))
+        try:
+            reply = agent.chat.ask(self.messages, min(agent.reply_tokens, room), on_failed=self._hear)
+        except ModelUnavailable as failure:
+            raise AgentUnavailable(str(failure)) from failure
+        self._hear(reply.call)
+        self.num_replies += 1
+        return reply
+
+    def _room(self, prompt_tokens: int) -> int:
+        """Tokens that the reply may take before a limit of the study is passed. Raises LimitReached."""
+        limits, agent = self.context.limits, self.agent
+        room = agent.reply_tokens
+        if limits.max_tokens is not None:
+            room = min(room, limits.max_tokens - self.spent.tokens - prompt_tokens)
+            if room < LEAST_REPLY_TOKENS:
+                raise LimitReached(f"{limits.max_tokens:,} tokens")
+        if limits.max_cost is not None:
+            prompt_cost = agent.chat.prices.cost(agent.chat.model, prompt_tokens, 0)
+            cost_of_1000 = agent.chat.prices.cost(agent.chat.model, 0, 1000)
+            if prompt_cost is None or cost_of_1000 is None:
+                raise AgentUnavailable(
+                    f"Nobody has stated the price of {agent.chat.model}, so a limit of cost cannot be kept. "
+                    "Add it to presets/prices.yaml."
+                )
+            left = limits.max_cost - self.spent.cost - prompt_cost
+            if cost_of_1000 > 0:
+                room = min(room, int(left / cost_of_1000 * 1000))
+            if room < LEAST_REPLY_TOKENS or left < 0:
+                raise LimitReached(f"${limits.max_cost:g}")
+        return room
+
+    def _hear(self, call: Call) -> None:
+        self.spent = self.spent.plus(call)
+        self.context.on_call(call)
+
+
+def _user(content: str) -> dict[str, str]:
+    return {"role": "user", "content": content}
+
+
+class Proposer(Protocol):
+    """What the hybrid asks in turn."""
+
+    def propose(self, context: Context) -> Proposal: ...
+
+
+@dataclass
+class HybridAgent:
+    """A language model for structure and an optimiser for the literals, on one record.
+
+    Args:
+        share: of the experiments that the model proposes, 0 to 1; the first one is the model's.
+    """
+
+    llm: Proposer
+    search: Proposer
+    share: float = 0.3
+    name: str = "hybrid"
+
+    def is_for_llm(self, number: int) -> bool:
+        """Whose turn experiment `number` is: `share` of any first n experiments, rounded up, are the model's."""
+        due, due_before = (math.ceil(round(n * self.share, 9)) for n in (number, number - 1))
+        return due > due_before
+
+    def listens(self, context: Context) -> bool:
+        return self.is_for_llm(context.number)
+
+    def thinks_ahead(self, context: Context) -> bool:
+        return self.is_for_llm(context.number)
+
+    def propose(self, context: Context) -> Proposal:
+        """Raises what the one whose turn it is raises: neither stands in for the other."""
+        return (self.llm if self.is_for_llm(context.number) else self.search).propose(context)

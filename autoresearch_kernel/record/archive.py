@@ -1,0 +1,70 @@
+"""What a study keeps of each experiment, for an agent to read: code, diff, curve, and what a run printed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .curves import read_curve
+from .paths import ExperimentPaths, StudyPaths
+
+NOTEBOOK_LIMIT_BYTES = 20_000_000
+PRINTED_LIMIT = 2_000  # characters of what was printed before a failure
+TRACEBACK_LIMIT = 6_000
+
+
+@dataclass(frozen=True)
+class StudyArchive:
+    """The experiments of one study; an Archive (`record/experiment.py`)."""
+
+    paths: StudyPaths
+
+    def source(self, number: int) -> str:
+        return _text(self.paths.experiment(number).train)
+
+    def diff(self, number: int) -> str:
+        return _text(self.paths.experiment(number).diff)
+
+    def curve(self, number: int) -> list[dict[str, Any]]:
+        return read_curve(self.paths.experiment(number).metrics(0))
+
+    def output(self, number: int) -> str:
+        paths = self.paths.experiment(number)
+        return failure_output(paths, last_run(paths))
+
+
+def last_run(paths: ExperimentPaths) -> int:
+    """Index of the last run that has a notebook; 0 without any."""
+    run = 0
+    while paths.notebook(run + 1).is_file():
+        run += 1
+    return run
+
+
+def failure_output(paths: ExperimentPaths, run: int = 0) -> str:
+    """The last lines that a run printed and its traceback, as they stand in its notebook; "" when it has none."""
+    path = paths.notebook(run)
+    try:
+        if path.stat().st_size > NOTEBOOK_LIMIT_BYTES:
+            return ""
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        outputs = [output for cell in cells if cell["cell_type"] == "code" for output in cell["outputs"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    printed = "".join(_joined(o.get("text")) for o in outputs if o.get("output_type") == "stream")
+    errors = [o for o in outputs if o.get("output_type") == "error"]
+    traceback = "\n".join(map(str, errors[-1].get("traceback") or [])) if errors else ""
+    return f"{printed[-PRINTED_LIMIT:]}\n{traceback[-TRACEBACK_LIMIT:]}".strip()
+
+
+def _joined(text: Any) -> str:
+    return "".join(map(str, text)) if isinstance(text, list) else str(text or "")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
