@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .propose.edits import literal_changes
+from .propose.compare import literal_changes
 from .record.commands import Command
 from .record.experiment import Experiment, Progress, Proposal
 from .record.files import ensure_folder, write_atomic

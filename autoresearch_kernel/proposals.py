@@ -24,7 +24,7 @@ from .propose.agent import (
     listens,
     thinks_ahead,
 )
-from .propose.edits import fingerprint, literal_changes, rebase
+from .propose.compare import fingerprint, literal_changes, rebase
 from .record.experiment import Call, Context, Experiment, Objection, Progress, Proposal, Refusal, Status
 from .record.files import write_atomic
 from .record.paths import ExperimentPaths

@@ -20,7 +20,15 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .judge.decide import NUM_BASELINE_RUNS, best, clearly_worse_share, decide, mean, standard_error
+from .judge.decide import (
+    NUM_BASELINE_RUNS,
+    best,
+    clearly_worse_share,
+    decide,
+    is_simpler,
+    mean,
+    standard_error,
+)
 from .judge.drift import (
     at_present_speed,
     is_much_slower,
@@ -31,7 +39,8 @@ from .judge.score import HeldOut, ScoringFailed, ScoringSettings, score
 from .lookout import Lookout
 from .proposals import Proposals, encodable, save_proposal
 from .propose.agent import Agent, NothingToPropose
-from .propose.edits import diff, fingerprint
+from .propose.compare import code_size, fingerprint
+from .propose.edits import diff
 from .record.archive import StudyArchive
 from .record.commands import Command, Inbox
 from .record.experiment import (
@@ -353,6 +362,7 @@ class Session:
             expected=proposal.expected,
             refutation=proposal.refutation,
             fingerprint=fingerprint(proposal.train_source),
+            code_size=code_size(proposal.train_source),
             train_sha256=sha256(proposal.train_source),
         )
         return self.state.experiments[number]
@@ -672,7 +682,12 @@ def judge_runs(experiment: Experiment, state: StudyState) -> tuple[Status, str] 
     worse_share = clearly_worse_share(state.decided, state.sigma)
     is_lucky = any(run.index == 0 for run in at_present_speed(state.incumbent.runs, state.sigma))
     decision = decide(
-        _judged(experiment), state.incumbent_scores, state.sigma, worse_share=worse_share, is_lucky=is_lucky
+        _judged(experiment),
+        state.incumbent_scores,
+        state.sigma,
+        worse_share=worse_share,
+        is_lucky=is_lucky,
+        is_simpler=is_simpler(experiment, state.incumbent),
     )
     return None if decision.verdict == "confirm" else (Status(decision.verdict), decision.reason)
 

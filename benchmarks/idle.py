@@ -29,15 +29,14 @@ from autoresearch_kernel.record.history import read_events
 from tests.conftest import COUNTING_TRAIN, PROJECT, counting_study
 from tests.llm_server import ScriptedServer, reply
 
-IDEA = """HYPOTHESIS: Smoothing of {value} is better.
+IDEA = """HYPOTHESIS: Smoothing of {value} more is better.
 EXPECTED: a little less.
 REFUTED BY: a little more.
 
 <<<<<<< SEARCH
-SEED = 1  # fixed
+counts = torch.full((vocab_size, vocab_size), ALPHA)
 =======
-SEED = 1  # fixed
-IDEA = {value}  # changes nothing
+counts = torch.full((vocab_size, vocab_size), ALPHA + {value})
 >>>>>>> REPLACE
 """
 

@@ -5,18 +5,28 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from autoresearch_kernel import dry_run, proposals
+from autoresearch_kernel import dry_run, loop, proposals, session
 from autoresearch_kernel.loop import research
 from autoresearch_kernel.propose.agent import AgentUnavailable, UnusableReply
 from autoresearch_kernel.propose.parameters import set_parameters
 from autoresearch_kernel.propose.replay import HumanAgent
 from autoresearch_kernel.propose.search import SearchAgent
 from autoresearch_kernel.record.commands import send
-from autoresearch_kernel.record.experiment import Call, Context, Objection, Progress, Proposal, Refusal, Status
+from autoresearch_kernel.record.experiment import (
+    Call,
+    Context,
+    Evaluation,
+    Objection,
+    Progress,
+    Proposal,
+    Refusal,
+    Status,
+)
 from autoresearch_kernel.record.study import Study
 
 from .conftest import COUNTING_TRAIN
@@ -56,7 +66,7 @@ def tried(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> Iterator[list[in
     """Numbers of the experiments of which a dry run was made; what contains `boom` fails in it."""
     numbers: list[int] = []
 
-    def pretended(session: Any, proposal: Proposal, number: int) -> str:
+    def pretended(opened: Any, proposal: Proposal, number: int) -> str:
         numbers.append(number)
         return "crash: RuntimeError: boom" if "boom" in proposal.train_source else ""
 
@@ -149,6 +159,25 @@ def test_hours_end_also_while_an_agent_cannot_answer(
     done = list(research(study, agent, hours=3 / 3600))
     assert [e.number for e in done] == [0]
     assert events_of(study, "finished")[0]["reason"].endswith("hours")
+
+
+def test_when_results_tie_the_simpler_code_is_kept(
+    study: Study,  # noqa: F811
+    tried: list[int],
+    machine: Machine,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def score(artefact: Path, *_: Any, **__: Any) -> Evaluation:
+        seed = int(artefact.read_text().split()[1])
+        return Evaluation(1.5 + (seed if seed < 3 else 1.2) * 1e-4, 0.001, 1000, 3000, 0.1)
+
+    monkeypatch.setattr(session, "score", score)  # a fifth of sigma above the baseline
+    monkeypatch.setattr(loop, "score", score)
+    shorter = COUNTING_TRAIN.replace("    clock.report(train_loss=5.0 / (clock.step + 1))\n", "    clock.report()\n")
+    longer = with_line("unused = [i * i for i in range(3)]")
+    done = list(research(study, Listener(longer, shorter), experiments=2))
+    assert [e.status for e in done[1:]] == [Status.DISCARD, Status.KEEP]
+    assert "is simpler: kept" in done[2].reason and len(done[2].runs) == 2
 
 
 # --- ahead

@@ -13,6 +13,10 @@ worse (by 3 sigma), proposals do matter, and so do the small wins that caution m
 the incumbent was chosen for a low score, so m is taken to be 1 sigma above its single score, or 0.4 above the
 mean of two; 0.75 sigma below that is kept at once, and a mean of two below it is kept. Where two fifths are
 clearly worse, sigma is small beside what proposals do, and nothing is confirmed: 0.3 sigma below is kept.
+
+When results tie, the simpler code wins: a challenger with less code whose first score is less than 1 sigma above m is
+run once more, and kept when the mean of both is less than 0.25 sigma above m. As code cannot shrink for ever,
+neither can that.
 docs/decisions.md has the measurements.
 """
 
@@ -36,6 +40,8 @@ SURE_SHARE = 2 / 5  # of the proposals clearly worse: it confirms nothing
 CLEARLY_WORSE_SIGMAS, LEAST_CLEARLY_WORSE = 3.0, 2  # this far above the incumbent; so many at least
 LUCK_SIGMAS = {1: 1.0, 2: 0.4}  # how far an incumbent of so many runs looks better than it is
 BOLD_KEEP_AT_ONCE_SIGMAS, SURE_KEEP_SIGMAS = 0.75, 0.3
+TIE_SIGMAS, TIE_SIGMAS_CONFIRMED = 1.0, 0.25  # above the incumbent, what a simplification may be after 1 and 2 runs
+LEAST_SIMPLER = 5  # nodes of the syntax tree fewer: about one short statement
 BPB_PER_LOG_SPEED = 0.047  # what a machine that slows down by a factor of e costs, measured on an H200
 RECENT_RUNS = 9  # whose median speed says whether the machine is what it was when the incumbent ran
 
@@ -80,6 +86,7 @@ def decide(
     *,
     worse_share: float = 0.0,
     is_lucky: bool = True,
+    is_simpler: bool = False,
 ) -> Decision:
     """Judge a challenger by its runs so far against all runs of the incumbent.
 
@@ -89,6 +96,7 @@ def decide(
         sigma: run-to-run standard deviation; None when it is not known, and then every win is confirmed.
         worse_share: what `clearly_worse_share` says of the study so far; 0 is cautious.
         is_lucky: the incumbent was chosen for one of these scores; False when all of them were made later.
+        is_simpler: the challenger has less code, so it need not be better.
 
     Raises ValueError for no scores, or for one that is not a finite number.
     """
@@ -96,6 +104,8 @@ def decide(
     _check(sigma)
     luck_sigmas = LUCK_SIGMAS.get(len(incumbent_scores), 0.0) if is_lucky else 0.0
     verdict, reason = _judge(y, m, len(scores), luck_sigmas, sigma, worse_share)
+    if verdict == "discard" and is_simpler and sigma is not None:
+        verdict, reason = _tie(y, m, len(scores), sigma) or (verdict, reason)
     return Decision(verdict, reason, y, m, sigma)
 
 
@@ -129,6 +139,23 @@ def _judge(
     if is_sure:
         return "discard", f"{below}, not enough for a confirmation: discarded"
     return "confirm", f"{below}, which may be luck: once more, fresh seed"
+
+
+def _tie(y: float, m: float, num_runs: int, sigma: float) -> tuple[Verdict, str] | None:
+    """What becomes of a simplification that is no better; None when it is no tie."""
+    is_confirmed = num_runs >= NUM_RUNS_CONFIRMED
+    if not is_better(y, m + (TIE_SIGMAS_CONFIRMED if is_confirmed else TIE_SIGMAS) * sigma):
+        return None
+    mine, theirs = _in_as_few_decimals(y, m)
+    if is_confirmed:
+        return "keep", f"the mean of {num_runs} runs, {mine}, ties with the incumbent's {theirs}, and is simpler: kept"
+    return "confirm", f"{mine} ties with the incumbent's {theirs}, and is simpler: once more, fresh seed"
+
+
+def is_simpler(challenger: Experiment, incumbent: Experiment) -> bool:
+    """Whether the challenger has less code, by a statement or more; False where that is not known."""
+    mine, theirs = challenger.code_size, incumbent.code_size
+    return mine is not None and theirs is not None and theirs - mine >= LEAST_SIMPLER
 
 
 def clearly_worse_share(experiments: Iterable[Experiment], sigma: float | None) -> float:

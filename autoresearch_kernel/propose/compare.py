@@ -16,9 +16,8 @@ import tokenize
 import warnings
 from typing import Any
 
-from .parameters import _CELL, LARGEST_EXPONENT, SourceError, _comments, _parameters_cell
+from .parameters import CELL_MARKER, LARGEST_BITS, LARGEST_EXPONENT, SourceError, comments_of, find_parameters_cell
 
-LARGEST_BITS = 4096  # of an integer that is computed here
 DEEPEST = 100  # levels of a syntax tree; train.py has 20, and 300 come near Python's own limit
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)\s*(?::[^=]+)?=(?!=)")
@@ -42,6 +41,15 @@ def fingerprint(source: str) -> str:
     tree = _normal(source)
     text = f"text {source}" if tree is None else _canonical(tree)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def code_size(source: str) -> int | None:
+    """Nodes of the syntax tree without docstrings, constants folded: what a simplification makes smaller.
+
+    None for a source that cannot be read.
+    """
+    tree = _normal(source)
+    return None if tree is None else sum(not isinstance(node, ast.expr_context) for node in ast.walk(tree))
 
 
 def rebase(base: str, mine: str, theirs: str) -> str | None:
@@ -136,7 +144,7 @@ def _units(source: str) -> dict[str, tuple[str, list[str]]] | None:
 def _code_cells(source: str) -> list[int]:
     """Line numbers at which the code cells begin; code before the first marker is a cell too."""
     comments = _safe_comments(source)
-    markers = [line for line, (column, text) in comments.items() if column == 0 and _CELL.match(text)]
+    markers = [line for line, (column, text) in comments.items() if column == 0 and CELL_MARKER.match(text)]
     above = source.split("\n")[: markers[0] - 1] if markers else [source]
     before = [1] if any(line.strip() and not line.startswith("#") for line in above) else []
     return before + [line for line in markers if not re.search(r"\[(?:markdown|md|raw)\]", comments[line][1])]
@@ -187,7 +195,7 @@ def parsed(source: str) -> ast.Module | None:
 def parameters_cell(source: str) -> tuple[int, int] | None:
     """(line of its marker, its last line); None unless there is exactly one."""
     try:
-        return _parameters_cell(_safe_comments(source), source.count("\n") + 1)
+        return find_parameters_cell(_safe_comments(source), source.count("\n") + 1)
     except SourceError:
         return None
 
@@ -195,7 +203,7 @@ def parameters_cell(source: str) -> tuple[int, int] | None:
 def _safe_comments(source: str) -> dict[int, tuple[int, str]]:
     """Line -> (column, comment); {} for what Python's tokenizer does not read."""
     try:
-        return _comments(source)
+        return comments_of(source)
     except (SyntaxError, tokenize.TokenError):
         return {}
 

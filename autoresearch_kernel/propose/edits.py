@@ -2,7 +2,7 @@
 
 It owns the format of a reply and the search for the lines that a block quotes. Whether the result may run is for the
 gate to say. A reply is a stranger's text: whatever it holds, reading it soon ends in a Submission or an EditError.
-Comparing and merging two sources has a module of its own, `compare.py`, whose functions are at hand here too.
+Comparing and merging two sources is `compare.py`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from .compare import ended, lines_of, parameters_cell, parsed
-from .compare import fingerprint as fingerprint
-from .compare import literal_changes as literal_changes
-from .compare import rebase as rebase
-from .compare import subjects as subjects
 
 FORM = """HYPOTHESIS: one sentence that could turn out false
 EXPECTED: the effect on val_bpb, and why that size

@@ -27,8 +27,10 @@ from typing import Any
 
 GUESSED_FACTOR = 4  # a range nobody wrote: a quarter of the value to four times it
 LARGEST_EXPONENT = 64  # of a constant power; more is a mistake, and slow
+LARGEST_GUESSED_BITS = 63  # of an integer that may be tuned within a range nobody wrote
+LARGEST_BITS = 4096  # of an integer that is computed; powers of powers would take minutes
 
-_CELL = re.compile(r"#\s*%%")
+CELL_MARKER = re.compile(r"#\s*%%")
 _PARAMETERS_TAG = re.compile(r"""tags\s*=\s*\[[^\]]*["']parameters["']""")
 _NUMBER = r"[-+]?(?:\d[\d_]*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?(?:\s*(?:\*\*|\^)\s*\d+)?"
 _RANGE = re.compile(rf"(?P<low>{_NUMBER})\s*\.\.\s*(?P<high>{_NUMBER})(?P<options>[^;]*)")
@@ -70,8 +72,8 @@ class Parameter:
 def read_parameters(source: str) -> dict[str, Parameter]:
     """The parameters of `source`, in order. Raises SourceError without exactly one readable parameters cell."""
     tree = _parse(source)
-    comments = _comments(source)
-    first, last = _parameters_cell(comments, source.count("\n") + 1)
+    comments = comments_of(source)
+    first, last = find_parameters_cell(comments, source.count("\n") + 1)
     parameters: dict[str, Parameter] = {}
     lines = source.split("\n")
     for statement in tree.body:
@@ -117,15 +119,15 @@ def _parse(source: str) -> ast.Module:
         raise SourceError(f"train.py does not parse: {error}.") from error
 
 
-def _comments(source: str) -> dict[int, tuple[int, str]]:
+def comments_of(source: str) -> dict[int, tuple[int, str]]:
     """Line number -> (column, comment): from the tokens, so a `#` or `# %%` inside a string is no comment."""
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     return {token.start[0]: (token.start[1], token.string) for token in tokens if token.type == tokenize.COMMENT}
 
 
-def _parameters_cell(comments: Mapping[int, tuple[int, str]], num_lines: int) -> tuple[int, int]:
+def find_parameters_cell(comments: Mapping[int, tuple[int, str]], num_lines: int) -> tuple[int, int]:
     """(line of the cell's marker, last line of the cell)."""
-    markers = [line for line, (column, text) in comments.items() if column == 0 and _CELL.match(text)]
+    markers = [line for line, (column, text) in comments.items() if column == 0 and CELL_MARKER.match(text)]
     tagged = [line for line in markers if _PARAMETERS_TAG.search(comments[line][1])]
     if not tagged:
         raise SourceError('train.py has no parameters cell. Mark one with the line: # %% tags=["parameters"]')
@@ -192,9 +194,13 @@ def _arithmetic(node: ast.BinOp) -> Any:
             return left / right
         case ast.FloorDiv():
             return left // right
-        case ast.Pow() if abs(right) <= LARGEST_EXPONENT:
+        case ast.Pow() if abs(right) <= LARGEST_EXPONENT and _bits(left) * abs(right) <= LARGEST_BITS:
             return left**right
     raise SourceError(f"Line {node.lineno} of train.py: {ast.unparse(node)} is not plain arithmetic on constants.")
+
+
+def _bits(value: Any) -> int:
+    return value.bit_length() if isinstance(value, int) else 0
 
 
 def _parameter(name: str, value: Any, text: str, comment: str, line: int) -> Parameter:
@@ -262,7 +268,7 @@ def _guessed_range(name: str, value: float | int, kind: str) -> dict[str, Any]:
     within_one = kind == "float" and 0 <= value <= 1 and _WITHIN_ONE.search(name.upper()) is not None
     if within_one:
         return {"low": max(0.0, value - 0.3), "high": min(1.0, value + 0.3)}
-    if value <= 0 or not math.isfinite(value):
+    if value <= 0 or _bits(value) > LARGEST_GUESSED_BITS or not math.isfinite(value):
         return {}
     if kind == "float":
         return {"low": value / GUESSED_FACTOR, "high": value * GUESSED_FACTOR, "log": True}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ..record.experiment import Context, Proposal
 from .agent import NothingToPropose
-from .edits import literal_changes
+from .compare import literal_changes
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """The LLM agent: shows a model the study, reads its edits, and lets it mend what does not apply.
 
-It keeps nothing between calls but the size of prompt that its server takes. The model's only act is the text of
+It keeps nothing between calls but the sizes that its server takes. The model's only act is the text of
 train.py: it has no tools.
 """
 
@@ -12,7 +12,8 @@ from typing import Protocol
 
 from ..record.experiment import Call, Context, Objection, Proposal, Refusal
 from .agent import AgentUnavailable, NothingToPropose, UnusableReply
-from .edits import EditError, Submission, apply_edits, literal_changes, read_submission, subjects
+from .compare import literal_changes, subjects
+from .edits import EditError, Submission, apply_edits, read_submission
 from .llm import Chat, ModelUnavailable, PromptTooLong, Reply, count_tokens
 from .prompt import build_prompt, objection_text
 
@@ -20,6 +21,7 @@ MOST_REPAIRS = 2  # of a reply whose edits do not apply
 LEAST_REPLY_TOKENS = 500  # a reply shorter than this holds no edit
 SMALLER = 0.6  # of the prompt, after a server found it too long
 MOST_SHRINKS = 3
+PROMPT_SHARE = 0.7  # of a server's context; the rest is for the reply
 
 
 class LimitReached(NothingToPropose):
@@ -48,6 +50,13 @@ class LLMAgent:
 
     def thinks_ahead(self, context: Context) -> bool:
         return True
+
+    def fit(self, context_tokens: int | None) -> None:
+        """Make prompts shorter after a server found one too long; it may have said how much prompt and reply may be."""
+        self.prompt_tokens = int(SMALLER * self.prompt_tokens)
+        if context_tokens is not None:
+            self.prompt_tokens = min(self.prompt_tokens, int(PROMPT_SHARE * context_tokens))
+            self.reply_tokens = min(self.reply_tokens, context_tokens - self.prompt_tokens)
 
     def propose(self, context: Context) -> Proposal:
         """One edit of the incumbent, as the model words it.
@@ -128,8 +137,8 @@ class _Conversation:
         for _ in range(MOST_SHRINKS):
             try:
                 return self._ask()
-            except PromptTooLong:
-                self.agent.prompt_tokens = int(SMALLER * self.agent.prompt_tokens)
+            except PromptTooLong as error:
+                self.agent.fit(error.limit)
                 self.messages = [_user(self._prompt(self.agent.prompt_tokens))]
         raise AgentUnavailable(
             f"{self.agent.chat.model} finds a prompt of {self.agent.prompt_tokens} tokens too long. "

@@ -183,6 +183,7 @@ class Experiment:
     expected: str = ""
     refutation: str = ""
     fingerprint: str = ""  # of its train.py, see `propose/edits.py`; "" in records older than that
+    code_size: int | None = None  # of its train.py, the same; None where it is not known
     spent: Spent = Spent()  # what proposing it cost
     runs: tuple[Run, ...] = ()
     status: Status | None = None

@@ -188,6 +188,7 @@ def _proposed(fold: _Fold, event: Event) -> None:
             "expected": event.get("expected") or "",
             "refutation": event.get("refutation") or "",
             "fingerprint": event.get("fingerprint") or "",
+            "code_size": event.get("code_size"),
             "train_sha256": event.get("train_sha256", ""),
             "proposed_at": event["time"],
         }

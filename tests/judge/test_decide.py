@@ -19,6 +19,7 @@ from autoresearch_kernel.judge.decide import (
     estimate_sigma,
     improvement,
     is_better,
+    is_simpler,
     mean,
     standard_error,
 )
@@ -157,6 +158,27 @@ def test_a_drifting_machine_makes_the_rule_cautious():
     assert clearly_worse_share(_study(0.1, 0.1, speed=a_sigma * 0.999), 0.001) == 1.0
     assert clearly_worse_share(_study(0.1, 0.1, speed=a_sigma * 1.001), 0.001) == 0.0
     assert clearly_worse_share(_study(0.1, 0.1, speed=1 / (a_sigma * 1.001)), 0.001) == 0.0
+
+
+def test_when_results_tie_the_simpler_code_wins_and_only_then():
+    def judge(*mine, simpler=True, **others):
+        return decide(mine, BASELINE, 0.0016, is_simpler=simpler, **others).verdict
+
+    assert judge(1.4440) == "confirm" and judge(1.4440, simpler=False) == "discard"
+    assert judge(1.4440, worse_share=SURE_SHARE) == "confirm"
+    assert judge(1.4436 + 0.0017) == "discard"  # more than a sigma above
+    assert judge(1.4440, 1.4438) == "keep" and judge(1.4440, 1.4438, simpler=False) == "discard"
+    assert judge(1.4440, 1.4442) == "discard"  # their mean is more than a quarter of a sigma above
+    assert judge(1.4436 - 0.0050) == "keep"
+    assert decide([1.4440], BASELINE, None, is_simpler=True).verdict == "discard"  # nothing says what a tie is
+
+
+def test_simpler_is_a_statement_or_more_and_must_be_known():
+    def of(size):
+        return Experiment(1, "h", "a", 0, code_size=size)
+
+    assert is_simpler(of(505), of(510)) and not is_simpler(of(506), of(510)) and not is_simpler(of(520), of(510))
+    assert not is_simpler(of(None), of(510)) and not is_simpler(of(500), of(None))
 
 
 def test_the_same_score_again_is_a_tie_to_the_last_bit():

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from autoresearch_kernel.propose.edits import fingerprint, literal_changes, rebase, subjects
+from autoresearch_kernel.propose.compare import code_size, fingerprint, literal_changes, rebase, subjects
 from autoresearch_kernel.propose.parameters import read_parameters, set_parameters
 
 PROJECT = Path(__file__).parents[2]
@@ -292,3 +292,11 @@ def test_literals_of_the_parameters_alone() -> None:
 )
 def test_anything_else_is_no_literal_change(old: str, new: str) -> None:
     assert literal_changes(SOURCE, SOURCE.replace("1e-3", "2e-3").replace(old, new)) == {}
+
+
+def test_code_size_counts_what_runs() -> None:
+    base = "x = 1\nfor i in range(3):\n    x += i\n"
+    assert code_size(base) == code_size('"""Words."""\n# more words\nx = 1_0 - 9\nfor i in range(3):\n    x += i\n')
+    shorter, longer = code_size("x = 1\n"), code_size(base + "y = x\n")
+    assert shorter is not None and longer is not None and shorter < (code_size(base) or 0) < longer
+    assert code_size("def (") is None

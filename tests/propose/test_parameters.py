@@ -121,6 +121,7 @@ def test_windows_line_ends_and_a_literal_over_two_lines_survive() -> None:
         ('# %% tags=["parameters"]\nA = len("x")\n', "Line 2 .* is not a constant"),
         ('# %% tags=["parameters"]\nimport os\n', "Line 2 .* only NAME = constant"),
         ('# %% tags=["parameters"]\nA = 10**9999\n', "Line 2 "),
+        ('# %% tags=["parameters"]\nA = ((((9**64)**64)**64)**64)**64\n', "Line 2 "),
         ('# %% tags=["parameters"]\nA = 1 / 0\n', "Line 2 .* division by zero"),
         ('# %% tags=["parameters"]\nA = 5  # 9..3\n', "Line 2 .* is empty"),
         ('# %% tags=["parameters"]\nA = 5  # 0..3 log\n', "Line 2 .* start above 0"),
