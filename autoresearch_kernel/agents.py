@@ -33,6 +33,8 @@ class AgentOptions:
 
 def agent_options(name: str, asked: AgentOptions, environment: dict[str, str] | Any) -> dict[str, Any]:
     """What study.json keeps of an agent. Raises StudyError for what does not go together, before anything is built."""
+    if asked.share and name != "hybrid" and name in WITH_MODEL:
+        raise StudyError(f"--share is for --agent hybrid, not for {name}.")
     if name in WITH_MODEL:
         model = asked.model or environment.get("OPENAI_MODEL")
         if not model:

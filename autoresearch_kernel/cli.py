@@ -78,16 +78,23 @@ def _parser() -> argparse.ArgumentParser:
         "--files-folder", type=_absolute, metavar="DIR", help="with --corpus files: the folder with your texts"
     )
     run.add_argument("--preset", choices=PRESETS, help="sizes of the baseline; auto (default) measures this machine")
-    run.add_argument("--agent", choices=AGENTS, help="who proposes; search (default) is the embedded optimiser")
-    run.add_argument("--model", help="with --agent llm or hybrid: the model, by its server's name for it")
-    run.add_argument("--share", type=_share, help="with --agent hybrid: of experiments that are the model's (0.3)")
-    run.add_argument("--from", dest="recording", metavar="STUDY", help="with --agent replay: whose proposals")
-    run.add_argument("--max-tokens", type=_positive_int, metavar="N", help="the study's model may use, in and out")
-    run.add_argument("--max-cost", type=_positive_float, metavar="USD", help="the study's model may cost")
-    run.add_argument("--prompt-tokens", type=_positive_int, metavar="N", help="in one question at most (32000)")
-    run.add_argument("--approve", action="store_true", help="train nothing that you have not approved")
     run.add_argument("--seed", type=_natural, help="of the study (default 0)")
     run.add_argument("--detach", action="store_true", help="go on in the background, also when this terminal closes")
+    who = run.add_argument_group("who proposes")
+    who.add_argument("--agent", choices=AGENTS, help="who proposes; search (default) is the embedded optimiser")
+    who.add_argument("--model", help="with --agent llm or hybrid: the model, by its server's name for it")
+    who.add_argument("--share", type=_share, help="with --agent hybrid: of experiments that are the model's (0.3)")
+    who.add_argument("--from", dest="recording", metavar="STUDY", help="with --agent replay: whose proposals")
+    who.add_argument(
+        "--max-tokens", type=_positive_int, metavar="N", help="end the study before its model has used more, in and out"
+    )
+    who.add_argument(
+        "--max-cost", type=_positive_float, metavar="USD", help="end the study before its model has cost more"
+    )
+    who.add_argument(
+        "--prompt-tokens", type=_positive_int, metavar="N", help="at most, of a question to the model (32000)"
+    )
+    who.add_argument("--approve", action="store_true", help="train nothing that you have not approved")
     run.set_defaults(command=_run)
 
     status = commands.add_parser("status", help="what a study has found so far")

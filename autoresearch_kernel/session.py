@@ -41,6 +41,7 @@ from .proposals import Proposals, encodable, save_proposal
 from .propose.agent import Agent, NothingToPropose
 from .propose.compare import code_size, fingerprint
 from .propose.edits import diff
+from .propose.parameters import SourceError, read_parameters
 from .record.archive import StudyArchive
 from .record.commands import Command, Inbox
 from .record.experiment import (
@@ -345,7 +346,7 @@ class Session:
             self.watch(Progress("proposing", number))
             parent_source = self.source(incumbent)
             proposal = self.proposals.next(agent)
-        proposal = encodable(proposal)
+        proposal = _with_previous(encodable(proposal), parent_source)
         parent, spent = incumbent.number if incumbent else None, self.state.spent_on(number)
         save_proposal(paths, proposal, parent, spent=asdict(spent))
         self._take_notes(proposal)
@@ -650,6 +651,19 @@ class Session:
         if commit is not None:
             self.history.append("committed", experiment=parent.number, commit=commit)
         return commit
+
+
+def _with_previous(proposal: Proposal, parent_source: str) -> Proposal:
+    """The proposal with the literals that it replaces, so that people read `ALPHA 1.0 → 0.5`."""
+    if not proposal.changes or "previous" in proposal.details:
+        return proposal
+    try:
+        known = read_parameters(parent_source)
+        previous = {name: known[name].value for name in proposal.changes}
+        json.dumps(previous)
+    except (SourceError, KeyError, TypeError, ValueError):
+        return proposal
+    return replace(proposal, details=proposal.details | {"previous": previous})
 
 
 def run_seed(study_seed: int, experiment: int, run: int) -> int:

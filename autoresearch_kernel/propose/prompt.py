@@ -283,7 +283,8 @@ def _what_counts(context: Context) -> Iterator[str]:
         )
         yield (
             f"A gain of more than {gain:.5f} (3 sigma) is kept at once. A smaller one may be run again with another "
-            "seed before the rule decides. What is no better than the incumbent is discarded."
+            "seed before the rule decides. What is no better than the incumbent is discarded, unless it has less code "
+            "and ties twice."
         )
     if abs(context.machine_speed - 1) > 0.02:
         yield (

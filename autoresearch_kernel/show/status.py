@@ -63,9 +63,9 @@ def _first_lines(now: Snapshot, width: int) -> list[str]:
     rate, speed = now.experiments_per_hour, now.tokens_per_second
     since = [f"{duration(now.supervisor_seconds)} in", f"{rate:.1f}/h" if rate else ""] if now.is_running else []
     right = " · ".join(part for part in since if part)
+    agent, spent = f"agent {agent_words(now)}", spent_words(now.state.spent, now.state.limits)
     below = [
-        f"agent {agent_words(now)}",
-        spent_words(now.state.spent, now.state.limits),
+        "" if spent else agent,
         f"{count(max(0, len(experiments) - 1), 'experiment')}, {kept} kept",
         f"{facts['corpus']['corpus']}, {facts['time_budget_seconds']:g} s a run",
         f"{speed / 1e3:.1f} k tokens/s" if speed and now.activity else "",
@@ -73,7 +73,8 @@ def _first_lines(now: Snapshot, width: int) -> list[str]:
     gap = width - columns(left) - columns(right)
     if gap < 2:
         below, right, gap = [right, *below], "", 0
-    return [left + " " * gap + right if right else left, _fit(" · ".join(part for part in below if part), width)]
+    lines = [left + " " * gap + right if right else left, " · ".join(part for part in below if part)]
+    return [_fit(line, width) for line in (*lines, f"{agent} · {spent}" if spent else "")]
 
 
 def agent_words(now: Snapshot) -> str:
