@@ -6,6 +6,7 @@ It turns words into calls, shows progress and prints plain errors. It decides no
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import shutil
@@ -15,24 +16,27 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .agents import AGENTS, AgentOptions, make_agent
-from .record.experiment import Experiment, Status
+from .agents import AGENTS, AgentOptions, chat_of, make_agent
+from .record.experiment import Experiment, Limits, Status
 from .record.paths import project_root
 from .record.space import is_full
 from .record.study import Study, StudyError, open_study, sha256, study_exists, study_names
 
 if TYPE_CHECKING:
+    from .propose.agent import Agent
     from .record.experiment import Progress
     from .record.state import StudyState
     from .start import Settings
 
 CORPORA = ("stdlib", "tinystories", "climbmix", "files")
 PRESETS = ("auto", "laptop", "gpu", "h100")
+PR_SET_DUMPABLE = 4  # of prctl(2)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,7 +86,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--detach", action="store_true", help="go on in the background, also when this terminal closes")
     who = run.add_argument_group("who proposes")
     who.add_argument("--agent", choices=AGENTS, help="who proposes; search (default) is the embedded optimiser")
-    who.add_argument("--model", help="with --agent llm or hybrid: the model, by its server's name for it")
+    who.add_argument(
+        "--model", help="with --agent llm or hybrid: the model, by its server's name for it; default: $OPENAI_MODEL"
+    )
     who.add_argument("--share", type=_share, help="with --agent hybrid: of experiments that are the model's (0.3)")
     who.add_argument("--from", dest="recording", metavar="STUDY", help="with --agent replay: whose proposals")
     who.add_argument(
@@ -94,7 +100,11 @@ def _parser() -> argparse.ArgumentParser:
     who.add_argument(
         "--prompt-tokens", type=_positive_int, metavar="N", help="at most, of a question to the model (32000)"
     )
-    who.add_argument("--approve", action="store_true", help="train nothing that you have not approved")
+    who.add_argument(
+        "--approve",
+        action=argparse.BooleanOptionalAction,
+        help="train nothing that you have not approved; the study keeps to it until --no-approve",
+    )
     run.set_defaults(command=_run)
 
     status = commands.add_parser("status", help="what a study has found so far")
@@ -190,32 +200,37 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> None:
     from .loop import research
-    from .record.experiment import Limits
+    from .propose.llm import read_key
     from .start import refuse_other_settings, start_study
 
-    project = project_root()
+    if read_key():  # first, so that nothing that is started here inherits it
+        _hide_environment()
+    project, asked = project_root(), _settings(arguments)
     name = arguments.name or datetime.now().strftime("%b%d").lower()
-    if study_exists(name, project):
-        study = open_study(name, project)
-        refuse_other_settings(study, _settings(arguments))
-        print(f"Study {name}: continuing after {max(0, len(_read(study)[0].decided) - 1)} experiments.")
+    is_new = not study_exists(name, project)
+    if is_new:
+        study = start_study(name, project, asked)
     else:
-        study = start_study(name, project, _settings(arguments))
-    _print_plan(study, arguments)
+        study = open_study(name, project)
+        refuse_other_settings(study, asked)
+    state = _read(study)[0]
+    limits = _limits(state, asked.options)
+    agent = make_agent(study, replace(asked.options, max_cost=limits.max_cost))
+    if not is_new:
+        print(f"Study {name}: continuing after {max(0, len(state.decided) - 1)} experiments.")
+    _print_plan(study, agent, limits, arguments)
     if arguments.detach:
         return _detach(study, arguments)
     screen = _Screen()
-    options = _agent_options(arguments)
-    has_limits = arguments.max_tokens is not None or arguments.max_cost is not None
     with _signals_as_ctrl_c():
         try:
             for experiment in research(
                 study,
-                make_agent(study, options),
+                agent,
                 experiments=arguments.experiments,
                 hours=arguments.hours,
                 approve=arguments.approve,
-                limits=Limits(arguments.max_tokens, arguments.max_cost) if has_limits else None,
+                limits=limits,
                 watch=screen.watch,
             ):
                 screen.line(_outcome_line(experiment))
@@ -227,16 +242,27 @@ def _run(arguments: argparse.Namespace) -> None:
     _print_findings(study)
 
 
-def _agent_options(arguments: argparse.Namespace) -> AgentOptions:
-    names = ("model", "share", "prompt_tokens", "recording", "max_cost")
-    return AgentOptions(**{name: getattr(arguments, name) for name in names})
+def _hide_environment() -> None:
+    """On Linux, keep the user's other processes from reading /proc/PID/environ, where the key stands for good.
+
+    Root can read it still. Debuggers and core dumps are shut out as well.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def _limits(state: StudyState, asked: AgentOptions) -> Limits:
+    """What the study may spend: what this command says, else what it has."""
+    return Limits(asked.max_tokens or state.limits.max_tokens, asked.max_cost or state.limits.max_cost)
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
     from .start import Settings
 
     names = ("budget", "corpus", "files_folder", "preset", "agent", "seed")
-    return Settings(**{name: getattr(arguments, name) for name in names}, options=_agent_options(arguments))
+    of_agent = ("model", "share", "prompt_tokens", "recording", "max_tokens", "max_cost")
+    options = AgentOptions(**{name: getattr(arguments, name) for name in of_agent})
+    return Settings(**{name: getattr(arguments, name) for name in names}, options=options)
 
 
 @contextmanager
@@ -258,7 +284,8 @@ def _detach(study: Study, arguments: argparse.Namespace) -> None:
     names = ("experiments", "hours", "model", "prompt_tokens", "max_tokens", "max_cost")
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     options = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    options += ["--approve"] if arguments.approve else []
+    if arguments.approve is not None:
+        options.append("--approve" if arguments.approve else "--no-approve")
     pid = start_detached(study, options)
     print(
         f"Process {pid} runs the study in the background; you may close this terminal.\n"
@@ -268,11 +295,17 @@ def _detach(study: Study, arguments: argparse.Namespace) -> None:
     )
 
 
-def _print_plan(study: Study, arguments: argparse.Namespace) -> None:
-    corpus = study.facts["corpus"]
-    limits = [f"{arguments.experiments} experiments" if arguments.experiments else ""]
-    limits += [f"{arguments.hours:g} hours" if arguments.hours else ""]
-    until = " or ".join(part for part in limits if part) or "you press Ctrl-C"
+def _print_plan(study: Study, agent: Agent, limits: Limits, arguments: argparse.Namespace) -> None:
+    from .show.cost import plan_words
+
+    corpus, chat = study.facts["corpus"], chat_of(agent)
+    ends = [f"{arguments.experiments} experiments" if arguments.experiments else ""]
+    ends += [f"{arguments.hours:g} hours" if arguments.hours else ""]
+    until = " or ".join(part for part in ends if part) or "you press Ctrl-C"
+    if chat is not None:
+        price_in, price_out = (chat.prices.cost(chat.model, *counts) for counts in ((10**6, 0), (0, 10**6)))
+        price = None if price_in is None or price_out is None else (price_in, price_out)
+        print(plan_words(chat.model, chat.host, price, limits))
     print(
         f"Corpus {corpus['corpus']}: {corpus['num_train_tokens'] / 1e6:.2f} M training tokens, vocabulary "
         f"{corpus['vocab_size']}. {study.time_budget_seconds:g} s of training a run; until {until}.\n"
@@ -292,6 +325,7 @@ def _read(study: Study) -> tuple[StudyState, dict[str, Any] | None]:
 
 def _print_findings(study: Study) -> None:
     """The last words of a run: what it left and how much better it is."""
+    from .show.cost import spent_words
     from .show.report import count, findings
 
     state, finished = _read(study)
@@ -310,6 +344,8 @@ def _print_findings(study: Study) -> None:
         ("best train.py", study.paths.best_train),
     ):
         print(f"  {label:<13} {_short(path)}")
+    if spent := spent_words(state.spent, state.limits):
+        print(f"  {'model':<13} {spent}")
     print(
         f"`autoresearch run --name {study.name}` continues; "
         f"`autoresearch promote --name {study.name}` makes the best train.py yours."
@@ -330,7 +366,7 @@ class _Screen:
     def __init__(self) -> None:
         self.live = sys.stdout.isatty()
         self.shown = 0.0
-        self.last: tuple[int, int, str] | None = None
+        self.last: object = None  # what `_tell_once` told
 
     def line(self, text: str) -> None:
         self.clear()
@@ -347,6 +383,8 @@ class _Screen:
     def watch(self, progress: Progress) -> None:
         if progress.phase == "note":
             self.line(progress.text)
+        elif progress.phase == "reviewing" or (progress.phase == "paused" and not self.live):
+            self._tell_once(progress.text, progress.text)
         elif not self.live:
             self._tell_start(progress)
         elif progress.phase == "paused":
@@ -358,10 +396,14 @@ class _Screen:
 
     def _tell_start(self, progress: Progress) -> None:
         """Piped: one line when a run starts, nothing while it goes on."""
-        key = (progress.experiment, progress.run, progress.phase)
-        if progress.phase == "starting" and key != self.last:
+        if progress.phase == "starting":
+            words = f"{progress.experiment:04d}   training, run {progress.run + 1}: {progress.hypothesis}"
+            self._tell_once((progress.experiment, progress.run), words)
+
+    def _tell_once(self, key: object, text: str) -> None:
+        if key != self.last:
             self.last = key
-            self.line(f"{progress.experiment:04d}   training, run {progress.run + 1}: {progress.hypothesis}")
+            self.line(text)
 
 
 def _live_line(progress: Progress) -> str:

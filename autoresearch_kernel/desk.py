@@ -13,6 +13,7 @@ from .record.commands import Command
 from .record.experiment import Experiment, Progress, Proposal
 from .record.files import ensure_folder, write_atomic
 from .record.study import sha256
+from .show.status import wanted
 
 if TYPE_CHECKING:
     from .session import Session
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 class Rejected(Exception):
     """A person says no; the message says why."""
+
+
+class Unreadable(Exception):
+    """What lies on the desk is no text; the message says why."""
 
 
 def put_on_desk(session: Session, proposal: Proposal, number: int, is_draft: bool) -> None:
@@ -35,14 +40,23 @@ def put_on_desk(session: Session, proposal: Proposal, number: int, is_draft: boo
 
 
 def await_person(session: Session, proposal: Proposal, parent: Experiment, number: int, is_draft: bool) -> Proposal:
-    """Wait for `autoresearch approve` and return what the desk holds then. Raises Rejected, and StopNow."""
+    """Wait for `autoresearch approve` and return what the desk holds then.
+
+    Raises Rejected, Unreadable when the desk holds no text any more, StopNow, and Enough.
+    """
     put_on_desk(session, proposal, number, is_draft)
-    wanted = f"experiment {number:04d} waits for your {'train.py' if is_draft else 'approval'}"
-    session.watch(Progress("reviewing", number, hypothesis=proposal.hypothesis, text=wanted))
-    command = session.wait_for_verdict(wanted)
+    review = session.state.review
+    assert review is not None
+    session.watch(Progress("reviewing", number, hypothesis=proposal.hypothesis, text=wanted(session.study, review)))
+    command = session.wait_for_verdict(
+        f"experiment {number:04d} waits for your {'train.py' if is_draft else 'approval'}"
+    )
     if command.command == "reject":
         raise Rejected(command.text)
-    source = session.study.paths.desk.read_text(encoding="utf-8")
+    try:
+        source = session.study.paths.desk.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Unreadable(f"{type(error).__name__}: {error}") from error
     return _approved(proposal, source, session.source(parent), command)
 
 

@@ -15,6 +15,7 @@ from .judge.score import ScoringFailed, ScoringSettings, score
 from .record.archive import failure_output
 from .record.experiment import Progress, Proposal
 from .record.study import sha256
+from .run.machine import slept_seconds
 from .run.processes import remember
 from .run.slots import run_experiment
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .session import Session
 
 NUM_STEPS = 3  # the second one runs on the memory that the first one left behind
+LONGEST_NAP_SECONDS = 1.0  # a machine that slept longer says nothing about the code
 LONGEST_SECONDS = 60.0  # for the steps, on top of the study's allowances
 
 
@@ -29,18 +31,25 @@ def dry_run(session: Session, proposal: Proposal, number: int) -> str:
     """What goes wrong in the first steps, with the traceback; "" when nothing does.
 
     No code is tried twice. One whose dry run never ended, as when it takes the machine down, passes: the experiment
-    itself is guarded against that.
+    itself is guarded against that. So does one whose dry run was spoilt by sleep or a full disk.
     """
     digest = sha256(proposal.train_source)
     if digest in session.state.dry_runs:
         return session.state.dry_runs[digest]
     session.make_room()
     session.watch(Progress("dry run", number, hypothesis=proposal.hypothesis))
-    session.history.append("dry_run", experiment=number, train_sha256=digest, ended=None)
-    begun = time.monotonic()
-    failure = _failure(session, proposal, number)
+    facts = {"experiment": number, "train_sha256": digest}
+    session.history.append("dry_run", **facts, ended=None)
+    begun, slept = time.monotonic(), slept_seconds()
+    try:
+        failure = _failure(session, proposal, number)
+    except BaseException:
+        session.history.append("dry_run", **facts, ended="", void=True)
+        raise
+    is_void = bool(failure) and (slept_seconds() - slept > LONGEST_NAP_SECONDS or session.lacks_room() != "")
+    failure = "" if is_void else failure
     seconds = round(time.monotonic() - begun, 2)
-    session.history.append("dry_run", experiment=number, train_sha256=digest, ended=failure, seconds=seconds)
+    session.history.append("dry_run", **facts, ended=failure, seconds=seconds, void=is_void)
     return failure
 
 

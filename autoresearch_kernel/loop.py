@@ -34,7 +34,7 @@ def research(
     *,
     experiments: int | None = None,
     hours: float | None = None,
-    approve: bool = False,
+    approve: bool | None = None,
     limits: Limits | None = None,
     watch: Watch = ignore,
 ) -> Iterator[Experiment]:
@@ -43,8 +43,8 @@ def research(
     Args:
         experiments: stop after this many more proposals are decided, the baseline not counted; None for no limit.
         hours: propose nothing after this time; what runs then is finished.
-        approve: train nothing that no person has approved.
-        limits: of what the study spends on language models in all; None for those it has.
+        approve: train nothing that no person has approved; None for as the study has it.
+        limits: of what the study spends on language models in all; those it has, where one is None.
         watch: called with what is happening now.
 
     A study that was cut off is taken up where its history ends, and a full disk is waited for. Raises StudyError when
@@ -62,10 +62,11 @@ def research(
             return f"{experiments} experiments"
         return f"{hours:g} hours" if give_up_at is not None and real_seconds() >= give_up_at else ""
 
-    with open_session(study, watch, approve=approve) as session:
+    with open_session(study, watch) as session:
         try:
             session.enough = enough
-            session.limit(limits)
+            session.limit(limits or Limits())
+            session.need_approval(approve)
             _despite_full_disk(session, lambda: recover(session))
             told = tried = len(session.state.decided)
             reason = ""

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from .desk import Rejected, await_person
+from .desk import Rejected, Unreadable, await_person
 from .dry_run import dry_run
 from .propose.agent import (
     Agent,
@@ -25,10 +28,12 @@ from .propose.agent import (
     thinks_ahead,
 )
 from .propose.compare import fingerprint, literal_changes, rebase
+from .propose.parameters import SourceError, read_parameters
 from .record.experiment import Call, Context, Experiment, Objection, Progress, Proposal, Refusal, Status
 from .record.files import write_atomic
 from .record.paths import ExperimentPaths
 from .record.space import is_full
+from .record.study import sha256
 from .run.notebook import InvalidSource, check_source
 
 if TYPE_CHECKING:
@@ -54,6 +59,8 @@ class Question:
     proposal: Proposal | None = None
     failure: Exception | None = None
     is_saved: bool = False
+    sent: Call | None = None  # what the call that is out may cost
+    is_given_up: bool = False
 
     def __post_init__(self) -> None:
         self.thread = threading.Thread(target=self._think, name=f"agent {self.agent.name}", daemon=True)
@@ -68,6 +75,8 @@ class Question:
             self.proposal = self._ask()
         except Exception as error:  # raised where the answer is wanted
             self.failure = error
+        except BaseException as error:  # SystemExit, say
+            self.failure = RuntimeError(f"{type(error).__name__}: {error}")
 
     def _ask(self) -> Proposal:
         """The agent's answer, given back while it can be seen, without running it, to be of no use."""
@@ -79,7 +88,7 @@ class Question:
             refusal = objection(proposal, context)
             if refusal is None:
                 return proposal
-            if len(context.refused) >= MOST_FIXES:
+            if num_fixes(context.refused) >= MOST_FIXES:
                 if refusal.objection is Objection.GATE:
                     return proposal  # the record says `invalid`, and the agent reads why
                 raise UnusableReply(refusal)
@@ -87,18 +96,33 @@ class Question:
             context = replace(self._heard(), refused=(*context.refused, refusal))
 
     def _heard(self) -> Context:
-        return replace(self.context, on_call=self._hear, on_wait=self.said.append)
+        return replace(self.context, on_call=self._hear, on_wait=self._wait, on_send=self._send)
+
+    def _send(self, call: Call) -> None:
+        self.sent = call
+
+    def _wait(self, why: str) -> None:
+        if self.is_given_up:
+            raise AgentUnavailable("nobody waits for it any more")
+        self.said.append(why)
 
     def _hear(self, call: Call) -> None:
         self.said.append(call)
+        self.sent = None
         self.context = replace(self.context, spent=self.context.spent.plus(call))
+
+
+def num_fixes(refused: Sequence[Refusal]) -> int:
+    """How often an agent was asked to mend something; a person's no is no fix."""
+    return sum(r.objection is not Objection.PERSON for r in refused)
 
 
 def objection(proposal: Proposal, context: Context) -> Refusal | None:
     """Why a proposal need not be run: no notebook, or the code of an experiment that was tried. A pure function."""
     try:
         check_source(proposal.train_source)
-    except InvalidSource as error:
+        read_parameters(proposal.train_source)  # the ranges in the comments, which the optimiser reads
+    except (InvalidSource, SourceError) as error:
         return Refusal(context.number, Objection.GATE, str(error), proposal.hypothesis, proposal)
     mine = fingerprint(proposal.train_source)
     tried = [e for e in context.experiments if e.fingerprint == mine and e.status is not Status.INTERRUPTED]
@@ -120,6 +144,7 @@ class Proposals:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.question: Question | None = None
+        self.ask_again_at = 0.0  # monotonic: when what failed ahead is asked again
 
     # --- asking
 
@@ -147,9 +172,34 @@ class Proposals:
             if is_done and question.proposal is not None and not question.is_saved:
                 self._save(question.proposal, question.context)
                 question.is_saved = True
+            if is_done and question.context.running is not None:
+                self._ask_again(question)
         except OSError as error:
             if not is_full(error):
                 raise  # else it is recorded when there is room
+
+    def _ask_again(self, question: Question) -> None:
+        """What failed ahead is asked once more while the experiment still trains: by then the server may be up."""
+        failure = question.failure
+        if not isinstance(failure, AgentUnavailable):
+            return
+        if not self.ask_again_at:
+            self.session.note(f"The agent could not answer: {failure}")
+            self.ask_again_at = time.monotonic() + PAUSE_SECONDS[0]
+        if time.monotonic() >= self.ask_again_at:
+            self.ask_again_at = 0.0
+            self.question = Question(question.agent, replace(question.context, spent=self.session.state.spent))
+
+    def give_up(self) -> None:
+        """At the end of a session: what an unanswered question said is recorded, and what it may still cost."""
+        self.tick()
+        question, self.question = self.question, None
+        if question is not None and not question.is_done:
+            question.is_given_up = True
+            if question.sent is not None:
+                sent = replace(question.sent, failed="given up when the study stopped")
+                with suppress(OSError):  # a full disk, on which nothing else is recorded either
+                    self._record(sent, question.context.number)
 
     def _record(self, said: Call | Refusal | str, number: int) -> None:
         if isinstance(said, Call):
@@ -157,25 +207,26 @@ class Proposals:
         elif isinstance(said, Refusal):
             self._refuse(said)
         else:
-            self.session.watch(Progress("note", text=f"The agent waits: {said}"))
+            self.session.note(f"The agent waits: {said}")
 
     def _refuse(self, refusal: Refusal) -> None:
         """Record that a proposal was given back, and keep it beside the one that will be run."""
-        paths = self.session.study.experiment(refusal.experiment)
-        if refusal.proposal is not None:
-            index = 1
-            while paths.refused(index).exists():
-                index += 1
-            write_atomic(paths.refused(index), _json(asdict(refusal)))
-        paths.proposal.unlink(missing_ok=True)
+        paths, proposal = self.session.study.experiment(refusal.experiment), refusal.proposal
         self.session.history.append(
             "refused",
             experiment=refusal.experiment,
             objection=refusal.objection,
             why=_utf8(refusal.why),
             hypothesis=_utf8(refusal.hypothesis),
-            parameters=refusal.proposal.details.get("parameters") if refusal.proposal is not None else None,
+            parameters=proposal.details.get("parameters") if proposal is not None else None,
+            train_sha256=sha256(encodable(proposal).train_source) if proposal is not None else "",
         )
+        if proposal is not None or refusal.transcript:
+            index = 1
+            while paths.refused(index).exists():
+                index += 1
+            write_atomic(paths.refused(index), _json(asdict(refusal)))
+        paths.proposal.unlink(missing_ok=True)
         words = refusal.why.strip().splitlines()[0] if refusal.why.strip() else "no reason given"
         self.session.watch(Progress("note", text=f"Given back ({refusal.objection}): {words}"))
 
@@ -210,6 +261,8 @@ class Proposals:
                     pauses += 1
                 continue
             if isinstance(settled, Proposal):
+                save_proposal(self.session.study.experiment(context.number), settled, context.incumbent.number)
+                self.session.end_if_enough()  # it is there when the study goes on
                 return settled
             self._refuse(settled)
             is_conflict = settled.objection is Objection.CONFLICT  # the code has changed under it: start again
@@ -227,8 +280,11 @@ class Proposals:
             proposal = Proposal(**facts | {"transcript": tuple(facts.get("transcript") or ())})
         except (FileNotFoundError, ValueError, KeyError, TypeError):  # there is none, or another version wrote it
             return None
-        kept = {e.number for e in self.session.state.decided if e.status is Status.KEEP}
-        return (proposal, parent) if parent in kept else None
+        state = self.session.state
+        kept = {e.number for e in state.decided if e.status is Status.KEEP}
+        refused = {r.train_sha256 for r in state.refusals if r.experiment == len(state.experiments)}
+        is_open = parent in kept and sha256(proposal.train_source) not in refused
+        return (proposal, parent) if is_open else None
 
     def _answer(self, agent: Agent, refused: tuple[Refusal, ...]) -> tuple[Proposal, int]:
         """The agent's answer and the incumbent that it was asked about; asks when nothing is asked yet."""
@@ -241,8 +297,10 @@ class Proposals:
         self.tick()
         if question.said:  # the disk is full
             raise OSError(28, "No space left on device")
-        self.question = None
+        self.question, self.ask_again_at = None, 0.0
         failure = question.failure
+        if question.context.running is not None and isinstance(failure, AgentUnavailable):
+            return self._answer(agent, refused)  # that was a while ago
         if failure is None:
             assert question.proposal is not None
             return question.proposal, question.context.incumbent.number
@@ -275,13 +333,13 @@ class Proposals:
         is_heard = listens(agent, context)
         if is_heard and (refusal := self._check(proposal, context)):
             return refusal
-        if not (session.approve or asks_person(agent)):
+        if not (session.state.approve or asks_person(agent)):
             return proposal
         return self._review(proposal, context, asks_person(agent))
 
     def _check(self, proposal: Proposal, context: Context) -> Refusal | None:
         """Gate, repeats and a dry run, as long as the agent may still mend it; a repeat is not run in any case."""
-        is_last = sum(r.objection is not Objection.PERSON for r in context.refused) >= MOST_FIXES
+        is_last = num_fixes(context.refused) >= MOST_FIXES
         if refusal := objection(proposal, context):
             if is_last and refusal.objection is Objection.REPEAT:
                 raise UnusableReply(refusal)
@@ -305,13 +363,18 @@ class Proposals:
                     session.note("There is nothing to reject: it waits for your train.py.")
                     continue
                 return Refusal(context.number, Objection.PERSON, str(no), proposal.hypothesis, proposal)
+            except Unreadable as error:
+                session.note(f"Your train.py was not taken: {error}. It belongs into {session.study.paths.desk}.")
+                continue
             if approved.train_source == proposal.train_source and not is_draft:
                 return approved
             refusal = objection(approved, context)
             failure = refusal.why if refusal else dry_run(session, approved, context.number)
             if not failure:
                 return approved
-            session.note(f"Your train.py was not taken: {failure} It is still in {session.study.paths.desk}.")
+            reason = failure.strip().splitlines()
+            last = f" ... {reason[-1]}" if len(reason) > 1 else ""
+            session.note(f"Your train.py was not taken: {reason[0]}{last}. It is still in {session.study.paths.desk}.")
 
 
 def save_proposal(paths: ExperimentPaths, proposal: Proposal, parent: int | None, **facts: Any) -> None:

@@ -15,7 +15,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,6 @@ SEEDS_PER_EXPERIMENT = 100  # so that no two runs of a study share a seed
 LONGEST_NAP_SECONDS = 1.0  # a machine that slept longer while it trained voids the run
 LEAST_FREE_BYTES = 64 * 2**20  # disk space without which no training is begun, besides what one is expected to leave
 ARTEFACT_LIMIT_BYTES = 500 * 10**6  # models and per-token scores of discarded experiments: the oldest go first
-MOST_REFUSALS_TOLD = 20  # of what people refused, to the agent
 LOOK_EVERY_SECONDS = 0.2  # for commands, while there is nothing else to do
 
 
@@ -91,16 +90,16 @@ class StopNow(RuntimeError):
 
 
 class Enough(NothingToPropose):
-    """What was asked for is done while somebody was waited for; the message says what."""
+    """What was asked for is done while somebody was waited for."""
 
-    @property
-    def reason(self) -> str:  # type: ignore[override]
-        return str(self)
+    def __init__(self, what: str) -> None:
+        super().__init__(f"The study has had its {what}.")
+        self.reason = what
 
 
 @contextmanager
-def open_session(study: Study, watch: Watch = ignore, *, approve: bool = False) -> Iterator[Session]:
-    """Hold a study open for writing; with `approve`, a person approves each proposal before it trains.
+def open_session(study: Study, watch: Watch = ignore) -> Iterator[Session]:
+    """Hold a study open for writing.
 
     Raises StudyInUse when another process runs it, HistoryDamaged when its record cannot be trusted,
     FileNotFoundError when its held-out rows are gone.
@@ -122,14 +121,17 @@ def open_session(study: Study, watch: Watch = ignore, *, approve: bool = False) 
         remove_temporaries(study.paths.folder)
         if not history.events:
             history.append("study_started", study=study.facts)
-        session = Session(study, history, lineage, heldout, watch, inbox, approve)
+        session = Session(study, history, lineage, heldout, watch, inbox)
         history.append("opened", pid=os.getpid(), host=os.uname().nodename, boot_id=boot_id())
         session.answer_old(old_commands)
         if ended:
             session.note(f"{report.count(ended, 'process')} of a run that was cut off had to be ended.")
         if lineage is None:
             watch(Progress("note", text=f"No git lineage: {why_not}. Every train.py is kept in {study.paths.folder}."))
-        yield session
+        try:
+            yield session
+        finally:
+            session.proposals.give_up()
 
 
 @dataclass
@@ -142,13 +144,14 @@ class Session:
     heldout: HeldOut
     watch: Watch
     inbox: Inbox
-    approve: bool = False
     enough: Callable[[], str] = lambda: ""  # why nothing more is to be proposed; "" while something is
     stopping: str = ""  # who wants the study to end after this experiment; "" when nobody does
     _pausing: str = ""  # who wants it to pause
     _waiting: list[Command] = field(default_factory=list)  # commands that a full disk keeps from being answered
     _is_sent_on: bool = False  # somebody wants a wait to end
-    _verdict: Command | None = None  # on what waits for a person
+    _is_reviewing: bool = False  # a person's verdict is waited for
+    _verdict: Command | None = None
+    _last_program: str = ""
     _known: StudyState | None = None
 
     def __post_init__(self) -> None:
@@ -167,10 +170,16 @@ class Session:
         self.history.append("note", text=text)
         self.watch(Progress("note", text=text))
 
-    def limit(self, limits: Limits | None) -> None:
-        """What the study may spend on language models from now on; None leaves it as it was."""
-        if limits is not None and limits != self.state.limits:
-            self.history.append("limits", **asdict(limits))
+    def limit(self, limits: Limits) -> None:
+        """What the study may spend on language models from now on; a limit of None stays as it was."""
+        given = {name: value for name, value in asdict(limits).items() if value is not None}
+        if asdict(self.state.limits) | given != asdict(self.state.limits):
+            self.history.append("limits", **asdict(self.state.limits) | given)
+
+    def need_approval(self, is_needed: bool | None) -> None:
+        """Whether a person approves each proposal before it trains; None leaves that as it was."""
+        if is_needed is not None and is_needed != self.state.approve:
+            self.history.append("approval", is_needed=is_needed)
 
     # --- what people ask
 
@@ -211,7 +220,9 @@ class Session:
                 self._acknowledge(command, f"pauses {after}")
                 self._pausing = command.by
             case "resume":
-                self._acknowledge(command, "goes on" if self._pausing or self.state.paused else "it is not paused")
+                waits = "it waits for `approve` or `reject`" if self._is_reviewing else ""
+                goes_on = "goes on" if self._pausing or self.state.paused else "it is not paused"
+                self._acknowledge(command, waits or goes_on)
                 self._pausing, self._is_sent_on = "", True
             case "stop":
                 self._acknowledge(command, f"stops {after}")
@@ -226,8 +237,11 @@ class Session:
                 review = self.state.review
                 if review is None:
                     self._acknowledge(command, "nothing waits for that")
+                elif not self._is_reviewing or self._verdict is not None:
+                    self._acknowledge(command, f"experiment {review.experiment:04d} is being checked already")
                 else:
-                    self._acknowledge(command, f"{verdict}s experiment {review.experiment:04d}")
+                    then = "it is checked, and trains if it passes" if verdict == "approve" else "it is given back"
+                    self._acknowledge(command, f"experiment {review.experiment:04d}: {then}")
                     self._verdict = command
             case other:
                 self._acknowledge(command, f"not understood: {other!r}")
@@ -270,9 +284,11 @@ class Session:
 
     def wait_for_verdict(self, reason: str) -> Command:
         """Pause until a person approves or rejects what lies on the desk. Raises StopNow, and Enough."""
-        self._verdict = None
-        self._wait_for(reason, lambda: self._verdict is not None, "a person has looked at it")
-        verdict, self._verdict = self._verdict, None
+        self._verdict, self._is_reviewing = None, True
+        try:
+            self._wait_for(reason, lambda: self._verdict is not None, "a person has looked at it")
+        finally:
+            verdict, self._verdict, self._is_reviewing = self._verdict, None, False
         assert verdict is not None
         return verdict
 
@@ -281,14 +297,20 @@ class Session:
         if self.stopping:
             raise StopNow(self.stopping)
         if not until():
-            raise Enough(self.enough())
+            self.end_if_enough()
 
     def wait_a_moment(self, seconds: float) -> None:
-        """Obey commands and let a moment pass. Raises StopNow also for a stop that could wait for an experiment."""
+        """While nothing trains, obey commands and let a moment pass. Raises StopNow for every stop, and Enough."""
         self.tick()
         if self.stopping:
             raise StopNow(self.stopping)
+        self.end_if_enough()
         time.sleep(seconds)
+
+    def end_if_enough(self) -> None:
+        """Raises Enough when nothing more is to be proposed."""
+        if why := self.enough():
+            raise Enough(why)
 
     def wait_seconds(self, seconds: float) -> None:
         """Let time pass, obeying commands."""
@@ -301,11 +323,11 @@ class Session:
 
     def make_room(self) -> None:
         """Wait until a training has room on the disk, removing first what can be missed."""
-        if self._lacks_room():
+        if self.lacks_room():
             forget_artefacts(self.study, self.state, limit_bytes=0)
-        if missing := self._lacks_room():
+        if missing := self.lacks_room():
             self.note(f"{missing}. Free some space; the study then goes on by itself.")
-            self._wait(missing, lambda: not self._lacks_room(), "nothing is missing any more")
+            self._wait(missing, lambda: not self.lacks_room(), "nothing is missing any more")
             if self.stopping:
                 raise StopNow(self.stopping)
         self.reserve.take()
@@ -317,7 +339,7 @@ class Session:
         self.note(f"The disk is full ({error}).")
         self.make_room()
 
-    def _lacks_room(self) -> str:
+    def lacks_room(self) -> str:
         """What is missing for one more training, in a sentence; "" when nothing is."""
         folders = [self.study.experiment(e.number).folder for e in self.state.experiments[-5:]]
         largest = max((footprint_bytes(folder) for folder in folders), default=0)
@@ -371,8 +393,8 @@ class Session:
     def _take_notes(self, proposal: Proposal) -> None:
         """The agent's notes, rewritten with this proposal: into the history, and into notes.md for people to edit."""
         if proposal.notes and proposal.notes != self.state.notes:
-            self.history.append("notes", text=proposal.notes, decided=max(0, len(self.state.decided) - 1))
             write_atomic(self.study.paths.notes, proposal.notes.rstrip() + "\n")
+            self.history.append("notes", text=proposal.notes, decided=max(0, len(self.state.decided) - 1))
 
     def train(self, experiment: Experiment, run: int) -> RunOutcome:
         """Train once, in a notebook of its own, within the budget.
@@ -445,7 +467,7 @@ class Session:
         slept = slept_seconds() - slept_before
         if slept > LONGEST_NAP_SECONDS:
             return Cause.SLEPT, f"the machine slept for {report.duration(slept)} while it trained"
-        if outcome.status is Status.CRASH and Cause.FULL_DISK not in before.causes and (lack := self._lacks_room()):
+        if outcome.status is Status.CRASH and Cause.FULL_DISK not in before.causes and (lack := self.lacks_room()):
             return Cause.FULL_DISK, f"it failed on a full disk: {lack}"
         was_killed = outcome.status is Status.CRASH and outcome.measured.get("exit_code") == -signal.SIGKILL
         if was_killed and Cause.KILLED not in before.causes:
@@ -568,7 +590,7 @@ class Session:
         state = self.state
         assert state.incumbent is not None, "an agent is asked only once the baseline is decided"
         return Context(
-            program=(self.study.project / "program.md").read_text(encoding="utf-8"),
+            program=self._program(),
             train_source=self.source(state.incumbent),
             incumbent=state.incumbent,
             experiments=state.decided,
@@ -577,13 +599,19 @@ class Session:
             seed=self.study.seed,
             machine_speed=present_speed(state.experiments),
             hints=state.hints,
-            refusals=tuple(r for r in state.refusals if r.objection is Objection.PERSON)[-MOST_REFUSALS_TOLD:],
+            refusals=tuple(r for r in state.refusals if r.objection is Objection.PERSON),
             notes=self._notes(),
             notes_at=state.notes_at,
             archive=StudyArchive(self.study.paths),
             spent=state.spent,
             limits=state.limits,
         )
+
+    def _program(self) -> str:
+        """program.md, which a person may be saving at this moment: then as it was the last time."""
+        with suppress(OSError):
+            self._last_program = (self.study.project / "program.md").read_text(encoding="utf-8", errors="replace")
+        return self._last_program
 
     def _notes(self) -> str:
         """notes.md as it stands; what the history says when somebody removed it."""

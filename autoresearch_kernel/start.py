@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .agents import AgentOptions, agent_options
+from .agents import WITH_MODEL, AgentOptions, agent_options, model_chat, read_recording, refuse_unused
 from .record.study import Study, StudyError, create_study, open_study, study_names
 
 if TYPE_CHECKING:
@@ -52,8 +52,13 @@ def start_study(name: str, project: Path, asked: Settings, say: Callable[[str], 
 
     agent = asked.agent or "search"
     options = agent_options(agent, asked.options, os.environ)
+    _refuse_preset(agent, asked)
+    if agent in WITH_MODEL:
+        options["server"] = model_chat(project, options, asked.options.max_cost).host
     open_lineage(project, name, is_new=True)  # a branch of that name is better refused now than after a minute
     recorded = open_study(options["from"], project) if agent == "replay" else None
+    if recorded:
+        read_recording(recorded.name, project)  # whether all of it is there
     source = recorded.train_source(0) if recorded else (project / "train.py").read_text(encoding="utf-8")
     files_folder: str | None = asked.files_folder
     budget = asked.budget or (recorded.time_budget_seconds if recorded else DEFAULT_BUDGET_SECONDS)
@@ -86,7 +91,7 @@ def start_study(name: str, project: Path, asked: Settings, say: Callable[[str], 
         time_budget_seconds=budget,
         scoring=vars(scoring),
         hardware=hardware,
-        seed=asked.seed or 0,
+        seed=(recorded.seed if recorded else 0) if asked.seed is None else asked.seed,
         asked={
             "preset": asked.preset,
             "files_folder": files_folder,
@@ -118,6 +123,9 @@ def _preset_of(study: Study, is_recorded: bool) -> Preset:
 
 def refuse_other_settings(study: Study, asked: Settings) -> None:
     """A study keeps what it began with; saying otherwise is an error rather than ignored."""
+    if asked.agent in (None, study.agent):
+        refuse_unused(study.agent, asked.options)
+        _refuse_preset(study.agent, asked)
     began_with = {
         "budget": study.time_budget_seconds,
         "corpus": study.facts["corpus"]["corpus"],
@@ -136,6 +144,11 @@ def refuse_other_settings(study: Study, asked: Settings) -> None:
                 f"Study {study.name!r} began with --{option.replace('_', '-')} {value}, not {wanted}. "
                 "Leave the option out to continue it, or start another study with --name."
             )
+
+
+def _refuse_preset(agent: str, asked: Settings) -> None:
+    if agent == "replay" and asked.preset is not None:
+        raise StudyError("--preset is not for --agent replay: it begins as the recorded study did. Leave it out.")
 
 
 PREPARE = """

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from .propose.llm import read_key
 from .record.commands import send, wait_for_answer
 from .record.files import boot_id, ensure_folder, lock_holder, study_in_use
 from .record.study import Study, StudyError
@@ -34,6 +35,7 @@ def start_detached(study: Study, options: Sequence[str] = ()) -> int:
     """
     _refuse_second(study)
     ensure_folder(study.paths.folder)
+    key = read_key()  # which takes it out of our environment
     command = [sys.executable, "-m", "autoresearch_kernel.cli", "run", "--name", study.name, *options]
     with open(study.paths.supervisor_log, "ab") as log:
         begin = log.tell()
@@ -43,6 +45,7 @@ def start_detached(study: Study, options: Sequence[str] = ()) -> int:
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=study.project,
+            env=os.environ | ({"OPENAI_API_KEY": key} if key else {}),
             start_new_session=True,
         )
     deadline = time.monotonic() + START_SECONDS

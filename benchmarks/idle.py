@@ -4,7 +4,7 @@
 
 A scripted server on loopback takes `think` seconds for each reply; the study is real, with the model that counts and
 its loop stretched to the budget. Idle is the time between the end of a score and the beginning of the next dry run or
-training: nothing trains, nothing scores.
+training: nothing trains, nothing scores. The seconds of the dry run itself are printed beside it.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from autoresearch_kernel.record.history import read_events
 from tests.conftest import COUNTING_TRAIN, PROJECT, counting_study
 from tests.llm_server import ScriptedServer, reply
 
-IDEA = """HYPOTHESIS: Smoothing of {value} more is better.
+IDEA = """HYPOTHESIS: Flatter by 0.{value:03d} is better.
 EXPECTED: a little less.
 REFUTED BY: a little more.
 
 <<<<<<< SEARCH
-counts = torch.full((vocab_size, vocab_size), ALPHA)
+        return self.logits[idx]  # (B, T, vocab_size)
 =======
-counts = torch.full((vocab_size, vocab_size), ALPHA + {value})
+        return self.logits[idx] * 0.{value:03d}  # (B, T, vocab_size)
 >>>>>>> REPLACE
 """
 
@@ -89,10 +89,13 @@ def main() -> None:
             night = research(study, agent, experiments=arguments.experiments)
             for experiment in islice(night, arguments.experiments + 1):  # not concluded
                 print(f"{experiment.number:04d} {experiment.status}", flush=True)
-        idle = idle_seconds(read_events(study.paths.history))
+        events = read_events(study.paths.history)
+        idle = idle_seconds(events)
+        dry = [event["seconds"] for event in events if event["event"] == "dry_run" and event["ended"] is not None]
         print(
             f"a reply takes {arguments.think:g} s, a run {arguments.budget:g} s: the trainer was idle for "
-            f"{statistics.median(idle):.2f} s at the median of {len(idle)}, {max(idle):.2f} s at most"
+            f"{statistics.median(idle):.2f} s at the median of {len(idle)}, {max(idle):.2f} s at most; "
+            f"a dry run took {statistics.median(dry):.2f} s"
         )
 
 

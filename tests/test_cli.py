@@ -6,12 +6,19 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from autoresearch_kernel.cli import main
+from autoresearch_kernel.agents import AgentOptions
+from autoresearch_kernel.cli import _limits, _Screen, main
 from autoresearch_kernel.loop import research
+from autoresearch_kernel.propose import llm
+from autoresearch_kernel.record.experiment import NO_LIMITS, Limits, Progress, Spent
+from autoresearch_kernel.record.state import replay
+from autoresearch_kernel.session import open_session
+from autoresearch_kernel.show.cost import cost_table, plan_words
 
 from .conftest import counting_study, git
 from .test_loop import Scripted
@@ -109,8 +116,55 @@ def test_options_of_others_are_passed_on_and_unknown_ones_refused(capsys: pytest
 
 def test_a_second_run_of_the_same_study_names_the_first(project: Path, small_corpus: Path) -> None:
     from autoresearch_kernel.record.files import StudyInUse
-    from autoresearch_kernel.session import open_session
 
     study = counting_study(project, small_corpus)
     with open_session(study), pytest.raises(StudyInUse, match="is being run by process"), open_session(study):
         pass
+
+
+def test_what_waits_for_a_person_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    paused = Progress("paused", text="Paused: by you")
+    for is_live, wanted in ((False, ["Look at desk.py", "Paused: by you"]), (True, ["Look at desk.py"])):
+        screen = _Screen()
+        screen.live = is_live
+        for progress in (Progress("reviewing", 1, text="Look at desk.py"), paused, paused):
+            screen.watch(progress)
+        assert [line.split("\r\033[K")[-1] for line in capsys.readouterr().out.split("\n")[:-1]] == wanted
+
+
+def test_a_plan_says_what_the_model_may_spend() -> None:
+    assert plan_words("gpt-5", "api.openai.com", (1.25, 10.0), Limits(max_cost=5.0)) == (
+        "Model gpt-5 at api.openai.com, $1.25 in and $10 out for a million tokens; at most $5.00 in all."
+    )
+    unlimited = "Nothing limits what it may spend: add --max-tokens N"
+    assert plan_words("m", "h", (1.25, 10.0), NO_LIMITS).splitlines()[1] == f"{unlimited} or --max-cost USD."
+    assert plan_words("m", "h", None, NO_LIMITS).splitlines() == ["Model m at h, price not known.", f"{unlimited}."]
+    assert len(plan_words("m", "h", (0.0, 0.0), NO_LIMITS).splitlines()) == 1
+
+
+def test_the_table_of_costs_says_how_a_price_gets_known() -> None:
+    for cost, is_said in ((None, True), (0.5, False)):
+        state = replace(replay([]), spent_by_experiment={1: Spent(1, 5, 2, cost or 0.0, int(cost is None))})
+        assert ("presets/prices.yaml" in cost_table(state)) is is_said
+
+
+def test_a_limit_of_the_study_counts_where_the_command_has_none(
+    project: Path, small_corpus: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llm, "_key", None)
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    study = counting_study(project, small_corpus, agent="llm", agent_options={"model": "mine", "prompt_tokens": 9000})
+    with open_session(study) as session:
+        session.limit(Limits(max_cost=3.0))
+        assert _limits(session.state, AgentOptions(max_tokens=10)) == Limits(10, 3.0)
+        assert _limits(session.state, AgentOptions(max_cost=4.0)) == Limits(None, 4.0)
+    assert main(["run", "--name", "nov23"]) == 1
+    said = capsys.readouterr()
+    assert "the limit of $3.00 cannot be kept" in said.err and "Model mine" not in said.out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+def test_the_environment_with_the_key_is_hidden_from_other_processes() -> None:
+    code = "import ctypes; from autoresearch_kernel.cli import _hide_environment as hide; hide(); "
+    asked = code + "print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"  # PR_GET_DUMPABLE
+    assert subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout == "0\n"

@@ -14,7 +14,7 @@ from autoresearch_kernel import dry_run, loop, proposals, session
 from autoresearch_kernel.loop import research
 from autoresearch_kernel.propose.agent import AgentUnavailable, UnusableReply
 from autoresearch_kernel.propose.parameters import set_parameters
-from autoresearch_kernel.propose.replay import HumanAgent
+from autoresearch_kernel.propose.replay import HumanAgent, ReplayAgent
 from autoresearch_kernel.propose.search import SearchAgent
 from autoresearch_kernel.record.commands import send
 from autoresearch_kernel.record.experiment import (
@@ -245,6 +245,38 @@ def test_what_was_answered_ahead_survives_the_harness(
     assert len(events_of(study, "called")) == 2
 
 
+def test_what_failed_ahead_is_asked_again_while_the_experiment_trains(
+    study: Study,  # noqa: F811
+    tried: list[int],
+    machine: Machine,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(proposals, "PAUSE_SECONDS", (0.05,))
+    agent = Listener(
+        {"ALPHA": 0.5}, AgentUnavailable("down"), AgentUnavailable("down"), {"NUM_BATCHES": 30}, ahead=True
+    )
+    opened: list[Any] = []
+    original = proposals.Proposals.tick
+    monkeypatch.setattr(proposals.Proposals, "tick", lambda self: (opened.append(self), original(self))[1])
+
+    def during(number: int) -> None:
+        deadline = time.monotonic() + 5
+        while number == 1 and len(agent.contexts) < 4 and time.monotonic() < deadline:
+            opened[-1].tick()
+            time.sleep(0.01)
+
+    machine.during = during
+    done = list(research(study, agent, experiments=2))
+    assert len(done) == 3 and not events_of(study, "paused")
+    assert [c.running.number if c.running else None for c in agent.contexts] == [None, 1, 1, 1]
+
+
+def test_hours_end_while_an_agent_thinks(study: Study, tried: list[int]) -> None:  # noqa: F811
+    done = list(research(study, Listener({"ALPHA": 0.5}, seconds=60.0), hours=2 / 3600))
+    assert [e.number for e in done] == [0]
+    assert events_of(study, "finished")[0]["reason"].endswith("hours")
+
+
 def test_people_are_heard_while_an_agent_thinks(study: Study, tried: list[int]) -> None:  # noqa: F811
     def watch(progress: Progress) -> None:
         if progress.phase == "proposing":
@@ -319,6 +351,78 @@ def test_an_edit_on_the_desk_survives_the_harness(study: Study, tried: list[int]
     assert state_of(study).review is not None
     done = list(research(study, HumanAgent(), experiments=1, watch=answers(study, ("approve", "mine", None))))
     assert "ALPHA = 0.5" in study.train_source(1) and done[-1].hypothesis == "mine"
+
+
+def test_approval_is_needed_until_somebody_says_otherwise(study: Study, tried: list[int]) -> None:  # noqa: F811
+    def stops(progress: Progress) -> None:
+        if progress.phase == "paused":
+            send(study.paths.commands, "stop now")
+
+    list(research(study, Listener({"ALPHA": 0.5}), experiments=1, approve=True, watch=stops))
+    list(research(study, Listener(), experiments=1, watch=stops))
+    assert len(events_of(study, "review")) == 1 and len(state_of(study).decided) == 1
+    done = list(research(study, Listener(), experiments=1, approve=False))
+    assert [e.number for e in done] == [1] and not state_of(study).approve
+
+
+def test_a_desk_without_a_text_is_told_and_waited_for(study: Study, tried: list[int]) -> None:  # noqa: F811
+    steps = ["latin", "gone", "good"]
+
+    def watch(progress: Progress) -> None:
+        if progress.phase == "paused" and steps:
+            step = steps.pop(0)
+            study.paths.desk.unlink()
+            if step == "latin":
+                study.paths.desk.write_bytes(COUNTING_TRAIN.encode() + b"# \xe9\n")
+            elif step == "good":
+                study.paths.desk.write_text(COUNTING_TRAIN.replace("ALPHA = 1.0", "ALPHA = 0.5"))
+            send(study.paths.commands, "approve")
+
+    done = list(research(study, Listener({"ALPHA": 0.4}), experiments=1, approve=True, watch=watch))
+    assert "ALPHA = 0.5" in study.train_source(1) and done[1].status is Status.KEEP
+    notes = [e["text"] for e in events_of(study, "note") if "was not taken" in e["text"]]
+    assert "UnicodeDecodeError" in notes[0] and "FileNotFoundError" in notes[1]
+
+
+def test_a_refused_recording_is_skipped(study: Study, tried: list[int]) -> None:  # noqa: F811
+    recording = [Proposal(f"Idea {a}", COUNTING_TRAIN.replace("ALPHA = 1.0", f"ALPHA = {a}"), "x") for a in (0.5, 0.4)]
+    said = answers(study, ("reject", "not that one", None), ("approve", "", None))
+    done = list(research(study, ReplayAgent(recording, "nov22"), experiments=2, approve=True, watch=said))
+    assert [e.hypothesis for e in done[1:]] == ["Idea 0.4"]
+    assert state_of(study).finished == "nothing left to propose"
+
+
+def test_a_dry_run_that_was_cut_off_is_made_again(
+    study: Study,  # noqa: F811
+    machine: Machine,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = []
+
+    def failure(opened: Any, proposal: Proposal, number: int) -> str:
+        calls.append(number)
+        if len(calls) == 1:
+            send(study.paths.commands, "stop now")
+            opened.tick()
+        return "crash: RuntimeError: boom" if len(calls) == 2 else ""
+
+    monkeypatch.setattr(dry_run, "_failure", failure)
+    list(research(study, Listener({"ALPHA": 0.5}), experiments=1))
+    done = list(research(study, Listener({"ALPHA": 0.4}), experiments=1))
+    assert (
+        len(calls) == 3 and refusals(study) == [(1, "dry run")] and "ALPHA = 0.4" in study.train_source(done[0].number)
+    )
+
+
+def test_program_md_may_be_saved_in_any_way_in_the_middle_of_a_night(study: Study, tried: list[int]) -> None:  # noqa: F811
+    agent = Listener({"ALPHA": 0.5}, {"ALPHA": 0.4}, {"ALPHA": 0.3})
+    program = study.project / "program.md"
+    for experiment in research(study, agent, experiments=3):
+        if experiment.number == 1:
+            program.write_bytes(b"# caf\xe9")
+        elif experiment.number == 2:
+            program.unlink()
+    assert agent.contexts[1].program == "# caf\ufffd" == agent.contexts[2].program
 
 
 def test_approval_of_nothing_is_answered(study: Study, tried: list[int]) -> None:  # noqa: F811

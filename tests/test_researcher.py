@@ -21,7 +21,8 @@ from autoresearch_kernel.propose.parameters import set_parameters
 from autoresearch_kernel.propose.replay import ReplayAgent
 from autoresearch_kernel.propose.researcher import HybridAgent, LLMAgent
 from autoresearch_kernel.propose.search import SearchAgent
-from autoresearch_kernel.record.experiment import Evaluation, Experiment, Limits, Proposal, Status
+from autoresearch_kernel.record.commands import send
+from autoresearch_kernel.record.experiment import Evaluation, Experiment, Limits, Progress, Proposal, Status
 from autoresearch_kernel.record.history import Event, read_events, replay
 from autoresearch_kernel.record.study import Study
 from autoresearch_kernel.session import Session
@@ -38,6 +39,7 @@ from .llm_server import (
     Behaviour,
     ScriptedServer,
     down,
+    failing,
     rate_limited,
     reply,
     say,
@@ -317,10 +319,76 @@ def test_limits_end_a_study_cleanly_and_are_never_passed(
         state = replay(read_events(study.paths.history))
         assert state.finished == "the limit of 40,000 tokens is reached" and 2 < len(done) < 20
         assert state.spent.tokens <= 40_000
-        more = list(research(study, agent, experiments=50, limits=Limits(max_cost=state.spent.cost + 0.02)))
+        more_tokens = Limits(max_tokens=10**6, max_cost=state.spent.cost + 0.02)
+        more = list(research(study, agent, experiments=50, limits=more_tokens))
         state = replay(read_events(study.paths.history))
         assert more and state.finished is not None and state.finished.startswith("the limit of $")
         assert state.limits.max_cost is not None and state.spent.cost <= state.limits.max_cost
+
+
+def test_requests_that_fail_count_and_retries_do_not_pass_a_limit(
+    study: Study,
+    machine: Machine,  # noqa: F811
+    no_dry_runs: None,
+) -> None:
+    with ScriptedServer(respond=lambda body: replace(CUT_OFF, num_chunks=40)) as server:
+        agent = LLMAgent(chat(server), prompt_tokens=12_000, reply_tokens=2_000)
+        list(research(study, agent, experiments=5, limits=Limits(max_tokens=12_000)))
+        state = replay(read_events(study.paths.history))
+        assert state.finished == "the limit of 12,000 tokens is reached"
+        assert 0 < state.spent.tokens <= 12_000 and state.spent.calls == len(server.requests) < 5
+
+
+def test_one_limit_leaves_the_other_as_it_was(study: Study, machine: Machine) -> None:  # noqa: F811
+    list(islice(research(study, SearchAgent(), experiments=1, limits=Limits(max_tokens=500)), 1))
+    list(research(study, SearchAgent(), experiments=1, limits=Limits(max_cost=1.0)))
+    assert replay(read_events(study.paths.history)).limits == Limits(500, 1.0)
+
+
+def test_what_is_asked_when_a_study_stops_is_on_the_bill(
+    study: Study,
+    machine: Machine,  # noqa: F811
+) -> None:
+    def watch(progress: Progress) -> None:
+        if progress.phase == "proposing":
+            send(study.paths.commands, "stop")
+
+    with ScriptedServer([replace(say("good_edit"), hang_seconds=5.0)]) as server:
+        list(research(study, LLMAgent(chat(server)), experiments=1, watch=watch))
+    (call,) = [e for e in read_events(study.paths.history) if e["event"] == "called"]
+    assert call["failed"] == "given up when the study stopped" and call["tokens_in"] > 1000 and call["estimated"]
+
+
+def test_a_prompt_that_no_server_setting_takes_gets_shorter_with_its_reply(
+    study: Study,
+    machine: Machine,  # noqa: F811
+    no_dry_runs: None,
+) -> None:
+    sizes = []
+
+    def respond(body: dict) -> Behaviour:
+        sizes.append(body["max_tokens"])
+        return failing(400, "the prompt is too long") if body["max_tokens"] > 4_000 else say("good_edit")
+
+    with ScriptedServer(respond=respond) as server:
+        done = list(research(study, LLMAgent(chat(server), reply_tokens=8_000), experiments=1))
+    assert sizes == [8_000, 4_800, 2_880] and len(done) == 2
+
+
+def test_the_model_stands_in_when_the_optimiser_has_nothing(
+    study: Study,
+    machine: Machine,  # noqa: F811
+    no_dry_runs: None,
+) -> None:
+    fixed = COUNTING_TRAIN.replace("  # added to every count; 0.001..10.0 log", "  # fixed").replace(
+        "  # batches to count; 5..40", "  # fixed"
+    )
+    replies = iter([reply(f"HYPOTHESIS: No ranges.\n```python\n{fixed.replace('1.0', '0.01')}```"), line("LINE = 1")])
+    with ScriptedServer(respond=lambda body: next(replies)) as server:
+        done = list(research(study, HybridAgent(LLMAgent(chat(server)), SearchAgent(), 0.3), experiments=2))
+    assert [e.agent for e in done] == ["baseline", "llm", "llm"] and done[1].status is Status.KEEP
+    notes = [e["text"] for e in read_events(study.paths.history) if e["event"] == "note"]
+    assert any("The optimiser has nothing to propose, so the model is asked" in text for text in notes)
 
 
 def test_a_limit_of_cost_without_a_price_is_said_before_anything_is_spent(

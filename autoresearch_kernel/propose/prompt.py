@@ -147,8 +147,10 @@ def _why_due(section: str, context: Context) -> str:
     tried = [e for e in context.experiments if e.number > 0 and e.status is not Status.INTERRUPTED]
     if (number := _number_of(_NOTES, section)) and (since := _since_notes(context)) >= number:
         return f"Now: {count(since, 'experiment')} since your notes were last written."
-    if (number := _number_of(_VARIANTS, section)) and len(tried) >= number:
-        last = tried[-number:]
+    # In a hybrid, the optimiser's experiments between two of the model's are no other idea of the model's.
+    mine = [e for e in tried if e.agent != "search"] if context.study.get("agent") == "hybrid" else tried
+    if (number := _number_of(_VARIANTS, section)) and len(mine) >= number:
+        last = mine[-number:]
         shared = set(digest.subjects(last[0])).intersection(*map(digest.subjects, last))
         if shared and not any(e.status is Status.KEEP for e in last):
             return f"Now: the last {number} were about {plain(', '.join(sorted(shared)), 200)}, and none was kept."

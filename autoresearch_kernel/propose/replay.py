@@ -23,7 +23,7 @@ class ReplayAgent:
 
     def propose(self, context: Context) -> Proposal:
         """Raises NothingToPropose at the end of the recording."""
-        index = context.number - 1
+        index = context.number - 1 + len(context.refusals)  # what a person refused is not proposed again
         if index >= len(self.recording):
             raise NothingToPropose(f"The recording of study {self.study!r} ends with {len(self.recording):04d}.")
         recorded = self.recording[index]
@@ -31,7 +31,7 @@ class ReplayAgent:
             recorded,
             agent=self.name,
             changes=literal_changes(context.train_source, recorded.train_source),
-            details={"study": self.study, "experiment": context.number, "agent": recorded.agent},
+            details={"study": self.study, "experiment": index + 1, "agent": recorded.agent},
             transcript=(),
         )
 

@@ -7,21 +7,29 @@ train.py: it has no tools.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from ..record.experiment import Call, Context, Objection, Proposal, Refusal
 from .agent import AgentUnavailable, NothingToPropose, UnusableReply
 from .compare import literal_changes, subjects
 from .edits import EditError, Submission, apply_edits, read_submission
-from .llm import Chat, ModelUnavailable, PromptTooLong, Reply, count_tokens
+from .llm import Chat, ModelUnavailable, PromptTooLong, Reply, count_tokens, read_prices
+from .parameters import SourceError
 from .prompt import build_prompt, objection_text
 
 MOST_REPAIRS = 2  # of a reply whose edits do not apply
 LEAST_REPLY_TOKENS = 500  # a reply shorter than this holds no edit
 SMALLER = 0.6  # of the prompt, after a server found it too long
 MOST_SHRINKS = 3
+SUSPICIOUS_SHARE = 0.4  # of our count, which is 1.2 to 1.5 times the real one: a server that reads less cuts prompts
 PROMPT_SHARE = 0.7  # of a server's context; the rest is for the reply
+
+
+class _LessRoom(Exception):
+    """A request failed and may have cost so much that the next one must ask for a shorter reply."""
 
 
 class LimitReached(NothingToPropose):
@@ -41,9 +49,11 @@ class LLMAgent:
     """
 
     chat: Chat
+    prices_file: Path | None = None  # read again when a price is missing: a person may have added it meanwhile
     prompt_tokens: int = 32_000
     reply_tokens: int = 16_000
     name: str = "llm"
+    is_warned: bool = False  # of a server that seems to cut prompts
 
     def listens(self, context: Context) -> bool:
         return True
@@ -54,6 +64,7 @@ class LLMAgent:
     def fit(self, context_tokens: int | None) -> None:
         """Make prompts shorter after a server found one too long; it may have said how much prompt and reply may be."""
         self.prompt_tokens = int(SMALLER * self.prompt_tokens)
+        self.reply_tokens = max(LEAST_REPLY_TOKENS, int(SMALLER * self.reply_tokens))
         if context_tokens is not None:
             self.prompt_tokens = min(self.prompt_tokens, int(PROMPT_SHARE * context_tokens))
             self.reply_tokens = min(self.reply_tokens, context_tokens - self.prompt_tokens)
@@ -74,7 +85,8 @@ class LLMAgent:
                 why = f"{error} (The reply was cut off at {reply.tokens_out} tokens.)" if reply.is_cut else str(error)
                 asked.say_back(reply.text, objection_text(Refusal(context.number, Objection.UNUSABLE, why, "")))
         said = reply.text.strip().splitlines()
-        refusal = Refusal(context.number, Objection.UNUSABLE, why, said[0][:200] if said else "")
+        words = said[0][:200] if said else ""
+        refusal = Refusal(context.number, Objection.UNUSABLE, why, words, transcript=tuple(asked.messages))
         raise UnusableReply(refusal)
 
     def _proposal(self, context: Context, reply: Reply, asked: _Conversation) -> Proposal:
@@ -133,13 +145,15 @@ class _Conversation:
         self.messages += [{"role": "assistant", "content": reply}, _user(words)]
 
     def ask(self) -> Reply:
-        """The model's reply. A prompt that the server finds too long is made again, shorter."""
+        """The model's reply. What the server finds too long is made again, shorter: first without the earlier turns."""
         for _ in range(MOST_SHRINKS):
             try:
                 return self._ask()
             except PromptTooLong as error:
-                self.agent.fit(error.limit)
-                self.messages = [_user(self._prompt(self.agent.prompt_tokens))]
+                if len(self.messages) == 1 or error.limit is not None:
+                    self.agent.fit(error.limit)
+                last = f"\n{self.messages[-1]['content']}" if len(self.messages) > 1 else ""
+                self.messages = [_user(self._prompt(self.agent.prompt_tokens - count_tokens(last)) + last)]
         raise AgentUnavailable(
             f"{self.agent.chat.model} finds a prompt of {self.agent.prompt_tokens} tokens too long. "
             "Give its server a longer context."
@@ -147,14 +161,40 @@ class _Conversation:
 
     def _ask(self) -> Reply:
         agent = self.agent
-        room = self._room(sum(count_tokens(message["content"]) for message in self.messages))
-        try:
-            reply = agent.chat.ask(self.messages, min(agent.reply_tokens, room), on_failed=self._hear)
-        except ModelUnavailable as failure:
-            raise AgentUnavailable(str(failure)) from failure
-        self._hear(reply.call)
-        self.num_replies += 1
-        return reply
+        tokens = sum(count_tokens(message["content"]) for message in self.messages)
+        while True:
+            most = min(agent.reply_tokens, self._room(tokens))
+            try:
+                reply = agent.chat.ask(self.messages, most, on_failed=self._tries_again(tokens, most))
+            except _LessRoom:
+                continue
+            except ModelUnavailable as failure:
+                raise AgentUnavailable(str(failure)) from failure
+            self._hear(reply.call)
+            self.num_replies += 1
+            if not (reply.estimated or agent.is_warned) and reply.tokens_in < SUSPICIOUS_SHARE * tokens:
+                agent.is_warned = True
+                self.context.on_wait(
+                    f"{agent.chat.host} read {reply.tokens_in:,} tokens of a prompt of about {tokens:,}. Does it cut? "
+                    "Give it a longer context (Ollama: OLLAMA_CONTEXT_LENGTH) or use a smaller --prompt-tokens."
+                )
+            return reply
+
+    def _tries_again(self, tokens: int, most: int) -> Callable[[Call], None]:
+        """Keeps the accounts of requests, and ends the question when the next one might pass a limit of the study."""
+
+        def send() -> None:
+            cost = self.agent.chat.prices.cost(self.agent.chat.model, tokens, most)
+            self.context.on_send(Call(self.agent.chat.model, tokens, most, cost, 0.0, estimated=True))
+
+        def failed(call: Call) -> None:
+            self._hear(call)
+            if self._room(tokens) < most:
+                raise _LessRoom
+            send()
+
+        send()
+        return failed
 
     def _room(self, prompt_tokens: int) -> int:
         """Tokens that the reply may take before a limit of the study is passed. Raises LimitReached."""
@@ -165,19 +205,27 @@ class _Conversation:
             if room < LEAST_REPLY_TOKENS:
                 raise LimitReached(f"{limits.max_tokens:,} tokens")
         if limits.max_cost is not None:
-            prompt_cost = agent.chat.prices.cost(agent.chat.model, prompt_tokens, 0)
-            cost_of_1000 = agent.chat.prices.cost(agent.chat.model, 0, 1000)
-            if prompt_cost is None or cost_of_1000 is None:
-                raise AgentUnavailable(
-                    f"Nobody has stated the price of {agent.chat.model}, so a limit of cost cannot be kept. "
-                    "Add it to presets/prices.yaml."
-                )
+            prompt_cost, token_cost = self._price(prompt_tokens, 0), self._price(0, 1_000_000) / 1_000_000
             left = limits.max_cost - self.spent.cost - prompt_cost
-            if cost_of_1000 > 0:
-                room = min(room, int(left / cost_of_1000 * 1000))
+            if token_cost > 0:
+                room = min(room, int(left / token_cost))
             if room < LEAST_REPLY_TOKENS or left < 0:
                 raise LimitReached(f"${limits.max_cost:g}")
         return room
+
+    def _price(self, tokens_in: int, tokens_out: int) -> float:
+        """US dollars. Raises AgentUnavailable while nobody has stated the price."""
+        chat = self.agent.chat
+        cost = chat.prices.cost(chat.model, tokens_in, tokens_out)
+        if cost is None and self.agent.prices_file is not None:
+            chat.prices = read_prices(self.agent.prices_file)
+            cost = chat.prices.cost(chat.model, tokens_in, tokens_out)
+        if cost is None:
+            raise AgentUnavailable(
+                f"Nobody has stated the price of {chat.model}, so a limit of cost cannot be kept. "
+                "Add it to presets/prices.yaml."
+            )
+        return cost
 
     def _hear(self, call: Call) -> None:
         self.spent = self.spent.plus(call)
@@ -206,6 +254,7 @@ class HybridAgent:
     search: Proposer
     share: float = 0.3
     name: str = "hybrid"
+    _stands_in: int = -1  # number of the experiment for which the model stands in
 
     def is_for_llm(self, number: int) -> bool:
         """Whose turn experiment `number` is: `share` of any first n experiments, rounded up, are the model's."""
@@ -213,11 +262,18 @@ class HybridAgent:
         return due > due_before
 
     def listens(self, context: Context) -> bool:
-        return self.is_for_llm(context.number)
+        return self.is_for_llm(context.number) or self._stands_in == context.number
 
     def thinks_ahead(self, context: Context) -> bool:
         return self.is_for_llm(context.number)
 
     def propose(self, context: Context) -> Proposal:
-        """Raises what the one whose turn it is raises: neither stands in for the other."""
-        return (self.llm if self.is_for_llm(context.number) else self.search).propose(context)
+        """The answer of the one whose turn it is; the model's, and it says so, when the optimiser has nothing left."""
+        if self.is_for_llm(context.number) or self._stands_in == context.number:
+            return self.llm.propose(context)
+        try:
+            return self.search.propose(context)
+        except (NothingToPropose, SourceError) as error:
+            context.on_wait(f"The optimiser has nothing to propose, so the model is asked: {error}")
+            self._stands_in = context.number
+            return self.llm.propose(context)

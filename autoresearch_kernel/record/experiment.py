@@ -72,6 +72,8 @@ class Refusal:
     hypothesis: str
     proposal: Proposal | None = None  # None for those of earlier experiments, and for an unusable reply
     parameters: Mapping[str, Any] = field(default_factory=dict)  # all literals of a refused move of the optimiser
+    train_sha256: str = ""  # of the proposal; "" without one
+    transcript: tuple[dict[str, str], ...] = ()  # of an unusable reply
 
 
 @dataclass(frozen=True)
@@ -279,7 +281,8 @@ class Context:
     spent: Spent = Spent()
     limits: Limits = NO_LIMITS
     on_call: Callable[[Call], None] = unheard  # keeps the accounts; an agent tells it of every call, from any thread
-    on_wait: Callable[[str], None] = silent  # hears why an agent takes its time
+    on_wait: Callable[[str], None] = silent  # hears why an agent takes its time; raises when nobody waits any more
+    on_send: Callable[[Call], None] = unheard  # hears what a call may cost before it is sent
 
     @property
     def number(self) -> int:

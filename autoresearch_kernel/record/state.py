@@ -59,6 +59,7 @@ class StudyState:
     undrawn: tuple[int, ...] = ()  # experiments whose views could not be drawn
     spent_by_experiment: Mapping[int, Spent] = field(default_factory=dict)  # on models, those never proposed included
     limits: Limits = NO_LIMITS  # of that
+    approve: bool = False  # nothing trains that no person has approved
     refusals: tuple[Refusal, ...] = ()  # proposals that were given back, oldest first
     notes: str = ""  # the agent's, as it last wrote them
     notes_at: int = 0  # experiments decided then, the baseline not counted
@@ -140,7 +141,7 @@ class _Fold:
         self.hints: list[str] = []
         self.undrawn: set[int] = set()
         self.spent: dict[int, Spent] = {}  # by experiment, those never proposed included
-        self.limits = NO_LIMITS
+        self.limits, self.approve = NO_LIMITS, False
         self.refusals: list[Refusal] = []
         self.notes, self.notes_at = "", 0
         self.review: Review | None = None
@@ -162,7 +163,7 @@ class _Fold:
         return StudyState(
             self.study, experiments, incumbent, self.num_events, self.finished, self.paused, self.stopped,
             frozenset(self.answered), tuple(self.hints), tuple(sorted(self.undrawn)),
-            dict(self.spent), self.limits, tuple(self.refusals), self.notes, self.notes_at, self.review,
+            dict(self.spent), self.limits, self.approve, tuple(self.refusals), self.notes, self.notes_at, self.review,
             self.dry_runs.copy(),
         )  # fmt: skip
 
@@ -321,11 +322,16 @@ def _limits(fold: _Fold, event: Event) -> None:
     fold.limits = Limits(event["max_tokens"], event["max_cost"])
 
 
+def _approval(fold: _Fold, event: Event) -> None:
+    fold.approve = event["is_needed"]
+
+
 def _refused(fold: _Fold, event: Event) -> None:
     fold.review = None
     objection, parameters = Objection(event["objection"]), event.get("parameters") or {}
-    said = event["why"], event["hypothesis"]
-    fold.refusals.append(Refusal(event["experiment"], objection, *said, parameters=parameters))
+    said, digest = (event["why"], event["hypothesis"]), event.get("train_sha256") or ""
+    refusal = Refusal(event["experiment"], objection, *said, parameters=parameters, train_sha256=digest)
+    fold.refusals.append(refusal)
 
 
 def _notes(fold: _Fold, event: Event) -> None:
@@ -337,7 +343,10 @@ def _review(fold: _Fold, event: Event) -> None:
 
 
 def _dry_run(fold: _Fold, event: Event) -> None:
-    fold.dry_runs[event["train_sha256"]] = event["ended"] or ""
+    if event.get("void"):  # it was cut off, or failed for what is not its own doing
+        del fold.dry_runs[event["train_sha256"]]
+    else:
+        fold.dry_runs[event["train_sha256"]] = event["ended"] or ""
 
 
 _STEPS: dict[str, Callable[[_Fold, Event], None]] = {
@@ -359,6 +368,7 @@ _STEPS: dict[str, Callable[[_Fold, Event], None]] = {
     "drawn": _drawn,
     "called": _called,
     "limits": _limits,
+    "approval": _approval,
     "refused": _refused,
     "notes": _notes,
     "review": _review,

@@ -36,13 +36,34 @@ def spent_words(spent: Spent, limits: Limits) -> str:
     return f"{tokens(spent.tokens)}{of_tokens} tokens" + (f" · {money(spent)}{of_cost}" if has_price else "")
 
 
+def plan_words(model: str, host: str, price: tuple[float, float] | None, limits: Limits) -> str:
+    """Which model is asked, where and at what price, and what it may use in all.
+
+    Args:
+        price: US dollars for a million tokens in and out; None when it is not known.
+    """
+    costs = "price not known" if price is None else f"${price[0]:g} in and ${price[1]:g} out for a million tokens"
+    caps = [f"{tokens(limits.max_tokens)} tokens"] if limits.max_tokens is not None else []
+    caps += [f"${limits.max_cost:.2f}"] if limits.max_cost is not None else []
+    at_most = f"; at most {' and '.join(caps)} in all" if caps else ""
+    words = f"Model {model} at {host}, {costs}{at_most}."
+    if caps or price == (0, 0):
+        return words
+    return f"{words}\nNothing limits what it may spend: add --max-tokens N{' or --max-cost USD' if price else ''}."
+
+
 def cost_table(state: StudyState) -> str:
     """One line for each experiment that a model was asked for, those never proposed included, and the sum."""
     if not state.spent.calls:
         return "No model was asked for anything."
     lines = [f"{'#':>4}  {'calls':>5}  {'tokens in':>10}  {'tokens out':>10}  {'cost':>10}  outcome"]
     lines += [f"{row}  {outcome}".rstrip() for row, outcome in _rows(state)]
-    lines += [_row("sum", state.spent), f"{spent_words(state.spent, state.limits)}"]
+    lines += [_row("sum", state.spent), spent_words(state.spent, state.limits)]
+    if state.spent.unpriced_calls:
+        lines.append(
+            "Calls have no price while presets/prices.yaml does not name their model. Add a line to it, as in\n"
+            "  MODEL: {in: 1.25, out: 10}  # US dollars for a million tokens"
+        )
     return "\n".join(lines)
 
 

@@ -119,7 +119,7 @@ def _news(event: Event, state: StudyState) -> Iterator[Experiment | Progress]:
 
 def _progress(now: Snapshot) -> Progress:
     if now.phase in WAITING:
-        return Progress("paused", text=next_step(now))
+        return Progress(now.phase, text=next_step(now))
     if now.experiment is None:
         return Progress(now.activity, len(now.state.experiments))
     loss, speed = last_number(now.curve, "train_loss"), now.tokens_per_second

@@ -15,6 +15,7 @@ from ..judge.decide import NUM_BASELINE_RUNS
 from ..record.experiment import Experiment, Status
 from ..record.files import seconds_of
 from ..record.state import Review
+from ..record.study import Study
 from .cost import spent_words
 from .report import (
     bpb,
@@ -107,7 +108,7 @@ def next_step(now: Snapshot) -> str:
     name, state = now.study.name, now.state
     ago = f"{duration(max(0.0, now.time - seconds_of(now.last_event_at)))} ago" if now.last_event_at else ""
     if state.review is not None and now.is_running:
-        return _wanted(now, state.review)
+        return wanted(now.study, state.review)
     if state.paused and now.is_running:
         goes_on = f"`autoresearch resume --name {name}` goes on." if state.paused.startswith("by ") else ""
         return f"Paused{' ' if goes_on else ': '}{plain(state.paused)}. {goes_on}".rstrip()
@@ -126,9 +127,9 @@ def next_step(now: Snapshot) -> str:
     return f"{again} starts it." if now.phase == "not started" else ""
 
 
-def _wanted(now: Snapshot, review: Review) -> str:
+def wanted(study: Study, review: Review) -> str:
     """What a person should do about the train.py on the desk."""
-    name, desk = now.study.name, now.study.paths.desk
+    name, desk = study.name, study.paths.desk
     if review.is_draft:
         return (
             f"Experiment {review.experiment:04d} is yours: edit {desk}, then "
