@@ -70,18 +70,25 @@ def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def project(tmp_path: Path, small_corpus: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A git repository with the files that a study needs; its locks and caches are its own."""
-    folder = tmp_path / "project"
+    folder = make_project(tmp_path, small_corpus, monkeypatch)
+    monkeypatch.chdir(folder)
+    yield folder
+
+
+def make_project(
+    parent: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch, train_source: str = COUNTING_TRAIN
+) -> Path:
+    folder = parent / "project"
     folder.mkdir()
     for name in ("prepare.py", "program.md"):
         shutil.copy(PROJECT / name, folder)
-    (folder / "train.py").write_text(COUNTING_TRAIN)
+    (folder / "train.py").write_text(train_source)
     (folder / ".gitignore").write_text("studies/\n__pycache__/\n")
     git(folder, "init", "-q", "-b", "main")
     git(folder, "add", "-A")
     git(folder, "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-q", "-m", "start")
-    monkeypatch.setenv("AUTORESEARCH_HOME", str(small_corpus.parents[1]))
-    monkeypatch.chdir(folder)
-    yield folder
+    monkeypatch.setenv("AUTORESEARCH_HOME", str(corpus.parents[1]))
+    return folder
 
 
 def git(folder: Path, *arguments: str) -> str:

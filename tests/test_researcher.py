@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -29,7 +28,7 @@ from autoresearch_kernel.session import Session
 from autoresearch_kernel.show.cost import cost_table
 from benchmarks.idle import idle_seconds
 
-from .conftest import COUNTING_TRAIN, PROJECT, counting_study, git
+from .conftest import COUNTING_TRAIN, PROJECT, counting_study, make_project
 from .llm_server import (
     CUT_OFF,
     EMPTY,
@@ -108,20 +107,6 @@ class Night:
         return [event for event in self.events if event["event"] == kind]
 
 
-def make_project(folder: Path, monkeypatch: pytest.MonkeyPatch, corpus: Path, train: str) -> Path:
-    project = folder / "project"
-    project.mkdir()
-    for name in ("prepare.py", "program.md"):
-        shutil.copy(PROJECT / name, project)
-    (project / "train.py").write_text(train)
-    (project / ".gitignore").write_text("studies/\n__pycache__/\n")
-    git(project, "init", "-q", "-b", "main")
-    git(project, "add", "-A")
-    git(project, "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-q", "-m", "start")
-    monkeypatch.setenv("AUTORESEARCH_HOME", str(corpus.parents[1]))
-    return project
-
-
 def chat(server: ScriptedServer, **how: object) -> Chat:
     settings: dict[str, object] = {
         "api_key": KEY,
@@ -146,7 +131,7 @@ def night(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> Night
         return Evaluation(1.5 + smoothing / 5 + 0.02 * (number > 1) + noise, 0.001, 1000, 3000, 0.1)
 
     with pytest.MonkeyPatch.context() as monkeypatch:
-        project = make_project(tmp_path_factory.mktemp("night"), monkeypatch, small_corpus, COUNTING_TRAIN)
+        project = make_project(tmp_path_factory.mktemp("night"), small_corpus, monkeypatch)
         monkeypatch.setattr(session_module, "run_experiment", Machine().run_experiment)
         monkeypatch.setattr(session_module, "score", score)
         monkeypatch.setattr(loop_module, "score", score)
@@ -246,7 +231,7 @@ def small_night(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) ->
         ),
     ]
     with pytest.MonkeyPatch.context() as monkeypatch:
-        project = make_project(tmp_path_factory.mktemp("night"), monkeypatch, small_corpus, real)
+        project = make_project(tmp_path_factory.mktemp("night"), small_corpus, monkeypatch, real)
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
         study = counting_study(
             project, small_corpus, source=source, agent="llm", time_budget_seconds=1.5, startup_allowance_seconds=60.0
