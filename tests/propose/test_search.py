@@ -17,7 +17,7 @@ import pytest
 from autoresearch_kernel.propose.agent import Agent
 from autoresearch_kernel.propose.moves import Axis, Look, believe, open_limits, targets
 from autoresearch_kernel.propose.parameters import SourceError, read_parameters, set_parameters
-from autoresearch_kernel.propose.search import SearchAgent, SearchError, structure_of
+from autoresearch_kernel.propose.search import SearchAgent, SearchError, known_values, looks_of, structure_of
 from autoresearch_kernel.record.experiment import Context, Experiment, Proposal, Run, Status
 
 PROJECT = Path(__file__).parents[2]
@@ -236,6 +236,26 @@ def test_an_edit_by_another_agent_does_not_confuse_the_search() -> None:
     assert proposal.train_source.endswith("print(2)\n")
     assert structure_of(source) != structure_of(SOURCE)
     assert structure_of(SOURCE) == structure_of(set_parameters(SOURCE, {"DEPTH": 5}).replace("# layers", "#  tiers"))
+
+
+def test_what_is_known_of_the_literals_counts_after_a_model_changed_the_structure() -> None:
+    worse = [
+        tried(n, Proposal("h", edited, "search", {"MATRIX_LR": value}, details_of(edited, MATRIX_LR=0.04)), 1.52)
+        for n, value in enumerate((0.06, 0.09), 1)
+        for edited in [set_parameters(SOURCE, {"MATRIX_LR": value})]
+    ]
+    structure = SOURCE.replace("print(MATRIX_LR)", "print(2 * MATRIX_LR)")
+    kept = tried(3, Proposal("Twice the step", structure, "llm", details={"model": "m"}), 1.48)
+    now = context((BASELINE, *worse, kept), structure, kept)
+    looks = looks_of(now.experiments, known_values(now))
+    assert [look.moved for look in looks] == [{"MATRIX_LR": (0.04, 0.06)}, {"MATRIX_LR": (0.04, 0.09)}]
+    for seed in range(10):
+        assert SearchAgent(seed).propose(now).changes.get("MATRIX_LR", 0.0) <= 0.04
+
+
+def details_of(source: str, **previous: Any) -> dict[str, Any]:
+    parameters = {name: p.value for name, p in read_parameters(source).items() if p.tunable}
+    return {"parameters": parameters, "previous": previous, "structure": structure_of(source)}
 
 
 def test_a_sequence_longer_than_the_corpus_is_not_proposed() -> None:
