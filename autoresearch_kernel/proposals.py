@@ -144,6 +144,7 @@ class Proposals:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.question: Question | None = None
+        self.is_waited_for = False  # nothing trains until there is an answer
         self.ask_again_at = 0.0  # monotonic: when what failed ahead is asked again
 
     # --- asking
@@ -172,7 +173,7 @@ class Proposals:
             if is_done and question.proposal is not None and not question.is_saved:
                 self._save(question.proposal, question.context)
                 question.is_saved = True
-            if is_done and question.context.running is not None:
+            if is_done and question.context.running is not None and not self.is_waited_for:
                 self._ask_again(question)
         except OSError as error:
             if not is_full(error):
@@ -292,9 +293,13 @@ class Proposals:
         if self.question is None:
             self.question = Question(agent, replace(session.context(), refused=refused))
         question = self.question
-        while not question.is_done:
-            session.wait_a_moment(LOOK_EVERY_SECONDS)
-        self.tick()
+        self.is_waited_for = True
+        try:
+            while not question.is_done:
+                session.wait_a_moment(LOOK_EVERY_SECONDS)
+            self.tick()
+        finally:
+            self.is_waited_for = False
         if question.said:  # the disk is full
             raise OSError(28, "No space left on device")
         self.question, self.ask_again_at = None, 0.0
@@ -333,7 +338,8 @@ class Proposals:
         is_heard = listens(agent, context)
         if is_heard and (refusal := self._check(proposal, context)):
             return refusal
-        if not (session.state.approve or asks_person(agent)):
+        is_needed = session.state.approve or asks_person(agent)
+        if not is_needed or "approved_by" in proposal.details:  # by a person, before the harness went away
             return proposal
         return self._review(proposal, context, asks_person(agent))
 
