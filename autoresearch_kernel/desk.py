@@ -48,7 +48,7 @@ def await_person(session: Session, proposal: Proposal, parent: Experiment, numbe
     review = session.state.review
     assert review is not None
     session.watch(Progress("reviewing", number, hypothesis=proposal.hypothesis, text=wanted(session.study, review)))
-    command = session.wait_for_verdict(
+    command = session.people.wait_for_verdict(
         f"experiment {number:04d} waits for your {'train.py' if is_draft else 'approval'}"
     )
     if command.command == "reject":

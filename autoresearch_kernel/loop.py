@@ -13,13 +13,14 @@ from typing import Any, TypeVar
 from .judge.decide import NUM_BASELINE_RUNS, best, improvement, mean
 from .judge.drift import at_present_speed, is_much_slower, present_speed, rerun_due, tolerance
 from .judge.score import HeldOut, ScoringFailed, ScoringSettings, score
+from .people import StopNow
 from .proposals import AgentFailed
 from .propose.agent import Agent, NothingToPropose
 from .record.experiment import Cause, Experiment, Limits, Progress, Run, Status, scores_of
 from .record.space import is_full
 from .record.study import Study, StudyError, check_unchanged
 from .run.machine import real_seconds
-from .session import Session, StopNow, Watch, forget_artefacts, ignore, open_session
+from .session import Session, Watch, forget_artefacts, ignore, open_session
 
 MOST_ATTEMPTS = 2  # trainings begun under one run index: one interruption is bad luck, two are the experiment's
 FULL_DISK_SECONDS = 1.0  # before a step that found the disk full is tried again
@@ -123,9 +124,9 @@ def _next(session: Session, agent: Agent, enough: Callable[[int], str]) -> None:
 
 def _mind_people(session: Session) -> None:
     """Between two trainings: pause while somebody wants that. Raises StopNow when somebody wants the study to end."""
-    session.wait_while_paused()
-    if session.stopping:
-        raise StopNow(session.stopping)
+    session.people.wait_while_paused()
+    if session.people.stopping:
+        raise StopNow(session.people.stopping)
 
 
 def _propose(session: Session, agent: Agent) -> None:
@@ -141,9 +142,9 @@ def _propose(session: Session, agent: Agent) -> None:
                     "Everything decided is recorded; the same command goes on."
                 ) from failure
             session.note(f"The agent {agent.name!r} failed ({failure}); it is asked again in {wait_seconds:g} s.")
-            session.wait_seconds(wait_seconds)
-            if session.stopping:
-                raise StopNow(session.stopping) from failure
+            session.people.wait_seconds(wait_seconds)
+            if session.people.stopping:
+                raise StopNow(session.people.stopping) from failure
 
 
 def recover(

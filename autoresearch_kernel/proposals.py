@@ -263,7 +263,7 @@ class Proposals:
                 continue
             if isinstance(settled, Proposal):
                 save_proposal(self.session.study.experiment(context.number), settled, context.incumbent.number)
-                self.session.end_if_enough()  # it is there when the study goes on
+                self.session.people.end_if_enough()  # it is there when the study goes on
                 return settled
             self._refuse(settled)
             is_conflict = settled.objection is Objection.CONFLICT  # the code has changed under it: start again
@@ -296,7 +296,7 @@ class Proposals:
         self.is_waited_for = True
         try:
             while not question.is_done:
-                session.wait_a_moment(LOOK_EVERY_SECONDS)
+                session.people.wait_a_moment(LOOK_EVERY_SECONDS)
             self.tick()
         finally:
             self.is_waited_for = False
@@ -317,7 +317,7 @@ class Proposals:
         seconds = PAUSE_SECONDS[min(times, len(PAUSE_SECONDS) - 1)]
         reason = reason.rstrip(". \n")
         self.session.note(f"The agent cannot answer: {reason}.")
-        self.session.pause_for(seconds, f"{reason}. It is asked again in {seconds:g} s")
+        self.session.people.pause_for(seconds, f"{reason}. It is asked again in {seconds:g} s")
 
     # --- checks
 

@@ -13,10 +13,9 @@ import secrets
 import shutil
 import signal
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +36,14 @@ from .judge.drift import (
 )
 from .judge.score import HeldOut, ScoringFailed, ScoringSettings, score
 from .lookout import Lookout
+from .people import People, StopNow
 from .proposals import Proposals, encodable, save_proposal
-from .propose.agent import Agent, NothingToPropose
+from .propose.agent import Agent
 from .propose.compare import code_size, fingerprint
 from .propose.edits import diff
 from .propose.parameters import SourceError, read_parameters
 from .record.archive import StudyArchive
-from .record.commands import Command, Inbox
+from .record.commands import Inbox
 from .record.experiment import (
     Cause,
     Context,
@@ -75,7 +75,6 @@ SEEDS_PER_EXPERIMENT = 100  # so that no two runs of a study share a seed
 LONGEST_NAP_SECONDS = 1.0  # a machine that slept longer while it trained voids the run
 LEAST_FREE_BYTES = 64 * 2**20  # disk space without which no training is begun, besides what one is expected to leave
 ARTEFACT_LIMIT_BYTES = 500 * 10**6  # models and per-token scores of discarded experiments: the oldest go first
-LOOK_EVERY_SECONDS = 0.2  # for commands, while there is nothing else to do
 
 
 Watch = Callable[[Progress], None]
@@ -83,18 +82,6 @@ Watch = Callable[[Progress], None]
 
 def ignore(progress: Progress) -> None:
     """Nobody watches."""
-
-
-class StopNow(RuntimeError):
-    """A person wants the study to end at once; the message says who."""
-
-
-class Enough(NothingToPropose):
-    """What was asked for is done while somebody was waited for."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(f"The study has had its {what}.")
-        self.reason = what
 
 
 @contextmanager
@@ -123,7 +110,7 @@ def open_session(study: Study, watch: Watch = ignore) -> Iterator[Session]:
             history.append("study_started", study=study.facts)
         session = Session(study, history, lineage, heldout, watch, inbox)
         history.append("opened", pid=os.getpid(), host=os.uname().nodename, boot_id=boot_id())
-        session.answer_old(old_commands)
+        session.people.answer_old(old_commands)
         if ended:
             session.note(f"{report.count(ended, 'process')} of a run that was cut off had to be ended.")
         if lineage is None:
@@ -145,16 +132,11 @@ class Session:
     watch: Watch
     inbox: Inbox
     enough: Callable[[], str] = lambda: ""  # why nothing more is to be proposed; "" while something is
-    stopping: str = ""  # who wants the study to end after this experiment; "" when nobody does
-    _pausing: str = ""  # who wants it to pause
-    _waiting: list[Command] = field(default_factory=list)  # commands that a full disk keeps from being answered
-    _is_sent_on: bool = False  # somebody wants a wait to end
-    _is_reviewing: bool = False  # a person's verdict is waited for
-    _verdict: Command | None = None
     _last_program: str = ""
     _known: StudyState | None = None
 
     def __post_init__(self) -> None:
+        self.people = People(self, self.inbox)
         self.proposals = Proposals(self)
         self.reserve = Reserve(self.study.paths.reserve)
 
@@ -181,143 +163,13 @@ class Session:
         if is_needed is not None and is_needed != self.state.approve:
             self.history.append("approval", is_needed=is_needed)
 
-    # --- what people ask
-
     def tick(self) -> None:
-        """Do what people asked since the last call; every long step calls it several times a second.
+        """Do what people asked, and record what an agent said, since the last call; long steps call it all the time.
 
         Raises StopNow when somebody wants the study to end at once.
         """
         self.proposals.tick()
-        self._waiting += self.inbox.read()
-        while self._waiting:
-            command = self._waiting[0]
-            try:
-                stop_now = self._obey(command)
-            except OSError as error:
-                if not is_full(error):
-                    raise
-                return  # it is answered when there is room
-            self._waiting.pop(0)
-            if stop_now:
-                raise StopNow(command.by)
-
-    def answer_old(self, commands: list[Command]) -> None:
-        """Acknowledge what was said while nobody ran the study: hints count, the rest is out of date."""
-        for command in commands:
-            if command.id not in self.state.answered:
-                kept = command.command == "hint"
-                self._acknowledge(command, "the agent gets it" if kept else "ignored: nobody ran the study then")
-
-    def _obey(self, command: Command) -> bool:
-        """Acknowledge a command, then act on it; whether it wants the study to end at once."""
-        if command.id in self.state.answered:
-            return False
-        unfinished = self.state.unfinished
-        after = f"after experiment {unfinished.number:04d}" if unfinished else "after what runs now"
-        match command.command:
-            case "pause":
-                self._acknowledge(command, f"pauses {after}")
-                self._pausing = command.by
-            case "resume":
-                waits = "it waits for `approve` or `reject`" if self._is_reviewing else ""
-                goes_on = "goes on" if self._pausing or self.state.paused else "it is not paused"
-                self._acknowledge(command, waits or goes_on)
-                self._pausing, self._is_sent_on = "", True
-            case "stop":
-                self._acknowledge(command, f"stops {after}")
-                self.stopping = command.by
-            case "stop now":
-                again = f"; experiment {unfinished.number:04d} is taken up when the study goes on" if unfinished else ""
-                self._acknowledge(command, f"stops now{again}")
-                return True
-            case "hint":
-                self._acknowledge(command, "the agent gets it with its next question")
-            case "approve" | "reject" as verdict:
-                review = self.state.review
-                if review is None:
-                    self._acknowledge(command, "nothing waits for that")
-                elif not self._is_reviewing or self._verdict is not None:
-                    self._acknowledge(command, f"experiment {review.experiment:04d} is being checked already")
-                else:
-                    then = "it is checked, and trains if it passes" if verdict == "approve" else "it is given back"
-                    self._acknowledge(command, f"experiment {review.experiment:04d}: {then}")
-                    self._verdict = command
-            case other:
-                self._acknowledge(command, f"not understood: {other!r}")
-        return False
-
-    def _acknowledge(self, command: Command, answer: str) -> None:
-        words = f"{command.command}{f' ({command.text})' if command.text else ''}, asked by {command.by}: {answer}"
-        self.history.append(
-            "command", id=command.id, command=command.command, text=command.text, by=command.by, answer=answer
-        )
-        self.watch(Progress("note", text=words[0].upper() + words[1:] + "."))
-
-    def wait_while_paused(self) -> None:
-        """Return when nobody wants the study to pause (any more), or somebody wants it to stop."""
-        self.tick()
-        if self._pausing:
-            self._wait(f"by {self._pausing}", lambda: not self._pausing, "asked to go on")
-
-    def _wait(self, reason: str, until: Callable[[], bool], then: str) -> None:
-        """Begin nothing for `reason` until `until()` holds, go on because of `then`; commands are obeyed meanwhile."""
-        if until() or self.stopping:
-            return
-        self.history.append("paused", reason=reason)
-        self.watch(Progress("paused", text=f"Paused: {reason}"))
-        while not until() and not self.stopping:
-            self.tick()
-            time.sleep(LOOK_EVERY_SECONDS)
-        if not self.stopping:
-            self.history.append("resumed", reason=then)
-
-    def pause_for(self, seconds: float, reason: str) -> None:
-        """Pause for a while, until somebody resumes the study, or until there is no time left for anything else.
-
-        Raises StopNow, and Enough.
-        """
-        deadline = time.monotonic() + seconds
-        self._is_sent_on = False
-        self._wait_for(reason, lambda: self._is_sent_on or time.monotonic() >= deadline, "it is tried again")
-        self.wait_while_paused()
-
-    def wait_for_verdict(self, reason: str) -> Command:
-        """Pause until a person approves or rejects what lies on the desk. Raises StopNow, and Enough."""
-        self._verdict, self._is_reviewing = None, True
-        try:
-            self._wait_for(reason, lambda: self._verdict is not None, "a person has looked at it")
-        finally:
-            verdict, self._verdict, self._is_reviewing = self._verdict, None, False
-        assert verdict is not None
-        return verdict
-
-    def _wait_for(self, reason: str, until: Callable[[], bool], then: str) -> None:
-        self._wait(reason, lambda: until() or bool(self.enough()), then)
-        if self.stopping:
-            raise StopNow(self.stopping)
-        if not until():
-            self.end_if_enough()
-
-    def wait_a_moment(self, seconds: float) -> None:
-        """While nothing trains, obey commands and let a moment pass. Raises StopNow for every stop, and Enough."""
-        self.tick()
-        if self.stopping:
-            raise StopNow(self.stopping)
-        self.end_if_enough()
-        time.sleep(seconds)
-
-    def end_if_enough(self) -> None:
-        """Raises Enough when nothing more is to be proposed."""
-        if why := self.enough():
-            raise Enough(why)
-
-    def wait_seconds(self, seconds: float) -> None:
-        """Let time pass, obeying commands."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and not self.stopping:
-            self.tick()
-            time.sleep(min(LOOK_EVERY_SECONDS, seconds))
+        self.people.obey()
 
     # --- room on the disk
 
@@ -327,9 +179,9 @@ class Session:
             forget_artefacts(self.study, self.state, limit_bytes=0)
         if missing := self.lacks_room():
             self.note(f"{missing}. Free some space; the study then goes on by itself.")
-            self._wait(missing, lambda: not self.lacks_room(), "nothing is missing any more")
-            if self.stopping:
-                raise StopNow(self.stopping)
+            self.people.wait(missing, lambda: not self.lacks_room(), "nothing is missing any more")
+            if self.people.stopping:
+                raise StopNow(self.people.stopping)
         self.reserve.take()
 
     def wait_for_space(self, error: OSError) -> None:

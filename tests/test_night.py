@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from autoresearch_kernel import loop, session
+from autoresearch_kernel import loop, people, session
 from autoresearch_kernel.loop import research
 from autoresearch_kernel.record import history as history_module
 from autoresearch_kernel.record.commands import send
@@ -71,7 +71,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     monkeypatch.setattr(session, "score", pretended.score)
     monkeypatch.setattr(loop, "score", pretended.score)
     monkeypatch.setattr(session, "slept_seconds", lambda: pretended.slept)
-    monkeypatch.setattr(session, "LOOK_EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(people, "LOOK_EVERY_SECONDS", 0.01)
     monkeypatch.setattr(loop, "FULL_DISK_SECONDS", 0.01)
     monkeypatch.setattr(loop, "AGENT_WAITS_SECONDS", ())
     yield pretended
