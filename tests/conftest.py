@@ -91,6 +91,17 @@ def make_project(
     return folder
 
 
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Views take half a second an experiment; most tests look at the record."""
+    forget_views(monkeypatch)
+
+
+def forget_views(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("show_study", "show_notebooks"):
+        monkeypatch.setattr(f"autoresearch_kernel.session.{name}", lambda *arguments: None)
+
+
 def git(folder: Path, *arguments: str) -> str:
     return subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
 

@@ -28,7 +28,7 @@ from autoresearch_kernel.session import Session
 from autoresearch_kernel.show.cost import cost_table
 from benchmarks.idle import idle_seconds
 
-from .conftest import COUNTING_TRAIN, PROJECT, counting_study, make_project
+from .conftest import COUNTING_TRAIN, PROJECT, counting_study, forget_views, make_project
 from .llm_server import (
     CUT_OFF,
     EMPTY,
@@ -132,6 +132,7 @@ def night(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> Night
 
     with pytest.MonkeyPatch.context() as monkeypatch:
         project = make_project(tmp_path_factory.mktemp("night"), small_corpus, monkeypatch)
+        forget_views(monkeypatch)
         monkeypatch.setattr(session_module, "run_experiment", Machine().run_experiment)
         monkeypatch.setattr(session_module, "score", score)
         monkeypatch.setattr(loop_module, "score", score)
@@ -183,6 +184,7 @@ def test_two_replays_of_a_recording_make_the_same_proposals(
     night: Night,
     small_corpus: Path,
     machine: Machine,  # noqa: F811
+    no_pictures: None,
 ) -> None:
     made = []
     for name in ("again", "oncemore"):
@@ -288,7 +290,7 @@ def study(project: Path, small_corpus: Path) -> Study:
 
 
 @pytest.fixture
-def no_dry_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_dry_runs(monkeypatch: pytest.MonkeyPatch, no_pictures: None) -> None:
     monkeypatch.setattr(dry_run, "_failure", lambda session, proposal, number: "")
 
 
