@@ -199,9 +199,10 @@ def _notes(now: Snapshot, width: int) -> list[str]:
     """What people asked and what the supervisor noted, the last of each."""
     events = sorted([*now.commands[-MOST_NOTES:], *now.notes[-MOST_NOTES:]], key=lambda event: event["seq"])
     words = [plain(event["text"]) if event["event"] == "note" else command_line(event) for event in events]
-    return [
-        _fit(f"{_ago(event['time'], now.time)} ago: {text}", width) for event, text in zip(events, words, strict=True)
-    ]
+    lines = [f"{_ago(event['time'], now.time)} ago: {text}" for event, text in zip(events, words, strict=True)]
+    if now.state.review is not None and lines:  # why a person's train.py was not taken is wanted whole
+        return [*(_fit(line, width) for line in lines[:-1]), *_wrapped(lines[-1], width)]
+    return [_fit(line, width) for line in lines]
 
 
 def command_line(event: Mapping[str, Any]) -> str:
