@@ -380,9 +380,8 @@ class Proposals:
                 return approved
             reason = failure.strip().splitlines()
             last = f" ... {reason[-1]}" if len(reason) > 1 else ""
-            session.note(
-                f"Your train.py was not taken: {reason[0].rstrip('.')}{last}. It is still in {session.study.paths.desk}."
-            )
+            why = reason[0].rstrip(".") + last
+            session.note(f"Your train.py was not taken: {why}. It is still in {session.study.paths.desk}.")
 
 
 def save_proposal(paths: ExperimentPaths, proposal: Proposal, parent: int | None, **facts: Any) -> None:
