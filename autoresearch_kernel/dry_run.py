@@ -15,7 +15,7 @@ from .judge.score import ScoringFailed, ScoringSettings, score
 from .record.archive import failure_output
 from .record.experiment import Progress, Proposal
 from .record.study import sha256
-from .run.machine import slept_seconds
+from .run.machine import LONGEST_NAP_SECONDS, slept_seconds
 from .run.processes import remember
 from .run.slots import run_experiment
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from .session import Session
 
 NUM_STEPS = 3  # the second one runs on the memory that the first one left behind
-LONGEST_NAP_SECONDS = 1.0  # a machine that slept longer says nothing about the code
 LONGEST_SECONDS = 60.0  # for the steps, on top of the study's allowances
 
 

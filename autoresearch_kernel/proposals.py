@@ -7,7 +7,9 @@ the thread that holds the study.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import threading
 import time
 from collections import deque
@@ -240,8 +242,8 @@ class Proposals:
     def next(self, agent: Agent) -> Proposal:
         """A proposal for the present incumbent that passed every check its agent listens to.
 
-        Raises NothingToPropose, AgentFailed for whatever else an agent raises, and StopNow. While an agent cannot
-        answer, the study is paused.
+        Raises NothingToPropose (Enough is one), AgentFailed for whatever else an agent raises, and StopNow.
+        While an agent cannot answer, the study is paused.
         """
         refused: tuple[Refusal, ...] = ()
         useless = pauses = 0
@@ -301,7 +303,7 @@ class Proposals:
         finally:
             self.is_waited_for = False
         if question.said:  # the disk is full
-            raise OSError(28, "No space left on device")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.question, self.ask_again_at = None, 0.0
         failure = question.failure
         if question.context.running is not None and isinstance(failure, AgentUnavailable):
@@ -386,7 +388,7 @@ class Proposals:
 
 def save_proposal(paths: ExperimentPaths, proposal: Proposal, parent: int | None, **facts: Any) -> None:
     """proposal.json: what was proposed for which incumbent, with the whole conversation."""
-    write_atomic(paths.proposal, _utf8(_json({"parent": parent} | asdict(proposal) | facts)))
+    write_atomic(paths.proposal, _json({"parent": parent} | asdict(proposal) | facts))
 
 
 def encodable(proposal: Proposal) -> Proposal:

@@ -65,14 +65,13 @@ from .record.paths import METRICS
 from .record.space import Reserve, footprint_bytes, free_bytes, is_full
 from .record.state import StudyState, replay
 from .record.study import Study, StudyError, sha256
-from .run.machine import slept_seconds
+from .run.machine import LONGEST_NAP_SECONDS, slept_seconds
 from .run.processes import end_leftovers, remember
 from .run.slots import run_experiment
 from .show import report
 from .views import show_notebooks, show_study
 
 SEEDS_PER_EXPERIMENT = 100  # so that no two runs of a study share a seed
-LONGEST_NAP_SECONDS = 1.0  # a machine that slept longer while it trained voids the run
 LEAST_FREE_BYTES = 64 * 2**20  # disk space without which no training is begun, besides what one is expected to leave
 ARTEFACT_LIMIT_BYTES = 500 * 10**6  # models and per-token scores of discarded experiments: the oldest go first
 

@@ -57,9 +57,6 @@ def edit(search: str, new: str, hypothesis: str = "This changes the score") -> s
     )
 
 
-ANCHOR = "batches = make_dataloader(tokenizer, 16, MAX_SEQ_LEN, "
-
-
 def line(code: str, **how: object) -> Behaviour:
     """A reply that puts one line of code before the batches."""
     whole = 'batches = make_dataloader(tokenizer, 16, MAX_SEQ_LEN, "train", seed=SEED)'

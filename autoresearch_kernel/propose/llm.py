@@ -28,7 +28,7 @@ from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 import yaml
 
-from autoresearch_kernel.record.experiment import Call, unheard
+from autoresearch_kernel.record.experiment import Call, silent, unheard
 
 from .answer import Answer, ServerError, Unreadable, mended, message_of
 
@@ -200,10 +200,6 @@ class Reply:
     def call(self) -> Call:
         """For the accounts."""
         return Call(self.model, self.tokens_in, self.tokens_out, self.cost, self.seconds, self.estimated)
-
-
-def silent(text: str) -> None:
-    """Nobody watches."""
 
 
 def make_chat(

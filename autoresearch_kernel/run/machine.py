@@ -13,6 +13,8 @@ from pathlib import Path
 from ..record.children import environment
 from ..record.paths import cache_dir
 
+LONGEST_NAP_SECONDS = 1.0  # a training during which the machine slept longer says nothing about the code
+
 
 def child_environment(
     corpus_dir: Path,
