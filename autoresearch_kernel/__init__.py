@@ -17,6 +17,7 @@ from .record.paths import project_root, study_paths
 from .record.study import Study, create_study, open_study
 
 if TYPE_CHECKING:
+    from .control import panel
     from .loop import research
     from .propose.search import SearchAgent
     from .session import Session, open_session
@@ -37,6 +38,7 @@ __all__ = [
     "create_study",
     "open_session",
     "open_study",
+    "panel",
     "project_root",
     "research",
     "study_paths",
@@ -47,6 +49,7 @@ _HOMES = {
     "SearchAgent": ".propose.search",
     "Session": ".session",
     "open_session": ".session",
+    "panel": ".control",
     "research": ".loop",
 }
 

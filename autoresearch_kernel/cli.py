@@ -26,7 +26,8 @@ from .agents import AGENTS, AgentOptions, chat_of, make_agent
 from .record.experiment import Experiment, Limits, Status
 from .record.paths import project_root
 from .record.space import is_full
-from .record.study import Study, StudyError, open_study, sha256, study_exists, study_names
+from .record.study import Study, StudyError, open_study, study_exists, study_names
+from .start import CORPORA, PRESETS
 
 if TYPE_CHECKING:
     from .propose.agent import Agent
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from .record.state import StudyState
     from .start import Settings
 
-CORPORA = ("stdlib", "tinystories", "climbmix", "files")
-PRESETS = ("auto", "laptop", "gpu", "h100")
 PR_SET_DUMPABLE = 4  # of prctl(2)
 
 
@@ -279,14 +278,11 @@ def _signals_as_ctrl_c() -> Iterator[None]:
 
 
 def _detach(study: Study, arguments: argparse.Namespace) -> None:
+    from .control import Plan
     from .supervisor import start_detached
 
-    names = ("experiments", "hours", "model", "prompt_tokens", "max_tokens", "max_cost")
-    given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
-    options = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    if arguments.approve is not None:
-        options.append("--approve" if arguments.approve else "--no-approve")
-    pid = start_detached(study, options)
+    plan = Plan(arguments.experiments, arguments.hours, arguments.approve, _settings(arguments).options)
+    pid = start_detached(study, plan.words())
     print(
         f"Process {pid} runs the study in the background; you may close this terminal.\n"
         f"  autoresearch status --name {study.name}   what it does now\n"
@@ -473,24 +469,20 @@ def _ask(command: str) -> Callable[[argparse.Namespace], None]:
     """A command that the supervisor answers."""
 
     def wish(arguments: argparse.Namespace) -> None:
-        from .supervisor import ask
+        from .control import say_to
 
         study = _named_study(arguments)
-        answer = ask(study, command, getattr(arguments, "text", ""))
-        print(f"{study.name}: {answer or 'sent; the supervisor reads it as soon as its agent has answered'}.")
+        print(f"{study.name}: {say_to(study, command, getattr(arguments, 'text', ''))}.")
 
     return wish
 
 
 def _approve(arguments: argparse.Namespace) -> None:
-    from .record.files import write_atomic
+    from .control import approve
 
     study = _named_study(arguments)
-    if arguments.file is not None:
-        if _read(study)[0].review is None:
-            raise StudyError(f"Nothing of study {study.name!r} waits for you, so {arguments.file} was not taken.")
-        write_atomic(study.paths.desk, arguments.file.read_text(encoding="utf-8"))
-    _ask("approve")(arguments)
+    source = None if arguments.file is None else arguments.file.read_text(encoding="utf-8")
+    print(f"{study.name}: {approve(study, source, arguments.text)}.")
 
 
 def _cost(arguments: argparse.Namespace) -> None:
@@ -502,42 +494,18 @@ def _cost(arguments: argparse.Namespace) -> None:
 
 
 def _stop(arguments: argparse.Namespace) -> None:
-    from .supervisor import ask, end, wait_until_free
+    from .control import stop
 
     study = _named_study(arguments)
-    try:
-        answer = ask(study, "stop now" if arguments.now else "stop")
-    except OSError as error:
-        if not (arguments.now and is_full(error)):
-            raise
-        answer = "the disk is full, so the supervisor is ended by a signal"
-    print(f"{study.name}: {answer or 'sent; the supervisor reads it as soon as its agent has answered'}.", flush=True)
-    if arguments.now and not (wait_until_free(study, 15.0) or end(study)):
-        raise StudyError(f"The supervisor of {study.name!r} runs elsewhere, or in a notebook; end it there.")
+    print(f"{study.name}: {stop(study, arguments.now)}.", flush=True)
     if arguments.now:
         print("Stopped.")
 
 
 def _promote(arguments: argparse.Namespace) -> None:
-    from .record.files import write_atomic
+    from .control import promote
 
-    study = _named_study(arguments)
-    if not study.paths.best_train.is_file():
-        raise StudyError(f"Study {study.name!r} has no best train.py yet: {study.paths.best_train} is missing.")
-    best = study.paths.best_train.read_text(encoding="utf-8")
-    target = study.project / "train.py"
-    current = target.read_bytes()
-    if sha256(current) == sha256(best):
-        print(f"{_short(target)} is already the best of study {study.name}.")
-        return
-    ours = {study.facts["sha256"]["project train.py"], *(e.train_sha256 for e in _read(study)[0].experiments)}
-    if sha256(current) not in ours and not arguments.force:
-        raise StudyError(
-            f"{target} has changed since study {study.name!r} began and would be overwritten. "
-            "Commit or copy it first, then use --force."
-        )
-    write_atomic(target, best)
-    print(f"{_short(target)} is now the best of study {study.name}. `git diff train.py` shows the change.")
+    print(promote(_named_study(arguments), arguments.force))
 
 
 # --- lab, kernel

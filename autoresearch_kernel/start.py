@@ -20,6 +20,8 @@ from .record.study import Study, StudyError, create_study, open_study, study_nam
 if TYPE_CHECKING:
     from .run.presets import Preset
 
+CORPORA = ("stdlib", "tinystories", "climbmix", "files")
+PRESETS = ("auto", "laptop", "gpu", "h100")
 DEFAULT_BUDGET_SECONDS = 300.0  # the original's five minutes
 
 
@@ -75,7 +77,9 @@ def start_study(name: str, project: Path, asked: Settings, say: Callable[[str], 
     if len(folded) < len(preset.parameters):
         say(f"  train.py has no {', '.join(sorted(set(preset.parameters) - set(folded)))}; left out")
     corpus = asked.corpus or preset.corpus
-    corpus_dir, heldout_dir = _build_corpus(project, corpus, preset.vocab_size, preset.sequence_length, files_folder)
+    corpus_dir, heldout_dir = _build_corpus(
+        project, corpus, preset.vocab_size, preset.sequence_length, files_folder, say
+    )
     scoring = ScoringSettings.for_corpus(
         hardware["device"], hardware["dtype"], preset.sequence_length, preset.vocab_size
     )
@@ -164,7 +168,12 @@ print(json.dumps({"corpus_dir": str(folder), "heldout_dir": str(prepare.heldout_
 
 
 def _build_corpus(
-    project: Path, corpus: str, vocab_size: int, sequence_length: int, files_folder: str | None
+    project: Path,
+    corpus: str,
+    vocab_size: int,
+    sequence_length: int,
+    files_folder: str | None,
+    say: Callable[[str], None],
 ) -> tuple[Path, Path]:
     """Training side and held-out side of a corpus, built by prepare.py in a process of its own (it needs torch)."""
     wanted: dict[str, Any] = {"corpus": corpus, "vocab_size": vocab_size, "sequence_length": sequence_length}
@@ -178,7 +187,7 @@ def _build_corpus(
             if line.startswith("{"):
                 folders = json.loads(line)
             else:
-                print(line, end="", flush=True)
+                say(line.rstrip("\n"))
     if child.returncode != 0 or folders is None:
         raise StudyError(f"The corpus {corpus!r} was not prepared; the reason stands above.")
     return Path(folders["corpus_dir"]), Path(folders["heldout_dir"])

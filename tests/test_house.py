@@ -22,7 +22,8 @@ HOMES = {
     "jupytext": {"run/notebook.py"},
     "torch": {"judge/scorer.py"},
     "matplotlib": {"show/plots.py"},
-    "ipywidgets": {"show/panel.py"},
+    "ipywidgets": {"show/panel.py", "show/form.py"},
+    "anywidget": {"show/panel.py"},
     "dask": {"run/slots.py"},
 }
 FLOOR_1 = {"propose/parameters.py", "propose/compare.py", "propose/edits.py", "judge/decide.py", "judge/drift.py"}

@@ -6,6 +6,7 @@ Trainings and scorers are such children. Only what the operating system offers t
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import re
 import secrets
@@ -96,6 +97,22 @@ def kill(process: psutil.Process) -> None:
 
     with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
         process.kill()
+
+
+def memory_mb(file: Path) -> float | None:
+    """Resident memory of the run that `file` (running.json) remembers, its children included; None when none runs."""
+    import psutil
+
+    try:
+        runner = psutil.Process(json.loads(file.read_text(encoding="utf-8"))["pid"])
+        family = [runner, *runner.children(recursive=True)]
+    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
+        return None
+    total = 0
+    for process in family:
+        with suppress(psutil.Error):  # it ended while we looked
+            total += process.memory_info().rss
+    return total / 2**20
 
 
 def family() -> set[int]:

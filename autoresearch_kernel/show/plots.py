@@ -68,7 +68,7 @@ def progress_figure(
     figure = Figure(figsize=PROGRESS_INCHES, dpi=DPI, facecolor="white", layout=None)
     changes = _speed_changes(speeds)
     axes = figure.add_axes((0.075, 0.15, 0.845, 0.62 if changes else 0.70))
-    points = _points(experiments)
+    points = points_of(experiments)
     last = max((place for e in experiments for place in (e.number, *(run.num_decided for run in e.runs))), default=0)
     _frame(axes, last)
     figure.text(0.075, 0.945, title, fontsize=14, fontweight="bold", color=INK, va="center", parse_math=False)
@@ -108,7 +108,7 @@ def draw_progress(
 
 
 @dataclass(frozen=True)
-class _Points:
+class Points:
     """Experiments sorted by mark; every sequence oldest first."""
 
     keeps: list[Experiment]
@@ -123,8 +123,8 @@ class _Points:
         return self.keeps + self.discards + self.rejected + self.pending
 
 
-def _points(experiments: Sequence[Experiment]) -> _Points:
-    points = _Points([], [], [], [], [], [])
+def points_of(experiments: Sequence[Experiment]) -> Points:
+    points = Points([], [], [], [], [], [])
     for e in experiments:
         finite = e.val_bpb is not None and math.isfinite(e.val_bpb)
         if is_ended_early(e):
@@ -144,7 +144,7 @@ def _points(experiments: Sequence[Experiment]) -> _Points:
     return points
 
 
-def _summary(experiments: Sequence[Experiment], points: _Points) -> str:
+def _summary(experiments: Sequence[Experiment], points: Points) -> str:
     """ "1.5512 → 1.4312 bpb, 0.1200 better (7.7 %): 23 experiments, 5 kept, 2 failed"."""
     proposals = sum(e.number > 0 for e in experiments)
     tail = f"{count(proposals, 'experiment')}, {thousands(sum(e.number > 0 for e in points.keeps))} kept"
@@ -165,7 +165,7 @@ def _bpb(experiment: Experiment) -> float:
     return experiment.val_bpb
 
 
-def _scored_runs(experiment: Experiment) -> list[tuple[int, float]]:
+def scored_runs(experiment: Experiment) -> list[tuple[int, float]]:
     """(column, score) of each run: its own column, or where it happened when the incumbent was run again later."""
     return [
         (max(run.num_decided, experiment.number), run.val_bpb)
@@ -195,7 +195,7 @@ def _frame(axes: Axes, last: int) -> None:
 
 
 @dataclass(frozen=True)
-class _Limits:
+class Limits:
     """Scores in [low, high] are drawn to scale; those out to `bottom` and `top` in compressed strips."""
 
     low: float
@@ -239,11 +239,11 @@ class _Limits:
         return self.strip * np.expm1(np.minimum(height / self.strip, 3.0) * math.log1p(most / self.strip))
 
 
-def _limits(points: _Points, sigma: float | None) -> _Limits:
+def limits_of(points: Points, sigma: float | None) -> Limits:
     """The linear part holds every kept score and nearly all others, unless they would flatten the kept ones."""
     import numpy as np
 
-    scores = _array([*map(_bpb, points.scored), *(y for e in points.scored for _, y in _scored_runs(e))])
+    scores = _array([*map(_bpb, points.scored), *(y for e in points.scored for _, y in scored_runs(e))])
     honest = _array([_bpb(e) for e in points.discards + points.pending] or [_bpb(points.scored[0])])
     kept = _array([_bpb(e) for e in points.keeps] or [float(np.median(honest))])
     noise = sigma or 0.0
@@ -257,13 +257,13 @@ def _limits(points: _Points, sigma: float | None) -> _Limits:
     bottom, top = float(scores.min()), float(scores.max())
     low = min(low, bottom) if bottom > low - slack else low
     high = max(high, top) if top < high + slack else high
-    return _Limits(low, high, min(bottom, low), max(top, high))
+    return Limits(low, high, min(bottom, low), max(top, high))
 
 
-def _scale(axes: Axes, points: _Points, sigma: float | None) -> _Limits:
+def _scale(axes: Axes, points: Points, sigma: float | None) -> Limits:
     from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-    limits = _limits(points, sigma)
+    limits = limits_of(points, sigma)
     axes.set_yscale("function", functions=(limits.forward, limits.inverse))
     floor, ceiling = (float(v) for v in limits.forward(_array([limits.bottom, limits.top])))
     room = (ceiling - floor) / (0.97 - FLOOR - 0.06)  # data between the floor line and just below the top
@@ -297,7 +297,7 @@ def _array(values: Sequence[float]) -> np.ndarray:
 # Marks
 
 
-def _draw_best(axes: Axes, points: _Points, sigma: float | None) -> None:
+def _draw_best(axes: Axes, points: Points, sigma: float | None) -> None:
     """The step line to the right edge, its band, and the best score beside its end."""
     if not points.keeps:
         return
@@ -321,7 +321,7 @@ def _draw_best(axes: Axes, points: _Points, sigma: float | None) -> None:
         axes.annotate(f"± {best.standard_error:.4f}", (1, y[-1]), xytext=(8, -13), fontsize=8.5, **beside)
 
 
-def _draw_points(axes: Axes, points: _Points, last: int) -> None:
+def _draw_points(axes: Axes, points: Points, last: int) -> None:
     small = 5.0 if last <= 150 else 4.0 if last <= 600 else 2.8
     large = small + (2.5 if last <= 600 else 2.0)
     faint = 0.9 if last <= 300 else 0.6 if last <= 3000 else 0.35
@@ -346,14 +346,14 @@ def _marks(
     )  # fmt: skip
 
 
-def _draw_runs(axes: Axes, points: _Points, small: float) -> None:
+def _draw_runs(axes: Axes, points: Points, small: float) -> None:
     """A short tick per confirmation run, joined to the first run by a hairline; one where the incumbent ran again."""
     import numpy as np
 
     x, y, spans = [], [], []
     again: list[tuple[int, float]] = []
     for e in points.keeps + points.discards + points.rejected:
-        runs = _scored_runs(e)
+        runs = scored_runs(e)
         again += [(column, score) for column, score in runs if column > e.number]
         scores = [score for column, score in runs if column == e.number]
         if len(scores) > 1:
@@ -379,7 +379,7 @@ def _draw_runs(axes: Axes, points: _Points, small: float) -> None:
     )  # fmt: skip
 
 
-def _draw_floor(axes: Axes, points: _Points, last: int) -> None:
+def _draw_floor(axes: Axes, points: Points, last: int) -> None:
     """The line at the bottom where experiments without a score stand."""
     axes.plot([0, 1], [FLOOR, FLOOR], transform=axes.transAxes, color=PALE, linewidth=0.8, zorder=1)
     size = 6.0 if last <= 150 else 4.0 if last <= 1000 else 3.0
@@ -483,7 +483,7 @@ def _legend(figure: Figure, axes: Axes) -> None:
 # Words beside the marks
 
 
-def _label_extremes(axes: Axes, points: _Points, limits: _Limits) -> None:
+def _label_extremes(axes: Axes, points: Points, limits: Limits) -> None:
     """The value of the highest and lowest score in the compressed strips, which the axis cannot show to scale."""
     beyond = [e for e in points.scored if not limits.low <= _bpb(e) <= limits.high]
     if not beyond:
@@ -507,7 +507,7 @@ def label_of(experiment: Experiment) -> str:
 _Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels
 
 
-def _label_keeps(axes: Axes, points: _Points) -> None:
+def _label_keeps(axes: Axes, points: Points) -> None:
     """Words for the kept changes that gained most, each where it covers least and never over another."""
     import numpy as np
 

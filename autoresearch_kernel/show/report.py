@@ -135,8 +135,15 @@ def status_line(experiment: Experiment, facts: dict[str, Any]) -> str:
 
 def verdict(experiment: Experiment, run: Run, facts: dict[str, Any]) -> str:
     """The last cell of an experiment's notebook, as Markdown: what was decided and on what grounds."""
-    rows = [
-        ("decision", f"**{experiment.status}**: {experiment.reason}"),
+    rows = [("decision", f"**{experiment.status}**: {experiment.reason}"), *grounds(experiment, run, facts)]
+    lines = ["## Verdict", "", "| | |", "|---|---|"]
+    lines += [f"| {name} | {_cell(value)} |" for name, value in rows if value]
+    return "\n".join(lines) + "\n"
+
+
+def grounds(experiment: Experiment, run: Run, facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a decision rests on, name and value; "" where there is nothing to say."""
+    return [
         ("score", score_line(experiment)),
         ("each run", ", ".join(f"{bpb(r.val_bpb)} (seed {r.seed})" for r in experiment.runs if r.val_bpb is not None)),
         ("difference", difference(experiment)),
@@ -147,9 +154,6 @@ def verdict(experiment: Experiment, run: Run, facts: dict[str, Any]) -> str:
         ("corpus", _corpus(facts)),
         ("code", _code(experiment)),
     ]
-    lines = ["## Verdict", "", "| | |", "|---|---|"]
-    lines += [f"| {name} | {_cell(value)} |" for name, value in rows if value]
-    return "\n".join(lines) + "\n"
 
 
 def _cell(text: str) -> str:

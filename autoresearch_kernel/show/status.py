@@ -56,7 +56,7 @@ def status_table(now: Snapshot, last: int = 20, width: int = 80) -> str:
 
 def _first_lines(now: Snapshot, width: int) -> list[str]:
     """`nov23  ● training 0012  ▓▓▓▓▓▓▓▓▓░░░ 41 s left      3 h 12 min in · 11.4/h`, and what the study is."""
-    left = f"{now.study.name}  {'●' if now.is_running else '○'} {_doing(now)}"
+    left = f"{now.study.name}  {'●' if now.is_running else '○'} {doing(now)}"
     if now.activity == "training":
         left += f"  {bar(now.fraction)} {duration(now.seconds_left or 0)} left"
     facts, experiments = now.study.facts, now.state.experiments
@@ -85,7 +85,7 @@ def agent_words(now: Snapshot) -> str:
     return now.study.agent + (f", {plain(str(model))}" if model else "")
 
 
-def _doing(now: Snapshot) -> str:
+def doing(now: Snapshot) -> str:
     """The phase and what it is about: `training 0012`, `measuring the baseline, run 2 of 3`."""
     if now.experiment is None or not now.activity:
         return now.phase
@@ -106,25 +106,35 @@ def bar(fraction: float, cells: int = BAR_CELLS) -> str:
 def next_step(now: Snapshot) -> str:
     """Why a study does not go on, since when, and what a person can do; "" while it runs as it should."""
     name, state = now.study.name, now.state
-    ago = f"{duration(max(0.0, now.time - seconds_of(now.last_event_at)))} ago" if now.last_event_at else ""
     if state.review is not None and now.is_running:
         return wanted(now.study, state.review)
+    why, again = standing(now), f"`autoresearch run --name {name}`"
     if state.paused and now.is_running:
-        goes_on = f"`autoresearch resume --name {name}` goes on." if state.paused.startswith("by ") else ""
-        return f"Paused{' ' if goes_on else ': '}{plain(state.paused)}. {goes_on}".rstrip()
+        goes_on = f" `autoresearch resume --name {name}` goes on." if state.paused.startswith("by ") else ""
+        return why + goes_on
+    if now.phase == "gone":
+        return f"{why} {again} goes on where it ended."
+    if now.phase in ("stopped", "finished"):
+        return f"{why} {again} goes on."
+    return f"{again} starts it." if now.phase == "not started" else ""
+
+
+def standing(now: Snapshot) -> str:
+    """Why a study does not go on, and since when, in a sentence; "" while it runs as it should."""
+    state = now.state
+    ago = f"{duration(max(0.0, now.time - seconds_of(now.last_event_at)))} ago" if now.last_event_at else ""
+    if state.review is not None and now.is_running:
+        whose = "is yours to write" if state.review.is_draft else "waits for your approval"
+        return f"Experiment {state.review.experiment:04d} {whose}."
+    if state.paused and now.is_running:
+        return f"Paused{' ' if state.paused.startswith('by ') else ': '}{plain(state.paused)}."
     if now.phase == "gone":
         during = f", while it was at {now.experiment.number:04d}" if now.experiment is not None else ""
         paused = ", while it was paused" if state.paused else during
-        return (
-            f"The supervisor is gone since {_clock(now.last_event_at)} ({ago}){paused}. "
-            f"`autoresearch run --name {name}` goes on where it ended."
-        )
-    again = f"`autoresearch run --name {name}`"
+        return f"The supervisor is gone since {_clock(now.last_event_at)} ({ago}){paused}."
     if now.phase == "stopped":
-        return f"Stopped {ago}: {plain(state.stopped)}. {again} goes on."
-    if now.phase == "finished":
-        return f"Finished {ago}: {plain(state.finished or '')}. {again} goes on."
-    return f"{again} starts it." if now.phase == "not started" else ""
+        return f"Stopped {ago}: {plain(state.stopped)}."
+    return f"Finished {ago}: {plain(state.finished or '')}." if now.phase == "finished" else ""
 
 
 def wanted(study: Study, review: Review) -> str:

@@ -1,0 +1,139 @@
+"""The numbers behind the panel's drawings (`panel.js`): the history of a study, the curve of a run, the table's rows.
+
+What is said with which mark, and which scores are drawn to scale, is decided where the PNGs are made (`plots.py`).
+Everything here is plain JSON, made from values; no file is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..record.experiment import Experiment, Status
+from ..record.files import seconds_of
+from .live import Snapshot
+from .plots import FAILED, label_of, limits_of, points_of, scored_runs
+from .report import bpb, count, curve_words, difference, findings, idea, is_ended_early, number, plain, running_best
+
+NEAR_SIGMAS = 2.0  # a discard within so many standard deviations of the incumbent is a near miss
+CURVE_POINTS = 400  # of one curve; a real one has about 200
+
+
+def mark_of(experiment: Experiment) -> str:
+    """`keep`, `discard`, `ended`, `failed`, `rejected` or `pending`: as it is drawn."""
+    if experiment.status is None:
+        return "pending"
+    if is_ended_early(experiment):
+        return "ended"
+    return "failed" if experiment.status in FAILED else str(experiment.status)
+
+
+def history_data(experiments: Sequence[Experiment], sigma: float | None) -> dict[str, Any]:
+    """Points, scale and noise of the history chart.
+
+    Returns: points (number, val_bpb or null, mark, runs as [column, score], label, words), limits (low, high, bottom,
+    top, or null without a score), sigma, summary for readers without pictures.
+    """
+    sorted_out = points_of(experiments)
+    limits = limits_of(sorted_out, sigma) if sorted_out.scored else None
+    drawn = [e for e in experiments if e.status is not None or e.val_bpb is not None or e.scores]
+    return {
+        "points": [_point(e) for e in drawn],
+        "limits": limits and {name: getattr(limits, name) for name in ("low", "high", "bottom", "top")},
+        "sigma": sigma,
+        "summary": _summary(experiments),
+    }
+
+
+def _point(experiment: Experiment) -> dict[str, Any]:
+    score = experiment.val_bpb if experiment.val_bpb is not None else next(iter(experiment.scores), None)
+    against = difference(experiment)
+    words = [
+        f"{experiment.number:04d} · {experiment.status or 'not decided'}",
+        idea(experiment),
+        " · ".join(part for part in (bpb(score) if score is not None else "", against) if part),
+        plain(experiment.reason)[:200] if score is None else "",
+    ]
+    return {
+        "number": experiment.number,
+        "val_bpb": number(score),
+        "standard_error": experiment.standard_error,
+        "mark": mark_of(experiment),
+        "runs": [[column, score] for column, score in scored_runs(experiment)],
+        "label": label_of(experiment) if experiment.status is Status.KEEP else "",
+        "words": "\n".join(line for line in words if line),
+    }
+
+
+def _summary(experiments: Sequence[Experiment]) -> str:
+    best = running_best(experiments)
+    kept = sum(e.status is Status.KEEP for e in experiments[1:])
+    words = f"{count(max(0, len(experiments) - 1), 'experiment')}, {kept} kept"
+    return f"{words}; val_bpb from {bpb(best[0])} to {bpb(best[-1])}" if best else words
+
+
+def curve_data(
+    mine: Sequence[Mapping[str, Any]],
+    theirs: Sequence[Mapping[str, Any]],
+    *,
+    theirs_label: str,
+    budget_seconds: float,
+    mine_label: str = "this run",
+) -> dict[str, Any]:
+    """Train loss over seconds of a run and of the one it is compared with, as [seconds, loss]."""
+    return {
+        "mine": _losses(mine),
+        "theirs": _losses(theirs),
+        "mine_label": mine_label,
+        "theirs_label": theirs_label,
+        "budget": budget_seconds,
+        "summary": curve_words([dict(point) for point in mine]),
+    }
+
+
+def _losses(curve: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
+    every = max(1, len(curve) // CURVE_POINTS)
+    points = [(number(p.get("seconds")), number(p.get("train_loss"))) for p in curve[::every]]
+    return [(round(seconds, 3), round(loss, 5)) for seconds, loss in points if seconds is not None and loss is not None]
+
+
+def table_data(experiments: Sequence[Experiment], now: Snapshot | None = None) -> dict[str, Any]:
+    """The rows of the table, oldest first."""
+    return {"rows": [_row(e, now) for e in experiments]}
+
+
+def _row(experiment: Experiment, now: Snapshot | None) -> dict[str, Any]:
+    delta, sigma = experiment.delta_bpb, experiment.sigma
+    speeds = [s for run in experiment.runs if (s := number(run.measured.get("tokens_per_second")))]
+    in_work = now is not None and now.experiment is not None and now.experiment.number == experiment.number
+    doing = (now.activity or "waits") if now is not None and now.is_running and in_work else "unfinished"
+    words = "ended early" if is_ended_early(experiment) else str(experiment.status or doing)
+    return {
+        "number": experiment.number,
+        "idea": "baseline" if experiment.parent is None else idea(experiment),
+        "hypothesis": plain(experiment.hypothesis)[:500],
+        "agent": experiment.agent,
+        "val_bpb": number(experiment.val_bpb),
+        "delta": delta,
+        "sigmas": delta / sigma if delta is not None and sigma else None,
+        "speed": speeds[-1] if speeds else None,
+        "mark": mark_of(experiment),
+        "status": words,
+        "reason": plain(experiment.reason)[:300],
+        "near": is_near_miss(experiment),
+        "time": seconds_of(experiment.decided_at) if experiment.decided_at else None,
+        "utc": experiment.decided_at.replace("T", " ")[:19] + " UTC" if experiment.decided_at else "",
+    }
+
+
+def is_near_miss(experiment: Experiment) -> bool:
+    """Discarded, though noise could have done that."""
+    delta, sigma = experiment.delta_bpb, experiment.sigma
+    if experiment.status is not Status.DISCARD or delta is None or not sigma:
+        return False
+    return delta < NEAR_SIGMAS * sigma
+
+
+def found(now: Snapshot) -> str:
+    """What the study has found, in a sentence."""
+    return " ".join(findings(now.state, now.finished).split())

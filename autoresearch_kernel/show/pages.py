@@ -1,0 +1,237 @@
+"""What the panel says, as HTML: how a study stands, one experiment in full, a proposal that waits, the agent's notes.
+
+Text from values and from the record's files; no widget. What an agent or a training wrote is escaped (`cards.py`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any
+
+from ..record.archive import StudyArchive
+from ..record.experiment import Experiment, Status
+from ..record.state import Review, StudyState
+from ..record.study import Study
+from . import cards
+from .cost import cost_table, spent_words
+from .live import ENDED, Snapshot
+from .report import argument, count, difference, duration, grounds, percent, plain, score_line, title
+from .status import agent_words, command_line, doing
+
+TRANSCRIPT_LIMIT = 150_000  # characters of one message that are shown
+OUTPUT_LIMIT = 6_000  # of what a failed run printed
+SIGNS = {"gone": "○", "stopped": "○", "finished": "●", "not started": "○", "paused": "❙❙", "reviewing": "?"}
+
+
+def spoken(heading: str, words: str) -> str:
+    """The line that says how a study stands; a screen reader says it when it changes."""
+    more = f'<span style="color:{cards.FAINT}"> {cards.text(words)}</span>' if words else ""
+    return (
+        f'<div role="status" aria-live="polite" style="{cards.UI_FONT};color:{cards.INK};line-height:1.5;'
+        f'margin:4px 0 0"><b>{cards.text(heading)}</b>{more}</div>'
+    )
+
+
+def notice(words: str, is_wrong: bool) -> str:
+    """The answer to a button."""
+    colour = cards.RED if is_wrong else cards.GREEN
+    role = "alert" if is_wrong else "status"
+    return (
+        f'<div role="{role}" style="{cards.UI_FONT};color:{cards.INK};border-left:3px solid {colour};'
+        f'padding:2px 8px;margin:4px 0;white-space:pre-wrap;line-height:1.4">{cards.text(words)}</div>'
+    )
+
+
+def heading(now: Snapshot) -> str:
+    """`nov23  ● training 0012`."""
+    return f"{now.study.name}  {SIGNS.get(now.phase, '●')} {doing(now)}"
+
+
+def gauge(now: Snapshot, memory_mb: float | None) -> str:
+    """How far the running training is, and what the study is: the figures that move."""
+    facts, state = now.study.facts, now.state
+    kept = sum(e.status is Status.KEEP for e in state.experiments[1:])
+    rate, speed = now.experiments_per_hour, now.tokens_per_second
+    hours = now.phase not in ENDED
+    words = [
+        f"{duration(now.supervisor_seconds)} in" if hours else "",
+        f"{rate:.1f} experiments/h" if rate and hours else "",
+        f"{count(max(0, len(state.experiments) - 1), 'experiment')}, {kept} kept",
+        f"{facts['corpus']['corpus']}, {facts['time_budget_seconds']:g} s a run",
+        f"{speed / 1e3:.1f} k tokens/s" if speed and now.activity else "",
+        f"{memory_mb:.0f} MB" if memory_mb else "",
+        f"agent {agent_words(now)}",
+        spent_words(state.spent, state.limits),
+    ]
+    line = " · ".join(cards.text(part) for part in words if part)
+    return (
+        f'<div style="{cards.UI_FONT};color:{cards.FAINT};font-variant-numeric:tabular-nums;line-height:1.5">'
+        f"{_progress(now)}{line}</div>"
+    )
+
+
+def _progress(now: Snapshot) -> str:
+    if now.activity != "training":
+        return ""
+    share = percent(now.fraction)
+    return (
+        f'<span role="progressbar" aria-label="training" aria-valuemin="0" aria-valuemax="100" '
+        f'aria-valuenow="{100 * now.fraction:.0f}" style="display:inline-block;width:150px;height:8px;'
+        f'margin-right:8px;background:{cards.LINE};border-radius:2px;overflow:hidden;vertical-align:baseline">'
+        f'<span style="display:block;height:100%;width:{100 * now.fraction:.1f}%;background:{cards.GREEN}"></span>'
+        "</span>"
+        f'<span style="color:{cards.INK}" title="{share}">{duration(now.seconds_left or 0)} left</span> · '
+    )
+
+
+# --- one experiment
+
+
+def experiment_head(experiment: Experiment, facts: dict[str, Any]) -> str:
+    """Title, status, score, and what the agent says for it."""
+    against = f"{difference(experiment)} against {experiment.parent:04d}" if experiment.delta_bpb is not None else ""
+    parts = [score_line(experiment), against]
+    line = cards.status_words(experiment) + "".join(f" · {cards.text(part)}" for part in parts if part)
+    theme = ", ".join(map(str, experiment.details.get("subjects") or ()))
+    words = plain(experiment.hypothesis)
+    said = "" if words.rstrip(".") == title(experiment).split(" · ", 1)[1] else argument(experiment)
+    return cards.card(title(experiment), f"<div>{line}</div>" + (cards.paragraph(said) if said else ""), state=theme)
+
+
+def experiment_body(study: Study, experiment: Experiment, archive: StudyArchive) -> str:
+    """Below the curve: change, reasons, figures, files, output of a failure, prompt and reply."""
+    number = experiment.number
+    parts = [cards.diff_html(archive.diff(number)) if number else cards.paragraph("The baseline.", is_faint=True)]
+    if experiment.reason:
+        parts.append(cards.paragraph(f"{experiment.status}: {experiment.reason}"))
+    failed = experiment.status in (Status.CRASH, Status.TIMEOUT, Status.INVALID)
+    if failed and (output := archive.output(number)):
+        parts.append(cards.details("What it printed, and where it failed", _printed(output[-OUTPUT_LIMIT:])))
+    if experiment.runs:
+        rows = grounds(experiment, experiment.runs[-1], study.facts)
+        parts.append(cards.details("Figures: score, training, all seconds accounted for", cards.facts(rows)))
+    parts.append(_files(study, experiment))
+    parts += [cards.details(_speaker(message), _message(message["content"])) for message in transcript(study, number)]
+    return f'<div style="{cards.UI_FONT};color:{cards.INK}">{"".join(parts)}</div>'
+
+
+def _files(study: Study, experiment: Experiment) -> str:
+    paths = study.experiment(experiment.number)
+    found = [paths.notebook(run.index) for run in experiment.runs] + [paths.train]
+    links = [file_link(path, study.project) for path in found if path.is_file()]
+    return f'<div style="margin:4px 0">Open {" · ".join(links)}</div>' if links else ""
+
+
+def file_link(path: Path, project: Path) -> str:
+    """A file that JupyterLab opens beside this notebook when it is clicked; elsewhere its name.
+
+    Lab runs the command in `data-commandlinker-command`; its paths begin at the folder that `autoresearch lab` opens.
+    """
+    try:
+        inside = path.relative_to(project).as_posix()
+    except ValueError:
+        return cards.text(str(path))
+    arguments = cards.text(json.dumps({"path": inside}))
+    return (
+        f'<a href="#" title="{cards.text(inside)}" data-commandlinker-command="docmanager:open" '
+        f'data-commandlinker-args="{arguments}" onclick="return false" '
+        f'style="color:var(--jp-content-link-color, #1976d2)">{cards.text(path.name)}</a>'
+    )
+
+
+def transcript(study: Study, number: int) -> list[dict[str, str]]:
+    """Prompt and reply of an experiment's proposal, role and content a message; none when no model was asked."""
+    try:
+        facts = json.loads(study.experiment(number).proposal.read_text(encoding="utf-8"))
+        return [{"role": str(m["role"]), "content": str(m["content"])} for m in facts.get("transcript") or ()]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _speaker(message: dict[str, str]) -> str:
+    names = {"user": "Prompt", "assistant": "Reply"}
+    return f"{names.get(message['role'], message['role'])}, {count(len(message['content']), 'character')}"
+
+
+def _message(content: str) -> str:
+    cut = "" if len(content) <= TRANSCRIPT_LIMIT else "\n[the rest is in proposal.json]"
+    return _printed(content[:TRANSCRIPT_LIMIT] + cut)
+
+
+def _printed(words: str) -> str:
+    """Text as it was written, in a box of its own that scrolls."""
+    style = f"{cards.CODE_FONT};font-size:12px;color:{cards.INK};white-space:pre-wrap;max-height:340px;overflow:auto"
+    return f'<pre style="{style}" tabindex="0">{cards.text(words)}</pre>'
+
+
+# --- the other parts
+
+
+def review(study: Study, waiting: Review, parent_source: str, source: str) -> str:
+    """What waits for a person: the hypothesis and the change, or the invitation to write one."""
+    if waiting.is_draft:
+        words = (
+            "Edit train.py below and press Approve; the incumbent's is what you start from. "
+            "The line beside the buttons takes your idea in a sentence."
+        )
+        return cards.card(f"{waiting.experiment:04d} · your turn", cards.paragraph(words))
+    change = "\n".join(difflib.unified_diff(parent_source.splitlines(), source.splitlines(), lineterm="", n=3))
+    where = file_link(study.paths.desk, study.project)
+    body = cards.paragraph(waiting.hypothesis) + cards.diff_html(change)
+    return cards.card(f"{waiting.experiment:04d} · waits for your approval", f"{body}<div>It lies in {where}</div>")
+
+
+def notes(now: Snapshot) -> str:
+    """What the agent has learned, what people told it, what they refused."""
+    state = now.state
+    parts = [cards.paragraph(state.notes) if state.notes else cards.paragraph("The agent has no notes.", is_faint=True)]
+    if state.hints:
+        parts.append(cards.facts([(f"hint {i}", hint) for i, hint in enumerate(state.hints, 1)]))
+    refused = [(f"{r.experiment:04d}, {r.objection}", plain(r.why)[:300]) for r in state.refusals[-10:]]
+    if refused:
+        parts.append(cards.details(f"Given back: {len(state.refusals)}", cards.facts(refused)))
+    if now.commands:
+        said = [(c["time"][11:16], command_line(c)) for c in now.commands[-10:]]
+        parts.append(cards.details("What people asked, and the answers", cards.facts(said), is_open=True))
+    return "".join(parts)
+
+
+def log(tail: str) -> str:
+    """The end of the supervisor's log."""
+    return _printed(tail or "Nothing has been printed: a study in the foreground of a terminal has no log.")
+
+
+def cost(state: StudyState) -> str:
+    """The table of `autoresearch cost`."""
+    return _printed(cost_table(state))
+
+
+def settings(now: Snapshot) -> str:
+    """What was fixed when the study began."""
+    facts, state = now.study.facts, now.state
+    corpus, hardware, preset = (facts.get(name) or {} for name in ("corpus", "hardware", "preset"))
+    parameters = ", ".join(f"{name} = {value}" for name, value in (preset.get("parameters") or {}).items())
+    limits = [f"{state.limits.max_tokens} tokens" if state.limits.max_tokens else ""]
+    limits += [f"${state.limits.max_cost:.2f}" if state.limits.max_cost else ""]
+    return cards.facts(
+        [
+            ("training", f"{facts['time_budget_seconds']:g} s a run"),
+            ("agent", f"{facts['agent']} {_options(facts.get('agent_options') or {})}"),
+            ("may spend", " and ".join(part for part in limits if part)),
+            ("approval", "every proposal waits for a person" if state.approve else "none needed"),
+            ("corpus", f"{corpus.get('corpus')}, vocabulary {corpus.get('vocab_size', '?')}"),
+            ("preset", f"{preset.get('name')}: {preset.get('reason', '')}"),
+            ("parameters", parameters),
+            ("hardware", f"{hardware.get('device_name', '')} ({hardware.get('device', '')})"),
+            ("sigma", f"{state.sigma:.4f} bpb from run to run" if state.sigma else ""),
+            ("seed", str(facts.get("seed", ""))),
+            ("began", str(facts.get("created_at", "")).replace("T", " ")[:16] + " UTC"),
+            ("folder", str(now.study.paths.folder)),
+        ]
+    )
+
+
+def _options(options: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in options.items())

@@ -1,0 +1,480 @@
+"""The control panel of a study, for a notebook: a view of its files, with a button for each thing a person can do.
+
+The study runs in a process of its own. A thread here looks at its files once a second and shows what is new, so the
+panel may be closed, reloaded or made anew at any time, and nothing depends on it. It draws in the browser (`panel.js`),
+because what draws on the machine that trains takes time from the training. It decides nothing: what a button does
+is a function of `Control`, and it is also a method, for those who would rather type.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import anywidget
+import ipywidgets as widgets
+from traitlets import Dict, Int, Unicode
+
+from ..record.archive import StudyArchive
+from ..record.children import memory_mb
+from ..record.experiment import Experiment, Status
+from ..record.study import Study
+from . import cards, pages
+from .chart import curve_data, found, history_data, table_data
+from .form import StudyForm
+from .live import Snapshot, View
+from .status import standing
+
+HERE = Path(__file__).parent
+LOOK_EVERY_SECONDS = 1.0
+MEMORY_EVERY_LOOKS = 5  # asking for the memory of a process tree takes ten times as long as a look
+LOG_LINES, LOG_BYTES = 60, 16_000
+FOLLOW = -1  # nothing is selected: the card shows what runs
+
+_open: weakref.WeakSet[Panel] = weakref.WeakSet()  # panels whose thread runs
+
+
+class Control(Protocol):
+    """What the buttons do: the functions of `autoresearch_kernel/control.py`."""
+
+    AGENTS: Sequence[str]
+    CORPORA: Sequence[str]
+    PRESETS: Sequence[str]
+
+    def study_names(self, project: Path) -> list[str]: ...
+    def open_study(self, name: str, project: Path) -> Study: ...
+    def problems(self, name: str, project: Path, fields: Mapping[str, Any]) -> dict[str, str]: ...
+    def begin(self, name: str, project: Path, fields: Mapping[str, Any], say: Callable[[str], None]) -> Study: ...
+    def go_on(self, study: Study, fields: Mapping[str, Any]) -> int: ...
+    def say_to(self, study: Study, command: str, text: str = "") -> str: ...
+    def stop(self, study: Study, now: bool = False) -> str: ...
+    def approve(self, study: Study, source: str | None = None, why: str = "") -> str: ...
+    def promote(self, study: Study, force: bool = False) -> str: ...
+
+
+class Drawing(anywidget.AnyWidget):
+    """One of the drawings of `panel.js`."""
+
+    _esm = HERE / "panel.js"
+    _css = HERE / "panel.css"
+    kind = Unicode("history").tag(sync=True)  # "history", "curve" or "table"
+    data = Dict().tag(sync=True)
+    selected = Int(FOLLOW).tag(sync=True)  # number of an experiment
+
+
+def _button(words: str, does: str, style: str = "") -> widgets.Button:
+    return widgets.Button(
+        description=words, tooltip=does, button_style=style, layout=widgets.Layout(width="auto", height="30px")
+    )
+
+
+def _spoken(kind: str = "status") -> widgets.HTML:
+    """A line that a screen reader says when it changes."""
+    return widgets.HTML(layout=widgets.Layout(margin="0"))
+
+
+class Panel:
+    """A study in a notebook. Show it by ending a cell with it.
+
+    Methods, each a button: start, go_on, pause, resume, stop, hint, approve, reject, promote, select, choose, close.
+    """
+
+    def __init__(self, control: Control, project: Path, study: str | None = None) -> None:
+        self.control, self.project = control, project
+        self.study: Study | None = None
+        self.now: Snapshot | None = None
+        self._view: View | None = None
+        self._lock = threading.RLock()
+        self._ended = threading.Event()
+        self._shown: dict[str, Any] = {}  # what each part was last made of
+        self._looks = 0
+        self._memory: float | None = None
+        self._build()
+        names = control.study_names(project)
+        self.choose(study or (names[0] if names else None))
+        for panel in list(_open):  # the cell was run again: one thread looks, not two
+            panel.close()
+        _open.add(self)
+        threading.Thread(target=self._watch, name="autoresearch panel", daemon=True).start()
+
+    # --- what it is made of
+
+    def _build(self) -> None:
+        wide = widgets.Layout(width="100%")
+        self.picker = widgets.Dropdown(description="Study", layout=widgets.Layout(width="260px"))
+        self.picker.style.description_width = "44px"
+        self.new_button = _button("New study ...", "Fill in a form and start another study")
+        self.go_on_button = _button("Continue", "Let the study go on in the background", "primary")
+        self.pause_button = _button("Pause", "Begin nothing new once the present experiment is decided")
+        self.resume_button = _button("Resume", "Go on after a pause", "primary")
+        self.stop_button = _button("Stop after this", "End the study once the present experiment is decided")
+        self.stop_now_button = _button("Stop now", "End what runs, too; it is taken up again later")
+        self.promote_button = _button("Promote the best", "Make the best train.py of this study the project's")
+        self.acts = widgets.HBox(layout=widgets.Layout(flex_flow="row wrap"))
+        self.top = widgets.HBox([self.picker, self.new_button, self.acts], layout=widgets.Layout(flex_flow="row wrap"))
+        self.said, self.gauge, self.notice = _spoken(), widgets.HTML(layout=wide), _spoken()
+        choices = self.control.AGENTS, self.control.CORPORA, self.control.PRESETS
+        self.form = StudyForm(*choices, self._check, self._start_clicked)
+        self._build_review()
+        self.history = Drawing(kind="history", data=history_data((), None), layout=wide)
+        self.curve = Drawing(kind="curve", layout=wide, data=curve_data((), (), theirs_label="", budget_seconds=0))
+        self.table = Drawing(kind="table", data={"rows": []}, layout=wide)
+        self.head, self.body = widgets.HTML(layout=wide), widgets.HTML(layout=wide)
+        self.follow_button = _button("Show what runs", "Close this experiment and follow the running one")
+        side = widgets.Layout(flex="1 1 360px", min_width="320px", max_height="480px", overflow="auto")
+        self.side = widgets.VBox([self.follow_button, self.head, self.curve, self.body], layout=side)
+        left = widgets.VBox([self.history], layout=widgets.Layout(flex="1.5 1 480px", min_width="360px"))
+        self.middle = widgets.HBox([left, self.side], layout=widgets.Layout(flex_flow="row wrap", width="100%"))
+        self.hint_text = widgets.Text(
+            placeholder="what the agent should know before its next proposal",
+            description="Hint",
+            layout=widgets.Layout(flex="1 1 auto"),
+        )
+        self.hint_text.style.description_width = "44px"
+        self.hint_button = _button("Send", "Say it to the agent")
+        self.hints = widgets.HBox([self.hint_text, self.hint_button], layout=wide)
+        self.notes, self.log, self.cost, self.settings = (widgets.HTML(layout=wide) for _ in range(4))
+        self.folds = widgets.Accordion(
+            [self.notes, self.log, self.cost, self.settings],
+            titles=("Agent's notes", "Log", "What the model has used", "Settings of this study"),
+            layout=wide,
+        )
+        self.live = widgets.VBox([self.middle, self.table, self.hints, self.folds], layout=wide)
+        self.root = widgets.VBox(
+            [self.top, self.said, self.gauge, self.notice, self.form.root, self.review, self.live],
+            layout=widgets.Layout(width="100%", padding="4px"),
+        )
+        self.root.add_class("ar-panel")
+        self._wire()
+
+    def _build_review(self) -> None:
+        self.review_words = widgets.HTML(layout=widgets.Layout(width="100%"))
+        self.source = widgets.Textarea(layout=widgets.Layout(width="100%", height="320px"))
+        self.source.add_class("ar-source")
+        self.editor = widgets.Accordion([self.source], titles=("Edit train.py before it trains",))
+        self.why = widgets.Text(
+            placeholder="why not (the agent reads it), or the idea of your edit", layout=widgets.Layout(flex="1 1 auto")
+        )
+        self.approve_button = _button("Approve", "Let it train as it stands below", "primary")
+        self.reject_button = _button("Refuse, because ...", "Give it back to the agent with your reason")
+        row = widgets.HBox([self.approve_button, self.reject_button, self.why], layout=widgets.Layout(width="100%"))
+        self.review = widgets.VBox([self.review_words, row, self.editor], layout=widgets.Layout(display="none"))
+
+    def _wire(self) -> None:
+        for button, act in (
+            (self.go_on_button, self.go_on),
+            (self.pause_button, self.pause),
+            (self.resume_button, self.resume),
+            (self.stop_button, self.stop),
+            (self.stop_now_button, lambda: self.stop(now=True)),
+            (self.promote_button, self.promote),
+            (self.approve_button, self._approve_clicked),
+            (self.reject_button, lambda: self.reject(self.why.value)),
+            (self.hint_button, lambda: self.hint(self.hint_text.value)),
+        ):
+            button.on_click(lambda _, act=act: self._do(act))
+        self.hint_text.continuous_update = False
+        self.new_button.on_click(lambda _: self._open_form())
+        self.follow_button.on_click(lambda _: self.select(None))
+        self.picker.observe(lambda change: self._picked(change["new"]), "value")
+        for drawing in (self.history, self.table):
+            drawing.observe(lambda change: self._select(change["new"]), "selected")
+        self.folds.observe(lambda _: self.refresh(), "selected_index")
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        return self.root._repr_mimebundle_(**options)
+
+    def __repr__(self) -> str:
+        return f"Panel of study {self.study.name}" if self.study else "Panel without a study"
+
+    # --- buttons
+
+    def start(self, name: str, **fields: Any) -> str:
+        """Create study `name` and let it run in the background.
+
+        Args:
+            fields: agent, model, share, recording, prompt_tokens, max_tokens, max_cost, budget (seconds a run), corpus,
+                files_folder, preset, seed; experiments, hours and approve say how long and on whose word.
+        """
+        study = self.control.begin(name, self.project, fields, self._tell)
+        self.form.close()
+        self.choose(study.name)
+        return f"Study {study.name} runs in the background. This notebook may be closed."
+
+    def go_on(self, **fields: Any) -> str:
+        """Continue the study in the background; `fields` as for `start`: experiments, hours, approve, max_cost ..."""
+        pid = self.control.go_on(self._named(), fields)
+        return f"Process {pid} runs the study in the background. This notebook may be closed."
+
+    def pause(self) -> str:
+        """Begin nothing new once the present experiment is decided."""
+        return self.control.say_to(self._named(), "pause")
+
+    def resume(self) -> str:
+        """Go on after a pause."""
+        return self.control.say_to(self._named(), "resume")
+
+    def stop(self, now: bool = False) -> str:
+        """End the study once the present experiment is decided, or `now`."""
+        return self.control.stop(self._named(), now)
+
+    def hint(self, text: str) -> str:
+        """Say something to the agent."""
+        if not text.strip():
+            raise ValueError("There is nothing in the hint. Write what the agent should know.")
+        answer = self.control.say_to(self._named(), "hint", text.strip())
+        self.hint_text.value = ""
+        return answer
+
+    def approve(self, source: str | None = None, why: str = "") -> str:
+        """Let what waits for you train: as it is, or as your `source`."""
+        return self.control.approve(self._named(), source, why)
+
+    def reject(self, why: str) -> str:
+        """Give what waits for you back to the agent, with the reason."""
+        if not why.strip():
+            raise ValueError("Say why: the agent reads it before it proposes something else.")
+        return self.control.say_to(self._named(), "reject", why.strip())
+
+    def promote(self, force: bool = False) -> str:
+        """Make the best train.py of the study the project's."""
+        return self.control.promote(self._named(), force)
+
+    def select(self, number: int | None) -> None:
+        """Show one experiment beside the history; None for what runs."""
+        self._select(FOLLOW if number is None else number)
+
+    def choose(self, name: str | None) -> None:
+        """Show another study; None when there is none yet."""
+        with self._lock:
+            self.study = None if name is None else self.control.open_study(name, self.project)
+            self._view = None if self.study is None else View(self.study)
+            self._shown.clear()
+            self.now, self._memory = None, None
+            names = self.control.study_names(self.project)
+            self.picker.options = names
+            self.picker.value = name
+        self._select(FOLLOW)
+        if name is None:
+            self._open_form()
+        self.refresh()
+
+    def close(self) -> None:
+        """Look no more. The study goes on."""
+        self._ended.set()
+        _open.discard(self)
+
+    # --- what happens behind them
+
+    def _named(self) -> Study:
+        if self.study is None:
+            raise ValueError("There is no study yet. Start one with the form above.")
+        return self.study
+
+    def _do(self, act: Callable[[], str]) -> None:
+        """Do what a button says, in a thread: a click must not wait, and an answer may take seconds."""
+
+        def work() -> None:
+            try:
+                self._tell(act())
+            except Exception as error:  # whatever it is, a person pressed a button and should hear of it
+                self._tell(str(error) or type(error).__name__, is_wrong=True)
+            finally:
+                for button in self._buttons():
+                    button.disabled = False
+                self.refresh()
+
+        for button in self._buttons():
+            button.disabled = True
+        threading.Thread(target=work, name="autoresearch button", daemon=True).start()
+
+    def _buttons(self) -> list[widgets.Button]:
+        return [
+            self.go_on_button, self.pause_button, self.resume_button, self.stop_button, self.stop_now_button,
+            self.promote_button, self.approve_button, self.reject_button, self.hint_button, self.form.start_button,
+        ]  # fmt: skip
+
+    def _tell(self, words: str, is_wrong: bool = False) -> None:
+        self.notice.value = pages.notice(words, is_wrong) if words else ""
+
+    def _open_form(self) -> None:
+        taken = set(self.control.study_names(self.project))
+        name = today = datetime.now().strftime("%b%d").lower()
+        for suffix in "bcdefghij":
+            name = f"{today}{suffix}" if name in taken else name
+        self.form.open(name, can_cancel=bool(taken))
+        self.live.layout.display = "none" if self.study is None else ""
+
+    def _check(self, name: str, fields: Mapping[str, Any]) -> dict[str, str]:
+        return self.control.problems(name, self.project, fields)
+
+    def _start_clicked(self) -> None:
+        filled = self.form.read()
+        if filled is not None:
+            name, fields = filled
+            self._do(lambda: self.start(name, **fields))
+
+    def _picked(self, name: str | None) -> None:
+        if name is not None and (self.study is None or name != self.study.name):
+            self.form.close()
+            self._tell("")
+            self.choose(name)
+
+    def _approve_clicked(self) -> str:
+        desk = self._named().paths.desk.read_text(encoding="utf-8")
+        return self.approve(self.source.value if self.source.value != desk else None, self.why.value.strip())
+
+    def _select(self, number: int) -> None:
+        for drawing in (self.history, self.table):
+            drawing.selected = number
+        self.refresh()
+
+    # --- looking
+
+    def _watch(self) -> None:
+        while not self._ended.wait(LOOK_EVERY_SECONDS):
+            try:
+                self.refresh()
+            except Exception as error:  # a damaged history, a study that was removed: it is said and looked at again
+                self._tell(f"{type(error).__name__}: {error}", is_wrong=True)
+
+    def refresh(self) -> None:
+        """Look once and show what is new."""
+        with self._lock:
+            if self._view is None:
+                self._show_nothing()
+                return
+            now = self.now = self._view.look()
+            self._looks += 1
+            if now.activity in ("training", "scoring") and self._looks % MEMORY_EVERY_LOOKS == 1:
+                self._memory = memory_mb(now.study.paths.running)
+            self.live.layout.display = ""
+            self._show_state(now)
+            self._show_review(now)
+            self._show_history(now)
+            self._show_experiment(now)
+            self._show_folds(now)
+
+    def _is_new(self, part: str, made_of: Any) -> bool:
+        """Whether a part must be made again, because what it is made of has changed."""
+        if part in self._shown and self._shown[part] == made_of:
+            return False
+        self._shown[part] = made_of
+        return True
+
+    def _show_nothing(self) -> None:
+        self.said.value = pages.spoken("No study yet", "Fill in the form and press Start.")
+        self.gauge.value = ""
+        self.acts.children = ()
+
+    def _show_state(self, now: Snapshot) -> None:
+        memory = self._memory if now.activity in ("training", "scoring") else None
+        self.said.value = pages.spoken(pages.heading(now), standing(now) or found(now) * (not now.is_running))
+        self.gauge.value = pages.gauge(now, memory)
+        is_ours = now.state.paused.startswith("by ")
+        if not now.is_running:
+            acts = [self.go_on_button, *([self.promote_button] if _has_better(now) else [])]
+        else:
+            acts = [self.resume_button] if now.phase == "paused" and is_ours else [self.pause_button]
+            acts += [self.stop_button, self.stop_now_button]
+        if self._is_new("acts", acts):
+            self.acts.children = acts
+
+    def _show_review(self, now: Snapshot) -> None:
+        review = now.state.review if now.phase == "reviewing" else None
+        if not self._is_new("review", review):
+            return
+        self.review.layout.display = "none" if review is None else ""
+        if review is None:
+            return
+        desk = now.study.paths.desk
+        source = desk.read_text(encoding="utf-8") if desk.is_file() else ""
+        parent = now.study.train_source(now.state.incumbent.number) if now.state.incumbent else ""
+        self.source.value, self.why.value = source, ""
+        self.editor.selected_index = 0 if review.is_draft else None
+        self.review_words.value = pages.review(now.study, review, parent, source)
+        self.reject_button.layout.display = "none" if review.is_draft else ""
+
+    def _show_history(self, now: Snapshot) -> None:
+        state = now.state
+        if self._is_new("history", _scores(state.experiments)):
+            self.history.data = history_data(state.experiments, state.sigma)
+        work = (now.experiment.number, now.activity) if now.experiment and now.is_running else None
+        if self._is_new("table", (_scores(state.experiments), len(state.experiments), work)):
+            self.table.data = table_data(state.experiments, now)
+
+    def _show_experiment(self, now: Snapshot) -> None:
+        """The card on the right: the selected experiment, else the one in work, else the best."""
+        chosen = self.table.selected
+        experiments = now.state.experiments
+        is_chosen = 0 <= chosen < len(experiments)
+        shown = experiments[chosen] if is_chosen else (now.experiment or now.state.incumbent)
+        self.follow_button.layout.display = "" if is_chosen else "none"
+        in_work = shown is not None and now.experiment is not None and shown.number == now.experiment.number
+        self._show_curve(now, shown, is_live=in_work and now.is_running)
+        made_of = None if shown is None else (shown.number, shown.status, len(shown.runs), shown.val_bpb, is_chosen)
+        if not self._is_new("experiment", made_of):
+            return
+        if shown is None:
+            self.head.value, self.body.value = cards.paragraph("Nothing has been tried yet.", is_faint=True), ""
+            return
+        self.head.value = pages.experiment_head(shown, now.study.facts)
+        self.body.value = pages.experiment_body(now.study, shown, StudyArchive(now.study.paths))
+
+    def _show_curve(self, now: Snapshot, shown: Experiment | None, is_live: bool) -> None:
+        """Of the run in work, growing; of any other experiment as it was."""
+        if shown is not None and is_live:
+            compared = now.incumbent
+            label = "" if compared is None else "first run" if compared.number == shown.number else name_of(compared)
+            if self._is_new("curve", (shown.number, now.run and now.run.index, len(now.curve), label)):
+                self._set_curve(now, now.curve, now.incumbent_curve, label)
+        elif self._is_new("curve", shown and (shown.number, len(shown.runs), shown.status)):
+            archive = StudyArchive(now.study.paths)
+            parent = None if shown is None or shown.parent is None else now.state.experiments[shown.parent]
+            mine = archive.curve(shown.number) if shown else []
+            theirs = archive.curve(parent.number) if parent else []
+            self._set_curve(now, mine, theirs, name_of(parent) if parent else "")
+
+    def _set_curve(self, now: Snapshot, mine: Sequence[Any], theirs: Sequence[Any], label: str) -> None:
+        budget = now.study.time_budget_seconds
+        self.curve.data = curve_data(mine, theirs, theirs_label=label, budget_seconds=budget)
+
+    def _show_folds(self, now: Snapshot) -> None:
+        """Of the four parts that fold, the open one alone is kept up to date."""
+        which = self.folds.selected_index
+        state = now.state
+        if which == 0 and self._is_new("notes", (state.notes, state.hints, len(state.refusals), now.commands[-3:])):
+            self.notes.value = pages.notes(now)
+        elif which == 1:
+            self.log.value = pages.log(_tail(now.study.paths.supervisor_log))
+        elif which == 2 and self._is_new("cost", (state.spent, state.limits)):
+            self.cost.value = pages.cost(state)
+        elif which == 3 and self._is_new("settings", (state.limits, state.approve)):
+            self.settings.value = pages.settings(now)
+
+
+def name_of(experiment: Experiment) -> str:
+    return f"{experiment.number:04d}"
+
+
+def _has_better(now: Snapshot) -> bool:
+    return any(e.status is Status.KEEP and e.number > 0 for e in now.state.experiments)
+
+
+def _scores(experiments: Sequence[Experiment]) -> list[Any]:
+    return [(e.status, e.val_bpb, len(e.scores)) for e in experiments if e.status is not None or e.scores]
+
+
+def _tail(path: Path) -> str:
+    """The last lines of a log that may be large, or not be there."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, path.stat().st_size - LOG_BYTES))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    return "\n".join(lines[-LOG_LINES:])
