@@ -6,7 +6,8 @@ Everything here is plain JSON, made from values; no file is read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..record.experiment import Experiment, Status
@@ -28,25 +29,46 @@ def mark_of(experiment: Experiment) -> str:
     return "failed" if experiment.status in FAILED else str(experiment.status)
 
 
-def history_data(experiments: Sequence[Experiment], sigma: float | None) -> dict[str, Any]:
-    """Points, scale and noise of the history chart.
+Known = dict[tuple[Any, ...], dict[str, Any]]  # what was made before: a night adds one experiment to a thousand
+
+
+def history_data(experiments: Sequence[Experiment], sigma: float | None, known: Known | None = None) -> dict[str, Any]:
+    """Points, scale and noise of the history chart; `known` keeps the points from one call to the next.
 
     Returns: points (number, val_bpb or null, mark, runs as [column, score], label, words), limits (low, high, bottom,
     top, or null without a score), sigma, summary for readers without pictures.
     """
+    experiments = [_so_far(e) for e in experiments]
     sorted_out = points_of(experiments)
     limits = limits_of(sorted_out, sigma) if sorted_out.scored else None
-    drawn = [e for e in experiments if e.status is not None or e.val_bpb is not None or e.scores]
+    drawn = [e for e in experiments if e.status is not None or e.val_bpb is not None]
     return {
-        "points": [_point(e) for e in drawn],
+        "points": [_once(_point, e, known) for e in drawn],
         "limits": limits and {name: getattr(limits, name) for name in ("low", "high", "bottom", "top")},
         "sigma": sigma,
         "summary": _summary(experiments),
     }
 
 
+def _once(make: Callable[[Experiment], dict[str, Any]], experiment: Experiment, known: Known | None) -> dict[str, Any]:
+    if known is None:
+        return make(experiment)
+    key = (experiment.number, experiment.status, experiment.val_bpb, len(experiment.runs), experiment.scores)
+    if key not in known:
+        known[key] = make(experiment)
+    return known[key]
+
+
+def _so_far(experiment: Experiment) -> Experiment:
+    """One that is not decided yet with the mean of the runs that it has."""
+    scores = experiment.scores
+    if experiment.status is not None or experiment.val_bpb is not None or not scores:
+        return experiment
+    return replace(experiment, val_bpb=sum(scores) / len(scores))
+
+
 def _point(experiment: Experiment) -> dict[str, Any]:
-    score = experiment.val_bpb if experiment.val_bpb is not None else next(iter(experiment.scores), None)
+    score = experiment.val_bpb
     against = difference(experiment)
     words = [
         f"{experiment.number:04d} · {experiment.status or 'not decided'}",
@@ -97,17 +119,25 @@ def _losses(curve: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
     return [(round(seconds, 3), round(loss, 5)) for seconds, loss in points if seconds is not None and loss is not None]
 
 
-def table_data(experiments: Sequence[Experiment], now: Snapshot | None = None) -> dict[str, Any]:
-    """The rows of the table, oldest first."""
-    return {"rows": [_row(e, now) for e in experiments]}
+def table_data(
+    experiments: Sequence[Experiment], now: Snapshot | None = None, known: Known | None = None
+) -> dict[str, Any]:
+    """The rows of the table, oldest first; `known` keeps those of decided experiments from one call to the next."""
+    rows = [
+        _once(_row, e, known) if e.status is not None else _row(e) | {"status": _doing(e, now)} for e in experiments
+    ]
+    return {"rows": rows}
 
 
-def _row(experiment: Experiment, now: Snapshot | None) -> dict[str, Any]:
+def _doing(experiment: Experiment, now: Snapshot | None) -> str:
+    if now is None or not now.is_running or now.experiment is None or now.experiment.number != experiment.number:
+        return "unfinished"
+    return now.activity or "waits"
+
+
+def _row(experiment: Experiment) -> dict[str, Any]:
     delta, sigma = experiment.delta_bpb, experiment.sigma
     speeds = [s for run in experiment.runs if (s := number(run.measured.get("tokens_per_second")))]
-    in_work = now is not None and now.experiment is not None and now.experiment.number == experiment.number
-    doing = (now.activity or "waits") if now is not None and now.is_running and in_work else "unfinished"
-    words = "ended early" if is_ended_early(experiment) else str(experiment.status or doing)
     return {
         "number": experiment.number,
         "idea": "baseline" if experiment.parent is None else idea(experiment),
@@ -118,7 +148,7 @@ def _row(experiment: Experiment, now: Snapshot | None) -> dict[str, Any]:
         "sigmas": delta / sigma if delta is not None and sigma else None,
         "speed": speeds[-1] if speeds else None,
         "mark": mark_of(experiment),
-        "status": words,
+        "status": "ended early" if is_ended_early(experiment) else str(experiment.status),
         "reason": plain(experiment.reason)[:300],
         "near": is_near_miss(experiment),
         "time": seconds_of(experiment.decided_at) if experiment.decided_at else None,

@@ -49,8 +49,8 @@ class StudyForm:
         start: Callable[[], None],
     ) -> None:
         self._check = check
-        preset_choices = [(p, None if p == "auto" else p) for p in presets]
-        corpus_choices = [(AS_PRESET, None), *((CORPUS_WORDS.get(c, c), c) for c in corpora)]
+        preset_choices = [(p, "" if p == "auto" else p) for p in presets]
+        corpus_choices = [(AS_PRESET, ""), *((CORPUS_WORDS.get(c, c), c) for c in corpora)]
         self.fields: dict[str, Any] = {
             "name": widgets.Text(description="Name"),
             "agent": widgets.Dropdown(options=[(AGENT_WORDS.get(a, a), a) for a in agents], description="Agent"),

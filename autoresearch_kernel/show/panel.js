@@ -39,6 +39,13 @@ function ticks(low, high, most) {
 const bpb = (value) => (value == null ? "–" : value.toFixed(4));
 const signed = (value, digits) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits);
 
+const parsed = new WeakMap(); // model -> [text, what it says]
+function dataOf(model) {
+  const text = model.get("data");
+  if (parsed.get(model)?.[0] !== text) parsed.set(model, [text, JSON.parse(text)]);
+  return parsed.get(model)[1];
+}
+
 // --- the history: one column an experiment
 
 // Scores in [low, high] are drawn to scale, those beyond in strips that squeeze: see _Limits in plots.py.
@@ -50,7 +57,7 @@ function squeezer({ low, high, bottom, top }) {
 }
 
 function drawHistory(el, model) {
-  const { points, limits, sigma, summary } = model.get("data");
+  const { points, limits, sigma, summary } = dataOf(model) || { points: [], limits: null, summary: "" };
   const width = Math.max(320, el.clientWidth), height = 330;
   const left = 56, right = 62, top = 12, bottom = 34;
   const picture = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", class: "ar-chart" });
@@ -193,7 +200,7 @@ function smoothed(curve) {
 }
 
 function drawCurve(el, model) {
-  const { mine, theirs, mine_label, theirs_label, budget, summary } = model.get("data");
+  const { mine, theirs, mine_label, theirs_label, budget, summary } = dataOf(model) || { mine: [], theirs: [], summary: "" };
   const width = Math.max(260, el.clientWidth), height = 170, left = 40, right = 78, top = 8, bottom = 30;
   const picture = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", class: "ar-chart" });
   svg("title", {}, picture, summary);
@@ -282,7 +289,7 @@ function makeTable(el, model) {
   const empty = html("p", { class: "ar-empty" }, box);
 
   function shown() {
-    const { rows } = model.get("data");
+    const { rows } = dataOf(model) || { rows: [] };
     const matches = (r) => FILTERS[state.filter][1](r) && (!state.words || `${r.number} ${r.idea} ${r.status} ${r.agent}`.toLowerCase().includes(state.words));
     const value = (r) => r[state.sort];
     const order = (a, b) => {
@@ -294,7 +301,7 @@ function makeTable(el, model) {
   }
 
   function draw() {
-    const { rows } = model.get("data");
+    const { rows } = dataOf(model) || { rows: [] };
     FILTERS.forEach(([name, test], i) => {
       buttons[i].textContent = `${name} ${rows.filter(test).length}`;
       buttons[i].setAttribute("aria-pressed", String(i === state.filter));

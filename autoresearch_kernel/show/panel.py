@@ -8,6 +8,7 @@ is a function of `Control`, and it is also a method, for those who would rather 
 
 from __future__ import annotations
 
+import json
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -17,14 +18,14 @@ from typing import Any, Protocol
 
 import anywidget
 import ipywidgets as widgets
-from traitlets import Dict, Int, Unicode
+from traitlets import Int, Unicode
 
 from ..record.archive import StudyArchive
 from ..record.children import memory_mb
 from ..record.experiment import Experiment, Status
 from ..record.study import Study
 from . import cards, pages
-from .chart import curve_data, found, history_data, table_data
+from .chart import Known, curve_data, found, history_data, table_data
 from .form import StudyForm
 from .live import Snapshot, View
 from .status import standing
@@ -33,6 +34,7 @@ HERE = Path(__file__).parent
 LOOK_EVERY_SECONDS = 1.0
 MEMORY_EVERY_LOOKS = 5  # asking for the memory of a process tree takes ten times as long as a look
 LOG_LINES, LOG_BYTES = 60, 16_000
+FOLDS = {"notes": "Agent's notes", "log": "Log", "cost": "Cost", "settings": "Settings of this study"}
 FOLLOW = -1  # nothing is selected: the card shows what runs
 
 _open: weakref.WeakSet[Panel] = weakref.WeakSet()  # panels whose thread runs
@@ -62,19 +64,22 @@ class Drawing(anywidget.AnyWidget):
     _esm = HERE / "panel.js"
     _css = HERE / "panel.css"
     kind = Unicode("history").tag(sync=True)  # "history", "curve" or "table"
-    data = Dict().tag(sync=True)
+    data = Unicode("null").tag(sync=True)  # JSON: as a string it goes through a widget untouched, ten times as fast
     selected = Int(FOLLOW).tag(sync=True)  # number of an experiment
+
+    def draw(self, numbers: dict[str, Any]) -> None:
+        self.numbers = numbers
+        self.data = json.dumps(numbers, allow_nan=False)
 
 
 def _button(words: str, does: str, style: str = "") -> widgets.Button:
     return widgets.Button(
-        description=words, tooltip=does, button_style=style, layout=widgets.Layout(width="auto", height="30px")
+        description=words, tooltip=does, button_style=style, layout=widgets.Layout(width="auto", height="28px")
     )
 
 
-def _spoken(kind: str = "status") -> widgets.HTML:
-    """A line that a screen reader says when it changes."""
-    return widgets.HTML(layout=widgets.Layout(margin="0"))
+def _fold(words: str) -> widgets.ToggleButton:
+    return widgets.ToggleButton(description=f"▸ {words}", layout=widgets.Layout(width="auto", height="28px"))
 
 
 class Panel:
@@ -91,6 +96,8 @@ class Panel:
         self._lock = threading.RLock()
         self._ended = threading.Event()
         self._shown: dict[str, Any] = {}  # what each part was last made of
+        self._points: Known = {}
+        self._rows: Known = {}
         self._looks = 0
         self._memory: float | None = None
         self._build()
@@ -104,7 +111,6 @@ class Panel:
     # --- what it is made of
 
     def _build(self) -> None:
-        wide = widgets.Layout(width="100%")
         self.picker = widgets.Dropdown(description="Study", layout=widgets.Layout(width="260px"))
         self.picker.style.description_width = "44px"
         self.new_button = _button("New study ...", "Fill in a form and start another study")
@@ -116,19 +122,19 @@ class Panel:
         self.promote_button = _button("Promote the best", "Make the best train.py of this study the project's")
         self.acts = widgets.HBox(layout=widgets.Layout(flex_flow="row wrap"))
         self.top = widgets.HBox([self.picker, self.new_button, self.acts], layout=widgets.Layout(flex_flow="row wrap"))
-        self.said, self.gauge, self.notice = _spoken(), widgets.HTML(layout=wide), _spoken()
+        self.said, self.gauge, self.notice = widgets.HTML(), widgets.HTML(), widgets.HTML()
         choices = self.control.AGENTS, self.control.CORPORA, self.control.PRESETS
         self.form = StudyForm(*choices, self._check, self._start_clicked)
         self._build_review()
-        self.history = Drawing(kind="history", data=history_data((), None), layout=wide)
-        self.curve = Drawing(kind="curve", layout=wide, data=curve_data((), (), theirs_label="", budget_seconds=0))
-        self.table = Drawing(kind="table", data={"rows": []}, layout=wide)
-        self.head, self.body = widgets.HTML(layout=wide), widgets.HTML(layout=wide)
+        self.history = Drawing(kind="history")
+        self.curve = Drawing(kind="curve")
+        self.table = Drawing(kind="table")
+        self.head, self.body = widgets.HTML(), widgets.HTML()
         self.follow_button = _button("Show what runs", "Close this experiment and follow the running one")
         side = widgets.Layout(flex="1 1 360px", min_width="320px", max_height="480px", overflow="auto")
         self.side = widgets.VBox([self.follow_button, self.head, self.curve, self.body], layout=side)
         left = widgets.VBox([self.history], layout=widgets.Layout(flex="1.5 1 480px", min_width="360px"))
-        self.middle = widgets.HBox([left, self.side], layout=widgets.Layout(flex_flow="row wrap", width="100%"))
+        self.middle = widgets.HBox([left, self.side], layout=widgets.Layout(flex_flow="row wrap"))
         self.hint_text = widgets.Text(
             placeholder="what the agent should know before its next proposal",
             description="Hint",
@@ -136,24 +142,18 @@ class Panel:
         )
         self.hint_text.style.description_width = "44px"
         self.hint_button = _button("Send", "Say it to the agent")
-        self.hints = widgets.HBox([self.hint_text, self.hint_button], layout=wide)
-        self.notes, self.log, self.cost, self.settings = (widgets.HTML(layout=wide) for _ in range(4))
-        self.folds = widgets.Accordion(
-            [self.notes, self.log, self.cost, self.settings],
-            titles=("Agent's notes", "Log", "What the model has used", "Settings of this study"),
-            layout=wide,
-        )
-        self.live = widgets.VBox([self.middle, self.table, self.hints, self.folds], layout=wide)
-        self.root = widgets.VBox(
-            [self.top, self.said, self.gauge, self.notice, self.form.root, self.review, self.live],
-            layout=widgets.Layout(width="100%", padding="4px"),
-        )
+        self.hints = widgets.HBox([self.hint_text, self.hint_button])
+        self.folds = {name: _fold(words) for name, words in FOLDS.items()}
+        self.fold = widgets.HTML()
+        folds = widgets.HBox([*self.folds.values()], layout=widgets.Layout(flex_flow="row wrap"))
+        self.live = widgets.VBox([self.middle, self.table, self.hints, folds, self.fold])
+        self.root = widgets.VBox([self.top, self.said, self.gauge, self.notice, self.form.root, self.review, self.live])
         self.root.add_class("ar-panel")
         self._wire()
 
     def _build_review(self) -> None:
-        self.review_words = widgets.HTML(layout=widgets.Layout(width="100%"))
-        self.source = widgets.Textarea(layout=widgets.Layout(width="100%", height="320px"))
+        self.review_words = widgets.HTML()
+        self.source = widgets.Textarea(layout=widgets.Layout(width="auto", height="320px"))
         self.source.add_class("ar-source")
         self.editor = widgets.Accordion([self.source], titles=("Edit train.py before it trains",))
         self.why = widgets.Text(
@@ -161,7 +161,7 @@ class Panel:
         )
         self.approve_button = _button("Approve", "Let it train as it stands below", "primary")
         self.reject_button = _button("Refuse, because ...", "Give it back to the agent with your reason")
-        row = widgets.HBox([self.approve_button, self.reject_button, self.why], layout=widgets.Layout(width="100%"))
+        row = widgets.HBox([self.approve_button, self.reject_button, self.why])
         self.review = widgets.VBox([self.review_words, row, self.editor], layout=widgets.Layout(display="none"))
 
     def _wire(self) -> None:
@@ -183,7 +183,8 @@ class Panel:
         self.picker.observe(lambda change: self._picked(change["new"]), "value")
         for drawing in (self.history, self.table):
             drawing.observe(lambda change: self._select(change["new"]), "selected")
-        self.folds.observe(lambda _: self.refresh(), "selected_index")
+        for name, toggle in self.folds.items():
+            toggle.observe(lambda change, name=name: self._unfold(name, change["new"]), "value")
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         return self.root._repr_mimebundle_(**options)
@@ -253,7 +254,8 @@ class Panel:
         with self._lock:
             self.study = None if name is None else self.control.open_study(name, self.project)
             self._view = None if self.study is None else View(self.study)
-            self._shown.clear()
+            for kept in (self._shown, self._points, self._rows):
+                kept.clear()
             self.now, self._memory = None, None
             names = self.control.study_names(self.project)
             self.picker.options = names
@@ -357,7 +359,7 @@ class Panel:
             self._show_review(now)
             self._show_history(now)
             self._show_experiment(now)
-            self._show_folds(now)
+            self._show_fold(now)
 
     def _is_new(self, part: str, made_of: Any) -> bool:
         """Whether a part must be made again, because what it is made of has changed."""
@@ -402,10 +404,10 @@ class Panel:
     def _show_history(self, now: Snapshot) -> None:
         state = now.state
         if self._is_new("history", _scores(state.experiments)):
-            self.history.data = history_data(state.experiments, state.sigma)
+            self.history.draw(history_data(state.experiments, state.sigma, self._points))
         work = (now.experiment.number, now.activity) if now.experiment and now.is_running else None
         if self._is_new("table", (_scores(state.experiments), len(state.experiments), work)):
-            self.table.data = table_data(state.experiments, now)
+            self.table.draw(table_data(state.experiments, now, self._rows))
 
     def _show_experiment(self, now: Snapshot) -> None:
         """The card on the right: the selected experiment, else the one in work, else the best."""
@@ -441,20 +443,31 @@ class Panel:
 
     def _set_curve(self, now: Snapshot, mine: Sequence[Any], theirs: Sequence[Any], label: str) -> None:
         budget = now.study.time_budget_seconds
-        self.curve.data = curve_data(mine, theirs, theirs_label=label, budget_seconds=budget)
+        self.curve.draw(curve_data(mine, theirs, theirs_label=label, budget_seconds=budget))
 
-    def _show_folds(self, now: Snapshot) -> None:
-        """Of the four parts that fold, the open one alone is kept up to date."""
-        which = self.folds.selected_index
+    def _show_fold(self, now: Snapshot) -> None:
+        """Of the parts that fold, the open one alone is kept up to date."""
         state = now.state
-        if which == 0 and self._is_new("notes", (state.notes, state.hints, len(state.refusals), now.commands[-3:])):
-            self.notes.value = pages.notes(now)
-        elif which == 1:
-            self.log.value = pages.log(_tail(now.study.paths.supervisor_log))
-        elif which == 2 and self._is_new("cost", (state.spent, state.limits)):
-            self.cost.value = pages.cost(state)
-        elif which == 3 and self._is_new("settings", (state.limits, state.approve)):
-            self.settings.value = pages.settings(now)
+        match next((name for name, toggle in self.folds.items() if toggle.value), ""):
+            case "notes" if self._is_new("fold", ("notes", state.notes, state.hints, state.refusals, now.commands)):
+                self.fold.value = pages.notes(now)
+            case "log":
+                self._shown.pop("fold", None)
+                self.fold.value = pages.log(_tail(now.study.paths.supervisor_log))
+            case "cost" if self._is_new("fold", ("cost", state.spent, state.limits)):
+                self.fold.value = pages.cost(state)
+            case "settings" if self._is_new("fold", ("settings", state.limits, state.approve, state.sigma)):
+                self.fold.value = pages.settings(now)
+            case "" if self._is_new("fold", ""):
+                self.fold.value = ""
+
+    def _unfold(self, name: str, is_open: bool) -> None:
+        """Open one part, closing another; or close it."""
+        for other, toggle in self.folds.items():
+            if is_open and other != name:
+                toggle.value = False
+            toggle.description = ("▾ " if toggle.value else "▸ ") + FOLDS[other]
+        self.refresh()
 
 
 def name_of(experiment: Experiment) -> str:

@@ -22,6 +22,8 @@ MINUS = "\u2212"
 
 def plain(text: str) -> str:
     """One line without control characters."""
+    if text.isprintable():
+        return " ".join(text.split())
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 

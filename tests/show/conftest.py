@@ -29,7 +29,14 @@ class Writer:
             "name": "nov23",
             "time_budget_seconds": BUDGET_SECONDS,
             "agent": "search",
-            "corpus": {"corpus": "stdlib"},
+            "corpus": {
+                "corpus": "stdlib",
+                "content_sha256": "c0ffee" * 10,
+                "vocab_size": 512,
+                "sequence_length": 64,
+            },
+            "hardware": {"device": "cpu", "device_name": "a test machine"},
+            "scoring": {"device": "cpu", "dtype": "float32"},
         }
         self.study = Study("nov23", root, study_paths("nov23", root), facts)
         self.clock = 1_800_000_000.0
@@ -59,7 +66,10 @@ class Writer:
         self.append("trained", experiment=number, run=run, status=None, reason="", measured=MEASURED | measured)
 
     def score(self, number: int, val_bpb: float, run: int = 0) -> None:
-        self.append("scored", experiment=number, run=run, val_bpb=val_bpb, standard_error=0.001)
+        self.append(
+            "scored", experiment=number, run=run, val_bpb=val_bpb, standard_error=0.001, num_tokens=1000,
+            num_bytes=3000, evaluation_seconds=1.0,
+        )  # fmt: skip
 
     def run(self, number: int, val_bpb: float, run: int = 0, **measured: Any) -> None:
         self.start(number, run)

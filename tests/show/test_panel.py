@@ -1,0 +1,382 @@
+"""The panel as its kernel sees it: what it shows of the record, what its buttons do, what an update costs."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from autoresearch_kernel import control
+from autoresearch_kernel.record.files import write_atomic
+from autoresearch_kernel.record.state import replay
+from autoresearch_kernel.record.study import StudyError
+from autoresearch_kernel.show import pages
+from autoresearch_kernel.show.chart import curve_data, history_data, is_near_miss, table_data
+from autoresearch_kernel.show.form import StudyForm
+from autoresearch_kernel.show.panel import FOLLOW, Panel
+from autoresearch_kernel.show.status import next_step, standing
+
+from .conftest import Writer
+
+HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script> & 'quotes' \""
+
+
+class Recorder(SimpleNamespace):
+    """The functions of control.py, written down instead of done: talking to a supervisor is not the subject here."""
+
+    AGENTS, CORPORA, PRESETS = control.AGENTS, control.CORPORA, control.PRESETS
+
+    def __init__(self, writer: Writer) -> None:
+        super().__init__(asked=[], studies=[writer.study])
+
+    def study_names(self, project: Path) -> list[str]:
+        return [study.name for study in self.studies]
+
+    def open_study(self, name: str, project: Path) -> Any:
+        return next(study for study in self.studies if study.name == name)
+
+    def problems(self, name: str, project: Path, fields: Mapping[str, Any]) -> dict[str, str]:
+        return control.problems(name, project, fields)
+
+    def begin(self, name: str, project: Path, fields: Mapping[str, Any], say: Callable[[str], None]) -> Any:
+        self.asked.append(("begin", name, dict(fields)))
+        return self.studies[0]
+
+    def go_on(self, study: Any, fields: Mapping[str, Any]) -> int:
+        self.asked.append(("go_on", study.name, dict(fields)))
+        return 1234
+
+    def say_to(self, study: Any, command: str, text: str = "") -> str:
+        if command == "pause" and "refuse" in self.__dict__:
+            raise StudyError("Nobody runs it.")
+        self.asked.append((command, text))
+        return f"answer to {command}"
+
+    def stop(self, study: Any, now: bool = False) -> str:
+        self.asked.append(("stop", now))
+        return "stops"
+
+    def approve(self, study: Any, source: str | None = None, why: str = "") -> str:
+        self.asked.append(("approve", source, why))
+        return "it is checked"
+
+    def promote(self, study: Any, force: bool = False) -> str:
+        self.asked.append(("promote", force))
+        return "done"
+
+
+@pytest.fixture
+def panel(writer: Writer, tmp_path: Path) -> Iterator[Callable[[], Panel]]:
+    """Makes the panel of the writer's study; its thread does not look, so that a test says when."""
+    made: list[Panel] = []
+    write_atomic(tmp_path / "studies" / "nov23" / "study.json", "{}")
+
+    def make() -> Panel:
+        made.append(Panel(Recorder(writer), tmp_path))
+        made[-1].close()
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def shown_buttons(panel: Panel) -> list[str]:
+    return [button.description for button in panel.acts.children]
+
+
+def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+def test_a_study_in_the_making_shows_what_runs_and_how_far(writer: Writer, panel: Callable[[], Panel]) -> None:
+    writer.open().baseline().propose(1, "Set ALPHA to 0.5.")
+    writer.start(1)
+    writer.curve(1, upto=0.4)
+    made = panel()
+    assert "training 0001" in made.said.value
+    assert 'role="progressbar"' in made.gauge.value and "28.1 k tokens/s" in made.gauge.value
+    assert shown_buttons(made) == ["Pause", "Stop after this", "Stop now"]
+    assert len(made.curve.numbers["mine"]) == 80 and len(made.curve.numbers["theirs"]) == 200
+    assert made.curve.numbers["theirs_label"] == "0000"
+    assert "0001 · Set ALPHA to 0.5" in made.head.value
+    assert [row["status"] for row in made.table.numbers["rows"]] == ["keep", "training"]
+
+
+def test_the_numbers_shown_are_those_of_the_history(writer: Writer, panel: Callable[[], Panel]) -> None:
+    writer.open().baseline().settle(1, "keep", 1.4931)
+    writer.settle(2, "discard", 1.5017)
+    made = panel()
+    points = {point["number"]: point for point in made.history.numbers["points"]}
+    assert {n: (p["val_bpb"], p["mark"]) for n, p in points.items()} == {
+        0: (1.5, "keep"),
+        1: (1.4931, "keep"),
+        2: (1.5017, "discard"),
+    }
+    rows = made.table.numbers["rows"]
+    assert rows[1]["delta"] == pytest.approx(-0.0069) and rows[1]["sigmas"] == pytest.approx(-3.45)
+    assert rows[2]["near"] and not rows[1]["near"]
+
+
+def test_each_state_has_its_next_act(writer: Writer, panel: Callable[[], Panel]) -> None:
+    writer.open().baseline().settle(1, "keep", 1.49)
+    writer.append("paused", reason="by ann@here")
+    made = panel()
+    assert shown_buttons(made)[0] == "Resume" and "Paused by ann@here" in made.said.value
+    writer.append("resumed", reason="asked to go on")
+    writer.append("finished", reason="1 experiments", champion=1, baseline_bpb=1.5, champion_bpb=1.49,
+                  difference_bpb=-0.01, difference_standard_error=0.001, baseline_test_bpb=None,
+                  champion_test_bpb=None, machine_speed=1.0)  # fmt: skip
+    writer.history.close()
+    made.refresh()
+    assert shown_buttons(made) == ["Continue", "Promote the best"]
+    assert "finished" in made.said.value and "Finished" in made.said.value
+    assert standing(made.now) and next_step(made.now).startswith(standing(made.now))
+
+
+def test_a_supervisor_that_is_gone_is_said_with_what_to_press(writer: Writer, panel: Callable[[], Panel]) -> None:
+    writer.open().baseline().propose(1)
+    writer.start(1)
+    writer.history.close()
+    made = panel()
+    assert "The supervisor is gone since" in made.said.value
+    assert shown_buttons(made) == ["Continue"]
+
+
+def test_every_button_does_what_its_method_does(writer: Writer, panel: Callable[[], Panel]) -> None:
+    writer.open().baseline().settle(1, "keep", 1.49)
+    made = panel()
+    made.hint_text.value = "try a wider MLP"
+    for button, asked in (
+        (made.pause_button, ("pause", "")),
+        (made.resume_button, ("resume", "")),
+        (made.stop_button, ("stop", False)),
+        (made.stop_now_button, ("stop", True)),
+        (made.promote_button, ("promote", False)),
+        (made.hint_button, ("hint", "try a wider MLP")),
+    ):
+        button.click()
+        until(lambda button=button, asked=asked: made.control.asked[-1:] == [asked] and not button.disabled)
+    assert made.hint_text.value == ""  # it was said
+    assert "answer to hint" in made.notice.value
+    made.go_on_button.click()
+    until(lambda: made.control.asked[-1] == ("go_on", "nov23", {}))
+
+
+def test_an_error_of_a_button_is_shown_and_the_buttons_work_again(writer: Writer, panel: Callable[[], Panel]) -> None:
+    writer.open().baseline()
+    made = panel()
+    made.control.refuse = True
+    made.pause_button.click()
+    until(lambda: "Nobody runs it." in made.notice.value and not made.pause_button.disabled)
+    assert 'role="alert"' in made.notice.value
+    made.reject_button.click()
+    until(lambda: "Say why" in made.notice.value)
+
+
+def test_what_waits_for_a_person_can_be_approved_edited_and_refused(writer: Writer, panel: Callable[[], Panel]) -> None:
+    writer.open().baseline()
+    write_atomic(writer.study.experiment(0).train, "A = 1\nB = 2\n")
+    desk = writer.study.paths.desk
+    desk.parent.mkdir()
+    write_atomic(desk, "A = 1\nB = 3\n")
+    writer.append("review", experiment=1, hypothesis="B is too small", train_sha256="x", is_draft=False)
+    writer.append("paused", reason="experiment 0001 waits for your approval")
+    made = panel()
+    assert made.review.layout.display == "" and "+B = 3" in made.review_words.value
+    assert "B is too small" in made.review_words.value and made.source.value == "A = 1\nB = 3\n"
+    made.approve_button.click()
+    until(lambda: ("approve", None, "") in made.control.asked)
+    made.source.value = "A = 1\nB = 4\n"
+    made.why.value = "4 is rounder"
+    made.refresh()
+    assert made.source.value == "A = 1\nB = 4\n", "a look must not undo what a person types"
+    made.approve_button.click()
+    until(lambda: ("approve", "A = 1\nB = 4\n", "4 is rounder") in made.control.asked)
+    made.reject_button.click()
+    until(lambda: ("reject", "4 is rounder") in made.control.asked)
+
+
+def test_a_click_shows_an_experiment_and_stays_there_while_others_run(
+    writer: Writer, panel: Callable[[], Panel]
+) -> None:
+    writer.open().baseline().settle(1, "keep", 1.49)
+    writer.curve(1)
+    write_atomic(writer.study.experiment(1).diff, "--- a\n+++ b\n@@ -1 +1 @@\n-ALPHA = 1.0\n+ALPHA = 0.5\n")
+    transcript = '[{"role": "user", "content": "the prompt"}, {"role": "assistant", "content": "the reply"}]'
+    write_atomic(writer.study.experiment(1).proposal, f'{{"transcript": {transcript}}}')
+    made = panel()
+    made.table.selected = 1  # what a click in the browser sets
+    assert made.history.selected == 1 and made.follow_button.layout.display == ""
+    writer.propose(2)
+    writer.start(2)
+    made.refresh()
+    assert "0001 ·" in made.head.value and len(made.curve.numbers["mine"]) == 200
+    for words in ("+ALPHA = 0.5", "the prompt", "the reply", "all seconds accounted for"):
+        assert words in made.body.value
+    made.follow_button.click()
+    assert made.table.selected == FOLLOW and "0002 ·" in made.head.value
+
+
+def test_what_an_agent_or_a_training_wrote_is_text(writer: Writer, panel: Callable[[], Panel]) -> None:
+    writer.open().baseline().propose(1, HOSTILE)
+    writer.run(1, 1.51)
+    writer.decide(1, "discard", 1.51, reason=HOSTILE)
+    write_atomic(writer.study.experiment(1).diff, f"+{HOSTILE}\n")
+    write_atomic(writer.study.experiment(1).proposal, '{"transcript": [{"role": "<b>", "content": "<script>x"}]}')
+    writer.append("notes", text=HOSTILE, decided=1)
+    write_atomic(writer.study.paths.supervisor_log, HOSTILE)
+    made = panel()
+    made.select(1)
+    for name in ("notes", "log", "settings"):
+        made.folds[name].value = True
+        assert made.fold.value
+        assert "<img" not in made.fold.value and "<script" not in made.fold.value
+    for part in (made.head, made.body, made.said, made.gauge):
+        assert "<img" not in part.value and "<script" not in part.value
+
+
+def test_one_part_is_unfolded_at_a_time(writer: Writer, panel: Callable[[], Panel]) -> None:
+    writer.open().baseline()
+    made = panel()
+    made.folds["settings"].value = True
+    assert "100 s a run" in made.fold.value
+    made.folds["cost"].value = True
+    assert "No model was asked" in made.fold.value and not made.folds["settings"].value
+    made.folds["cost"].value = False
+    assert made.fold.value == ""
+
+
+def test_making_a_panel_again_ends_the_thread_of_the_one_before(writer: Writer, tmp_path: Path) -> None:
+    writer.open().baseline()
+    first = Panel(Recorder(writer), tmp_path)
+    second = Panel(Recorder(writer), tmp_path)
+    assert first._ended.is_set() and not second._ended.is_set()
+    second.close()
+
+
+def test_the_thread_shows_what_happens_and_outlives_a_damaged_history(writer: Writer, tmp_path: Path) -> None:
+    writer.open().baseline()
+    made = Panel(Recorder(writer), tmp_path)
+    try:
+        writer.settle(1, "keep", 1.49)
+        until(lambda: len(made.table.numbers["rows"]) == 2)
+        whole = writer.study.paths.history.read_bytes()
+        writer.study.paths.history.write_bytes(whole.replace(b"keep", b"kep", 1))
+        until(lambda: "HistoryDamaged" in made.notice.value)
+        writer.study.paths.history.write_bytes(whole)
+        writer.settle(2)
+        until(lambda: len(made.table.numbers["rows"]) == 3)
+    finally:
+        made.close()
+
+
+def test_without_a_study_there_is_a_form(tmp_path: Path, writer: Writer) -> None:
+    recorder = Recorder(writer)
+    recorder.studies = []
+    (tmp_path / "studies").mkdir(exist_ok=True)
+    made = Panel(recorder, tmp_path)
+    made.close()
+    assert made.form.is_open and made.live.layout.display == "none"
+    with pytest.raises(ValueError, match="no study yet"):
+        made.pause()
+    recorder.studies = [writer.open().baseline().study]
+    made.form.fields["name"].value = "nov24"
+    made.form.start_button.click()
+    until(lambda: not made.form.is_open)
+    assert recorder.asked == [("begin", "nov24", {"agent": "search", "budget": 60.0, "hours": 8.0})]
+    until(lambda: "runs in the background" in made.notice.value and "nov23" in made.said.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "words"),
+    [
+        ({"name": "a b"}, "name", "Letters, digits"),
+        ({"budget": "soon"}, "budget", "'soon' is not a number"),
+        ({"budget": "-3"}, "budget", "More than 0"),
+        ({"experiments": "2.5"}, "experiments", "not a whole number"),
+        ({"agent": "llm"}, "model", "By what name"),
+        ({"agent": "replay"}, "recording", "Name the study"),
+        ({"agent": "replay", "recording": "nov1"}, "recording", "There is no study nov1"),
+        ({"corpus": "files"}, "files_folder", "whole path"),
+        ({"corpus": "files", "files_folder": "/nowhere/at/all"}, "files_folder", "There is no folder"),
+    ],
+)
+def test_what_is_wrong_is_said_at_its_field(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], field: str, words: str
+) -> None:
+    monkeypatch.delenv("OPENAI_MODEL", raising=False)
+    choices = control.AGENTS, control.CORPORA, control.PRESETS
+    form = StudyForm(*choices, lambda name, fields: control.problems(name, tmp_path, fields), lambda: None)
+    form.open("nov24", can_cancel=True)
+    assert form.read() is not None
+    for name, value in changes.items():
+        form.fields[name].value = value
+    assert words.replace("'", "&#x27;") in form.messages[field].value
+    assert [name for name, message in form.messages.items() if message.value] == [field]
+    assert form.start_button.disabled and form.read() is None
+
+
+def test_a_setting_that_nothing_has_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"no setting 'budgets'.*budget"):
+        control.settings_of({"budgets": 3})
+
+
+def test_near_misses_are_discards_that_noise_could_explain(writer: Writer) -> None:
+    writer.open().baseline().settle(1, "discard", 1.5039)  # sigma is 0.002
+    writer.settle(2, "discard", 1.5041)
+    experiments = replay(writer.history.events).experiments
+    assert [is_near_miss(e) for e in experiments] == [False, True, False]
+
+
+def test_files_are_links_that_lab_opens_beside_the_notebook(tmp_path: Path) -> None:
+    link = pages.file_link(tmp_path / "studies" / "a" / "experiment.ipynb", tmp_path)
+    assert 'data-commandlinker-command="docmanager:open"' in link
+    assert "studies/a/experiment.ipynb" in link
+    assert pages.file_link(Path("/elsewhere/x.py"), tmp_path) == "/elsewhere/x.py"
+
+
+def test_a_thousand_experiments_cost_an_update_less_than_150_ms(writer: Writer, panel: Callable[[], Panel]) -> None:
+    """Kernel time of a look with a new decision, measured in CPU seconds of this thread; median of five."""
+    writer.open().baseline()
+    for number in range(1, 1000):
+        writer.clock += 60
+        writer.settle(number, "keep" if number % 40 == 0 else "discard", 1.5 - number / 1e5 + (number % 7) / 1e3)
+    made = panel()
+    quiet, costs = [], []
+    for number in range(1000, 1005):
+        writer.settle(number)
+        began = time.thread_time()
+        made.refresh()
+        costs.append(time.thread_time() - began)
+        began = time.thread_time()
+        made.refresh()
+        quiet.append(time.thread_time() - began)
+    assert len(made.table.numbers["rows"]) == 1005
+    assert statistics.median(costs) < 0.150 and statistics.median(quiet) < 0.015, (costs, quiet)
+
+
+def test_the_front_end_ships_with_the_package() -> None:
+    folder = Path(pages.__file__).parent
+    declared = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    for name in ("panel.js", "panel.css"):
+        assert (folder / name).is_file() and f"show/{name}" in declared
+
+
+def test_data_of_the_drawings_is_json_without_nan(writer: Writer) -> None:
+    writer.open().baseline().settle(1)
+    experiments = replay(writer.history.events).experiments
+    wild = [{"seconds": 1.0, "train_loss": loss} for loss in (float("nan"), float("inf"), "x", None, 3.5)]
+    curve = curve_data(wild, [], theirs_label="", budget_seconds=100)
+    assert curve["mine"] == [(1.0, 3.5)]
+    for data in (history_data(experiments, 0.002), history_data((), None), table_data(experiments), curve):
+        assert json.dumps(data, allow_nan=False)
