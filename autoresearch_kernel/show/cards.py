@@ -58,7 +58,8 @@ def diff_html(diff: str, fold_lines: int = FOLD_LINES) -> str:
     if not lines:
         return f'<p style="color:{FAINT}">No change.</p>'
     body = "".join(_diff_line(line) for line in lines if not line.startswith(("---", "+++")))
-    block = f'<pre style="{CODE_FONT};color:{INK};line-height:1.35;overflow-x:auto;margin:0">{body}</pre>'
+    style = f"{CODE_FONT};color:{INK};line-height:1.35;overflow-x:auto;margin:0;white-space:pre;word-break:normal"
+    block = f'<pre style="{style}" tabindex="0">{body}</pre>'
     added, removed = num_changed_lines(diff)
     if len(lines) <= fold_lines:
         return block

@@ -58,8 +58,8 @@ function squeezer({ low, high, bottom, top }) {
 
 function drawHistory(el, model) {
   const { points, limits, sigma, summary } = dataOf(model) || { points: [], limits: null, summary: "" };
-  const width = Math.max(320, el.clientWidth), height = 330;
-  const left = 56, right = 62, top = 12, bottom = 34;
+  const width = Math.max(320, el.clientWidth), height = 400;
+  const left = 66, right = 62, top = 12, bottom = 34;
   const picture = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", class: "ar-chart" });
   svg("title", {}, picture, summary);
   el.replaceChildren(picture);
@@ -70,7 +70,7 @@ function drawHistory(el, model) {
   for (const t of ticks(0, Math.max(last, 4), Math.max(4, width / 110)).filter(Number.isInteger))
     svg("text", { x: x(t), y: axis + 14, "text-anchor": "middle", fill: FAINT }, picture, String(t));
   svg("text", { x: (left + width - right) / 2, y: height - 5, "text-anchor": "middle", fill: FAINT }, picture, "experiment");
-  const label = `translate(11 ${(top + axis) / 2}) rotate(-90)`;
+  const label = `translate(10 ${(top + axis) / 2}) rotate(-90)`;
   svg("text", { transform: label, "text-anchor": "middle", fill: FAINT }, picture, "validation bits per byte (lower is better)");
   if (!limits) {
     const words = points.length ? "No experiment has a score yet" : "No experiment yet";
@@ -201,7 +201,7 @@ function smoothed(curve) {
 
 function drawCurve(el, model) {
   const { mine, theirs, mine_label, theirs_label, budget, summary } = dataOf(model) || { mine: [], theirs: [], summary: "" };
-  const width = Math.max(260, el.clientWidth), height = 170, left = 40, right = 78, top = 8, bottom = 30;
+  const width = Math.max(260, el.clientWidth), height = 170, left = 46, right = 78, top = 8, bottom = 30;
   const picture = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", class: "ar-chart" });
   svg("title", {}, picture, summary);
   el.replaceChildren(picture);

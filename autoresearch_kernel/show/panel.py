@@ -35,6 +35,11 @@ LOOK_EVERY_SECONDS = 1.0
 MEMORY_EVERY_LOOKS = 5  # asking for the memory of a process tree takes ten times as long as a look
 LOG_LINES, LOG_BYTES = 60, 16_000
 FOLDS = {"notes": "Agent's notes", "log": "Log", "cost": "Cost", "settings": "Settings of this study"}
+HINTS = {
+    "search": "the embedded optimiser does not read hints; a language model does",
+    "replay": "a recording does not read hints",
+    "human": "you are the agent of this study",
+}
 FOLLOW = -1  # nothing is selected: the card shows what runs
 
 _open: weakref.WeakSet[Panel] = weakref.WeakSet()  # panels whose thread runs
@@ -131,12 +136,12 @@ class Panel:
         self.table = Drawing(kind="table")
         self.head, self.body = widgets.HTML(), widgets.HTML()
         self.follow_button = _button("Show what runs", "Close this experiment and follow the running one")
-        side = widgets.Layout(flex="1 1 360px", min_width="320px", max_height="480px", overflow="auto")
+        side = widgets.Layout(flex="1 1 360px", min_width="320px", max_height="440px", overflow="auto")
         self.side = widgets.VBox([self.follow_button, self.head, self.curve, self.body], layout=side)
+        self.side.add_class("ar-side")
         left = widgets.VBox([self.history], layout=widgets.Layout(flex="1.5 1 480px", min_width="360px"))
         self.middle = widgets.HBox([left, self.side], layout=widgets.Layout(flex_flow="row wrap"))
         self.hint_text = widgets.Text(
-            placeholder="what the agent should know before its next proposal",
             description="Hint",
             layout=widgets.Layout(flex="1 1 auto"),
         )
@@ -355,6 +360,9 @@ class Panel:
             if now.activity in ("training", "scoring") and self._looks % MEMORY_EVERY_LOOKS == 1:
                 self._memory = memory_mb(now.study.paths.running)
             self.live.layout.display = ""
+            self.hint_text.placeholder = HINTS.get(
+                now.study.agent, "what the agent should know before its next proposal"
+            )
             self._show_state(now)
             self._show_review(now)
             self._show_history(now)
