@@ -6,13 +6,16 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from autoresearch_kernel.judge.score import ScoringSettings
-from autoresearch_kernel.record.study import Study, create_study
+from autoresearch_kernel.loop import research
+from autoresearch_kernel.propose.search import SearchAgent
+from autoresearch_kernel.record.study import Study, create_study, open_study
 
 PROJECT = Path(__file__).parents[1]
 
@@ -26,6 +29,8 @@ ALPHA = 1.0  # added to every count; 0.001..10.0 log
 NUM_BATCHES = 20  # batches to count; 5..40
 
 # %%
+import time
+
 import torch
 
 from prepare import MAX_SEQ_LEN, Tokenizer, TrainingClock, evaluate_bpb, make_dataloader
@@ -49,6 +54,7 @@ clock = TrainingClock(3600)
 counts = torch.full((vocab_size, vocab_size), ALPHA)
 batches = make_dataloader(tokenizer, 16, MAX_SEQ_LEN, "train", seed=SEED)
 while clock.running() and clock.step < NUM_BATCHES:
+    time.sleep(0.01)  # so that its speed is the same on a busy machine
     x, y, epoch = next(batches)
     counts.index_put_((x.flatten(), y.flatten()), torch.ones(x.numel()), accumulate=True)
     clock.report(train_loss=5.0 / (clock.step + 1))
@@ -127,3 +133,28 @@ def counting_study(
         baseline_source=source,
         **(settings | others),
     )
+
+
+@pytest.fixture(scope="session")
+def measured_project(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> Path:
+    """A project with a study whose baseline was measured by real kernels and scorers; see `measured`."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        folder = make_project(tmp_path_factory.mktemp("measured"), small_corpus, monkeypatch)
+        list(islice(research(counting_study(folder, small_corpus), SearchAgent()), 1))
+    return folder
+
+
+@pytest.fixture
+def measured(
+    tmp_path: Path, measured_project: Path, small_corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Study]:
+    """The study of `measured_project` in a copy of that project: its baseline takes a test no time."""
+    yield copy_of(measured_project, tmp_path, small_corpus, monkeypatch)
+
+
+def copy_of(project: Path, parent: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    """The study of a project, in a copy of the project that becomes the working folder."""
+    folder = shutil.copytree(project, parent / "project", symlinks=True)
+    monkeypatch.setenv("AUTORESEARCH_HOME", str(corpus.parents[1]))
+    monkeypatch.chdir(folder)
+    return open_study("nov23", folder)

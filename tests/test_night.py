@@ -19,8 +19,9 @@ from autoresearch_kernel.record.commands import send
 from autoresearch_kernel.record.experiment import Context, Evaluation, Proposal, RunOutcome, Status
 from autoresearch_kernel.record.history import read_events, replay
 from autoresearch_kernel.record.state import StudyState
-from autoresearch_kernel.record.study import Study, StudyError
+from autoresearch_kernel.record.study import Study, StudyError, open_study
 from autoresearch_kernel.run.slots import EndRun
+from autoresearch_kernel.show import plots
 
 from .conftest import counting_study, git
 from .test_loop import Scripted
@@ -74,6 +75,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     monkeypatch.setattr(people, "LOOK_EVERY_SECONDS", 0.01)
     monkeypatch.setattr(loop, "FULL_DISK_SECONDS", 0.01)
     monkeypatch.setattr(loop, "AGENT_WAITS_SECONDS", ())
+    monkeypatch.setattr(plots, "draw_progress", lambda *_, **__: None)  # which takes longer than all the rest
     yield pretended
 
 
@@ -93,6 +95,48 @@ def events_of(study: Study, kind: str) -> list[dict[str, Any]]:
 def worse(count: int) -> Scripted:
     """Ideas that are never kept."""
     return Scripted(*({"ALPHA": 2.0 + i / 10} for i in range(count)))
+
+
+# --- a study that was cut off
+
+
+def test_a_study_continues_where_it_stopped(study: Study, machine: Machine) -> None:
+    first = list(research(study, Scripted({"ALPHA": 0.2}), experiments=1))
+    again = list(research(open_study("nov23", study.project), Scripted({"ALPHA": 5.0}), experiments=1))
+    assert [e.number for e in first] == [0, 1] and [e.number for e in again] == [2]
+    assert len(events_of(study, "study_started")) == 1
+    assert again[0].parent == 1 and again[0].status is Status.DISCARD
+
+
+def test_what_was_trained_is_not_trained_again_and_what_was_interrupted_runs_once_more(
+    study: Study, machine: Machine
+) -> None:
+    with session.open_session(study) as opened:  # ends after the first training, before its score
+        opened.train(opened.propose(Scripted()), 0)
+    with session.open_session(study) as opened:  # ends in the middle of the second
+        loop.recover(opened)
+        opened.score(opened.state.experiments[0], 0)
+        opened.history.append("started", experiment=0, run=1, seed=session.run_seed(0, 0, 1))
+    baseline = next(iter(research(study, Scripted(), experiments=1)))
+    assert baseline.status is Status.KEEP
+    assert [run.attempts for run in baseline.runs] == [1, 2, 1]
+    assert [event["run"] for event in events_of(study, "trained")] == [0, 1, 2]
+    assert machine.trained == [(0, 0), (0, 1), (0, 2)]
+    assert [event["run"] for event in events_of(study, "interrupted")] == [1]
+    assert len({run.seed for run in baseline.runs}) == 3
+
+
+def test_an_experiment_interrupted_twice_is_given_up(study: Study, machine: Machine) -> None:
+    list(research(study, Scripted({"ALPHA": 5.0}), experiments=1))
+    for attempt in (1, 2):
+        with session.open_session(study) as opened:
+            loop.recover(opened)
+            if attempt == 1:
+                opened.propose(Scripted({"ALPHA": 0.1}))
+            opened.history.append("started", experiment=2, run=0, seed=1)
+    with session.open_session(study) as opened:
+        loop.recover(opened)
+        assert loop.settle(opened).status is Status.INTERRUPTED
 
 
 # --- people
