@@ -15,6 +15,7 @@ from autoresearch_kernel.propose.edits import Edit, EditError, Submission, apply
 
 PROJECT = Path(__file__).parents[2]
 TRAIN = (PROJECT / "train.py").read_text(encoding="utf-8")
+TREE = ast.dump(ast.parse(TRAIN))
 REPLIES = PROJECT / "tests" / "data" / "replies"
 
 SOURCE = """# %% tags=["parameters"]
@@ -359,7 +360,7 @@ def test_a_quote_of_train_py_with_other_blanks_applies_all_the_same(
         return
     rest = [line for line in result.split("\n") if line.strip() != "# new"]
     assert rest == lines
-    assert ast.dump(ast.parse(result)) == ast.dump(ast.parse(TRAIN))
+    assert ast.dump(ast.parse(result)) == TREE
 
 
 @pytest.mark.parametrize(

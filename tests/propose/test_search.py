@@ -304,7 +304,7 @@ def landscape() -> ModuleType:
 def test_it_finds_more_than_plain_tpe_random_search_and_single_random_steps(landscape: ModuleType) -> None:
     """True gains after 30 noisy experiments, averaged over landscapes; benchmarks/search.py has the whole table."""
     gain = {
-        name: np.mean([landscape.one((name, seed, 30, SIGMA))[-1][0] for seed in range(8)])
+        name: np.mean([landscape.one((name, seed, 30, SIGMA))[-1][0] for seed in range(4)])
         for name in ("search", "local", "tpe", "random")
     }
     assert gain["search"] > 1.15 * gain["local"]
