@@ -15,25 +15,42 @@ import psutil
 import pytest
 
 from autoresearch_kernel.cli import main
+from autoresearch_kernel.loop import research
+from autoresearch_kernel.propose.search import SearchAgent
+from autoresearch_kernel.record.experiment import Progress
 from autoresearch_kernel.record.files import StudyInUse
 from autoresearch_kernel.record.history import read_events, replay
 from autoresearch_kernel.record.paths import RUN_TOKEN
 from autoresearch_kernel.record.study import Study, StudyError
 from autoresearch_kernel.supervisor import end, start_detached, wait_until_free
 
-from .conftest import COUNTING_TRAIN, counting_study
+from .conftest import COUNTING_TRAIN, copy_of, counting_study, make_project
 
 LIMIT_SECONDS = 120.0  # for anything that is waited for: the machine may be busy
 
 # It reports for as long as the budget lasts, so that there is something to see.
-LASTING = COUNTING_TRAIN.replace("clock = TrainingClock(3600)", "import time\n\nclock = TrainingClock()").replace(
-    "while clock.running() and clock.step < NUM_BATCHES:\n", "while clock.running():\n    time.sleep(0.05)\n"
-)
+LASTING = COUNTING_TRAIN.replace("TrainingClock(3600)", "TrainingClock()").replace(" and clock.step < NUM_BATCHES", "")
+
+
+@pytest.fixture(scope="module")
+def begun_project(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> Path:
+    """A project with a study that was stopped before the last of the three runs of its baseline."""
+
+    def stop(progress: Progress) -> None:
+        if (progress.phase, progress.run) == ("starting", 2):
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        folder = make_project(tmp_path_factory.mktemp("begun"), small_corpus, monkeypatch)
+        study = counting_study(folder, small_corpus, source=LASTING)
+        with pytest.raises(KeyboardInterrupt):
+            list(research(study, SearchAgent(), watch=stop))
+    return folder
 
 
 @pytest.fixture
-def study(project: Path, small_corpus: Path) -> Iterator[Study]:
-    made = counting_study(project, small_corpus, source=LASTING)
+def study(begun_project: Path, tmp_path: Path, small_corpus: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Study]:
+    made = copy_of(begun_project, tmp_path, small_corpus, monkeypatch)
     yield made
     end(made)
 
@@ -112,7 +129,7 @@ def test_a_study_lives_on_in_the_background(study: Study, capsys: pytest.Capture
 
 def test_stop_now_and_kill_9_lose_nothing_that_was_decided(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
     start_detached(study, ["--experiments", "1"])
-    until(lambda: events_of(study, "trained"), "a trained baseline")
+    until(lambda: len(events_of(study, "trained")) == 3, "a trained baseline")
     assert main(["stop", "--now"]) == 0
     assert "stops now; experiment 0000 is taken up when the study goes on" in capsys.readouterr().out
     assert wait_until_free(study, 0.0)
@@ -147,8 +164,9 @@ def test_a_supervisor_that_cannot_start_says_why(study: Study) -> None:
 
 
 def test_sigterm_is_recorded_like_ctrl_c(study: Study) -> None:
+    begun = len(events_of(study, "started"))
     pid = start_detached(study)
-    until(lambda: events_of(study, "started"), "a training")
+    until(lambda: len(events_of(study, "started")) > begun, "a training")
     os.kill(pid, signal.SIGTERM)
     assert wait_until_free(study, LIMIT_SECONDS)
     assert replay(read_events(study.paths.history)).stopped == "interrupted by hand"
