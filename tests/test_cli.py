@@ -22,6 +22,7 @@ from autoresearch_kernel.show.cost import cost_table, plan_words
 
 from .conftest import counting_study, git
 from .test_loop import Scripted
+from .test_night import Machine, machine  # noqa: F401
 
 
 def test_help_names_every_command() -> None:
@@ -60,7 +61,12 @@ def test_numbers_that_make_no_sense_are_refused(capsys: pytest.CaptureFixture[st
     assert "is not a positive number" in capsys.readouterr().err
 
 
-def test_status_continue_and_promote(project: Path, small_corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_continue_and_promote(
+    project: Path,
+    small_corpus: Path,
+    capsys: pytest.CaptureFixture[str],
+    machine: Machine,  # noqa: F811
+) -> None:
     study = counting_study(project, small_corpus)
     assert main(["status"]) == 0
     assert "The baseline is not measured yet" in capsys.readouterr().out
