@@ -36,7 +36,7 @@ def command(checkout: Path, *words: str, **settings: str) -> str:
 
 
 def test_a_study_on_the_embedded_corpus_from_nothing_and_again(checkout: Path) -> None:
-    run = ("-m", "autoresearch_kernel.cli", "run", "--name", "first", "--budget", "4", "--experiments", "1")
+    run = ("-m", "autoresearch_kernel.cli", "run", "--name", "first", "--budget", "2", "--experiments", "1")
     said = command(checkout, *run)
     for words in (
         "Preset auto",
@@ -58,9 +58,15 @@ def test_a_study_on_the_embedded_corpus_from_nothing_and_again(checkout: Path) -
     assert (study / "experiments" / "0002" / "experiment.ipynb").is_file()
 
 
-def test_train_py_by_hand_prints_the_summary_block(checkout: Path) -> None:
+@pytest.fixture(scope="module")
+def prepared(checkout: Path) -> Path:
+    """The checkout after its first command by hand."""
     command(checkout, "prepare.py")
-    said = command(checkout, "train.py", AUTORESEARCH_TIME_BUDGET="3")
+    return checkout
+
+
+def test_train_py_by_hand_prints_the_summary_block(prepared: Path) -> None:
+    said = command(prepared, "train.py", AUTORESEARCH_TIME_BUDGET="3")
     names = re.findall(r"^(\w+): +([\d.]+|n/a)$", said.partition("---\n")[2], re.MULTILINE)
     assert [name for name, _ in names] == [
         "val_bpb",
@@ -76,10 +82,9 @@ def test_train_py_by_hand_prints_the_summary_block(checkout: Path) -> None:
     assert 1.0 < float(dict(names)["val_bpb"]) < 4.5
 
 
-def test_papermill_runs_train_py_from_the_command_line(checkout: Path) -> None:
-    command(checkout, "prepare.py")
+def test_papermill_runs_train_py_from_the_command_line(prepared: Path) -> None:
     words = ("-m", "papermill", "train.py", "out.ipynb", "-p", "DEPTH", "3", "--engine", "autoresearch")
-    command(checkout, *words, AUTORESEARCH_TIME_BUDGET="2")
-    notebook = nbformat.read(checkout / "out.ipynb", as_version=4)
+    command(prepared, *words, AUTORESEARCH_TIME_BUDGET="2")
+    notebook = nbformat.read(prepared / "out.ipynb", as_version=4)
     printed = "\n".join(out.get("text", "") for cell in notebook.cells for out in cell.get("outputs", []))
     assert re.search(r"^depth: +3$", printed, re.MULTILINE)

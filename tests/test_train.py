@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,15 @@ def handed_over(source: str, folder: Path, corpus: Path, steps: int) -> dict[str
     return result
 
 
+def all_handed_over(sources: list[str], folder: Path, corpus: Path, steps: int) -> list[dict[str, Any]]:
+    """Two at a time: their budget is in steps, and most of it is importing torch."""
+    folders = [folder / f"{n}" for n in range(len(sources))]
+    for each in folders:
+        each.mkdir()
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(lambda source, each: handed_over(source, each, corpus, steps), sources, folders))
+
+
 @pytest.fixture(scope="module")
 def cells(small_corpus: Path) -> Iterator[dict[str, Any]]:
     """The names that train.py defines before its clock starts, on a small corpus, with a small model."""
@@ -73,7 +83,7 @@ def test_in_sixty_steps_it_learns(tmp_path: Path, small_corpus: Path) -> None:
 
 def test_a_seed_is_a_run(tmp_path: Path, small_corpus: Path) -> None:
     seeded = [set_parameters(SOURCE, SMALL | {"SEED": seed}) for seed in (1, 1, 2)]
-    scores = [handed_over(source, tmp_path, small_corpus, 5)["dev_bpb"] for source in seeded]
+    scores = [measured["dev_bpb"] for measured in all_handed_over(seeded, tmp_path, small_corpus, 5)]
     assert scores[0] == pytest.approx(scores[1], abs=1e-4)
     assert scores[0] != pytest.approx(scores[2], abs=1e-6)
 
@@ -100,8 +110,9 @@ def test_no_parameter_at_the_end_of_its_range_breaks_the_first_steps(tmp_path: P
     high = {name: values[1] for name, values in ends.items()} | slow
     low = {name: values[0] for name, values in ends.items()}
     learning_rates = [name for name in high if name.endswith("LR")]
-    for settings in (low, high | {name: parameters[name].value for name in learning_rates}):
-        assert handed_over(set_parameters(SOURCE, settings), tmp_path, small_corpus, 2)["num_steps"] == 2
+    both = (low, high | {name: parameters[name].value for name in learning_rates})
+    sources = [set_parameters(SOURCE, settings) for settings in both]
+    assert [m["num_steps"] for m in all_handed_over(sources, tmp_path, small_corpus, 2)] == [2, 2]
 
 
 def test_every_parameter_but_the_seed_may_be_tuned() -> None:
