@@ -18,6 +18,7 @@ from .record.study import Study, create_study, open_study
 
 if TYPE_CHECKING:
     from .control import panel
+    from .looking_back import analyse, open_example
     from .loop import research
     from .propose.search import SearchAgent
     from .session import Session, open_session
@@ -35,7 +36,9 @@ __all__ = [
     "Session",
     "Status",
     "Study",
+    "analyse",
     "create_study",
+    "open_example",
     "open_session",
     "open_study",
     "panel",
@@ -48,6 +51,8 @@ __all__ = [
 _HOMES = {
     "SearchAgent": ".propose.search",
     "Session": ".session",
+    "analyse": ".looking_back",
+    "open_example": ".looking_back",
     "open_session": ".session",
     "panel": ".control",
     "research": ".loop",

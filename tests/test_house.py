@@ -21,7 +21,7 @@ HOMES = {
     "ipykernel": {"run/kernel.py", "__main__.py"},
     "jupytext": {"run/notebook.py"},
     "torch": {"judge/scorer.py"},
-    "matplotlib": {"show/plots.py"},
+    "matplotlib": {"show/plots.py", "show/analysis_plots.py"},
     "ipywidgets": {"show/panel.py", "show/form.py"},
     "anywidget": {"show/panel.py"},
     "dask": {"run/slots.py"},

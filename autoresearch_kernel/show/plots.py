@@ -100,7 +100,7 @@ def draw_progress(
     speeds: Sequence[tuple[float, float]] = (),
 ) -> Path:
     """Write `progress_figure` as PNG to `path`, whole or not at all. Raises OSError when it cannot."""
-    write_atomic(path, _png(progress_figure(experiments, title=title, sigma=sigma, speeds=speeds)))
+    write_atomic(path, png(progress_figure(experiments, title=title, sigma=sigma, speeds=speeds)))
     return Path(path)
 
 
@@ -658,7 +658,7 @@ def curve_png(
     incumbent_label: str = "incumbent",
 ) -> bytes:
     """Training loss over time as a small PNG; points are the rows of metrics.jsonl, those without a number skipped."""
-    return _png(curve_figure(curve, incumbent_curve, label=label, incumbent_label=incumbent_label))
+    return png(curve_figure(curve, incumbent_curve, label=label, incumbent_label=incumbent_label))
 
 
 def curve_figure(
@@ -764,7 +764,8 @@ def _end_labels(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> No
         axes.text(1.015, y + lift, f"{name}\n{value:.4f}", transform=axes.get_yaxis_transform(), color=color, **words)
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """The picture as bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)
     return buffer.getvalue()
