@@ -19,7 +19,7 @@ from .cards import MARKS
 from .cost import money
 from .finding import Column, Row, in_time, in_words, share
 from .night import Night, judged_delta, own_runs, score_of
-from .report import bpb, count, duration, idea, percent, signed, sparkline
+from .report import bpb, count, duration, idea, percent, signed
 
 # --- in a few sentences
 
@@ -250,14 +250,8 @@ def _sigma_words(night: Night) -> str:
         words += f" ± {night.sigma / math.sqrt(2 * repeats):.4f}, from {count(repeats, 'repeated run')}"
     believed = [e.sigma for e in night.experiments if e.sigma is not None]
     if believed and max(believed) > 1.1 * min(believed):
-        words += f"; over the night it was believed to be {min(believed):.4f} to {max(believed):.4f} {_spark(believed)}"
+        words += f"; over the night it was believed to be {min(believed):.4f} to {max(believed):.4f}"
     return f"{words}."
-
-
-def _spark(values: Sequence[float], width: int = 24) -> str:
-    """The whole of a series in a few blocks."""
-    step = max(1, math.ceil(len(values) / width))
-    return sparkline(values[::step], width, low=0.0)
 
 
 def _kept(rows: Iterable[Row]) -> list[Row]:

@@ -157,7 +157,8 @@ def _summary(experiments: Sequence[Experiment], points: Points) -> str:
     if len(points.keeps) == 1:
         return f"baseline {first:.4f} bits per byte   ·   {tail}"
     gain = first - best
-    return f"{first:.4f} → {best:.4f} bits per byte, {gain:.4f} better ({gain / first:.1%})   ·   {tail}"
+    word = "better" if gain >= 0 else "worse"  # a machine that slowed down
+    return f"{first:.4f} → {best:.4f} bits per byte, {abs(gain):.4f} {word} ({abs(gain) / first:.1%})   ·   {tail}"
 
 
 def _bpb(experiment: Experiment) -> float:

@@ -71,8 +71,8 @@ def _per(amount: float | None, parts: float | None) -> float | None:
 
 
 PACE = (
-    Column("", lambda row: row["quantity"], is_number=False),
-    Column("", lambda row: row["words"], is_number=False),
+    Column("quantity", lambda row: row["quantity"], is_number=False),
+    Column("value", lambda row: row["words"], is_number=False),
 )
 
 
