@@ -17,6 +17,8 @@ from .report import MINUS, count, duration, percent, plain, signed
 Row = dict[str, Any]
 
 MOST_ROWS = 40  # of a table; `.rows` holds all
+NOTHING = ("", "–")  # in a cell
+MOST_CHARACTERS = 72  # of what a row was about
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,8 @@ class Finding:
 
     def __repr__(self) -> str:
         lines = [self.title, *([self.words] if self.words else [])]
-        if self.rows and self.columns:
-            lines += _text_table(self.columns, self.rows[:MOST_ROWS])
+        if self._told():
+            lines += _text_table(self._told(), self.rows[:MOST_ROWS])
             lines += [self._more()] if self._more() else []
         return "\n".join(lines) + (f"\n\n{self.beside!r}" if self.beside else "")
 
@@ -52,14 +54,19 @@ class Finding:
         return cards.card(self.title, body) + (self.beside._repr_html_() if self.beside else "")
 
     def _table(self) -> str:
-        if not self.rows or not self.columns:
+        columns = self._told()
+        if not columns:
             return ""
-        right = [i for i, column in enumerate(self.columns) if column.is_number]
-        rows = [[_cell(column.words(row)) for column in self.columns] for row in self.rows[:MOST_ROWS]]
-        table = cards.table([column.head for column in self.columns], rows, right=right)
+        right = [i for i, column in enumerate(columns) if column.is_number]
+        rows = [[_cell(column.words(row)) for column in columns] for row in self.rows[:MOST_ROWS]]
+        table = cards.table([column.head for column in columns], rows, right=right)
         return f'<div style="overflow-x:auto">{table}</div>' + (
             cards.paragraph(self._more(), is_faint=True) if self._more() else ""
         )
+
+    def _told(self) -> list[Column]:
+        """The columns in which there is something: what is unknown of all rows is said in words."""
+        return [c for c in self.columns if any(c.words(row) not in NOTHING for row in self.rows)]
 
     def _more(self) -> str:
         hidden = len(self.rows) - MOST_ROWS
@@ -89,6 +96,12 @@ def _text_table(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[str]
             for text, width, column in zip(line, widths, columns, strict=True)
         ]
         yield "  ".join(padded).rstrip()
+
+
+def shortened(words: str, most: int = MOST_CHARACTERS) -> str:
+    """One line that fits a table; an agent's description may be a page."""
+    line = plain(words)
+    return line if len(line) <= most else line[: most - 1].rstrip(" ,.(:") + "…"
 
 
 def in_words(value: float | None, decimals: int = 4) -> str:

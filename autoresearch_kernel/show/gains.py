@@ -17,7 +17,7 @@ from ..record.experiment import Experiment, Spent, Status, scores_of
 from ..record.files import seconds_of
 from .cards import MARKS
 from .cost import money
-from .finding import Column, Row, in_time, in_words, share
+from .finding import Column, Row, in_time, in_words, share, shortened
 from .night import Night, judged_delta, own_runs, score_of
 from .report import bpb, count, duration, idea, percent, signed
 
@@ -53,7 +53,8 @@ def _gained(night: Night, tried: str, before: float, after: float) -> Iterator[s
     yield f"{len(night.kept)} {were} kept{judged}."
     largest = max(attributed(night), key=lambda row: row["gain"])
     if len(night.kept) > 1 and largest["share"] is not None:
-        yield f"The largest, {percent(largest['share'])} of the gain, is {largest['number']:04d}: {largest['idea']}."
+        what = f"{largest['number']:04d}: {shortened(largest['idea'])}"
+        yield f"The largest, {percent(largest['share'])} of the gain, is {what}."
 
 
 def percent_of(part: float, whole: float) -> str:
@@ -126,7 +127,7 @@ def _seconds_between(before: Experiment, after: Experiment) -> float | None:
 
 ATTRIBUTION = (
     Column("#", lambda row: str(row["number"])),
-    Column("what was kept", lambda row: f"● {row['idea']}", is_number=False),
+    Column("what was kept", lambda row: f"● {shortened(row['idea'])}", is_number=False),
     Column("val_bpb", lambda row: bpb(row["val_bpb"])),
     Column("Δ", lambda row: in_words(-row["gain"])),
     Column("σ", lambda row: in_words(None if row["sigmas"] is None else -row["sigmas"], 1)),
@@ -146,7 +147,7 @@ def attribution_words(night: Night, rows: Sequence[Row]) -> str:
         return f"Nothing has beaten the baseline, val_bpb {bpb(night.baseline.val_bpb)}: there is no gain to share out."
     words = f"{signed(-night.gain)} bits per byte in {count(len(rows), 'kept change')}, each as it was judged."
     largest = sorted(rows, key=lambda row: -row["gain"])[:3]
-    if len(rows) > 3 and night.gain > 0:
+    if len(rows) > 3 and all(row["gain"] >= 0 for row in rows) and night.gain > 0:
         words += f" The three largest make {percent(sum(row['gain'] for row in largest) / night.gain)} of it."
     single = sum(row["runs"] == 1 for row in rows)
     if single:
@@ -213,7 +214,7 @@ def _repeats(night: Night) -> int:
 
 NOISE = (
     Column("#", lambda row: str(row["number"])),
-    Column("what was kept or run again", lambda row: f"{_sign(row)} {row['idea']}", is_number=False),
+    Column("what was kept or run again", lambda row: f"{_sign(row)} {shortened(row['idea'])}", is_number=False),
     Column("first run Δ", lambda row: in_words(row["first_delta"])),
     Column("later runs Δ", lambda row: in_words(row["later_delta"])),
     Column("mean Δ", lambda row: in_words(row["delta"])),

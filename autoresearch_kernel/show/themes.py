@@ -13,8 +13,8 @@ from .report import plain
 
 # Words of a change -> its theme; the first that matches counts. `_` ends a word: MATRIX_LR is about "lr".
 THEMES = (
-    ("schedule", r"warm ?(up|down)|cool ?down|schedul|cosine|decay to|final lr|anneal|lr frac"),
     ("weight decay", r"weight decay|wd"),
+    ("schedule", r"warm ?(up|down)|cool ?down|schedul|cosine|decay to|final lr|anneal|lr frac"),
     ("learning rate", r"lr|lrs|learning rates?"),
     ("batch", r"batch|batches|accumulat\w*|tokens? (per|a) step"),
     ("context", r"seq|sequences?|context|seq len"),
@@ -30,6 +30,8 @@ THEMES = (
     ("speed", r"compile\w*|fp8|bf16|precision|kernels?|fused?|flash|speed\w*|throughput"),
 )
 OTHER = "other"
+GIST_CHARACTERS = 80  # of a description that say what was done; what follows says why
+_BESIDE = re.compile(r"\(|;| after | because | instead of | — ")  # ends what was done as well
 _THEMES = [(name, re.compile(rf"\b(?:{words})\b")) for name, words in THEMES]
 
 # Words of a failure -> its cause; the first that matches counts.
@@ -54,11 +56,15 @@ def subjects_of(experiment: Experiment) -> list[tuple[str, str]]:
     told = experiment.details.get("subjects")
     named = list(experiment.changes) or ([str(s) for s in told] if isinstance(told, list | tuple) else [])
     if not named:
-        theme = theme_of(experiment.hypothesis)
+        theme = theme_of(_gist(experiment.hypothesis))
         return [(theme, theme)]
-    from_words = theme_of(experiment.hypothesis)
+    from_words = theme_of(_gist(experiment.hypothesis))
     pairs = [(theme_of(_split(name)), plain(name)) for name in dict.fromkeys(named)]
     return [(from_words if theme == OTHER else theme, name) for theme, name in pairs]
+
+
+def _gist(description: str) -> str:
+    return _BESIDE.split(description)[0][:GIST_CHARACTERS]
 
 
 def _split(name: str) -> str:

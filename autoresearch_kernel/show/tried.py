@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..judge.decide import is_better
 from ..record.experiment import Experiment, Status
-from .finding import Column, Row, in_words
+from .finding import Column, Row, in_words, shortened
 from .night import FAILED, Night, judged_delta, score_of
 from .report import bpb, count, idea, is_ended_early, plain, title
 from .themes import cause_of, subjects_of
@@ -111,7 +111,7 @@ def _near_row(e: Experiment, night: Night) -> Row:
 
 NEAR = (
     Column("#", lambda row: str(row["number"])),
-    Column("what was discarded", lambda row: f"○ {row['idea']}", is_number=False),
+    Column("what was discarded", lambda row: f"○ {shortened(row['idea'])}", is_number=False),
     Column("val_bpb", lambda row: bpb(row["val_bpb"])),
     Column("Δ", lambda row: in_words(row["delta"])),
     Column("σ", lambda row: in_words(row["sigmas"], 1)),
@@ -145,7 +145,7 @@ def _failure_row(cause: str, members: Sequence[Experiment]) -> Row:
         "cause": cause,
         "failed": len(members),
         "numbers": [e.number for e in members],
-        "example": f"{title(last)}" + (f" [{plain(last.reason)[:120]}]" if last.reason else ""),
+        "example": f"{shortened(title(last))}" + (f" [{shortened(last.reason, 120)}]" if last.reason else ""),
     }
 
 

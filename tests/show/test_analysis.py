@@ -187,6 +187,23 @@ def test_changes_are_counted_by_parameter_and_edits_by_their_subjects_or_words()
     assert rows["other", "other"]["failed"] == 1
 
 
+def test_a_description_is_about_what_was_done_not_about_what_it_came_after() -> None:
+    words = (
+        "remove the logit cap after 3x MLP and scalar lr 0.3",
+        "weight tying (conflicting LR needs)",
+        "lower weight decay to 0.1",
+    )
+    tries = tuple(tried(i + 1, Status.DISCARD, 1.6, hypothesis=said) for i, said in enumerate(words))
+    rows = Analysis("nov23", (tried(0, Status.KEEP, 1.5), *tries)).themes().rows
+    assert {row["theme"] for row in rows} == {"head and loss", "embedding", "weight decay"}
+
+
+def test_a_page_of_a_description_is_cut_in_tables_alone() -> None:
+    night = Analysis("nov23", (tried(0, Status.KEEP, 1.5), tried(1, Status.KEEP, 1.4, hypothesis="Long. " * 100)))
+    assert max(map(len, repr(night.attribution()).splitlines())) < 200
+    assert len(night.attribution().rows[0]["idea"]) > 500
+
+
 # --- near misses and failures
 
 
