@@ -76,7 +76,7 @@ class Analysis(Night):
         """Whether the machine stayed what it was: its speed over the night, and the incumbents' re-runs."""
         from .analysis_plots import speed_png
 
-        speeds, rows = machine_speeds(self.experiments), list(reruns(self))
+        speeds, rows = machine_speeds(self.experiments), reruns(self)
         draw = (lambda: speed_png(self, speeds, rows)) if speeds else None
         return Finding("Whether the machine drifted", drift_words(self, speeds, rows), rows, DRIFT, draw)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..judge.drift import STEADY, machine_speeds
 from ..record.experiment import Status
-from .plots import BLUE, DPI, GREEN, GREY, INK, LABEL_CHARACTERS, ORANGE, PALE, RED, png, progress_figure
+from .plots import BLUE, DPI, GREEN, GREY, INK, ORANGE, PALE, RED, png, progress_figure
 from .report import MINUS, duration, percent, signed
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 WIDTH_INCHES, ROW_INCHES, FRAME_INCHES, LEGEND_INCHES = 8.0, 0.24, 0.5, 0.28
 MOST_ROWS = 24  # of a picture; beyond, the words no longer fit beside it
-WORDS_SHARE = 0.36  # of the width, for what stands left of the axes
+WORDS_SHARE = 0.38  # of the width, for what stands left of the axes
+NAME_CHARACTERS = 32  # of what stands there after a number
 WIDEST_SIGMAS = 12.0  # differences beyond this are drawn at the edge
 SECOND_COLOURS = {
     "training": GREEN,
@@ -222,7 +223,7 @@ def themes_figure(night: Night, rows: Sequence[Mapping[str, Any]]) -> Figure:
     names = [
         row["subject"] if row["subject"] == row["theme"] else f"{row['theme']} · {row['subject']}" for row in shown
     ]
-    _name_rows(axes, [_short(name, LABEL_CHARACTERS + 4) for name in names])
+    _name_rows(axes, [_short(name, NAME_CHARACTERS + 5) for name in names])
     handles = [_mark(axes, "o", GREEN, "keep"), _mark(axes, "o", GREY, "discard", hollow=True)]
     handles += [_mark(axes, "x", RED, "failed")] if failed else []
     handles += [_mark(axes, ">", GREY, "further right", hollow=True)] if any(d > edge for d in deltas) else []
@@ -271,7 +272,7 @@ def _name_rows(axes: Axes, names: Sequence[str]) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def _short(words: str, most: int = LABEL_CHARACTERS) -> str:
+def _short(words: str, most: int = NAME_CHARACTERS) -> str:
     return words if len(words) <= most else words[: most - 1].rstrip(" ,") + "…"
 
 

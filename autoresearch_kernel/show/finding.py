@@ -17,6 +17,7 @@ from .report import MINUS, count, duration, percent, plain, signed
 Row = dict[str, Any]
 
 MOST_ROWS = 40  # of a table; `.rows` holds all
+NO_BREAK = "\u00a0"
 NOTHING = ("", "–")  # in a cell
 MOST_CHARACTERS = 72  # of what a row was about
 
@@ -58,7 +59,7 @@ class Finding:
         if not columns:
             return ""
         right = [i for i, column in enumerate(columns) if column.is_number]
-        rows = [[_cell(column.words(row)) for column in columns] for row in self.rows[:MOST_ROWS]]
+        rows = [[_cell(column.words(row), column.is_number) for column in columns] for row in self.rows[:MOST_ROWS]]
         table = cards.table([column.head for column in columns], rows, right=right)
         return f'<div style="overflow-x:auto">{table}</div>' + (
             cards.paragraph(self._more(), is_faint=True) if self._more() else ""
@@ -78,8 +79,10 @@ def framed(picture: str) -> str:
     return f'<div style="margin:6px 0;border-radius:3px;overflow:hidden">{picture}</div>' if picture else ""
 
 
-def _cell(words: str) -> str:
-    """HTML of a cell; the marks keep their colours."""
+def _cell(words: str, is_number: bool) -> str:
+    """HTML of a cell; the marks keep their colours, a number and its unit stay on one line."""
+    if is_number:
+        return cards.text((words or "–").replace(" ", NO_BREAK))
     sign, _, rest = words.partition(" ")
     for status in Status:
         if sign == cards.MARKS[status][0] and rest:

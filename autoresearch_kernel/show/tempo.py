@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from ..judge.decide import mean
 from ..judge.drift import STEADY
-from ..record.experiment import Spent, Status
+from ..record.experiment import Experiment, Run, Spent, Status
 from .cost import tokens
 from .finding import Column, Row, in_words
 from .night import Night
@@ -97,23 +97,25 @@ def pace_words(night: Night) -> str:
 # --- whether the machine drifted
 
 
-def reruns(night: Night) -> Iterator[Row]:
-    """A row for each run of an incumbent that was made after its decision."""
-    for e in night.experiments:
-        for run in e.runs:
-            if run.val_bpb is None or run.num_decided <= e.number:
-                continue
-            before = [r.val_bpb for r in e.runs if r.val_bpb is not None and r.index < run.index]
-            delta = run.val_bpb - mean(before) if before else None
-            yield {
-                "at": run.num_decided,  # experiments decided by then
-                "number": e.number,
-                "val_bpb": run.val_bpb,
-                "delta": delta,  # to the mean of its earlier runs
-                "sigmas": night.in_sigmas(delta),
-                "relative_speed": run.measured.get("relative_speed"),
-                "tokens_per_second": run.measured.get("tokens_per_second"),
-            }
+def reruns(night: Night) -> list[Row]:
+    """A row for each run of an incumbent that was made after its decision, oldest first."""
+    pairs = [(e, run) for e in night.experiments for run in e.runs if run.num_decided > e.number]
+    rows = [_rerun_row(night, e, run, run.val_bpb) for e, run in pairs if run.val_bpb is not None]
+    return sorted(rows, key=lambda row: row["at"])
+
+
+def _rerun_row(night: Night, e: Experiment, run: Run, val_bpb: float) -> Row:
+    before = [r.val_bpb for r in e.runs if r.val_bpb is not None and r.index < run.index]
+    delta = val_bpb - mean(before) if before else None
+    return {
+        "at": run.num_decided,  # experiments decided by then
+        "number": e.number,
+        "val_bpb": val_bpb,
+        "delta": delta,  # to the mean of its earlier runs
+        "sigmas": night.in_sigmas(delta),
+        "relative_speed": run.measured.get("relative_speed"),
+        "tokens_per_second": run.measured.get("tokens_per_second"),
+    }
 
 
 DRIFT = (
