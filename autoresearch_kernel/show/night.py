@@ -59,6 +59,14 @@ class Night:
         return score_of(self.best) - score_of(self.baseline) if self.best and self.baseline else None
 
     @property
+    def whole_gain(self) -> float:
+        """Of the whole night: with fresh seeds at its end where that was done, else as judged if the machine allows."""
+        finished = self.finished or {}
+        if self.best is not None and finished.get("champion") == self.best.number:
+            return -float(finished["difference_bpb"])
+        return self.gain if self.is_steady else -(self.difference or 0.0)
+
+    @property
     def is_steady(self) -> bool:
         """Whether the machine kept its speed, as far as that is known."""
         return all(abs(speed - 1) <= STEADY for _, speed in machine_speeds(self.experiments))

@@ -29,7 +29,7 @@ def where_the_seconds_go(night: Night) -> dict[str, float]:
 def pace_rows(night: Night) -> list[Row]:
     """A row for each quantity: its name, value and words; the value is None where it cannot be known."""
     tried, kept, failed, seconds = len(night.proposals), len(night.kept), len(night.failed), night.seconds
-    steps = night.gain / GAIN_STEP if night.gain > 0 else None
+    steps = night.whole_gain / GAIN_STEP if night.whole_gain > 0 else None
     rate = tried * 3600 / seconds if seconds else None
     keep_rate, crash_rate = _per(kept, tried), _per(failed, tried)
     rows = [

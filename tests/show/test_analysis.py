@@ -96,6 +96,12 @@ def test_rates_and_prices_of_a_gain() -> None:
     assert values["tokens for 0.01 bpb"] == pytest.approx(1000)
 
 
+def test_the_price_of_a_gain_is_counted_by_what_fresh_seeds_showed() -> None:
+    night = replace(small_night(), finished={"champion": 5, "difference_bpb": -0.02})
+    values = {row["quantity"]: row["value"] for row in night.pace().rows}
+    assert values["time for 0.01 bpb"] == pytest.approx(5 * 3600 / 2)
+
+
 def test_all_seconds_are_accounted_for() -> None:
     measured = {"training_seconds": 60.0, "start_up_seconds": 10.0, "scoring_seconds": 5.0}
     runs = (Run(0, 0, val_bpb=1.5, measured=measured), Run(1, 1, val_bpb=1.5, measured=measured))
