@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+import xml.etree.ElementTree as ET
 from itertools import islice
 from pathlib import Path
 
@@ -472,3 +473,19 @@ def test_importing_prepare_brings_in_nothing_that_only_some_need() -> None:
     )
     heavy = {"tiktoken", "rustbpe", "huggingface_hub", "pyarrow", "cloudpickle", "torch._dynamo", "requests"}
     assert not heavy & set(done.stdout.split())
+
+
+def test_the_picture_of_a_curve_shows_its_end_and_round_numbers() -> None:
+    points = [(0.3 * i, 3 + 4 / (1 + i)) for i in range(1, 201)]
+    drawn = ET.fromstring(prepare.curve_svg(points, 60.0, "step 7"))
+    texts = [element.text for element in drawn.iter() if element.tag.endswith("text")]
+    assert {"step 7", "0", "30", "60"} <= set(texts)
+    lines = [element.get("points", "") for element in drawn.iter() if element.tag.endswith("polyline")]
+    assert len(lines) == 2 and all(line.split()[-1].startswith("622.0,") and "nan" not in line for line in lines)
+    heights = [float(corner.partition(",")[2]) for corner in lines[1].split()]
+    assert min(heights[20:]) >= 30 and max(heights) <= 190  # what comes after a tenth of the time is all in view
+
+
+@pytest.mark.parametrize("points", [[], [(0.0, 7.6)], [(0.1, 7.6), (0.2, 7.6)]])
+def test_a_curve_that_has_hardly_begun_is_drawn_too(points: list[tuple[float, float]]) -> None:
+    assert "nan" not in prepare.curve_svg(points, points[-1][0] if points else 0.0, "step 0")
