@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .record.state import StudyState
     from .start import Settings
 
+CONTROL = "notebooks/control.ipynb"  # what `autoresearch lab` opens
 PR_SET_DUMPABLE = 4  # of prctl(2)
 
 
@@ -515,11 +516,38 @@ def _lab(arguments: argparse.Namespace) -> None:
     from .run.kernelspec import install_kernelspec
 
     install_kernelspec(prefix=Path(sys.prefix))
-    project = project_root()
-    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={project}", *arguments.others]
+    _offer_train_as_a_notebook()
+    os.execv(sys.executable, lab_command(project_root(), arguments.others))
+
+
+def lab_command(project: Path, options: Sequence[str]) -> list[str]:
+    """JupyterLab in the project, at the control panel unless `options`, which are jupyter lab's, name another place."""
+    from .run.kernelspec import KERNEL_NAME
+
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={project}"]
+    command.append(f"--MultiKernelManager.default_kernel_name={KERNEL_NAME}")
+    asked = any("default_url" in word or Path(word).exists() for word in options)
+    if (project / CONTROL).is_file() and not asked:
+        command.append(f"--LabApp.default_url=/lab/tree/{CONTROL}")
     if os.name == "posix" and os.geteuid() == 0:
         command.append("--allow-root")  # in a container root is all there is, and jupyter would only say no
-    os.execv(sys.executable, command)
+    return [*command, *options]
+
+
+def _offer_train_as_a_notebook() -> None:
+    """A workspace of Lab's in which train.py is open as a notebook: /lab/workspaces/train.
+
+    Lab has no address for a file in a viewer of choice, and to make it the default would open every .py file so.
+    """
+    from jupyterlab.commands import get_workspaces_dir
+    from jupyterlab_server.workspaces_handler import WorkspacesManager
+
+    widget = "notebook:train.py"
+    dock = {"type": "tab-area", "currentIndex": 0, "widgets": [widget]}
+    layout = {"layout-restorer:data": {"main": {"dock": dock, "current": widget}}}
+    opened = {widget: {"data": {"path": "train.py", "factory": "Jupytext Notebook"}}}
+    workspace = {"data": layout | opened, "metadata": {"id": "train"}}
+    WorkspacesManager(get_workspaces_dir()).save("train", json.dumps(workspace))
 
 
 def _kernel_install(arguments: argparse.Namespace) -> None:

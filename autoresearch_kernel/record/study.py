@@ -166,6 +166,11 @@ def check_unchanged(study: Study) -> None:
                 f"{study.project / file} has changed since study {study.name!r} began, so new scores would not compare "
                 f"with old ones. Restore it (git checkout {file}) or start a new study with another --name."
             )
+    check_corpus(study)
+
+
+def check_corpus(study: Study) -> None:
+    """Raise StudyError when the study's corpus is gone or is not the same any more."""
     meta_path = study.corpus_dir / "meta.json"
     if not meta_path.is_file():
         raise StudyError(

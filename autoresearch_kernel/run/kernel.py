@@ -1,7 +1,8 @@
 """The Jupyter kernel `autoresearch`: ipykernel with the manners an experiment needs.
 
 Its history stays in memory, it seeds the random generators, `import prepare` works from any notebook, and it never
-outlives the process that runs the experiment. It refuses to know what is trained in it.
+outlives the process that runs the experiment. It refuses to know what is trained in it. A person's kernel takes its
+settings from where it starts: see `run/by_hand.py`.
 
 The environment it reads: AUTORESEARCH_RUNNER_PID (set by `run/engine.py`: it is an experiment), AUTORESEARCH_SEED,
 AUTORESEARCH_PROJECT (folder of prepare.py; else the working folder, one above it, or this checkout).
@@ -17,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -29,6 +31,7 @@ from traitlets.config import Config
 
 from .. import __version__
 from ..record.paths import project_root
+from .by_hand import OnImport, settle
 from .kernelspec import install_kernelspec
 from .output import Trickle
 from .processes import die_with_parent
@@ -182,6 +185,8 @@ def main(argv: list[str] | None = None) -> None:
         die_with_parent(os.getppid())
         # Before ipykernel replaces descriptor 2, so that the stack of a segmentation fault reaches the runner's log.
         faulthandler.enable(file=os.dup(2), all_threads=False)
+    else:
+        sys.meta_path.insert(0, OnImport("prepare", settle(Path.cwd(), os.environ)))
     if seed := os.environ.get("AUTORESEARCH_SEED"):
         seed_everything(int(seed))
     add_project_to_path()
