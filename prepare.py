@@ -1147,7 +1147,7 @@ class _Picture:
         self.words = _progress_line(step, progress, train_loss, tokens_per_second)
         if time.monotonic() - self.shown_at >= self.every_seconds:
             self.shown_at = time.monotonic()
-            seconds = self.curve.seen[-1][0] if self.curve.seen else 0.0
+            seconds = (self.curve.pending or self.curve.last)["seconds"]
             self._display(seconds / progress if progress else seconds)
 
     def flush(self) -> None:
@@ -1206,10 +1206,10 @@ def curve_svg(points: list[tuple[float, float]], seconds: float, words: str) -> 
 
 
 def _smoothed(losses: list[float]) -> list[float]:
-    """Mean over a twentieth of the curve around each point, over less at both ends."""
+    """Mean over a twentieth of the curve around each point: over less at the start, looking back at the end."""
     half = len(losses) // 40
-    spans = [min(half, i, len(losses) - 1 - i) for i in range(len(losses))]
-    return [sum(losses[i - span : i + span + 1]) / (2 * span + 1) for i, span in enumerate(spans)]
+    parts = [losses[max(0, i - half) : i + min(half, i) + 1] for i in range(len(losses))]
+    return [sum(part) / len(part) for part in parts]
 
 
 def _ticks(low: float, high: float) -> list[float]:
@@ -1217,7 +1217,7 @@ def _ticks(low: float, high: float) -> list[float]:
     rough = (high - low) / 8
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
-    return [round(i * step, 10) for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    return [round(i * step, 10) for i in range(math.ceil(low / step), math.floor(high / step + 0.01) + 1)]
 
 
 # ---------------------------------------------------------------- evaluation and hand-over
