@@ -1,0 +1,185 @@
+"""A real JupyterLab and a real Chromium: what people do is done here, and what they see is read there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ..conftest import PROJECT, make_project
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+# What Chromium says of things that no page of ours did.
+NOT_OURS = ("favicon", "ResizeObserver loop")
+MUST = "AUTORESEARCH_JOURNEYS"  # set to `must` where a missing browser is a failure and no reason to skip
+
+
+def browser_path() -> str:
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        words = f"No {BROWSERS[0]} on PATH. Debian and Ubuntu: apt install chromium."
+        pytest.fail(words) if os.environ.get(MUST) == "must" else pytest.skip(words)
+    return str(found)
+
+
+class Lab:
+    """A JupyterLab of a project, on a port of its own."""
+
+    def __init__(self, project: Path, folder: Path) -> None:
+        self.project, self.folder = project, folder
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        command = [
+            sys.executable, "-m", "autoresearch_kernel.cli", "lab", "--no-browser", "--ip=127.0.0.1",
+            f"--port={self.port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--ServerApp.password=",
+            "--ServerApp.disable_check_xsrf=True",
+        ]  # fmt: skip
+        settings = {name: str(self.folder / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR")}
+        settings["JUPYTERLAB_WORKSPACES_DIR"] = str(self.folder / "workspaces")
+        settings["JUPYTERLAB_SETTINGS_DIR"] = str(self.folder / "settings")
+        quiet = self.folder / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+        quiet.parent.mkdir(parents=True, exist_ok=True)
+        quiet.write_text('{"fetchNews": "false", "checkForUpdates": false}')
+        with open(self.folder / "lab.log", "ab") as log:
+            self.process = subprocess.Popen(
+                command, cwd=self.project, env=os.environ | settings, stdout=log, stderr=log, start_new_session=True
+            )
+        self._await_answer()
+
+    def _await_answer(self) -> None:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                with urllib.request.urlopen(f"{self.url}/api/status", timeout=5):
+                    return
+            except (urllib.error.URLError, OSError):
+                assert self.process.poll() is None and time.monotonic() < deadline, (
+                    self.folder / "lab.log"
+                ).read_text()[-3000:]
+                time.sleep(0.2)
+
+    def stop(self) -> None:
+        """As Ctrl-C twice in its terminal would: kernels end with it."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(10)
+
+
+class Browser:
+    """One page, with what its console says."""
+
+    def __init__(self, page: Page, shots: Path) -> None:
+        self.page, self.shots = page, shots
+        self.complaints: list[str] = []
+        page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
+        page.on("console", self._hear)
+
+    def _hear(self, message: Any) -> None:
+        if message.type == "error" and not any(words in message.text for words in NOT_OURS):
+            self.complaints.append(f"{message.text} ({message.location.get('url', '')})")
+
+    def open(self, lab: Lab, path: str) -> None:
+        """Open a notebook and wait for its kernel."""
+        self.page.goto(f"{lab.url}/lab/tree/{path}?reset")
+        self.await_kernel()
+
+    def await_kernel(self) -> None:
+        self.page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=90_000)
+        self.page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=30_000)
+        self.page.wait_for_timeout(1_500)
+
+    def cell(self, number: int) -> Locator:
+        """The code cell of that number, counted from 0."""
+        return self.page.locator(".jp-Notebook .jp-CodeCell").nth(number)
+
+    def run(self, number: int) -> None:
+        """Run one code cell and wait until it has ended."""
+        cell = self.cell(number)
+        cell.scroll_into_view_if_needed()
+        cell.locator(".cm-content").first.click()
+        self.page.keyboard.press("Control+Enter")
+        self.until(lambda: "[*]" not in self._prompt(number) and "[ ]" not in self._prompt(number), 180)
+
+    def _prompt(self, number: int) -> str:
+        return self.cell(number).locator(".jp-InputPrompt").first.inner_text()
+
+    def until(self, condition: Callable[[], bool], seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                self.shot("failed")
+                raise AssertionError(f"It did not happen within {seconds:g} s; see {self.shots / 'failed.png'}")
+            self.page.wait_for_timeout(250)
+
+    def save(self) -> None:
+        """Ctrl+S, and wait until the tab says that nothing is unsaved."""
+        self.page.keyboard.press("Control+s")
+        self.until(lambda: self.page.locator(".lm-DockPanel-tabBar .lm-mod-current.jp-mod-dirty").count() == 0, 20)
+
+    def shot(self, name: str) -> None:
+        self.page.screenshot(path=self.shots / f"{name}.png")
+
+
+@pytest.fixture(scope="module")
+def patch() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path, patch: pytest.MonkeyPatch) -> Path:
+    """A project with a model that counts, and the notebooks."""
+    folder = make_project(tmp_path_factory.mktemp("journey"), small_corpus, patch)
+    shutil.copytree(PROJECT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    shutil.copy(PROJECT / "jupytext.toml", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lab(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    browser_path()
+    server = Lab(place, tmp_path_factory.mktemp("lab"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
+    shots = Path(os.environ.get("AUTORESEARCH_SHOTS") or tmp_path_factory.mktemp("shots"))
+    with sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=browser_path(), args=FLAGS)
+        page = chromium.new_page(viewport={"width": 1440, "height": 1200})
+        page.set_default_timeout(60_000)
+        yield Browser(page, shots)
+        chromium.close()

@@ -1,0 +1,221 @@
+"""A study lived in the browser, from an empty folder to its end: each test goes on where the one before stopped."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from autoresearch_kernel.record.history import read_events
+from autoresearch_kernel.record.state import StudyState, replay
+from autoresearch_kernel.record.study import open_study
+from autoresearch_kernel.show.report import bpb
+
+from .conftest import Browser, Lab
+
+PANEL, FIGURE, TABLE = 0, 1, 2  # code cells of notebooks/control.ipynb
+CONTROL = "notebooks/control.ipynb"
+
+
+def state_of(place: Path, name: str = "first") -> StudyState:
+    path = open_study(name, place).paths.history
+    return replay(read_events(path) if path.exists() else [])
+
+
+def rows(browser: Browser) -> dict[int, list[str]]:
+    """The table as it is on the screen: number -> its cells."""
+    table = browser.page.locator(".ar-rows tbody tr")
+    cells = table.evaluate_all("rows => rows.map(row => [...row.children].map(cell => cell.textContent))")
+    return {int(row[0]): row[1:] for row in cells}
+
+
+def said(browser: Browser) -> str:
+    return browser.page.locator(".ar-panel [role=status]").first.inner_text()
+
+
+def press(browser: Browser, name: str) -> None:
+    browser.page.locator(".ar-panel").get_by_role("button", name=name, exact=True).click()
+
+
+def same_as_the_record(browser: Browser, place: Path, name: str = "first") -> None:
+    """Whether the panel's table says what history.jsonl says, of every decided experiment."""
+    decided = state_of(place, name).decided
+    browser.until(lambda: len([r for r in rows(browser).values() if r[5] not in ("", "unfinished")]) >= len(decided))
+    shown = rows(browser)
+    for experiment in decided:
+        _, score, *_, status, _ = shown[experiment.number]
+        assert score == bpb(experiment.val_bpb), (experiment, shown[experiment.number])
+        assert str(experiment.status) in status or "ended early" in status
+
+
+def test_from_an_empty_folder_to_a_running_study(lab: Lab, browser: Browser, place: Path) -> None:
+    browser.open(lab, CONTROL)
+    browser.run(PANEL)
+    page = browser.page
+    page.get_by_role("textbox", name="Name").fill("a b")
+    page.keyboard.press("Tab")
+    page.get_by_text("Letters, digits").wait_for()
+    assert page.get_by_role("button", name="Start", exact=True).is_disabled()
+    browser.shot("form")
+    page.get_by_role("textbox", name="Name").fill("first")
+    page.get_by_role("textbox", name="Seconds a run").fill("3")
+    page.get_by_role("textbox", name="Experiments").fill("40")
+    page.keyboard.press("Tab")
+    page.get_by_role("button", name="Start", exact=True).click()
+    browser.until(lambda: "measuring the baseline" in said(browser), 120)
+    assert open_study("first", place).time_budget_seconds == 3
+
+
+def test_a_page_that_is_reloaded_shows_the_same_study(lab: Lab, browser: Browser, place: Path) -> None:
+    browser.save()
+    browser.page.reload()
+    browser.await_kernel()
+    browser.page.locator(".ar-panel").wait_for()
+    browser.until(lambda: "first" in said(browser))
+    before = said(browser), browser.page.locator(".ar-panel [role=progressbar]").count()
+    browser.until(lambda: (said(browser), browser.page.locator(".ar-panel [role=progressbar]").count()) != before, 60)
+
+
+def test_a_kernel_that_is_restarted_takes_nothing_from_the_study(lab: Lab, browser: Browser, place: Path) -> None:
+    browser.until(lambda: state_of(place).incumbent is not None, 120)
+    holder = holder_of(place)
+    page = browser.page
+    page.get_by_role("menuitem", name="Kernel", exact=True).click()
+    page.get_by_text("Restart Kernel…", exact=True).click()
+    page.get_by_role("button", name="Confirm Kernel Restart").click()
+    browser.page.wait_for_timeout(1_000)
+    browser.await_kernel()
+    browser.run(PANEL)
+    browser.until(lambda: "first" in said(browser))
+    assert holder_of(place) == holder
+    same_as_the_record(browser, place)
+
+
+def test_a_lab_that_is_restarted_takes_nothing_from_the_study(lab: Lab, browser: Browser, place: Path) -> None:
+    holder = holder_of(place)
+    lab.stop()
+    num_complaints = len(browser.complaints)
+    lab.start()
+    browser.open(lab, CONTROL)
+    del browser.complaints[num_complaints:]  # of a server that was not there
+    browser.run(PANEL)
+    assert holder_of(place) == holder, "the supervisor went away with the server"
+    browser.until(lambda: len(state_of(place).decided) >= 3, 180)
+    same_as_the_record(browser, place)
+    browser.shot("three-decided")
+
+
+def holder_of(place: Path) -> Any:
+    from autoresearch_kernel.record.files import lock_holder
+
+    holder = lock_holder(open_study("first", place).paths.lock)
+    assert holder is not None, "nobody runs the study"
+    return holder["pid"]
+
+
+def test_a_click_shows_an_experiment_in_full(lab: Lab, browser: Browser, place: Path) -> None:
+    browser.page.locator('.ar-rows tr[data-number="1"]').click()
+    side = browser.page.locator(".ar-side")
+    browser.until(lambda: "0001 ·" in side.inner_text())
+    assert re.search(r"^-\w+ = ", side.inner_text(), re.MULTILINE), side.inner_text()
+    browser.page.keyboard.press("End")
+    browser.page.keyboard.press("Enter")
+    browser.until(lambda: "0000 ·" in side.inner_text())
+    assert browser.page.locator(".ar-rows tr[aria-selected=true]").get_attribute("data-number") == "0"
+    side.get_by_text("experiment.ipynb", exact=True).click()
+    browser.page.get_by_role("tab", name="experiment.ipynb").wait_for()
+    browser.page.get_by_role("tab", name="control.ipynb").click()
+    browser.page.get_by_role("button", name="Kept", exact=False).first.click()
+    assert set(rows(browser)) == {e.number for e in state_of(place).decided if e.status == "keep"}
+    browser.page.get_by_role("button", name="All", exact=False).first.click()
+    press(browser, "Show what runs")
+
+
+def test_pause_hint_resume_and_stop(lab: Lab, browser: Browser, place: Path) -> None:
+    press(browser, "Pause")
+    browser.until(lambda: state_of(place).paused.startswith("by "), 60)
+    browser.until(lambda: "Paused by" in said(browser))
+    browser.shot("paused")
+    browser.page.locator(".ar-panel").get_by_role("textbox", name="Hint").fill("try fewer batches")
+    press(browser, "Send")
+    browser.until(lambda: "try fewer batches" in state_of(place).hints)
+    press(browser, "Resume")
+    browser.until(lambda: not state_of(place).paused)
+    browser.page.locator(".ar-panel").get_by_role("button", name="Pause", exact=True).wait_for()
+    press(browser, "Stop now")
+    browser.until(lambda: bool(state_of(place).stopped), 60)
+    browser.until(lambda: "Stopped" in said(browser), 60)
+    press(browser, "Continue")
+    browser.until(lambda: not state_of(place).stopped, 60)
+    press(browser, "Stop after this")
+    browser.until(lambda: bool(state_of(place).stopped), 90)
+    same_as_the_record(browser, place)
+
+
+def test_what_waits_for_approval_is_refused_edited_and_approved(lab: Lab, browser: Browser, place: Path) -> None:
+    browser.cell(PANEL).locator(".cm-content").first.click()
+    browser.page.keyboard.press("Control+End")
+    browser.page.keyboard.type("\nlab.go_on(experiments=2, approve=True)")
+    browser.run(PANEL)
+    number = len(state_of(place).experiments)
+    restore_panel_cell(browser)
+    panel = browser.page.locator(".ar-panel")
+    panel.get_by_text("waits for your approval").first.wait_for()
+    browser.shot("approval")
+    panel.get_by_placeholder(re.compile("why not")).fill("")
+    press(browser, "Refuse, because ...")
+    panel.get_by_text("Say why: the agent reads it").wait_for()
+    first = state_of(place).review
+    panel.get_by_placeholder(re.compile("why not")).fill("not today")
+    press(browser, "Refuse, because ...")
+    browser.until(lambda: any(r.why == "not today" for r in state_of(place).refusals), 30)
+    browser.until(lambda: state_of(place).review not in (None, first), 60)
+    browser.until(lambda: f"{number:04d} · waits for your approval" in panel.inner_text(), 30)
+    panel.get_by_text("Edit train.py before it trains").click()
+    source = panel.locator("textarea")
+    source.fill(source.input_value().replace("# # A model that counts", "# # A model that I changed"))
+    panel.get_by_placeholder(re.compile("why not")).fill("a title of my own")
+    press(browser, "Approve")
+    browser.until(lambda: len(state_of(place).decided) > number, 90)
+    mine = state_of(place).experiments[number]
+    assert mine.hypothesis == "a title of my own" and "edited" in mine.agent
+    assert "A model that I changed" in open_study("first", place).experiment(number).train.read_text()
+    panel.get_by_text("waits for your approval").first.wait_for()
+    press(browser, "Approve")
+    browser.until(lambda: state_of(place).finished is not None, 180)
+    browser.until(lambda: "finished" in said(browser))
+    same_as_the_record(browser, place)
+    browser.shot("finished")
+
+
+def restore_panel_cell(browser: Browser) -> None:
+    """The notebook's own words again, with the panel of this study."""
+    browser.cell(PANEL).locator(".cm-content").first.click()
+    browser.page.keyboard.press("Control+a")
+    browser.page.keyboard.type("from autoresearch_kernel import panel\n\nlab = panel()\nlab")
+    browser.run(PANEL)
+
+
+def test_what_stays_is_a_picture_and_a_table_without_a_kernel(lab: Lab, browser: Browser, place: Path) -> None:
+    browser.run(FIGURE)
+    browser.run(TABLE)
+    browser.save()
+    saved = place / CONTROL
+    browser.until(lambda: "image/png" in saved.read_text(), 30)
+    cells = [cell for cell in json.loads(saved.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert "image/png" in cells[FIGURE]["outputs"][0]["data"]
+    lab.stop()  # no kernel, no supervisor: only the files
+    lab.start()
+    num_complaints = len(browser.complaints)
+    browser.page.goto(f"{lab.url}/lab/tree/{CONTROL}?reset")
+    del browser.complaints[num_complaints:]
+    picture = browser.cell(FIGURE).locator("img").first
+    picture.wait_for()
+    assert picture.evaluate("image => image.naturalWidth") > 500
+    assert bpb(state_of(place).decided[0].val_bpb) in browser.cell(TABLE).inner_text()
+    browser.shot("reopened")
+
+
+def test_the_browser_has_nothing_to_complain_of(browser: Browser) -> None:
+    assert not browser.complaints
