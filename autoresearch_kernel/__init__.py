@@ -1,8 +1,15 @@
 """autoresearch: overnight language-model research in Jupyter notebooks.
 
-    from autoresearch_kernel import SearchAgent, open_study, project_root, research
-    for experiment in research(open_study("nov23", project_root()), SearchAgent(), experiments=10):
-        ...
+    from autoresearch_kernel import SearchAgent, research, start_study
+    study = start_study("nov23", budget=60)
+    for experiment in research(study, SearchAgent(), experiments=10):  # a night is a loop that you own
+        print(experiment.number, experiment.status, experiment.val_bpb)
+    study.figure()
+
+and one experiment by hand, in a notebook:
+
+    idea = study.propose()
+    study.run(idea); study.judge(); study.record()
 
 Importing this package imports neither torch nor ipykernel nor matplotlib.
 """
@@ -14,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 from .record.experiment import Context, Evaluation, Experiment, Proposal, Run, RunOutcome, Status
 from .record.paths import project_root, study_paths
-from .record.study import Study, create_study, open_study
+from .record.study import Study, StudyError, create_study
 
 if TYPE_CHECKING:
+    from .by_hand import ByHand, open_study, start_study
     from .control import panel
     from .looking_back import analyse, open_example
     from .loop import research
@@ -26,6 +34,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "ByHand",
     "Context",
     "Evaluation",
     "Experiment",
@@ -36,6 +45,7 @@ __all__ = [
     "Session",
     "Status",
     "Study",
+    "StudyError",
     "analyse",
     "create_study",
     "open_example",
@@ -44,18 +54,22 @@ __all__ = [
     "panel",
     "project_root",
     "research",
+    "start_study",
     "study_paths",
 ]
 
 
 _HOMES = {
+    "ByHand": ".by_hand",
     "SearchAgent": ".propose.search",
     "Session": ".session",
     "analyse": ".looking_back",
     "open_example": ".looking_back",
     "open_session": ".session",
+    "open_study": ".by_hand",
     "panel": ".control",
     "research": ".loop",
+    "start_study": ".by_hand",
 }
 
 

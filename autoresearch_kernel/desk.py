@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from .session import Session
 
 
+EDITED = "edited"  # by a person, behind the name of an agent
+
+
 class Rejected(Exception):
     """A person says no; the message says why."""
 
@@ -61,15 +64,21 @@ def await_person(session: Session, proposal: Proposal, parent: Experiment, numbe
 
 
 def _approved(proposal: Proposal, source: str, parent_source: str, command: Command) -> Proposal:
-    details = proposal.details | {"approved_by": command.by}
+    proposal = replace(proposal, details=proposal.details | {"approved_by": command.by})
     if source == proposal.train_source:
-        return replace(proposal, hypothesis=command.text or proposal.hypothesis, details=details)
+        return replace(proposal, hypothesis=command.text or proposal.hypothesis)
     words = command.text or (f"{proposal.hypothesis} (edited by {command.by})" if proposal.hypothesis else "")
+    return edited(proposal, source, parent_source, words or f"An edit by {command.by}")
+
+
+def edited(proposal: Proposal, source: str, parent_source: str, hypothesis: str) -> Proposal:
+    """The proposal with a person's train.py: what its agent noted for itself does not hold for that one."""
+    own = ("parameters", "previous", "structure")
     return replace(
         proposal,
-        hypothesis=words or f"An edit by {command.by}",
+        hypothesis=hypothesis,
         train_source=source,
-        agent=proposal.agent if proposal.agent == "human" else f"{proposal.agent}, edited",
+        agent=proposal.agent if proposal.agent.endswith(("human", EDITED)) else f"{proposal.agent}, {EDITED}",
         changes=literal_changes(parent_source, source),
-        details={k: v for k, v in details.items() if k not in ("parameters", "previous", "structure")},
+        details={name: value for name, value in proposal.details.items() if name not in own},
     )

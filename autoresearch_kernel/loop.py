@@ -16,12 +16,13 @@ from .judge.score import HeldOut, ScoringFailed, ScoringSettings, score
 from .people import StopNow
 from .proposals import AgentFailed
 from .propose.agent import Agent, NothingToPropose
-from .record.experiment import Cause, Experiment, Limits, Progress, Run, Status, scores_of
+from .record.experiment import Cause, Experiment, Limits, Progress, RunOutcome, Status, scores_of
 from .record.space import is_full
 from .record.study import Study, StudyError, check_unchanged
 from .run.machine import real_seconds
 from .session import Session, Watch, forget_artefacts, ignore, open_session
 
+TRAIN, SCORE = "train", "score"  # what a run may lack
 MOST_ATTEMPTS = 2  # trainings begun under one run index: one interruption is bad luck, two are the experiment's
 FULL_DISK_SECONDS = 1.0  # before a step that found the disk full is tried again
 AGENT_WAITS_SECONDS = (5.0, 30.0, 120.0, 600.0)  # before an agent that failed is asked again
@@ -151,17 +152,24 @@ def recover(
     session: Session, cause: Cause = Cause.GONE, reason: str = "the harness went away while it trained"
 ) -> None:
     """Bring a study that was cut off to where its history says it is, and git and its views with it."""
+    take_up(session, cause, reason)
     state = session.state
-    for experiment in state.experiments:
+    if state.incumbent is not None and state.incumbent.runs[-1].num_decided > state.incumbent.number:
+        session.show(state.incumbent)  # which was run again
+    if state.decided:
+        session.show(state.decided[-1])
+
+
+def take_up(
+    session: Session, cause: Cause = Cause.GONE, reason: str = "the harness went away while it trained"
+) -> None:
+    """The same without the views, which take a second to draw."""
+    for experiment in session.state.experiments:
         run = experiment.runs[-1] if experiment.runs else None
         if run is not None and run.status is Status.INTERRUPTED and not run.reason:
             session.interrupted(experiment, run.index, cause, reason)
             session.note(f"Experiment {experiment.number:04d} was interrupted: {reason}. It is trained again.")
     session.reconcile()
-    if state.incumbent is not None and state.incumbent.runs[-1].num_decided > state.incumbent.number:
-        session.show(state.incumbent)  # which was run again
-    if state.decided:
-        session.show(state.decided[-1])
 
 
 def look_after_incumbent(session: Session) -> None:
@@ -194,34 +202,51 @@ def settle(session: Session) -> Experiment:
     while True:
         experiment = session.state.unfinished
         assert experiment is not None, "settle() needs a proposed experiment"
-        if _advance(session, experiment) or _ask_the_incumbent(session, experiment):
+        if _advance(session, experiment) or ask_the_incumbent(session, experiment):
             continue
-        decided = session.decide(experiment)
-        if decided is not None:
-            forget_artefacts(session.study, session.state)
-            session.show(decided)
+        if decided := close(session, experiment):
             return decided
         _train_and_score(session, experiment, experiment.runs[-1].index + 1)
 
 
-def _advance(session: Session, experiment: Experiment) -> bool:
-    """Do what the last run still lacks; False when it lacks nothing and the rule may be asked."""
+def close(session: Session, experiment: Experiment) -> Experiment | None:
+    """Decide an experiment and show it; None when the rule wants one more run."""
+    decided = session.decide(experiment)
+    if decided is not None:
+        forget_artefacts(session.study, session.state)
+        session.show(decided)
+    return decided
+
+
+def lacks(experiment: Experiment) -> tuple[str, int] | None:
+    """What is still to be done, TRAIN or SCORE, and to which run; None when the rule may be asked. A pure function."""
     run = experiment.runs[-1] if experiment.runs else None
     is_baseline = experiment.number == 0
     if run is None:
-        _train_and_score(session, experiment, 0)
-    elif run.status is Status.INTERRUPTED and (is_baseline or run.attempts < MOST_ATTEMPTS):
-        _train_and_score(session, experiment, run.index)
-    elif run.status is None and run.val_bpb is None:
-        _score(session, experiment, run)
-    elif is_baseline and experiment.status is None and run.status is not None:  # what made it fail may be mended
-        _train_and_score(session, experiment, run.index + 1)
-    else:
+        return TRAIN, 0
+    if run.status is Status.INTERRUPTED and (is_baseline or run.attempts < MOST_ATTEMPTS):
+        return TRAIN, run.index
+    if run.status is None and run.val_bpb is None:
+        return SCORE, run.index
+    if is_baseline and experiment.status is None and run.status is not None:  # what made it fail may be mended
+        return TRAIN, run.index + 1
+    return None
+
+
+def _advance(session: Session, experiment: Experiment) -> bool:
+    """Do what the last run still lacks; False when it lacks nothing and the rule may be asked."""
+    lacking = lacks(experiment)
+    if lacking is None:
         return False
+    step, run = lacking
+    if step == SCORE:
+        score_again(session, experiment, run)
+    else:
+        _train_and_score(session, experiment, run)
     return True
 
 
-def _ask_the_incumbent(session: Session, experiment: Experiment) -> bool:
+def ask_the_incumbent(session: Session, experiment: Experiment) -> bool:
     """Whether the incumbent ran again because a challenger was slow twice: a slow incumbent means a slow machine."""
     incumbent, run = session.state.incumbent, experiment.runs[-1]
     if incumbent is None or not run.slow or not is_much_slower(run.measured.get("relative_speed")):
@@ -236,21 +261,26 @@ def _ask_the_incumbent(session: Session, experiment: Experiment) -> bool:
 
 
 def _train_and_score(session: Session, experiment: Experiment, run: int) -> None:
-    session.make_room()
-    outcome = session.train(experiment, run)
+    outcome = train(session, experiment, run)
     if outcome.status is None:
         session.score(experiment, run)
     _stop_without_baseline(session, experiment.number)
 
 
-def _score(session: Session, experiment: Experiment, run: Run) -> None:
+def train(session: Session, experiment: Experiment, run: int) -> RunOutcome:
+    """Train once, when there is room for it."""
+    session.make_room()
+    return session.train(experiment, run)
+
+
+def score_again(session: Session, experiment: Experiment, run: int) -> None:
     """Score a run that trained in an earlier session; train again when its model is gone."""
-    if session.study.experiment(experiment.number).artefact(run.index).exists():
-        session.score(experiment, run.index)
+    if session.study.experiment(experiment.number).artefact(run).exists():
+        session.score(experiment, run)
         _stop_without_baseline(session, experiment.number)
     else:
-        session.note(f"The model of experiment {experiment.number:04d}, run {run.index + 1}, is gone; it trains again.")
-        _train_and_score(session, experiment, run.index)
+        session.note(f"The model of experiment {experiment.number:04d}, run {run + 1}, is gone; it trains again.")
+        _train_and_score(session, experiment, run)
 
 
 def _stop_without_baseline(session: Session, number: int) -> None:

@@ -35,7 +35,8 @@ from .record.experiment import Call, Context, Experiment, Objection, Progress, P
 from .record.files import write_atomic
 from .record.paths import ExperimentPaths
 from .record.space import is_full
-from .record.study import sha256
+from .record.state import StudyState
+from .record.study import Study, sha256
 from .run.notebook import InvalidSource, check_source
 
 if TYPE_CHECKING:
@@ -208,11 +209,11 @@ class Proposals:
         if isinstance(said, Call):
             self.session.history.append("called", experiment=number, **asdict(said))
         elif isinstance(said, Refusal):
-            self._refuse(said)
+            self.refuse(said)
         else:
             self.session.note(f"The agent waits: {said}")
 
-    def _refuse(self, refusal: Refusal) -> None:
+    def refuse(self, refusal: Refusal) -> None:
         """Record that a proposal was given back, and keep it beside the one that will be run."""
         paths, proposal = self.session.study.experiment(refusal.experiment), refusal.proposal
         self.session.history.append(
@@ -239,17 +240,17 @@ class Proposals:
 
     # --- the next proposal
 
-    def next(self, agent: Agent) -> Proposal:
+    def next(self, agent: Agent, refused: tuple[Refusal, ...] = ()) -> Proposal:
         """A proposal for the present incumbent that passed every check its agent listens to.
 
+        `refused` are answers to this very question that were given back before.
         Raises NothingToPropose (Enough is one), AgentFailed for whatever else an agent raises, and StopNow.
         While an agent cannot answer, the study is paused.
         """
-        refused: tuple[Refusal, ...] = ()
         useless = pauses = 0
         while True:
             try:
-                proposal, parent = self._saved() or self._answer(agent, refused)
+                proposal, parent = self.saved() or self._answer(agent, refused)
                 context = replace(self.session.context(), refused=refused)
                 settled = self._settle(agent, proposal, parent, context)
             except AgentUnavailable as failure:
@@ -257,7 +258,7 @@ class Proposals:
                 pauses += 1
                 continue
             except UnusableReply as failure:
-                self._refuse(failure.refusal)
+                self.refuse(failure.refusal)
                 useless, refused = useless + 1, ()
                 if useless % MOST_QUESTIONS == 0:
                     self._pause(f"no usable proposal in {MOST_QUESTIONS} questions, the last: {failure}", pauses)
@@ -267,27 +268,13 @@ class Proposals:
                 save_proposal(self.session.study.experiment(context.number), settled, context.incumbent.number)
                 self.session.people.end_if_enough()  # it is there when the study goes on
                 return settled
-            self._refuse(settled)
+            self.refuse(settled)
             is_conflict = settled.objection is Objection.CONFLICT  # the code has changed under it: start again
             refused = (settled,) if is_conflict else (*refused, settled)
 
-    def _saved(self) -> tuple[Proposal, int] | None:
+    def saved(self) -> tuple[Proposal, int] | None:
         """What was replied to this very question before the harness went away, and the incumbent it was made for."""
-        if self.question is not None:
-            return None
-        paths = self.session.study.experiment(len(self.session.state.experiments))
-        try:
-            facts = json.loads(paths.proposal.read_text(encoding="utf-8"))
-            parent = int(facts.pop("parent"))
-            facts.pop("spent", None)
-            proposal = Proposal(**facts | {"transcript": tuple(facts.get("transcript") or ())})
-        except (FileNotFoundError, ValueError, KeyError, TypeError):  # there is none, or another version wrote it
-            return None
-        state = self.session.state
-        kept = {e.number for e in state.decided if e.status is Status.KEEP}
-        refused = {r.train_sha256 for r in state.refusals if r.experiment == len(state.experiments)}
-        is_open = parent in kept and sha256(proposal.train_source) not in refused
-        return (proposal, parent) if is_open else None
+        return None if self.question is not None else open_proposal(self.session.study, self.session.state)
 
     def _answer(self, agent: Agent, refused: tuple[Refusal, ...]) -> tuple[Proposal, int]:
         """The agent's answer and the incumbent that it was asked about; asks when nothing is asked yet."""
@@ -340,7 +327,7 @@ class Proposals:
         is_heard = listens(agent, context)
         if is_heard and (refusal := self._check(proposal, context)):
             return refusal
-        is_needed = session.state.approve or asks_person(agent)
+        is_needed = (session.state.approve or asks_person(agent)) and not session.by_hand
         if not is_needed or "approved_by" in proposal.details:  # by a person, before the harness went away
             return proposal
         return self._review(proposal, context, asks_person(agent))
@@ -384,6 +371,27 @@ class Proposals:
             last = f" ... {reason[-1]}" if len(reason) > 1 else ""
             why = reason[0].rstrip(".") + last
             session.note(f"Your train.py was not taken: {why}. It is still in {session.study.paths.desk}.")
+
+
+def open_proposal(study: Study, state: StudyState) -> tuple[Proposal, int] | None:
+    """What is proposed for the next experiment, not recorded yet, and the incumbent it was made for; None without."""
+    found = read_proposal(study.experiment(len(state.experiments)))
+    if found is None:
+        return None
+    kept = {e.number for e in state.decided if e.status is Status.KEEP}
+    refused = {r.train_sha256 for r in state.refusals if r.experiment == len(state.experiments)}
+    return found if found[1] in kept and sha256(found[0].train_source) not in refused else None
+
+
+def read_proposal(paths: ExperimentPaths) -> tuple[Proposal, int] | None:
+    """What `save_proposal` wrote, and its parent; None when there is none, or another version wrote it."""
+    try:
+        facts = json.loads(paths.proposal.read_text(encoding="utf-8"))
+        parent = int(facts.pop("parent"))
+        facts.pop("spent", None)
+        return Proposal(**facts | {"transcript": tuple(facts.get("transcript") or ())}), parent
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
 
 
 def save_proposal(paths: ExperimentPaths, proposal: Proposal, parent: int | None, **facts: Any) -> None:

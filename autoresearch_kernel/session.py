@@ -131,6 +131,7 @@ class Session:
     watch: Watch
     inbox: Inbox
     enough: Callable[[], str] = lambda: ""  # why nothing more is to be proposed; "" while something is
+    by_hand: bool = False  # a person takes each step, and approves a proposal by going on with it
     _last_program: str = ""
     _known: StudyState | None = None
 
@@ -219,7 +220,7 @@ class Session:
             self.watch(Progress("proposing", number))
             parent_source = self.source(incumbent)
             proposal = self.proposals.next(agent)
-        proposal = _with_previous(encodable(proposal), parent_source)
+        proposal = with_previous(encodable(proposal), parent_source)
         parent, spent = incumbent.number if incumbent else None, self.state.spent_on(number)
         save_proposal(paths, proposal, parent, spent=asdict(spent))
         self._take_notes(proposal)
@@ -389,7 +390,7 @@ class Session:
         if verdict is None:
             return None
         status, reason = verdict
-        mine = _judged(experiment) if status in (Status.KEEP, Status.DISCARD) else ()
+        mine = judged_scores(experiment) if status in (Status.KEEP, Status.DISCARD) else ()
         self.history.append(
             "decided",
             experiment=experiment.number,
@@ -532,7 +533,7 @@ class Session:
         return commit
 
 
-def _with_previous(proposal: Proposal, parent_source: str) -> Proposal:
+def with_previous(proposal: Proposal, parent_source: str) -> Proposal:
     """The proposal with the literals that it replaces, so that people read `ALPHA 1.0 → 0.5`."""
     if not proposal.changes or "previous" in proposal.details:
         return proposal
@@ -557,32 +558,38 @@ def baseline_proposal(study: Study) -> Proposal:
     return Proposal(hypothesis, study.train_source(0), agent="baseline", details={"preset": preset})
 
 
-def _judged(experiment: Experiment) -> tuple[float, ...]:
+def judged_scores(experiment: Experiment) -> tuple[float, ...]:
     """The scores that are judged: of a baseline all, of a challenger those that one machine made."""
     return experiment.scores if experiment.number == 0 else scores_of(of_one_machine(experiment.runs))
 
 
 def judge_runs(experiment: Experiment, state: StudyState) -> tuple[Status, str] | None:
     """Status and reason from the runs so far; None when one more run is wanted. A pure function."""
+    verdict, reason = rule_says(experiment, state)
+    return None if verdict == "confirm" else (Status(verdict), reason)
+
+
+def rule_says(experiment: Experiment, state: StudyState) -> tuple[str, str]:
+    """Status, or "confirm" when one more run is wanted, and the reason. A pure function."""
     last = experiment.runs[-1]
     if last.status is not None:
         which = "the confirmation: " if last.index > 0 and experiment.number > 0 else ""
         return last.status, which + last.reason
     if state.incumbent is None:
         if len(experiment.scores) < NUM_BASELINE_RUNS:
-            return None
+            return "confirm", f"the baseline runs {NUM_BASELINE_RUNS} times, to know how noisy a run is"
         return Status.KEEP, f"the baseline, {len(experiment.scores)} runs; run-to-run sd {state.sigma:.4f}"
     worse_share = clearly_worse_share(state.decided, state.sigma)
     is_lucky = any(run.index == 0 for run in at_present_speed(state.incumbent.runs, state.sigma))
     decision = decide(
-        _judged(experiment),
+        judged_scores(experiment),
         state.incumbent_scores,
         state.sigma,
         worse_share=worse_share,
         is_lucky=is_lucky,
         is_simpler=is_simpler(experiment, state.incumbent),
     )
-    return None if decision.verdict == "confirm" else (Status(decision.verdict), decision.reason)
+    return decision.verdict, decision.reason
 
 
 def forget_artefacts(study: Study, state: StudyState, limit_bytes: int = ARTEFACT_LIMIT_BYTES) -> None:

@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from .errors import Plain
+
 LOCK_TRIES = 5  # within a tenth of a second
 
 
@@ -100,7 +102,7 @@ def remove_temporaries(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-class StudyInUse(BlockingIOError):
+class StudyInUse(Plain, BlockingIOError):
     """Another process holds the study; `pid` is its number, or None when it did not say."""
 
     def __init__(self, message: str, pid: int | None) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..judge.decide import estimate_sigma, mean, standard_error
 from ..judge.drift import alike, at_present_speed
+from .errors import Plain
 from .experiment import (
     NO_LIMITS,
     Call,
@@ -29,7 +30,7 @@ from .experiment import (
 Event = dict[str, Any]  # one record of the history; the events are listed in _STEPS below
 
 
-class HistoryDamaged(ValueError):
+class HistoryDamaged(Plain, ValueError):
     """A record that cannot be trusted; the message names it and says what to do."""
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .errors import Plain
 from .files import ensure_folder, take_lock, utc_now, write_atomic
 from .paths import ExperimentPaths, StudyPaths, study_paths
 
@@ -25,7 +26,7 @@ STARTUP_ALLOWANCE_SECONDS = 120.0
 HANDOVER_ALLOWANCE_SECONDS = 60.0
 
 
-class StudyError(RuntimeError):
+class StudyError(Plain, RuntimeError):
     """A study that cannot be started or continued; the message says why and what to do."""
 
 

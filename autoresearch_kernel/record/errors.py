@@ -1,0 +1,20 @@
+"""How an error that says in its message what to do is shown in a notebook: that sentence, and no traceback."""
+
+from __future__ import annotations
+
+import os
+
+RED, END_OF_COLOUR = "\x1b[31m", "\x1b[0m"
+
+
+class Plain:
+    """Mixed into an exception whose message is for people."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows of it; the whole traceback with AUTORESEARCH_DEBUG, as on the command line."""
+        assert isinstance(self, BaseException)
+        if os.environ.get("AUTORESEARCH_DEBUG"):
+            import traceback
+
+            return traceback.format_exception(self)
+        return [f"{RED}{self}{END_OF_COLOUR}"]
