@@ -8,6 +8,7 @@ order of the steps is `loop.py`'s; here a person is told which comes next.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from .ideas import Idea, StepError
 from .judge.decide import mean
 from .loop import SCORE, TRAIN, ask_the_incumbent, close, lacks, look_after_incumbent, score_again, settle, take_up
 from .loop import train as train_once
-from .people import StopNow
+from .people import Enough, StopNow
 from .proposals import AgentFailed, objection, open_proposal, read_proposal, save_proposal
 from .propose.agent import Agent, NothingToPropose
 from .record import study as records
@@ -106,7 +107,7 @@ def start_study(
     root = Path(project) if project is not None else project_root()
     options = AgentOptions(model=model, **of_agent)
     asked = Settings(budget, corpus, files_folder, preset, agent, seed, options)
-    with _in_one_sentence():
+    with _in_one_sentence(), _in_python():
         if study_exists(name, root):
             study = records.open_study(name, root)
             refuse_other_settings(study, asked)
@@ -187,10 +188,10 @@ class ByHand(Study):
             asked = agent or self._agent
             try:
                 proposal = session.proposals.next(asked, refused)
-            except AgentFailed as failure:
-                raise StepError(
-                    f"The agent {asked.name!r} failed: {failure}. `study.propose()` asks again."
-                ) from failure
+            except AgentFailed as error:
+                raise StepError(f"The agent {asked.name!r} failed: {error}. `study.propose()` asks again.") from error
+            except Enough as error:
+                raise StepError(f"{error.reason} `study.propose()` asks again.") from error
             incumbent = session.state.incumbent
             assert incumbent is not None
             source = session.source(incumbent)
@@ -520,6 +521,16 @@ def _why_not(refusal: Refusal) -> str:
     if refusal.objection is Objection.REPEAT:
         return f"This was tried before: {refusal.why}. Change something else, or ask for `study.propose(anew=True)`."
     return f"This train.py cannot run as a notebook. {refusal.why} Mend the edit and run this cell again."
+
+
+@contextmanager
+def _in_python() -> Iterator[None]:
+    """Errors that speak of the command line's options name arguments instead."""
+    try:
+        yield
+    except StudyError as error:
+        words = str(error).replace("with --name", "with another name").replace("another --name", "another name")
+        raise StudyError(re.sub(r"--([a-z][a-z-]*)", lambda found: found[1].replace("-", "_"), words)) from error
 
 
 @contextmanager

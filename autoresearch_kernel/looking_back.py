@@ -60,7 +60,12 @@ def analyse(study: str | Path | Study = "") -> Analysis:
 
 
 def open_example() -> Study:
-    """The recorded study that comes with the project, to be looked at: its records, diffs and curves."""
+    """The recorded study that comes with the project, to be looked at: its records, diffs and curves.
+
+    Example:
+        >>> study = open_example()  # doctest: +SKIP
+        >>> study.name  # doctest: +SKIP
+    """
     return _open_folder(project_root() / EXAMPLE)
 
 

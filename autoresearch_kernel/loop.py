@@ -42,6 +42,11 @@ def research(
 ) -> Iterator[Experiment]:
     """Yield each experiment as it is decided; the baseline comes first.
 
+    Example:
+        >>> from autoresearch_kernel import SearchAgent, open_study, research
+        >>> for experiment in research(open_study("nov23"), SearchAgent(), experiments=10):  # doctest: +SKIP
+        ...     print(experiment.number, experiment.status, experiment.val_bpb)
+
     Args:
         experiments: stop after this many more proposals are decided, the baseline not counted; None for no limit.
         hours: propose nothing after this time; what runs then is finished.

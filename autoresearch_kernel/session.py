@@ -87,6 +87,13 @@ def ignore(progress: Progress) -> None:
 def open_session(study: Study, watch: Watch = ignore) -> Iterator[Session]:
     """Hold a study open for writing.
 
+    Example, one experiment in the order of `loop.py`:
+        >>> with open_session(study) as session:  # doctest: +SKIP
+        ...     experiment = session.propose(SearchAgent())
+        ...     session.train(experiment, run=0)
+        ...     session.score(experiment, run=0)
+        ...     session.decide(session.state.unfinished)
+
     Raises StudyInUse when another process runs it, HistoryDamaged when its record cannot be trusted,
     FileNotFoundError when its held-out rows are gone.
     """
@@ -122,7 +129,12 @@ def open_session(study: Study, watch: Watch = ignore) -> Iterator[Session]:
 
 @dataclass
 class Session:
-    """A study held open by this process."""
+    """A study held open by this process, with the five steps as methods; made by `open_session`.
+
+    Example:
+        >>> with open_session(study) as session:  # doctest: +SKIP
+        ...     print(session.state.incumbent.val_bpb, session.state.sigma)
+    """
 
     study: Study
     history: History

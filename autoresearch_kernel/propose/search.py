@@ -46,7 +46,12 @@ class SearchError(NothingToPropose):
 
 
 class SearchAgent:
-    """Tunes the incumbent's literals; the module's docstring says how it chooses."""
+    """Tunes the incumbent's literals; the module's docstring says how it chooses.
+
+    Example:
+        >>> study.propose(SearchAgent())  # doctest: +SKIP
+        >>> list(research(study, SearchAgent(seed=1), experiments=5))  # doctest: +SKIP
+    """
 
     name = "search"
 

@@ -14,7 +14,12 @@ from typing import Any, Protocol
 
 
 class Status(StrEnum):
-    """How an experiment ended. From artefacts and exit codes, never from notebook metadata."""
+    """How an experiment ended. From artefacts and exit codes, never from notebook metadata.
+
+    Example:
+        >>> Status("keep") is Status.KEEP
+        True
+    """
 
     KEEP = "keep"
     DISCARD = "discard"
@@ -38,7 +43,15 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True)
 class Proposal:
-    """One idea: what an agent submits. Its only act is the text of train.py."""
+    """One idea: what an agent submits. Its only act is the text of train.py.
+
+    Example, an agent of one's own:
+        >>> class Halver:
+        ...     name = "halver"
+        ...     def propose(self, context):
+        ...         source = context.train_source.replace("MATRIX_LR = 0.04", "MATRIX_LR = 0.02")
+        ...         return Proposal("Half the step may go further.", source, self.name)
+    """
 
     hypothesis: str  # one sentence
     train_source: str  # the whole new train.py
@@ -124,7 +137,14 @@ NO_LIMITS = Limits()
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """What one training left behind. `artefact` is None exactly when `status` is not None."""
+    """What one training left behind. `artefact` is None exactly when `status` is not None.
+
+    Example:
+        >>> with open_session(study) as session:  # doctest: +SKIP
+        ...     outcome = session.train(session.state.unfinished, run=0)
+        >>> outcome.status, outcome.measured["num_steps"]  # doctest: +SKIP
+        (None, 233)
+    """
 
     status: Status | None  # None: trained, ready to be scored; else crash, timeout or invalid
     reason: str  # one line for people; "" when it trained
@@ -135,7 +155,12 @@ class RunOutcome:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A score on the fixed validation rows, computed outside the training process."""
+    """A score on the fixed validation rows, computed outside the training process.
+
+    Example:
+        >>> Evaluation(1.4312, 0.0021, num_tokens=131_047, num_bytes=412_371, evaluation_seconds=3.2).val_bpb
+        1.4312
+    """
 
     val_bpb: float  # bits per byte, lower is better
     standard_error: float  # bits per byte, over rows
@@ -147,7 +172,12 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Run:
-    """One training of an experiment, as the history remembers it."""
+    """One training of an experiment, as the history remembers it.
+
+    Example:
+        >>> Run(index=1, seed=101, val_bpb=1.4312).val_bpb  # index 1: the confirmation
+        1.4312
+    """
 
     index: int  # 0 is the first run, 1 a confirmation
     seed: int
@@ -174,7 +204,12 @@ def scores_of(runs: Iterable[Run]) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One proposal tried, folded from the history. `status` is None until it is decided."""
+    """One proposal tried, folded from the history. `status` is None until it is decided.
+
+    Example:
+        >>> Experiment(7, "Half the step", "search", 3, val_bpb=1.25, incumbent_bpb=1.5).delta_bpb  # negative is better
+        -0.25
+    """
 
     number: int  # 0 is the baseline
     hypothesis: str
@@ -261,7 +296,12 @@ def silent(text: str) -> None:
 
 @dataclass(frozen=True)
 class Context:
-    """All that an agent may read before it proposes."""
+    """All that an agent may read before it proposes.
+
+    Example, in the `propose` of an agent:
+        >>> tried = [e.hypothesis for e in context.experiments]  # doctest: +SKIP
+        >>> source = context.train_source.replace("x.square()", "x")  # doctest: +SKIP
+    """
 
     program: str  # program.md
     train_source: str  # the incumbent's train.py

@@ -10,6 +10,10 @@ from pathlib import Path
 def project_root() -> Path:
     """The folder with prepare.py and train.py: the working folder or one above it, else the checkout of this package.
 
+    Example:
+        >>> (project_root() / "prepare.py").is_file()
+        True
+
     Raises FileNotFoundError when neither holds them.
     """
     here = Path.cwd()
@@ -150,7 +154,12 @@ class StudyPaths:
 
 
 def study_paths(name: str, root: Path | None = None) -> StudyPaths:
-    """The files of study `name`. Raises ValueError for a name that is not a plain file name."""
+    """The files of study `name`. Raises ValueError for a name that is not a plain file name.
+
+    Example:
+        >>> study_paths("nov23").history.name
+        'history.jsonl'
+    """
     if not name or name.startswith(".") or not all(c.isalnum() or c in "-_." for c in name):
         raise ValueError(f"Study name {name!r}: use letters, digits, '-', '_' and '.', as in 'nov23'.")
     return StudyPaths((root or project_root()) / "studies" / name)

@@ -27,12 +27,28 @@ HANDOVER_ALLOWANCE_SECONDS = 60.0
 
 
 class StudyError(Plain, RuntimeError):
-    """A study that cannot be started or continued; the message says why and what to do."""
+    """A study that cannot be started or continued; the message says why and what to do.
+
+    A notebook shows the message alone; with the environment variable AUTORESEARCH_DEBUG, the traceback.
+
+    Example:
+        >>> try:  # doctest: +SKIP
+        ...     study = open_study("nov23")
+        ... except StudyError:
+        ...     study = start_study("nov23", budget=60)
+    """
 
 
 @dataclass(frozen=True)
 class Study:
-    """One study: where its files are and what was fixed when it began."""
+    """One study: where its files are and what was fixed when it began.
+
+    Example:
+        >>> study = open_study("nov23")  # doctest: +SKIP
+        >>> study.time_budget_seconds, study.facts["corpus"]["corpus"]  # doctest: +SKIP
+        (60.0, 'stdlib')
+        >>> study.experiment(7).notebook(0)  # the executed notebook of its first run  # doctest: +SKIP
+    """
 
     name: str
     project: Path
@@ -94,7 +110,17 @@ def create_study(
 ) -> Study:
     """Write study.json and the baseline's train.py. Raises StudyError when the study exists.
 
-    `asked` are settings that a person named, kept so that naming others later can be refused.
+    `start_study` calls this once it has measured the machine and prepared a corpus. `asked` are settings that a person
+    named, kept so that naming others later can be refused.
+
+    Example:
+        >>> study = create_study(  # doctest: +SKIP
+        ...     "mine", project=project_root(), corpus_dir=corpus, heldout_dir=heldout,
+        ...     baseline_source=Path("train.py").read_text(), agent="search", time_budget_seconds=60,
+        ...     preset={"name": "none", "parameters": {}, "reason": "my own"},
+        ...     scoring={"device": "cpu", "dtype": "float32", "rows_per_batch": 8, "num_threads": 2},
+        ...     hardware={"device": "cpu", "device_name": "my laptop"},
+        ... )
     """
     paths = study_paths(name, project)
     if paths.study.exists():
