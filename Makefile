@@ -1,6 +1,7 @@
 # make run    set up and do the main job: a short study on the embedded corpus, on any machine
 # make test   set up and run the tests
 # make faults inject every fault at every durable operation of a short study, and kill a real one 50 times (10 minutes)
+# make pictures  the screenshots of the README, from real runs in a real JupyterLab (5 minutes; needs Chromium)
 # make lab    set up and open JupyterLab here
 # make setup  only the set-up: .venv with exact versions and the Jupyter kernel
 
@@ -9,7 +10,7 @@ NAME ?= first
 EXPERIMENTS ?= 5
 BUDGET ?= 20
 
-.PHONY: run test faults lab setup
+.PHONY: run test faults lab pictures setup
 .DEFAULT_GOAL := run
 
 run: setup
@@ -20,6 +21,9 @@ test: setup
 
 faults: setup
 	.venv/bin/python -m tests.faults
+
+pictures: setup
+	.venv/bin/python -m tests.journeys.pictures
 
 lab: setup
 	.venv/bin/autoresearch lab

@@ -168,6 +168,7 @@ class Panel:
         self.reject_button = _button("Refuse, because ...", "Give it back to the agent with your reason")
         row = widgets.HBox([self.approve_button, self.reject_button, self.why])
         self.review = widgets.VBox([self.review_words, row, self.editor], layout=widgets.Layout(display="none"))
+        self.review.add_class("ar-review")
 
     def _wire(self) -> None:
         for button, act in (
@@ -347,6 +348,7 @@ class Panel:
             try:
                 self.refresh()
             except Exception as error:  # a damaged history, a study that was removed: it is said and looked at again
+                self._shown.clear()  # what was half shown is shown again
                 self._tell(f"{type(error).__name__}: {error}", is_wrong=True)
 
     def refresh(self) -> None:

@@ -11,13 +11,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ..conftest import PROJECT, make_project
+from ..conftest import COUNTING_TRAIN, PROJECT, make_project
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -129,6 +129,12 @@ class Browser:
         self.page.keyboard.press("Control+Enter")
         self.until(lambda: "[*]" not in self._prompt(number) and "[ ]" not in self._prompt(number), 180)
 
+    def replace(self, number: int, code: str) -> None:
+        """Write other code into a cell."""
+        self.cell(number).locator(".cm-content").first.click()
+        self.page.keyboard.press("Control+a")
+        self.page.keyboard.insert_text(code)
+
     def _prompt(self, number: int) -> str:
         return self.cell(number).locator(".jp-InputPrompt").first.inner_text()
 
@@ -136,8 +142,7 @@ class Browser:
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline:
-                self.shot("failed")
-                raise AssertionError(f"It did not happen within {seconds:g} s; see {self.shots / 'failed.png'}")
+                raise AssertionError(f"It did not happen within {seconds:g} s; see {self.shots}")
             self.page.wait_for_timeout(250)
 
     def save(self) -> None:
@@ -156,9 +161,15 @@ def patch() -> Iterator[pytest.MonkeyPatch]:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path, patch: pytest.MonkeyPatch) -> Path:
-    """A project with a model that counts, and the notebooks."""
-    folder = make_project(tmp_path_factory.mktemp("journey"), small_corpus, patch)
+def place(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    small_corpus: Path,
+    patch: pytest.MonkeyPatch,
+) -> Path:
+    """A project with the notebooks, and a model that counts or the TRAIN_SOURCE of the module."""
+    source = getattr(request.module, "TRAIN_SOURCE", COUNTING_TRAIN)
+    folder = make_project(tmp_path_factory.mktemp("journey"), small_corpus, patch, source)
     shutil.copytree(PROJECT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     shutil.copy(PROJECT / "jupytext.toml", folder)
     return folder
@@ -183,3 +194,13 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         page.set_default_timeout(60_000)
         yield Browser(page, shots)
         chromium.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """A picture of every failure."""
+    report = yield
+    page = getattr(item, "funcargs", {}).get("browser")
+    if call.excinfo is not None and isinstance(page, Browser):
+        page.shot(f"failed-{item.name}")
+    return report
