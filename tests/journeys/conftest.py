@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -29,6 +30,11 @@ FLAGS = [
 ]  # fmt: skip
 # What Chromium says of things that no page of ours did.
 NOT_OURS = ("favicon", "ResizeObserver loop")
+FOLDERS = ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_WORKSPACES_DIR", "JUPYTERLAB_SETTINGS_DIR")
+SETTINGS = {
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    "notebook-extension/tracker": {"windowingMode": "none"},  # cells out of sight exist, so that they can be counted
+}
 MUST = "AUTORESEARCH_JOURNEYS"  # set to `must` where a missing browser is a failure and no reason to skip
 
 
@@ -60,12 +66,11 @@ class Lab:
             f"--port={self.port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--ServerApp.password=",
             "--ServerApp.disable_check_xsrf=True",
         ]  # fmt: skip
-        settings = {name: str(self.folder / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR")}
-        settings["JUPYTERLAB_WORKSPACES_DIR"] = str(self.folder / "workspaces")
-        settings["JUPYTERLAB_SETTINGS_DIR"] = str(self.folder / "settings")
-        quiet = self.folder / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
-        quiet.parent.mkdir(parents=True, exist_ok=True)
-        quiet.write_text('{"fetchNews": "false", "checkForUpdates": false}')
+        settings = {name: str(self.folder / name) for name in FOLDERS}
+        for file, content in SETTINGS.items():
+            path = self.folder / "JUPYTERLAB_SETTINGS_DIR" / "@jupyterlab" / f"{file}.jupyterlab-settings"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(content))
         with open(self.folder / "lab.log", "ab") as log:
             self.process = subprocess.Popen(
                 command, cwd=self.project, env=os.environ | settings, stdout=log, stderr=log, start_new_session=True
