@@ -215,7 +215,8 @@ class Panel:
     def go_on(self, **fields: Any) -> str:
         """Continue the study in the background; `fields` as for `start`: experiments, hours, approve, max_cost ..."""
         pid = self.control.go_on(self._named(), fields)
-        return f"Process {pid} runs the study in the background. This notebook may be closed."
+        until = "" if {"hours", "experiments"} & set(fields) else " It goes on until you stop it."
+        return f"Process {pid} runs the study in the background.{until} This notebook may be closed."
 
     def pause(self) -> str:
         """Begin nothing new once the present experiment is decided."""
