@@ -18,6 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from autoresearch_kernel.record.files import lock_holder
+from autoresearch_kernel.record.study import open_study, study_names
+from autoresearch_kernel.supervisor import end
+
 from ..conftest import COUNTING_TRAIN, PROJECT, make_project
 
 if TYPE_CHECKING:
@@ -186,6 +190,10 @@ def lab(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     server = Lab(place, tmp_path_factory.mktemp("lab"))
     yield server
     server.stop()
+    for name in study_names(place):  # what a failed journey left
+        study = open_study(name, place)
+        if lock_holder(study.paths.lock) is not None:
+            end(study)
 
 
 @pytest.fixture(scope="module")
