@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .agents import AgentOptions, make_agent
+from .agents import AgentOptions, chat_of, make_agent
 from .ideas import Idea, StepError
 from .judge.decide import mean
 from .loop import SCORE, TRAIN, ask_the_incumbent, close, lacks, look_after_incumbent, score_again, settle, take_up
@@ -155,15 +155,17 @@ class ByHand(Study):
         Example:
             >>> study.baseline()  # doctest: +SKIP
         """
+        is_shown = False
         if self._state().incumbent is None:
             with self._opened() as (session, ticker):
                 if session.state.unfinished is None and session.state.incumbent is None:
                     session.propose(_Given(baseline_proposal(self)))
                 if session.state.incumbent is None:
                     settle(session)
-                sigma = session.state.sigma
-                ticker.done(f"{count(len(session.state.experiments[0].scores), 'run')}, run-to-run sd {bpb(sigma)}")
-        return self._recorded(self._state(), 0)
+                baseline = session.state.experiments[0]
+                ticker.done(f"{count(len(baseline.scores), 'run')}, σ {bpb(session.state.sigma)}", title(baseline))
+                is_shown = ticker.has_curve
+        return self._recorded(self._state(), 0, is_shown)
 
     def propose(self, agent: Agent | None = None, *, anew: bool = False) -> Idea:
         """Ask for the next idea. Asked again, it shows the same one until that is recorded.
@@ -186,6 +188,8 @@ class ByHand(Study):
             look_after_incumbent(session)
             session.limit(Limits(self.asked.max_tokens, self.asked.max_cost))
             asked = agent or self._agent
+            if (chat := chat_of(asked)) is not None:
+                ticker.say(f"asking {chat.model} at {chat.host}")
             try:
                 proposal = session.proposals.next(asked, refused)
             except AgentFailed as error:
@@ -254,7 +258,7 @@ class ByHand(Study):
             while ask_the_incumbent(session, session.state.experiments[number]):
                 pass
             judgement = self._judgement(session.state, session.state.experiments[number])
-            ticker.done(f"run {run + 1}: {bpb(judgement.val_bpb)} bits per byte, {judgement.verdict}")
+            ticker.done(f"run {run + 1}: {bpb(judgement.val_bpb)} bits per byte", title(experiment))
             return judgement
 
     def record(self) -> Recorded:
@@ -505,8 +509,8 @@ class ByHand(Study):
             against = experiment.val_bpb, experiment.incumbent_bpb, experiment.sigma
         return Judgement(self, experiment, run, _evaluation(run), str(verdict), reason, *against, self._next(state))
 
-    def _recorded(self, state: StudyState, number: int) -> Recorded:
-        return Recorded.of(self, state.experiments[number], self._next(state))
+    def _recorded(self, state: StudyState, number: int, is_shown: bool = False) -> Recorded:
+        return Recorded.of(self, state.experiments[number], self._next(state), is_shown)
 
 
 def _evaluation(run: Run) -> Evaluation | None:

@@ -239,11 +239,12 @@ class Recorded(Experiment):
 
     study: Study | None = field(default=None, compare=False)
     next: str = field(default="", compare=False)
+    is_shown: bool = field(default=False, compare=False)  # its curve stands above already
 
     @classmethod
-    def of(cls, study: Study, experiment: Experiment, next: str) -> Recorded:
+    def of(cls, study: Study, experiment: Experiment, next: str, is_shown: bool = False) -> Recorded:
         known = {f.name: getattr(experiment, f.name) for f in fields(Experiment)}
-        return cls(**known, study=study, next=next)
+        return cls(**known, study=study, next=next, is_shown=is_shown)
 
     def _line(self) -> str:
         against = f"{difference(self)} against {self.parent:04d}" if self.delta_bpb is not None else ""
@@ -254,13 +255,13 @@ class Recorded(Experiment):
         assert study is not None
         paths = study.experiment(self.number)
         notebooks = [path for run in self.runs if (path := paths.notebook(run.index)).is_file()]
-        said = argument(self) if self.hypothesis.strip().rstrip(".") != title(self).split(" · ", 1)[1] else ""
+        said = "" if says_no_more(self.hypothesis, title(self)) else argument(self)
         line = cards.text(self._line())
         parts = [
             f"<div>{cards.status_words(self)}{' · ' if line else ''}{line}</div>",
             cards.paragraph(said) if said else "",
             cards.paragraph(f"Why: {plain(self.reason)}"),
-            _curve_html(curve_of(study, self, 0)),
+            "" if self.is_shown else _curve_html(curve_of(study, self, 0)),
             cards.details("Figures: score, training, all seconds accounted for", cards.facts(self._grounds(last))),
             _links([*notebooks, study.paths.results, study.paths.progress]),
             next_html(self.next),
@@ -301,6 +302,12 @@ def figure_of(study: Study, state: StudyState) -> Picture:
     speeds = machine_speeds(state.experiments)
     figure = progress_figure(state.decided, title=study.name, sigma=state.sigma, speeds=speeds)
     return Picture(png(figure), f"{study.name}: {findings(state, None)}")
+
+
+def says_no_more(hypothesis: str, heading: str) -> bool:
+    """Whether a hypothesis is what stands in the heading already."""
+    words = plain(hypothesis).removesuffix(", by hand").rstrip(".")
+    return words == heading.split(" · ", 1)[-1]
 
 
 def printed(words: str) -> str:

@@ -15,7 +15,7 @@ from ..record.experiment import Progress
 from . import cards
 from .report import curve_words, duration, last_number, plain
 from .status import bar
-from .steps import CURVE_WIDTH
+from .steps import CURVE_WIDTH, says_no_more
 
 UPDATE_SECONDS = 1.5  # between two updates of the display
 DRAWING_SHARE = 0.04  # of the time since the training began that may go into pictures
@@ -42,6 +42,7 @@ class Ticker:
         self._began = self._updated_at = self._drawn_at = time.monotonic()
         self._handle: Any = None
         self._said = ""
+        self._is_shown = False
 
     def watch(self, progress: Progress) -> None:
         """Take in what happens; see `Progress`."""
@@ -54,20 +55,27 @@ class Ticker:
                 is_done = progress.fraction == 1.0
                 self._line = "scored" if is_done else "scoring on held-out text"
                 self._fraction = 0.0 if is_done else progress.fraction
+                if progress.fraction == 0.0 and self._points and _is_notebook():
+                    self._draw()  # to its end
                 self._update(is_new=progress.fraction in (0.0, 1.0))
             case "note" | "paused":
                 self._notes.append(plain(progress.text))
                 self._update(is_new=True)
             case "proposing":
-                self._line = "asking for an idea"
-                self._update(is_new=True)
+                pass  # what is proposed lies there already
             case other:
-                self._line = other
-                self._update(is_new=True)
+                self.say(other)
 
-    def done(self, line: str) -> None:
-        """The last words, which stay under the cell with the whole curve."""
-        self._line, self._fraction = line, 0.0
+    def say(self, line: str) -> None:
+        """What goes on now, in a few words."""
+        self._line = line
+        self._update(is_new=True)
+
+    def done(self, line: str, heading: str = "") -> None:
+        """The last words, which stay under the cell with the whole curve; nothing when nothing was shown before."""
+        if not self._is_shown:
+            return
+        self._line, self._fraction, self._heading = line, 0.0, heading or self._heading
         if self._points and _is_notebook():
             self._draw()
         self._update(is_new=True, is_last=True)
@@ -104,7 +112,7 @@ class Ticker:
             if self._points and is_cheap and now - self._drawn_at >= UPDATE_SECONDS and not is_last:
                 self._draw()
             self._display()
-        self._updated_at = time.monotonic()
+        self._updated_at, self._is_shown = time.monotonic(), True
 
     def _draw(self) -> None:
         from .plots import curve_png
@@ -129,7 +137,7 @@ class Ticker:
 
     def _html(self) -> str:
         head = f"<b>{cards.text(self._heading)}</b> " if self._heading else ""
-        words = self._hypothesis if self._hypothesis.rstrip(".") not in self._heading else ""
+        words = "" if says_no_more(self._hypothesis, self._heading) else self._hypothesis
         line = f'<span style="font-variant-numeric:tabular-nums">{cards.text(self._line)}</span>'
         notes = "".join(cards.paragraph(note, is_faint=True) for note in self._notes[-MOST_NOTES:])
         return (
