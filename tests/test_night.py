@@ -139,6 +139,20 @@ def test_an_experiment_interrupted_twice_is_given_up(study: Study, machine: Mach
         assert loop.settle(opened).status is Status.INTERRUPTED
 
 
+def test_a_baseline_that_failed_is_tried_again(study: Study, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails_once(source: str, paths: Any, **options: Any) -> RunOutcome:
+        outcome = machine.run_experiment(source, paths, **options)
+        crash = RunOutcome(Status.CRASH, "AssertionError: not yet", None, None)
+        return crash if len(machine.trained) == 1 else outcome
+
+    monkeypatch.setattr(session, "run_experiment", fails_once)
+    with pytest.raises(StudyError, match=r"The baseline did not train \(crash\): .*not yet"):
+        next(iter(research(study, Scripted(), experiments=1)))
+    assert machine.trained == [(0, 0)]
+    baseline = next(iter(research(study, Scripted(), experiments=1)))
+    assert baseline.status is Status.KEEP and len(baseline.scores) == 3
+
+
 # --- people
 
 
