@@ -58,15 +58,9 @@ def test_a_study_on_the_embedded_corpus_from_nothing_and_again(checkout: Path) -
     assert (study / "experiments" / "0002" / "experiment.ipynb").is_file()
 
 
-@pytest.fixture(scope="module")
-def prepared(checkout: Path) -> Path:
-    """The checkout after its first command by hand."""
+def test_train_py_by_hand_prints_the_summary_block(checkout: Path) -> None:
     command(checkout, "prepare.py")
-    return checkout
-
-
-def test_train_py_by_hand_prints_the_summary_block(prepared: Path) -> None:
-    said = command(prepared, "train.py", AUTORESEARCH_TIME_BUDGET="3")
+    said = command(checkout, "train.py", AUTORESEARCH_TIME_BUDGET="3")
     names = re.findall(r"^(\w+): +([\d.]+|n/a)$", said.partition("---\n")[2], re.MULTILINE)
     assert [name for name, _ in names] == [
         "val_bpb",
@@ -82,9 +76,10 @@ def test_train_py_by_hand_prints_the_summary_block(prepared: Path) -> None:
     assert 1.0 < float(dict(names)["val_bpb"]) < 4.5
 
 
-def test_papermill_runs_train_py_from_the_command_line(prepared: Path) -> None:
-    words = ("-m", "papermill", "train.py", "out.ipynb", "-p", "DEPTH", "3", "--engine", "autoresearch")
-    command(prepared, *words, AUTORESEARCH_TIME_BUDGET="2")
-    notebook = nbformat.read(prepared / "out.ipynb", as_version=4)
+def test_papermill_runs_train_py_from_the_command_line(checkout: Path, small_corpus: Path) -> None:
+    words = ("-m", "papermill", "train.py", "out.ipynb", "-p", "DEPTH", "3", "-p", "SEQUENCE_LENGTH", "64")
+    settings = {"AUTORESEARCH_TIME_BUDGET": "2", "AUTORESEARCH_CORPUS": str(small_corpus)}
+    command(checkout, *words, "--engine", "autoresearch", **settings, AUTORESEARCH_HOME=str(small_corpus.parents[1]))
+    notebook = nbformat.read(checkout / "out.ipynb", as_version=4)
     printed = "\n".join(out.get("text", "") for cell in notebook.cells for out in cell.get("outputs", []))
     assert re.search(r"^depth: +3$", printed, re.MULTILINE)
