@@ -165,9 +165,9 @@ def test_a_hang_in_c_with_the_gil_held_is_a_timeout(train: Train) -> None:
         "import ctypes, signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])\n"
         "ctypes.PyDLL(None).sleep(1000)"
     )
-    outcome = train(cell, limit=2)
-    assert (outcome.status, outcome.reason) == (Status.TIMEOUT, "passed its hard limit of 2 s in cell 3")
-    assert outcome.measured["total_seconds"] < 8 and statuses(outcome)[-2:] == ["failed", "skipped"]
+    outcome = train(cell, limit=4)  # on a busy machine the kernel alone takes two
+    assert (outcome.status, outcome.reason) == (Status.TIMEOUT, "passed its hard limit of 4 s in cell 3")
+    assert outcome.measured["total_seconds"] < 10 and statuses(outcome)[-2:] == ["failed", "skipped"]
 
 
 def test_three_hundred_megabytes_of_prints_train_as_well_as_any(train: Train, paths: ExperimentPaths) -> None:
