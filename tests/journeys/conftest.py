@@ -131,12 +131,18 @@ class Browser:
         return self.page.locator(".jp-Notebook .jp-CodeCell").nth(number)
 
     def run(self, number: int) -> None:
-        """Run one code cell and wait until it has ended."""
-        cell = self.cell(number)
-        cell.scroll_into_view_if_needed()
-        cell.locator(".cm-content").first.click()
-        self.page.keyboard.press("Control+Enter")
-        self.until(lambda: "[*]" not in self._prompt(number) and "[ ]" not in self._prompt(number), 180)
+        """Run one code cell and wait until it has ended; press the keys again when nothing happened, as one does."""
+        cell, before = self.cell(number), self._prompt(number)
+        for _ in range(5):
+            cell.scroll_into_view_if_needed()
+            cell.locator(".cm-content").first.click()
+            self.page.keyboard.press("Control+Enter")
+            try:
+                self.until(lambda: self._prompt(number) != before, 6)
+                break
+            except AssertionError:
+                continue
+        self.until(lambda: "[*]" not in self._prompt(number) and self._prompt(number) != before, 180)
 
     def replace(self, number: int, code: str) -> None:
         """Write other code into a cell."""
