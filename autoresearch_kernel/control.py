@@ -105,7 +105,7 @@ def problems(name: str, project: Path, fields: Mapping[str, Any]) -> dict[str, s
         found[field] = (
             "Name the study to repeat." if asked.agent == "replay" else "By what name does its server know it?"
         )
-    if asked.agent == "replay" and asked.options.recording and not study_exists(asked.options.recording, project):
+    if asked.agent == "replay" and asked.options.recording not in (None, *study_names(project)):
         found["recording"] = f"There is no study {asked.options.recording}."
     return found
 
@@ -128,6 +128,8 @@ def begin(name: str, project: Path, fields: Mapping[str, Any], say: Callable[[st
 def go_on(study: Study, fields: Mapping[str, Any]) -> int:
     """Continue a study in the background; returns the pid. Raises StudyInUse when it runs already."""
     asked, plan = settings_of(fields)
+    if not study.paths.study.is_file():
+        raise StudyError(f"Study {study.name} was removed: {study.paths.study} is gone.")
     refuse_other_settings(study, asked)
     if study.agent in WITH_MODEL:
         limit = asked.options.max_cost or read_state(study).limits.max_cost

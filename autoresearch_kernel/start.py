@@ -180,14 +180,17 @@ def _build_corpus(
     if files_folder is not None:
         wanted["files_folder"] = files_folder
     command = [sys.executable, "-c", PREPARE, json.dumps(wanted)]
-    folders = None
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=project) as child:
+    folders, last = None, "it said nothing"
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", cwd=project
+    ) as child:
         assert child.stdout is not None
         for line in child.stdout:
             if line.startswith("{"):
                 folders = json.loads(line)
-            else:
+            elif line.strip():
+                last = line.strip()
                 say(line.rstrip("\n"))
     if child.returncode != 0 or folders is None:
-        raise StudyError(f"The corpus {corpus!r} was not prepared; the reason stands above.")
+        raise StudyError(f"The corpus {corpus!r} was not prepared: {last}")
     return Path(folders["corpus_dir"]), Path(folders["heldout_dir"])

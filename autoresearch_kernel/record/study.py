@@ -18,6 +18,7 @@ from .errors import Plain
 from .files import ensure_folder, take_lock, utc_now, write_atomic
 from .paths import ExperimentPaths, StudyPaths, study_paths
 
+REQUIRED = ("agent", "corpus", "corpus_dir", "heldout_dir", "hardware", "scoring", "seed", "time_budget_seconds")
 FIXED_FILES = ("prepare.py", "program.md")
 RECORDED_PACKAGES = ("autoresearch-kernel", "torch", "numpy", "tiktoken", "papermill", "optuna", "ipykernel")
 
@@ -179,6 +180,9 @@ def open_study(name: str, project: Path) -> Study:
         raise StudyError(
             f"{paths.study} is not readable as JSON ({error}). Restore it, or start a new study."
         ) from error
+    missing = [key for key in REQUIRED if key not in facts] if isinstance(facts, dict) else list(REQUIRED)
+    if missing:
+        raise StudyError(f"{paths.study} lacks {', '.join(missing)}. Restore it, or start a new study.")
     return Study(name, project, paths, facts)
 
 

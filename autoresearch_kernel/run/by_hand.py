@@ -63,14 +63,15 @@ def settle(folder: Path, environ: MutableMapping[str, str]) -> Callable[[], None
     """
     try:
         rerun = rerun_in(folder, Path(environ.get(NOTEBOOK) or "experiment.ipynb").name)
-    except (StudyError, ValueError) as error:
+        settings = _settings(rerun) if rerun is not None else {}
+    except (StudyError, ValueError, KeyError, TypeError) as error:  # a study.json that is not whole
         return _raiser(StudyError(str(error)))
     if rerun is None:
         environ.setdefault("AUTORESEARCH_TIME_BUDGET", str(BUDGET_SECONDS))
         return say_who_else_trains
     environ.pop("AUTORESEARCH_HANDOVER", None)
     environ.pop("AUTORESEARCH_MAX_STEPS", None)
-    environ.update(_settings(rerun))
+    environ.update(settings)
     return lambda: _check(rerun)
 
 

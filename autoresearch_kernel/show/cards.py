@@ -54,10 +54,10 @@ def status_words(experiment: Experiment) -> str:
 
 def diff_html(diff: str, fold_lines: int = FOLD_LINES) -> str:
     """A unified diff: added lines green, removed ones red, with their signs; folded when it is long."""
-    lines = diff.strip("\n").splitlines()
+    lines = _hunks(diff)
     if not lines:
         return f'<p style="color:{FAINT}">No change.</p>'
-    body = "".join(_diff_line(line) for line in lines if not line.startswith(("---", "+++")))
+    body = "".join(_diff_line(line) for line in lines)
     style = f"{CODE_FONT};color:{INK};line-height:1.35;overflow-x:auto;margin:0;white-space:pre;word-break:normal"
     block = f'<pre style="{style}" tabindex="0">{body}</pre>'
     added, removed = num_changed_lines(diff)
@@ -68,9 +68,15 @@ def diff_html(diff: str, fold_lines: int = FOLD_LINES) -> str:
 
 def num_changed_lines(diff: str) -> tuple[int, int]:
     """Lines added and removed."""
-    lines = diff.splitlines()
-    added = sum(line.startswith("+") and not line.startswith("+++") for line in lines)
-    return added, sum(line.startswith("-") and not line.startswith("---") for line in lines)
+    lines = _hunks(diff)
+    return sum(line.startswith("+") for line in lines), sum(line.startswith("-") for line in lines)
+
+
+def _hunks(diff: str) -> list[str]:
+    """The lines below the names of the files; what only looks like such a name, as an added `++x` does, stays."""
+    lines = diff.strip("\n").split("\n") if diff.strip() else []
+    first = next((i for i, line in enumerate(lines) if line.startswith("@@")), 0)
+    return lines[first:]
 
 
 def _diff_line(line: str) -> str:

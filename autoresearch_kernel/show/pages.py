@@ -199,8 +199,11 @@ def notes(now: Snapshot) -> str:
 
 
 def log(tail: str) -> str:
-    """The end of the supervisor's log."""
-    return _printed(tail or "Nothing has been printed: a study in the foreground of a terminal has no log.")
+    """The end of the supervisor's log. The box grows from its bottom, so the newest line is in sight."""
+    words = tail or "Nothing has been printed: a study in the foreground of a terminal has no log."
+    style = f"{cards.CODE_FONT};font-size:12px;color:{cards.INK};white-space:pre-wrap;margin:0;flex:none"
+    box = "display:flex;flex-direction:column-reverse;max-height:340px;overflow:auto"
+    return f'<div style="{box}" tabindex="0" aria-label="log"><pre style="{style}">{cards.text(words)}</pre></div>'
 
 
 def cost(state: StudyState) -> str:

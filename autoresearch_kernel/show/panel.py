@@ -32,6 +32,7 @@ from .status import standing
 
 HERE = Path(__file__).parent
 LOOK_EVERY_SECONDS = 1.0
+STUDIES_EVERY_LOOKS = 5  # one may have been started elsewhere
 MEMORY_EVERY_LOOKS = 5  # asking for the memory of a process tree takes ten times as long as a look
 LOG_LINES, LOG_BYTES = 60, 16_000
 FOLDS = {"notes": "Agent's notes", "log": "Log", "cost": "Cost", "settings": "Settings of this study"}
@@ -103,13 +104,17 @@ class Panel:
         self._shown: dict[str, Any] = {}  # what each part was last made of
         self._points: Known = {}
         self._rows: Known = {}
+        self._filled: Any = None  # the proposal that the editor was filled with
+        self._laid = ""  # what it was filled with
+        self._is_picking = False
         self._looks = 0
         self._memory: float | None = None
         self._build()
         names = control.study_names(project)
-        self.choose(study or (names[0] if names else None))
+        self._choose_first(study, names)
         for panel in list(_open):  # the cell was run again: one thread looks, not two
             panel.close()
+            panel.gauge.value = "This panel looks no more, as another was made. Run its cell again to see the study."
         _open.add(self)
         threading.Thread(target=self._watch, name="autoresearch panel", daemon=True).start()
 
@@ -158,12 +163,15 @@ class Panel:
 
     def _build_review(self) -> None:
         self.review_words = widgets.HTML()
-        self.source = widgets.Textarea(layout=widgets.Layout(width="auto", height="320px"))
+        self.source = widgets.Textarea(description="train.py", layout=widgets.Layout(width="auto", height="320px"))
         self.source.add_class("ar-source")
         self.editor = widgets.Accordion([self.source], titles=("Edit train.py before it trains",))
         self.why = widgets.Text(
-            placeholder="why not (the agent reads it), or the idea of your edit", layout=widgets.Layout(flex="1 1 auto")
+            description="Why",
+            placeholder="why not (the agent reads it), or the idea of your edit",
+            layout=widgets.Layout(flex="1 1 auto"),
         )
+        self.why.style.description_width = "34px"
         self.approve_button = _button("Approve", "Let it train as it stands below", "primary")
         self.reject_button = _button("Refuse, because ...", "Give it back to the agent with your reason")
         row = widgets.HBox([self.approve_button, self.reject_button, self.why])
@@ -183,7 +191,7 @@ class Panel:
             (self.hint_button, lambda: self.hint(self.hint_text.value)),
         ):
             button.on_click(lambda _, act=act: self._do(act))
-        self.hint_text.continuous_update = False
+        self.hint_text.on_submit(lambda _: self._do(lambda: self.hint(self.hint_text.value)))
         self.new_button.on_click(lambda _: self._open_form())
         self.follow_button.on_click(lambda _: self.select(None))
         self.picker.observe(lambda change: self._picked(change["new"]), "value")
@@ -256,6 +264,22 @@ class Panel:
         """Show one experiment beside the history; None for what runs."""
         self._select(FOLLOW if number is None else number)
 
+    def _choose_first(self, study: str | None, names: Sequence[str]) -> None:
+        """The named study, else the latest that can be read; what is wrong with a later one is said."""
+        if study is not None or not names:
+            self.choose(study)
+            return
+        wrong = []
+        for name in names:
+            try:
+                self.choose(name)
+                break
+            except (ValueError, RuntimeError, OSError) as error:
+                wrong.append(str(error))
+        else:
+            self.choose(None)
+        self._tell("\n".join(wrong), is_wrong=True)
+
     def choose(self, name: str | None) -> None:
         """Show another study; None when there is none yet."""
         with self._lock:
@@ -264,13 +288,23 @@ class Panel:
             for kept in (self._shown, self._points, self._rows):
                 kept.clear()
             self.now, self._memory = None, None
-            names = self.control.study_names(self.project)
-            self.picker.options = names
-            self.picker.value = name
+            self._offer_studies()
         self._select(FOLLOW)
         if name is None:
             self._open_form()
         self.refresh()
+
+    def _offer_studies(self) -> None:
+        """All studies in the picker, in an order that does not jump."""
+        names = sorted(self.control.study_names(self.project))
+        name = self.study.name if self.study is not None and self.study.name in names else None
+        self._is_picking = True  # new options choose the first of them for a moment
+        try:
+            if list(self.picker.options) != names:
+                self.picker.options = names
+            self.picker.value = name
+        finally:
+            self._is_picking = False
 
     def close(self) -> None:
         """Look no more. The study goes on."""
@@ -291,7 +325,7 @@ class Panel:
             try:
                 self._tell(act())
             except Exception as error:  # whatever it is, a person pressed a button and should hear of it
-                self._tell(str(error) or type(error).__name__, is_wrong=True)
+                self._tell(_in_python(str(error)) or type(error).__name__, is_wrong=True)
             finally:
                 for button in self._buttons():
                     button.disabled = False
@@ -311,6 +345,8 @@ class Panel:
         self.notice.value = pages.notice(words, is_wrong) if words else ""
 
     def _open_form(self) -> None:
+        if self.form.is_open:
+            return
         taken = set(self.control.study_names(self.project))
         name = today = datetime.now().strftime("%b%d").lower()
         for suffix in "bcdefghij":
@@ -328,14 +364,21 @@ class Panel:
             self._do(lambda: self.start(name, **fields))
 
     def _picked(self, name: str | None) -> None:
-        if name is not None and (self.study is None or name != self.study.name):
-            self.form.close()
-            self._tell("")
+        if self._is_picking or name is None or (self.study is not None and name == self.study.name):
+            return
+        self.form.close()
+        self._tell("")
+        try:
             self.choose(name)
+        except (ValueError, RuntimeError, OSError) as error:
+            self._tell(str(error), is_wrong=True)
+            self._offer_studies()
 
     def _approve_clicked(self) -> str:
-        desk = self._named().paths.desk.read_text(encoding="utf-8")
-        return self.approve(self.source.value if self.source.value != desk else None, self.why.value.strip())
+        desk, mine = self._named().paths.desk.read_text(encoding="utf-8"), self.source.value
+        if mine not in (self._laid, desk) and desk != self._laid:
+            raise ValueError("train.py was edited both in its file and here. Undo one of the two, then approve.")
+        return self.approve(mine if mine not in (self._laid, desk) else None, self.why.value.strip())
 
     def _select(self, number: int) -> None:
         for drawing in (self.history, self.table):
@@ -349,7 +392,6 @@ class Panel:
             try:
                 self.refresh()
             except Exception as error:  # a damaged history, a study that was removed: it is said and looked at again
-                self._shown.clear()  # what was half shown is shown again
                 self._tell(f"{type(error).__name__}: {error}", is_wrong=True)
 
     def refresh(self) -> None:
@@ -358,8 +400,12 @@ class Panel:
             if self._view is None:
                 self._show_nothing()
                 return
+            if self.study is not None and not self.study.paths.folder.is_dir():
+                raise ValueError(f"{self.study.paths.folder} was removed. Choose another study, or start one.")
             now = self.now = self._view.look()
             self._looks += 1
+            if self._looks % STUDIES_EVERY_LOOKS == 0:
+                self._offer_studies()
             if now.activity in ("training", "scoring") and self._looks % MEMORY_EVERY_LOOKS == 1:
                 self._memory = memory_mb(now.study.paths.running)
             self.live.layout.display = ""
@@ -398,17 +444,21 @@ class Panel:
             self.acts.children = acts
 
     def _show_review(self, now: Snapshot) -> None:
-        review = now.state.review if now.phase == "reviewing" else None
-        if not self._is_new("review", review):
+        review, desk = now.state.review if now.phase == "reviewing" else None, now.study.paths.desk
+        laid_at = desk.stat().st_mtime_ns if review is not None and desk.is_file() else 0
+        if not self._is_new("review", (review, laid_at)):
             return
         self.review.layout.display = "none" if review is None else ""
         if review is None:
             return
-        desk = now.study.paths.desk
-        source = desk.read_text(encoding="utf-8") if desk.is_file() else ""
+        source = desk.read_text(encoding="utf-8", errors="replace") if desk.is_file() else ""
         parent = now.study.train_source(now.state.incumbent.number) if now.state.incumbent else ""
-        self.source.value, self.why.value = source, ""
-        self.editor.selected_index = 0 if review.is_draft else None
+        if self._filled != (now.study.name, review):  # what a person has typed since is theirs
+            self._filled, self.why.value = (now.study.name, review), ""
+            self.editor.selected_index = 0 if review.is_draft else None
+            self.source.value = self._laid = source
+        elif self.source.value == self._laid:  # edited in its file, and not here
+            self.source.value = self._laid = source
         self.review_words.value = pages.review(now.study, review, parent, source)
         self.reject_button.layout.display = "none" if review.is_draft else ""
 
@@ -483,6 +533,11 @@ class Panel:
 
 def name_of(experiment: Experiment) -> str:
     return f"{experiment.number:04d}"
+
+
+def _in_python(words: str) -> str:
+    """An error of the command line, for a notebook."""
+    return words.replace("use --force", "run `lab.promote(force=True)`")
 
 
 def _has_better(now: Snapshot) -> bool:

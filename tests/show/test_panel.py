@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +17,7 @@ from autoresearch_kernel import control
 from autoresearch_kernel.record.files import write_atomic
 from autoresearch_kernel.record.state import replay
 from autoresearch_kernel.record.study import StudyError
-from autoresearch_kernel.show import pages
+from autoresearch_kernel.show import cards, pages
 from autoresearch_kernel.show.chart import curve_data, history_data, is_near_miss, table_data
 from autoresearch_kernel.show.form import StudyForm
 from autoresearch_kernel.show.panel import FOLLOW, Panel
@@ -204,6 +205,71 @@ def test_what_waits_for_a_person_can_be_approved_edited_and_refused(writer: Writ
     until(lambda: ("approve", "A = 1\nB = 4\n", "4 is rounder") in made.control.asked)
     made.reject_button.click()
     until(lambda: ("reject", "4 is rounder") in made.control.asked)
+
+
+def test_an_edit_of_the_file_on_the_desk_is_taken_and_never_written_over(
+    writer: Writer, panel: Callable[[], Panel]
+) -> None:
+    writer.open().baseline()
+    write_atomic(writer.study.experiment(0).train, "A = 1\n")
+    desk = writer.study.paths.desk
+    desk.parent.mkdir()
+    write_atomic(desk, "A = 2\n")
+    writer.append("review", experiment=1, hypothesis="A is too small", train_sha256="x", is_draft=False)
+    writer.append("paused", reason="experiment 0001 waits for your approval")
+    made = panel()
+    write_atomic(desk, "A = 3\n")  # saved in JupyterLab's editor
+    made.refresh()
+    assert made.source.value == "A = 3\n" and "+A = 3" in made.review_words.value
+    made.approve_button.click()
+    until(lambda: made.control.asked == [("approve", None, "")])
+    made.source.value = "A = 4\n"
+    write_atomic(desk, "A = 5\n")
+    made.refresh()
+    made.approve_button.click()
+    until(lambda: "edited both in its file and here" in made.notice.value)
+    assert made.source.value == "A = 4\n" and len(made.control.asked) == 1
+    with pytest.raises(OSError, match="gone"):
+        made.control.say_to = gone
+        made.pause()
+    assert made.source.value == "A = 4\n"
+
+
+def gone(*arguments: Any) -> str:
+    raise OSError("gone")
+
+
+def test_a_study_that_was_removed_is_said_to_be(writer: Writer, panel: Callable[[], Panel]) -> None:
+    writer.open().baseline()
+    made = panel()
+    shutil.rmtree(writer.study.paths.folder)
+    with pytest.raises(ValueError, match="was removed"):
+        made.refresh()
+
+
+def test_a_study_that_cannot_be_read_does_not_hide_the_others(writer: Writer, tmp_path: Path) -> None:
+    class Picky(Recorder):
+        def study_names(self, project: Path) -> list[str]:
+            return ["broken", "nov23"]
+
+        def open_study(self, name: str, project: Path) -> Any:
+            if name == "broken":
+                raise StudyError("study.json is not readable")
+            return super().open_study(name, project)
+
+    writer.open().baseline()
+    made = Panel(Picky(writer), tmp_path)
+    made.close()
+    assert made.study is writer.study and "not readable" in made.notice.value
+    made.picker.value = "broken"
+    assert made.study is writer.study and made.picker.value == "nov23" and "not readable" in made.notice.value
+
+
+def test_a_line_that_looks_like_the_head_of_a_diff_is_shown_and_counted() -> None:
+    diff = "--- a\n+++ b\n@@ -1,2 +1,2 @@\n---x\n+++__import__('os').getpid()\n"
+    assert "__import__" in cards.diff_html(diff) and "--x" in cards.diff_html(diff)
+    assert cards.num_changed_lines(diff) == (1, 1)
+    assert "+++ b" not in cards.diff_html(diff)
 
 
 def test_a_click_shows_an_experiment_and_stays_there_while_others_run(
