@@ -58,16 +58,16 @@ def at_rest(browser: Browser, lab: Lab) -> None:
 
 
 def in_the_middle(browser: Browser, lab: Lab, place: Path) -> None:
-    """The sixth experiment is half way through its training."""
+    """The fourth experiment is half way through its training."""
     browser.page.get_by_role("textbox", name="Name").fill("first")
-    browser.page.get_by_role("textbox", name="Seconds a run").fill("20")
+    browser.page.get_by_role("textbox", name="Seconds a run").fill("15")
     browser.page.get_by_role("textbox", name="Experiments").fill("20")
     browser.page.keyboard.press("Tab")
     browser.page.get_by_role("button", name="Start", exact=True).click()
     gauge = browser.page.locator(".ar-panel [role=progressbar]")
 
     def is_half_way() -> bool:
-        if not gauge.count() or "training 0006" not in browser.page.locator(".ar-panel").inner_text():
+        if not gauge.count() or "training 0004" not in browser.page.locator(".ar-panel").inner_text():
             return False
         return int(gauge.get_attribute("aria-valuenow") or 0) >= 50
 

@@ -41,7 +41,9 @@ def test_train_py_is_a_notebook_that_saves_back_one_line(lab: Lab, browser: Brow
     page = browser.page
     page.goto(f"{lab.url}/lab/workspaces/train")
     browser.await_kernel()
-    assert "autoresearch" in page.locator(".jp-KernelName, .jp-Toolbar-kernelName").first.inner_text()
+    kernel = page.locator(".jp-KernelName, .jp-Toolbar-kernelName").first
+    browser.until(lambda: "autoresearch" in kernel.inner_text())
+    browser.await_kernel()
     line = browser.cell(0).locator(".cm-line", has_text="SOFTCAP = 15.0").first
     line.click()
     page.keyboard.press("Home")
