@@ -14,16 +14,16 @@ import ipywidgets as widgets
 from . import cards
 
 AGENT_WORDS = {
-    "search": "search: the embedded optimiser, no key needed",
+    "search": "search: built in, no key needed",
     "llm": "llm: a language model",
     "hybrid": "hybrid: both, in turns",
-    "replay": "replay: another study's proposals",
+    "replay": "replay: another study once more",
     "human": "human: you",
 }
 CORPUS_WORDS = {
-    "stdlib": "stdlib: embedded, no download",
+    "stdlib": "stdlib: built in, no download",
     "tinystories": "tinystories: a download",
-    "climbmix": "climbmix: a large download, for a GPU",
+    "climbmix": "climbmix: for a GPU, a download",
     "files": "files: a folder of yours",
 }
 AS_PRESET = "as the preset says"
@@ -94,7 +94,7 @@ class StudyForm:
         field = self.fields[name]
         if not isinstance(field, widgets.Checkbox):
             field.style.description_width = "96px"
-            field.layout.width = "340px"
+            field.layout.width = "360px"
         return widgets.VBox([field, self.messages[name]])
 
     @property
