@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +14,7 @@ from autoresearch_kernel import analyse, open_example
 from autoresearch_kernel.looking_back import EXAMPLE_NOTE
 from autoresearch_kernel.record.history import History, read_events, replay
 from autoresearch_kernel.record.results import ResultsDamaged
-from autoresearch_kernel.record.study import StudyError
+from autoresearch_kernel.record.study import REQUIRED, StudyError
 from autoresearch_kernel.show.live import View
 
 PROJECT = Path(__file__).parents[1]
@@ -39,7 +40,7 @@ def record(project: Path, name: str) -> Path:
     ):
         (folder / "experiments" / f"{number:04d}").mkdir(parents=True)
         (folder / "experiments" / f"{number:04d}" / "train.py").write_text(source)
-    (folder / "study.json").write_text(f'{{"name": "{name}"}}')
+    (folder / "study.json").write_text(json.dumps({"name": name} | dict.fromkeys(REQUIRED, "")))
     times = iter(
         f"2026-11-23T{hour}.000Z" for hour in ("01:00:00", "01:00:10", "01:01:00", "02:01:00", "02:01:30", "02:02:00")
     )

@@ -84,12 +84,7 @@ def test_a_page_that_is_reloaded_shows_the_same_study(lab: Lab, browser: Browser
 def test_a_kernel_that_is_restarted_takes_nothing_from_the_study(lab: Lab, browser: Browser, place: Path) -> None:
     browser.until(lambda: state_of(place).incumbent is not None, 120)
     holder = holder_of(place)
-    page = browser.page
-    page.get_by_role("menuitem", name="Kernel", exact=True).click()
-    page.get_by_text("Restart Kernel…", exact=True).click()
-    page.get_by_role("button", name="Confirm Kernel Restart").click()
-    browser.page.wait_for_timeout(1_000)
-    browser.await_kernel()
+    browser.restart_kernel()
     browser.run(PANEL)
     browser.until(lambda: "first" in said(browser))
     assert holder_of(place) == holder
