@@ -295,7 +295,7 @@ class ByHand(Study):
             >>> study.figure()  # doctest: +SKIP
             >>> study.figure().save("progress.png")  # doctest: +SKIP
         """
-        return figure_of(self, self._state())
+        return figure_of(self.name, self._state())
 
     def table(self, last: int | None = None) -> Table:
         """The experiments, the latest first; the last few with `last`.

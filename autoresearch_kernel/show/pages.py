@@ -29,7 +29,7 @@ def spoken(heading: str, words: str) -> str:
     """The line that says how a study stands; a screen reader says it when it changes."""
     more = f'<span style="color:{cards.FAINT}"> {cards.text(words)}</span>' if words else ""
     return (
-        f'<div role="status" aria-live="polite" style="{cards.UI_FONT};color:{cards.INK};line-height:1.5;'
+        f'<div style="{cards.UI_FONT};color:{cards.INK};line-height:1.5;'
         f'margin:4px 0 0"><b>{cards.text(heading)}</b>{more}</div>'
     )
 

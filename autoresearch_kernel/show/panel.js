@@ -385,11 +385,23 @@ function makeChart(el, model, drawing) {
   return { draw, stop: () => watch.disconnect() };
 }
 
+// A node that stays while its words change: a screen reader says them only then.
+function makeSpoken(el, model) {
+  const node = html("div", { role: "status", "aria-live": "polite" }, el);
+  return { draw: () => { node.innerHTML = model.get("data"); }, stop: () => {} };
+}
+
+const KINDS = {
+  history: (el, model) => makeChart(el, model, drawHistory),
+  curve: (el, model) => makeChart(el, model, drawCurve),
+  table: makeTable,
+  spoken: makeSpoken,
+};
+
 function render({ model, el }) {
   el.classList.add("ar-drawing");
   el.setAttribute("data-lm-suppress-shortcuts", "true"); // keys are the table's, not the notebook's
-  const kind = model.get("kind");
-  const made = kind === "table" ? makeTable(el, model) : makeChart(el, model, kind === "curve" ? drawCurve : drawHistory);
+  const made = KINDS[model.get("kind")](el, model);
   model.on("change:data", made.draw);
   model.on("change:selected", made.draw);
   made.draw();

@@ -23,12 +23,15 @@ from traitlets import Int, Unicode
 from ..record.archive import StudyArchive
 from ..record.children import memory_mb
 from ..record.experiment import Experiment, Status
+from ..record.history import read_events
+from ..record.state import StudyState, replay
 from ..record.study import Study
 from . import cards, pages
 from .chart import Known, curve_data, found, history_data, table_data
 from .form import StudyForm
 from .live import Snapshot, View
 from .status import standing
+from .steps import Picture, Table, figure_of
 
 HERE = Path(__file__).parent
 LOOK_EVERY_SECONDS = 1.0
@@ -69,7 +72,7 @@ class Drawing(anywidget.AnyWidget):
 
     _esm = HERE / "panel.js"
     _css = HERE / "panel.css"
-    kind = Unicode("history").tag(sync=True)  # "history", "curve" or "table"
+    kind = Unicode("history").tag(sync=True)  # "history", "curve", "table", or "spoken": a line of HTML
     data = Unicode("null").tag(sync=True)  # JSON: as a string it goes through a widget untouched, ten times as fast
     selected = Int(FOLLOW).tag(sync=True)  # number of an experiment
 
@@ -132,13 +135,14 @@ class Panel:
         self.promote_button = _button("Promote the best", "Make the best train.py of this study the project's")
         self.acts = widgets.HBox(layout=widgets.Layout(flex_flow="row wrap"))
         self.top = widgets.HBox([self.picker, self.new_button, self.acts], layout=widgets.Layout(flex_flow="row wrap"))
-        self.said, self.gauge, self.notice = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        self.said = Drawing(kind="spoken", data="")
+        self.gauge, self.notice = widgets.HTML(), widgets.HTML()
         choices = self.control.AGENTS, self.control.CORPORA, self.control.PRESETS
         self.form = StudyForm(*choices, self._check, self._start_clicked)
         self._build_review()
         self.history = Drawing(kind="history")
         self.curve = Drawing(kind="curve")
-        self.table = Drawing(kind="table")
+        self.experiments = Drawing(kind="table")
         self.head, self.body = widgets.HTML(), widgets.HTML()
         self.follow_button = _button("Show what runs", "Close this experiment and follow the running one")
         side = widgets.Layout(flex="1 1 360px", min_width="320px", max_height="440px", overflow="auto")
@@ -156,7 +160,7 @@ class Panel:
         self.folds = {name: _fold(words) for name, words in FOLDS.items()}
         self.fold = widgets.HTML()
         folds = widgets.HBox([*self.folds.values()], layout=widgets.Layout(flex_flow="row wrap"))
-        self.live = widgets.VBox([self.middle, self.table, self.hints, folds, self.fold])
+        self.live = widgets.VBox([self.middle, self.experiments, self.hints, folds, self.fold])
         self.root = widgets.VBox([self.top, self.said, self.gauge, self.notice, self.form.root, self.review, self.live])
         self.root.add_class("ar-panel")
         self._wire()
@@ -195,7 +199,7 @@ class Panel:
         self.new_button.on_click(lambda _: self._open_form())
         self.follow_button.on_click(lambda _: self.select(None))
         self.picker.observe(lambda change: self._picked(change["new"]), "value")
-        for drawing in (self.history, self.table):
+        for drawing in (self.history, self.experiments):
             drawing.observe(lambda change: self._select(change["new"]), "selected")
         for name, toggle in self.folds.items():
             toggle.observe(lambda change, name=name: self._unfold(name, change["new"]), "value")
@@ -260,6 +264,15 @@ class Panel:
         """Make the best train.py of the study the project's."""
         return self.control.promote(self._named(), force)
 
+    def figure(self) -> Picture:
+        """The study shown, as a picture that stays in a saved notebook."""
+        study, state = self._on_record()
+        return figure_of("No study yet" if study is None else study.name, state)
+
+    def table(self, last: int | None = None) -> Table:
+        """Its experiments, the latest first, as a table that stays; the last few with `last`."""
+        return Table(self._on_record()[1].experiments, last)
+
     def select(self, number: int | None) -> None:
         """Show one experiment beside the history; None for what runs."""
         self._select(FOLLOW if number is None else number)
@@ -312,6 +325,13 @@ class Panel:
         _open.discard(self)
 
     # --- what happens behind them
+
+    def _on_record(self) -> tuple[Study | None, StudyState]:
+        """The study shown and what its history says now."""
+        if self.study is None:
+            return None, replay([])
+        history = self.study.paths.history
+        return self.study, replay(read_events(history) if history.is_file() else [])
 
     def _named(self) -> Study:
         if self.study is None:
@@ -381,7 +401,7 @@ class Panel:
         return self.approve(mine if mine not in (self._laid, desk) else None, self.why.value.strip())
 
     def _select(self, number: int) -> None:
-        for drawing in (self.history, self.table):
+        for drawing in (self.history, self.experiments):
             drawing.selected = number
         self.refresh()
 
@@ -426,13 +446,13 @@ class Panel:
         return True
 
     def _show_nothing(self) -> None:
-        self.said.value = pages.spoken("No study yet", "Fill in the form and press Start.")
+        self.said.data = pages.spoken("No study yet", "Fill in the form and press Start.")
         self.gauge.value = ""
         self.acts.children = ()
 
     def _show_state(self, now: Snapshot) -> None:
         memory = self._memory if now.activity in ("training", "scoring") else None
-        self.said.value = pages.spoken(pages.heading(now), standing(now) or found(now) * (not now.is_running))
+        self.said.data = pages.spoken(pages.heading(now), standing(now) or found(now) * (not now.is_running))
         self.gauge.value = pages.gauge(now, memory)
         is_ours = now.state.paused.startswith("by ")
         if not now.is_running:
@@ -468,11 +488,11 @@ class Panel:
             self.history.draw(history_data(state.experiments, state.sigma, self._points))
         work = (now.experiment.number, now.activity) if now.experiment and now.is_running else None
         if self._is_new("table", (_scores(state.experiments), len(state.experiments), work)):
-            self.table.draw(table_data(state.experiments, now, self._rows))
+            self.experiments.draw(table_data(state.experiments, now, self._rows))
 
     def _show_experiment(self, now: Snapshot) -> None:
         """The card on the right: the selected experiment, else the one in work, else the best."""
-        chosen = self.table.selected
+        chosen = self.experiments.selected
         experiments = now.state.experiments
         is_chosen = 0 <= chosen < len(experiments)
         shown = experiments[chosen] if is_chosen else (now.experiment or now.state.incumbent)

@@ -76,6 +76,8 @@ class Table:
     last: int | None = None  # so many of them; None for all
 
     def _repr_html_(self) -> str:
+        if not self.experiments:
+            return cards.paragraph(repr(self), is_faint=True)
         return cards.experiments_table(self.experiments, self.last)
 
     def __repr__(self) -> str:
@@ -295,13 +297,13 @@ def beside(study: Study, experiment: Experiment, run: int) -> tuple[list[dict[st
     return (read_curve(study.experiment(experiment.number).metrics(0)) or None, "its first run") if run else (None, "")
 
 
-def figure_of(study: Study, state: StudyState) -> Picture:
-    """All experiments of a study and the running best."""
+def figure_of(name: str, state: StudyState) -> Picture:
+    """All experiments of the study of that name and the running best."""
     from .plots import png, progress_figure
 
     speeds = machine_speeds(state.experiments)
-    figure = progress_figure(state.decided, title=study.name, sigma=state.sigma, speeds=speeds)
-    return Picture(png(figure), f"{study.name}: {findings(state, None)}")
+    figure = progress_figure(state.decided, title=name, sigma=state.sigma, speeds=speeds)
+    return Picture(png(figure), f"{name}: {findings(state, None)}")
 
 
 def says_no_more(hypothesis: str, heading: str) -> bool:

@@ -11,7 +11,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from autoresearch_kernel import control
 from autoresearch_kernel.record.files import write_atomic
@@ -25,6 +27,7 @@ from autoresearch_kernel.show.status import next_step, standing
 
 from .conftest import Writer
 
+PROJECT = Path(__file__).parents[2]
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script> & 'quotes' \""
 
 
@@ -104,13 +107,13 @@ def test_a_study_in_the_making_shows_what_runs_and_how_far(writer: Writer, panel
     writer.start(1)
     writer.curve(1, upto=0.4)
     made = panel()
-    assert "training 0001" in made.said.value
+    assert "training 0001" in made.said.data
     assert 'role="progressbar"' in made.gauge.value and "28.1 k tokens/s" in made.gauge.value
     assert shown_buttons(made) == ["Pause", "Stop after this", "Stop now"]
     assert len(made.curve.numbers["mine"]) == 80 and len(made.curve.numbers["theirs"]) == 200
     assert made.curve.numbers["theirs_label"] == "0000"
     assert "0001 · Set ALPHA to 0.5" in made.head.value
-    assert [row["status"] for row in made.table.numbers["rows"]] == ["keep", "training"]
+    assert [row["status"] for row in made.experiments.numbers["rows"]] == ["keep", "training"]
 
 
 def test_the_numbers_shown_are_those_of_the_history(writer: Writer, panel: Callable[[], Panel]) -> None:
@@ -123,7 +126,7 @@ def test_the_numbers_shown_are_those_of_the_history(writer: Writer, panel: Calla
         1: (1.4931, "keep"),
         2: (1.5017, "discard"),
     }
-    rows = made.table.numbers["rows"]
+    rows = made.experiments.numbers["rows"]
     assert rows[1]["delta"] == pytest.approx(-0.0069) and rows[1]["sigmas"] == pytest.approx(-3.45)
     assert rows[2]["near"] and not rows[1]["near"]
 
@@ -132,7 +135,7 @@ def test_each_state_has_its_next_act(writer: Writer, panel: Callable[[], Panel])
     writer.open().baseline().settle(1, "keep", 1.49)
     writer.append("paused", reason="by ann@here")
     made = panel()
-    assert shown_buttons(made)[0] == "Resume" and "Paused by ann@here" in made.said.value
+    assert shown_buttons(made)[0] == "Resume" and "Paused by ann@here" in made.said.data
     writer.append("resumed", reason="asked to go on")
     writer.append("finished", reason="1 experiments", champion=1, baseline_bpb=1.5, champion_bpb=1.49,
                   difference_bpb=-0.01, difference_standard_error=0.001, baseline_test_bpb=None,
@@ -140,7 +143,7 @@ def test_each_state_has_its_next_act(writer: Writer, panel: Callable[[], Panel])
     writer.history.close()
     made.refresh()
     assert shown_buttons(made) == ["Continue", "Promote the best"]
-    assert "finished" in made.said.value and "Finished" in made.said.value
+    assert "finished" in made.said.data and "Finished" in made.said.data
     assert standing(made.now) and next_step(made.now).startswith(standing(made.now))
 
 
@@ -149,7 +152,7 @@ def test_a_supervisor_that_is_gone_is_said_with_what_to_press(writer: Writer, pa
     writer.start(1)
     writer.history.close()
     made = panel()
-    assert "The supervisor is gone since" in made.said.value
+    assert "The supervisor is gone since" in made.said.data
     assert shown_buttons(made) == ["Continue"]
 
 
@@ -281,7 +284,7 @@ def test_a_click_shows_an_experiment_and_stays_there_while_others_run(
     transcript = '[{"role": "user", "content": "the prompt"}, {"role": "assistant", "content": "the reply"}]'
     write_atomic(writer.study.experiment(1).proposal, f'{{"transcript": {transcript}}}')
     made = panel()
-    made.table.selected = 1  # what a click in the browser sets
+    made.experiments.selected = 1  # what a click in the browser sets
     assert made.history.selected == 1 and made.follow_button.layout.display == ""
     writer.propose(2)
     writer.start(2)
@@ -290,7 +293,7 @@ def test_a_click_shows_an_experiment_and_stays_there_while_others_run(
     for words in ("+ALPHA = 0.5", "the prompt", "the reply", "all seconds accounted for"):
         assert words in made.body.value
     made.follow_button.click()
-    assert made.table.selected == FOLLOW and "0002 ·" in made.head.value
+    assert made.experiments.selected == FOLLOW and "0002 ·" in made.head.value
 
 
 def test_what_an_agent_or_a_training_wrote_is_text(writer: Writer, panel: Callable[[], Panel]) -> None:
@@ -307,8 +310,8 @@ def test_what_an_agent_or_a_training_wrote_is_text(writer: Writer, panel: Callab
         made.folds[name].value = True
         assert made.fold.value
         assert "<img" not in made.fold.value and "<script" not in made.fold.value
-    for part in (made.head, made.body, made.said, made.gauge):
-        assert "<img" not in part.value and "<script" not in part.value
+    for words in (made.head.value, made.body.value, made.said.data, made.gauge.value):
+        assert "<img" not in words and "<script" not in words
 
 
 def test_one_part_is_unfolded_at_a_time(writer: Writer, panel: Callable[[], Panel]) -> None:
@@ -335,13 +338,13 @@ def test_the_thread_shows_what_happens_and_outlives_a_damaged_history(writer: Wr
     made = Panel(Recorder(writer), tmp_path)
     try:
         writer.settle(1, "keep", 1.49)
-        until(lambda: len(made.table.numbers["rows"]) == 2)
+        until(lambda: len(made.experiments.numbers["rows"]) == 2)
         whole = writer.study.paths.history.read_bytes()
         writer.study.paths.history.write_bytes(whole.replace(b"keep", b"kep", 1))
         until(lambda: "HistoryDamaged" in made.notice.value)
         writer.study.paths.history.write_bytes(whole)
         writer.settle(2)
-        until(lambda: len(made.table.numbers["rows"]) == 3)
+        until(lambda: len(made.experiments.numbers["rows"]) == 3)
     finally:
         made.close()
 
@@ -360,7 +363,7 @@ def test_without_a_study_there_is_a_form(tmp_path: Path, writer: Writer) -> None
     made.form.start_button.click()
     until(lambda: not made.form.is_open)
     assert recorder.asked == [("begin", "nov24", {"agent": "search", "budget": 60.0, "hours": 8.0})]
-    until(lambda: "runs in the background" in made.notice.value and "nov23" in made.said.value)
+    until(lambda: "runs in the background" in made.notice.value and "nov23" in made.said.data)
 
 
 @pytest.mark.parametrize(
@@ -427,7 +430,7 @@ def test_a_thousand_experiments_cost_an_update_less_than_150_ms(writer: Writer, 
         began = time.thread_time()
         made.refresh()
         quiet.append(time.thread_time() - began)
-    assert len(made.table.numbers["rows"]) == 1005
+    assert len(made.experiments.numbers["rows"]) == 1005
     assert statistics.median(costs) < 0.150 and statistics.median(quiet) < 0.015, (costs, quiet)
 
 
@@ -446,3 +449,27 @@ def test_data_of_the_drawings_is_json_without_nan(writer: Writer) -> None:
     assert curve["mine"] == [(1.0, 3.5)]
     for data in (history_data(experiments, 0.002), history_data((), None), table_data(experiments), curve):
         assert json.dumps(data, allow_nan=False)
+
+
+# --- what stays of it
+
+
+def test_its_picture_and_its_table_are_of_the_study_it_shows(writer: Writer, panel: Callable[[], Panel]) -> None:
+    writer.open().baseline()
+    made = panel()
+    assert repr(made.figure()).startswith("nov23: ") and made.figure()._repr_png_().startswith(b"\x89PNG")
+    assert "0000" in repr(made.table(last=20)) and ">0</td>" in made.table()._repr_html_()
+
+
+def test_the_notebook_runs_from_top_to_bottom_before_there_is_a_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("prepare.py", "train.py"):
+        (tmp_path / name).write_text("")
+    monkeypatch.chdir(tmp_path)
+    notebook = nbformat.read(PROJECT / "notebooks" / "control.ipynb", as_version=4)
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    shown = [o.data for cell in notebook.cells for o in cell.get("outputs", [])]
+    assert len(shown) == 3 and "application/vnd.jupyter.widget-view+json" in shown[0]
+    assert shown[1]["text/plain"].startswith("No study yet") and "image/png" in shown[1]
+    assert "No experiment yet" in shown[2]["text/html"]
