@@ -44,6 +44,8 @@ HINTS = {
     "replay": "a recording does not read hints",
     "human": "you are the agent of this study",
 }
+PROMOTE, OVERWRITE = "Promote the best", "Overwrite train.py"
+FORCE = "use --force"  # how the command line says that something would be lost
 FOLLOW = -1  # nothing is selected: the card shows what runs
 
 _open: weakref.WeakSet[Panel] = weakref.WeakSet()  # panels whose thread runs
@@ -132,7 +134,7 @@ class Panel:
         self.resume_button = _button("Resume", "Go on after a pause", "primary")
         self.stop_button = _button("Stop after this", "End the study once the present experiment is decided")
         self.stop_now_button = _button("Stop now", "End what runs, too; it is taken up again later")
-        self.promote_button = _button("Promote the best", "Make the best train.py of this study the project's")
+        self.promote_button = _button(PROMOTE, "Make the best train.py of this study the project's")
         self.acts = widgets.HBox(layout=widgets.Layout(flex_flow="row wrap"))
         self.top = widgets.HBox([self.picker, self.new_button, self.acts], layout=widgets.Layout(flex_flow="row wrap"))
         self.said = Drawing(kind="spoken", data="")
@@ -189,7 +191,7 @@ class Panel:
             (self.resume_button, self.resume),
             (self.stop_button, self.stop),
             (self.stop_now_button, lambda: self.stop(now=True)),
-            (self.promote_button, self.promote),
+            (self.promote_button, self._promote_clicked),
             (self.approve_button, self._approve_clicked),
             (self.reject_button, lambda: self.reject(self.why.value)),
             (self.hint_button, lambda: self.hint(self.hint_text.value)),
@@ -301,6 +303,7 @@ class Panel:
             for kept in (self._shown, self._points, self._rows):
                 kept.clear()
             self.now, self._memory = None, None
+            self._promotes(PROMOTE)
             self._offer_studies()
         self._select(FOLLOW)
         if name is None:
@@ -393,6 +396,21 @@ class Panel:
         except (ValueError, RuntimeError, OSError) as error:
             self._tell(str(error), is_wrong=True)
             self._offer_studies()
+
+    def _promote_clicked(self) -> str:
+        """A first press loses no edit of train.py; where it would, the button then says what a second one does."""
+        force = self.promote_button.description == OVERWRITE
+        self._promotes(PROMOTE)
+        try:
+            return self.promote(force)
+        except RuntimeError as error:
+            if FORCE in str(error):
+                self._promotes(OVERWRITE)
+            raise
+
+    def _promotes(self, words: str) -> None:
+        self.promote_button.description = words
+        self.promote_button.button_style = "" if words == PROMOTE else "danger"
 
     def _approve_clicked(self) -> str:
         desk, mine = self._named().paths.desk.read_text(encoding="utf-8"), self.source.value
@@ -557,7 +575,7 @@ def name_of(experiment: Experiment) -> str:
 
 def _in_python(words: str) -> str:
     """An error of the command line, for a notebook."""
-    return words.replace("use --force", "run `lab.promote(force=True)`")
+    return words.replace(FORCE, f'press "{OVERWRITE}" or run `lab.promote(force=True)`')
 
 
 def _has_better(now: Snapshot) -> bool:

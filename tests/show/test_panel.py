@@ -71,6 +71,8 @@ class Recorder(SimpleNamespace):
         return "it is checked"
 
     def promote(self, study: Any, force: bool = False) -> str:
+        if "edited" in self.__dict__ and not force:
+            raise StudyError("train.py would be overwritten. Commit or copy it first, then use --force.")
         self.asked.append(("promote", force))
         return "done"
 
@@ -185,6 +187,19 @@ def test_an_error_of_a_button_is_shown_and_the_buttons_work_again(writer: Writer
     assert 'role="alert"' in made.notice.value
     made.reject_button.click()
     until(lambda: "Say why" in made.notice.value)
+
+
+def test_an_edited_train_py_is_overwritten_only_by_a_second_press(writer: Writer, panel: Callable[[], Panel]) -> None:
+    writer.open().baseline().settle(1, "keep", 1.49)
+    made = panel()
+    made.control.edited = True
+    made.promote_button.click()
+    until(lambda: 'press "Overwrite train.py"' in made.notice.value.replace("&quot;", '"'))
+    assert ("promote", True) not in made.control.asked and made.promote_button.description == "Overwrite train.py"
+    until(lambda: not made.promote_button.disabled)
+    made.promote_button.click()
+    until(lambda: made.control.asked[-1:] == [("promote", True)])
+    assert made.promote_button.description == "Promote the best"
 
 
 def test_what_waits_for_a_person_can_be_approved_edited_and_refused(writer: Writer, panel: Callable[[], Panel]) -> None:
