@@ -1,0 +1,79 @@
+"""What was tried against the box and the score, and what came of it: the rows of docs/trust-outcomes.md.
+
+The suites call `record` once for each thing they try. With AUTORESEARCH_WRITE_OUTCOMES set, the page is written anew when
+the session ends; otherwise the rows are forgotten. Rows of earlier sessions are kept in a temporary file, so the escapes
+and the cheats may run one after the other.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import tempfile
+from pathlib import Path
+
+PAGE = Path(__file__).parents[2] / "docs" / "trust-outcomes.md"
+TITLES = {
+    "escape": ("Escapes: a training that reaches out of its box", "what was tried"),
+    "cheat": ("Cheats: a train.py that claims what it did not learn", "what was tried"),
+    "honest": ("Honest models, which must pass", "model"),
+}
+BOXES = ("bubblewrap", "landlock")
+
+Row = dict[str, str]
+
+
+def rows_file() -> Path:
+    """Where the rows wait for the page."""
+    return Path(tempfile.gettempdir()) / f"autoresearch-outcomes-{os.getuid()}.jsonl"
+
+
+def record(kind: str, name: str, what: str, outcome: str, box: str = "") -> None:
+    """Note one outcome: `kind` is "escape", "cheat" or "honest"; `name` identifies the row, `what` is shown for it.
+
+    An escape names the `box` it was tried in. The last outcome of a name (and box) is the one that counts.
+    """
+    if kind not in TITLES:
+        raise ValueError(f"kind {kind!r}: use one of {', '.join(TITLES)}")
+    if not os.environ.get("AUTORESEARCH_WRITE_OUTCOMES"):
+        return
+    with open(rows_file(), "a", encoding="utf-8") as file:
+        file.write(json.dumps({"kind": kind, "name": name, "what": what, "outcome": outcome, "box": box}) + "\n")
+    atexit.unregister(write_page)
+    atexit.register(write_page)
+
+
+def write_page() -> None:
+    """Write the page from all rows so far."""
+    lines = rows_file().read_text(encoding="utf-8").splitlines()
+    PAGE.write_text(page([json.loads(line) for line in lines]), encoding="utf-8")
+
+
+def page(rows: list[Row]) -> str:
+    """The page as Markdown: a table for each kind that has rows."""
+    parts = ["# What was tried, and what came of it\n\nWritten by the tests themselves: see tests/trust/outcomes.py.\n"]
+    for kind, (title, first) in TITLES.items():
+        of_kind = [row for row in rows if row["kind"] == kind]
+        if of_kind:
+            parts.append(f"## {title}\n\n{_table(of_kind, first)}")
+    return "\n".join(parts)
+
+
+def _table(rows: list[Row], first: str) -> str:
+    """One line per name, one column per box; a box that a machine lacks has a dash."""
+    boxes = [box for box in BOXES if any(row["box"] == box for row in rows)]
+    cells: dict[str, dict[str, str]] = {}
+    for row in rows:
+        cells.setdefault(row["name"], {})["what"] = row["what"]
+        cells[row["name"]][row["box"]] = row["outcome"]
+    columns = boxes or [""]
+    head = [first, *(boxes or ["outcome"])]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for cell in cells.values():
+        lines.append("| " + " | ".join(_plain(cell.get(column, "-")) for column in ("what", *columns)) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())
