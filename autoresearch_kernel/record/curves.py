@@ -9,7 +9,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .plain_files import open_plain_file, read_plain_file
+
 LINE_LIMIT_BYTES = 20_000  # of one point of the curve
+CURVE_LIMIT_BYTES = 50_000_000  # of a whole curve; a real one has some 20 kB
 
 
 class Tail:
@@ -22,10 +25,10 @@ class Tail:
 
     def read_bytes(self) -> bytes:
         try:
-            with open(self.path, "rb") as file:
+            with open_plain_file(self.path) as file:
                 file.seek(self.offset)
                 data = file.read(self.chunk_bytes)
-        except FileNotFoundError:
+        except OSError:  # not there, or nothing that may be read
             return b""
         self.offset += len(data)
         return data
@@ -71,4 +74,7 @@ def curve_points(lines: list[bytes]) -> list[dict[str, Any]]:
 
 def read_curve(path: Path) -> list[dict[str, Any]]:
     """Points of a run's curve so far; none when it left none."""
-    return curve_points(path.read_bytes().splitlines()) if path.is_file() else []
+    try:
+        return curve_points(read_plain_file(path, CURVE_LIMIT_BYTES).splitlines())
+    except OSError:
+        return []

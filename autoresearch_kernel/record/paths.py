@@ -80,6 +80,7 @@ class ExperimentPaths:
 
 
 RUN_TOKEN = "AUTORESEARCH_RUN_TOKEN"  # every process of one run carries it in its environment
+BOX_PARENT = "AUTORESEARCH_BOX_PARENT"  # set inside a box: the pid by which its process knows its parent
 METRICS = "metrics.jsonl"  # the curve, one JSON object a line, written by prepare.TrainingClock
 ARTEFACT = "model.pkl"  # cloudpickle, written by prepare.evaluate_bpb
 HANDOVER = "handover.json"  # what prepare measured in the training process

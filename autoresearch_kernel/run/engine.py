@@ -34,7 +34,7 @@ with without("rfc3987_syntax", "pyarrow", "boto3", "azure", "gcsfs", "github"): 
 
 from ..record.files import write_atomic
 from .launch import Kernel, KernelFailed, exit_words
-from .output import NOTEBOOK_LIMIT_BYTES, TRACEBACK_LIMIT, CellOutputs, shorten_traceback
+from .output import NOTEBOOK_LIMIT_BYTES, TRACEBACK_LIMIT, CellOutputs, make_plain, shorten_traceback
 
 SAVE_EVERY_SECONDS = 2.0  # at most this often while cells run
 GRACE_SECONDS = 2.0  # from the interrupt to the kill
@@ -128,6 +128,7 @@ class Client(PapermillNotebookClient):
         self.clear_before_next_output: bool = False
         self.exited = False  # a cell called exit(), which raises nothing
         self.stopping: Callable[[], bool] = lambda: False
+        self.plain = False  # only text and pictures are kept: the code is not a person's
         self.on_cell_executed = self._notice_exit
         record.settle = self.kept.settle
 
@@ -180,7 +181,7 @@ class Client(PapermillNotebookClient):
     def _died(self, cell: NotebookNode) -> tuple[str, str]:
         if tail := self.kernel.stderr_tail():
             cell.outputs.append(new_output("stream", name="stderr", text=tail + "\n"))
-        return self._ended("died", f"the kernel {exit_words(self.kernel.process.poll())}", cell)
+        return self._ended("died", f"the kernel {exit_words(self.kernel.poll())}", cell)
 
     def _ended(self, ended: str, reason: str, cell: NotebookNode) -> tuple[str, str]:
         """Append to the cell what ended it. A deadline or a stop is the cause of any death that follows it."""
@@ -215,7 +216,7 @@ class Client(PapermillNotebookClient):
 
     async def _async_poll_kernel_alive(self) -> None:
         # nbclient looks once a second
-        while self.kernel.process.poll() is None:
+        while self.kernel.poll() is None:
             await asyncio.sleep(0.1)
         # Its answer to this cell may still be under way.
         await asyncio.sleep(0.2)
@@ -223,6 +224,11 @@ class Client(PapermillNotebookClient):
             self.task_poll_for_reply.cancel()
 
     # --- outputs
+
+    def process_message(self, msg: dict[str, Any], cell: NotebookNode, cell_index: int) -> NotebookNode | None:
+        if self.plain and not make_plain(msg):
+            return None
+        return super().process_message(msg, cell, cell_index)
 
     def output(
         self, outs: list[NotebookNode], msg: dict[str, Any], display_id: str | None, cell_index: int
@@ -298,6 +304,7 @@ class AutoresearchEngine(Engine):
         on_text: Callable[[str], None] = lambda text: None,
         on_execution: Callable[[Execution], None] = lambda execution: None,
         stopping: Callable[[], bool] = lambda: False,
+        plain: bool = False,
         log_output: bool = False,
         stdout_file: Any = None,
         stderr_file: Any = None,
@@ -321,7 +328,7 @@ class AutoresearchEngine(Engine):
             stdout_file=stdout_file,
             stderr_file=stderr_file,
         )
-        client.stopping = stopping
+        client.stopping, client.plain = stopping, plain
         ready = ended_at = None
         ended, reason, cell = "no kernel", "", None
         failure: KernelFailed | None = None
@@ -329,9 +336,10 @@ class AutoresearchEngine(Engine):
             client.kc = run_sync(kernel.connect)(min(start_timeout, deadline_seconds or start_timeout))
             client.kc.allow_stdin = False
             ready = time.monotonic()
-            nb_man.nb.metadata["language_info"] = kernel.language_info
+            nb_man.nb.metadata["language_info"] = {"name": "python"} if plain else kernel.language_info
             ended, reason, cell = client.run_cells()
-            client.set_widgets_metadata()
+            if not plain:
+                client.set_widgets_metadata()
         except KernelFailed as error:
             failure, reason = error, str(error)
             ended = "stopped" if stopping() else "no kernel"
@@ -382,8 +390,11 @@ def execute(
     deadline_seconds: float,
     on_text: Callable[[str], None],
     stopping: Callable[[], bool],
+    plain: bool = False,
 ) -> Execution:
     """Execute a notebook through papermill, in a kernel that is starting; paths are absolute.
+
+    With `plain`, of what it displays only text and pictures are kept.
 
     To be called once, in a process that does nothing else: papermill keeps state in its modules.
     """
@@ -402,6 +413,7 @@ def execute(
             on_text=on_text,
             on_execution=ends.append,
             stopping=stopping,
+            plain=plain,
         )
     return ends[0]
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty
@@ -22,7 +23,8 @@ from jupyter_core.utils import run_sync
 from traitlets import default
 
 from .kernelspec import KERNEL_NAME, kernelspec
-from .processes import kill_group
+from .policy import BOX_FOLDER
+from .processes import descendants, kill_group, peak_memory_mb
 
 LONGEST_SOCKET_PATH = 90  # bytes; the operating system's limit is about 107, and "-5" and a margin come on top
 STDERR_TAIL_BYTES = 4_000
@@ -42,7 +44,12 @@ class OwnSpecs(KernelSpecManager):
 
 
 class OwnKernelManager(AsyncKernelManager):
-    """A kernel manager that knows our kernelspec."""
+    """A kernel manager that knows our kernelspec, and may start the kernel through another command: its box."""
+
+    prefix: tuple[str, ...] = ()
+
+    def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
+        return [*self.prefix, *super().format_kernel_cmd(extra_arguments)]
 
     @default("kernel_spec_manager")
     def _own_specs(self) -> OwnSpecs:
@@ -50,18 +57,37 @@ class OwnKernelManager(AsyncKernelManager):
 
 
 class Kernel:
-    """One kernel process from its start to its end. Start it from the main thread: it dies with the thread's end."""
+    """One kernel process from its start to its end. Start it from the main thread: it dies with the thread's end.
 
-    def __init__(self, name: str = KERNEL_NAME, folder: Path | None = None, cwd: str | None = None) -> None:
+    With `prefix`, the start of a command that ends in a box (`run/box.py`), it runs in that box: of `folder` it may
+    then only write to `folder`/kernel, where its sockets and its working folder `cwd` must be.
+    """
+
+    def __init__(
+        self,
+        name: str = KERNEL_NAME,
+        folder: Path | None = None,
+        cwd: str | None = None,
+        prefix: Sequence[str] = (),
+    ) -> None:
         self.name = name
         self.own_folder = folder is None
         self.folder = folder or Path(tempfile.mkdtemp(prefix="ar-"))  # mode 0700
         self.log = self.folder / "kernel.log"
-        connection_file = self.folder / "kernel.json"
+        self.is_boxed = bool(prefix)
+        self.has_own_pids = self.is_boxed and Path(prefix[0]).name == "bwrap"
+        self.peak_memory_mb = 0.0  # of what was ended with it in a box of its own pids: the system does not tell later
+        self.left_behind = 0  # processes that it had not ended itself; where no pids of its own, the runner counts
+        inside = self.folder / BOX_FOLDER
+        inside.mkdir(exist_ok=True)
+        connection_file = inside / "kernel.json"
         short = len(os.fsencode(connection_file)) <= LONGEST_SOCKET_PATH and sys.platform != "win32"
+        if self.is_boxed and not short:
+            raise KernelFailed(f"{connection_file} is too long for a socket. Set TMPDIR to a shorter folder.")
         self.manager = OwnKernelManager(
             kernel_name=name, connection_file=str(connection_file), transport="ipc" if short else "tcp"
         )
+        self.manager.prefix = tuple(prefix)
         self.started = time.monotonic()
         self.exit_code: int | None = None
         self.language_info: dict[str, Any] = {}
@@ -73,6 +99,11 @@ class Kernel:
         provisioner: Any = self.manager.provisioner  # the local one: our kernelspec names no other
         self.process: subprocess.Popen[bytes] = provisioner.process
         self.pgid = self.process.pid if sys.platform != "win32" else None  # it leads a session of its own
+
+    def poll(self) -> int | None:
+        """The exit code once it has ended, negative for a signal, as of a process without a box."""
+        code = self.process.poll()
+        return 128 - code if self.has_own_pids and code is not None and code > 128 else code
 
     @property
     def command(self) -> str:
@@ -87,7 +118,7 @@ class Kernel:
         client = self.manager.client()
         client.start_channels(stdin=False, hb=False)
         deadline = time.monotonic() + timeout_seconds
-        while time.monotonic() < deadline and self.process.poll() is None:
+        while time.monotonic() < deadline and self.poll() is None:
             client.kernel_info()
             with suppress(Empty):
                 reply = await client.shell_channel.get_msg(timeout=0.5)
@@ -96,7 +127,7 @@ class Kernel:
                     self.language_info = dict(reply["content"].get("language_info", {}))
                     return client
         client.stop_channels()
-        how = f"it {exit_words(self.process.poll())}" if self.process.poll() is not None else "it did not answer"
+        how = f"it {exit_words(self.poll())}" if self.poll() is not None else "it did not answer"
         raise KernelFailed(
             f"The kernel {self.name!r} ({self.command}) did not start within {timeout_seconds:.0f} s: {how}. "
             f"The end of its stderr: {self.stderr_tail() or '(nothing)'}"
@@ -110,18 +141,26 @@ class Kernel:
         return ""
 
     def signal(self, signum: int) -> None:
-        """Signal the kernel and its children."""
-        if self.pgid is not None:
+        """Signal the kernel and its children: in a box of its own pids all but SIGKILL are for those inside."""
+        if self.has_own_pids and signum != signal.SIGKILL:
+            if len(inside := descendants(self.process.pid)) > 1:
+                kill_group(_group_of(inside[1]), signum)
+        elif self.pgid is not None:
             kill_group(self.pgid, signum)
         elif self.process.poll() is None:
             self.process.send_signal(signum)
 
     def end(self, client: AsyncKernelClient | None = None) -> None:
         """Kill the kernel and all of its process group now; what a notebook wanted to keep, it has written."""
-        self.exit_code = self.process.poll()
+        self.exit_code = self.poll()
+        inside = descendants(self.process.pid) if self.has_own_pids else []
+        self.peak_memory_mb = max(self.peak_memory_mb, *map(peak_memory_mb, [self.process.pid, *inside]))
+        self.left_behind += max(0, len(inside) - 2)  # besides the first process of the box and the kernel
         self.signal(signal.SIGKILL if sys.platform != "win32" else signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout=5)
+        if inside:
+            _reap(inside[0])
         if client is not None:
             client.stop_channels()
         self.manager.cleanup_connection_file()
@@ -129,6 +168,20 @@ class Kernel:
         self.manager.context.destroy(linger=0)
         if self.own_folder:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _group_of(pid: int) -> int | None:
+    with suppress(ProcessLookupError):
+        return os.getpgid(pid)
+    return None
+
+
+def _reap(pid: int, timeout_seconds: float = 5.0) -> None:
+    """Wait for the first process of a box, which is ours once bwrap is gone; all others in it end before it does."""
+    deadline = time.monotonic() + timeout_seconds
+    with suppress(ChildProcessError):
+        while os.waitpid(pid, os.WNOHANG)[0] == 0 and time.monotonic() < deadline:
+            time.sleep(0.002)
 
 
 def exit_words(code: int | None) -> str:

@@ -22,13 +22,14 @@ def child_environment(
     handover: Path,
     project: Path,
     seed: int,
-    folder: Path,
+    folder: Path,  # where it may leave what its libraries want to keep
     token: str | None = None,
     max_steps: int | None = None,
 ) -> dict[str, str]:
     """The environment of a training: what any child may know, plus what prepare.py reads."""
     env = environment(token, Path(__file__).resolve().parents[2], prefixes=("AUTORESEARCH_",))
-    env.pop("AUTORESEARCH_HELDOUT", None)  # training never learns where the validation rows are
+    for name in ("AUTORESEARCH_HELDOUT", "AUTORESEARCH_HOME"):  # training never learns where the validation rows are
+        env.pop(name, None)
     if max_steps is not None:
         env["AUTORESEARCH_MAX_STEPS"] = str(max_steps)
     return env | {
@@ -80,7 +81,7 @@ def training_lock(
 
 def _device_name() -> str:
     """What a training has to itself: the processor, or one GPU, by default the first that it may see."""
-    device = os.environ.get("AUTORESEARCH_DEVICE") or ("gpu" if _has_gpu() else "cpu")
+    device = os.environ.get("AUTORESEARCH_DEVICE") or ("gpu" if has_gpu() else "cpu")
     kind, _, index = device.partition(":")
     if kind == "cpu":
         return "cpu"
@@ -90,7 +91,7 @@ def _device_name() -> str:
     return "gpu-" + re.sub(r"[^A-Za-z0-9]+", "-", number.strip())
 
 
-def _has_gpu() -> bool:
+def has_gpu() -> bool:
     """Whether a training could find a GPU: asked of the system, as importing torch takes seconds."""
     hidden = (os.environ.get(name, "0").strip() for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"))
     if any(value in ("", "-1") for value in hidden):

@@ -5,6 +5,7 @@ A cell that prints 300 MB must cost neither memory nor a hang, and its first and
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -174,3 +175,57 @@ def shorten_traceback(traceback: list[str]) -> list[str]:
     kept = HeadTail(TRACEBACK_LIMIT)
     kept.add(text)
     return [kept.text()]
+
+
+# --- what a notebook of foreign code may hold
+
+_KINDS = {
+    "status", "stream", "error", "execute_input", "clear_output", "display_data", "execute_result",
+    "update_display_data",
+}  # fmt: skip
+_PICTURES = {"image/png", "image/jpeg"}
+_BASE64 = re.compile(r"[A-Za-z0-9+/=\s]*")
+
+
+def make_plain(message: dict[str, Any]) -> bool:
+    """Leave in a kernel's message only text and pictures, of the right types; False when nobody needs it.
+
+    JupyterLab does not run scripts of a notebook that it does not trust, but it shows their HTML, fetches their images,
+    and runs all of it once a person presses Trust; other readers and converters run it at once. A kernel that runs an
+    agent's code may also send what no kernel sends.
+    """
+    kind, content = message["msg_type"], message["content"]
+    if kind not in _KINDS:
+        return False  # widgets among them
+    if "execution_count" in content:
+        count = content["execution_count"]
+        content["execution_count"] = count if isinstance(count, int) else None
+    if kind == "stream":
+        content |= {"name": "stderr" if content.get("name") == "stderr" else "stdout", "text": _text(content, "text")}
+    elif kind == "error":
+        lines = content.get("traceback")
+        lines = [_text({"line": line}, "line") for line in lines] if isinstance(lines, list) else []
+        content |= {"ename": _text(content, "ename"), "evalue": _text(content, "evalue"), "traceback": lines}
+    elif kind in ("display_data", "execute_result", "update_display_data"):
+        content |= {"data": plain_data(content.get("data")), "metadata": {}}
+    return True
+
+
+def plain_data(data: Any) -> dict[str, str]:
+    """Of one output's forms, its text and its pictures; a word about what it was when there are none.
+
+    Example:
+        >>> plain_data({"text/html": "<script>alert(1)</script>", "text/plain": "<a>"})
+        {'text/plain': '<a>'}
+    """
+    forms = data if isinstance(data, dict) else {}
+    kept = {kind: _text(forms, kind) for kind in forms if kind in ("text/plain", *_PICTURES)}
+    kept = {kind: value for kind, value in kept.items() if kind not in _PICTURES or _BASE64.fullmatch(value)}
+    kinds = ", ".join(sorted(re.sub(r"[^a-z0-9+./-]", "?", str(kind))[:50] for kind in forms)[:5])
+    return kept or {"text/plain": f"[{kinds or 'an output'} was not kept: only text and pictures are]"}
+
+
+def _text(content: dict[str, Any], name: str) -> str:
+    """A string that can be written, whatever came."""
+    value = content.get(name, "")
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else str(type(value).__name__)

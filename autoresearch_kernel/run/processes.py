@@ -12,15 +12,16 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from ..record.children import die_with_parent, family, kill, sweep
+from ..record.children import die_with_parent, family, sweep
 from ..record.files import write_atomic
 
 __all__ = [
-    "ExitWatch", "adopt_orphans", "die_with_parent", "end_leftovers", "kill_descendants", "kill_group", "remember",
-    "sweep",
+    "ExitWatch", "adopt_orphans", "descendants", "die_with_parent", "end_below", "end_leftovers", "kill_descendants",
+    "kill_group", "peak_memory_mb", "remember", "resident_bytes", "start_ticks", "sweep",
 ]  # fmt: skip
 
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
@@ -40,27 +41,122 @@ def kill_group(pgid: int | None, signum: int = signal.SIGKILL) -> None:
         os.killpg(pgid, signum)
 
 
-def kill_descendants(timeout_seconds: float = 2.0) -> int:
-    """Kill and reap all below this process until none is left; the number found."""
+# --- all below a process
+
+
+def descendants(pid: int, most: int = 100_000) -> list[int]:
+    """The processes below `pid`, those nearest to it first; zombies among them. Stops looking after about `most`.
+
+    Reads a few files of each instead of looking at every process of the machine.
+    """
+    if not Path(f"/proc/{pid}/task/{pid}/children").exists():
+        return _descendants_elsewhere(pid)
+    found, at = [pid], 0
+    while at < len(found) <= most:
+        found += _children(found[at])
+        at += 1
+    return found[1:]
+
+
+def _children(pid: int) -> list[int]:
+    """The children of each of its threads; none when it has ended."""
+    children: list[int] = []
+    with suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with suppress(OSError), open(f"/proc/{pid}/task/{task}/children", "rb") as file:
+                children += map(int, file.read().split())
+    return children
+
+
+def _descendants_elsewhere(pid: int) -> list[int]:
     import psutil
 
+    with suppress(psutil.Error):
+        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    return []
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory that a process has in use, with what it shares; 0 when it has ended."""
+    if sys.platform == "linux":
+        try:
+            with open(f"/proc/{pid}/statm", "rb") as file:
+                return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        except (OSError, IndexError):
+            return 0
+    import psutil
+
+    with suppress(psutil.Error):
+        return int(psutil.Process(pid).memory_info().rss)
+    return 0
+
+
+def peak_memory_mb(pid: int) -> float:
+    """The most memory that a process ever had in use; 0.0 when it has ended, or where Linux is not."""
+    with suppress(OSError), open(f"/proc/{pid}/status", "rb") as file:
+        return max((int(line.split()[1]) / 1024 for line in file if line.startswith(b"VmHWM:")), default=0.0)
+    return 0.0
+
+
+def end_below(pid: int, also: Iterable[int] = (), timeout_seconds: float = 10.0) -> int:
+    """Kill all below `pid`, but not itself, and the processes `also`, until none is left; the number found.
+
+    All are stopped before any is killed: a fork bomb grows faster than it can be killed one by one.
+    """
     deadline = time.monotonic() + timeout_seconds
-    found: set[int] = set()
-    while children := psutil.Process().children(recursive=True):
-        found.update(child.pid for child in children)
-        for child in children:
-            kill(child)
+    found: set[int] = set(also)
+    _signal_all(found, signal.SIGKILL)
+    while living := [child for child in descendants(pid) if _lives(child)]:
+        new = [child for child in living if child not in found]
+        found.update(living)
+        _signal_all(new, signal.SIGSTOP)
+        if not new or time.monotonic() > deadline - timeout_seconds / 2:
+            _signal_all(living, signal.SIGKILL)
+            time.sleep(0.005)
+        if time.monotonic() > deadline:
+            break
+    return len(found)
+
+
+def _signal_all(pids: Iterable[int], signum: int) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signum)
+
+
+def _lives(pid: int) -> bool:
+    """Whether there is such a process that has not ended; on other systems than Linux all that are listed do."""
+    if sys.platform != "linux":
+        return True
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except OSError:
+        return False
+
+
+def kill_descendants(timeout_seconds: float = 10.0) -> int:
+    """Kill and reap all below this process until none is left; the number found."""
+    deadline, found = time.monotonic() + timeout_seconds, 0
+    while descendants(os.getpid()):
+        found += end_below(os.getpid(), timeout_seconds=max(0.0, deadline - time.monotonic()))
         _reap()
         if time.monotonic() > deadline:
             break
-        time.sleep(0.01)
-    return len(found)
+    return found
 
 
 def _reap() -> None:
     with suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0] > 0:
             pass
+
+
+def start_ticks(pid: int) -> str | None:
+    """When this process began, in clock ticks after the boot; None when there is none, or where Linux is not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[19]
+    except OSError:
+        return None
 
 
 # --- what a crashed supervisor left
@@ -94,11 +190,9 @@ def end_leftovers(file: Path) -> int:
 def _started(pid: int) -> str | None:
     """A mark that tells this process from any other that has its pid, before or since; None when there is none such."""
     if sys.platform == "linux":  # clock ticks since boot, and which boot: psutil's time moves with the wall clock
-        try:
-            ticks = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[19]
-            return f"{ticks} ticks after boot {Path('/proc/sys/kernel/random/boot_id').read_text().strip()}"
-        except OSError:
-            return None
+        ticks = start_ticks(pid)
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return None if ticks is None else f"{ticks} ticks after boot {boot}"
     import psutil
 
     with suppress(psutil.Error):

@@ -19,6 +19,7 @@ from typing import Any
 
 from .launch import Kernel
 from .output import Trickle
+from .policy import BOX_FOLDER
 from .processes import adopt_orphans, die_with_parent, kill_descendants
 
 LOG_BURST, LOG_RATE = 2_000_000, 20_000  # characters, and characters a second, of the runner's log
@@ -31,10 +32,11 @@ class Job:
     notebook: str  # as built by `run/notebook.py`
     output: str  # where the executed notebook goes
     outcome: str  # where the outcome goes
-    folder: str  # short-lived: sockets, the kernel's working folder; mode 0700
+    folder: str  # short-lived; mode 0700. Its part BOX_FOLDER is the kernel's: sockets, the working folder
     parameters: dict[str, Any]
     deadline_seconds: float  # from the kernel's start
     parent_pid: int
+    prefix: list[str]  # the start of the kernel's command: its box
 
 
 class Stop:
@@ -57,9 +59,9 @@ def run(job: Job) -> dict[str, Any]:
     """Execute the job's notebook; the outcome as JSON. The kernel starts while papermill is being imported."""
     begun = time.monotonic()
     stop = Stop()
-    work = Path(job.folder) / "work"
-    work.mkdir(exist_ok=True)
-    stop.kernel = kernel = Kernel(folder=Path(job.folder), cwd=str(work))
+    work = Path(job.folder) / BOX_FOLDER / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    stop.kernel = kernel = Kernel(folder=Path(job.folder), cwd=str(work), prefix=job.prefix)
     try:
         from .engine import execute
 
@@ -71,12 +73,14 @@ def run(job: Job) -> dict[str, Any]:
             deadline_seconds=job.deadline_seconds,
             on_text=_log(),
             stopping=lambda: stop.asked,
+            plain=True,
         )
     finally:
         kernel.signal(signal.SIGKILL)
-        left_behind = kill_descendants()
+        left_behind = kernel.left_behind + kill_descendants()
     outcome = asdict(execution)
-    outcome |= {"begun": begun, "left_behind": left_behind, "process_peak_memory_mb": _children_peak_mb()}
+    peak = max(kernel.peak_memory_mb, _children_peak_mb())
+    outcome |= {"begun": begun, "left_behind": left_behind, "process_peak_memory_mb": peak}
     return outcome
 
 

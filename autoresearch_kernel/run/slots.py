@@ -10,21 +10,26 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..record.curves import Tail, curve_points
 from ..record.experiment import RunOutcome, Status
 from ..record.paths import ARTEFACT, HANDOVER, METRICS, RUN_TOKEN, ExperimentPaths
-from .machine import child_environment, training_lock
+from ..record.plain_files import read_plain_file
+from .box import require_box, wrap
+from .machine import child_environment, has_gpu, training_lock
+from .policy import BOX_FOLDER, Policy, training_policy
 from .processes import ExitWatch, kill_group, sweep
+from .watchdog import Watchdog
 
 TEXTS = {"device", "device_name", "dtype"}  # of the hand-over; all else in it is a number or is left out
 RUNNER_MARGIN_SECONDS = 20.0  # what the runner itself may take on top, before it is asked to end
@@ -40,6 +45,10 @@ class EndRun(Exception):
     def __init__(self, status: Status, reason: str) -> None:
         super().__init__(reason)
         self.status, self.reason = status, reason
+
+
+class LimitPassed(EndRun):
+    """The run passed a limit of its box, and was ended for it."""
 
 
 def run_experiment(
@@ -63,10 +72,12 @@ def run_experiment(
     on_tick: Callable[[float], None] | None = None,
     on_spawn: Callable[[int], None] | None = None,
     max_steps: int | None = None,
+    limits: Mapping[str, Any] | None = None,
 ) -> RunOutcome:
     """Train once and say what came of it: trained, crash, timeout or invalid, with the reason in one line.
 
-    With `max_steps`, steps are the budget instead of seconds.
+    With `max_steps`, steps are the budget instead of seconds. The training runs in the box of this machine;
+    `limits` replaces its default limits, fields of `run.policy.Policy`. Raises BoxMissing where there is no box.
 
     `on_output` gets the notebook's output as it comes, `on_metrics` each point of the curve, `on_wait` a sentence when
     another training holds the machine. `on_tick` is called at least four times a second, with 0.0 while another
@@ -77,6 +88,7 @@ def run_experiment(
     """
     from .notebook import InvalidSource, build_notebook, heading_markdown, write_notebook
 
+    box = require_box()
     begun = time.monotonic()
     heading = heading_markdown(title, status_line=_status_line(run, seed), hypothesis=hypothesis, diff=diff)
     try:
@@ -84,17 +96,23 @@ def run_experiment(
     except InvalidSource as error:
         return RunOutcome(Status.INVALID, str(error), None, None)
     handover = _fresh_folder(paths.handover(run))
-    folder = Path(tempfile.mkdtemp(prefix="ar-"))  # short, for socket paths; mode 0700
+    folder = Path(tempfile.mkdtemp(prefix="ar-")).resolve()  # short, for socket paths; mode 0700
+    own = folder / BOX_FOLDER  # beside the hand-over the only part that the training may write to
     try:
+        own.mkdir()
         write_notebook(notebook, folder / "train.ipynb")
         write_notebook(notebook, paths.notebook(run))
         limit = startup_allowance_seconds + time_budget_seconds + handover_allowance_seconds
-        launch = _Launch(folder, paths.notebook(run), paths.runner_log(run), handover, limit, {"SEED": seed})
-        env = child_environment(corpus_dir, time_budget_seconds, handover, project, seed, folder, token, max_steps)
+        policy = training_policy(corpus_dir, project, handover, own, seconds=limit, gpu=has_gpu(), **(limits or {}))
+        launch = _Launch(
+            folder, paths.notebook(run), paths.runner_log(run), handover, limit, {"SEED": seed}, policy, box.name
+        )
+        env = child_environment(corpus_dir, time_budget_seconds, handover, project, seed, own, token, max_steps)
         calls = _Calls(on_output, on_metrics, on_tick, on_spawn)
         with training_lock(on_wait, on_tick) as lock:
             waited = time.monotonic() - begun
             end = _run_runner(launch, env, lock, calls)
+        keep_only_the_handover(handover)
     except EndRun as why:  # before the runner started
         _close_notebook(paths.notebook(run), "Stopped", why.reason)
         measured = {"total_seconds": time.monotonic() - begun}
@@ -125,6 +143,8 @@ class _Launch:
     handover: Path
     limit_seconds: float
     parameters: dict[str, Any]
+    policy: Policy
+    box: str
 
 
 @dataclass(frozen=True)
@@ -162,6 +182,7 @@ def _run_runner(launch: _Launch, env: dict[str, str], lock: int | None, calls: _
         parameters=launch.parameters,
         deadline_seconds=launch.limit_seconds,
         parent_pid=os.getpid(),
+        prefix=wrap(launch.policy, [], launch.box),
     )
     (launch.folder / "job.json").write_text(json.dumps(asdict(job)), encoding="utf-8")
     started = time.monotonic()
@@ -177,19 +198,21 @@ def _run_runner(launch: _Launch, env: dict[str, str], lock: int | None, calls: _
             pass_fds=() if lock is None else (lock,),
         )
     overran, ended_by = False, None
+    # Its time has clocks of its own, which know what it was doing when it ended.
+    watchdog = Watchdog(runner.pid, replace(launch.policy, seconds=0.0), [launch.folder])
     try:
         if calls.on_spawn is not None:
             calls.on_spawn(runner.pid)
-        overran = _watch(runner, launch, started, calls)
+        overran = _watch(runner, launch, started, calls, watchdog)
     except EndRun as why:
         ended_by = why
     finally:
-        _stop(runner, overran)
+        _stop(runner, overran, watchdog)
         left_behind = len(sweep(env[RUN_TOKEN]))
     return _End(_read_json(outcome), runner.returncode, overran, started, time.monotonic(), left_behind, ended_by)
 
 
-def _watch(runner: subprocess.Popen[bytes], launch: _Launch, started: float, calls: _Calls) -> bool:
+def _watch(runner: subprocess.Popen[bytes], launch: _Launch, started: float, calls: _Calls, watchdog: Watchdog) -> bool:
     """Pass on output and curve until the runner ends; True when it had to be asked to, whether or not it then did."""
     deadline = time.monotonic() + launch.limit_seconds + RUNNER_MARGIN_SECONDS
     output, curve = Tail(launch.log), Tail(launch.handover / METRICS)
@@ -200,6 +223,9 @@ def _watch(runner: subprocess.Popen[bytes], launch: _Launch, started: float, cal
             if calls.on_tick is not None:
                 calls.on_tick(time.monotonic() - started)
             ended = runner.poll() is not None
+            if not ended and (limit := watchdog.look()):
+                watchdog.end()
+                raise LimitPassed(Status.CRASH, limit)
             if calls.on_output is not None and (text := output.read()):
                 calls.on_output(text)
             if calls.on_metrics is not None and points < CURVE_LIMIT_POINTS:
@@ -218,12 +244,13 @@ def _watch(runner: subprocess.Popen[bytes], launch: _Launch, started: float, cal
         exit_watch.close()
 
 
-def _stop(runner: subprocess.Popen[bytes], was_asked: bool) -> None:
-    """Let the runner end its kernel and write its record; kill it when it does not."""
+def _stop(runner: subprocess.Popen[bytes], was_asked: bool, watchdog: Watchdog) -> None:
+    """Let the runner end its kernel and write its record; kill it, and all it has started, when it does not."""
     if runner.poll() is None and not was_asked:
         runner.terminate()
         with suppress(subprocess.TimeoutExpired):
             runner.wait(timeout=PATIENCE_SECONDS)
+    watchdog.end()
     if sys.platform != "win32":
         kill_group(runner.pid, signal.SIGKILL)
     if runner.poll() is None:
@@ -275,15 +302,38 @@ def _status(
 
 def read_handover(folder: Path) -> tuple[dict[str, Any] | None, str]:
     """What prepare.py measured, or None and what is missing of the hand-over."""
-    artefact, facts = folder / ARTEFACT, folder / HANDOVER
-    if not artefact.is_file() or artefact.stat().st_size == 0:
+    if not _is_plain_file(folder / ARTEFACT) or (folder / ARTEFACT).stat().st_size == 0:
         return None, f"no {ARTEFACT} was handed over: does the last cell call evaluate_bpb?"
-    if not facts.is_file() or facts.stat().st_size > HANDOVER_LIMIT_BYTES:
+    try:
+        facts = read_plain_file(folder / HANDOVER, HANDOVER_LIMIT_BYTES)
+    except OSError:
         return None, f"there is no usable {HANDOVER}"
-    content = _read_json(facts)
+    content = _as_object(facts.decode("utf-8", errors="replace"))
     if content is None:
         return None, f"{HANDOVER} is not a JSON object"
     return content, ""
+
+
+def keep_only_the_handover(folder: Path) -> None:
+    """Remove whatever a training left beside its hand-over, and what only has the names of one: links, pipes, folders.
+
+    What reads these files later may then open them.
+    """
+    for entry in folder.iterdir():
+        if entry.name in (ARTEFACT, HANDOVER, METRICS) and _is_plain_file(entry):
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink()
+
+
+def _is_plain_file(path: Path) -> bool:
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_nlink == 1
 
 
 def _measured(end: _End, handed_over: dict[str, Any], begun: float) -> dict[str, Any]:
@@ -308,6 +358,8 @@ def _measured(end: _End, handed_over: dict[str, Any], begun: float) -> dict[str,
         }
     else:
         measured |= {"exit_code": end.exit_code, "left_behind": end.left_behind}
+    if isinstance(end.ended_by, LimitPassed):
+        measured["exit_code"] = None  # killed by us, for cause: nothing to try again for
     training = handed_over.get("training_seconds")
     if isinstance(training, int | float):
         measured["overhead_seconds"] = total - training
@@ -345,7 +397,14 @@ def _cell_status(cell: Any) -> str:
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return _as_object(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
+        return None
+
+
+def _as_object(text: str) -> dict[str, Any] | None:
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None

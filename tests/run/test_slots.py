@@ -20,6 +20,7 @@ from autoresearch_kernel.record.experiment import RunOutcome, Status
 from autoresearch_kernel.record.paths import ExperimentPaths
 from autoresearch_kernel.run.machine import child_environment, training_lock
 from autoresearch_kernel.run.notebook import read_notebook
+from autoresearch_kernel.run.processes import descendants
 from autoresearch_kernel.run.slots import EndRun, run_experiment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,6 +83,21 @@ def gone_within(seconds: float, *pids: int) -> bool:
             return True
         time.sleep(0.02)
     return False
+
+
+class Below:
+    """All processes that a run ever had, seen from outside: a box has numbers of its own for them."""
+
+    def __init__(self) -> None:
+        self.runner = 0
+        self.pids: set[int] = set()
+
+    def spawned(self, pid: int) -> None:
+        self.runner = pid
+
+    def look(self, seconds: float = 0.0) -> None:
+        if self.runner:
+            self.pids.update([self.runner, *descendants(self.runner)])
 
 
 def wait_for(path: Path, seconds: float = 20) -> str:
@@ -179,13 +195,12 @@ def test_three_hundred_megabytes_of_prints_train_as_well_as_any(train: Train, pa
     assert outcome.measured["process_peak_memory_mb"] < 200
 
 
-def test_children_of_a_training_end_with_it(train: Train, tmp_path: Path) -> None:
-    pids = tmp_path / "pids"
-    script = f"setsid sleep 300 & echo $! >> {pids}; sleep 300 & echo $! >> {pids}"
-    cell = f"import subprocess\nsubprocess.run({script!r}, shell=True)"
-    outcome = train(cell)
+def test_children_of_a_training_end_with_it(train: Train) -> None:
+    below = Below()
+    cell = "import subprocess, time\nsubprocess.run('setsid sleep 300 & sleep 300 &', shell=True)\ntime.sleep(0.5)"
+    outcome = train(cell, on_spawn=below.spawned, on_tick=below.look)
     assert outcome.status is None and outcome.measured["left_behind"] >= 1
-    assert gone_within(0.5, *map(int, pids.read_text().split()))
+    assert len(below.pids) >= 4 and gone_within(0.5, *below.pids)
 
 
 def test_a_refused_source_never_runs(train: Train, paths: ExperimentPaths) -> None:
@@ -195,23 +210,24 @@ def test_a_refused_source_never_runs(train: Train, paths: ExperimentPaths) -> No
 
 
 MANY = """
-import os, subprocess, time
-child = subprocess.Popen("trap '' TERM; sleep 300", shell=True, start_new_session=True)
-with open({file!r}, "w") as file: print(os.getppid(), os.getpid(), child.pid, file=file)
+import os, pathlib, subprocess, time
+subprocess.Popen("trap '' TERM; sleep 300", shell=True, start_new_session=True)
+time.sleep(0.2)
+pathlib.Path(os.environ["AUTORESEARCH_HANDOVER"], "ready").write_text("yes\\n")
 import ctypes; ctypes.PyDLL(None).sleep(1000)
 """
 
 
-def test_a_killed_runner_takes_its_kernel_along_within_a_second(train: Train, tmp_path: Path) -> None:
-    file = tmp_path / "pids"
+def test_a_killed_runner_takes_its_kernel_along_within_a_second(train: Train, paths: ExperimentPaths) -> None:
+    below = Below()
     outcomes: list[RunOutcome] = []
-    thread = threading.Thread(target=lambda: outcomes.append(train(MANY.format(file=str(file)))))
+    thread = threading.Thread(target=lambda: outcomes.append(train(MANY, on_spawn=below.spawned)))
     thread.start()
-    runner, kernel, child = map(int, wait_for(file).split())
-    os.kill(runner, signal.SIGKILL)
-    assert gone_within(1.0, runner, kernel)
+    wait_for(paths.handover(0) / "ready")
+    below.look()
+    os.kill(below.runner, signal.SIGKILL)
+    assert len(below.pids) >= 3 and gone_within(1.0, *below.pids)
     thread.join(10)
-    assert not alive(child)
     (outcome,) = outcomes
     assert outcome.status is Status.CRASH
     assert outcome.reason.startswith("the runner was killed by signal 9")
@@ -219,62 +235,59 @@ def test_a_killed_runner_takes_its_kernel_along_within_a_second(train: Train, tm
 
 
 def test_a_killed_supervisor_takes_all_of_it_along(tmp_path: Path) -> None:
-    file = tmp_path / "pids"
+    paths, file, below = ExperimentPaths(tmp_path / "0001"), tmp_path / "pid", Below()
     code = f"""
 from pathlib import Path
 from autoresearch_kernel.record.paths import ExperimentPaths
 from autoresearch_kernel.run.slots import run_experiment
-run_experiment({PARAMETERS + "# %%" + MANY.format(file=str(file))!r}, ExperimentPaths(Path({str(tmp_path)!r}, "0001")),
+run_experiment({PARAMETERS + "# %%" + MANY!r}, ExperimentPaths(Path({str(paths.folder)!r})),
     run=0, seed=1, title="t", hypothesis="h", diff="", corpus_dir=Path("."), time_budget_seconds=60, project=Path("."),
-    startup_allowance_seconds=60, handover_allowance_seconds=60)
+    startup_allowance_seconds=60, handover_allowance_seconds=60,
+    on_spawn=lambda pid: Path({str(file)!r}).write_text(f"{{pid}}\\n"))
 """
     env = {**os.environ, "AUTORESEARCH_HOME": str(tmp_path / "home")}
     supervisor = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=env)
-    pids = [int(pid) for pid in wait_for(file).split()]
+    below.spawned(int(wait_for(file)))
+    wait_for(paths.handover(0) / "ready")
+    below.look()
     supervisor.send_signal(signal.SIGKILL)
     supervisor.wait()
-    assert gone_within(3.0, *pids)
+    assert len(below.pids) >= 3 and gone_within(3.0, *below.pids)
 
 
-def test_whatever_a_callback_raises_nothing_goes_on_running(train: Train, tmp_path: Path) -> None:
-    file = tmp_path / "pids"
+def test_whatever_a_callback_raises_nothing_goes_on_running(train: Train) -> None:
+    below = Below()
 
     class Enough(Exception):
         pass
 
     def stop(text: str) -> None:
+        below.look()
         raise Enough
 
+    cell = MANY.replace("import ctypes", "print('x', flush=True); time.sleep(0.2); import ctypes")
     with pytest.raises(Enough):
-        train(
-            MANY.format(file=str(file)).replace(
-                "import ctypes", "print('x', flush=True); time.sleep(0.2); import ctypes"
-            ),
-            on_output=stop,
-        )
-    assert gone_within(0.5, *map(int, wait_for(file).split()))
+        train(cell, on_output=stop, on_spawn=below.spawned)
+    assert len(below.pids) >= 3 and gone_within(0.5, *below.pids)
 
 
-def test_a_callback_ends_a_run_and_the_notebook_says_why(train: Train, paths: ExperimentPaths, tmp_path: Path) -> None:
-    file = tmp_path / "pids"
+def test_a_callback_ends_a_run_and_the_notebook_says_why(train: Train, paths: ExperimentPaths) -> None:
+    ready, below = paths.handover(0) / "ready", Below()
     moments: list[float] = []
     spawned: list[int] = []
 
     def look(seconds: float) -> None:
         moments.append(time.monotonic())
-        if file.exists() and file.read_text().endswith("\n"):
+        if ready.exists():
+            below.spawned(spawned[0])
+            below.look()
             raise EndRun(Status.DISCARD, "its curve is far above the incumbent's")
 
-    cell = f"""
-import os, pathlib, time
-pathlib.Path({str(file)!r}).write_text(f"{{os.getppid()}} {{os.getpid()}}\\n")
-time.sleep(300)"""
-    outcome = train(cell, on_tick=look, on_spawn=spawned.append)
+    outcome = train(MANY, on_tick=look, on_spawn=spawned.append)
     assert (outcome.status, outcome.artefact) == (Status.DISCARD, None)
     assert outcome.reason == "its curve is far above the incumbent's" and outcome.measured["total_seconds"] < 15
     assert max(b - a for a, b in pairwise(moments)) < 0.25
-    runner, kernel = map(int, file.read_text().split())
-    assert spawned == [runner] and gone_within(0.5, runner, kernel)
+    assert spawned == [below.runner] and gone_within(0.5, *below.pids)
     assert statuses(outcome)[-2:] == ["failed", "skipped"] and "running" not in statuses(outcome)
     said = [o for cell in read_notebook(paths.notebook(0)).cells for o in cell.get("outputs", []) if "ename" in o]
     assert said[0].traceback == ["Stopped: its curve is far above the incumbent's"]

@@ -1,8 +1,8 @@
 """What was tried against the box and the score, and what came of it: the rows of docs/trust-outcomes.md.
 
-The suites call `record` once for each thing they try. With AUTORESEARCH_WRITE_OUTCOMES set, the page is written anew when
-the session ends; otherwise the rows are forgotten. Rows of earlier sessions are kept in a temporary file, so the escapes
-and the cheats may run one after the other.
+The suites call `record` once for each thing they try. With AUTORESEARCH_WRITE_OUTCOMES set, the page is written anew
+when the session ends; otherwise the rows are forgotten. Rows of earlier sessions are kept in a temporary file, so the
+escapes and the cheats may run one after the other.
 """
 
 from __future__ import annotations

@@ -1,0 +1,186 @@
+"""`python -I -S confine.py SPEC COMMAND...`: gives up what SPEC (JSON) says, then becomes COMMAND.
+
+The last step into a box: limits, environment and a system call filter, and Landlock where there are no namespaces. It
+imports nothing of the package, so that it starts within a few hundredths of a second, and it refuses to start the
+command when a step fails: exit code 125 and one line that says which.
+"""
+
+from __future__ import annotations
+
+import base64
+import ctypes
+import json
+import os
+import resource
+import sys
+from typing import Any
+
+REFUSED = 125
+
+# <linux/prctl.h>, <linux/capability.h>, <linux/landlock.h>; the system calls have these numbers on every machine.
+_PDEATHSIG, _NO_NEW_PRIVS, _SECCOMP, _CAPBSET_DROP, _SECUREBITS = 1, 38, 22, 24, 28
+_CAPABILITIES_V3, _SECCOMP_FILTER, _NO_ROOT_LOCKED = 0x20080522, 2, 0x3
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
+_CAPSET = {"x86_64": 126, "aarch64": 91}
+
+_READ_FILE, _READ_DIR, _EXECUTE = 1 << 2, 1 << 3, 1 << 0
+_WRITE_FILE, _TRUNCATE, _IOCTL_DEV = 1 << 1, 1 << 14, 1 << 15
+_FS_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # number of file rights that each version of Landlock knows
+_OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
+_TCP = 0x3  # bind and connect, from version 4
+_SCOPES = 0x3  # abstract sockets and signals, from version 6
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def main() -> None:
+    spec, command = json.loads(sys.argv[1]), sys.argv[2:]
+    step = "nothing yet"
+    try:
+        for name, act in _STEPS.items():
+            step = name
+            act(spec)
+        step = f"starting {command[0]}"
+        os.execvpe(command[0], command, os.environ)
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"The box could not be closed ({step}): {error}. Nothing was started.\n")
+        sys.exit(REFUSED)
+
+
+def set_up(spec: dict[str, Any]) -> None:
+    """The box's own folders and environment, its session, and its end when its parent ends."""
+    for folder in spec["folders"]:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+    for link, target in spec["links"].items():
+        if not os.path.lexists(link):
+            os.symlink(target, link)
+    os.environ.update(spec["env"])
+    if "AUTORESEARCH_RUNNER_PID" in os.environ:  # inside a box the runner goes by another number
+        os.environ["AUTORESEARCH_RUNNER_PID"] = str(os.getppid())
+    if os.getppid() == 1:  # ipykernel takes it for the death of its parent
+        os.environ.pop("JPY_PARENT_PID", None)
+    os.environ["AUTORESEARCH_BOX_PARENT"] = str(os.getppid())
+    if os.getpgrp() != os.getpid():
+        os.setsid()  # an interrupt is for the command and its children
+
+
+def limit(spec: dict[str, Any]) -> None:
+    """Limits of each process, and the first place in the queue should the machine run out of memory."""
+    for name, value in spec["limits"].items():
+        kind = getattr(resource, f"RLIMIT_{name}")
+        hard = resource.getrlimit(kind)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (value, value))
+    if spec["max_tasks"]:
+        most = spec["max_tasks"] + _tasks_of_mine()
+        hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+    with open("/proc/self/oom_score_adj", "r+") as file:
+        score = max(int(file.read()), 500)
+        file.seek(0)
+        file.write(str(score))
+
+
+def _tasks_of_mine() -> int:
+    """Threads of this user that /proc shows: the limit counts them all (in a box of namespaces, those of the box)."""
+    total, mine = 0, os.getuid()
+    for name in os.listdir("/proc"):
+        if name.isdecimal():
+            try:
+                if os.stat(f"/proc/{name}").st_uid == mine:
+                    total += os.stat(f"/proc/{name}/task").st_nlink - 2
+            except OSError:  # it ended while we looked
+                continue
+    return total
+
+
+def give_up_capabilities(spec: dict[str, Any]) -> None:
+    """Root keeps none of its powers, nor gets them back by starting a program."""
+    if os.geteuid() == 0:
+        _libc.prctl(_SECUREBITS, _NO_ROOT_LOCKED, 0, 0, 0)
+    for capability in range(64):
+        _libc.prctl(_CAPBSET_DROP, capability, 0, 0, 0)  # EINVAL above the last one
+    header = (ctypes.c_uint32 * 2)(_CAPABILITIES_V3, 0)
+    nothing = (ctypes.c_uint32 * 6)()
+    _check(_libc.syscall(_CAPSET[os.uname().machine], header, nothing))
+
+
+def end_with_parent(spec: dict[str, Any]) -> None:
+    """SIGKILL when the parent ends; and no privilege that a program file could give."""
+    parent = os.getppid()
+    _check(_libc.prctl(_PDEATHSIG, 9, 0, 0, 0))
+    if os.getppid() != parent:
+        raise OSError("the parent is gone")
+    _check(_libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0))
+
+
+def restrict_files(spec: dict[str, Any]) -> None:
+    """Landlock: only the listed paths can be opened; no TCP; signals and abstract sockets stay inside."""
+    rules = spec["landlock"]
+    if not rules:
+        return
+    version = _libc.syscall(_CREATE_RULESET, None, 0, 1)
+    if version < 1:
+        raise OSError("this kernel has no Landlock")
+    rights = (1 << _FS_RIGHTS.get(version, 16)) - 1
+    attributes = (ctypes.c_uint64 * 3)(rights, _TCP if version >= 4 else 0, _SCOPES if version >= 6 else 0)
+    size = 24 if version >= 6 else 16 if version >= 4 else 8
+    ruleset = _check(_libc.syscall(_CREATE_RULESET, attributes, size, 0))
+    reading = _READ_FILE | _READ_DIR | _EXECUTE
+    for path in rules["read"]:
+        _allow(ruleset, path, reading & rights)
+    for path in rules["write"]:
+        _allow(ruleset, path, rights & ~_IOCTL_DEV)
+    for path in rules["devices"]:
+        _allow(ruleset, path, (reading | _WRITE_FILE | _TRUNCATE | _IOCTL_DEV) & rights)
+    _check(_libc.syscall(_RESTRICT_SELF, ruleset, 0))
+    os.close(ruleset)
+
+
+class _PathRule(ctypes.Structure):
+    _pack_ = 1
+    _fields_ = (("allowed", ctypes.c_uint64), ("parent", ctypes.c_int32))
+
+
+def _allow(ruleset: int, path: str, rights: int) -> None:
+    try:
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    rights &= ~0 if os.path.isdir(path) else _OF_FILES
+    _check(_libc.syscall(_ADD_RULE, ruleset, 1, ctypes.byref(_PathRule(rights, descriptor)), 0))
+    os.close(descriptor)
+
+
+def filter_calls(spec: dict[str, Any]) -> None:
+    """The last step: from here on the refused system calls are refused."""
+    code = base64.b64decode(spec["seccomp"])
+    if not code:
+        return
+
+    class Program(ctypes.Structure):
+        _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+
+    _check(_libc.prctl(_SECCOMP, _SECCOMP_FILTER, ctypes.byref(Program(len(code) // 8, code)), 0, 0))
+
+
+def _check(result: int) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
+
+
+_STEPS = {
+    "set-up": set_up,
+    "limits": limit,
+    "capabilities": give_up_capabilities,
+    "parent": end_with_parent,
+    "Landlock": restrict_files,
+    "system calls": filter_calls,
+}
+
+
+if __name__ == "__main__":
+    main()
