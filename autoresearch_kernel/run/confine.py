@@ -24,7 +24,7 @@ _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _CAPSET = {"x86_64": 126, "aarch64": 91}
 
 _READ_FILE, _READ_DIR, _EXECUTE = 1 << 2, 1 << 3, 1 << 0
-_WRITE_FILE, _TRUNCATE, _IOCTL_DEV = 1 << 1, 1 << 14, 1 << 15
+_WRITE_FILE, _TRUNCATE, _IOCTL_DEV, _MAKE_BLOCK = 1 << 1, 1 << 14, 1 << 15, 1 << 11
 _FS_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # number of file rights that each version of Landlock knows
 _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
 _TCP = 0x3  # bind and connect, from version 4
@@ -116,11 +116,16 @@ def end_with_parent(spec: dict[str, Any]) -> None:
 
 
 def restrict_files(spec: dict[str, Any]) -> None:
-    """Landlock: only the listed paths can be opened; no TCP; signals and abstract sockets stay inside."""
+    """Landlock: only the listed paths can be opened; no TCP; signals and abstract sockets stay inside.
+
+    In a box of namespaces it only keeps the command from the memory of the first process of the box.
+    """
     rules = spec["landlock"]
-    if not rules:
-        return
     version = _libc.syscall(_CREATE_RULESET, None, 0, 1)
+    if not rules:
+        if version >= 1:
+            _restrict(_check(_libc.syscall(_CREATE_RULESET, (ctypes.c_uint64 * 1)(_MAKE_BLOCK), 8, 0)))
+        return
     if version < 1:
         raise OSError("this kernel has no Landlock")
     rights = (1 << _FS_RIGHTS.get(version, 16)) - 1
@@ -134,6 +139,10 @@ def restrict_files(spec: dict[str, Any]) -> None:
         _allow(ruleset, path, rights & ~_IOCTL_DEV)
     for path in rules["devices"]:
         _allow(ruleset, path, (reading | _WRITE_FILE | _TRUNCATE | _IOCTL_DEV) & rights)
+    _restrict(ruleset)
+
+
+def _restrict(ruleset: int) -> None:
     _check(_libc.syscall(_RESTRICT_SELF, ruleset, 0))
     os.close(ruleset)
 

@@ -149,6 +149,8 @@ def _piece(path: Path) -> list[Path]:
 
 def _gaps(name: str) -> list[tuple[str, str, str]]:
     """What this kind of box does not do."""
+    if name == "bubblewrap" and _landlock_version() < 1:
+        return [("the first process of the box", "without Landlock code in the box can take it over, no more", "")]
     if name != "landlock":
         return []
     gaps = [

@@ -1,0 +1,509 @@
+"""Escapes: a training that reaches out of its box, or harms the machine. Each is tried in every box that there is.
+
+What counts is what is left: files, processes, and what servers outside heard. See docs/trust-outcomes.md.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autoresearch_kernel.record.experiment import RunOutcome, Status
+from autoresearch_kernel.record.paths import ExperimentPaths
+from autoresearch_kernel.run.box import probe, wrap
+from autoresearch_kernel.run.machine import child_environment
+from autoresearch_kernel.run.notebook import read_notebook
+from autoresearch_kernel.run.policy import training_policy
+from autoresearch_kernel.run.processes import descendants
+from autoresearch_kernel.run.slots import run_experiment
+from tests.trust.escapes.reach import PRELUDE, REACHES, Reach
+from tests.trust.outcomes import record
+
+PROJECT = Path(__file__).parents[2]
+CANARY = "canary-5bd1e995-of-a-secret"
+PARAMETERS = '# %% tags=["parameters"]\nSEED = 1  # fixed\n\n# %%\n'
+HAND_OVER = """
+# %%
+import json, os, pathlib
+handover = pathlib.Path(os.environ["AUTORESEARCH_HANDOVER"])
+(handover / "model.pkl").write_bytes(b"weights")
+(handover / "handover.json").write_text(json.dumps({"training_seconds": 0.5}))
+"""
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="bubblewrap and Landlock are Linux's")
+
+
+@pytest.fixture(params=["bubblewrap", "landlock"])
+def box(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A kind of box, in use; a machine without it says so, and CI must have both."""
+    monkeypatch.setenv("AUTORESEARCH_BOX", request.param)
+    report = probe()
+    if report.name != request.param:
+        reason = f"this machine has no {request.param}: {report.why()}"
+        if os.environ.get("AUTORESEARCH_JOURNEYS") == "must":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return str(request.param)
+
+
+@dataclass
+class World:
+    """A project with studies, a home with a key, a corpus with held-out rows: what there is to reach."""
+
+    folder: Path
+    project: Path = field(init=False)
+    corpus: Path = field(init=False)
+    study: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.project, self.corpus = self.folder / "project", self.folder / "cache" / "corpora" / "a"
+        self.study = self.project / "studies" / "mine"
+        texts = {
+            "home/.ssh/id_ed25519": CANARY, "cache/corpora/a/train.txt": "text", "cache/corpora/b/train.txt": CANARY,
+            "cache/heldout/a/val.npy": CANARY, "project/train.py": "print(1)\n", "project/.git/HEAD": CANARY,
+            "project/.git/config": CANARY, "project/studies/other/history.jsonl": CANARY,
+            "project/studies/mine/history.jsonl": CANARY,
+        }  # fmt: skip
+        for name, text in texts.items():
+            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / name).write_text(text)
+        shutil.copy(PROJECT / "prepare.py", self.project)
+
+    @property
+    def paths(self) -> ExperimentPaths:
+        return ExperimentPaths(self.study / "experiments" / "0001")
+
+    @property
+    def precious(self) -> list[Path]:
+        return [
+            self.project / "train.py", self.project / "prepare.py", self.study / "history.jsonl",
+            self.project / ".git" / "config", PROJECT / "autoresearch_kernel" / "loop.py",
+        ]  # fmt: skip
+
+    def listing(self) -> dict[str, tuple[bytes, int]]:
+        """Every file outside the hand-over, with its content and mode, and the package's."""
+        files = [path for path in self.folder.rglob("*") if path.is_file() and self.paths.folder not in path.parents]
+        return {str(path): (path.read_bytes(), path.stat().st_mode) for path in [*files, *self.precious]}
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """The world, which must look the same afterwards."""
+    world = World(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("OPENAI_API_KEY", CANARY)
+    (tmp_path / "cache" / "locks").mkdir()
+    (tmp_path / "cache" / "locks" / "training-cpu.lock").touch()
+    before = world.listing()
+    yield world
+    after = world.listing()
+    assert {path: seen for path, seen in after.items() if before.get(path) != seen} == {}
+    assert before.keys() == after.keys()
+
+
+# --- ways out, tried by a process in the box of a training
+
+
+@pytest.fixture
+def outside(world: World, tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """Things to reach for; afterwards nobody was reached, and nothing new is there."""
+    name = f"escape-{os.getpid()}"
+    with (
+        socket.create_server(("127.0.0.1", 0)) as tcp,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
+        socket.socket(socket.AF_UNIX) as unix,
+        socket.socket(socket.AF_UNIX) as abstract,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagram,
+        subprocess.Popen(["sleep", "60"], env={"SECRET": CANARY, "PATH": os.environ["PATH"]}) as bystander,
+    ):
+        udp.bind(("127.0.0.1", 0))
+        unix.bind(str(tmp_path / "docker.sock"))
+        abstract.bind("\0" + name)
+        datagram.bind(str(tmp_path / "log.sock"))
+        for listener in (unix, abstract):
+            listener.listen()
+        limits = Path(f"/proc/{bystander.pid}/limits").read_text()
+        try:
+            yield {
+                "key": str(tmp_path / "home" / ".ssh" / "id_ed25519"),
+                "heldout": str(tmp_path / "cache" / "heldout" / "a" / "val.npy"),
+                "corpus": str(world.corpus / "train.txt"),
+                "other_corpus": str(tmp_path / "cache" / "corpora" / "b" / "train.txt"),
+                "other_study": str(world.project / "studies" / "other" / "history.jsonl"),
+                "history": str(world.study / "history.jsonl"),
+                "git": str(world.project / ".git"),
+                "precious": list(map(str, world.precious)),
+                "tcp": tcp.getsockname()[1],
+                "udp": udp.getsockname()[1],
+                "unix": str(tmp_path / "docker.sock"),
+                "abstract": name,
+                "datagram": str(tmp_path / "log.sock"),
+                "bystander": bystander.pid,
+                "ipc_key": 0x0A57 + os.getpid(),
+                "name": name,
+            }
+            for server in (tcp, udp, unix, abstract, datagram):
+                server.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    server.recvfrom(1) if server in (udp, datagram) else server.accept()
+            assert bystander.poll() is None
+            assert Path(f"/proc/{bystander.pid}/limits").read_text() == limits
+        finally:
+            bystander.kill()
+    assert not [folder for folder in ("/tmp", "/dev/shm", "/var/tmp", "/run", "/") if Path(folder, name).exists()]
+    for table in ("shm", "msg"):
+        assert f" {0x0A57 + os.getpid()} " not in Path(f"/proc/sysvipc/{table}").read_text()
+
+
+# Stands between the test and the box, so that what kills its parent does not kill the tests.
+PARENT = "import json, subprocess, sys; sys.exit(subprocess.run(json.loads(sys.argv[1])).returncode)"
+
+
+@pytest.mark.parametrize("reach", REACHES, ids=lambda reach: reach.name)
+def test_a_reach_out_of_the_box_meets_nothing(reach: Reach, box: str, world: World, outside: dict[str, Any]) -> None:
+    handover, own = world.paths.handover(0), world.folder / "own"
+    handover.mkdir(parents=True)
+    own.mkdir()
+    given = {**outside, "own": str(own), "canary": CANARY}
+    policy = training_policy(world.corpus, world.project, handover, own, seconds=20, gpu=False)
+    env = child_environment(world.corpus, 5.0, handover, world.project, 1, own)
+    command = wrap(policy, [sys.executable, "-c", PRELUDE + reach.code + "\nprint('tried')", json.dumps(given)], box)
+    parent = [sys.executable, "-c", PARENT, json.dumps(command)]
+    done = subprocess.run(parent, env=env, cwd=own, capture_output=True, text=True, timeout=30)
+    shutil.rmtree(own)
+    assert "REACHED" not in done.stdout and "Traceback" not in done.stderr, done
+    assert done.returncode == 0 and done.stdout.endswith("tried\n"), done
+    record("escape", reach.name, reach.what, _refusals(done.stdout), box)
+
+
+def _refusals(stdout: str) -> str:
+    """What the escape met, each kind of refusal once: "Permission denied", "No such process"."""
+    found = dict.fromkeys(re.findall(r"\[Errno \S+\] ([^:\n]+)", stdout))
+    words = [os.strerror(int(number)) for number in re.findall(r"\[Errno (\d+)\]", stdout)]
+    return ", ".join(dict.fromkeys(words)) or next(iter(found), "nothing of it outside")
+
+
+def test_without_a_box_the_same_reaches_succeed(world: World, tmp_path: Path) -> None:
+    """The suite can fail: what it looks for is there."""
+    for reach in (reach for reach in REACHES if reach.name in ("home", "held-out", "other study")):
+        given = {
+            "key": str(tmp_path / "home/.ssh/id_ed25519"), "heldout": str(tmp_path / "cache/heldout/a/val.npy"),
+            "other_study": str(world.project / "studies/other/history.jsonl"),
+            "history": str(world.study / "history.jsonl"),
+        }  # fmt: skip
+        command = [sys.executable, "-c", PRELUDE + reach.code, json.dumps(given)]
+        assert "REACHED" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+# --- trainings
+
+
+class Ran:
+    """A training that tried something: how it ended, what it said, and the processes it ever had."""
+
+    def __init__(self, world: World, cell: str, after: str = HAND_OVER, limit: float = 20.0, **limits: Any) -> None:
+        self.pids: set[int] = set()
+        self.said: list[str] = []
+        self.runner = 0
+        begun = time.monotonic()
+        self.outcome: RunOutcome = run_experiment(
+            PARAMETERS + cell + "\n" + after, world.paths, run=0, seed=1, title="t", hypothesis="h", diff="",
+            corpus_dir=world.corpus, time_budget_seconds=limit, startup_allowance_seconds=0,
+            handover_allowance_seconds=0, project=world.project, on_spawn=self._spawned, on_tick=self._look,
+            on_output=self.said.append, limits=limits,
+        )  # fmt: skip
+        self.seconds = time.monotonic() - begun
+        self.reason = self.outcome.reason
+
+    def _spawned(self, pid: int) -> None:
+        self.runner = pid
+
+    def _look(self, seconds: float) -> None:
+        if self.runner:
+            self.pids.update(descendants(self.runner, 2_000))
+
+    def alive(self) -> list[int]:
+        """Processes of the run that still are."""
+        return [pid for pid in self.pids if Path(f"/proc/{pid}").exists() and not _is_zombie(pid)]
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+@pytest.fixture
+def train(box: str, world: World) -> Callable[..., Ran]:
+    """Trains in the box; nothing of it may be alive afterwards, and the study holds no secret."""
+
+    def run(cell: str, *arguments: Any, **options: Any) -> Ran:
+        ran = Ran(world, cell, *arguments, **options)
+        assert ran.alive() == []
+        left = [path for path in world.paths.folder.rglob("*") if path.is_file() and not path.is_symlink()]
+        assert left and not [path for path in left if CANARY.encode() in path.read_bytes()]
+        return ran
+
+    return run
+
+
+Train = Callable[..., Ran]
+
+
+def test_a_fork_bomb_is_defused(train: Train, box: str) -> None:
+    cell = "import os, time\nwhile True:\n    try: os.fork()\n    except OSError: time.sleep(0.01)"
+    ran = train(cell, max_processes=100)
+    assert (ran.outcome.status, ran.reason) == (Status.CRASH, "had more than 100 processes, its limit")
+    assert ran.seconds < 15
+    record("escape", "fork bomb", "fork without end", f"ended: {ran.reason}", box)
+
+
+def test_a_memory_hog_is_ended_before_the_machine_suffers(train: Train, box: str) -> None:
+    cell = (
+        "import os, time\nfor _ in range(3): os.fork()\nhoard = []\nwhile True: hoard.append(bytearray(b'x' * 2**24))"
+    )
+    ran = train(cell, memory_bytes=2**30)
+    assert (ran.outcome.status, ran.reason) == (Status.CRASH, "used more than 1.1 GB of memory, its limit")
+    record("escape", "memory hog", "eight processes that take memory as fast as they can", f"ended: {ran.reason}", box)
+
+
+def test_memory_that_is_no_process_s_counts(train: Train, box: str) -> None:
+    cell = (
+        "import os, time\nfds = []\n"
+        "for _ in range(400):\n    fds.append(os.memfd_create('x'))\n    os.write(fds[-1], bytes(2**22))\n"
+        "time.sleep(60)"
+    )
+    ran = train(cell, memory_bytes=2**30)
+    assert (ran.outcome.status, ran.reason) == (Status.CRASH, "used more than 1.1 GB of memory, its limit")
+    record("escape", "memory files", "take memory as files that no process maps", f"ended: {ran.reason}", box)
+
+
+def test_a_disk_filler_meets_its_quota(train: Train, box: str, world: World) -> None:
+    cell = (
+        "import os, time\nhandover = os.environ['AUTORESEARCH_HANDOVER']\n"
+        "for i in range(10_000):\n    with open(f'{handover}/{i}', 'wb') as file: file.write(bytes(2**20))\n"
+        "    time.sleep(0.001)"
+    )
+    ran = train(cell, writable_bytes=50_000_000)
+    assert (ran.outcome.status, ran.reason) == (Status.CRASH, "wrote more than 50 MB to its folders, its limit")
+    assert list(world.paths.handover(0).iterdir()) == []
+    record("escape", "disk filler", "fill the disk, file by file", f"ended: {ran.reason}", box)
+
+
+def test_a_deleted_file_that_grows_meets_the_quota_too(train: Train, box: str) -> None:
+    cell = (
+        "import os, time\npath = os.environ['AUTORESEARCH_HANDOVER'] + '/x'\nfile = open(path, 'wb')\nos.unlink(path)\n"
+        "while True:\n    file.write(bytes(2**20)); time.sleep(0.001)"
+    )
+    ran = train(cell, writable_bytes=50_000_000)
+    assert (ran.outcome.status, ran.reason) == (Status.CRASH, "wrote more than 50 MB to its folders, its limit")
+    record("escape", "nameless file", "fill the disk with a file that was deleted", f"ended: {ran.reason}", box)
+
+
+def test_a_giant_file_stops_growing(train: Train, box: str) -> None:
+    cell = "open('giant', 'wb').write(bytes(2**24))"
+    ran = train(cell, max_file_bytes=2**20)
+    assert ran.outcome.status is Status.CRASH and "OSError: [Errno 27] File too large" in ran.reason
+    record("escape", "giant file", "write one file past its limit", "refused: File too large", box)
+
+
+def test_a_daemon_ends_with_its_training(train: Train, box: str) -> None:
+    cell = (
+        "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n"
+        "        os.closerange(0, 100)\n        os.execve('/bin/sleep', ['sleep', '300'], {})\n    os._exit(0)\n"
+        "time.sleep(0.3)"
+    )
+    ran = train(cell)
+    assert ran.outcome.status is None and ran.outcome.measured["left_behind"] >= 1
+    record("escape", "daemon", "a daemon by two forks, without an environment", "gone with its training", box)
+
+
+def test_a_training_that_ignores_signals_ends_in_time(train: Train, box: str) -> None:
+    cell = (
+        "import os, signal, time\nfor number in set(range(1, 32)) - {9, 19}: signal.signal(number, signal.SIG_IGN)\n"
+        "os.fork()\nwhile True: time.sleep(1)"
+    )
+    ran = train(cell, limit=3.0)
+    assert (ran.outcome.status, ran.reason[:30]) == (Status.TIMEOUT, "passed its hard limit of 3 s i")
+    assert ran.seconds < 10
+    record("escape", "ignored signals", "ignore SIGINT, SIGTERM and all others", f"ended: {ran.reason}", box)
+
+
+def test_an_interrupt_reaches_the_code_in_the_box(train: Train, world: World) -> None:
+    ran = train("while True: pass", limit=3.0)
+    assert ran.outcome.status is Status.TIMEOUT
+    assert "KeyboardInterrupt" in world.paths.notebook(0).read_text()
+
+
+def test_a_gigabyte_of_prints_is_cut(train: Train, box: str, world: World) -> None:
+    cell = "line = 'x' * 1_000_000\nfor _ in range(1000): print(line)"
+    ran = train(cell)
+    assert ran.outcome.status is None
+    size = sum(path.stat().st_size for path in world.paths.folder.rglob("*") if path.is_file())
+    assert size < 4_000_000 and len("".join(ran.said)) < 4_000_000
+    record("escape", "prints", "print a gigabyte", f"trained; {size / 1e6:.1f} MB kept", box)
+
+
+FORGED = """
+kernel = get_ipython().kernel
+parent = kernel.get_parent()
+def forge(kind, content): kernel.session.send(kernel.iopub_socket, kind, content, parent=parent, ident=kind.encode())
+bad = '<script>alert("x")</script>'
+forge("display_data", {"data": {"text/html": bad, "image/png": bad, "text/plain": [bad]}, "metadata": {"x": bad}})
+forge("display_data", {"data": bad, "metadata": bad})
+forge("execute_input", {"execution_count": bad, "code": bad})
+forge("stream", {"name": bad, "text": {"a": 1}})
+forge("error", {"ename": 1, "evalue": {}, "traceback": bad})
+forge("comm_open", {"comm_id": "1", "target_name": "jupyter.widget", "data": {"state": {"value": bad}}})
+forge("surprise", {"x": bad})
+forge("stream", {"name": "stdout", "text": "half a character \\\\ud800"})
+"""
+
+
+def test_forged_messages_change_nothing(train: Train, box: str, world: World) -> None:
+    ran = train(FORGED)
+    text = world.paths.notebook(0).read_text()
+    assert ran.outcome.status is None, ran.reason
+    outputs = [output for cell in read_notebook(world.paths.notebook(0)).cells for output in cell.get("outputs", [])]
+    assert outputs and {kind for output in outputs for kind in output.get("data", {})} <= {"text/plain"}
+    assert {output.get("name", "stdout") for output in outputs} <= {"stdout", "stderr"}
+    assert all(isinstance(cell.get("execution_count", 1), int | None) for cell in json.loads(text)["cells"])
+    record("escape", "forged messages", "send what no kernel sends", "kept as text or dropped; trained", box)
+
+
+def test_a_forged_end_of_a_cell_does_not_make_a_training(train: Train, box: str) -> None:
+    cell = (
+        "kernel = get_ipython().kernel\nparent = kernel.get_parent()\n"
+        "idle = {'execution_state': 'idle'}\n"
+        "kernel.session.send(kernel.iopub_socket, 'status', idle, parent=parent, ident=b'status')\n"
+        "import os, time; time.sleep(0.2); os._exit(0)"
+    )
+    ran = train(cell)
+    assert ran.outcome.status is Status.CRASH and ran.outcome.artefact is None
+    record("escape", "forged end", "say that all cells ran, and exit", f"crash: {ran.reason}", box)
+
+
+@pytest.mark.parametrize("name", ["model.pkl", "handover.json", "metrics.jsonl"])
+def test_a_link_in_the_hand_over_leads_nowhere(train: Train, box: str, world: World, name: str) -> None:
+    target = world.folder / "cache" / "heldout" / "a" / "val.npy"
+    cell = f"(handover / {name!r}).unlink(missing_ok=True)\n(handover / {name!r}).symlink_to({str(target)!r})\n"
+    ran = train("pass", HAND_OVER + cell)
+    assert not (world.paths.handover(0) / name).exists()
+    assert ran.outcome.artefact is None if name != "metrics.jsonl" else ran.outcome.status is None
+    record("escape", f"link {name}", f"hand over {name} as a link to the held-out rows", "removed, never opened", box)
+
+
+def test_pipes_in_the_hand_over_hang_nobody(train: Train, box: str, world: World) -> None:
+    cell = (
+        "import os, time\nfor name in ('metrics.jsonl', 'model.pkl', 'handover.json'):\n"
+        "    os.mkfifo(os.environ['AUTORESEARCH_HANDOVER'] + '/' + name)\ntime.sleep(0.5)"
+    )
+    ran = train(cell, "")
+    assert ran.outcome.status is Status.CRASH and "no model.pkl was handed over" in ran.reason and ran.seconds < 10
+    assert list(world.paths.handover(0).iterdir()) == []
+    record("escape", "pipes", "hand over pipes that nobody writes to", f"crash: {ran.reason}", box)
+
+
+SECOND_WRITER = """
+import subprocess, sys
+code = '''
+import json, os, time
+fake = json.dumps({"exit_code": 0, "left_behind": -5, "total_seconds": 1e-9})
+while True:
+    open(os.environ["AUTORESEARCH_HANDOVER"] + "/handover.json", "w").write(fake)
+    time.sleep(0.01)
+'''
+subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+"""
+
+
+def test_a_second_writer_of_the_hand_over_changes_no_figure_of_ours(train: Train, box: str) -> None:
+    measured = train(SECOND_WRITER).outcome.measured
+    assert measured["exit_code"] is None and measured["left_behind"] >= 1 and measured["total_seconds"] > 0.5
+    what = "keep writing handover.json from another process"
+    record("escape", "second writer", what, "ended; our figures stand", box)
+
+
+HOSTILE = """
+from IPython.display import HTML, SVG, Javascript, Markdown, display
+bad = "<script>alert(1)</script><img src=x onerror=alert(1)>"
+svg = SVG("<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>")
+for show in (HTML(bad), Javascript("alert(1)"), svg, Markdown(bad)):
+    display(show)
+widget = {"application/vnd.jupyter.widget-view+json": {"model_id": bad}}
+display({"text/html": bad, "text/plain": bad, **widget}, raw=True)
+handle = display("x", display_id=True)
+handle.update(HTML(bad))
+print(bad)
+"""
+
+
+def test_hostile_html_stays_text(train: Train, box: str, world: World) -> None:
+    from nbconvert import HTMLExporter
+
+    ran = train(HOSTILE)
+    assert ran.outcome.status is None, ran.reason
+    notebook = read_notebook(world.paths.notebook(0))
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert {kind for output in outputs for kind in output.get("data", {})} == {"text/plain"}
+    assert "<script>" in str(outputs) and "widgets" not in notebook.metadata
+    page, _ = HTMLExporter().from_notebook_node(notebook)
+    assert "alert(1)&lt;/script&gt;" in page and "<script>alert(1)" not in page and "<img src=x" not in page
+    record("escape", "html", "show scripts as HTML, SVG, Javascript, Markdown, widget", "kept as text", box)
+
+
+def test_a_shared_cache_is_no_channel_to_the_next_run(
+    train: Train, box: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    names = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH")
+    for name in names:
+        monkeypatch.setenv(name, str(shared))
+    cell = (
+        f"import os, pathlib\nplaces = [pathlib.Path(p) for p in ({str(shared)!r}, '/tmp', '/dev/shm', "
+        f"os.path.expanduser('~'), *map(os.environ.get, {names!r}))]\n"
+        "print('FOUND' if any((p / 'planted').exists() for p in places) else 'nothing')\n"
+        "for p in places:\n    try: p.mkdir(exist_ok=True, parents=True); (p / 'planted').write_text('x')\n"
+        "    except OSError: pass\nprint('planted', sum((p / 'planted').exists() for p in places))"
+    )
+    assert [train(cell).said[0].split("\n")[0] for _ in range(2)] == ["nothing", "nothing"]
+    assert list(shared.iterdir()) == []
+    record(
+        "escape", "compile cache", "leave something in a compile cache for the next run", "the next finds nothing", box
+    )
+
+
+def test_a_secret_of_the_supervisor_is_nowhere_in_the_study(train: Train, box: str, world: World) -> None:
+    cell = (
+        "import glob, os, subprocess\nprint(dict(os.environ))\n"
+        "for path in glob.glob('/proc/*/environ') + glob.glob('/proc/*/task/*/environ'):\n"
+        "    try: print(open(path).read())\n    except OSError as error: print(error)\n"
+        "print(subprocess.run('env; ps axe; cat /proc/1/environ', shell=True, capture_output=True))"
+    )
+    ran = train(cell)
+    assert ran.outcome.status is None and CANARY not in "".join(ran.said) and "PYTHONPATH" in "".join(ran.said)
+    record("escape", "secrets", "print every environment it can find", "no secret in the study", box)
+
+
+def test_what_else_it_leaves_is_removed(train: Train, box: str, world: World) -> None:
+    after = HAND_OVER + "import os\n(handover / 'deep').mkdir()\n(handover / 'deep' / 'x').symlink_to('/')\n"
+    after += "os.link(handover / 'model.pkl', handover / 'twin')\n(handover / '.hidden').write_text('x')\n"
+    ran = train("pass", after.replace("os.link(handover / 'model.pkl', handover / 'twin')\n", ""))
+    assert ran.outcome.status is None
+    assert sorted(path.name for path in world.paths.handover(0).iterdir()) == ["handover.json", "model.pkl"]
+    record("escape", "left-overs", "leave other files and links beside the hand-over", "removed", box)
