@@ -19,7 +19,18 @@ from typing import Any
 from .agents import AgentOptions, chat_of, make_agent
 from .ideas import Idea, StepError
 from .judge.decide import mean
-from .loop import SCORE, TRAIN, ask_the_incumbent, close, lacks, look_after_incumbent, score_again, settle, take_up
+from .loop import (
+    SCORE,
+    TRAIN,
+    ask_the_incumbent,
+    close,
+    lacks,
+    look_after_incumbent,
+    look_closely,
+    score_again,
+    settle,
+    take_up,
+)
 from .loop import train as train_once
 from .people import Enough, StopNow
 from .proposals import AgentFailed, objection, open_proposal, read_proposal, save_proposal
@@ -221,8 +232,7 @@ class ByHand(Study):
             unfinished = session.state.unfinished
             number = (unfinished or session.propose(_Given(self._take(session, idea)))).number
             if unfinished is not None and lacks(unfinished) is None:
-                while ask_the_incumbent(session, session.state.experiments[number]):
-                    pass  # a judge() that was cut off
+                self._look_twice(session, number)  # a judge() that was cut off
             run = self._run_due(session.state, session.state.experiments[number])
             if run is not None:
                 train_once(session, session.state.experiments[number], run)
@@ -255,8 +265,7 @@ class ByHand(Study):
             number, run = experiment.number, lacking[1]
             if lacks(session.state.experiments[number]) == lacking:
                 score_again(session, session.state.experiments[number], run)
-            while ask_the_incumbent(session, session.state.experiments[number]):
-                pass
+            self._look_twice(session, number)
             judgement = self._judgement(session.state, session.state.experiments[number])
             ticker.done(f"run {run + 1}: {bpb(judgement.val_bpb)} bits per byte", title(experiment))
             return judgement
@@ -276,8 +285,7 @@ class ByHand(Study):
             raise StepError(f"There is nothing to record yet: {self._next(state)}.")
         if experiment.status is None:
             with self._opened() as (session, _):
-                while ask_the_incumbent(session, session.state.experiments[experiment.number]):
-                    pass
+                self._look_twice(session, experiment.number)
                 if close(session, session.state.experiments[experiment.number]) is None:
                     reason = rule_says(session.state.experiments[experiment.number], session.state)[1]
                     raise StepError(
@@ -397,6 +405,13 @@ class ByHand(Study):
                     yield session, ticker
                 finally:
                     session.history.append("stopped", reason=BETWEEN)
+
+    def _look_twice(self, session: Session, number: int) -> None:
+        """What comes between a score and the rule: the incumbent, where the machine was slow, and the audit."""
+        while ask_the_incumbent(session, session.state.experiments[number]):
+            pass
+        while look_closely(session, session.state.experiments[number]):
+            pass
 
     def _give_back(self, session: Session) -> tuple[Refusal, ...]:
         """Put aside what is proposed, so that another idea is asked for; what is kept of it says so."""

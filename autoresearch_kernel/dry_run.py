@@ -84,7 +84,8 @@ def _failure(session: Session, proposal: Proposal, number: int) -> str:
     settings = ScoringSettings(**facts["scoring"])
     one_batch = replace(session.heldout, rows=session.heldout.rows[: settings.rows_per_batch])
     try:
-        score(outcome.artefact, one_batch, settings, project=study.project, token=token, on_tick=session.tick)
+        box = session.boxed()
+        score(outcome.artefact, one_batch, settings, project=study.project, token=token, on_tick=session.tick, **box)
     except ScoringFailed as failure:
         return f"The model that it handed over could not be scored: {failure}"
     shutil.rmtree(paths.folder, ignore_errors=True)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from .audits import audit_due, audit_run, late_audit_due
 from .judge.decide import NUM_BASELINE_RUNS, best, improvement, mean
 from .judge.drift import at_present_speed, is_much_slower, present_speed, rerun_due, tolerance
 from .judge.score import HeldOut, ScoringFailed, ScoringSettings, score
@@ -20,7 +21,7 @@ from .record.experiment import Cause, Experiment, Limits, Progress, RunOutcome, 
 from .record.space import is_full
 from .record.study import Study, StudyError, check_unchanged
 from .run.machine import real_seconds
-from .session import Session, Watch, forget_artefacts, ignore, open_session
+from .session import Session, Watch, forget_artefacts, ignore, open_session, rule_says
 
 TRAIN, SCORE = "train", "score"  # what a run may lack
 MOST_ATTEMPTS = 2  # trainings begun under one run index: one interruption is bad luck, two are the experiment's
@@ -209,6 +210,8 @@ def settle(session: Session) -> Experiment:
         assert experiment is not None, "settle() needs a proposed experiment"
         if _advance(session, experiment) or ask_the_incumbent(session, experiment):
             continue
+        if look_closely(session, experiment):
+            continue
         if decided := close(session, experiment):
             return decided
         _train_and_score(session, experiment, experiment.runs[-1].index + 1)
@@ -265,6 +268,33 @@ def ask_the_incumbent(session: Session, experiment: Experiment) -> bool:
     return True
 
 
+def look_closely(session: Session, experiment: Experiment) -> bool:
+    """Whether a run was audited, on whose score the rule would keep the experiment or want it once more."""
+    run = audit_due(experiment, rule_says(experiment, session.state)[0])
+    if run is not None:
+        _audit(session, experiment, run)
+    return run is not None
+
+
+def _audit(session: Session, experiment: Experiment, run: int) -> None:
+    """Audit a run; train it again when its model is gone."""
+    if audit_run(session, experiment, run) is None:
+        session.note(f"The model of experiment {experiment.number:04d}, run {run + 1}, is gone; it trains again.")
+        _train_and_score(session, experiment, run)
+    _stop_without_baseline(session, experiment.number)
+
+
+def still_stands(session: Session, number: int) -> bool:
+    """Audit the champion's last runs; False when one was refused, and it is no champion any more."""
+    while (run := late_audit_due(session.state.experiments[number], session.state)) is not None:
+        _audit(session, session.state.experiments[number], run)
+    if session.state.experiments[number].status is Status.KEEP:
+        return True
+    session.reconcile()
+    session.show(session.state.experiments[number])
+    return False
+
+
 def _train_and_score(session: Session, experiment: Experiment, run: int) -> None:
     outcome = train(session, experiment, run)
     if outcome.status is None:
@@ -294,8 +324,9 @@ def _stop_without_baseline(session: Session, number: int) -> None:
     run = experiment.runs[-1]
     if number == 0 and experiment.status is None and run.status not in (None, Status.INTERRUPTED):
         paths = session.study.experiment(0)
+        what = "was refused by the audit" if run.status is Status.REJECTED else "did not train"
         raise StudyError(
-            f"The baseline did not train ({run.status}): {run.reason}. Its notebook and log are in {paths.folder}. "
+            f"The baseline {what} ({run.status}): {run.reason}. Its notebook and log are in {paths.folder}. "
             f"The same command tries it again; to begin with another train.py, remove {session.study.paths.folder}."
         )
 
@@ -310,6 +341,8 @@ def conclude(session: Session, reason: str) -> None:
     champion = best(session.state.experiments)
     assert champion is not None, "a study is concluded once its baseline is decided"
     _run_until(session, champion.number, lambda experiment: len(experiment.scores))
+    if not still_stands(session, champion.number):
+        return conclude(session, reason)
     if champion.number > 0 and _machine_moved(session):
         _run_until(session, 0, lambda baseline: len(_late_scores(session, baseline)))
         session.show(session.state.experiments[0])
@@ -374,7 +407,9 @@ def _test_bpb(session: Session, number: int) -> float | None:
     heldout = HeldOut.load(study.corpus_dir, study.heldout_dir, "test")
     settings = ScoringSettings(**study.facts["scoring"])
     try:
-        return score(artefact, heldout, settings, project=study.project, on_tick=session.tick).val_bpb
+        return score(
+            artefact, heldout, settings, project=study.project, on_tick=session.tick, **session.boxed()
+        ).val_bpb
     except ScoringFailed as failure:
         session.note(f"Experiment {number:04d} could not be scored on the test split: {failure}")
         return None

@@ -144,6 +144,7 @@ class Session:
     inbox: Inbox
     enough: Callable[[], str] = lambda: ""  # why nothing more is to be proposed; "" while something is
     by_hand: bool = False  # a person takes each step, and approves a proposal by going on with it
+    boxed: Callable[[], dict[str, Any]] = dict  # what each scorer is started with: `wrap` and `guard` of judge.score
     _last_program: str = ""
     _known: StudyState | None = None
 
@@ -375,6 +376,7 @@ class Session:
                 token=token,
                 on_tick=self.tick,
                 on_spawn=lambda pid: remember(self.study.paths.running, pid, token),
+                **self.boxed(),
             )
         except ScoringFailed as failure:
             reason = f"scoring failed: {failure}"
@@ -583,7 +585,7 @@ def judge_runs(experiment: Experiment, state: StudyState) -> tuple[Status, str] 
 
 def rule_says(experiment: Experiment, state: StudyState) -> tuple[str, str]:
     """Status, or "confirm" when one more run is wanted, and the reason. A pure function."""
-    last = experiment.runs[-1]
+    last = experiment.refusal or experiment.runs[-1]
     if last.status is not None:
         which = "the confirmation: " if last.index > 0 and experiment.number > 0 else ""
         return last.status, which + last.reason

@@ -171,6 +171,24 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Audit:
+    """What a second process, which saw no targets, says of a claim: see `judge/audit.py`.
+
+    Example:
+        >>> Audit(True, 0.0, 0.0, num_cuts=256, num_mismatches=0, reason="", seconds=2.1).accepted
+        True
+    """
+
+    accepted: bool
+    correction_bpb: float  # estimated truth minus claim, bits per byte; to be added to the claim
+    standard_error: float  # of the correction, bits per byte
+    num_cuts: int  # places that were looked at, one a row
+    num_mismatches: int  # of these, where the model said something else
+    reason: str  # why it is refused, one line; "" when it is accepted
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Run:
     """One training of an experiment, as the history remembers it.
 
@@ -183,8 +201,10 @@ class Run:
     seed: int
     status: Status | None = None  # None: trained
     reason: str = ""
-    val_bpb: float | None = None
+    val_bpb: float | None = None  # what counts: the claim, corrected by its audit; None when that refused it
     standard_error: float | None = None
+    claimed_bpb: float | None = None  # what the scorer said, before the audit
+    audit: Audit | None = None  # None where none was made: a discard needs none
     measured: dict[str, Any] = field(default_factory=dict)
     attempts: int = 1  # trainings begun under this index that nobody asked to stop: 2 after the harness went away
     interruptions: tuple[str, ...] = ()  # why earlier trainings under this index did not count, for people
@@ -238,6 +258,11 @@ class Experiment:
     def scores(self) -> tuple[float, ...]:
         """val_bpb of each run that has one, oldest first; re-runs after the decision included."""
         return scores_of(self.runs)
+
+    @property
+    def refusal(self) -> Run | None:
+        """The run whose score the audit refused; None when it refused none."""
+        return next((run for run in self.runs if run.status is Status.REJECTED), None)
 
     @property
     def delta_bpb(self) -> float | None:
@@ -334,7 +359,7 @@ class Context:
 class Progress:
     """What is happening now, for people who watch."""
 
-    phase: str  # "proposing", "starting", "training", "scoring", "deciding", "paused", "note"
+    phase: str  # "proposing", "starting", "training", "scoring", "auditing", "deciding", "paused", "note"
     experiment: int = 0
     run: int = 0
     hypothesis: str = ""

@@ -6,6 +6,7 @@ ValueError
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -15,6 +16,7 @@ from ..judge.drift import alike, at_present_speed
 from .errors import Plain
 from .experiment import (
     NO_LIMITS,
+    Audit,
     Call,
     Cause,
     Experiment,
@@ -244,6 +246,23 @@ def _scored(fold: _Fold, event: Event) -> None:
     _pool(fold, event["experiment"])
 
 
+def _audited(fold: _Fold, event: Event) -> None:
+    """An accepted claim is corrected; a refused one is no score, and an experiment that was kept for it is not kept."""
+    run, number = fold.run(event), event["experiment"]
+    audit = Audit(**{f.name: event[f.name] for f in fields(Audit)})
+    run["audit"], run["claimed_bpb"] = audit, run["val_bpb"]
+    if audit.accepted:
+        run["val_bpb"] += audit.correction_bpb
+        run["standard_error"] = math.hypot(run.get("standard_error") or 0.0, audit.standard_error)
+        _pool(fold, number)
+        return
+    refused = {"status": Status.REJECTED, "val_bpb": None, "standard_error": None, "reason": audit.reason}
+    run.update(refused)
+    if fold.experiments[number].get("status") is not None:
+        fold.experiments[number].update(refused)
+        fold.kept = [kept for kept in fold.kept if kept != number]
+
+
 def _pool(fold: _Fold, number: int) -> None:
     """Later runs of a decided experiment count: its score is the mean over all of them."""
     experiment, runs = fold.experiments[number], fold.runs[number]
@@ -357,6 +376,7 @@ _STEPS: dict[str, Callable[[_Fold, Event], None]] = {
     "trained": _trained,
     "interrupted": _interrupted,
     "scored": _scored,
+    "audited": _audited,
     "decided": _decided,
     "committed": _committed,
     "finished": _finished,

@@ -51,9 +51,10 @@ class Ticker:
                 self._start(progress)
             case "training":
                 self._train(progress)
-            case "scoring":
+            case "scoring" | "auditing":
                 is_done = progress.fraction == 1.0
-                self._line = "scored" if is_done else "scoring on held-out text"
+                words = {"scoring": ("scoring on held-out text", "scored"), "auditing": ("auditing", "audited")}
+                self._line = words[progress.phase][is_done]
                 self._fraction = 0.0 if is_done else progress.fraction
                 if progress.fraction == 0.0 and self._points and _is_notebook():
                     self._draw()  # to its end
