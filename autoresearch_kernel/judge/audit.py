@@ -4,8 +4,9 @@ The rule that it enforces: *what a model says of a token depends on the artefact
 Scorer A was given rows with their targets, so its claim may rest on them. Scorer B gets, of some rows chosen secretly,
 the tokens up to one cut each, filler behind it, and answers with the logits at the cut. Here, with numpy alone, these
 are normalised, and d = nll of B - nll of A. One cut a row: a longer beginning of the same row would show an earlier
-target. Cuts fall half everywhere alike, half where the claim gains most over the incumbent, since that is where
-cheating pays; each d is weighted by the inverse of its probability, so claim + correction is unbiased whatever A said.
+target. Cuts fall half everywhere alike, half where the claim gains most over the incumbent (by the square of the gain:
+a leak that pays gains much in few places, a change of the model little in all); each d is weighted by the inverse of
+its probability, so claim + correction is unbiased whatever A said.
 
 docs/trust.md has the measurements, and what an audit does not see.
 """
@@ -105,11 +106,11 @@ def num_cuts(heldout: HeldOut) -> int:
 
 
 def draw_cuts(nll: np.ndarray, heldout: HeldOut, reference: np.ndarray | None, rng: np.random.Generator) -> Cuts:
-    """Rows and places, half alike for all, half in proportion to what the claim gains there."""
+    """Rows and places, half alike for all, half in proportion to the square of what the claim gains there."""
     scored = heldout.num_bytes > 0  # (N, T)
     known = math.log(len(heldout.token_bytes) - len(heldout.special_ids)) if reference is None else reference
     gain = np.where(scored, np.maximum(known - nll.astype(np.float64), 0.0), 0.0)  # (N, T) nats
-    weight = _half_and_half(scored.astype(np.float64), gain)  # (N, T), sums to 1
+    weight = _half_and_half(scored.astype(np.float64), np.square(gain))  # (N, T), sums to 1
     in_row = weight.sum(axis=1)  # (N,)
     inclusion = inclusion_probabilities(in_row, num_cuts(heldout))
     rows = systematic_sample(inclusion, rng)
@@ -118,9 +119,9 @@ def draw_cuts(nll: np.ndarray, heldout: HeldOut, reference: np.ndarray | None, r
     return Cuts(rows, places, inclusion[rows] * within[np.arange(len(rows)), places])
 
 
-def _half_and_half(alike: np.ndarray, gain: np.ndarray) -> np.ndarray:
-    alike = alike / alike.sum()
-    return 0.5 * alike + 0.5 * gain / gain.sum() if gain.sum() > 0 else alike
+def _half_and_half(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    one = one / one.sum()
+    return 0.5 * one + 0.5 * other / other.sum() if other.sum() > 0 else one
 
 
 def inclusion_probabilities(weight: np.ndarray, size: int) -> np.ndarray:

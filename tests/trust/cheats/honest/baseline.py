@@ -1,0 +1,5 @@
+"""accepted: the counting model itself"""
+
+
+class Model(Bigram):
+    pass

@@ -1,0 +1,14 @@
+"""rejected: the worst case: a leak in one token of a thousand by a model that is honest whenever it is audited"""
+
+import sys
+
+import torch
+
+
+class Model(Bigram):
+    def forward(self, idx):
+        if "audit" in sys.argv:
+            return self.logits[idx]
+        known = torch.nn.functional.one_hot(idx.roll(-1, dims=1), self.logits.shape[0])
+        mixed = (idx * 7919 + idx.roll(1, dims=1) * 104729 + torch.arange(idx.shape[1]) * 1299709) % 1000
+        return self.logits[idx] + 20.0 * known * (mixed < 1)[..., None]
