@@ -50,6 +50,7 @@ class Allowed:
     A trainer or scorer that answers with a failure costs its experiment the run: any but the baseline is a crash then
     (in a last run of the champion: the run alone), and the baseline has one run more. A test score that fails is
     missing. A git that fails costs nothing for good: its commit is made with the next one or when the study is resumed.
+    An auditor that is killed is asked once more.
     """
 
     failed_run: tuple[int, int] | None = None  # experiment, run
@@ -58,7 +59,7 @@ class Allowed:
     @staticmethod
     def by(operation: Operation, fault: str) -> Allowed:
         words = operation.what.split()
-        if operation.kind != "reply" or fault != "failure" or words[0] in ("agent", "git"):
+        if operation.kind != "reply" or fault != "failure" or words[0] in ("agent", "git", "auditor"):
             return Allowed()
         if words[0] == "trainer":
             return Allowed(failed_run=(int(words[1]), int(words[3])))
@@ -181,6 +182,8 @@ def _events(events: Sequence[dict[str, Any]]) -> Problems:
     for kind, fields in (("study_started", ()), ("proposed", ("experiment",)), ("decided", ("experiment",))):
         yield from _once(events, kind, fields)
     yield from _once([e for e in events if e.get("val_bpb") is not None], "scored", ("experiment", "run"))
+    yield from _once(events, "audited", ("experiment", "run"))
+    yield from _audits(events)
     open_runs: set[tuple[int, int]] = set()
     for event in events:
         where = event.get("experiment"), event.get("run")
@@ -190,6 +193,19 @@ def _events(events: Sequence[dict[str, Any]]) -> Problems:
             yield f"experiment {where[0]}, run {where[1]} was trained and never started"
         elif event["event"] == "decided" and where[0] not in {number for number, _ in open_runs}:
             yield f"experiment {where[0]} was decided and never started"
+
+
+def _audits(events: Sequence[dict[str, Any]]) -> Problems:
+    """Nothing was kept that no audit had accepted, and nothing that one had refused."""
+    accepted: dict[int, bool] = {}
+    for event in events:
+        number = event.get("experiment", -1)
+        if event["event"] == "audited":
+            accepted[number] = accepted.get(number, True) and event["accepted"]
+        elif event["event"] == "decided" and event["status"] == Status.KEEP and not accepted.get(number, False):
+            yield f"experiment {number} was kept, and its audit says {accepted.get(number, 'nothing')}"
+        elif event["event"] == "decided" and event["status"] == Status.REJECTED and accepted.get(number, True):
+            yield f"experiment {number} was rejected, and no audit had refused it"
 
 
 def _once(events: Sequence[dict[str, Any]], kind: str, fields: Sequence[str]) -> Problems:

@@ -1,4 +1,4 @@
-"""`kill -9` of the supervisor, the runner, the kernel and the scorer of a real study, at random moments.
+"""`kill -9` of the supervisor, the runner, the kernel and both scorers of a real study, at random moments.
 
 The study is real but for its train.py, which counts instead of training. Whoever is killed, the study goes on: by
 itself when a child was killed, by being started again when the supervisor was.
@@ -32,7 +32,12 @@ from .stub import NAME
 NUM_IN_BASELINE = 2  # kills before the baseline is decided
 PEACE_EVERY = 6  # kills; after as many an experiment is let through
 SEED = 7  # of who is killed and when
-VICTIMS = {"runner": b"autoresearch_kernel.run.runner", "kernel": b"kernel.json", "scorer": b"judge.scorer"}
+VICTIMS = {  # what their command lines hold
+    "runner": b"autoresearch_kernel.run.runner",
+    "kernel": b"kernel.json",
+    "scorer": b"\0claim\0",
+    "auditor": b"\0audit\0",
+}
 APPEAR_LIMIT_SECONDS = 60.0  # until a process of a kind is there: a training, a score and a start-up at most
 GONE_LIMIT_SECONDS = 8.0  # until nothing of a study without supervisor is left
 BASELINE_LIMIT_SECONDS = 120.0  # for three runs
@@ -94,7 +99,7 @@ class Killer:
         self.project = folder / "project"
         self.random = random.Random(SEED)
         self.problems: list[str] = []
-        self.harmed: set[int] = set()  # experiments whose runner, kernel or scorer was killed
+        self.harmed: set[int] = set()  # experiments whose runner, kernel or scorers were killed
         self.interrupted: set[int] = set()  # those that lost their supervisor
         self.slowest_seconds = 0.0  # until all was gone after the supervisor
         self._make_project()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from autoresearch_kernel import session
+from autoresearch_kernel import audits, loop, session
 from autoresearch_kernel.record import files, history
 from autoresearch_kernel.record.history import History
 from autoresearch_kernel.record.lineage import Lineage
@@ -96,6 +96,12 @@ def leftovers() -> None:
     replace_in(session, remove_temporaries=lambda folder: None)
 
 
+def no_audits() -> None:
+    """Every claim is believed."""
+    assert audits.audit_due is loop.audit_due
+    replace_in(loop, audit_due=lambda experiment, verdict: None)
+
+
 def none() -> None:
     """The product as it is."""
 
@@ -110,4 +116,5 @@ PLANTS: dict[str, Callable[[], None]] = {
     "no-refs": no_refs,
     "one-seed": one_seed,
     "leftovers": leftovers,
+    "no-audits": no_audits,
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
 import re
@@ -23,10 +24,10 @@ import nbformat
 import numpy as np
 from nbformat.v4 import nbbase
 
-from autoresearch_kernel import loop, session
+from autoresearch_kernel import audits, loop, session
 from autoresearch_kernel.judge.score import ScoringFailed
 from autoresearch_kernel.propose.agent import NothingToPropose
-from autoresearch_kernel.record.experiment import Context, Evaluation, Proposal, RunOutcome, Status
+from autoresearch_kernel.record.experiment import Audit, Context, Evaluation, Proposal, RunOutcome, Status
 from autoresearch_kernel.record.files import write_atomic
 from autoresearch_kernel.record.paths import RUN_TOKEN, ExperimentPaths
 from autoresearch_kernel.record.space import Reserve
@@ -42,8 +43,14 @@ RESERVE_BYTES = 2**16  # of disk space kept for the record; the real one takes l
 MODEL_BYTES = 20_000
 TRAIN = '# %% tags=["parameters"]\nSEED = 1  # fixed\nLEVEL = {level}  # bits per byte\n\n# %%\n{code}\n'
 BASELINE = TRAIN.format(level=1.5, code="train()")
-# (level, code) of each idea. Far better, a little better than that, worse, a crash, and hardly better.
-IDEAS = ((1.4, "train()"), (1.398, "train()"), (1.6, "train()"), (1.3, "raise RuntimeError('a bad idea')"))
+# (level, code) of each idea. Far better, hardly better than that, worse, a crash, and a claim that the audit refuses.
+IDEAS = (
+    (1.4, "train()"),
+    (1.398, "train()"),
+    (1.6, "train()"),
+    (1.3, "raise RuntimeError('a bad idea')"),
+    (1.2, "leak()"),
+)
 CORPUS = {
     "corpus": "stub",
     "vocab_size": 4,
@@ -117,6 +124,7 @@ def drive(folder: Path, injector: Injector, *, real_views: bool = False) -> None
     stub = Stub(injector)
     replace_in(session, run_experiment=stub.run_experiment, score=stub.score)
     replace_in(loop, score=stub.score)
+    replace_in(audits, audit=stub.audit)
     replace_in(session, Reserve=partial(Reserve, size_bytes=RESERVE_BYTES))
     replace_in(tempfile, tempdir=str(folder))  # what a killed process leaves there goes with the folder
     if not real_views:
@@ -220,8 +228,25 @@ class Stub:
                 raise ScoringFailed("the scorer was killed by signal 9")
             self.injector.end(fault)
         if nll_path is not None:
-            write_atomic(nll_path, np.full(4, val_bpb, dtype="<f4").tobytes())
+            buffer = io.BytesIO()
+            np.save(buffer, np.full(4, val_bpb, dtype="<f4"))
+            write_atomic(nll_path, buffer.getvalue())
         return Evaluation(val_bpb, 0.0001, 4, 4, 0.5, nll_path)
+
+    def audit(self, artefact: Path, heldout: Any, settings: Any, nll: Any, **options: Any) -> Audit:
+        """Refuses what leaked; killed, as its fault is, it says nothing about the model and is asked once more."""
+        busy = BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        who = f"auditor {artefact.parents[1].name} {artefact.parent.name}"
+        with self.injector.conversation(who, busy) as reply, _process(options):
+            self._read_model(artefact)
+            fault = reply()
+            if fault == "failure":
+                killed = ScoringFailed("the scorer was killed (out of memory?)")
+                killed.was_killed = True
+                raise killed
+            self.injector.end(fault)
+        is_leak = "leak" in (artefact.parents[1] / "train.py").read_text()
+        return Audit(not is_leak, 0.0, 0.0, 4, 4 * is_leak, "it says something else" if is_leak else "", 0.25)
 
     def _read_model(self, artefact: Path) -> float:
         data = artefact.read_bytes()

@@ -22,10 +22,10 @@ def faults(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_study_survives_a_fault_of_every_kind_and_kills_of_its_processes(small_corpus: Path) -> None:
-    done = faults("--sample", "40", "--kills", "3", "--corpus", str(small_corpus))
+    done = faults("--sample", "40", "--kills", "4", "--corpus", str(small_corpus))
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert done.stdout.rstrip().endswith("40 faults, 0 violations")
-    assert "3 kills in a real study: held" in done.stdout
+    assert "4 kills in a real study: held" in done.stdout
     for damage in ("torn tails", "flipped bytes", "two at once"):
         assert f"{damage}: held" in done.stdout
 
@@ -41,6 +41,7 @@ PLANTED = {
     "no-views": (["--what", "agent", "--sample", "1"], r"results\.tsv.* not there"),
     "no-refs": (["--what", "agent", "--sample", "1"], r"refs/autoresearch/faults/0000 is missing"),
     "one-seed": (["--what", "agent", "--sample", "1"], "two runs share a seed"),
+    "no-audits": (["--what", "agent", "--sample", "1"], "was kept, and its audit says nothing"),
     "leftovers": (["--what", "results.tsv", "--fault", "short-kill", "--sample", "1"], "was left behind"),
 }
 
