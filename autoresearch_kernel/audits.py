@@ -67,6 +67,7 @@ def audit_run(session: Session, experiment: Experiment, run: int) -> Audit | Non
         project=study.project,
         claim_seconds=experiment.runs[run].measured.get("scoring_seconds") or 0.0,
         reference=_reference(session, experiment),
+        cuts_path=paths.cuts(run),
         on_progress=watch,
         token=token,
         on_tick=session.tick,

@@ -243,7 +243,9 @@ class ByHand(Study):
             return self._outcome(session.state, session.state.experiments[number], ticker.has_curve)
 
     def judge(self) -> Judgement:
-        """Score the run on held-out text, in a process of its own, and hear what the rule says.
+        """Score the run on held-out text, audit the score if it may be kept, and hear what the rule says.
+
+        Scorer and audit are processes of their own: `verdict.nats()` and `verdict.cuts()` hold what they answered.
 
         Example:
             >>> verdict = study.judge()  # doctest: +SKIP
@@ -267,7 +269,8 @@ class ByHand(Study):
                 score_again(session, session.state.experiments[number], run)
             self._look_twice(session, number)
             judgement = self._judgement(session.state, session.state.experiments[number])
-            ticker.done(f"run {run + 1}: {bpb(judgement.val_bpb)} bits per byte", title(experiment))
+            score = f"{bpb(judgement.val_bpb)} bits per byte" if judgement.evaluation else judgement.verdict
+            ticker.done(f"run {run + 1}: {score}", title(experiment))
             return judgement
 
     def record(self) -> Recorded:

@@ -13,6 +13,7 @@ docs/trust.md has the measurements, and what an audit does not see.
 
 from __future__ import annotations
 
+import io
 import math
 import secrets
 import time
@@ -23,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from ..record.experiment import Audit
+from ..record.files import write_atomic
 from .child import Guard, ScoringFailed, ScoringSettings, Watched, Wrap, ask, identity
 from .score import HeldOut
 
@@ -37,6 +39,10 @@ MISMATCHES_ALLOWED = 1 / 200  # of the cuts. Honest models have none; a tie in a
 MOST_STANDARD_ERROR = 0.0003  # bits per byte: a correction that is less sure than that corrects nothing
 LIMIT_SECONDS, LIMIT_PER_CLAIM_SECOND = 60.0, 2.0  # before B is ended: a start on a busy machine, and A's own time
 RULE = "What a model says of a token may depend on the text before it in its row alone"
+
+
+# A row, a place in it, the probability that it is asked for, and nats of its target: as claimed and as answered blind.
+CUT = np.dtype([("row", "<i8"), ("place", "<i8"), ("probability", "<f8"), ("claimed", "<f8"), ("blind", "<f8")])
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,7 @@ def audit(
     on_spawn: Callable[[int], None] | None = None,
     wrap: Wrap = identity,
     guard: Guard | None = None,
+    cuts_path: Path | None = None,
     seed: int | None = None,
 ) -> Audit:
     """Look at a claim with a second process; whatever the model does, the answer is an Audit.
@@ -71,6 +78,7 @@ def audit(
         nll: what scorer A claimed, nats per target, (N, T).
         claim_seconds: what A took; B is ended when it takes much longer.
         reference: the incumbent's nats per target, (N, T); None for a model that knows nothing.
+        cuts_path: where to write what was asked and answered, as an .npy of CUT; nowhere when it is None.
         seed: for tests alone; otherwise nobody knows where the cuts are.
 
     The callbacks, `wrap` and `guard` are those of `judge.score.score`.
@@ -86,13 +94,19 @@ def audit(
     facts = {"cuts": cuts.places.tolist(), "vocab_size": vocab_size}
     try:
         answer = ask("audit", artefact, rows, facts, settings, len(cuts.rows) * vocab_size * 4, watched)
+        logits = np.frombuffer(answer, dtype="<f4").reshape(-1, vocab_size)  # (M, vocab_size)
+        blind = nll_of(logits, heldout.rows[cuts.rows, cuts.places + 1], heldout.special_ids)
     except ScoringFailed as failure:
         if failure.was_killed:
             raise
         reason = f"the audit's process failed: {failure}"
         return Audit(False, 0.0, 0.0, len(cuts.rows), 0, reason, time.monotonic() - started)
-    logits = np.frombuffer(answer, dtype="<f4").reshape(-1, vocab_size)  # (M, vocab_size)
-    return verdict(logits, nll, heldout, cuts, time.monotonic() - started)
+    claimed = nll[cuts.rows, cuts.places].astype(np.float64)
+    if cuts_path is not None:
+        buffer = io.BytesIO()
+        np.save(buffer, np.rec.fromarrays([cuts.rows, cuts.places, cuts.probability, claimed, blind], dtype=CUT))
+        write_atomic(cuts_path, buffer.getvalue())
+    return verdict(blind - claimed, cuts.probability, int(heldout.num_bytes.sum()), time.monotonic() - started)
 
 
 # --- where to look
@@ -169,23 +183,17 @@ def nll_of(logits: np.ndarray, targets: np.ndarray, special_ids: list[int]) -> n
     for row, target in zip(logits, targets, strict=True):
         ordinary = np.delete(row.astype(np.float64), special_ids)
         if np.isnan(ordinary).any() or (ordinary == np.inf).any() or not np.isfinite(ordinary).any():
-            raise ScoringFailed("the audit was answered with logits that are no numbers")
+            raise ScoringFailed("it answered with logits that are no numbers")
         top = ordinary.max()
         found.append(top + math.log(np.exp(ordinary - top).sum()) - float(row[target]))
     return np.array(found)
 
 
-def verdict(logits: np.ndarray, nll: np.ndarray, heldout: HeldOut, cuts: Cuts, seconds: float) -> Audit:
-    """What the logits (M, vocab_size) at the cuts say of the claim `nll` (N, T). A pure function."""
-    targets = heldout.rows[cuts.rows, cuts.places + 1]
-    try:
-        truth = nll_of(logits, targets, heldout.special_ids)
-    except ScoringFailed as failure:
-        return Audit(False, 0.0, 0.0, len(targets), len(targets), str(failure), seconds)
-    d = truth - nll[cuts.rows, cuts.places].astype(np.float64)  # (M,) nats
-    d[np.abs(d) <= ROUNDING_NATS] = 0.0
+def verdict(d: np.ndarray, probability: np.ndarray, num_bytes: int, seconds: float) -> Audit:
+    """What is said of a claim that is `d` nats (M,) below the truth at cuts of such `probability`. A pure function."""
+    d = np.where(np.abs(d) <= ROUNDING_NATS, 0.0, d)
     num_mismatches = int((~(np.abs(d) <= MISMATCH_NATS)).sum())
-    correction, error = estimate(d, cuts.probability, int(heldout.num_bytes.sum()))
+    correction, error = estimate(d, probability, num_bytes)
     reason = _reason(num_mismatches, len(d), error)
     finite = (correction, error) if math.isfinite(correction + error) else (0.0, 0.0)
     return Audit(not reason, *finite, len(d), num_mismatches, reason, seconds)

@@ -260,6 +260,13 @@ class Experiment:
         return scores_of(self.runs)
 
     @property
+    def claimed_bpb(self) -> float | None:
+        """Mean of what the scorer said, before any audit; for a rejected experiment all there is. None without any."""
+        claims = [run.val_bpb if run.claimed_bpb is None else run.claimed_bpb for run in self.runs]
+        known = [claim for claim in claims if claim is not None]
+        return sum(known) / len(known) if known else None
+
+    @property
     def refusal(self) -> Run | None:
         """The run whose score the audit refused; None when it refused none."""
         return next((run for run in self.runs if run.status is Status.REJECTED), None)

@@ -78,6 +78,10 @@ class ExperimentPaths:
     def nll(self, run: int) -> Path:
         return self.folder / _numbered("nll.npy", run)
 
+    def cuts(self, run: int) -> Path:
+        """Where the audit of a run looked, and what it found there."""
+        return self.folder / _numbered("audit.npy", run)
+
 
 RUN_TOKEN = "AUTORESEARCH_RUN_TOKEN"  # every process of one run carries it in its environment
 BOX_PARENT = "AUTORESEARCH_BOX_PARENT"  # set inside a box: the pid by which its process knows its parent

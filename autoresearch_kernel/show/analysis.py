@@ -97,6 +97,7 @@ class Analysis(Night):
         """What failed, by cause."""
         failed, tried = len(self.failed), count(len(self.proposals), "experiment")
         words = f"{failed} of {tried} failed." if failed else "Nothing failed."
+        words += f" The audit refused {len(self.refused)}." if self.refused else ""
         return Finding("What failed", words, failure_rows(self), FAILURES)
 
     def findings(self) -> tuple[Finding, ...]:

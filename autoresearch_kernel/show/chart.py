@@ -13,7 +13,7 @@ from typing import Any
 from ..record.experiment import Experiment, Status
 from ..record.files import seconds_of
 from .live import Snapshot
-from .plots import FAILED, label_of, limits_of, points_of, scored_runs
+from .plots import FAILED, as_drawn, label_of, limits_of, points_of, scored_runs
 from .report import bpb, count, curve_words, difference, findings, idea, is_ended_early, number, plain, running_best
 
 NEAR_SIGMAS = 2.0  # a discard within so many standard deviations of the incumbent is a near miss
@@ -60,7 +60,8 @@ def _once(make: Callable[[Experiment], dict[str, Any]], experiment: Experiment, 
 
 
 def _so_far(experiment: Experiment) -> Experiment:
-    """One that is not decided yet with the mean of the runs that it has."""
+    """One that is not decided yet with the mean of the runs that it has, a rejected one with its claim."""
+    experiment = as_drawn(experiment)
     scores = experiment.scores
     if experiment.status is not None or experiment.val_bpb is not None or not scores:
         return experiment
@@ -68,13 +69,14 @@ def _so_far(experiment: Experiment) -> Experiment:
 
 
 def _point(experiment: Experiment) -> dict[str, Any]:
-    score = experiment.val_bpb
-    against = difference(experiment)
+    score, is_refused = experiment.val_bpb, experiment.status is Status.REJECTED
+    against = "" if is_refused else difference(experiment)
+    shown = f"claimed {bpb(score)}" if is_refused else bpb(score)
     words = [
         f"{experiment.number:04d} · {experiment.status or 'not decided'}",
         idea(experiment),
-        " · ".join(part for part in (bpb(score) if score is not None else "", against) if part),
-        plain(experiment.reason)[:200] if score is None else "",
+        " · ".join(part for part in (shown if score is not None else "", against) if part),
+        plain(experiment.reason)[:200] if score is None or is_refused else "",
     ]
     return {
         "number": experiment.number,

@@ -49,6 +49,11 @@ class Night:
         return [e for e in self.proposals if e.status in FAILED]
 
     @property
+    def refused(self) -> list[Experiment]:
+        """Those whose score the audit refused."""
+        return [e for e in self.proposals if e.status is Status.REJECTED]
+
+    @property
     def gain(self) -> float:
         """Of all kept changes, each as it was judged, in bits per byte: positive is better."""
         return sum(-judged_delta(e) for e in self.kept)

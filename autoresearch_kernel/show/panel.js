@@ -257,7 +257,7 @@ const COLUMNS = [
 const MARKS = { keep: ["●", GREEN], discard: ["○", GREY], ended: ["○", GREY], failed: ["×", RED], rejected: ["▲", ORANGE], pending: ["◌", BLUE] };
 const FILTERS = [
   ["All", () => true], ["Kept", (r) => r.mark === "keep"], ["Discarded", (r) => r.mark === "discard" || r.mark === "ended"],
-  ["Near misses", (r) => r.near], ["Crashed", (r) => r.mark === "failed" || r.mark === "rejected"],
+  ["Near misses", (r) => r.near], ["Crashed", (r) => r.mark === "failed"], ["Rejected", (r) => r.mark === "rejected"],
 ];
 
 function ago(seconds) {

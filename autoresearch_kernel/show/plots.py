@@ -19,7 +19,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from pathlib import Path
 from statistics import median
@@ -123,9 +123,16 @@ class Points:
         return self.keeps + self.discards + self.rejected + self.pending
 
 
+def as_drawn(experiment: Experiment) -> Experiment:
+    """A rejected experiment at the score that it claimed: it has no other."""
+    if experiment.status is Status.REJECTED and experiment.val_bpb is None:
+        return replace(experiment, val_bpb=experiment.claimed_bpb)
+    return experiment
+
+
 def points_of(experiments: Sequence[Experiment]) -> Points:
     points = Points([], [], [], [], [], [])
-    for e in experiments:
+    for e in map(as_drawn, experiments):
         finite = e.val_bpb is not None and math.isfinite(e.val_bpb)
         if is_ended_early(e):
             points.ended.append(e)

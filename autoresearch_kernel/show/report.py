@@ -114,9 +114,10 @@ def difference(experiment: Experiment) -> str:
 
 
 def score_line(experiment: Experiment) -> str:
-    """`val_bpb 1.4312 ± 0.0014 (mean of 2 runs)`; "" without a score."""
+    """`val_bpb 1.4312 ± 0.0014 (mean of 2 runs)`, `claimed 0.4012, refused by the audit`; "" without a score."""
     if experiment.val_bpb is None:
-        return ""
+        is_refused = experiment.status is Status.REJECTED and experiment.claimed_bpb is not None
+        return f"claimed {bpb(experiment.claimed_bpb)}, refused by the audit" if is_refused else ""
     error = f" ± {experiment.standard_error:.4f}" if experiment.standard_error else ""
     runs = len([run for run in experiment.runs if run.val_bpb is not None])
     return f"val_bpb {bpb(experiment.val_bpb)}{error}" + (f" (mean of {runs} runs)" if runs > 1 else "")
@@ -150,6 +151,7 @@ def grounds(experiment: Experiment, run: Run, facts: dict[str, Any]) -> list[tup
         ("each run", ", ".join(f"{bpb(r.val_bpb)} (seed {r.seed})" for r in experiment.runs if r.val_bpb is not None)),
         ("difference", difference(experiment)),
         ("scored", _scored(run, facts)),
+        ("audit", audit_words(run)),
         ("training", _training(run)),
         ("machine", _machine(run)),
         ("seconds", _seconds(run)),
@@ -166,13 +168,28 @@ def _cell(text: str) -> str:
 
 def _scored(run: Run, facts: dict[str, Any]) -> str:
     scored = run.measured.get("scored", {})
-    if run.val_bpb is None:
+    if run.val_bpb is None and run.claimed_bpb is None:
         return f"not scored: {run.reason}" if run.reason else "not scored"
     return (
         f"in a process of its own, {facts['scoring']['dtype']} on {facts['scoring']['device']}: "
         f"{thousands(scored['num_tokens'])} tokens, {thousands(scored['num_bytes'])} bytes of held-out text"
         if scored
         else ""
+    )
+
+
+def audit_words(run: Run) -> str:
+    """What the audit said of a run's claim, and by how much it corrected it; "" where none was made."""
+    if run.audit is None:
+        return ""
+    audit, claim = run.audit, f"claimed {bpb(run.claimed_bpb)}"
+    if not audit.accepted:
+        return f"refused ({claim}): {plain(audit.reason)}"
+    if audit.correction_bpb == 0:
+        return f"accepted: {count(audit.num_cuts, 'place')} say the same when what follows is hidden"
+    return (
+        f"accepted: {claim}, corrected by {signed(audit.correction_bpb, 5)} ± {audit.standard_error:.5f} "
+        f"from {count(audit.num_cuts, 'place')} where what follows is hidden"
     )
 
 
@@ -205,13 +222,15 @@ SECONDS = (
     ("evaluation_seconds", "dev score and hand-over"),
     ("shutdown_seconds", "shutdown"),
     ("scoring_seconds", "scoring"),
+    ("audit_seconds", "audit"),
 )
 
 
 def _seconds(run: Run) -> str:
-    """All seconds of a run accounted for; "in all" is the run's own clock plus the scorer's."""
-    parts = [f"{name} {run.measured[key]:.1f}" for key, name in SECONDS if run.measured.get(key) is not None]
-    total = sum(run.measured.get(key) or 0.0 for key in ("total_seconds", "scoring_seconds"))
+    """All seconds of a run accounted for; "in all" is the run's own clock plus the scorers'."""
+    measured = run.measured | ({"audit_seconds": run.audit.seconds} if run.audit else {})
+    parts = [f"{name} {measured[key]:.1f}" for key, name in SECONDS if measured.get(key) is not None]
+    total = sum(measured.get(key) or 0.0 for key in ("total_seconds", "scoring_seconds", "audit_seconds"))
     return " · ".join([*parts, f"in all {total:.1f}"]) if total else ""
 
 

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 from ..judge.drift import machine_speeds
 from ..record.archive import failure_output
 from ..record.curves import read_curve
-from ..record.experiment import Evaluation, Experiment, Run, Status
+from ..record.experiment import Audit, Evaluation, Experiment, Run, Status
 from ..record.files import write_atomic
 from ..record.state import StudyState
 from ..record.study import Study, StudyError
 from . import cards
 from .report import (
     argument,
+    audit_words,
     bpb,
     curve_words,
     difference,
@@ -150,7 +151,7 @@ class Judgement:
     experiment: Experiment
     run: Run
     evaluation: Evaluation | None  # None when there is nothing to score
-    verdict: str  # "keep", "discard", "confirm" (once more, with a fresh seed), "crash", "timeout" ...
+    verdict: str  # "keep", "discard", "confirm" (once more, with a fresh seed), "rejected", "crash", "timeout" ...
     reason: str  # the rule's words
     judged_bpb: float | None  # mean over the runs that the rule looked at
     incumbent_bpb: float | None  # mean over the incumbent's
@@ -161,6 +162,11 @@ class Judgement:
     def val_bpb(self) -> float | None:
         """Of this run."""
         return self.evaluation.val_bpb if self.evaluation else None
+
+    @property
+    def audit(self) -> Audit | None:
+        """Of this run: accepted or refused, and by how much its claim was corrected; None where none was due."""
+        return self.run.audit
 
     @property
     def standard_error(self) -> float | None:
@@ -184,20 +190,22 @@ class Judgement:
 
         >>> verdict.nats().sum(dtype=float) / np.log(2) / verdict.evaluation.num_bytes  # doctest: +SKIP
         """
-        import numpy as np
+        return _array_in(self.study.experiment(self.experiment.number).nll(self.run.index), "scored")
 
-        path = self.study.experiment(self.experiment.number).nll(self.run.index)
-        try:
-            return np.asarray(np.load(path))
-        except FileNotFoundError as error:
-            raise StudyError(
-                f"{path} is not there: the run was not scored, or it made room for others, as the models and scores "
-                "of old discarded experiments do."
-            ) from error
+    def cuts(self) -> np.ndarray:
+        """What the audit asked a second process, and what it answered: row, place, probability, claimed, blind.
+
+        A record for each place. `claimed` and `blind` are nats of the token after it, when the scorer saw the whole row
+        and when it saw the beginning alone; in an honest model they are the same.
+
+        >>> looked = verdict.cuts()  # doctest: +SKIP
+        >>> abs(looked["blind"] - looked["claimed"]).max()  # doctest: +SKIP
+        """
+        return _array_in(self.study.experiment(self.experiment.number).cuts(self.run.index), "audited")
 
     def _score_words(self) -> str:
         if self.evaluation is None:
-            return "not scored"
+            return "not scored" if self.run.claimed_bpb is None else f"claimed {bpb(self.run.claimed_bpb)}, refused"
         e = self.evaluation
         return (
             f"val_bpb {bpb(e.val_bpb)} ± {e.standard_error:.4f} over {thousands(e.num_tokens)} tokens, "
@@ -215,6 +223,7 @@ class Judgement:
         runs = ", ".join(map(bpb, scores)) + f": mean {bpb(self.judged_bpb)}" if len(scores) > 1 else ""
         return [
             ("this run", self._score_words()),
+            ("audit", audit_words(self.run)),
             ("each run", runs),
             ("difference", self._against()),
             ("σ, run to run", f"{self.sigma:.4f}" if self.sigma else ""),
@@ -304,6 +313,18 @@ def figure_of(name: str, state: StudyState) -> Picture:
     speeds = machine_speeds(state.experiments)
     figure = progress_figure(state.decided, title=name, sigma=state.sigma, speeds=speeds)
     return Picture(png(figure), f"{name}: {findings(state, None)}")
+
+
+def _array_in(path: Path, what: str) -> np.ndarray:
+    import numpy as np
+
+    try:
+        return np.asarray(np.load(path))
+    except FileNotFoundError as error:
+        raise StudyError(
+            f"{path} is not there: the run was not {what}, or it made room for others, as the models and scores "
+            "of old discarded experiments do."
+        ) from error
 
 
 def says_no_more(hypothesis: str, heading: str) -> bool:

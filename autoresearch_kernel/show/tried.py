@@ -13,6 +13,7 @@ from .report import bpb, count, idea, is_ended_early, plain, title
 from .themes import cause_of, subjects_of
 
 NEAR_SIGMAS = 2.0  # a discard this close to its incumbent may deserve another run
+REFUSED = "refused by the audit"
 NEAREST = 5  # discards that are shown where sigma is not known
 
 
@@ -150,7 +151,7 @@ def _failure_row(cause: str, members: Sequence[Experiment]) -> Row:
 
 
 FAILURES = (
-    Column("cause", lambda row: f"× {row['cause']}", is_number=False),
+    Column("cause", lambda row: f"{'▲' if row['cause'] == REFUSED else '×'} {row['cause']}", is_number=False),
     Column("failed", lambda row: str(row["failed"])),
     Column("the last of them", lambda row: row["example"], is_number=False),
 )
@@ -161,4 +162,6 @@ def failure_rows(night: Night) -> list[Row]:
     groups: dict[str, list[Experiment]] = {}
     for experiment in night.failed:
         groups.setdefault(cause_of(experiment), []).append(experiment)
+    if night.refused:
+        groups[REFUSED] = night.refused
     return [_failure_row(cause, members) for cause, members in sorted(groups.items(), key=lambda g: -len(g[1]))]

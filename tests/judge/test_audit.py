@@ -177,9 +177,8 @@ def test_the_correction_is_unbiased_and_its_error_is_the_spread_over_draws() -> 
 
 def answers(heldout: HeldOut, lie: np.ndarray, seed: int = 0) -> Audit:
     """What is said of claims that are `lie` (N, T) nats below those of uniform logits."""
-    nll = (math.log(256) - lie).astype(np.float32)
-    cuts = draw_cuts(nll, heldout, None, np.random.default_rng(seed))
-    return verdict(np.zeros((len(cuts.rows), VOCAB), dtype=np.float32), nll, heldout, cuts, 0.0)
+    cuts = draw_cuts((math.log(256) - lie).astype(np.float32), heldout, None, np.random.default_rng(seed))
+    return verdict(lie[cuts.rows, cuts.places], cuts.probability, int(heldout.num_bytes.sum()), 0.0)
 
 
 def test_small_lies_are_corrected_and_large_ones_refused() -> None:

@@ -290,6 +290,7 @@ def test_what_a_run_writes_and_prints_reaches_the_agent_as_data(studied: Study) 
 def test_a_child_that_goes_on_after_the_budget_changes_nothing(studied: Study) -> None:
     late = replay(read_events(studied.paths.history)).experiments[3]
     assert late.status is Status.DISCARD and late.val_bpb is not None
+    assert late.runs[0].audit is None  # a discard needs none
     artefact = studied.experiment(3).artefact(0)
     assert artefact.stat().st_size > 10_000  # what was handed over, not what the child wanted to put there
     record("cheat", "late child", "a child in a session of its own replaces the model later", "no effect: it is ended")
