@@ -81,6 +81,12 @@ def audit_run(session: Session, experiment: Experiment, run: int) -> Audit | Non
     return found
 
 
+def refuse(session: Session, experiment: Experiment, run: int, reason: str) -> None:
+    """Record that a run cannot be audited, which refuses its score."""
+    facts = asdict(Audit(False, 0.0, 0.0, 0, 0, reason, 0.0))
+    session.history.append("audited", experiment=experiment.number, run=run, **facts)
+
+
 def _audit_once_more(session: Session, *arguments: Any, **options: Any) -> Audit:
     """Audit, and once more when somebody killed the process; killed twice, it is the model's doing."""
     try:

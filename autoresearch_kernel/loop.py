@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from .audits import audit_due, audit_run, late_audit_due
+from .audits import audit_due, audit_run, late_audit_due, refuse
 from .judge.decide import NUM_BASELINE_RUNS, best, improvement, mean
 from .judge.drift import at_present_speed, is_much_slower, present_speed, rerun_due, tolerance
 from .judge.score import HeldOut, ScoringFailed, ScoringSettings, score
@@ -279,8 +279,11 @@ def look_closely(session: Session, experiment: Experiment) -> bool:
 def _audit(session: Session, experiment: Experiment, run: int) -> None:
     """Audit a run; train it again when its model is gone."""
     if audit_run(session, experiment, run) is None:
-        session.note(f"The model of experiment {experiment.number:04d}, run {run + 1}, is gone; it trains again.")
-        _train_and_score(session, experiment, run)
+        if experiment.runs[run].attempts < MOST_ATTEMPTS:
+            session.note(f"The model of experiment {experiment.number:04d}, run {run + 1}, is gone; it trains again.")
+            _train_and_score(session, experiment, run)
+        else:
+            refuse(session, experiment, run, "its model or its scores were gone, twice, when the audit was due")
     _stop_without_baseline(session, experiment.number)
 
 

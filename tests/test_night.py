@@ -16,7 +16,7 @@ from autoresearch_kernel import loop, people, session
 from autoresearch_kernel.loop import research
 from autoresearch_kernel.record import history as history_module
 from autoresearch_kernel.record.commands import send
-from autoresearch_kernel.record.experiment import Context, Evaluation, Proposal, RunOutcome, Status
+from autoresearch_kernel.record.experiment import Audit, Context, Evaluation, Experiment, Proposal, RunOutcome, Status
 from autoresearch_kernel.record.history import read_events, replay
 from autoresearch_kernel.record.state import StudyState
 from autoresearch_kernel.record.study import Study, StudyError, open_study
@@ -60,6 +60,12 @@ class Machine:
         paths.artefact(run).write_text(f"{source.split('ALPHA = ')[1].split()[0]} {seed}")
         return RunOutcome(None, "", paths.artefact(run), None, {"tokens_per_second": speed, "training_seconds": 2.0})
 
+    def audit(self, session: Any, experiment: Experiment, run: int) -> Audit:
+        """Believes every claim."""
+        found = Audit(True, 0.0, 0.0, 256, 0, "", 0.1)
+        session.history.append("audited", experiment=experiment.number, run=run, **vars(found))
+        return found
+
     def score(self, artefact: Path, *_: Any, **__: Any) -> Evaluation:
         alpha, seed = map(float, artefact.read_text().split())
         return Evaluation(1.5 + alpha / 100 + (seed * 7919 % 13 - 6) * 1e-4, 0.001, 1000, 3000, 0.1)
@@ -71,6 +77,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     monkeypatch.setattr(session, "run_experiment", pretended.run_experiment)
     monkeypatch.setattr(session, "score", pretended.score)
     monkeypatch.setattr(loop, "score", pretended.score)
+    monkeypatch.setattr(loop, "audit_run", pretended.audit)
     monkeypatch.setattr(session, "slept_seconds", lambda: pretended.slept)
     monkeypatch.setattr(people, "LOOK_EVERY_SECONDS", 0.01)
     monkeypatch.setattr(loop, "FULL_DISK_SECONDS", 0.01)
@@ -480,7 +487,7 @@ def test_a_training_that_the_full_disk_made_crash_is_made_again(
     assert "it failed on a full disk" in events_of(study, "interrupted")[0]["reason"]
 
 
-@pytest.mark.parametrize("event", ["proposed", "started", "trained", "scored", "decided"])
+@pytest.mark.parametrize("event", ["proposed", "started", "trained", "scored", "audited", "decided"])
 def test_a_record_that_finds_the_disk_full_is_written_when_there_is_room(
     study: Study, machine: Machine, monkeypatch: pytest.MonkeyPatch, event: str
 ) -> None:
