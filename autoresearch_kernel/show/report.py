@@ -184,7 +184,8 @@ def audit_words(run: Run) -> str:
         return ""
     audit, claim = run.audit, f"claimed {bpb(run.claimed_bpb)}"
     if not audit.accepted:
-        return f"refused ({claim}): {plain(audit.reason)}"
+        places = f"{thousands(audit.num_mismatches)} of {count(audit.num_cuts, 'place')} say something else"
+        return f"refused ({claim})" + (f": {places} when what follows is hidden" if audit.num_mismatches else "")
     if audit.correction_bpb == 0:
         return f"accepted: {count(audit.num_cuts, 'place')} say the same when what follows is hidden"
     return (

@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from autoresearch_kernel.record.experiment import Experiment, Run, Status
-from autoresearch_kernel.show.plots import curve_figure, curve_png, draw_progress, label_of, progress_figure
+from autoresearch_kernel.record.experiment import Audit, Experiment, Run, Status
+from autoresearch_kernel.show.plots import curve_figure, curve_png, draw_progress, label_of, points_of, progress_figure
 
 SIGMA = 0.003
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -83,6 +83,17 @@ def assert_all_inside(axes: Axes, points: Sequence[tuple[float, float]]) -> None
     area = axes.get_window_extent()
     for x, y in axes.transData.transform(np.array(points)):
         assert area.x0 <= x <= area.x1 and area.y0 <= y <= area.y1
+
+
+def test_a_refused_claim_is_drawn_where_it_claimed_to_be_with_a_mark_of_its_own():
+    refused = Audit(False, 0.4, 0.01, 256, 201, "it looked", 2.0)
+    run = Run(0, 1, status=Status.REJECTED, claimed_bpb=1.2, audit=refused)
+    cheat = replace(experiment(5, Status.REJECTED, None), runs=(run,))
+    points = points_of([*night(5), cheat])
+    assert [e.val_bpb for e in points.rejected] == [1.2] and cheat not in points.floor
+    figure = progress_figure([*night(5), cheat], title="nov25", sigma=0.002)
+    (mark,) = [line for line in figure.axes[0].lines if line.get_gid() == "refused by the audit"]
+    assert mark.get_marker() == "^" and list(mark.get_ydata()) == [1.2]
 
 
 def test_every_experiment_has_its_mark_at_its_number_and_score() -> None:
