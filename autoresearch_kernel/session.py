@@ -13,7 +13,7 @@ import secrets
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -43,6 +43,7 @@ from .propose.compare import code_size, fingerprint
 from .propose.edits import diff
 from .propose.parameters import SourceError, read_parameters
 from .record.archive import StudyArchive
+from .record.bound import SYSTEM, bound
 from .record.commands import Inbox
 from .record.experiment import (
     Cause,
@@ -64,7 +65,8 @@ from .record.lineage import Lineage, LineageError, open_lineage
 from .record.paths import METRICS
 from .record.space import Reserve, footprint_bytes, free_bytes, is_full
 from .record.state import StudyState, replay
-from .record.study import Study, StudyError, sha256
+from .record.study import Study, StudyError, sha256, study_versions
+from .run.box import BOX, BoxMissing, require_box
 from .run.machine import LONGEST_NAP_SECONDS, slept_seconds
 from .run.processes import end_leftovers, remember
 from .run.slots import run_experiment
@@ -95,8 +97,9 @@ def open_session(study: Study, watch: Watch = ignore) -> Iterator[Session]:
         ...     session.decide(session.state.unfinished)
 
     Raises StudyInUse when another process runs it, HistoryDamaged when its record cannot be trusted,
-    FileNotFoundError when its held-out rows are gone.
+    FileNotFoundError when its held-out rows are gone, StudyError where there is no box and none was renounced.
     """
+    box = _box_name()
     heldout = HeldOut.load(study.corpus_dir, study.heldout_dir, "val")
     if free_bytes(study.paths.folder) < LEAST_FREE_BYTES // 4:
         Reserve(study.paths.reserve).release()  # so that the record can say that the disk is full
@@ -114,17 +117,40 @@ def open_session(study: Study, watch: Watch = ignore) -> Iterator[Session]:
         remove_temporaries(study.paths.folder)
         if not history.events:
             history.append("study_started", study=study.facts)
-        session = Session(study, history, lineage, heldout, watch, inbox)
-        history.append("opened", pid=os.getpid(), host=os.uname().nodename, boot_id=boot_id())
+        session = Session(study, history, lineage, heldout, watch, inbox, box=box)
+        before = _last_versions(study, history.events)
+        who = {"pid": os.getpid(), "host": os.uname().nodename, "boot_id": boot_id()}
+        history.append("opened", **who, box=box, versions=study_versions())
         session.people.answer_old(old_commands)
         if ended:
             session.note(f"{report.count(ended, 'process')} of a run that was cut off had to be ended.")
+        if changed := _changes(before, study_versions()):
+            session.note(f"Scores from here on are made by other versions: {changed}. Compare them with that in mind.")
         if lineage is None:
             watch(Progress("note", text=f"No git lineage: {why_not}. Every train.py is kept in {study.paths.folder}."))
         try:
             yield session
         finally:
             session.proposals.give_up()
+
+
+def _box_name() -> str:
+    try:
+        return require_box().name
+    except BoxMissing as missing:
+        raise StudyError(f"{missing} In a notebook that is os.environ[{BOX!r}] = 'none'.") from missing
+
+
+def _last_versions(study: Study, events: Sequence[Mapping[str, Any]]) -> Mapping[str, str]:
+    """Those that the last session ran with, or the study began with."""
+    opened = (event["versions"] for event in reversed(events) if event["event"] == "opened" and event.get("versions"))
+    return next(opened, study.facts.get("versions") or {})
+
+
+def _changes(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """`torch 2.5.1, before 2.4.0`; "" when all is as it was."""
+    names = [name for name in before if name != SYSTEM and before[name] != now.get(name)]
+    return "; ".join(f"{name} {now.get(name, 'gone')}, before {before[name]}" for name in names)
 
 
 @dataclass
@@ -145,6 +171,7 @@ class Session:
     enough: Callable[[], str] = lambda: ""  # why nothing more is to be proposed; "" while something is
     by_hand: bool = False  # a person takes each step, and approves a proposal by going on with it
     boxed: Callable[[], dict[str, Any]] = dict  # what each scorer is started with: `wrap` and `guard` of judge.score
+    box: str = ""  # that trainings and scorers of this session run in, "none" without one
     _last_program: str = ""
     _known: StudyState | None = None
 
@@ -271,7 +298,7 @@ class Session:
         study, paths = self.study, self.study.experiment(experiment.number)
         seed = run_seed(study.seed, experiment.number, run)
         self.watch(Progress("starting", experiment.number, run, experiment.hypothesis))
-        self.history.append("started", experiment=experiment.number, run=run, seed=seed)
+        self.history.append("started", experiment=experiment.number, run=run, seed=seed, box=self.box)
         looks = Lookout(self, experiment, run)
         slept = slept_seconds()
         token = secrets.token_hex(16)
@@ -384,8 +411,13 @@ class Session:
             return None
         self.study.paths.running.unlink(missing_ok=True)
         facts = {name: value for name, value in asdict(evaluation).items() if name != "nll_path"}
+        facts |= {"box": self.box, "bound": self.bound(experiment)}
         self.history.append("scored", experiment=experiment.number, run=run, **facts)
         return evaluation
+
+    def bound(self, experiment: Experiment) -> str:
+        """Digest of all that a score of this experiment depends on."""
+        return bound(self.study.facts, study_versions(), experiment.train_sha256)
 
     def _score_once_more(self, *arguments: Any, **options: Any) -> Evaluation:
         """Score, and once more when somebody killed the scorer: the model is on the disk."""

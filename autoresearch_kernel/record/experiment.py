@@ -210,11 +210,26 @@ class Run:
     interruptions: tuple[str, ...] = ()  # why earlier trainings under this index did not count, for people
     causes: tuple[Cause, ...] = ()  # and in one word each, the latest one's included
     num_decided: int = 0  # experiments decided when it began: for a re-run of the incumbent, its place in time
+    box: str | None = None  # in which it trained and was scored, "none" without one; None where nobody wrote it down
+    bound: str = ""  # digest of all that the score depends on, see `record/bound.py`; "" in records without one
 
     @property
     def slow(self) -> bool:
         """A training under this index was voided because the machine ran much slower than before."""
         return Cause.SLOW in self.causes
+
+
+NO_BOX = "none"  # the name of a box that is not there: what --unsafe asks for
+
+
+def is_trusted(run: Run) -> bool:
+    """Whether nothing speaks against a run's figures: code that trains or is scored without a box may write any.
+
+    Example:
+        >>> is_trusted(Run(0, 1, box="bubblewrap")), is_trusted(Run(0, 1, box="none"))
+        (True, False)
+    """
+    return run.box != NO_BOX
 
 
 def scores_of(runs: Iterable[Run]) -> tuple[float, ...]:
@@ -277,6 +292,39 @@ class Experiment:
         if self.val_bpb is None or self.incumbent_bpb is None:
             return None
         return self.val_bpb - self.incumbent_bpb
+
+
+@dataclass(frozen=True)
+class Tested:
+    """One model's score on the sealed test split."""
+
+    experiment: int
+    run: int
+    champion: int  # for whose result it was made
+    test_bpb: float | None  # bits per byte, corrected by the audit; None when that refused it
+    reason: str = ""  # the audit's, for refusing it
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a study found: champion less baseline in bits per byte, negative is better. Errors are over seeds.
+
+    Example:
+        >>> Result(7, 1.5, 1.48, -0.02, 0.002, -0.021, 0.002, -0.025, 3, 3, 1).test_difference
+        -0.02
+    """
+
+    champion: int
+    baseline_test_bpb: float  # mean over runs
+    champion_test_bpb: float
+    test_difference: float
+    test_standard_error: float
+    val_difference: float  # of the same models on validation rows
+    val_standard_error: float
+    judged_difference: float  # of the scores that the champion was chosen by
+    num_baseline_runs: int
+    num_champion_runs: int
+    num_looks: int  # champions that the test split was opened for in this study, this one included
 
 
 class Archive(Protocol):

@@ -15,6 +15,7 @@ from ..judge.decide import estimate_sigma, mean, standard_error
 from ..judge.drift import alike, at_present_speed
 from .errors import Plain
 from .experiment import (
+    NO_BOX,
     NO_LIMITS,
     Audit,
     Call,
@@ -23,9 +24,11 @@ from .experiment import (
     Limits,
     Objection,
     Refusal,
+    Result,
     Run,
     Spent,
     Status,
+    Tested,
     scores_of,
 )
 
@@ -68,6 +71,13 @@ class StudyState:
     notes_at: int = 0  # experiments decided then, the baseline not counted
     review: Review | None = None  # what waits for a person
     dry_runs: Mapping[str, str] = field(default_factory=dict)  # sha256 of a train.py -> what failed; "" if nothing did
+    tested: tuple[Tested, ...] = ()  # scores on the sealed test split, oldest first
+    results: tuple[Result, ...] = ()  # one for each champion that was finished, oldest first
+
+    @property
+    def result(self) -> Result | None:
+        """Of the present champion; None while it is not finished."""
+        return next((r for r in self.results if self.incumbent and r.champion == self.incumbent.number), None)
 
     @property
     def decided(self) -> tuple[Experiment, ...]:
@@ -149,6 +159,8 @@ class _Fold:
         self.notes, self.notes_at = "", 0
         self.review: Review | None = None
         self.dry_runs: dict[str, str] = {}
+        self.tested: list[Tested] = []
+        self.results: list[Result] = []
 
     def run(self, event: Event) -> dict[str, Any]:
         return self.runs[event["experiment"]][event["run"]]
@@ -167,7 +179,7 @@ class _Fold:
             self.study, experiments, incumbent, self.num_events, self.finished, self.paused, self.stopped,
             frozenset(self.answered), tuple(self.hints), tuple(sorted(self.undrawn)),
             dict(self.spent), self.limits, self.approve, tuple(self.refusals), self.notes, self.notes_at, self.review,
-            self.dry_runs.copy(),
+            self.dry_runs.copy(), tuple(self.tested), tuple(self.results),
         )  # fmt: skip
 
 
@@ -203,6 +215,7 @@ def _started(fold: _Fold, event: Event) -> None:
     """Until it ends, a run is an interrupted one: that is what it is if nothing comes after."""
     runs, index = fold.runs[event["experiment"]], event["run"]
     run = {"index": index, "seed": event["seed"], "status": Status.INTERRUPTED, "num_decided": fold.num_decided}
+    run["box"] = event.get("box")
     if index == len(runs):
         runs.append(run)
     else:
@@ -236,6 +249,9 @@ def _interrupted(fold: _Fold, event: Event) -> None:
 def _scored(fold: _Fold, event: Event) -> None:
     run, val_bpb = fold.run(event), event.get("val_bpb")
     run["val_bpb"], run["standard_error"] = val_bpb, event.get("standard_error")
+    run["bound"] = event.get("bound") or ""
+    if event.get("box") == NO_BOX:  # it trained in one, and was scored by a later session without
+        run["box"] = NO_BOX
     if val_bpb is None:
         run["status"] = Status(event["status"])
         run["reason"] = event.get("reason") or ""
@@ -300,6 +316,15 @@ def _committed(fold: _Fold, event: Event) -> None:
 
 def _finished(fold: _Fold, event: Event) -> None:
     fold.finished = event.get("reason") or "finished"
+
+
+def _tested(fold: _Fold, event: Event) -> None:
+    fold.tested.append(Tested(**{f.name: event[f.name] for f in fields(Tested)}))
+
+
+def _result(fold: _Fold, event: Event) -> None:
+    fold.results.append(Result(**{f.name: event[f.name] for f in fields(Result)}))
+    fold.finished = fold.finished or "its result is there"
 
 
 def _opened(fold: _Fold, event: Event) -> None:
@@ -380,6 +405,8 @@ _STEPS: dict[str, Callable[[_Fold, Event], None]] = {
     "decided": _decided,
     "committed": _committed,
     "finished": _finished,
+    "tested": _tested,
+    "result": _result,
     "opened": _opened,
     "paused": _paused,
     "resumed": _resumed,

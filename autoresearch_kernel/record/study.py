@@ -10,7 +10,9 @@ import json
 import os
 import platform
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,9 @@ from .paths import ExperimentPaths, StudyPaths, study_paths
 
 REQUIRED = ("agent", "corpus", "corpus_dir", "heldout_dir", "hardware", "scoring", "seed", "time_budget_seconds")
 FIXED_FILES = ("prepare.py", "program.md")
+SMALL_FILES = ("tokenizer.tiktoken", "token_bytes.npy")  # of the training side; looked at whenever a study goes on
+CORPUS_FILES = (*SMALL_FILES, "train.bin", "dev.bin")
+SHORT = 8  # digits of a hash that a person is shown
 RECORDED_PACKAGES = ("autoresearch-kernel", "torch", "numpy", "tiktoken", "papermill", "optuna", "ipykernel")
 
 # Seconds from the kernel's start to the clock's (imports, compilation), and from the clock's end to the artefact.
@@ -151,7 +156,8 @@ def create_study(
         "asked": asked or {},
         "scoring": scoring,
         "hardware": hardware,
-        "versions": _versions(),
+        "versions": study_versions(),
+        "corpus_files": corpus_hashes(corpus_dir),
         "sha256": _fixed_hashes(project)
         | {"train.py": sha256(baseline_source), "project train.py": sha256((project / "train.py").read_bytes())},
     }
@@ -189,23 +195,24 @@ def open_study(name: str, project: Path) -> Study:
 def check_unchanged(study: Study) -> None:
     """Refuse to go on when what the scores depend on is no longer what it was.
 
-    Raises StudyError naming the file that changed or the corpus that is not the same any more.
+    Raises StudyError naming the file that changed, or the corpus that is not the same any more, with both hashes.
     """
     for file, digest in _fixed_hashes(study.project).items():
-        if file != "program.md" and digest != study.facts["sha256"][file]:
+        if file != "program.md" and digest != (known := study.facts["sha256"][file]):
             raise StudyError(
-                f"{study.project / file} has changed since study {study.name!r} began, so new scores would not compare "
-                f"with old ones. Restore it (git checkout {file}) or start a new study with another --name."
+                f"{study.project / file} has changed since study {study.name!r} began ({known[:SHORT]} then, "
+                f"{digest[:SHORT]} now), so new scores would not compare with old ones. Restore it "
+                f"(git checkout {file}) or start a new study with another --name."
             )
     check_corpus(study)
 
 
 def check_corpus(study: Study) -> None:
-    """Raise StudyError when the study's corpus is gone or is not the same any more."""
+    """Raise StudyError when the study's corpus is gone or is not the same any more, in name or in content."""
     meta_path = study.corpus_dir / "meta.json"
     if not meta_path.is_file():
         raise StudyError(
-            f"The corpus of study {study.name!r} is gone: {meta_path}. Prepare it again: {_prepare_command(study)}."
+            f"The corpus of study {study.name!r} is gone: {meta_path}. Prepare it again: {prepare_command(study)}."
         )
     meta = json.loads(meta_path.read_text(encoding="utf-8"))
     for key in ("content_sha256", "tokenizer_sha256", "heldout_sha256", "sequence_length"):
@@ -214,9 +221,49 @@ def check_corpus(study: Study) -> None:
                 f"{study.corpus_dir} holds another corpus than study {study.name!r} began with ({key} differs); "
                 "results on different corpora are never compared. Start a new study with another --name."
             )
+    for what, then, now in changed_contents(study, SMALL_FILES):
+        raise StudyError(
+            f"{what} of study {study.name!r} no longer hold what they held ({then[:SHORT]} then, {now[:SHORT]} now): "
+            f"a score on them would mean nothing. Build the corpus again: {prepare_command(study)} --rebuild."
+        )
 
 
-def _prepare_command(study: Study) -> str:
+def changed_contents(study: Study, files: tuple[str, ...] = CORPUS_FILES) -> Iterator[tuple[str, str, str]]:
+    """What of a corpus is not what the study began with, by its bytes: path, hash then and hash now ("gone")."""
+    then, now = study.facts["corpus"]["heldout_sha256"], heldout_sha256(study.heldout_dir)
+    if then != now:
+        yield f"The rows in {study.heldout_dir}", then, now
+    found, known = corpus_hashes(study.corpus_dir, files), study.facts.get("corpus_files") or {}
+    for file in files:
+        if file in known and known[file] != found.get(file):
+            yield f"The bytes of {study.corpus_dir / file}", known[file], found.get(file, "gone")
+
+
+def corpus_hashes(corpus_dir: Path, files: tuple[str, ...] = CORPUS_FILES) -> dict[str, str]:
+    """SHA-256 of what training and scoring read of a corpus; a file that is not there is left out."""
+    found = {}
+    for file in files:
+        if (corpus_dir / file).is_file():
+            with open(corpus_dir / file, "rb") as opened:
+                found[file] = hashlib.file_digest(opened, "sha256").hexdigest()
+    return found
+
+
+def heldout_sha256(heldout_dir: Path) -> str:
+    """Of the validation and test rows, as prepare.py computes it; "gone" when a file is."""
+    import numpy as np
+
+    digest = hashlib.sha256()
+    for split in ("val", "test"):
+        try:
+            digest.update(np.ascontiguousarray(np.load(heldout_dir / f"{split}.npy")).data)
+        except (OSError, ValueError):
+            return "gone"
+    return digest.hexdigest()
+
+
+def prepare_command(study: Study) -> str:
+    """What builds the study's corpus again."""
     corpus, folder = study.facts["corpus"], study.facts["asked"].get("files_folder")
     files = f" --files-folder {folder}" if folder else ""
     return (
@@ -234,7 +281,8 @@ def _fixed_hashes(project: Path) -> dict[str, str]:
     return hashes
 
 
-def _versions() -> dict[str, str]:
+@lru_cache(maxsize=1)
+def study_versions() -> dict[str, str]:
     """Of Python, the system and the packages whose numbers end up in results; a missing package is left out."""
     from importlib import metadata  # a fifth of the package's import time, for one call a study
 

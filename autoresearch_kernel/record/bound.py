@@ -1,0 +1,48 @@
+"""What a score depends on, as hashes, and the one digest of them that stands beside it in the record.
+
+Two scores with the same digest were made by the same code, on the same rows, under the same settings and versions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from .study import sha256
+
+SYSTEM = "system"  # of study.json's versions: a kernel that was updated overnight changes no score
+
+
+def parts_of(facts: Mapping[str, Any], versions: Mapping[str, str], train_sha256: str) -> dict[str, str]:
+    """Name and SHA-256 of all that a score depends on; `facts` are study.json, `versions` those that made it.
+
+    Example:
+        >>> parts_of(study.facts, study_versions(), "ab12")["train.py"]  # doctest: +SKIP
+        'ab12'
+    """
+    corpus = facts["corpus"]
+    return {
+        "train.py": train_sha256,
+        "prepare.py": facts["sha256"]["prepare.py"],
+        "corpus": _digest({"text": corpus["content_sha256"], "files": facts.get("corpus_files") or {}}),
+        "tokenizer": corpus["tokenizer_sha256"],
+        "held-out rows": corpus["heldout_sha256"],
+        "versions": _digest({name: value for name, value in versions.items() if name != SYSTEM}),
+        "study settings": _digest(facts),
+    }
+
+
+def bound(facts: Mapping[str, Any], versions: Mapping[str, str], train_sha256: str) -> str:
+    """One digest of the parts.
+
+    Example:
+        >>> bound(study.facts, study_versions(), "ab12")[:8]  # doctest: +SKIP
+        '5e1f0c3a'
+    """
+    return _digest(parts_of(facts, versions, train_sha256))
+
+
+def _digest(value: Any) -> str:
+    """Of JSON in one form: keys in order, no spaces."""
+    return sha256(json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True))
