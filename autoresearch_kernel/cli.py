@@ -1,4 +1,4 @@
-"""The command line: `autoresearch prepare | run | status | attach | pause | resume | stop | hint | promote | lab`.
+"""The command line: `autoresearch prepare | run | finish | status | attach | pause | ... | verify | doctor | lab`.
 
 It turns words into calls, shows progress and prints plain errors. It decides nothing.
 """
@@ -23,13 +23,14 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .agents import AGENTS, AgentOptions, chat_of, make_agent
-from .record.experiment import Experiment, Limits, Status
+from .record.experiment import NO_BOX, Experiment, Limits, Status
 from .record.paths import project_root
 from .record.space import is_full
 from .record.study import Study, StudyError, open_study, study_exists, study_names
 from .start import CORPORA, PRESETS
 
 if TYPE_CHECKING:
+    from .checks import Check
     from .propose.agent import Agent
     from .record.experiment import Progress
     from .record.state import StudyState
@@ -84,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--preset", choices=PRESETS, help="sizes of the baseline; auto (default) measures this machine")
     run.add_argument("--seed", type=_natural, help="of the study (default 0)")
     run.add_argument("--detach", action="store_true", help="go on in the background, also when this terminal closes")
+    _may_be_unsafe(run)
     who = run.add_argument_group("who proposes")
     who.add_argument("--agent", choices=AGENTS, help="who proposes; search (default) is the embedded optimiser")
     who.add_argument(
@@ -139,6 +141,20 @@ def _parser() -> argparse.ArgumentParser:
     cost.add_argument("--json", action="store_true", help="for scripts")
     cost.set_defaults(command=_cost)
 
+    finish = commands.add_parser("finish", help="measure a study's result on the sealed test split")
+    finish.add_argument("--name", help="of the study; default: the one touched last")
+    _may_be_unsafe(finish)
+    finish.set_defaults(command=_finish)
+
+    verify = commands.add_parser("verify", help="whether a study's record, code and corpus still belong together")
+    verify.add_argument("--name", help="of the study; default: the one touched last")
+    verify.add_argument("--json", action="store_true", help="for scripts")
+    verify.set_defaults(command=_verify)
+
+    doctor = commands.add_parser("doctor", help="whether this machine is fit for a night, and what to do if not")
+    doctor.add_argument("--json", action="store_true", help="for scripts")
+    doctor.set_defaults(command=_doctor)
+
     promote = commands.add_parser("promote", help="make a study's best train.py the project's train.py")
     promote.add_argument("--name", help="of the study; default: the one touched last")
     promote.add_argument("--force", action="store_true", help="also over a train.py that you have edited")
@@ -153,6 +169,14 @@ def _parser() -> argparse.ArgumentParser:
     install.add_argument("--sys-prefix", action="store_true", help="into this environment instead of your home")
     install.set_defaults(command=_kernel_install)
     return parser
+
+
+def _may_be_unsafe(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--unsafe",
+        action="store_true",
+        help="run without a box, where there is none to be had: every result is marked untrusted",
+    )
 
 
 def _positive_int(text: str) -> int:
@@ -200,11 +224,10 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> None:
     from .loop import research
-    from .propose.llm import read_key
     from .start import refuse_other_settings, start_study
 
-    if read_key():  # first, so that nothing that is started here inherits it
-        _hide_environment()
+    _hide_key()
+    _choose_box(arguments.unsafe)
     project, asked = project_root(), _settings(arguments)
     name = arguments.name or datetime.now().strftime("%b%d").lower()
     is_new = not study_exists(name, project)
@@ -240,6 +263,53 @@ def _run(arguments: argparse.Namespace) -> None:
             raise
     screen.clear()
     _print_findings(study)
+
+
+def _finish(arguments: argparse.Namespace) -> None:
+    from .finish import Outlook, finish
+    from .show.report import count, duration
+
+    study = _named_study(arguments)
+    known = _read(study)[0].result
+    if known is None:
+        _hide_key()
+        _choose_box(arguments.unsafe)
+        outlook = Outlook.of(study)
+        print(
+            f"The result of study {study.name}: experiment {outlook.champion:04d} and the baseline on fresh seeds, "
+            f"scored on the sealed test split.\n{count(outlook.num_trainings, 'training')} of "
+            f"{study.time_budget_seconds:g} s, about {duration(outlook.seconds)}; Ctrl-C loses nothing.",
+            flush=True,
+        )
+    screen = _Screen()
+    with _signals_as_ctrl_c():
+        result = finish(study, screen.watch)
+    screen.clear()
+    if result is None:
+        print(f"There is no result yet; `autoresearch finish --name {study.name}` goes on.")
+        return
+    if known is not None:
+        print(f"Study {study.name} is finished: its test split was opened for this champion, and is not again.")
+    _print_findings(study)
+
+
+def _hide_key() -> None:
+    """First, so that nothing that is started here inherits it."""
+    from .propose.llm import read_key
+
+    if read_key():
+        _hide_environment()
+
+
+def _choose_box(unsafe: bool) -> None:
+    """Refuse to go on without a box, or with --unsafe do without: in what is started from here on, too."""
+    from .control import need_box
+    from .run.box import BOX
+
+    if unsafe:
+        os.environ[BOX] = NO_BOX
+        print("No box: code that an agent wrote can reach all that you can. Its results are marked untrusted.")
+    need_box(unsafe)
 
 
 def _hide_environment() -> None:
@@ -282,7 +352,8 @@ def _detach(study: Study, arguments: argparse.Namespace) -> None:
     from .control import Plan
     from .supervisor import start_detached
 
-    plan = Plan(arguments.experiments, arguments.hours, arguments.approve, _settings(arguments).options)
+    options = _settings(arguments).options
+    plan = Plan(arguments.experiments, arguments.hours, arguments.approve, arguments.unsafe, options)
     pid = start_detached(study, plan.words())
     print(
         f"Process {pid} runs the study in the background; you may close this terminal.\n"
@@ -501,6 +572,26 @@ def _stop(arguments: argparse.Namespace) -> None:
     print(f"{study.name}: {stop(study, arguments.now)}.", flush=True)
     if arguments.now:
         print("Stopped.")
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from .verify import verify
+
+    return _print_checks(verify(_named_study(arguments)), arguments.json)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from .doctor import examine
+
+    return _print_checks(examine(project_root()), arguments.json)
+
+
+def _print_checks(checks: Sequence[Check], is_json: bool) -> int:
+    """The exit status: 1 when something is wrong, warnings aside."""
+    from .checks import as_json, table, worst
+
+    print(json.dumps(as_json(checks), indent=1) if is_json else table(checks, is_coloured=sys.stdout.isatty()))
+    return int(worst(checks) == "fail")
 
 
 def _promote(arguments: argparse.Namespace) -> None:

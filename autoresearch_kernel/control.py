@@ -21,6 +21,7 @@ from .record.paths import project_root, study_paths
 from .record.space import is_full
 from .record.state import StudyState, replay
 from .record.study import Study, StudyError, open_study, sha256, study_exists, study_names
+from .run.box import BoxMissing, require_box
 from .start import CORPORA, DEFAULT_BUDGET_SECONDS, PRESETS, Settings, refuse_other_settings, start_study
 from .supervisor import ask, end, start_detached, wait_until_free
 
@@ -54,6 +55,7 @@ class Plan:
     experiments: int | None = None
     hours: float | None = None
     approve: bool | None = None
+    unsafe: bool = False  # where there is no box: run without one, every result marked untrusted
     options: AgentOptions = field(default_factory=AgentOptions)
 
     def words(self) -> list[str]:
@@ -70,7 +72,7 @@ class Plan:
         words = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
         if self.approve is not None:
             words.append("--approve" if self.approve else "--no-approve")
-        return words
+        return [*words, "--unsafe"] if self.unsafe else words
 
 
 def settings_of(fields: Mapping[str, Any]) -> tuple[Settings, Plan]:
@@ -119,6 +121,7 @@ def _wrong_folder(folder: str) -> str:
 def begin(name: str, project: Path, fields: Mapping[str, Any], say: Callable[[str], None]) -> Study:
     """Create a study and let it run in the background. Raises StudyError for what does not go together."""
     asked, plan = settings_of(fields)
+    need_box(plan.unsafe)
     study = start_study(name, project, asked, say)
     say("Starting ...")
     start_detached(study, plan.words())
@@ -131,10 +134,21 @@ def go_on(study: Study, fields: Mapping[str, Any]) -> int:
     if not study.paths.study.is_file():
         raise StudyError(f"Study {study.name} was removed: {study.paths.study} is gone.")
     refuse_other_settings(study, asked)
+    need_box(plan.unsafe)
     if study.agent in WITH_MODEL:
         limit = asked.options.max_cost or read_state(study).limits.max_cost
         make_agent(study, replace(asked.options, max_cost=limit))  # a missing key is said here, not in a log
     return start_detached(study, plan.words())
+
+
+def need_box(unsafe: bool) -> None:
+    """Raise StudyError where code would run without a box and nobody said --unsafe: now, not in a log later."""
+    if unsafe:
+        return
+    try:
+        require_box()
+    except BoxMissing as missing:
+        raise StudyError(str(missing)) from missing
 
 
 def say_to(study: Study, command: str, text: str = "") -> str:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from .audits import audit_due, audit_run, late_audit_due, refuse
 from .judge.decide import NUM_BASELINE_RUNS, best, improvement, mean
 from .judge.drift import at_present_speed, is_much_slower, present_speed, rerun_due, tolerance
-from .judge.score import HeldOut, ScoringFailed, ScoringSettings, score
 from .people import StopNow
 from .proposals import AgentFailed
 from .propose.agent import Agent, NothingToPropose
@@ -70,36 +70,42 @@ def research(
             return f"{experiments} experiments"
         return f"{hours:g} hours" if give_up_at is not None and real_seconds() >= give_up_at else ""
 
-    with open_session(study, watch) as session:
-        try:
-            session.enough = enough
-            session.limit(limits or Limits())
-            session.need_approval(approve)
-            _despite_full_disk(session, lambda: recover(session))
-            told = tried = len(session.state.decided)
-            reason = ""
-            while session.state.unfinished or not reason:
-                try:
-                    _despite_full_disk(session, lambda: _next(session, agent, enough))
-                except NothingToPropose as end:
-                    session.note(str(end))
-                    reason = end.reason
-                for experiment in session.state.decided[told:]:
-                    told += 1
-                    tried += experiment.number == 0  # the baseline is no proposal
-                    yield experiment
-                reason = reason or enough()
-            _despite_full_disk(session, lambda: conclude(session, reason))
-        except StopNow as stop:
-            session.history.append("stopped", reason=f"asked by {stop}")
-            session.watch(Progress("note", text="Stopped. Nothing that was recorded is lost."))
-        except (Exception, KeyboardInterrupt, GeneratorExit) as stop:
-            words = {KeyboardInterrupt: "interrupted by hand", GeneratorExit: "nobody asked for more"}
-            session.history.append("stopped", reason=words.get(type(stop)) or f"{type(stop).__name__}: {stop}")
-            raise
+    with open_session(study, watch) as session, ended_on_record(session):
+        session.enough = enough
+        session.limit(limits or Limits())
+        session.need_approval(approve)
+        despite_full_disk(session, lambda: recover(session))
+        told = tried = len(session.state.decided)
+        reason = ""
+        while session.state.unfinished or not reason:
+            try:
+                despite_full_disk(session, lambda: _next(session, agent, enough))
+            except NothingToPropose as end:
+                session.note(str(end))
+                reason = end.reason
+            for experiment in session.state.decided[told:]:
+                told += 1
+                tried += experiment.number == 0  # the baseline is no proposal
+                yield experiment
+            reason = reason or enough()
+        despite_full_disk(session, lambda: conclude(session, reason))
 
 
-def _despite_full_disk(session: Session, step: Callable[[], T]) -> T:
+@contextmanager
+def ended_on_record(session: Session) -> Iterator[None]:
+    """Record why a session ended before its time; that a person asked for it is no exception."""
+    try:
+        yield
+    except StopNow as stop:
+        session.history.append("stopped", reason=f"asked by {stop}")
+        session.watch(Progress("note", text="Stopped. Nothing that was recorded is lost."))
+    except (Exception, KeyboardInterrupt, GeneratorExit) as stop:
+        words = {KeyboardInterrupt: "interrupted by hand", GeneratorExit: "nobody asked for more"}
+        session.history.append("stopped", reason=words.get(type(stop)) or f"{type(stop).__name__}: {stop}")
+        raise
+
+
+def despite_full_disk(session: Session, step: Callable[[], T]) -> T:
     """Do a step; when the disk is full, wait for space and take it up from what is recorded."""
     full: OSError | None = None
     while True:
@@ -119,7 +125,7 @@ def _next(session: Session, agent: Agent, enough: Callable[[int], str]) -> None:
     """Finish what is unfinished; else propose and settle something new, unless that is enough or somebody stops it."""
     if session.state.unfinished is None:
         for begin in (look_after_incumbent, lambda session: _propose(session, agent)):
-            _mind_people(session)
+            mind_people(session)
             if enough(0) and session.state.incumbent is not None:
                 return
             begin(session)
@@ -129,7 +135,7 @@ def _next(session: Session, agent: Agent, enough: Callable[[int], str]) -> None:
     settle(session)
 
 
-def _mind_people(session: Session) -> None:
+def mind_people(session: Session) -> None:
     """Between two trainings: pause while somebody wants that. Raises StopNow when somebody wants the study to end."""
     session.people.wait_while_paused()
     if session.people.stopping:
@@ -183,7 +189,7 @@ def look_after_incumbent(session: Session) -> None:
     incumbent = session.state.incumbent
     if incumbent is None:
         return
-    if _advance(session, incumbent):
+    if advance(session, incumbent):
         session.show(incumbent)
     elif why := rerun_due(session.state.experiments, incumbent, session.state.sigma):
         _rerun(session, incumbent, why)
@@ -192,7 +198,7 @@ def look_after_incumbent(session: Session) -> None:
 def _rerun(session: Session, incumbent: Experiment, why: str) -> None:
     session.note(f"The incumbent {incumbent.number:04d} runs again: {why}.")
     before = session.state.incumbent_bpb
-    _train_and_score(session, incumbent, incumbent.runs[-1].index + 1)
+    train_and_score(session, incumbent, incumbent.runs[-1].index + 1)
     if session.state.experiments[incumbent.number].runs[-1].val_bpb is None:
         return  # it was voided, and is made again, or failed
     after, speed = session.state.incumbent_bpb, present_speed(session.state.experiments)
@@ -208,13 +214,13 @@ def settle(session: Session) -> Experiment:
     while True:
         experiment = session.state.unfinished
         assert experiment is not None, "settle() needs a proposed experiment"
-        if _advance(session, experiment) or ask_the_incumbent(session, experiment):
+        if advance(session, experiment) or ask_the_incumbent(session, experiment):
             continue
         if look_closely(session, experiment):
             continue
         if decided := close(session, experiment):
             return decided
-        _train_and_score(session, experiment, experiment.runs[-1].index + 1)
+        train_and_score(session, experiment, experiment.runs[-1].index + 1)
 
 
 def close(session: Session, experiment: Experiment) -> Experiment | None:
@@ -241,7 +247,7 @@ def lacks(experiment: Experiment) -> tuple[str, int] | None:
     return None
 
 
-def _advance(session: Session, experiment: Experiment) -> bool:
+def advance(session: Session, experiment: Experiment) -> bool:
     """Do what the last run still lacks; False when it lacks nothing and the rule may be asked."""
     lacking = lacks(experiment)
     if lacking is None:
@@ -250,7 +256,7 @@ def _advance(session: Session, experiment: Experiment) -> bool:
     if step == SCORE:
         score_again(session, experiment, run)
     else:
-        _train_and_score(session, experiment, run)
+        train_and_score(session, experiment, run)
     return True
 
 
@@ -259,7 +265,7 @@ def ask_the_incumbent(session: Session, experiment: Experiment) -> bool:
     incumbent, run = session.state.incumbent, experiment.runs[-1]
     if incumbent is None or not run.slow or not is_much_slower(run.measured.get("relative_speed")):
         return False
-    if _advance(session, incumbent):  # such a run was cut off
+    if advance(session, incumbent):  # such a run was cut off
         session.show(incumbent)
         return True
     if max(r.num_decided for r in incumbent.runs) >= experiment.number:
@@ -281,7 +287,7 @@ def _audit(session: Session, experiment: Experiment, run: int) -> None:
     if audit_run(session, experiment, run) is None:
         if experiment.runs[run].attempts < MOST_ATTEMPTS:
             session.note(f"The model of experiment {experiment.number:04d}, run {run + 1}, is gone; it trains again.")
-            _train_and_score(session, experiment, run)
+            train_and_score(session, experiment, run)
         else:
             refuse(session, experiment, run, "its model or its scores were gone, twice, when the audit was due")
     _stop_without_baseline(session, experiment.number)
@@ -298,7 +304,7 @@ def still_stands(session: Session, number: int) -> bool:
     return False
 
 
-def _train_and_score(session: Session, experiment: Experiment, run: int) -> None:
+def train_and_score(session: Session, experiment: Experiment, run: int) -> None:
     outcome = train(session, experiment, run)
     if outcome.status is None:
         session.score(experiment, run)
@@ -318,7 +324,7 @@ def score_again(session: Session, experiment: Experiment, run: int) -> None:
         _stop_without_baseline(session, experiment.number)
     else:
         session.note(f"The model of experiment {experiment.number:04d}, run {run + 1}, is gone; it trains again.")
-        _train_and_score(session, experiment, run)
+        train_and_score(session, experiment, run)
 
 
 def _stop_without_baseline(session: Session, number: int) -> None:
@@ -335,12 +341,13 @@ def _stop_without_baseline(session: Session, number: int) -> None:
 
 
 def conclude(session: Session, reason: str) -> None:
-    """Before a figure is published: run the champion on fresh seeds, then score baseline and champion on test.
+    """Run the champion on fresh seeds, until it has as many runs as the baseline: a difference of means.
 
-    Both then rest on the same number of runs, so the difference is one of means, not a lucky minimum. On a machine that
-    is no longer what it was, the baseline runs again beside the champion: else the difference would be the machine's.
+    A night that nobody looks after so ends with a validation figure that is no lucky minimum, and `finish`, which opens
+    the sealed test split, need not make these runs again. On a machine that is no longer what it was, the baseline runs
+    again beside the champion: else the difference would be the machine's.
     """
-    _mind_people(session)
+    mind_people(session)
     champion = best(session.state.experiments)
     assert champion is not None, "a study is concluded once its baseline is decided"
     _run_until(session, champion.number, lambda experiment: len(experiment.scores))
@@ -358,12 +365,12 @@ def conclude(session: Session, reason: str) -> None:
 def _run_until(session: Session, number: int, count: Callable[[Experiment], int]) -> None:
     """Train a decided experiment on fresh seeds until `count` says that it has as many runs as a baseline has."""
     while count(experiment := session.state.experiments[number]) < NUM_BASELINE_RUNS:
-        _mind_people(session)
-        if not _advance(session, experiment):
+        mind_people(session)
+        if not advance(session, experiment):
             if experiment.runs[-1].status is not None:
                 session.note(f"A last run of experiment {number:04d} failed: {experiment.runs[-1].reason}")
                 return
-            _train_and_score(session, experiment, experiment.runs[-1].index + 1)
+            train_and_score(session, experiment, experiment.runs[-1].index + 1)
 
 
 def _machine_moved(session: Session) -> bool:
@@ -378,41 +385,18 @@ def _late_scores(session: Session, experiment: Experiment) -> tuple[float, ...]:
 
 
 def _findings(session: Session, champion: Experiment) -> dict[str, Any]:
-    """Baseline against champion, on validation (means over runs) and on the sealed test split (one model each)."""
+    """Baseline against champion on validation rows, means over runs."""
     state = session.state
     baseline = state.experiments[0]
     pair = baseline.scores, champion.scores
     if late := _late_scores(session, baseline):
         pair = late, scores_of(at_present_speed(champion.runs, state.sigma))
     difference, error = improvement(*pair, state.sigma)
-    test_bpb = {number: _test_bpb(session, number) for number in {0, champion.number}}
     return {
         "champion": champion.number,
         "baseline_bpb": mean(pair[0]),
         "champion_bpb": mean(pair[1]),
         "difference_bpb": difference,
         "difference_standard_error": error,
-        "baseline_test_bpb": test_bpb[0],
-        "champion_test_bpb": test_bpb[champion.number],
         "machine_speed": present_speed(state.experiments),
     }
-
-
-def _test_bpb(session: Session, number: int) -> float | None:
-    """Bits per byte of an experiment's first scored model on the test rows; None when that model is gone."""
-    study = session.study
-    experiment = session.state.experiments[number]
-    artefacts = [study.experiment(number).artefact(r.index) for r in experiment.runs if r.val_bpb is not None]
-    artefact = next((path for path in artefacts if path.exists()), None)
-    if artefact is None:
-        return None
-    session.watch(Progress("scoring", number, hypothesis="the sealed test split"))
-    heldout = HeldOut.load(study.corpus_dir, study.heldout_dir, "test")
-    settings = ScoringSettings(**study.facts["scoring"])
-    try:
-        return score(
-            artefact, heldout, settings, project=study.project, on_tick=session.tick, **session.boxed()
-        ).val_bpb
-    except ScoringFailed as failure:
-        session.note(f"Experiment {number:04d} could not be scored on the test split: {failure}")
-        return None

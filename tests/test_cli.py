@@ -76,7 +76,7 @@ def test_status_continue_and_promote(
 
     assert main(["status"]) == 0
     table = capsys.readouterr().out
-    assert "1 experiment, 1 kept" in table and "keep ●" in table and "On the sealed test split" in table
+    assert "1 experiment, 1 kept" in table and "keep ●" in table and "No result yet: `autoresearch finish" in table
     assert max(len(line) for line in table.splitlines()[:5]) <= 80
     assert main(["status", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)

@@ -170,7 +170,7 @@ def test_an_agent_without_ideas_ends_the_study_with_its_findings(measured: Study
     assert any(progress.text == "every value was tried" for progress in said)
     finished = events_of(measured, "finished")
     assert [event["reason"] for event in finished] == ["nothing left to propose"]
-    assert finished[0]["champion"] == 0 and finished[0]["baseline_test_bpb"] > 0
+    assert finished[0]["champion"] == 0 and finished[0]["baseline_bpb"] > 0
 
 
 def test_files_that_no_longer_say_what_was_recorded_are_refused(project: Path, small_corpus: Path) -> None:

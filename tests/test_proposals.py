@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from autoresearch_kernel import dry_run, loop, proposals, session
+from autoresearch_kernel import dry_run, proposals, session
 from autoresearch_kernel.loop import research
 from autoresearch_kernel.propose.agent import AgentUnavailable, UnusableReply
 from autoresearch_kernel.propose.parameters import set_parameters
@@ -174,7 +174,6 @@ def test_when_results_tie_the_simpler_code_is_kept(
         return Evaluation(1.5 + (seed if seed < 3 else 1.2) * 1e-4, 0.001, 1000, 3000, 0.1)
 
     monkeypatch.setattr(session, "score", score)  # a fifth of sigma above the baseline
-    monkeypatch.setattr(loop, "score", score)
     shorter = COUNTING_TRAIN.replace("    clock.report(train_loss=5.0 / (clock.step + 1))\n", "    clock.report()\n")
     longer = with_line("unused = [i * i for i in range(3)]")
     done = list(research(study, Listener(longer, shorter), experiments=2))

@@ -295,7 +295,7 @@ class Experiment:
 
 
 @dataclass(frozen=True)
-class Tested:
+class SealedScore:
     """One model's score on the sealed test split."""
 
     experiment: int

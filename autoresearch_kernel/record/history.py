@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .experiment import Experiment, Run
+from .experiment import Experiment, Run, is_trusted
 from .files import StudyInUse, ensure_folder, sync, sync_folder, take_lock, truncate, utc_now, write, write_atomic
 from .state import Event, HistoryDamaged, StudyState, replay
 
@@ -272,5 +272,6 @@ def _row(experiment: Experiment) -> tuple[str, ...]:
         "" if experiment.val_bpb is None else f"{experiment.val_bpb:.6f}",
         "" if peak is None else f"{peak / 1024:.1f}",
         str(experiment.status),
-        " ".join(experiment.hypothesis.split()),
+        ("" if all(map(is_trusted, experiment.runs)) else "untrusted (no box): ")
+        + " ".join(experiment.hypothesis.split()),
     )

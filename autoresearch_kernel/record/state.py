@@ -26,9 +26,9 @@ from .experiment import (
     Refusal,
     Result,
     Run,
+    SealedScore,
     Spent,
     Status,
-    Tested,
     scores_of,
 )
 
@@ -71,7 +71,7 @@ class StudyState:
     notes_at: int = 0  # experiments decided then, the baseline not counted
     review: Review | None = None  # what waits for a person
     dry_runs: Mapping[str, str] = field(default_factory=dict)  # sha256 of a train.py -> what failed; "" if nothing did
-    tested: tuple[Tested, ...] = ()  # scores on the sealed test split, oldest first
+    tested: tuple[SealedScore, ...] = ()  # scores on the sealed test split, oldest first
     results: tuple[Result, ...] = ()  # one for each champion that was finished, oldest first
 
     @property
@@ -159,7 +159,7 @@ class _Fold:
         self.notes, self.notes_at = "", 0
         self.review: Review | None = None
         self.dry_runs: dict[str, str] = {}
-        self.tested: list[Tested] = []
+        self.tested: list[SealedScore] = []
         self.results: list[Result] = []
 
     def run(self, event: Event) -> dict[str, Any]:
@@ -319,7 +319,7 @@ def _finished(fold: _Fold, event: Event) -> None:
 
 
 def _tested(fold: _Fold, event: Event) -> None:
-    fold.tested.append(Tested(**{f.name: event[f.name] for f in fields(Tested)}))
+    fold.tested.append(SealedScore(**{f.name: event[f.name] for f in fields(SealedScore)}))
 
 
 def _result(fold: _Fold, event: Event) -> None:

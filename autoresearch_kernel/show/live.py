@@ -29,7 +29,8 @@ from .status import command_line, next_step
 
 PHASES = (
     "not started", "measuring the baseline", "proposing", "dry run", "reviewing", "training", "scoring", "deciding",
-    "re-running the incumbent", "concluding", "paused", "finished", "stopped", "gone",
+    "re-running the incumbent", "concluding", "finishing", "paused", "finished", "stopped",
+    "gone",
 )  # fmt: skip
 ENDED = frozenset({"not started", "finished", "stopped", "gone"})  # phases in which nothing goes on
 WAITING = frozenset({"paused", "reviewing"})
@@ -307,6 +308,7 @@ class _Folded:
     has_begun: bool  # the run was begun by the present supervisor, or has ended
     rerun_reason: str
     is_concluding: bool
+    is_finishing: bool  # measuring the study's result
     is_finished: bool
     began_at: str
     opened_at: str
@@ -323,17 +325,20 @@ def _fold(events: Sequence[Event]) -> _Folded:
     session = events[opened["seq"] - 1 :] if events else []
     experiment, run, is_again = _in_work(state, last)
     started = _seq(last, "started")
-    why = _why_again(state, experiment) if is_again and experiment is not None else ""
+    is_finishing = _is_finishing(last, opened)
+    why = _why_again(state, experiment) if is_again and experiment is not None and not is_finishing else ""
     return _Folded(
         state=state,
         last=last,
-        activity="dry run" if experiment is None and _is_dry_run(last) else _activity(experiment, run),
+        activity=_activity_now(experiment, run, last, opened),
         experiment=experiment,
         run=run,
         has_begun=started > opened.get("seq", 0) or (run is not None and run.status is not Status.INTERRUPTED),
         rerun_reason=why,
         is_concluding=is_again and not why,
-        is_finished=_seq(last, "finished") > max(opened.get("seq", 0), _seq(last, "proposed")),
+        is_finishing=is_finishing,
+        is_finished=max(_seq(last, "finished"), _seq(last, "result"))
+        > max(opened.get("seq", 0), _seq(last, "proposed")),
         began_at=events[0]["time"] if events else "",
         opened_at=opened.get("time", ""),
         last_event_at=events[-1]["time"] if events else "",
@@ -341,6 +346,16 @@ def _fold(events: Sequence[Event]) -> _Folded:
         notes=tuple(event for event in session if event["event"] == "note"),
         commands=tuple(event for event in session if event["event"] == "command"),
     )
+
+
+def _is_finishing(last: Mapping[str, Event], opened: Event) -> bool:
+    return _seq(last, "finishing") > max(opened.get("seq", 0), _seq(last, "result"))
+
+
+def _is_finished(last: Mapping[str, Event], opened: Event) -> bool:
+    """Whether the last supervisor came to the end of what was asked, or to the study's result."""
+    ended = max(_seq(last, "finished"), _seq(last, "result"))
+    return ended > max(opened.get("seq", 0), _seq(last, "proposed"))
 
 
 def _seq(last: Mapping[str, Event], kind: str) -> int:
@@ -366,6 +381,13 @@ def _is_dry_run(last: Mapping[str, Event]) -> bool:
 def _is_open(run: Run) -> bool:
     """Whether it is being trained or scored, if anybody does anything."""
     return not run.reason and run.val_bpb is None and run.status in (None, Status.INTERRUPTED)
+
+
+def _activity_now(experiment: Experiment | None, run: Run | None, last: Mapping[str, Event], opened: Event) -> str:
+    if experiment is None and _is_dry_run(last):
+        return "dry run"
+    activity = _activity(experiment, run)
+    return "scoring" if activity == "proposing" and _is_finishing(last, opened) else activity
 
 
 def _activity(experiment: Experiment | None, run: Run | None) -> str:
@@ -396,6 +418,8 @@ def _phase(folded: _Folded, is_held: bool) -> str:
         return "reviewing" if state.review is not None else "paused"
     if state.incumbent is None:
         return "measuring the baseline"
+    if folded.is_finishing:
+        return "finishing"
     if folded.is_concluding:
         return "concluding"
     if folded.rerun_reason and experiment is not None and folded.activity in ("training", "scoring"):

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from autoresearch_kernel.judge.drift import STEADY
 from autoresearch_kernel.record.experiment import Experiment, Status
 from autoresearch_kernel.record.files import write_atomic
-from autoresearch_kernel.show.report import count, idea, is_ended_early, number, thousands
+from autoresearch_kernel.show.report import count, idea, is_ended_early, number, thousands, with_mistrust
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,6 +71,7 @@ def progress_figure(
     points = points_of(experiments)
     last = max((place for e in experiments for place in (e.number, *(run.num_decided for run in e.runs))), default=0)
     _frame(axes, last)
+    title = with_mistrust(title, experiments, " · ")
     figure.text(0.075, 0.945, title, fontsize=14, fontweight="bold", color=INK, va="center", parse_math=False)
     figure.text(0.075, 0.893, _summary(experiments, points), fontsize=10, color=INK, va="center")
     if points.scored:

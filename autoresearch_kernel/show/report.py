@@ -12,7 +12,7 @@ from typing import Any
 
 from ..judge.decide import best
 from ..judge.drift import STEADY
-from ..record.experiment import Experiment, Run, Status
+from ..record.experiment import Experiment, Result, Run, Status, is_trusted
 from ..record.history import peak_memory_mb
 from ..record.state import StudyState
 
@@ -113,6 +113,19 @@ def difference(experiment: Experiment) -> str:
     return signed(delta) + (f" ({signed(delta / experiment.sigma, 1)} σ)" if experiment.sigma else "")
 
 
+UNTRUSTED = "untrusted (no box)"
+
+
+def mistrust(*experiments: Experiment) -> str:
+    """`untrusted (no box)` when code of any of them could reach beyond its run; "" otherwise."""
+    return "" if all(is_trusted(run) for e in experiments for run in e.runs) else UNTRUSTED
+
+
+def with_mistrust(words: str, experiments: Sequence[Experiment], comma: str = ", ") -> str:
+    """Words, and the mark of what is untrusted behind them."""
+    return comma.join(part for part in (words, mistrust(*experiments)) if part)
+
+
 def score_line(experiment: Experiment) -> str:
     """`val_bpb 1.4312 ± 0.0014 (mean of 2 runs)`, `claimed 0.4012, refused by the audit`; "" without a score."""
     if experiment.val_bpb is None:
@@ -120,7 +133,8 @@ def score_line(experiment: Experiment) -> str:
         return f"claimed {bpb(experiment.claimed_bpb)}, refused by the audit" if is_refused else ""
     error = f" ± {experiment.standard_error:.4f}" if experiment.standard_error else ""
     runs = len([run for run in experiment.runs if run.val_bpb is not None])
-    return f"val_bpb {bpb(experiment.val_bpb)}{error}" + (f" (mean of {runs} runs)" if runs > 1 else "")
+    words = f"val_bpb {bpb(experiment.val_bpb)}{error}" + (f" (mean of {runs} runs)" if runs > 1 else "")
+    return with_mistrust(words, [experiment])
 
 
 def status_line(experiment: Experiment, facts: dict[str, Any]) -> str:
@@ -154,6 +168,7 @@ def grounds(experiment: Experiment, run: Run, facts: dict[str, Any]) -> list[tup
         ("audit", audit_words(run)),
         ("training", _training(run)),
         ("machine", _machine(run)),
+        ("box", UNTRUSTED if not is_trusted(run) else run.box or ""),
         ("seconds", _seconds(run)),
         ("corpus", _corpus(facts)),
         ("code", _code(experiment)),
@@ -255,7 +270,7 @@ def outcome_line(experiment: Experiment) -> str:
     mark = "●" if experiment.status is Status.KEEP else " "
     why = f"   [{experiment.reason}]" if experiment.val_bpb is None else ""
     status = f"{experiment.number:04d} {mark} {experiment.status or '':<11}"
-    return f"{status} {score:>7}  {against:<18} {idea(experiment)}{why}"
+    return with_mistrust(f"{status} {score:>7}  {against:<18} {idea(experiment)}{why}", [experiment], " · ")
 
 
 SPARKS = "▁▂▃▄▅▆▇█"
@@ -297,7 +312,10 @@ def curve_words(curve: list[dict[str, Any]]) -> str:
 
 
 def findings(state: StudyState, finished: dict[str, Any] | None) -> str:
-    """What a study has found, in a sentence or two; `finished` is its last `finished` event."""
+    """What a study has found, in a sentence or two; `finished` is its last `finished` event.
+
+    Only what `autoresearch finish` measured on the sealed test split is called the result.
+    """
     champion = best(state.experiments)
     if champion is None or champion.val_bpb is None:
         return "The baseline is not measured yet."
@@ -305,12 +323,38 @@ def findings(state: StudyState, finished: dict[str, Any] | None) -> str:
     if champion.number == 0:
         return f"Nothing has beaten the baseline, {score_line(baseline)}, yet."
     words = f"Best: {title(champion)}\n  {score_line(champion)}, the baseline's {bpb(baseline.val_bpb)}"
+    if state.result is not None:
+        return f"{words}.\n{result_words(state.result, mistrust(baseline, champion))}"
     if finished is None or finished.get("champion") != champion.number:
         assert baseline.val_bpb is not None
         return f"{words}: {signed(champion.val_bpb - baseline.val_bpb)} so far."
     error = finished["difference_standard_error"]
     words += f": {signed(finished['difference_bpb'])}" + (f" ± {error:.4f}" if error is not None else "")
-    if finished["baseline_test_bpb"] is not None and finished["champion_test_bpb"] is not None:
-        gain = finished["champion_test_bpb"] - finished["baseline_test_bpb"]
-        words += f".\n  On the sealed test split, one model each: {signed(gain)}"
-    return words + "."
+    return f"{words}.\n  No result yet: `autoresearch finish{_named(state)}` measures it on the sealed test split."
+
+
+def _named(state: StudyState) -> str:
+    return f" --name {state.study['name']}" if state.study.get("name") else ""
+
+
+def result_words(result: Result, mark: str = "") -> str:
+    """The result, and the gains on validation rows that it shrank from.
+
+    `Result: test bpb 1.5021 → 1.4830, −0.0191 ± 0.0021 over 3 fresh seeds each.`
+    """
+    of_baseline, of_champion = result.num_baseline_runs, result.num_champion_runs
+    seeds = f"{of_champion} fresh seeds" + (
+        " each" if of_baseline == of_champion else f", the baseline's {of_baseline}"
+    )
+    lines = [
+        f"Result: test bpb {bpb(result.baseline_test_bpb)} → {bpb(result.champion_test_bpb)}, "
+        f"{signed(result.test_difference)} ± {result.test_standard_error:.4f} over {seeds}"
+        + (f", {mark}." if mark else "."),
+        f"  On validation the same models differ by {signed(result.val_difference)} ± "
+        f"{result.val_standard_error:.4f}; the scores it was chosen by said {signed(result.judged_difference)}.",
+    ]
+    if result.num_looks > 1:
+        lines.append(
+            f"  The test split was opened for {result.num_looks} champions of this study: each look wears it out."
+        )
+    return "\n".join(lines)

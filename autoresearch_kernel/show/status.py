@@ -18,6 +18,7 @@ from ..record.state import Review
 from ..record.study import Study
 from .cost import spent_words
 from .report import (
+    UNTRUSTED,
     bpb,
     count,
     difference,
@@ -26,6 +27,7 @@ from .report import (
     idea,
     is_ended_early,
     last_number,
+    mistrust,
     number,
     percent,
     plain,
@@ -49,9 +51,19 @@ def status_table(now: Snapshot, last: int = 20, width: int = 80) -> str:
     """A study at this moment: what runs and how far, what to do next, the last experiments, what was found."""
     width = min(width, WIDEST)
     lines = [*_first_lines(now, width), *_running_lines(now), *_wrapped(next_step(now), width)]
+    lines += _wrapped(_mistrust(now), width)
     lines += [*_notes(now, width), _best_line(now), *_table(now, last, width)]
     lines += [part for line in findings(now.state, now.finished).splitlines() for part in _wrapped(line, width)]
     return "\n".join(line for line in lines if line)
+
+
+def _mistrust(now: Snapshot) -> str:
+    """What ran without a box, in a sentence; "" when nothing did."""
+    found = [e for e in now.state.experiments if mistrust(e)]
+    if not found:
+        return ""
+    without = f"{count(len(found), 'experiment')} ran without a box, where code can reach all that you can"
+    return f"{UNTRUSTED.capitalize()}: {without}. `autoresearch doctor` says what is missing."
 
 
 def _first_lines(now: Snapshot, width: int) -> list[str]:
@@ -313,6 +325,9 @@ def status_json(now: Snapshot) -> dict[str, Any]:
     holder                       pid, host, boot_id, since of the process that runs it; null when none does
     paused, stopped              why; "" when it is not
     finished                     the last `finished` event: champion, difference_bpb ...; null before one
+    result                       test_difference ± test_standard_error in bits per byte and what it shrank from, of
+                                 the best so far; null before `autoresearch finish`
+    untrusted                    numbers of experiments that ran without a box
     running                      experiment, run, seed, idea, hypothesis, fraction, seconds_left, tokens_per_second,
                                  curve and incumbent_curve (progress, seconds, train_loss, tokens_per_second a point),
                                  incumbent; null when nothing is in work
@@ -338,6 +353,8 @@ def status_json(now: Snapshot) -> dict[str, Any]:
         "paused": state.paused,
         "stopped": state.stopped,
         "finished": now.finished,
+        "result": asdict(state.result) if state.result else None,
+        "untrusted": [e.number for e in state.experiments if mistrust(e)],
         "running": _running(now) if now.is_running else None,
         "best": state.incumbent.number if state.incumbent else None,
         "best_val_bpb": best_so_far[-1] if best_so_far else None,

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autoresearch_kernel.finish import NUM_SEEDS
 from autoresearch_kernel.judge.decide import best, mean
 from autoresearch_kernel.record.experiment import Experiment, Status
 from autoresearch_kernel.record.history import read_events, replay
@@ -28,7 +29,7 @@ from autoresearch_kernel.record.study import Study, open_study, sha256
 from autoresearch_kernel.views import show_study
 
 from .operations import Log, Operation
-from .stub import NAME, true_bpb
+from .stub import NAME, TEST_OFFSET, true_bpb
 
 Problems = Iterator[str]
 
@@ -40,7 +41,7 @@ class Outcome:
     statuses: tuple[Status, ...]
     scores: tuple[tuple[float, ...], ...]  # of each experiment, in the order of its runs
     champion: int
-    test_bpb: tuple[float, ...]  # of the baseline and the champion
+    test_difference: float  # the study's result
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,13 @@ class Allowed:
     """What else than the reference is a valid end, and nothing more.
 
     A trainer or scorer that answers with a failure costs its experiment the run: any but the baseline is a crash then
-    (in a last run of the champion: the run alone), and the baseline has one run more. A test score that fails is
-    missing. A git that fails costs nothing for good: its commit is made with the next one or when the study is resumed.
+    (in a last run of the champion: the run alone), and the baseline has one run more. A test score that fails is made
+    when the study is taken up. A git that fails costs nothing for good: its commit is made with the next one or when
+    the study is resumed.
     An auditor that is killed is asked once more.
     """
 
     failed_run: tuple[int, int] | None = None  # experiment, run
-    failed_test: int | None = None  # experiment
 
     @staticmethod
     def by(operation: Operation, fault: str) -> Allowed:
@@ -64,7 +65,7 @@ class Allowed:
         if words[0] == "trainer":
             return Allowed(failed_run=(int(words[1]), int(words[3])))
         if words[3] == "test":
-            return Allowed(failed_test=int(words[1]))
+            return Allowed()
         return Allowed(failed_run=(int(words[1]), int(words[2].partition("-")[2] or 0)))
 
 
@@ -75,7 +76,7 @@ def outcome_of(project: Path) -> Outcome:
         tuple(e.status or Status.INTERRUPTED for e in state.experiments),
         tuple(e.scores for e in state.experiments),
         finished[-1]["champion"],
-        (finished[-1]["baseline_test_bpb"], finished[-1]["champion_test_bpb"]),
+        state.results[-1].test_difference,
     )
 
 
@@ -183,6 +184,8 @@ def _events(events: Sequence[dict[str, Any]]) -> Problems:
         yield from _once(events, kind, fields)
     yield from _once([e for e in events if e.get("val_bpb") is not None], "scored", ("experiment", "run"))
     yield from _once(events, "audited", ("experiment", "run"))
+    yield from _once(events, "tested", ("experiment", "run"))
+    yield from _once(events, "result", ("champion",))
     yield from _audits(events)
     open_runs: set[tuple[int, int]] = set()
     for event in events:
@@ -251,9 +254,16 @@ def _as_expected(events: Sequence[dict[str, Any]], state: StudyState, expected: 
     accepted = [e for e in state.experiments if e.status is Status.KEEP]
     if champion.val_bpb != min(mean(e.scores) for e in accepted):
         yield f"the champion {champion.number} is not the best of {[(e.number, e.val_bpb) for e in accepted]}"
-    if finished[-1]["champion"] != champion.number or finished[-1]["champion_bpb"] != champion.val_bpb:
-        yield f"the study finished with {finished[-1]}, and its champion is {champion.number}: {champion.val_bpb}"
-    yield from _tests(finished[-1], expected, allowed, champion)
+    if finished[-1]["champion"] != champion.number or finished[0]["champion_bpb"] != _when_it_finished(events):
+        yield f"the study finished with {finished}, and its champion is {champion.number}: {champion.val_bpb}"
+    yield from _result(state, champion, expected, allowed)
+
+
+def _when_it_finished(events: Sequence[dict[str, Any]]) -> float | None:
+    """The champion's score then: a result brings it more runs."""
+    at = next(n for n, event in enumerate(events) if event["event"] == "finished")
+    champion = best(replay(events[:at]).experiments)
+    return champion.val_bpb if champion else None
 
 
 def _runs_when_decided(events: Sequence[dict[str, Any]], number: int) -> int:
@@ -261,18 +271,19 @@ def _runs_when_decided(events: Sequence[dict[str, Any]], number: int) -> int:
     return len({e["run"] for e in events[:decided] if e["event"] == "started" and e["experiment"] == number})
 
 
-def _tests(finished: dict[str, Any], expected: Outcome, allowed: Allowed, champion: Experiment) -> Problems:
-    """The sealed test scores are those of the reference, missing where the scorer failed."""
-    found = finished["baseline_test_bpb"], finished["champion_test_bpb"]
-    if allowed.failed_run is not None:
+def _result(state: StudyState, champion: Experiment, expected: Outcome, allowed: Allowed) -> Problems:
+    """One result, of the champion; each test score is that of its own model, and none is needless."""
+    if [result.champion for result in state.results] != [champion.number]:
+        yield f"the results are of {[result.champion for result in state.results]}, the champion is {champion.number}"
         return
-    missing = allowed.failed_test
-    wanted = tuple(
-        None if number == missing else value
-        for number, value in zip((0, champion.number), expected.test_bpb, strict=True)
-    )
-    if found not in (wanted, expected.test_bpb):
-        yield f"the test scores are {found}, not {expected.test_bpb}"
+    for tested in state.tested:
+        run = state.experiments[tested.experiment].runs[tested.run]
+        if run.val_bpb is None or tested.test_bpb != run.val_bpb + TEST_OFFSET:
+            yield f"{tested} is not the score of {run}"
+    if Counter(tested.experiment for tested in state.tested) != {0: NUM_SEEDS, champion.number: NUM_SEEDS}:
+        yield f"these were scored on the test split: {state.tested}"
+    if allowed.failed_run is None and state.results[0].test_difference != expected.test_difference:
+        yield f"the result is {state.results[0].test_difference}, not {expected.test_difference}"
 
 
 def _git(study: Study, state: StudyState) -> Problems:

@@ -24,7 +24,8 @@ import nbformat
 import numpy as np
 from nbformat.v4 import nbbase
 
-from autoresearch_kernel import audits, loop, session
+from autoresearch_kernel import audits, loop, sealed, session
+from autoresearch_kernel.finish import finish
 from autoresearch_kernel.judge.score import ScoringFailed
 from autoresearch_kernel.propose.agent import NothingToPropose
 from autoresearch_kernel.record.experiment import Audit, Context, Evaluation, Proposal, RunOutcome, Status
@@ -51,13 +52,14 @@ IDEAS = (
     (1.3, "raise RuntimeError('a bad idea')"),
     (1.2, "leak()"),
 )
+ROWS = np.ones((2, 3), dtype=np.uint32)  # of val and of test
 CORPUS = {
     "corpus": "stub",
     "vocab_size": 4,
     "sequence_length": 2,
     "content_sha256": "c" * 64,
     "tokenizer_sha256": "d" * 64,
-    "heldout_sha256": "e" * 64,
+    "heldout_sha256": hashlib.sha256(2 * ROWS.tobytes()).hexdigest(),
 }
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -81,7 +83,7 @@ def make_template(folder: Path) -> None:
     (corpus / "meta.json").write_text(json.dumps(CORPUS))
     np.save(corpus / "token_bytes.npy", np.array([0, 1, 1, 1]))
     for split in ("val", "test"):
-        np.save(heldout / f"{split}.npy", np.ones((2, 3), dtype=np.uint32))
+        np.save(heldout / f"{split}.npy", ROWS)
     for command in (
         ["init", "-q", "-b", "main", "--template="],
         ["add", "-A"],
@@ -118,19 +120,21 @@ def take_study(folder: Path) -> Study:
 
 
 def drive(folder: Path, injector: Injector, *, real_views: bool = False) -> None:
-    """Start or continue the study and go on until the agent has nothing left to propose."""
+    """Start or continue the study, go on until the agent has nothing left to propose, and measure the result."""
     os.chdir(folder / "project")
     injector.install()
     stub = Stub(injector)
     replace_in(session, run_experiment=stub.run_experiment, score=stub.score)
-    replace_in(loop, score=stub.score)
     replace_in(audits, audit=stub.audit)
+    replace_in(sealed, score=partial(stub.score, split="test"), audit=stub.audit)
     replace_in(session, Reserve=partial(Reserve, size_bytes=RESERVE_BYTES))
     replace_in(tempfile, tempdir=str(folder))  # what a killed process leaves there goes with the folder
     if not real_views:
         make_views_cheap()
-    for _ in loop.research(take_study(folder), Scripted(injector), experiments=len(IDEAS) + 1):
+    study = take_study(folder)
+    for _ in loop.research(study, Scripted(injector), experiments=len(IDEAS) + 1):
         pass
+    finish(study)
 
 
 def make_views_cheap() -> None:
@@ -216,21 +220,19 @@ class Stub:
         return RunOutcome(None, "", paths.artefact(run), paths.notebook(run), measured)
 
     def score(
-        self, artefact: Path, heldout: Any, settings: Any, *, nll_path: Path | None = None, **options: Any
+        self, artefact: Path, heldout: Any, settings: Any, *, nll_path: Path, split: str = "val", **options: Any
     ) -> Evaluation:
         busy = BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-        split = "val" if nll_path else "test"
         who = f"scorer {artefact.parents[1].name} {artefact.parent.name} {split}"
         with self.injector.conversation(who, busy) as reply, _process(options):
-            val_bpb = self._read_model(artefact) + (0.0 if nll_path else TEST_OFFSET)
+            val_bpb = self._read_model(artefact) + TEST_OFFSET * (split == "test")
             fault = reply()
             if fault == "failure":
                 raise ScoringFailed("the scorer was killed by signal 9")
             self.injector.end(fault)
-        if nll_path is not None:
-            buffer = io.BytesIO()
-            np.save(buffer, np.full(4, val_bpb, dtype="<f4"))
-            write_atomic(nll_path, buffer.getvalue())
+        buffer = io.BytesIO()
+        np.save(buffer, np.full(4, val_bpb, dtype="<f4"))
+        write_atomic(nll_path, buffer.getvalue())
         return Evaluation(val_bpb, 0.0001, 4, 4, 0.5, nll_path)
 
     def audit(self, artefact: Path, heldout: Any, settings: Any, nll: Any, **options: Any) -> Audit:
@@ -260,7 +262,7 @@ class Stub:
 def _process(options: Mapping[str, Any]) -> Iterator[None]:
     """What trains or scores: it ends with a supervisor that has not told it to begin, and outlives any other.
 
-    It begins once the supervisor has written down whom to end after a crash. A test score is nobody's to write down.
+    It begins once the supervisor has written down whom to end after a crash.
     """
     if options.get("token") is None or options.get("on_spawn") is None:
         yield
