@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from autoresearch_kernel.record.experiment import Experiment, Progress, Status
+from autoresearch_kernel.record.experiment import Experiment, Progress, Result, Status
 from autoresearch_kernel.record.history import HistoryDamaged
 from autoresearch_kernel.record.study import Study
 from autoresearch_kernel.show.live import PHASES, Snapshot, View, follow, look
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 def view_of(writer: Writer) -> View:
     """Sees the study at the writer's time."""
     return View(writer.study, clock=lambda: writer.clock)
+
+
+RESULT = Result(1, 1.56, 1.55, -0.01, 0.002, -0.011, 0.002, -0.012, 3, 3, 1)
 
 
 def test_every_phase_of_a_night_is_told_apart(writer: Writer) -> None:
@@ -81,6 +84,17 @@ def test_every_phase_of_a_night_is_told_apart(writer: Writer) -> None:
     expect("finished", "", None)
     writer.history.close()
     expect("finished", "", None)
+    writer.open()
+    writer.append("finishing", champion=1)
+    writer.start(0, run=3)
+    expect("finishing", "training", 0)
+    writer.train(0, run=3)
+    writer.score(0, 1.5, run=3)
+    expect("finishing", "scoring", 0)  # on the sealed test split
+    writer.append("result", **vars(RESULT))
+    expect("finished", "", None)
+    writer.history.close()
+    assert view.look().state.result == RESULT
     writer.open()
     expect("proposing", "proposing", None)
     writer.propose(2)
