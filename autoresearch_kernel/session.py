@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ from .record.paths import METRICS
 from .record.space import Reserve, footprint_bytes, free_bytes, is_full
 from .record.state import StudyState, replay
 from .record.study import Study, StudyError, sha256, study_versions
-from .run.box import BOX, BoxMissing, require_box
+from .run.box import BOX, BoxMissing, require_box, scorer_options
 from .run.machine import LONGEST_NAP_SECONDS, slept_seconds
 from .run.processes import end_leftovers, remember
 from .run.slots import run_experiment
@@ -117,7 +118,8 @@ def open_session(study: Study, watch: Watch = ignore) -> Iterator[Session]:
         remove_temporaries(study.paths.folder)
         if not history.events:
             history.append("study_started", study=study.facts)
-        session = Session(study, history, lineage, heldout, watch, inbox, box=box)
+        boxed = partial(scorer_options, study.project)
+        session = Session(study, history, lineage, heldout, watch, inbox, boxed=boxed, box=box)
         before = _last_versions(study, history.events)
         who = {"pid": os.getpid(), "host": os.uname().nodename, "boot_id": boot_id()}
         history.append("opened", **who, box=box, versions=study_versions())

@@ -95,7 +95,11 @@ def ask(
         question.write(rows.astype("<u4").tobytes())
         question.seek(0)
         command = [sys.executable, "-m", "autoresearch_kernel.judge.scorer", str(os.getpid()), mode]
-        with _started(watched.wrap(command, artefact), question, complaints, env) as child:
+        try:
+            command = watched.wrap(command, artefact)
+        except ValueError as error:  # what was handed over is no plain file
+            raise ScoringFailed(str(error)) from error
+        with _started(command, question, complaints, env) as child:
             answer = _read(child, size, watched)
             if len(answer) != size:
                 with contextlib.suppress(subprocess.TimeoutExpired):  # it closed its pipe and lives on

@@ -15,17 +15,28 @@ import shutil
 import sys
 import tempfile
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from .bubblewrap import bubblewrap_prefix
-from .policy import Policy, scoring_policy
+from .policy import Policy, memory_limit, scoring_policy
 from .probe import BoxReport, find_box
 from .seatbelt import seatbelt_prefix
 from .seccomp import program
+from .watchdog import Watchdog
 
-__all__ = ["BOX", "BoxMissing", "BoxReport", "ScorerBox", "probe", "require_box", "scorer_wrapper", "wrap"]
+__all__ = [
+    "BOX",
+    "BoxMissing",
+    "BoxReport",
+    "ScorerBox",
+    "probe",
+    "require_box",
+    "scorer_options",
+    "scorer_wrapper",
+    "wrap",
+]
 
 BOX = "AUTORESEARCH_BOX"  # in the environment: which box to use; "none" is what --unsafe sets
 _CACHES = {  # private to each box: a shared one is a channel between runs
@@ -170,8 +181,25 @@ class ScorerBox:
             self._folders.append(str(scratch))
         return wrap(scoring_policy(artefact, self.project, scratch, gpu=self.gpu, **self.limits), argv, self.box)
 
+    def guard(self, pid: int) -> Callable[[], str]:
+        """What says, called again and again, why the scorer `pid` must end; "" while it need not."""
+        limits = {"memory_bytes": memory_limit(), "gpu": self.gpu} | self.limits
+        look = Watchdog(pid, Policy(**limits)).look
+
+        def why() -> str:
+            passed = look()
+            return f"the scorer {passed}" if passed else ""
+
+        return why
+
     def close(self) -> None:
         self._close()
+
+
+def scorer_options(project: Path) -> dict[str, Any]:
+    """`wrap` and `guard` of `judge.score.score` and of an audit, made anew for each scorer."""
+    box = scorer_wrapper(project)
+    return {"wrap": box, "guard": box.guard}
 
 
 def scorer_wrapper(project: Path, *, gpu: bool | None = None, **limits: Any) -> ScorerBox:
