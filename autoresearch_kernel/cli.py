@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -577,21 +577,31 @@ def _stop(arguments: argparse.Namespace) -> None:
 def _verify(arguments: argparse.Namespace) -> int:
     from .verify import verify
 
-    return _print_checks(verify(_named_study(arguments)), arguments.json)
+    verdict = _print_checks(verify(_named_study(arguments)), arguments.json)
+    return int(verdict == "fail")
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from .doctor import examine
+    from .doctor import examine, farewell
 
-    return _print_checks(examine(project_root()), arguments.json)
+    verdict = _print_checks(examine(project_root()), arguments.json)
+    if not arguments.json:
+        print(f"\n{farewell(verdict)}")
+    return int(verdict == "fail")
 
 
-def _print_checks(checks: Sequence[Check], is_json: bool) -> int:
-    """The exit status: 1 when something is wrong, warnings aside."""
+def _print_checks(checks: Iterable[Check], is_json: bool) -> str:
+    """Each as it is found, or all of them as JSON; the worst verdict."""
     from .checks import as_json, table, worst
 
-    print(json.dumps(as_json(checks), indent=1) if is_json else table(checks, is_coloured=sys.stdout.isatty()))
-    return int(worst(checks) == "fail")
+    found = []
+    for check in checks:
+        found.append(check)
+        if not is_json:
+            print(table([check], is_coloured=sys.stdout.isatty()), flush=True)
+    if is_json:
+        print(json.dumps(as_json(found), indent=1))
+    return worst(found)
 
 
 def _promote(arguments: argparse.Namespace) -> None:

@@ -21,7 +21,8 @@ from ..record.files import write_atomic
 
 __all__ = [
     "ExitWatch", "adopt_orphans", "descendants", "die_with_parent", "end_below", "end_leftovers", "kill_descendants",
-    "kill_group", "peak_memory_mb", "remember", "resident_bytes", "start_ticks", "sweep",
+    "kill_group", "peak_memory_mb", "processor_seconds", "remember", "resident_bytes", "start_ticks",
+    "stolen_seconds", "sweep",
 ]  # fmt: skip
 
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
@@ -234,3 +235,22 @@ class ExitWatch:
         if self.descriptor is not None:
             os.close(self.descriptor)
             self.descriptor = None
+
+
+def processor_seconds() -> dict[int, tuple[str, float]]:
+    """Name and processor time so far of every process that may be looked at, by pid."""
+    import psutil
+
+    found = {}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # it may end while we look
+            times = process.cpu_times()
+            found[process.pid] = (process.name(), times.user + times.system)
+    return found
+
+
+def stolen_seconds() -> float:
+    """Processor time so far that a host did not give to this virtual machine, over all cores; 0.0 where none is."""
+    import psutil
+
+    return float(getattr(psutil.cpu_times(), "steal", 0.0))
