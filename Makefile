@@ -1,4 +1,5 @@
 # make run    set up and do the main job: a short study on the embedded corpus, on any machine
+# make finish measure the result of that study on the sealed test split (2 to 3 minutes)
 # make test   set up and run the tests
 # make faults inject every fault at every durable operation of a short study, and kill a real one 50 times (10 minutes)
 # make pictures  the screenshots of the README, from real runs in a real JupyterLab (5 minutes; needs Chromium)
@@ -10,11 +11,14 @@ NAME ?= first
 EXPERIMENTS ?= 5
 BUDGET ?= 20
 
-.PHONY: run test faults lab pictures setup
+.PHONY: run finish test faults lab pictures setup
 .DEFAULT_GOAL := run
 
 run: setup
 	.venv/bin/autoresearch run --name $(NAME) --experiments $(EXPERIMENTS) --budget $(BUDGET)
+
+finish: setup
+	.venv/bin/autoresearch finish --name $(NAME)
 
 test: setup
 	.venv/bin/python -m pytest

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .agents import AgentOptions, chat_of, make_agent
+from .finish import finish
 from .ideas import Idea, StepError
 from .judge.decide import mean
 from .loop import (
@@ -38,7 +39,18 @@ from .propose.agent import Agent, NothingToPropose
 from .record import study as records
 from .record.archive import StudyArchive
 from .record.errors import Plain
-from .record.experiment import Context, Evaluation, Experiment, Limits, Objection, Progress, Proposal, Refusal, Run
+from .record.experiment import (
+    Context,
+    Evaluation,
+    Experiment,
+    Limits,
+    Objection,
+    Progress,
+    Proposal,
+    Refusal,
+    Result,
+    Run,
+)
 from .record.history import HistoryDamaged, StudyInUse, read_events
 from .record.lineage import LineageError
 from .record.paths import project_root
@@ -47,7 +59,7 @@ from .record.study import Study, StudyError, check_unchanged, sha256, study_exis
 from .session import Session, Watch, baseline_proposal, judged_scores, open_session, rule_says, with_previous
 from .show import cards
 from .show.live import Snapshot, look
-from .show.report import bpb, count, findings, title
+from .show.report import bpb, count, findings, result_words, title
 from .show.status import doing, standing
 from .show.steps import Judgement, Outcome, Picture, Recorded, Table, beside, figure_of, next_html
 from .show.ticker import Curve, Ticker
@@ -296,6 +308,20 @@ class ByHand(Study):
                         "`study.judge()` once more, then `study.record()`."
                     )
         return self._recorded(self._state(), experiment.number)
+
+    def finish(self) -> Result | None:
+        """The study's result: the best and the baseline on fresh seeds, on the sealed test split. Minutes, once.
+
+        Example:
+            >>> result = study.finish()  # doctest: +SKIP
+            >>> result.test_difference, result.test_standard_error  # doctest: +SKIP
+        """
+        ticker = self._ticker()
+        with _in_one_sentence():
+            result = finish(self, ticker.watch)
+        if result is not None:
+            ticker.done(result_words(result).splitlines()[0], f"The result of {self.name}")
+        return result
 
     # --- looking
 

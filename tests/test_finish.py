@@ -10,15 +10,18 @@ import pytest
 
 from autoresearch_kernel import finish as finishing
 from autoresearch_kernel import sealed
+from autoresearch_kernel.by_hand import open_study
 from autoresearch_kernel.cli import main
 from autoresearch_kernel.finish import Outlook, finish, standard_error, training_due
-from autoresearch_kernel.judge.score import ScoringFailed
+from autoresearch_kernel.judge.score import HeldOut, ScoringFailed
 from autoresearch_kernel.loop import research
 from autoresearch_kernel.record.commands import send
 from autoresearch_kernel.record.experiment import Audit, Evaluation, SealedScore, Status
 from autoresearch_kernel.record.study import Study, StudyError
+from autoresearch_kernel.session import open_session
 from autoresearch_kernel.show.live import look
 from autoresearch_kernel.show.report import findings
+from autoresearch_kernel.verify import verify
 
 from . import test_night
 from .conftest import counting_study
@@ -232,3 +235,27 @@ def test_only_runs_after_the_last_decision_are_fresh(found: Study) -> None:
     refused = replace(state.experiments[1].runs[2], val_bpb=None, status=Status.REJECTED)
     one_less = replace(state.experiments[1], runs=(*state.experiments[1].runs[:2], refused))
     assert [run.index for run in finishing.fresh_runs(one_less, state)] == [1]
+
+
+def test_a_notebook_measures_the_same_result(found: Study) -> None:
+    by_hand = open_study("nov23")
+    result = by_hand.finish()
+    assert result is not None and result == state_of(found).result == by_hand.finish()
+    assert "Result: test bpb" in repr(by_hand)
+
+
+def test_real_models_are_scored_and_audited_on_the_test_rows(measured: Study, no_pictures: None) -> None:
+    with open_session(measured) as session:
+        session.train(session.propose(Scripted({"ALPHA": 0.05})), 0)
+        session.score(session.state.experiments[1], 0)
+        sealed.open_test_split(session, 1, [(0, 0), (1, 0)])
+    of_baseline, of_champion = tested = events_of(measured, "tested")
+    state = state_of(measured)
+    for event in tested:
+        val_bpb = state.experiments[event["experiment"]].runs[0].val_bpb
+        assert 0 < abs(event["test_bpb"] - (val_bpb or 0.0)) < 0.3  # other rows, much the same text
+    assert of_champion["test_bpb"] < of_baseline["test_bpb"] - 0.05
+    assert of_baseline["audit"] is None and of_champion["audit"]["accepted"] and of_champion["audit"]["num_cuts"] > 0
+    test_rows = HeldOut.load(measured.corpus_dir, measured.heldout_dir, "test")
+    assert {event["num_tokens"] for event in tested} == {(test_rows.num_bytes > 0).sum()}
+    assert {check.verdict for check in verify(measured)} == {"ok"}
