@@ -21,7 +21,7 @@ finish: setup
 	.venv/bin/autoresearch finish --name $(NAME)
 
 test: setup
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n 2 --dist loadfile
 
 faults: setup
 	.venv/bin/python -m tests.faults
