@@ -42,11 +42,11 @@ REFUTED BY: a little more.
 
 
 def idle_seconds(events: Iterable[Mapping[str, Any]]) -> list[float]:
-    """Of each experiment but the baseline and the first: from the last score or failure to its dry run or training."""
+    """Of each experiment but the baseline and the first: from what ended the last one to its dry run or training."""
     idle, ended, number = [], None, 0
     for event in events:
         at = seconds_of(event["time"])
-        if event["event"] in ("scored", "trained"):
+        if event["event"] in ("scored", "trained", "audited"):
             ended, number = at, event["experiment"]
         begins = event["event"] == "started" or (event["event"] == "dry_run" and event["ended"] is None)
         if begins and ended is not None:

@@ -52,7 +52,7 @@ def again(study: ByHand) -> ByHand:
 
 def told(study: Study) -> list[dict[str, Any]]:
     """The events of a study, but for who opened it when, and what is not the same in two studies."""
-    own = ("seq", "time", "crc", "commit", "pid", "study")
+    own = ("seq", "time", "crc", "commit", "pid", "study", "bound")
     events = [e for e in read_events(study.paths.history) if e["event"] not in ("opened", "stopped")]
     return [{name: value for name, value in event.items() if name not in own} for event in events]
 
@@ -77,8 +77,7 @@ def test_walked_by_hand_a_study_is_event_for_event_what_the_night_makes_of_it(
         alpha, seed = map(float, artefact.read_text().split())
         return Evaluation(1.5 + alpha / 500 + (seed * 7919 % 13 - 6) * 2e-4, 0.001, 1000, 3000, 0.1)
 
-    for module in ("session", "loop"):
-        monkeypatch.setattr(f"autoresearch_kernel.{module}.score", score)
+    monkeypatch.setattr("autoresearch_kernel.session.score", score)
     machine.speed = lambda experiment, call: SPEED * (0.4 if (experiment, call) == (2, 1) else 1.0)
     night, hand = (counting_study(project, small_corpus, name) for name in ("night", "hand"))
     list(research(night, SearchAgent(), experiments=6))

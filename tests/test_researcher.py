@@ -132,7 +132,7 @@ def night(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> Night
         forget_views(monkeypatch)
         monkeypatch.setattr(session_module, "run_experiment", Machine().run_experiment)
         monkeypatch.setattr(session_module, "score", score)
-        monkeypatch.setattr(loop_module, "score", score)
+        monkeypatch.setattr(loop_module, "audit_run", Machine().audit)
         monkeypatch.setattr(dry_run, "_failure", failure)
         monkeypatch.setattr(proposals, "PAUSE_SECONDS", (0.5,))
         study = counting_study(project, small_corpus, agent="llm")

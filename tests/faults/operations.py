@@ -143,9 +143,9 @@ class Injector:
         yield lambda: self.begin("reply", who)
 
     def _name(self, what: str) -> str:
-        """A file as a person would name it: below the project, without the pid of a temporary file."""
+        """A file as a person would name it: below the project, without what is random in a temporary name."""
         shown = os.path.relpath(what, self.root) if what.startswith("/") else what
-        return re.sub(r"\.\d+\.tmp$", ".tmp", shown)
+        return re.sub(r"\bar-test-\w+", "ar-test", re.sub(r"\.\d+\.tmp$", ".tmp", shown))
 
     def install(self) -> None:
         """Replace the seams of this process."""

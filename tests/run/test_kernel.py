@@ -156,9 +156,13 @@ def test_interrupt_leaves_the_kernel_usable() -> None:
     try:
         client.wait_for_ready(timeout=20)
         client.execute("while True: pass", stop_on_error=False)  # the next request is not to be dropped
+        while client.get_iopub_msg(timeout=10)["msg_type"] != "execute_input":  # it has begun
+            continue
         time.sleep(0.3)
         manager.interrupt_kernel()
-        assert client.get_shell_msg(timeout=10)["content"]["ename"] == "KeyboardInterrupt"
+        while (reply := client.get_shell_msg(timeout=10))["msg_type"] != "execute_reply":
+            continue  # more than one answer to the question whether it is ready
+        assert reply["content"]["ename"] == "KeyboardInterrupt"
         assert value(client, "6 * 7") == "42"
     finally:
         client.stop_channels()
