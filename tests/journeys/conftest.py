@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -40,6 +41,7 @@ SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     "notebook-extension/tracker": {"windowingMode": "none"},  # cells out of sight exist, so that they can be counted
 }
+RAN, EMPTY = re.compile(r"\[\d+\]"), re.compile(r"\[\s*\]")  # prompts of a cell
 MUST = "AUTORESEARCH_JOURNEYS"  # set to `must` where a missing browser is a failure and no reason to skip
 
 
@@ -140,18 +142,26 @@ class Browser:
         return self.page.locator(".jp-Notebook .jp-CodeCell").nth(number)
 
     def run(self, number: int) -> None:
-        """Run one code cell and wait until it has ended; press the keys again when nothing happened, as one does."""
-        cell, before = self.cell(number), self._prompt(number)
-        for _ in range(5):
+        """Run one code cell and wait until it has ended; press the keys again when nothing happened, as one does.
+
+        Lab that has not found its kernel yet empties the cell and its prompt, and runs nothing.
+        """
+        cell = self.cell(number)
+        for _ in range(6):
+            before = self._prompt(number)
             cell.scroll_into_view_if_needed()
             cell.locator(".cm-content").first.click()
             self.page.keyboard.press("Control+Enter")
             try:
-                self.until(lambda: self._prompt(number) != before, 6)
+                self.until(lambda before=before: self._has_begun(number, before), 6)
                 break
             except AssertionError:
                 continue
-        self.until(lambda: "[*]" not in self._prompt(number), 180)
+        self.until(lambda: RAN.search(self._prompt(number)) is not None, 180)
+
+    def _has_begun(self, number: int, before: str) -> bool:
+        now = self._prompt(number)
+        return now != before and EMPTY.search(now) is None
 
     def replace(self, number: int, code: str) -> None:
         """Write other code into a cell."""
