@@ -19,6 +19,7 @@ from autoresearch_kernel import doctor
 from autoresearch_kernel.checks import Check, as_json, table, worst
 from autoresearch_kernel.cli import main
 from autoresearch_kernel.loop import research
+from autoresearch_kernel.record.bound import bound
 from autoresearch_kernel.record.history import read_events, replay
 from autoresearch_kernel.record.study import Study
 from autoresearch_kernel.run.box import BOX, probe
@@ -30,6 +31,7 @@ from .conftest import counting_study
 from .test_loop import Scripted
 
 FACTS = {"device": "cpu", "device_name": "a test machine", "dtype": "float32", "num_threads": 2, "instructions": "AVX2"}
+PARTS = ("content", "tokenizer", "heldout")
 NAMES = ["versions", "disk", "corpus", "git", "box", "machine", "device", "threads", "kernel", "steady"]
 
 
@@ -190,6 +192,25 @@ def test_every_score_is_bound_to_its_own_code_and_settings(measured: Study) -> N
             )
     (scores,) = [check for check in verify(measured) if check.name == "scores"]
     assert scores.verdict == "fail" and "3 of 3 not: 0000, run 1; 0000, run 2; 0000, run 3" in scores.found
+
+
+def test_a_digest_is_the_same_for_the_same_work_and_another_for_any_part_of_it(
+    project: Path, small_corpus: Path
+) -> None:
+    one, same = (counting_study(project, small_corpus, name=name) for name in ("one", "same"))
+    versions = {"torch": "2.0", "system": "Linux 6.1"}
+    digest = bound(one.facts, versions, "ab")
+    assert bound(same.facts, versions | {"system": "Linux 6.2"}, "ab") == digest
+    corpus, hashes = one.facts["corpus"], one.facts["sha256"]
+    others = [
+        bound(one.facts, versions, "cd"),
+        bound(one.facts, versions | {"torch": "2.1"}, "ab"),
+        bound(one.facts | {"time_budget_seconds": 3.0}, versions, "ab"),
+        bound(one.facts | {"sha256": hashes | {"prepare.py": "0"}}, versions, "ab"),
+        bound(one.facts | {"corpus_files": one.facts["corpus_files"] | {"train.bin": "0"}}, versions, "ab"),
+        *(bound(one.facts | {"corpus": corpus | {f"{name}_sha256": "0"}}, versions, "ab") for name in PARTS),
+    ]
+    assert len({digest, *others}) == 1 + len(others) == 9
 
 
 @pytest.mark.parametrize("file", ["val.npy", "test.npy", "token_bytes.npy"])

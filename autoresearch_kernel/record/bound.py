@@ -11,6 +11,8 @@ from typing import Any
 
 from .study import sha256
 
+SETTINGS = ("time_budget_seconds", "startup_allowance_seconds", "handover_allowance_seconds", "seed", "scoring")
+MACHINE = ("device", "device_name", "dtype")
 SYSTEM = "system"  # of study.json's versions: a kernel that was updated overnight changes no score
 
 
@@ -29,7 +31,8 @@ def parts_of(facts: Mapping[str, Any], versions: Mapping[str, str], train_sha256
         "tokenizer": corpus["tokenizer_sha256"],
         "held-out rows": corpus["heldout_sha256"],
         "versions": _digest({name: value for name, value in versions.items() if name != SYSTEM}),
-        "study settings": _digest(facts),
+        "study settings": _digest({name: facts.get(name) for name in SETTINGS}),
+        "machine": _digest({name: facts["hardware"].get(name) for name in MACHINE}),
     }
 
 
