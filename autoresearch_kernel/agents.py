@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .propose.agent import Agent
 from .record.experiment import Proposal
-from .record.history import read_events
-from .record.state import replay
+from .record.history import read_state
 from .record.study import Study, StudyError, open_study
 
 if TYPE_CHECKING:
@@ -146,9 +145,8 @@ def chat_of(agent: Agent) -> Chat | None:
 def read_recording(name: str, project: Path) -> list[Proposal]:
     """The proposals of another study, in their order, the baseline left out. Raises StudyError when one is gone."""
     recorded = open_study(name, project)
-    events = read_events(recorded.paths.history) if recorded.paths.history.exists() else []
     proposals = []
-    for experiment in replay(events).experiments[1:]:
+    for experiment in read_state(recorded.paths.history).experiments[1:]:
         path = recorded.experiment(experiment.number).proposal
         try:
             facts = json.loads(path.read_text(encoding="utf-8"))

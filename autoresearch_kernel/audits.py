@@ -7,17 +7,15 @@ audited, since a leak in the code shows in each; of the champion the runs that t
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .judge.audit import audit
 from .judge.drift import of_one_machine
-from .judge.score import ScoringFailed, ScoringSettings
+from .judge.score import ScoringFailed
 from .record.experiment import Audit, Experiment, Progress, Run, Status
 from .record.state import StudyState
-from .run.processes import remember
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,32 +47,23 @@ def audit_run(session: Session, experiment: Experiment, run: int) -> Audit | Non
     """Audit a scored run and record what came of it; None when its model or its claims are gone."""
     import numpy as np
 
-    study, paths = session.study, session.study.experiment(experiment.number)
+    paths = session.study.experiment(experiment.number)
     if not paths.artefact(run).exists() or not paths.nll(run).exists():
         return None
-    token = secrets.token_hex(16)
-
-    def watch(fraction: float) -> None:
-        session.watch(Progress("auditing", experiment.number, run, experiment.hypothesis, fraction))
-
-    watch(0.0)
-    found = _audit_once_more(
-        session,
-        paths.artefact(run),
-        session.heldout,
-        ScoringSettings(**study.facts["scoring"]),
-        np.load(paths.nll(run)),
-        project=study.project,
-        claim_seconds=experiment.runs[run].measured.get("scoring_seconds") or 0.0,
-        reference=_reference(session, experiment),
-        cuts_path=paths.cuts(run),
-        on_progress=watch,
-        token=token,
-        on_tick=session.tick,
-        on_spawn=lambda pid: remember(study.paths.running, pid, token),
-        **session.boxed(),
-    )
-    study.paths.running.unlink(missing_ok=True)
+    about = Progress("auditing", experiment.number, run, experiment.hypothesis)
+    claim_seconds = experiment.runs[run].measured.get("scoring_seconds") or 0.0
+    try:
+        found = session.ask(
+            audit,
+            about,
+            session.heldout,
+            np.load(paths.nll(run)),
+            claim_seconds=claim_seconds,
+            reference=_reference(session, experiment),
+            cuts_path=paths.cuts(run),
+        )
+    except ScoringFailed as failure:  # killed twice, it is the model's doing
+        found = Audit(False, 0.0, 0.0, 0, 0, f"the audit's process was ended twice: {failure}", 0.0)
     session.history.append("audited", experiment=experiment.number, run=run, **asdict(found))
     if not found.accepted:
         session.note(f"Experiment {experiment.number:04d}, run {run + 1}: the audit refused its score: {found.reason}.")
@@ -85,18 +74,6 @@ def refuse(session: Session, experiment: Experiment, run: int, reason: str) -> N
     """Record that a run cannot be audited, which refuses its score."""
     facts = asdict(Audit(False, 0.0, 0.0, 0, 0, reason, 0.0))
     session.history.append("audited", experiment=experiment.number, run=run, **facts)
-
-
-def _audit_once_more(session: Session, *arguments: Any, **options: Any) -> Audit:
-    """Audit, and once more when somebody killed the process; killed twice, it is the model's doing."""
-    try:
-        return audit(*arguments, **options)
-    except ScoringFailed as failure:
-        session.note(f"{failure}; it is audited once more.")
-    try:
-        return audit(*arguments, **options)
-    except ScoringFailed as failure:
-        return Audit(False, 0.0, 0.0, 0, 0, f"the audit's process was ended twice: {failure}", 0.0)
 
 
 def _reference(session: Session, experiment: Experiment) -> np.ndarray | None:

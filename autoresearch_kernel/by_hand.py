@@ -51,10 +51,10 @@ from .record.experiment import (
     Result,
     Run,
 )
-from .record.history import HistoryDamaged, StudyInUse, read_events
+from .record.history import HistoryDamaged, StudyInUse, read_state
 from .record.lineage import LineageError
 from .record.paths import project_root
-from .record.state import StudyState, replay
+from .record.state import StudyState
 from .record.study import Study, StudyError, check_unchanged, sha256, study_exists, study_names
 from .session import Session, Watch, baseline_proposal, judged_scores, open_session, rule_says, with_previous
 from .show import cards
@@ -395,7 +395,7 @@ class ByHand(Study):
 
     def _state(self) -> StudyState:
         with _in_one_sentence():
-            return replay(read_events(self.paths.history) if self.paths.history.exists() else [])
+            return read_state(self.paths.history)
 
     def _measured(self) -> StudyState:
         """The study, once its baseline is measured."""

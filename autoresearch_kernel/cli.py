@@ -13,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,14 +24,13 @@ from . import __version__
 from .agents import AGENTS, AgentOptions, chat_of, make_agent
 from .record.experiment import NO_BOX, Experiment, Limits, Status
 from .record.paths import project_root
-from .record.space import is_full
 from .record.study import Study, StudyError, open_study, study_exists, study_names
+from .screen import Screen
 from .start import CORPORA, PRESETS
 
 if TYPE_CHECKING:
     from .checks import Check
     from .propose.agent import Agent
-    from .record.experiment import Progress
     from .record.state import StudyState
     from .start import Settings
 
@@ -224,6 +222,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> None:
     from .loop import research
+    from .show.report import outcome_line
     from .start import refuse_other_settings, start_study
 
     _hide_key()
@@ -244,7 +243,7 @@ def _run(arguments: argparse.Namespace) -> None:
     _print_plan(study, agent, limits, arguments)
     if arguments.detach:
         return _detach(study, arguments)
-    screen = _Screen()
+    screen = Screen()
     with _signals_as_ctrl_c():
         try:
             for experiment in research(
@@ -256,7 +255,7 @@ def _run(arguments: argparse.Namespace) -> None:
                 limits=limits,
                 watch=screen.watch,
             ):
-                screen.line(_outcome_line(experiment))
+                screen.line(outcome_line(experiment))
         except KeyboardInterrupt:
             screen.clear()
             _print_findings(study)
@@ -281,7 +280,7 @@ def _finish(arguments: argparse.Namespace) -> None:
             f"{study.time_budget_seconds:g} s, about {duration(outlook.seconds)}; Ctrl-C loses nothing.",
             flush=True,
         )
-    screen = _Screen()
+    screen = Screen()
     with _signals_as_ctrl_c():
         result = finish(study, screen.watch)
     screen.clear()
@@ -384,9 +383,9 @@ def _print_plan(study: Study, agent: Agent, limits: Limits, arguments: argparse.
 
 def _read(study: Study) -> tuple[StudyState, dict[str, Any] | None]:
     """The study as its history tells it, and the last `finished` event."""
-    from .record.history import read_events, replay
+    from .record.history import events_so_far, replay
 
-    events = read_events(study.paths.history) if study.paths.history.exists() else []
+    events = events_so_far(study.paths.history)
     finished = next((event for event in reversed(events) if event["event"] == "finished"), None)
     return replay(events), finished
 
@@ -428,72 +427,6 @@ def _short(path: Path) -> str:
         return str(path)
 
 
-class _Screen:
-    """A line for each event, and on a terminal one live line below them."""
-
-    def __init__(self) -> None:
-        self.live = sys.stdout.isatty()
-        self.shown = 0.0
-        self.last: object = None  # what `_tell_once` told
-
-    def line(self, text: str) -> None:
-        self.clear()
-        try:
-            print(text, flush=True)
-        except OSError as error:
-            if not is_full(error):  # the log of a study in the background; the history has it all
-                raise
-
-    def clear(self) -> None:
-        if self.live:
-            print("\r\033[K", end="", flush=True)
-
-    def watch(self, progress: Progress) -> None:
-        if progress.phase == "note":
-            self.line(progress.text)
-        elif progress.phase == "reviewing" or (progress.phase == "paused" and not self.live):
-            self._tell_once(progress.text, progress.text)
-        elif not self.live:
-            self._tell_start(progress)
-        elif progress.phase == "paused":
-            print("\r\033[K" + progress.text[: shutil.get_terminal_size().columns - 1], end="", flush=True)
-        elif progress.fraction == 0 or time.monotonic() - self.shown > 0.2:
-            self.shown = time.monotonic()
-            width = shutil.get_terminal_size().columns - 1
-            print("\r\033[K" + _live_line(progress)[:width], end="", flush=True)
-
-    def _tell_start(self, progress: Progress) -> None:
-        """Piped: one line when a run starts, nothing while it goes on."""
-        if progress.phase == "starting":
-            words = f"{progress.experiment:04d}   training, run {progress.run + 1}: {progress.hypothesis}"
-            self._tell_once((progress.experiment, progress.run), words)
-
-    def _tell_once(self, key: object, text: str) -> None:
-        if key != self.last:
-            self.last = key
-            self.line(text)
-
-
-def _live_line(progress: Progress) -> str:
-    filled = round(12 * min(1.0, max(0.0, progress.fraction)))
-    bar = "▓" * filled + "░" * (12 - filled)
-    loss, speed = progress.metrics.get("train_loss"), progress.metrics.get("tokens_per_second")
-    loss, speed = (value if isinstance(value, int | float) else None for value in (loss, speed))
-    parts = [
-        f"{progress.experiment:04d} {progress.phase} {bar}" + (f" run {progress.run + 1}" if progress.run else ""),
-        f"loss {loss:.3f}" if loss is not None else "",
-        f"{speed / 1e3:.1f} k tokens/s" if speed else "",
-        progress.hypothesis,
-    ]
-    return " · ".join(part for part in parts if part)
-
-
-def _outcome_line(experiment: Experiment) -> str:
-    from .show.report import outcome_line
-
-    return outcome_line(experiment)
-
-
 # --- status, promote
 
 
@@ -518,15 +451,16 @@ def _status(arguments: argparse.Namespace) -> None:
 
 def _attach(arguments: argparse.Namespace) -> None:
     from .show.live import follow
+    from .show.report import outcome_line
     from .supervisor import wait_until_held
 
     study = _named_study(arguments)
     wait_until_held(study, 5.0)  # it may be starting this very moment
-    screen = _Screen()
+    screen = Screen()
     try:
         for seen in follow(study):
             if isinstance(seen, Experiment):
-                screen.line(_outcome_line(seen))
+                screen.line(outcome_line(seen))
             else:
                 screen.watch(seen)
     except KeyboardInterrupt:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from .agents import AGENTS, WITH_MODEL, AgentOptions, agent_options, make_agent
+from .record import history
 from .record.files import write_atomic
-from .record.history import read_events
 from .record.paths import project_root, study_paths
 from .record.space import is_full
-from .record.state import StudyState, replay
+from .record.state import StudyState
 from .record.study import Study, StudyError, open_study, sha256, study_exists, study_names
 from .run.box import BoxMissing, require_box
 from .start import CORPORA, DEFAULT_BUDGET_SECONDS, PRESETS, Settings, refuse_other_settings, start_study
@@ -199,7 +199,7 @@ def promote(study: Study, force: bool = False) -> str:
 
 def read_state(study: Study) -> StudyState:
     """The study as its history tells it."""
-    return replay(read_events(study.paths.history) if study.paths.history.exists() else [])
+    return history.read_state(study.paths.history)
 
 
 def panel(study: str | None = None, project: Path | None = None) -> Any:

@@ -24,9 +24,9 @@ from .record.lineage import LineageError, open_lineage
 from .record.paths import ExperimentPaths, cache_dir
 from .record.space import free_bytes
 from .record.study import SHORT, heldout_sha256, sha256, study_versions
+from .room import LEAST_FREE_BYTES
 from .run.box import BOX, BoxReport, probe
 from .run.slots import EndRun, run_experiment
-from .session import LEAST_FREE_BYTES
 from .steadiness import Steadiness, Trial, open_trial
 
 GB = 1e9

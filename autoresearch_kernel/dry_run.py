@@ -35,7 +35,7 @@ def dry_run(session: Session, proposal: Proposal, number: int) -> str:
     digest = sha256(proposal.train_source)
     if digest in session.state.dry_runs:
         return session.state.dry_runs[digest]
-    session.make_room()
+    session.room.make()
     session.watch(Progress("dry run", number, hypothesis=proposal.hypothesis))
     facts = {"experiment": number, "train_sha256": digest}
     session.history.append("dry_run", **facts, ended=None)
@@ -45,7 +45,7 @@ def dry_run(session: Session, proposal: Proposal, number: int) -> str:
     except BaseException:
         session.history.append("dry_run", **facts, ended="", void=True)
         raise
-    is_void = bool(failure) and (slept_seconds() - slept > LONGEST_NAP_SECONDS or session.lacks_room() != "")
+    is_void = bool(failure) and (slept_seconds() - slept > LONGEST_NAP_SECONDS or session.room.lacks() != "")
     failure = "" if is_void else failure
     seconds = round(time.monotonic() - begun, 2)
     session.history.append("dry_run", **facts, ended=failure, seconds=seconds, void=is_void)

@@ -20,8 +20,8 @@ from .judge.decide import mean
 from .judge.drift import at_present_speed
 from .loop import advance, despite_full_disk, ended_on_record, mind_people, still_stands, take_up, train_and_score
 from .record.experiment import Experiment, Result, Run, Status, scores_of
-from .record.history import read_events
-from .record.state import StudyState, replay
+from .record.history import read_state
+from .record.state import StudyState
 from .record.study import Study, StudyError, check_unchanged
 from .sealed import open_test_split
 from .session import Session, Watch, ignore, open_session
@@ -43,7 +43,7 @@ class Outlook:
     @staticmethod
     def of(study: Study) -> Outlook:
         """Raises StudyError where there is nothing to finish."""
-        state = _read(study)
+        state = read_state(study.paths.history)
         champion = champion_of(state, study.name)
         have = [len(_usable(study, state, number)) for number in (0, champion.number)]
         missing = sum(max(0, NUM_SEEDS - count) for count in have)
@@ -67,7 +67,7 @@ def finish(study: Study, watch: Watch = ignore) -> Result | None:
     when another process runs the study.
     """
     check_unchanged(study)
-    state = _read(study)
+    state = read_state(study.paths.history)
     champion_of(state, study.name)
     if state.result is not None:
         return state.result
@@ -75,10 +75,6 @@ def finish(study: Study, watch: Watch = ignore) -> Result | None:
         despite_full_disk(session, lambda: take_up(session))
         return despite_full_disk(session, lambda: _measure(session))
     return None  # somebody stopped it
-
-
-def _read(study: Study) -> StudyState:
-    return replay(read_events(study.paths.history) if study.paths.history.exists() else [])
 
 
 def champion_of(state: StudyState, name: str) -> Experiment:
@@ -104,7 +100,7 @@ def _measure(session: Session) -> Result:
     while (number := training_due(_counts(study, session.state, champion))) is not None:
         mind_people(session)
         _train(session, number, failures)
-    if not _check_scores(session, champion):
+    if not still_stands(session, champion):  # the audit refused a fresh score: another experiment is the champion
         return _measure(session)
     pair = [(number, _usable(study, session.state, number)[-NUM_SEEDS:]) for number in (0, champion)]
     open_test_split(session, champion, [(number, run.index) for number, runs in pair for run in runs])
@@ -162,14 +158,6 @@ def _train(session: Session, number: int, failures: Counter[int]) -> None:
             f"So there is no result; see {session.study.experiment(number).notebook(run.index)}. "
             f"`autoresearch finish --name {session.study.name}` tries again."
         )
-
-
-def _check_scores(session: Session, champion: int) -> bool:
-    """Audit the fresh scores; False when one was refused, and another experiment is the champion.
-
-    The baseline is no agent's code, and a run of it was audited when it was measured.
-    """
-    return still_stands(session, champion)
 
 
 def _seconds_beside_training(study: Study, experiment: Experiment) -> float:

@@ -18,7 +18,7 @@ from .propose.compare import subjects
 from .record.archive import StudyArchive
 from .record.experiment import Experiment
 from .record.files import seconds_of
-from .record.history import read_events
+from .record.history import events_so_far
 from .record.paths import StudyPaths, project_root
 from .record.results import read_results
 from .record.state import Event, replay
@@ -100,7 +100,7 @@ def _open_folder(folder: Path) -> Study:
 
 
 def _of_study(study: Study) -> Analysis:
-    events = read_events(study.paths.history) if study.paths.history.is_file() else []
+    events = events_so_far(study.paths.history)
     state = replay(events)
     finished = next((event for event in reversed(events) if event["event"] == "finished"), None)
     return Analysis(

@@ -20,8 +20,9 @@ from .propose.agent import Agent, NothingToPropose
 from .record.experiment import Cause, Experiment, Limits, Progress, RunOutcome, Status, scores_of
 from .record.space import is_full
 from .record.study import Study, StudyError, check_unchanged
+from .room import forget_artefacts
 from .run.machine import real_seconds
-from .session import Session, Watch, forget_artefacts, ignore, open_session, rule_says
+from .session import Session, Watch, ignore, open_session, rule_says
 
 TRAIN, SCORE = "train", "score"  # what a run may lack
 MOST_ATTEMPTS = 2  # trainings begun under one run index: one interruption is bad luck, two are the experiment's
@@ -111,7 +112,7 @@ def despite_full_disk(session: Session, step: Callable[[], T]) -> T:
     while True:
         try:
             if full is not None:
-                session.wait_for_space(full)
+                session.room.wait_after(full)
                 recover(session, Cause.FULL_DISK, "the disk was full")
             return step()
         except OSError as error:
@@ -313,7 +314,7 @@ def train_and_score(session: Session, experiment: Experiment, run: int) -> None:
 
 def train(session: Session, experiment: Experiment, run: int) -> RunOutcome:
     """Train once, when there is room for it."""
-    session.make_room()
+    session.room.make()
     return session.train(experiment, run)
 
 

@@ -6,21 +6,18 @@ on the validation rows; the baseline's code is no agent's.
 
 from __future__ import annotations
 
-import secrets
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from .judge.audit import audit
-from .judge.score import HeldOut, ScoringFailed, ScoringSettings, score
+from .judge.score import HeldOut, ScoringFailed, score
 from .loop import mind_people
 from .record.experiment import Audit, Evaluation, Progress
 from .record.study import StudyError
-from .run.processes import remember
 from .session import Session
 
 
@@ -46,10 +43,11 @@ def open_test_split(session: Session, champion: int, keys: Sequence[tuple[int, i
 def _test(session: Session, heldout: HeldOut, champion: int, number: int, run: int) -> None:
     """Score one model on the test rows and, where an agent wrote its code, audit the score."""
     experiment = session.state.experiments[number]
+    about = Progress("scoring", number, run, "the sealed test split")
     with tempfile.TemporaryDirectory(prefix="ar-test-") as folder:
         try:
-            claim = _ask(session, score, number, run, heldout, nll_path=Path(folder) / "nll.npy")
-            found = _audited(session, number, run, heldout, claim) if number > 0 else None
+            claim = session.ask(score, about, heldout, nll_path=Path(folder) / "nll.npy")
+            found = _audited(session, about, heldout, claim) if number > 0 else None
         except ScoringFailed as failure:
             raise StudyError(
                 f"Experiment {number:04d}, run {run + 1}, could not be scored on the test split: {failure}. "
@@ -74,43 +72,7 @@ def _test(session: Session, heldout: HeldOut, champion: int, number: int, run: i
     )
 
 
-def _audited(session: Session, number: int, run: int, heldout: HeldOut, claim: Evaluation) -> Audit:
+def _audited(session: Session, about: Progress, heldout: HeldOut, claim: Evaluation) -> Audit:
     assert claim.nll_path is not None
     nll = np.load(claim.nll_path)
-    return _ask(session, audit, number, run, heldout, nll, claim_seconds=claim.evaluation_seconds)
-
-
-def _ask(
-    session: Session, whom: Callable[..., Any], number: int, run: int, heldout: HeldOut, *more: Any, **options: Any
-) -> Any:
-    """The answer of a scorer or an auditor; asked once more when somebody killed it."""
-    study, token = session.study, secrets.token_hex(16)
-
-    def watch(fraction: float) -> None:
-        session.watch(Progress("scoring", number, run, "the sealed test split", fraction))
-
-    def ask() -> Any:
-        return whom(
-            study.experiment(number).artefact(run),
-            heldout,
-            ScoringSettings(**study.facts["scoring"]),
-            *more,
-            project=study.project,
-            on_progress=watch,
-            token=token,
-            on_tick=session.tick,
-            on_spawn=lambda pid: remember(study.paths.running, pid, token),
-            **options,
-            **session.boxed(),
-        )
-
-    watch(0.0)
-    try:
-        answer = ask()
-    except ScoringFailed as failure:
-        if not failure.was_killed:
-            raise
-        session.note(f"{failure}; it is asked once more.")
-        answer = ask()
-    study.paths.running.unlink(missing_ok=True)
-    return answer
+    return session.ask(audit, about, heldout, nll, claim_seconds=claim.evaluation_seconds)

@@ -12,17 +12,14 @@ import os
 import secrets
 import shutil
 import signal
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .judge.decide import (
     NUM_BASELINE_RUNS,
-    best,
     clearly_worse_share,
     decide,
     is_simpler,
@@ -44,7 +41,7 @@ from .propose.compare import code_size, fingerprint
 from .propose.edits import diff
 from .propose.parameters import SourceError, read_parameters
 from .record.archive import StudyArchive
-from .record.bound import SYSTEM, bound
+from .record.bound import bound, changed_versions
 from .record.commands import Inbox
 from .record.experiment import (
     Cause,
@@ -63,10 +60,10 @@ from .record.experiment import (
 from .record.files import boot_id, remove_temporaries, write_atomic
 from .record.history import History
 from .record.lineage import Lineage, LineageError, open_lineage
-from .record.paths import METRICS
-from .record.space import Reserve, footprint_bytes, free_bytes, is_full
+from .record.space import is_full
 from .record.state import StudyState, replay
 from .record.study import Study, StudyError, sha256, study_versions
+from .room import Room, give_way
 from .run.box import BOX, BoxMissing, require_box, scorer_options
 from .run.machine import LONGEST_NAP_SECONDS, slept_seconds
 from .run.processes import end_leftovers, remember
@@ -75,11 +72,10 @@ from .show import report
 from .views import show_notebooks, show_study
 
 SEEDS_PER_EXPERIMENT = 100  # so that no two runs of a study share a seed
-LEAST_FREE_BYTES = 64 * 2**20  # disk space without which no training is begun, besides what one is expected to leave
-ARTEFACT_LIMIT_BYTES = 500 * 10**6  # models and per-token scores of discarded experiments: the oldest go first
 
 
 Watch = Callable[[Progress], None]
+T = TypeVar("T")
 
 
 def ignore(progress: Progress) -> None:
@@ -102,8 +98,7 @@ def open_session(study: Study, watch: Watch = ignore) -> Iterator[Session]:
     """
     box = _box_name()
     heldout = HeldOut.load(study.corpus_dir, study.heldout_dir, "val")
-    if free_bytes(study.paths.folder) < LEAST_FREE_BYTES // 4:
-        Reserve(study.paths.reserve).release()  # so that the record can say that the disk is full
+    give_way(study)
     with History.open(study.paths.history, lock=study.paths.lock) as history:
         inbox = Inbox(study.paths.commands)
         old_commands = inbox.read()
@@ -126,8 +121,9 @@ def open_session(study: Study, watch: Watch = ignore) -> Iterator[Session]:
         session.people.answer_old(old_commands)
         if ended:
             session.note(f"{report.count(ended, 'process')} of a run that was cut off had to be ended.")
-        if changed := _changes(before, study_versions()):
-            session.note(f"Scores from here on are made by other versions: {changed}. Compare them with that in mind.")
+        if changed := changed_versions(before, study_versions()):
+            words = "; ".join(f"{name} {new}, before {old}" for name, old, new in changed)
+            session.note(f"Scores from here on are made by other versions: {words}. Compare them with that in mind.")
         if lineage is None:
             watch(Progress("note", text=f"No git lineage: {why_not}. Every train.py is kept in {study.paths.folder}."))
         try:
@@ -147,12 +143,6 @@ def _last_versions(study: Study, events: Sequence[Mapping[str, Any]]) -> Mapping
     """Those that the last session ran with, or the study began with."""
     opened = (event["versions"] for event in reversed(events) if event["event"] == "opened" and event.get("versions"))
     return next(opened, study.facts.get("versions") or {})
-
-
-def _changes(before: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """`torch 2.5.1, before 2.4.0`; "" when all is as it was."""
-    names = [name for name in before if name != SYSTEM and before[name] != now.get(name)]
-    return "; ".join(f"{name} {now.get(name, 'gone')}, before {before[name]}" for name in names)
 
 
 @dataclass
@@ -180,7 +170,7 @@ class Session:
     def __post_init__(self) -> None:
         self.people = People(self, self.inbox)
         self.proposals = Proposals(self)
-        self.reserve = Reserve(self.study.paths.reserve)
+        self.room = Room(self)
 
     @property
     def state(self) -> StudyState:
@@ -212,39 +202,6 @@ class Session:
         """
         self.proposals.tick()
         self.people.obey()
-
-    # --- room on the disk
-
-    def make_room(self) -> None:
-        """Wait until a training has room on the disk, removing first what can be missed."""
-        if self.lacks_room():
-            forget_artefacts(self.study, self.state, limit_bytes=0)
-        if missing := self.lacks_room():
-            self.note(f"{missing}. Free some space; the study then goes on by itself.")
-            self.people.wait(missing, lambda: not self.lacks_room(), "nothing is missing any more")
-            if self.people.stopping:
-                raise StopNow(self.people.stopping)
-        self.reserve.take()
-
-    def wait_for_space(self, error: OSError) -> None:
-        """After a write failed because the disk is full: use the reserve to say so, and wait."""
-        self.reserve.release()
-        forget_artefacts(self.study, self.state, limit_bytes=0)
-        self.note(f"The disk is full ({error}).")
-        self.make_room()
-
-    def lacks_room(self) -> str:
-        """What is missing for one more training, in a sentence; "" when nothing is."""
-        folders = [self.study.experiment(e.number).folder for e in self.state.experiments[-5:]]
-        largest = max((footprint_bytes(folder) for folder in folders), default=0)
-        for folder, needed in (
-            (self.study.paths.folder, LEAST_FREE_BYTES + 2 * largest),
-            (Path(tempfile.gettempdir()), LEAST_FREE_BYTES),
-        ):
-            free = free_bytes(folder)
-            if free < needed:
-                return f"The disk of {folder} has {free / 1e6:.0f} MB left, and a training needs {needed / 1e6:.0f} MB"
-        return ""
 
     # --- the five steps
 
@@ -361,7 +318,7 @@ class Session:
         slept = slept_seconds() - slept_before
         if slept > LONGEST_NAP_SECONDS:
             return Cause.SLEPT, f"the machine slept for {report.duration(slept)} while it trained"
-        if outcome.status is Status.CRASH and Cause.FULL_DISK not in before.causes and (lack := self.lacks_room()):
+        if outcome.status is Status.CRASH and Cause.FULL_DISK not in before.causes and (lack := self.room.lacks()):
             return Cause.FULL_DISK, f"it failed on a full disk: {lack}"
         was_killed = outcome.status is Status.CRASH and outcome.measured.get("exit_code") == -signal.SIGKILL
         if was_killed and Cause.KILLED not in before.causes:
@@ -387,31 +344,14 @@ class Session:
 
     def score(self, experiment: Experiment, run: int) -> Evaluation | None:
         """Score a run's artefact in a process of its own; None when it cannot be scored, which counts as a crash."""
-        paths = self.study.experiment(experiment.number)
-        token = secrets.token_hex(16)
-
-        def watch_rows(fraction: float) -> None:
-            self.watch(Progress("scoring", experiment.number, run, experiment.hypothesis, fraction))
-
-        watch_rows(0.0)
+        progress = Progress("scoring", experiment.number, run, experiment.hypothesis)
+        nll_path = self.study.experiment(experiment.number).nll(run)
         try:
-            evaluation = self._score_once_more(
-                paths.artefact(run),
-                self.heldout,
-                ScoringSettings(**self.study.facts["scoring"]),
-                project=self.study.project,
-                nll_path=paths.nll(run),
-                on_progress=watch_rows,
-                token=token,
-                on_tick=self.tick,
-                on_spawn=lambda pid: remember(self.study.paths.running, pid, token),
-                **self.boxed(),
-            )
+            evaluation = self.ask(score, progress, self.heldout, nll_path=nll_path)
         except ScoringFailed as failure:
             reason = f"scoring failed: {failure}"
             self.history.append("scored", experiment=experiment.number, run=run, status=Status.CRASH, reason=reason)
             return None
-        self.study.paths.running.unlink(missing_ok=True)
         facts = {name: value for name, value in asdict(evaluation).items() if name != "nll_path"}
         facts |= {"box": self.box, "bound": self.bound(experiment)}
         self.history.append("scored", experiment=experiment.number, run=run, **facts)
@@ -421,15 +361,38 @@ class Session:
         """Digest of all that a score of this experiment depends on."""
         return bound(self.study.facts, study_versions(), experiment.train_sha256)
 
-    def _score_once_more(self, *arguments: Any, **options: Any) -> Evaluation:
-        """Score, and once more when somebody killed the scorer: the model is on the disk."""
+    def ask(self, whom: Callable[..., T], about: Progress, heldout: HeldOut, *more: Any, **options: Any) -> T:
+        """What `judge.score.score` or `judge.audit.audit` says of the model of the run that `about` names.
+
+        Asked once more when somebody killed its process, as the model is on the disk. Raises ScoringFailed.
+        """
+        study, token = self.study, secrets.token_hex(16)
+
+        def once() -> T:
+            return whom(
+                study.experiment(about.experiment).artefact(about.run),
+                heldout,
+                ScoringSettings(**study.facts["scoring"]),
+                *more,
+                project=study.project,
+                on_progress=lambda fraction: self.watch(replace(about, fraction=fraction)),
+                token=token,
+                on_tick=self.tick,
+                on_spawn=lambda pid: remember(study.paths.running, pid, token),
+                **options,
+                **self.boxed(),
+            )
+
+        self.watch(about)
         try:
-            return score(*arguments, **options)
+            answer = once()
         except ScoringFailed as failure:
             if not failure.was_killed:
                 raise
-            self.note(f"{failure}; it is scored once more.")
-            return score(*arguments, **options)
+            self.note(f"{failure}; it is asked once more.")
+            answer = once()
+        study.paths.running.unlink(missing_ok=True)
+        return answer
 
     def decide(self, experiment: Experiment) -> Experiment | None:
         """Record what the rule says of the runs so far; None when it wants one more run."""
@@ -638,21 +601,3 @@ def rule_says(experiment: Experiment, state: StudyState) -> tuple[str, str]:
         is_simpler=is_simpler(experiment, state.incumbent),
     )
     return decision.verdict, decision.reason
-
-
-def forget_artefacts(study: Study, state: StudyState, limit_bytes: int = ARTEFACT_LIMIT_BYTES) -> None:
-    """Remove the oldest models of discarded experiments, and what else these left, down to `limit_bytes`.
-
-    Those of the baseline, the incumbent and the best stay, and notebooks, diffs, curves and code are kept for ever.
-    """
-    needed = {0} | {e.number for e in (state.incumbent, best(state.experiments)) if e is not None}
-    room = limit_bytes
-    for experiment in reversed(state.decided):
-        if experiment.number not in needed:
-            paths = study.experiment(experiment.number)
-            for run in experiment.runs:
-                left = [p for p in paths.handover(run.index).rglob("*") if p.is_file() and p.name != METRICS]
-                for path in (*left, paths.nll(run.index)):
-                    room -= path.stat().st_size if path.exists() else 0
-                    if room < 0:
-                        path.unlink(missing_ok=True)

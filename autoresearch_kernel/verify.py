@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .checks import Check
-from .record.bound import SYSTEM, bound
-from .record.history import HistoryDamaged, read_events, replay
+from .record.bound import bound, changed_versions
+from .record.history import HistoryDamaged, events_so_far, replay
 from .record.state import Event, StudyState
 from .record.study import (
     CORPUS_FILES,
@@ -34,7 +34,7 @@ def verify(study: Study) -> list[Check]:
         []
     """
     try:
-        events = read_events(study.paths.history) if study.paths.history.exists() else []
+        events = events_so_far(study.paths.history)
         state = replay(events)
     except HistoryDamaged as damage:
         return [Check("history", "fail", str(damage))]
@@ -117,11 +117,7 @@ def _scores(study: Study, state: StudyState, events: Sequence[Event]) -> Check:
 
 def _versions(study: Study) -> Check:
     began, now = study.facts.get("versions") or {}, study_versions()
-    changed = [
-        f"{name} {now.get(name, 'gone')} (began with {then})"
-        for name, then in began.items()
-        if name != SYSTEM and then != now.get(name)
-    ]
+    changed = [f"{name} {new} (began with {old})" for name, old, new in changed_versions(began, now)]
     facts: dict[str, Any] = {"began": began, "now": now}
     if changed:
         remedy = "Scores of different versions are compared with care; the record says which made which."

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from autoresearch_kernel.agents import AgentOptions
-from autoresearch_kernel.cli import _limits, _Screen, main
+from autoresearch_kernel.cli import _limits, main
 from autoresearch_kernel.loop import research
 from autoresearch_kernel.propose import llm
 from autoresearch_kernel.record.experiment import NO_LIMITS, Limits, Progress, Spent
 from autoresearch_kernel.record.state import replay
+from autoresearch_kernel.screen import Screen
 from autoresearch_kernel.session import open_session
 from autoresearch_kernel.show.cost import cost_table, plan_words
 
@@ -131,7 +132,7 @@ def test_a_second_run_of_the_same_study_names_the_first(project: Path, small_cor
 def test_what_waits_for_a_person_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
     paused = Progress("paused", text="Paused: by you")
     for is_live, wanted in ((False, ["Look at desk.py", "Paused: by you"]), (True, ["Look at desk.py"])):
-        screen = _Screen()
+        screen = Screen()
         screen.live = is_live
         for progress in (Progress("reviewing", 1, text="Look at desk.py"), paused, paused):
             screen.watch(progress)

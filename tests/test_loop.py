@@ -19,7 +19,8 @@ from autoresearch_kernel.propose.search import SearchAgent
 from autoresearch_kernel.record.experiment import Context, Experiment, Proposal, Status
 from autoresearch_kernel.record.history import read_events, replay
 from autoresearch_kernel.record.study import Study, StudyError
-from autoresearch_kernel.session import Progress, forget_artefacts, open_session
+from autoresearch_kernel.room import forget_artefacts
+from autoresearch_kernel.session import Progress, open_session
 
 from .conftest import COUNTING_TRAIN, counting_study, git
 

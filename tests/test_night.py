@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autoresearch_kernel import loop, people, sealed, session
+from autoresearch_kernel import loop, people, room, sealed, session
 from autoresearch_kernel.loop import research
 from autoresearch_kernel.record import history as history_module
 from autoresearch_kernel.record.commands import send
@@ -456,7 +456,7 @@ def test_a_study_waits_for_room_before_it_trains(
     study: Study, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = {"bytes": 10**12}
-    monkeypatch.setattr(session, "free_bytes", lambda folder: free["bytes"])
+    monkeypatch.setattr(room, "free_bytes", lambda folder: free["bytes"])
 
     def during(experiment: int) -> None:
         if machine.trained[-1] == (1, 0):
@@ -480,7 +480,7 @@ def test_a_training_that_the_full_disk_made_crash_is_made_again(
     study: Study, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = {"bytes": 10**12}
-    monkeypatch.setattr(session, "free_bytes", lambda folder: free["bytes"])
+    monkeypatch.setattr(room, "free_bytes", lambda folder: free["bytes"])
     train = machine.run_experiment
 
     def fails_once(source: str, paths: Any, **options: Any) -> RunOutcome:
@@ -528,9 +528,9 @@ def test_models_of_discards_go_the_oldest_first_down_to_the_stated_size(
     models = [study.experiment(n).artefact(0) for n in range(5)]
     assert all(model.exists() for model in models)
     size = models[1].stat().st_size
-    session.forget_artefacts(study, state_of(study), limit_bytes=2 * size)
+    room.forget_artefacts(study, state_of(study), limit_bytes=2 * size)
     assert [model.exists() for model in models] == [True, False, False, True, True]
-    session.forget_artefacts(study, state_of(study), limit_bytes=0)
+    room.forget_artefacts(study, state_of(study), limit_bytes=0)
     assert [model.exists() for model in models] == [True, False, False, False, False]
     assert all(study.experiment(n).metrics(0).exists() for n in range(5))
 

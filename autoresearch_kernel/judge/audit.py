@@ -32,9 +32,7 @@ ROW_SHARE, LEAST_ROWS = 0.25, 256  # of the rows are audited, so many at least
 MOST_ANSWER_BYTES = 2**28  # of logits, all in memory at once
 # Nats. Two processes say the same of the same tokens to about 1e-6 in float32; a leak that pays is worth far more.
 MISMATCH_NATS = 0.02
-ROUNDING_NATS = (
-    1e-5  # less is the rounding of float32 and no difference: an honest score stays as it is to the last bit
-)
+ROUNDING_NATS = 1e-5  # less is the rounding of float32, and none: an honest score stays as it is to the last bit
 MISMATCHES_ALLOWED = 1 / 200  # of the cuts. Honest models have none; a tie in a router may fall to either side
 MOST_STANDARD_ERROR = 0.0003  # bits per byte: a correction that is less sure than that corrects nothing
 LIMIT_SECONDS, LIMIT_PER_CLAIM_SECOND = 60.0, 2.0  # before B is ended: a start on a busy machine, and A's own time

@@ -16,6 +16,16 @@ MACHINE = ("device", "device_name", "dtype")
 SYSTEM = "system"  # of study.json's versions: a kernel that was updated overnight changes no score
 
 
+def changed_versions(then: Mapping[str, str], now: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """Name, version then and version now of what may change a score; "gone" for what is not there any more.
+
+    Example:
+        >>> changed_versions({"torch": "2.12.0", "numpy": "2.3.0"}, {"torch": "2.13.0", "numpy": "2.3.0"})
+        [('torch', '2.12.0', '2.13.0')]
+    """
+    return [(k, old, now.get(k, "gone")) for k, old in then.items() if k != SYSTEM and old != now.get(k)]
+
+
 def parts_of(facts: Mapping[str, Any], versions: Mapping[str, str], train_sha256: str) -> dict[str, str]:
     """Name and SHA-256 of all that a score depends on; `facts` are study.json, `versions` those that made it.
 

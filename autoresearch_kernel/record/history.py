@@ -191,6 +191,20 @@ def read_events(path: str | Path) -> list[Event]:
     return events
 
 
+def events_so_far(path: str | Path) -> list[Event]:
+    """As `read_events`; none where nothing has been recorded yet."""
+    return read_events(path) if Path(path).is_file() else []
+
+
+def read_state(path: str | Path) -> StudyState:
+    """What a history says so far.
+
+    Example:
+        >>> read_state("studies/nov23/history.jsonl").incumbent  # doctest: +SKIP
+    """
+    return replay(events_so_far(path))
+
+
 def _read_all(fd: int) -> bytes:
     with os.fdopen(os.dup(fd), "rb") as file:
         file.seek(0)

@@ -23,7 +23,7 @@ from traitlets import Int, Unicode
 from ..record.archive import StudyArchive
 from ..record.children import memory_mb
 from ..record.experiment import Experiment, Status
-from ..record.history import read_events
+from ..record.history import read_state
 from ..record.state import StudyState, replay
 from ..record.study import Study
 from . import cards, pages
@@ -333,8 +333,7 @@ class Panel:
         """The study shown and what its history says now."""
         if self.study is None:
             return None, replay([])
-        history = self.study.paths.history
-        return self.study, replay(read_events(history) if history.is_file() else [])
+        return self.study, read_state(self.study.paths.history)
 
     def _named(self) -> Study:
         if self.study is None:
