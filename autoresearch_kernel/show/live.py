@@ -337,8 +337,7 @@ def _fold(events: Sequence[Event]) -> _Folded:
         rerun_reason=why,
         is_concluding=is_again and not why,
         is_finishing=is_finishing,
-        is_finished=max(_seq(last, "finished"), _seq(last, "result"))
-        > max(opened.get("seq", 0), _seq(last, "proposed")),
+        is_finished=_is_finished(last, opened),
         began_at=events[0]["time"] if events else "",
         opened_at=opened.get("time", ""),
         last_event_at=events[-1]["time"] if events else "",
