@@ -24,7 +24,7 @@ import nbformat
 import numpy as np
 from nbformat.v4 import nbbase
 
-from autoresearch_kernel import audits, loop, sealed, session
+from autoresearch_kernel import audits, loop, room, sealed, session
 from autoresearch_kernel.finish import finish
 from autoresearch_kernel.judge.score import ScoringFailed
 from autoresearch_kernel.propose.agent import NothingToPropose
@@ -127,7 +127,7 @@ def drive(folder: Path, injector: Injector, *, real_views: bool = False) -> None
     replace_in(session, run_experiment=stub.run_experiment, score=stub.score)
     replace_in(audits, audit=stub.audit)
     replace_in(sealed, score=partial(stub.score, split="test"), audit=stub.audit)
-    replace_in(session, Reserve=partial(Reserve, size_bytes=RESERVE_BYTES))
+    replace_in(room, Reserve=partial(Reserve, size_bytes=RESERVE_BYTES))
     replace_in(tempfile, tempdir=str(folder))  # what a killed process leaves there goes with the folder
     if not real_views:
         make_views_cheap()
