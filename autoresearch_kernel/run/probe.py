@@ -99,8 +99,11 @@ def _try(name: str, wrap: Wrap) -> tuple[tuple[str, ...], str]:
         return (), f"it needs Linux, this is {platform.system()}"
     if name == "bubblewrap" and shutil.which("bwrap") is None:
         return (), "bwrap is not installed"
-    with tempfile.TemporaryDirectory(prefix="ar-probe-") as folder:
-        open_ways, reason = _reach_out(name, Path(folder).resolve(), wrap)
+    try:
+        with tempfile.TemporaryDirectory(prefix="ar-probe-") as folder:
+            open_ways, reason = _reach_out(name, Path(folder).resolve(), wrap)
+    except OSError as error:
+        return (), f"it could not be tried: {error}"
     broken = [_WORDS[way] for way in _WORDS if open_ways.get(way) not in (False, None)]
     if not reason and broken and not (name == "landlock" and broken == [_WORDS["signals"]]):
         reason = f"a box was started, and it did not hold: {', '.join(broken)}"
@@ -177,6 +180,8 @@ def _landlock_version() -> int:
 
 def _remedy(name: str, reason: str) -> str:
     """What a person can do about a box that does not start."""
+    if "AF_UNIX" in reason:
+        return "Set TMPDIR to a folder with a short name."
     if "it needs Linux" in reason:
         return "On Windows, work inside WSL2."
     if name == "bubblewrap" and "not installed" in reason:

@@ -32,6 +32,15 @@ def test_no_box_at_all_must_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> Non
         probe()
 
 
+def test_a_temporary_folder_too_long_for_sockets_is_said_to_be(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 120)
+    long.mkdir()
+    code = "from autoresearch_kernel.run.box import require_box; require_box()"
+    env = {k: v for k, v in os.environ.items() if k != "AUTORESEARCH_BOX"} | {"TMPDIR": str(long)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert "BoxMissing" in done.stderr and "Set TMPDIR to a folder with a short name." in done.stderr
+
+
 def test_a_folder_that_holds_something_hidden_is_allowed_in_pieces(tmp_path: Path) -> None:
     for name in ("a/b/secret", "a/b/open", "a/c"):
         (tmp_path / name).mkdir(parents=True)
