@@ -1,46 +1,21 @@
-"""Which claims are audited, against what, and what is recorded of it. How an audit works is `judge/audit.py`'s.
+"""Against what a claim is audited, and what is recorded of it.
 
-A discard needs no audit. A run whose score would make the rule say "keep" or "once more" is audited first: that costs
-less than the training that a confirmation is. Of the baseline, which is no agent's code, the last of the three runs is
-audited, since a leak in the code shows in each; of the champion the runs that the published figure rests on.
+How an audit works is `judge/audit.py`'s; which claims are audited, `judge/rule.py`'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from .judge.audit import audit
-from .judge.drift import of_one_machine
 from .judge.score import ScoringFailed
-from .record.experiment import Audit, Experiment, Progress, Run, Status
-from .record.state import StudyState
+from .record.experiment import Audit, Experiment, Progress
 
 if TYPE_CHECKING:
     import numpy as np
 
     from .session import Session
-
-
-def audit_due(experiment: Experiment, verdict: str) -> int | None:
-    """The run to be audited before `verdict`, the rule's, counts; None when none must. A pure function."""
-    if experiment.status is not None or verdict not in ("keep", "confirm"):
-        return None
-    if experiment.number == 0:
-        return _first_unaudited(experiment.runs[-1:]) if verdict == "keep" else None
-    return _first_unaudited(of_one_machine(experiment.runs))
-
-
-def late_audit_due(experiment: Experiment, state: StudyState) -> int | None:
-    """The run of a champion, trained after the last decision, that is still to be audited. A pure function."""
-    if experiment.number == 0 or experiment.status is not Status.KEEP:
-        return None
-    return _first_unaudited(run for run in experiment.runs if run.num_decided == len(state.decided))
-
-
-def _first_unaudited(runs: Iterable[Run]) -> int | None:
-    return next((run.index for run in runs if run.val_bpb is not None and run.audit is None), None)
 
 
 def audit_run(session: Session, experiment: Experiment, run: int) -> Audit | None:

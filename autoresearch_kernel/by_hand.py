@@ -20,6 +20,7 @@ from .agents import AgentOptions, chat_of, make_agent
 from .finish import finish
 from .ideas import Idea, StepError
 from .judge.decide import mean
+from .judge.rule import judged_scores, rule_says
 from .loop import (
     SCORE,
     TRAIN,
@@ -56,7 +57,7 @@ from .record.lineage import LineageError
 from .record.paths import project_root
 from .record.state import StudyState
 from .record.study import Study, StudyError, check_unchanged, sha256, study_exists, study_names
-from .session import Session, Watch, baseline_proposal, judged_scores, open_session, rule_says, with_previous
+from .session import Session, Watch, baseline_proposal, open_session, with_previous
 from .show import cards
 from .show.live import Snapshot, look
 from .show.report import bpb, count, findings, result_words, title

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from .audits import audit_due, audit_run, late_audit_due, refuse
+from .audits import audit_run, refuse
 from .judge.decide import NUM_BASELINE_RUNS, best, improvement, mean
 from .judge.drift import at_present_speed, is_much_slower, present_speed, rerun_due, tolerance
+from .judge.rule import audit_due, late_audit_due, rule_says
 from .people import StopNow
 from .proposals import AgentFailed
 from .propose.agent import Agent, NothingToPropose
@@ -22,7 +23,7 @@ from .record.space import is_full
 from .record.study import Study, StudyError, check_unchanged
 from .room import forget_artefacts
 from .run.machine import real_seconds
-from .session import Session, Watch, ignore, open_session, rule_says
+from .session import Session, Watch, ignore, open_session
 
 TRAIN, SCORE = "train", "score"  # what a run may lack
 MOST_ATTEMPTS = 2  # trainings begun under one run index: one interruption is bad luck, two are the experiment's

@@ -18,20 +18,10 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from .judge.decide import (
-    NUM_BASELINE_RUNS,
-    clearly_worse_share,
-    decide,
-    is_simpler,
-    mean,
-    standard_error,
-)
-from .judge.drift import (
-    at_present_speed,
-    is_much_slower,
-    of_one_machine,
-    present_speed,
-)
+from .judge.decide import mean, standard_error
+from .judge.drift import is_much_slower, present_speed
+from .judge.overtime import works_overtime
+from .judge.rule import judge_runs, judged_scores
 from .judge.score import HeldOut, ScoringFailed, ScoringSettings, score
 from .lookout import Lookout
 from .people import People, StopNow
@@ -55,7 +45,6 @@ from .record.experiment import (
     Run,
     RunOutcome,
     Status,
-    scores_of,
 )
 from .record.files import boot_id, remove_temporaries, write_atomic
 from .record.history import History
@@ -251,8 +240,9 @@ class Session:
         """Train once, in a notebook of its own, within the budget.
 
         The status is `interrupted`, and the run is to be made again, when it says nothing about the code: the
-        machine slept; and once each when it ran much slower than for the incumbent, when its disk was full, or when
-        somebody, such as a system short of memory, killed it.
+        machine slept; and once each when it ran much slower than for the incumbent, when it worked beyond its budget
+        for longer than the baseline does, when its disk was full, or when somebody, such as a system short of memory,
+        killed it.
         """
         study, paths = self.study, self.study.experiment(experiment.number)
         seed = run_seed(study.seed, experiment.number, run)
@@ -291,7 +281,14 @@ class Session:
             raise error  # what a full disk did not take, `recover` writes
         study.paths.running.unlink(missing_ok=True)
         measured = looks.measured(outcome.measured)
-        if void := self._void(self.state.experiments[experiment.number].runs[run], outcome, measured, slept):
+        overtime = ""
+        if outcome.status is None and experiment.number > 0:
+            baseline = self.state.experiments[0].runs
+            overtime = works_overtime(baseline, measured, study.time_budget_seconds)
+        if overtime:
+            outcome = replace(outcome, status=Status.TIMEOUT, reason=overtime, artefact=None)
+        before = self.state.experiments[experiment.number].runs[run]
+        if void := self._void(before, outcome, measured, slept, overtime):
             cause, why = void
             if cause is Cause.FULL_DISK:
                 shutil.rmtree(paths.handover(run), ignore_errors=True)  # which may be what filled it
@@ -309,7 +306,7 @@ class Session:
         return replace(outcome, measured=measured)
 
     def _void(
-        self, before: Run, outcome: RunOutcome, measured: Mapping[str, Any], slept_before: float
+        self, before: Run, outcome: RunOutcome, measured: Mapping[str, Any], slept_before: float, overtime: str
     ) -> tuple[Cause, str] | None:
         """Why a run that ended says nothing about its code; None when it does.
 
@@ -323,6 +320,8 @@ class Session:
         was_killed = outcome.status is Status.CRASH and outcome.measured.get("exit_code") == -signal.SIGKILL
         if was_killed and Cause.KILLED not in before.causes:
             return Cause.KILLED, f"something killed it: {outcome.reason}"
+        if overtime and Cause.OVERTIME not in before.causes:
+            return Cause.OVERTIME, f"it {overtime}: the machine may have been busy"
         relative = measured.get("relative_speed")
         if outcome.status in (None, Status.DISCARD) and is_much_slower(relative) and not before.slow:
             why = f"it ran at {relative:.0%} of the incumbent's speed: the machine may have been busy"
@@ -567,37 +566,3 @@ def baseline_proposal(study: Study) -> Proposal:
     preset = study.facts["preset"]["name"]
     hypothesis = f"Baseline: train.py with the preset {preset}"
     return Proposal(hypothesis, study.train_source(0), agent="baseline", details={"preset": preset})
-
-
-def judged_scores(experiment: Experiment) -> tuple[float, ...]:
-    """The scores that are judged: of a baseline all, of a challenger those that one machine made."""
-    return experiment.scores if experiment.number == 0 else scores_of(of_one_machine(experiment.runs))
-
-
-def judge_runs(experiment: Experiment, state: StudyState) -> tuple[Status, str] | None:
-    """Status and reason from the runs so far; None when one more run is wanted. A pure function."""
-    verdict, reason = rule_says(experiment, state)
-    return None if verdict == "confirm" else (Status(verdict), reason)
-
-
-def rule_says(experiment: Experiment, state: StudyState) -> tuple[str, str]:
-    """Status, or "confirm" when one more run is wanted, and the reason. A pure function."""
-    last = experiment.refusal or experiment.runs[-1]
-    if last.status is not None:
-        which = "the confirmation: " if last.index > 0 and experiment.number > 0 else ""
-        return last.status, which + last.reason
-    if state.incumbent is None:
-        if len(experiment.scores) < NUM_BASELINE_RUNS:
-            return "confirm", f"the baseline runs {NUM_BASELINE_RUNS} times, to know how noisy a run is"
-        return Status.KEEP, f"the baseline, {len(experiment.scores)} runs; run-to-run sd {state.sigma:.4f}"
-    worse_share = clearly_worse_share(state.decided, state.sigma)
-    is_lucky = any(run.index == 0 for run in at_present_speed(state.incumbent.runs, state.sigma))
-    decision = decide(
-        judged_scores(experiment),
-        state.incumbent_scores,
-        state.sigma,
-        worse_share=worse_share,
-        is_lucky=is_lucky,
-        is_simpler=is_simpler(experiment, state.incumbent),
-    )
-    return decision.verdict, decision.reason

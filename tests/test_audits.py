@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from autoresearch_kernel import audits, open_study
-from autoresearch_kernel.audits import audit_due, late_audit_due
+from autoresearch_kernel.judge.rule import audit_due, late_audit_due
 from autoresearch_kernel.judge.score import ScoringFailed
 from autoresearch_kernel.loop import research
 from autoresearch_kernel.record.experiment import Audit, Experiment, Run, Status

@@ -26,7 +26,15 @@ HOMES = {
     "anywidget": {"show/panel.py"},
     "dask": {"run/slots.py"},
 }
-FLOOR_1 = {"propose/parameters.py", "propose/compare.py", "propose/edits.py", "judge/decide.py", "judge/drift.py"}
+FLOOR_1 = {
+    "propose/parameters.py",
+    "propose/compare.py",
+    "propose/edits.py",
+    "judge/decide.py",
+    "judge/drift.py",
+    "judge/rule.py",
+    "judge/overtime.py",
+}
 ROOMS = {"propose", "run", "judge", "show"}
 
 

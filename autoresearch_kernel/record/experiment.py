@@ -37,6 +37,7 @@ class Cause(StrEnum):
     ASKED = "asked"  # a person stopped it
     SLEPT = "slept"  # the machine slept
     SLOW = "slow"  # the machine ran much slower than for the incumbent
+    OVERTIME = "overtime"  # it worked longer beyond its budget than the baseline does
     FULL_DISK = "full disk"
     KILLED = "killed"  # by somebody else, such as a system short of memory
 

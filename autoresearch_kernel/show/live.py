@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..judge.drift import rerun_due
+from ..judge.rule import audit_due, late_audit_due, rule_says
 from ..record.curves import Tail, curve_points, read_curve
 from ..record.experiment import Experiment, Progress, Run, Status
 from ..record.files import lock_holder, seconds_of
@@ -28,9 +29,8 @@ from .report import last_number, number, plain
 from .status import command_line, next_step
 
 PHASES = (
-    "not started", "measuring the baseline", "proposing", "dry run", "reviewing", "training", "scoring", "deciding",
-    "re-running the incumbent", "concluding", "finishing", "paused", "finished", "stopped",
-    "gone",
+    "not started", "measuring the baseline", "proposing", "dry run", "reviewing", "training", "scoring", "auditing",
+    "deciding", "re-running the incumbent", "concluding", "finishing", "paused", "finished", "stopped", "gone",
 )  # fmt: skip
 ENDED = frozenset({"not started", "finished", "stopped", "gone"})  # phases in which nothing goes on
 WAITING = frozenset({"paused", "reviewing"})
@@ -48,7 +48,7 @@ class Snapshot:
     finished: Event | None  # the last `finished` event, of an earlier supervisor perhaps
     holder: dict[str, Any] | None  # pid, host, boot_id, since of the process that runs the study
     phase: str  # one of PHASES
-    activity: str  # "proposing", "dry run", "training", "scoring", "deciding"; "" while nothing goes on
+    activity: str  # "proposing", "dry run", "training", "scoring", "auditing", "deciding"; "" while nothing goes on
     experiment: Experiment | None  # that is in work, or was when the supervisor went away
     run: Run | None  # of it
     rerun_reason: str  # why the incumbent runs again; "" otherwise
@@ -327,15 +327,19 @@ def _fold(events: Sequence[Event]) -> _Folded:
     started = _seq(last, "started")
     is_finishing = _is_finishing(last, opened)
     why = _why_again(state, experiment) if is_again and experiment is not None and not is_finishing else ""
+    is_concluding = is_again and not why
+    activity = _activity_now(experiment, run, last, opened)
+    if experiment is not None and (audited := _run_in_audit(experiment, run, state, is_concluding)) is not None:
+        activity, run = "auditing", experiment.runs[audited]
     return _Folded(
         state=state,
         last=last,
-        activity=_activity_now(experiment, run, last, opened),
+        activity=activity,
         experiment=experiment,
         run=run,
         has_begun=started > opened.get("seq", 0) or (run is not None and run.status is not Status.INTERRUPTED),
         rerun_reason=why,
-        is_concluding=is_again and not why,
+        is_concluding=is_concluding,
         is_finishing=is_finishing,
         is_finished=_is_finished(last, opened),
         began_at=events[0]["time"] if events else "",
@@ -396,6 +400,15 @@ def _activity(experiment: Experiment | None, run: Run | None) -> str:
     if run is None or _is_open(run):
         return "training" if run is None or run.status is Status.INTERRUPTED else "scoring"
     return "deciding" if experiment.status is None else "proposing"
+
+
+def _run_in_audit(experiment: Experiment, run: Run | None, state: StudyState, is_concluding: bool) -> int | None:
+    """The run whose score is being audited, if anybody does anything; None when none is."""
+    if run is None or _is_open(run):
+        return None
+    if experiment.status is None:
+        return audit_due(experiment, rule_says(experiment, state)[0])
+    return late_audit_due(experiment, state) if is_concluding else None
 
 
 def _why_again(state: StudyState, experiment: Experiment) -> str:

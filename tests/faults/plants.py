@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from autoresearch_kernel import audits, loop, session
+from autoresearch_kernel import loop, session
+from autoresearch_kernel.judge import rule
 from autoresearch_kernel.record import files, history
 from autoresearch_kernel.record.history import History
 from autoresearch_kernel.record.lineage import Lineage
@@ -98,7 +99,7 @@ def leftovers() -> None:
 
 def no_audits() -> None:
     """Every claim is believed."""
-    assert audits.audit_due is loop.audit_due
+    assert rule.audit_due is loop.audit_due
     replace_in(loop, audit_due=lambda experiment, verdict: None)
 
 

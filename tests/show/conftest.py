@@ -6,12 +6,14 @@ import json
 import math
 import os
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from autoresearch_kernel.record.experiment import Audit
 from autoresearch_kernel.record.history import History
 from autoresearch_kernel.record.paths import study_paths
 from autoresearch_kernel.record.study import Study
@@ -70,6 +72,9 @@ class Writer:
             "scored", experiment=number, run=run, val_bpb=val_bpb, standard_error=0.001, num_tokens=1000,
             num_bytes=3000, evaluation_seconds=1.0,
         )  # fmt: skip
+
+    def audit(self, number: int, run: int = 0) -> None:
+        self.append("audited", experiment=number, run=run, **asdict(Audit(True, 0.0, 0.0, 256, 0, "", 1.0)))
 
     def run(self, number: int, val_bpb: float, run: int = 0, **measured: Any) -> None:
         self.start(number, run)

@@ -17,7 +17,7 @@ from autoresearch_kernel.record.experiment import Experiment, Progress, Result, 
 from autoresearch_kernel.record.history import HistoryDamaged
 from autoresearch_kernel.record.study import Study
 from autoresearch_kernel.show.live import PHASES, Snapshot, View, follow, look
-from autoresearch_kernel.show.status import next_step
+from autoresearch_kernel.show.status import doing, next_step
 
 if TYPE_CHECKING:
     from .conftest import Writer
@@ -53,6 +53,10 @@ def test_every_phase_of_a_night_is_told_apart(writer: Writer) -> None:
     expect("measuring the baseline", "deciding", 0)
     for run, val_bpb in ((1, 1.502), (2, 1.5)):
         writer.run(0, val_bpb, run)
+    now = expect("measuring the baseline", "auditing", 0)
+    assert doing(now) == "measuring the baseline, run 3 of 3: auditing"
+    writer.audit(0, run=2)
+    expect("measuring the baseline", "deciding", 0)
     writer.decide(0, "keep", 1.5)
     expect("proposing", "proposing", None)
     writer.append("dry_run", experiment=1, train_sha256="ab", ended=None)
@@ -70,6 +74,9 @@ def test_every_phase_of_a_night_is_told_apart(writer: Writer) -> None:
     writer.train(1)
     expect("scoring", "scoring", 1)
     writer.score(1, 1.49)
+    now = expect("auditing", "auditing", 1)
+    assert doing(now) == "auditing 0001"
+    writer.audit(1)
     expect("deciding", "deciding", 1)
     writer.decide(1, "keep", 1.49)
     writer.append("paused", reason="by ann@here")
@@ -79,6 +86,9 @@ def test_every_phase_of_a_night_is_told_apart(writer: Writer) -> None:
     expect("concluding", "training", 1)
     writer.train(1, run=1)
     writer.score(1, 1.491, run=1)
+    now = expect("concluding", "auditing", 1)
+    assert now.run is not None and now.run.index == 1
+    writer.audit(1, run=1)
     expect("concluding", "proposing", None)
     writer.append("finished", reason="1 experiments", champion=1)
     expect("finished", "", None)

@@ -30,7 +30,7 @@ from autoresearch_kernel.loop import research
 from autoresearch_kernel.propose.digest import in_full
 from autoresearch_kernel.propose.parameters import set_parameters
 from autoresearch_kernel.record.archive import StudyArchive
-from autoresearch_kernel.record.experiment import Audit, Evaluation, Status
+from autoresearch_kernel.record.experiment import Audit, Cause, Evaluation, Status
 from autoresearch_kernel.record.history import read_events, replay
 from autoresearch_kernel.record.study import Study
 from tests.conftest import COUNTING_TRAIN, PROJECT
@@ -251,17 +251,31 @@ while time.time() < deadline:
 '''
 subprocess.Popen([sys.executable, "-c", code], start_new_session=True)"""
 
+# Both count for as long as they like: the one before its clock starts, the other with a clock that stands still.
+CLOCK, LOOP = "clock = TrainingClock(3600)\n", "while clock.running() and clock.step < NUM_BATCHES:\n"
+WARM_UP = COUNTING_TRAIN.replace(CLOCK, "").replace(
+    LOOP,
+    f"""began = time.monotonic()
+while time.monotonic() - began < 8.0:
+    x, y, epoch = next(batches)
+    counts.index_put_((x.flatten(), y.flatten()), torch.ones(x.numel()), accumulate=True)
+{CLOCK}{LOOP}""",
+)
+STOPPED_CLOCK = COUNTING_TRAIN.replace(
+    CLOCK, "real = time.monotonic\nbegan, time.monotonic = real(), lambda: 0.0\n" + CLOCK
+).replace(LOOP, "while clock.running() and real() - began < 8.0:\n")
+
 
 @pytest.fixture(scope="module")
 def studied(measured_project: Path, small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
-    """A study in which an agent cheats three times: a leak, a forged hand-over, a child that goes on."""
+    """A study in which an agent cheats: a leak, a forged hand-over, a child that goes on, time beyond the budget."""
     from tests.conftest import copy_of, forget_views
 
     with pytest.MonkeyPatch.context() as patch:
         study = copy_of(measured_project, tmp_path_factory.mktemp("studied"), small_corpus, patch)
         forget_views(patch)
-        agent = Scripted(LEAK, with_cell(INJECTION), with_cell(LATER, set_parameters(COUNTING_TRAIN, {"ALPHA": 3.0})))
-        list(islice(research(study, agent), 3))
+        later = with_cell(LATER, set_parameters(COUNTING_TRAIN, {"ALPHA": 3.0}))
+        list(islice(research(study, Scripted(LEAK, with_cell(INJECTION), later, WARM_UP, STOPPED_CLOCK)), 5))
         yield study
 
 
@@ -294,3 +308,22 @@ def test_a_child_that_goes_on_after_the_budget_changes_nothing(studied: Study) -
     artefact = studied.experiment(3).artefact(0)
     assert artefact.stat().st_size > 10_000  # what was handed over, not what the child wanted to put there
     record("cheat", "late child", "a child in a session of its own replaces the model later", "no effect: it is ended")
+
+
+@pytest.mark.parametrize(
+    ("number", "what"),
+    [
+        (4, "warm-up steps: it learns for as long as it likes before its clock starts"),
+        (5, "time.monotonic is patched: its clock stands still while it learns on"),
+    ],
+)
+def test_learning_outside_the_budget_leaves_no_score(studied: Study, number: int, what: str) -> None:
+    state = replay(read_events(studied.paths.history))
+    cheat, run = state.experiments[number], state.experiments[number].runs[-1]
+    assert cheat.status is Status.TIMEOUT and cheat.val_bpb is None and cheat.scores == ()
+    assert len(cheat.runs) == 1 and run.causes == (Cause.OVERTIME,)  # once more, in case the machine was busy
+    assert cheat.reason.startswith("worked ") and "beyond its budget of 2 s" in cheat.reason
+    assert run.measured["training_seconds"] < 5.0  # by its own clock
+    assert run.measured["cells_seconds"] > 8.0
+    assert state.incumbent is not None and state.incumbent.number == 0
+    record("cheat", f"overtime {number}", what, "no score: the time of all cells is taken from outside")

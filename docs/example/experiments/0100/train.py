@@ -12,33 +12,33 @@ SEED = 42  # fixed: the harness injects it, so that a second run is a second sam
 
 # The model
 DEPTH = 1  # transformer blocks; 1..12
-MODEL_DIM = 128  # width of the residual stream; {64, 96, 128, 160, 192, 256, 320, 384, 512, 640, 768}
+MODEL_DIM = 96  # width of the residual stream; {64, 96, 128, 160, 192, 256, 320, 384, 512, 640, 768}
 NUM_HEADS = 1  # attention heads in each block; {1, 2, 3, 4, 6, 8, 12}
-HEAD_DIM = 16  # width of one head; {16, 32, 64, 128}
+HEAD_DIM = 32  # width of one head; {16, 32, 64, 128}
 MLP_RATIO = 2  # hidden width of the MLP, in model widths; 1..8
 NGRAM_ROWS = 2**18  # rows of the hashed table of token pairs and triples, 0 for none; {0, 2**12, 2**14, 2**16, 2**18}
-SOFTCAP = 17.0  # logits are squeezed into plus or minus this; 5.0..50.0 log
+SOFTCAP = 15.0  # logits are squeezed into plus or minus this; 5.0..50.0 log
 
 # The batch
-SEQUENCE_LENGTH = 128  # tokens in a row, at most the corpus' own length; {64, 128, 256, 512, 1024, 2048}
-DEVICE_BATCH_SIZE = 4  # rows in one forward pass, at most; {1, 2, 4, 8, 16, 32, 64, 128}
+SEQUENCE_LENGTH = 64  # tokens in a row, at most the corpus' own length; {64, 128, 256, 512, 1024, 2048}
+DEVICE_BATCH_SIZE = 32  # rows in one forward pass, at most; {1, 2, 4, 8, 16, 32, 64, 128}
 TOTAL_BATCH_SIZE = 2**10  # tokens between two updates; 2**9..2**20
 
 # The optimizers
-MATRIX_LR = 0.015  # Muon, for the matrices inside the blocks; 0.002..0.2 log
-EMBEDDING_LR = 0.23  # Adam, for the embedding tables; 0.01..2.0 log
-NGRAM_LR = 0.8  # Adagrad, for the n-gram table; 0.05..5.0 log
-HEAD_LR = 0.025  # Adam, for the output matrix; 0.0005..0.1 log
-SCALAR_LR = 0.022  # Adam, for the mixing weights and gates; 0.0005..0.1 log
-ADAM_BETA1 = 0.91  # memory of Adam's mean; 0.5..0.95
-ADAM_BETA2 = 0.95  # memory of Adam's variance; 0.8..0.999
-MUON_MOMENTUM = 0.794  # memory of Muon's mean; 0.7..0.99
+MATRIX_LR = 0.014  # Muon, for the matrices inside the blocks; 0.002..0.2 log
+EMBEDDING_LR = 0.4  # Adam, for the embedding tables; 0.01..2.0 log
+NGRAM_LR = 0.88  # Adagrad, for the n-gram table; 0.05..5.0 log
+HEAD_LR = 0.01  # Adam, for the output matrix; 0.0005..0.1 log
+SCALAR_LR = 0.023  # Adam, for the mixing weights and gates; 0.0005..0.1 log
+ADAM_BETA1 = 0.8  # memory of Adam's mean; 0.5..0.95
+ADAM_BETA2 = 0.971  # memory of Adam's variance; 0.8..0.999
+MUON_MOMENTUM = 0.974  # memory of Muon's mean; 0.7..0.99
 WEIGHT_DECAY = 0.0  # pull of the block matrices to zero, times their learning rate; 0.0..0.5
 
 # The schedule, in fractions of the budget
-WARMUP = 0.0  # the learning rate rises; 0.0..0.3
-WARMDOWN = 0.51  # the learning rate falls; 0.0..1.0
-FINAL_LR = 0.12  # what is left of the learning rate at the end; 0.0..0.5
+WARMUP = 0.02  # the learning rate rises; 0.0..0.3
+WARMDOWN = 0.6  # the learning rate falls; 0.0..1.0
+FINAL_LR = 0.13  # what is left of the learning rate at the end; 0.0..0.5
 
 # %% [markdown]
 # ## Device

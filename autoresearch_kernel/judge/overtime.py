@@ -1,0 +1,68 @@
+"""Did a training work outside its budget? The clock that the parent holds; pure functions of runs.
+
+The budget is kept by a clock inside the training, which an agent's code can stop, or be done with most of its work
+before it starts: "warm-up steps" that teach. So the time of all cells is also taken from outside the box. What
+exceeds the budget is overtime: imports, building the model, compiling, the dev score and the hand-over. The baseline,
+a person's code, shows how much of that there is to do, and a challenger may need little more.
+
+How fast processes start, before a line of the agent's code runs, says how busy the machine was, and is allowed for.
+docs/trust.md has the figures that the constants come from.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..record.experiment import Run
+
+LEAST_SLACK_SECONDS = 2.0  # over the baseline's overtime
+SLACK_SHARE = 0.25  # of the baseline's overtime, where that is more: one that compiles varies by more
+BUDGET_SHARE = 0.02  # of the budget, on top: a last step, a slow one, begins before its end
+
+
+def overtime(measured: Mapping[str, Any], budget_seconds: float) -> float | None:
+    """Seconds that a run's cells took beyond its budget, as seen from outside; None where nobody measured it."""
+    seconds = measured.get("cells_seconds")
+    return seconds - budget_seconds if isinstance(seconds, int | float) else None
+
+
+def allowed_overtime(baseline: Sequence[Run], measured: Mapping[str, Any], budget_seconds: float) -> float | None:
+    """Seconds that a run may take beyond its budget: what the baseline's runs took, and little more.
+
+    Where processes started slower than for the baseline, so much longer. None while nothing is known of the baseline.
+    """
+    scored = [run.measured for run in baseline if run.val_bpb is not None]
+    known = [seconds for m in scored if (seconds := overtime(m, budget_seconds)) is not None]
+    if not known:
+        return None
+    starts, mine = [start for m in scored if (start := _start(m))], _start(measured)
+    slowness = max(1.0, mine / statistics.median(starts)) if starts and mine else 1.0
+    needed = slowness * max(0.0, statistics.median(known))
+    return needed + max(LEAST_SLACK_SECONDS, SLACK_SHARE * needed) + BUDGET_SHARE * budget_seconds
+
+
+def works_overtime(baseline: Sequence[Run], measured: Mapping[str, Any], budget_seconds: float) -> str:
+    """Why a run took too long outside its budget to be compared, in one line; "" when it did not.
+
+    Example:
+        >>> quick = Run(0, 1, val_bpb=1.5, measured={"cells_seconds": 23.0})
+        >>> works_overtime([quick], {"cells_seconds": 24.5}, budget_seconds=20.0)
+        ''
+        >>> works_overtime([quick], {"cells_seconds": 31.0}, budget_seconds=20.0)
+        "worked 11.0 s beyond its budget of 20 s; 5.4 s are allowed, going by the baseline's runs"
+    """
+    mine, allowed = overtime(measured, budget_seconds), allowed_overtime(baseline, measured, budget_seconds)
+    if mine is None or allowed is None or mine <= allowed:
+        return ""
+    return (
+        f"worked {mine:.1f} s beyond its budget of {budget_seconds:g} s; {allowed:.1f} s are allowed, "
+        "going by the baseline's runs"
+    )
+
+
+def _start(measured: Mapping[str, Any]) -> float | None:
+    """Seconds until the runner and the kernel had started, which no code of an agent takes part in."""
+    runner, kernel = measured.get("runner_start_seconds"), measured.get("kernel_start_seconds")
+    return runner + kernel if isinstance(runner, int | float) and isinstance(kernel, int | float) else None
