@@ -16,6 +16,7 @@ import pytest
 from nbclient import NotebookClient
 
 from autoresearch_kernel import control
+from autoresearch_kernel.record.experiment import Audit, Experiment, Run
 from autoresearch_kernel.record.files import write_atomic
 from autoresearch_kernel.record.state import replay
 from autoresearch_kernel.record.study import StudyError
@@ -427,6 +428,27 @@ def test_files_are_links_that_lab_opens_beside_the_notebook(tmp_path: Path) -> N
     assert 'data-commandlinker-command="docmanager:open"' in link
     assert "studies/a/experiment.ipynb" in link
     assert pages.file_link(Path("/elsewhere/x.py"), tmp_path) == "/elsewhere/x.py"
+
+
+@pytest.mark.parametrize(
+    ("audit", "words"),
+    [
+        (Audit(True, 0.0, 0.0, 256, 0, "", 1.0), "audit accepted: 256 places say the same"),
+        (
+            Audit(True, 0.00272, 0.00012, 256, 0, "", 1.0),
+            "audit accepted: claimed 1.4000, corrected by +0.00272 ± 0.00012",
+        ),
+        (
+            Audit(False, 0.0, 0.0, 256, 250, "it saw what follows", 1.0),
+            "audit refused (claimed 1.4000): 250 of 256 places",
+        ),
+        (None, ""),
+    ],
+)
+def test_an_experiments_card_says_what_the_audit_found(audit: Audit | None, words: str) -> None:
+    run = Run(0, 1, val_bpb=1.4, claimed_bpb=1.4, audit=audit)
+    head = pages.experiment_head(Experiment(3, "An idea", "search", 0, runs=(run,)), {})
+    assert words in head and ("audit" in head) == (audit is not None)
 
 
 def test_a_thousand_experiments_cost_an_update_less_than_150_ms(writer: Writer, panel: Callable[[], Panel]) -> None:

@@ -1,8 +1,8 @@
-"""What was tried against the box and the score, and what came of it: the rows of docs/trust-outcomes.md.
+"""What was tried against the box and the score, and what came of it: the tables of docs/trust.md.
 
-The suites call `record` once for each thing they try. With AUTORESEARCH_WRITE_OUTCOMES set, the page is written anew
-when the session ends; otherwise the rows are forgotten. Rows of earlier sessions are kept in a temporary file, so the
-escapes and the cheats may run one after the other.
+The suites call `record` once for each thing they try. With AUTORESEARCH_WRITE_OUTCOMES set, the tables are written anew
+when the session ends; otherwise what was tried must stand there already. Rows of earlier sessions are kept in a
+temporary file, so the escapes and the cheats may run one after the other.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import atexit
 import json
 import os
 import tempfile
+from functools import cache
 from pathlib import Path
 
-PAGE = Path(__file__).parents[2] / "docs" / "trust-outcomes.md"
+PAGE = Path(__file__).parents[2] / "docs" / "trust.md"
+MARK = "<!-- What follows is written by the tests: see tests/trust/outcomes.py. -->\n"
 TITLES = {
     "escape": ("Escapes: a training that reaches out of its box", "what was tried"),
     "cheat": ("Cheats: a train.py that claims what it did not learn", "what was tried"),
@@ -37,6 +39,9 @@ def record(kind: str, name: str, what: str, outcome: str, box: str = "") -> None
     if kind not in TITLES:
         raise ValueError(f"kind {kind!r}: use one of {', '.join(TITLES)}")
     if not os.environ.get("AUTORESEARCH_WRITE_OUTCOMES"):
+        assert f"| {_plain(what)} |" in _tables_of_page(), (
+            f"{PAGE.name} has no row {what!r}: run AUTORESEARCH_WRITE_OUTCOMES=1 python -m pytest tests/trust"
+        )
         return
     with open(rows_file(), "a", encoding="utf-8") as file:
         file.write(json.dumps({"kind": kind, "name": name, "what": what, "outcome": outcome, "box": box}) + "\n")
@@ -45,19 +50,25 @@ def record(kind: str, name: str, what: str, outcome: str, box: str = "") -> None
 
 
 def write_page() -> None:
-    """Write the page from all rows so far."""
+    """Write the tables of the page from all rows so far."""
     lines = rows_file().read_text(encoding="utf-8").splitlines()
-    PAGE.write_text(page([json.loads(line) for line in lines]), encoding="utf-8")
+    words = PAGE.read_text(encoding="utf-8").partition(MARK)[0]
+    PAGE.write_text(words + MARK + tables([json.loads(line) for line in lines]), encoding="utf-8")
 
 
-def page(rows: list[Row]) -> str:
-    """The page as Markdown: a table for each kind that has rows."""
-    parts = ["# What was tried, and what came of it\n\nWritten by the tests themselves: see tests/trust/outcomes.py.\n"]
+@cache
+def _tables_of_page() -> str:
+    return PAGE.read_text(encoding="utf-8").partition(MARK)[2]
+
+
+def tables(rows: list[Row]) -> str:
+    """A table in Markdown for each kind that has rows."""
+    parts = []
     for kind, (title, first) in TITLES.items():
         of_kind = [row for row in rows if row["kind"] == kind]
         if of_kind:
-            parts.append(f"## {title}\n\n{_table(of_kind, first)}")
-    return "\n".join(parts)
+            parts.append(f"\n### {title}\n\n{_table(of_kind, first)}")
+    return "".join(parts)
 
 
 def _table(rows: list[Row], first: str) -> str:

@@ -1,6 +1,6 @@
 """Escapes: a training that reaches out of its box, or harms the machine. Each is tried in every box that there is.
 
-What counts is what is left: files, processes, and what servers outside heard. See docs/trust-outcomes.md.
+What counts is what is left: files, processes, and what servers outside heard. See docs/trust.md.
 """
 
 from __future__ import annotations
