@@ -5,6 +5,7 @@ How an audit works is `judge/audit.py`'s; which claims are audited, `judge/rule.
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -36,8 +37,9 @@ def audit_run(session: Session, experiment: Experiment, run: int) -> Audit | Non
             claim_seconds=claim_seconds,
             reference=_reference(session, experiment),
             cuts_path=paths.cuts(run),
+            seed=secrets.randbits(128),
         )
-    except ScoringFailed as failure:  # killed twice, it is the model's doing
+    except ScoringFailed as failure:  # killed or slow twice, it is the model's doing
         found = Audit(False, 0.0, 0.0, 0, 0, f"the audit's process was ended twice: {failure}", 0.0)
     session.history.append("audited", experiment=experiment.number, run=run, **asdict(found))
     if not found.accepted:

@@ -20,7 +20,7 @@ from .agents import AgentOptions, chat_of, make_agent
 from .finish import finish
 from .ideas import Idea, StepError
 from .judge.decide import mean
-from .judge.rule import judged_scores, rule_says
+from .judge.rule import rule_says
 from .loop import (
     SCORE,
     TRAIN,
@@ -544,7 +544,7 @@ class ByHand(Study):
         return Outcome(self, experiment, experiment.runs[-1], words, is_shown)
 
     def _judgement(self, state: StudyState, experiment: Experiment) -> Judgement:
-        run, scores = experiment.runs[-1], judged_scores(experiment)
+        run, scores = experiment.runs[-1], experiment.scores
         judged = mean(scores) if scores else None
         if experiment.status is None:
             verdict, reason = rule_says(experiment, state)

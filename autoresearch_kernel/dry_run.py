@@ -11,7 +11,9 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .judge.score import ScoringFailed, ScoringSettings, score
+import numpy as np
+
+from .judge.score import HeldOut, ScoringFailed, ScoringSettings, score
 from .record.archive import failure_output
 from .record.experiment import Progress, Proposal
 from .record.study import sha256
@@ -82,11 +84,27 @@ def _failure(session: Session, proposal: Proposal, number: int) -> str:
     if outcome.status is not None or outcome.artefact is None:
         return f"{outcome.status}: {outcome.reason}\n{failure_output(paths)}".strip()
     settings = ScoringSettings(**facts["scoring"])
-    one_batch = replace(session.heldout, rows=session.heldout.rows[: settings.rows_per_batch])
     try:
-        box = session.boxed()
-        score(outcome.artefact, one_batch, settings, project=study.project, token=token, on_tick=session.tick, **box)
+        score(
+            outcome.artefact,
+            _nonsense(session.heldout, settings.rows_per_batch),
+            settings,
+            project=study.project,
+            token=token,
+            on_tick=session.tick,
+            may_quote=True,
+            **session.boxed(),
+        )
     except ScoringFailed as failure:
         return f"The model that it handed over could not be scored: {failure}"
     shutil.rmtree(paths.folder, ignore_errors=True)
     return ""
+
+
+def _nonsense(heldout: HeldOut, num_rows: int) -> HeldOut:
+    """Rows like the held-out ones, of random tokens: a traceback that quotes them tells nobody anything."""
+    rng = np.random.default_rng(0)
+    ordinary = np.flatnonzero(heldout.token_bytes > 0)
+    rows = rng.choice(ordinary, heldout.rows[:num_rows].shape).astype(heldout.rows.dtype)
+    rows[:, 0] = heldout.rows[0, 0]  # BOS, with which each row begins
+    return replace(heldout, rows=rows)

@@ -191,8 +191,9 @@ def look_after_incumbent(session: Session) -> None:
     incumbent = session.state.incumbent
     if incumbent is None:
         return
-    if advance(session, incumbent):
-        session.show(incumbent)
+    if advance(session, incumbent) or late_audit_due(incumbent) is not None:
+        if still_stands(session, incumbent.number):
+            session.show(session.state.experiments[incumbent.number])
     elif why := rerun_due(session.state.experiments, incumbent, session.state.sigma):
         _rerun(session, incumbent, why)
 
@@ -203,6 +204,8 @@ def _rerun(session: Session, incumbent: Experiment, why: str) -> None:
     train_and_score(session, incumbent, incumbent.runs[-1].index + 1)
     if session.state.experiments[incumbent.number].runs[-1].val_bpb is None:
         return  # it was voided, and is made again, or failed
+    if not still_stands(session, incumbent.number):
+        return
     after, speed = session.state.incumbent_bpb, present_speed(session.state.experiments)
     session.note(
         f"The incumbent {incumbent.number:04d} ran again: {before:.4f} -> {after:.4f}, the machine at {speed:.2f} "
@@ -268,7 +271,8 @@ def ask_the_incumbent(session: Session, experiment: Experiment) -> bool:
     if incumbent is None or not run.slow or not is_much_slower(run.measured.get("relative_speed")):
         return False
     if advance(session, incumbent):  # such a run was cut off
-        session.show(incumbent)
+        if still_stands(session, incumbent.number):
+            session.show(session.state.experiments[incumbent.number])
         return True
     if max(r.num_decided for r in incumbent.runs) >= experiment.number:
         return False  # asked already
@@ -296,8 +300,8 @@ def _audit(session: Session, experiment: Experiment, run: int) -> None:
 
 
 def still_stands(session: Session, number: int) -> bool:
-    """Audit the champion's last runs; False when one was refused, and it is no champion any more."""
-    while (run := late_audit_due(session.state.experiments[number], session.state)) is not None:
+    """Audit the further runs of what was kept; False when one was refused, and it is kept no more."""
+    while (run := late_audit_due(session.state.experiments[number])) is not None:
         _audit(session, session.state.experiments[number], run)
     if session.state.experiments[number].status is Status.KEEP:
         return True

@@ -6,6 +6,7 @@ on the validation rows; the baseline's code is no agent's.
 
 from __future__ import annotations
 
+import secrets
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -75,4 +76,4 @@ def _test(session: Session, heldout: HeldOut, champion: int, number: int, run: i
 def _audited(session: Session, about: Progress, heldout: HeldOut, claim: Evaluation) -> Audit:
     assert claim.nll_path is not None
     nll = np.load(claim.nll_path)
-    return session.ask(audit, about, heldout, nll, claim_seconds=claim.evaluation_seconds)
+    return session.ask(audit, about, heldout, nll, claim_seconds=claim.evaluation_seconds, seed=secrets.randbits(128))

@@ -20,8 +20,8 @@ from typing import Any, TypeVar
 
 from .judge.decide import mean, standard_error
 from .judge.drift import is_much_slower, present_speed
-from .judge.overtime import works_overtime
-from .judge.rule import judge_runs, judged_scores
+from .judge.overtime import allowed_batch_seconds, works_overtime
+from .judge.rule import judge_runs
 from .judge.score import HeldOut, ScoringFailed, ScoringSettings, score
 from .lookout import Lookout
 from .people import People, StopNow
@@ -240,9 +240,9 @@ class Session:
         """Train once, in a notebook of its own, within the budget.
 
         The status is `interrupted`, and the run is to be made again, when it says nothing about the code: the
-        machine slept; and once each when it ran much slower than for the incumbent, when it worked beyond its budget
-        for longer than the baseline does, when its disk was full, or when somebody, such as a system short of memory,
-        killed it.
+        machine slept; once when its disk was full; and once when it ran much slower than for the incumbent, worked
+        beyond its budget for longer than the baseline does, or was killed by somebody, such as a system short of
+        memory.
         """
         study, paths = self.study, self.study.experiment(experiment.number)
         seed = run_seed(study.seed, experiment.number, run)
@@ -310,20 +310,22 @@ class Session:
     ) -> tuple[Cause, str] | None:
         """Why a run that ended says nothing about its code; None when it does.
 
-        But for sleep, what happens a second time under the same run index is taken to be the experiment's own doing.
+        But for sleep, a second time under the same run index is taken to be the experiment's own doing: it could be,
+        and a run that is made again is a second draw.
         """
         slept = slept_seconds() - slept_before
         if slept > LONGEST_NAP_SECONDS:
             return Cause.SLEPT, f"the machine slept for {report.duration(slept)} while it trained"
         if outcome.status is Status.CRASH and Cause.FULL_DISK not in before.causes and (lack := self.room.lacks()):
             return Cause.FULL_DISK, f"it failed on a full disk: {lack}"
-        was_killed = outcome.status is Status.CRASH and outcome.measured.get("exit_code") == -signal.SIGKILL
-        if was_killed and Cause.KILLED not in before.causes:
+        if {Cause.KILLED, Cause.OVERTIME, Cause.SLOW} & set(before.causes):
+            return None
+        if outcome.status is Status.CRASH and outcome.measured.get("exit_code") == -signal.SIGKILL:
             return Cause.KILLED, f"something killed it: {outcome.reason}"
-        if overtime and Cause.OVERTIME not in before.causes:
+        if overtime:
             return Cause.OVERTIME, f"it {overtime}: the machine may have been busy"
         relative = measured.get("relative_speed")
-        if outcome.status in (None, Status.DISCARD) and is_much_slower(relative) and not before.slow:
+        if outcome.status in (None, Status.DISCARD) and is_much_slower(relative):
             why = f"it ran at {relative:.0%} of the incumbent's speed: the machine may have been busy"
             return Cause.SLOW, why
         return None
@@ -363,9 +365,13 @@ class Session:
     def ask(self, whom: Callable[..., T], about: Progress, heldout: HeldOut, *more: Any, **options: Any) -> T:
         """What `judge.score.score` or `judge.audit.audit` says of the model of the run that `about` names.
 
-        Asked once more when somebody killed its process, as the model is on the disk. Raises ScoringFailed.
+        Asked once more when somebody killed its process, as the model is on the disk, and when it was slow. Raises
+        ScoringFailed.
         """
         study, token = self.study, secrets.token_hex(16)
+        limit = None
+        if about.experiment > 0:
+            limit = allowed_batch_seconds(self.state.experiments[0].runs, study.time_budget_seconds)
 
         def once() -> T:
             return whom(
@@ -378,6 +384,7 @@ class Session:
                 token=token,
                 on_tick=self.tick,
                 on_spawn=lambda pid: remember(study.paths.running, pid, token),
+                batch_limit_seconds=limit,
                 **options,
                 **self.boxed(),
             )
@@ -386,7 +393,7 @@ class Session:
         try:
             answer = once()
         except ScoringFailed as failure:
-            if not failure.was_killed:
+            if not failure.may_be_the_machine:
                 raise
             self.note(f"{failure}; it is asked once more.")
             answer = once()
@@ -400,7 +407,7 @@ class Session:
         if verdict is None:
             return None
         status, reason = verdict
-        mine = judged_scores(experiment) if status in (Status.KEEP, Status.DISCARD) else ()
+        mine = experiment.scores if status in (Status.KEEP, Status.DISCARD) else ()
         self.history.append(
             "decided",
             experiment=experiment.number,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -14,7 +15,6 @@ from autoresearch_kernel.judge.score import ScoringFailed
 from autoresearch_kernel.loop import research
 from autoresearch_kernel.record.experiment import Audit, Experiment, Run, Status
 from autoresearch_kernel.record.history import read_events, replay
-from autoresearch_kernel.record.state import StudyState
 from autoresearch_kernel.record.study import Study
 from autoresearch_kernel.session import open_session
 
@@ -45,12 +45,12 @@ def test_of_the_baseline_the_last_run_is_audited_before_it_is_kept() -> None:
     assert audit_due(challenger(*runs, number=0), "keep") == 2
 
 
-def test_of_the_champion_the_runs_since_the_last_decision_are_audited() -> None:
-    old, late = Run(0, 1, val_bpb=1.4, num_decided=1), Run(1, 2, val_bpb=1.4, num_decided=2)
-    champion = challenger(old, late, number=1, status=Status.KEEP)
-    state = StudyState({}, (challenger(number=0, status=Status.KEEP), champion), champion, 0, None)
-    assert late_audit_due(champion, state) == 1
-    assert late_audit_due(challenger(old, late, number=0, status=Status.KEEP), state) is None
+def test_of_what_was_kept_each_further_run_is_audited() -> None:
+    old, again = Run(0, 1, val_bpb=1.4, num_decided=1), Run(1, 2, val_bpb=1.4, num_decided=2)
+    assert late_audit_due(challenger(old, again, number=1, status=Status.KEEP)) == 1
+    assert late_audit_due(challenger(old, replace(again, audit=FINE), number=1, status=Status.KEEP)) is None
+    assert late_audit_due(challenger(old, again, number=0, status=Status.KEEP)) is None
+    assert late_audit_due(challenger(old, again, number=1)) is None
 
 
 def audited(events: Events, number: int, run: int, **facts: Any) -> Events:
@@ -112,7 +112,7 @@ def test_an_audit_that_is_killed_is_made_once_more_and_killed_twice_is_a_refusal
     measured: Study, no_pictures: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed = ScoringFailed("the scorer was killed (out of memory?)")
-    killed.was_killed = True
+    killed.may_be_the_machine = True
     answers: list[Any] = [killed, FINE, killed, killed]
 
     def audit(*arguments: Any, **options: Any) -> Audit:

@@ -203,7 +203,7 @@ def test_a_scorer_that_somebody_killed_is_asked_once_more(
     def score(*arguments: Any, **options: Any) -> Evaluation:
         if kills and kills.pop():
             failure = ScoringFailed("the scorer was killed by signal 9")
-            failure.was_killed = True
+            failure.may_be_the_machine = True
             raise failure
         return plain(*arguments, **options)
 

@@ -67,6 +67,7 @@ def audit(
     on_spawn: Callable[[int], None] | None = None,
     wrap: Wrap = identity,
     guard: Guard | None = None,
+    batch_limit_seconds: float | None = None,
     cuts_path: Path | None = None,
     seed: int | None = None,
 ) -> Audit:
@@ -77,25 +78,27 @@ def audit(
         claim_seconds: what A took; B is ended when it takes much longer.
         reference: the incumbent's nats per target, (N, T); None for a model that knows nothing.
         cuts_path: where to write what was asked and answered, as an .npy of CUT; nowhere when it is None.
-        seed: for tests alone; otherwise nobody knows where the cuts are.
+        seed: of the cuts, a secret; one that is asked once more is asked the same. Drawn here when it is None.
 
-    The callbacks, `wrap` and `guard` are those of `judge.score.score`.
-    Raises ScoringFailed when somebody killed B: that says nothing about the model.
+    The callbacks, `wrap`, `guard` and `batch_limit_seconds` are those of `judge.score.score`.
+    Raises ScoringFailed when somebody killed B, or it was slow: that says nothing about the model.
     """
     started = time.monotonic()
     rng = np.random.default_rng(secrets.randbits(128) if seed is None else seed)
     cuts = draw_cuts(nll, heldout, reference, rng)
     rows = blinded(heldout, cuts, min(settings.rows_per_batch, len(heldout.rows)), rng)
     limit_seconds = LIMIT_SECONDS + LIMIT_PER_CLAIM_SECOND * claim_seconds
-    watched = Watched(project, limit_seconds, token, wrap, guard, on_progress, on_tick, on_spawn)
+    watched = Watched(
+        project, limit_seconds, token, wrap, guard, batch_limit_seconds, False, on_progress, on_tick, on_spawn
+    )
     vocab_size = len(heldout.token_bytes)
     facts = {"cuts": cuts.places.tolist(), "vocab_size": vocab_size}
     try:
-        answer = ask("audit", artefact, rows, facts, settings, len(cuts.rows) * vocab_size * 4, watched)
-        logits = np.frombuffer(answer, dtype="<f4").reshape(-1, vocab_size)  # (M, vocab_size)
+        answer = ask("audit", artefact, rows, facts, settings, vocab_size * 4, len(cuts.rows), watched)
+        logits = np.frombuffer(answer.data, dtype="<f4").reshape(-1, vocab_size)  # (M, vocab_size)
         blind = nll_of(logits, heldout.rows[cuts.rows, cuts.places + 1], heldout.special_ids)
     except ScoringFailed as failure:
-        if failure.was_killed:
+        if failure.may_be_the_machine:
             raise
         reason = f"the audit's process failed: {failure}"
         return Audit(False, 0.0, 0.0, len(cuts.rows), 0, reason, time.monotonic() - started)

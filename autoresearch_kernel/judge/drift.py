@@ -39,15 +39,7 @@ def tolerance(sigma: float | None) -> float:
 
 def at_present_speed(runs: Sequence[Run], sigma: float | None = None) -> tuple[Run, ...]:
     """The scored runs as fast as the latest one, within the tolerance; all of them where speed is not known."""
-    return _as_fast_as_the_latest(runs, tolerance(sigma))
-
-
-def of_one_machine(runs: Sequence[Run]) -> tuple[Run, ...]:
-    """The scored runs that the machine of the latest one may have made: not those from before it became another."""
-    return _as_fast_as_the_latest(runs, 1 / MUCH_SLOWER)
-
-
-def _as_fast_as_the_latest(runs: Sequence[Run], factor: float) -> tuple[Run, ...]:
+    factor = tolerance(sigma)
     scored = [run for run in runs if run.val_bpb is not None]
     last = _speed(scored[-1].measured) if scored else None
     if last is None:

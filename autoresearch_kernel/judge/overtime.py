@@ -20,6 +20,8 @@ from ..record.experiment import Run
 LEAST_SLACK_SECONDS = 2.0  # over the baseline's overtime
 SLACK_SHARE = 0.25  # of the baseline's overtime, where that is more: one that compiles varies by more
 BUDGET_SHARE = 0.02  # of the budget, on top: a last step, a slow one, begins before its end
+MOST_SLOWNESS = 2.0  # of a busy machine, that is allowed for
+TIMES_A_BATCH, LEAST_BATCH_SECONDS = 4.0, 1.0  # of the baseline's slowest batch in the scorer, and on top
 
 
 def overtime(measured: Mapping[str, Any], budget_seconds: float) -> float | None:
@@ -38,7 +40,7 @@ def allowed_overtime(baseline: Sequence[Run], measured: Mapping[str, Any], budge
     if not known:
         return None
     starts, mine = [start for m in scored if (start := _start(m))], _start(measured)
-    slowness = max(1.0, mine / statistics.median(starts)) if starts and mine else 1.0
+    slowness = min(MOST_SLOWNESS, max(1.0, mine / statistics.median(starts))) if starts and mine else 1.0
     needed = slowness * max(0.0, statistics.median(known))
     return needed + max(LEAST_SLACK_SECONDS, SLACK_SHARE * needed) + BUDGET_SHARE * budget_seconds
 
@@ -60,6 +62,22 @@ def works_overtime(baseline: Sequence[Run], measured: Mapping[str, Any], budget_
         f"worked {mine:.1f} s beyond its budget of {budget_seconds:g} s; {allowed:.1f} s are allowed, "
         "going by the baseline's runs"
     )
+
+
+def allowed_batch_seconds(baseline: Sequence[Run], budget_seconds: float) -> float | None:
+    """Seconds that a scorer may take for a batch, the model's loading included; None while no baseline was measured.
+
+    A model could be trained while it is loaded or asked first, from data that it carries with it.
+
+    Example:
+        >>> allowed_batch_seconds([Run(0, 1, val_bpb=1.5, measured={"slowest_batch_seconds": 0.25})], 20.0)
+        2.4
+    """
+    found = [run.measured.get("slowest_batch_seconds") for run in baseline if run.val_bpb is not None]
+    known = [seconds for seconds in found if seconds is not None]
+    if not known:
+        return None
+    return TIMES_A_BATCH * statistics.median(known) + LEAST_BATCH_SECONDS + BUDGET_SHARE * budget_seconds
 
 
 def _start(measured: Mapping[str, Any]) -> float | None:

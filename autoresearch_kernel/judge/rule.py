@@ -2,7 +2,7 @@
 
 A discard needs no audit. A run whose score would make the rule say "keep" or "once more" is audited first: that costs
 less than the training that a confirmation is. Of the baseline, which is no agent's code, the last of the three runs is
-audited, since a leak in the code shows in each; of the champion the runs that the published figure rests on.
+audited, since a leak in the code shows in each; of what was kept, each further run, as scores are compared with it.
 """
 
 from __future__ import annotations
@@ -10,17 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ..record.experiment import Experiment, Run, Status, scores_of
+from ..record.experiment import Experiment, Run, Status
 from .decide import NUM_BASELINE_RUNS, clearly_worse_share, decide, is_simpler
-from .drift import at_present_speed, of_one_machine
+from .drift import at_present_speed
 
 if TYPE_CHECKING:
     from ..record.state import StudyState
-
-
-def judged_scores(experiment: Experiment) -> tuple[float, ...]:
-    """The scores that are judged: of a baseline all, of a challenger those that one machine made."""
-    return experiment.scores if experiment.number == 0 else scores_of(of_one_machine(experiment.runs))
 
 
 def judge_runs(experiment: Experiment, state: StudyState) -> tuple[Status, str] | None:
@@ -42,7 +37,7 @@ def rule_says(experiment: Experiment, state: StudyState) -> tuple[str, str]:
     worse_share = clearly_worse_share(state.decided, state.sigma)
     is_lucky = any(run.index == 0 for run in at_present_speed(state.incumbent.runs, state.sigma))
     decision = decide(
-        judged_scores(experiment),
+        experiment.scores,
         state.incumbent_scores,
         state.sigma,
         worse_share=worse_share,
@@ -58,14 +53,17 @@ def audit_due(experiment: Experiment, verdict: str) -> int | None:
         return None
     if experiment.number == 0:
         return _first_unaudited(experiment.runs[-1:]) if verdict == "keep" else None
-    return _first_unaudited(of_one_machine(experiment.runs))
+    return _first_unaudited(experiment.runs)
 
 
-def late_audit_due(experiment: Experiment, state: StudyState) -> int | None:
-    """The run of a champion, trained after the last decision, that is still to be audited. A pure function."""
+def late_audit_due(experiment: Experiment) -> int | None:
+    """The run of a kept experiment, made after it was decided, that is still to be audited. A pure function.
+
+    Code can tell from its seed which run it is, so that its first one was honest says nothing of the others.
+    """
     if experiment.number == 0 or experiment.status is not Status.KEEP:
         return None
-    return _first_unaudited(run for run in experiment.runs if run.num_decided == len(state.decided))
+    return _first_unaudited(run for run in experiment.runs if run.num_decided > experiment.number)
 
 
 def _first_unaudited(runs: Iterable[Run]) -> int | None:

@@ -86,21 +86,27 @@ def score(
     on_spawn: Callable[[int], None] | None = None,
     wrap: Wrap = identity,
     guard: Guard | None = None,
+    batch_limit_seconds: float | None = None,
+    may_quote: bool = False,
 ) -> Evaluation:
     """Score the pickled model at `artefact` on the held-out rows: what it claims.
 
     `on_tick` is called at least four times a second while the child works, `on_spawn` gets its pid (it leads a process
     group), and all processes of the scorer carry `token` in their environment. Whatever a callback raises ends them.
-    `wrap` puts the child into a box, `guard` says at each look why it must end.
+    `wrap` puts the child into a box, `guard` says at each look why it must end. A batch, the first one with the loading
+    of the model, may take `batch_limit_seconds`. With `may_quote` a failure is told in the child's words: for rows that
+    are nobody's secret alone.
     Raises ScoringFailed when the child dies, hangs past `limit_seconds` or answers anything but
     one finite, non-negative number per target.
     """
     started = time.monotonic()
-    watched = Watched(project, limit_seconds, token, wrap, guard, on_progress, on_tick, on_spawn)
+    watched = Watched(
+        project, limit_seconds, token, wrap, guard, batch_limit_seconds, may_quote, on_progress, on_tick, on_spawn
+    )
     shape = heldout.rows[:, 1:].shape
     facts = {"special_ids": heldout.special_ids, "vocab_size": len(heldout.token_bytes)}
-    answer = ask("claim", artefact, heldout.rows, facts, settings, shape[0] * shape[1] * 4, watched)
-    nll, num_bytes = np.frombuffer(answer, dtype="<f4").reshape(shape), heldout.num_bytes
+    answer = ask("claim", artefact, heldout.rows, facts, settings, shape[1] * 4, shape[0], watched)
+    nll, num_bytes = np.frombuffer(answer.data, dtype="<f4").reshape(shape), heldout.num_bytes
     _check(nll, num_bytes > 0)
     if nll_path is not None:
         buffer = io.BytesIO()
@@ -108,15 +114,20 @@ def score(
         write_atomic(nll_path, buffer.getvalue())
     val_bpb, standard_error = bits_per_byte(nll, num_bytes)
     seconds = time.monotonic() - started
-    return Evaluation(val_bpb, standard_error, int((num_bytes > 0).sum()), int(num_bytes.sum()), seconds, nll_path)
+    return Evaluation(
+        val_bpb,
+        standard_error,
+        int((num_bytes > 0).sum()),
+        int(num_bytes.sum()),
+        seconds,
+        nll_path,
+        answer.slowest_batch_seconds,
+    )
 
 
 def _check(nll: np.ndarray, scored: np.ndarray) -> None:
     """Raises ScoringFailed unless every scored target has a finite, non-negative number."""
     if not np.isfinite(nll[scored]).all():
-        bad = int((~np.isfinite(nll[scored])).sum())
-        raise ScoringFailed(
-            f"{bad} of {scored.sum()} tokens have no finite likelihood: the model's logits overflow or are NaN"
-        )
+        raise ScoringFailed("some tokens have no finite likelihood: the model's logits overflow or are NaN")
     if (nll[scored] < -1e-3).any():
-        raise ScoringFailed(f"a negative log-likelihood below zero ({nll[scored].min():.4f} nats): not a probability")
+        raise ScoringFailed("some tokens have a negative log-likelihood below zero: not a probability")

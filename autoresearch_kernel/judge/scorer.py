@@ -3,7 +3,8 @@
 It runs the agent's model code, so nothing it says is believed beyond its shape: the parent
 (`judge/child.py`) sends rows, reads a fixed number of float32 values and does the arithmetic.
 Run as `python -m autoresearch_kernel.judge.scorer PARENT_PID MODE`; standard input carries one line of
-JSON (the request) and then the rows as little-endian uint32.
+JSON (the request) and then the rows as little-endian uint32. One byte says that the model is loaded next; the answer
+follows.
 
 claim   rows (N, T+1); the answer is a negative log-likelihood per target, (N, T)
 audit   rows (N, T) of which only the beginning of each is text; the answer is the logits at one place of each of the
@@ -112,6 +113,8 @@ def main() -> None:
     request = json.loads(sys.stdin.buffer.readline())
     data = sys.stdin.buffer.read()
     rows = np.frombuffer(data, dtype="<u4").reshape(request["num_rows"], -1)
+    out.write(b"R")  # ready: what follows is the model's time
+    out.flush()
     answer(sys.argv[2], request, rows, out)
     out.flush()
     os._exit(0)  # nothing here needs tearing down, and interpreter shutdown with torch takes 0.2 s

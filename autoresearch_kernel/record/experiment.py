@@ -169,6 +169,7 @@ class Evaluation:
     num_bytes: int  # raw bytes of those targets
     evaluation_seconds: float
     nll_path: Path | None = None  # per-token negative log-likelihood in nats, float32 .npy (rows, T)
+    slowest_batch_seconds: float | None = None  # the first one with the model's loading
 
 
 @dataclass(frozen=True)

@@ -256,8 +256,9 @@ def _scored(fold: _Fold, event: Event) -> None:
         run["status"] = Status(event["status"])
         run["reason"] = event.get("reason") or ""
     facts = {"scored": {k: event[k] for k in ("num_tokens", "num_bytes") if k in event}}
-    if "evaluation_seconds" in event:
-        facts["scoring_seconds"] = event["evaluation_seconds"]
+    for name, known_as in (("evaluation_seconds", "scoring_seconds"), ("slowest_batch_seconds",) * 2):
+        if event.get(name) is not None:
+            facts[known_as] = event[name]
     run["measured"] = {**run.get("measured", {}), **facts}
     _pool(fold, event["experiment"])
 

@@ -329,7 +329,7 @@ def _fold(events: Sequence[Event]) -> _Folded:
     why = _why_again(state, experiment) if is_again and experiment is not None and not is_finishing else ""
     is_concluding = is_again and not why
     activity = _activity_now(experiment, run, last, opened)
-    if experiment is not None and (audited := _run_in_audit(experiment, run, state, is_concluding)) is not None:
+    if experiment is not None and (audited := _run_in_audit(experiment, run, state, is_again)) is not None:
         activity, run = "auditing", experiment.runs[audited]
     return _Folded(
         state=state,
@@ -402,13 +402,13 @@ def _activity(experiment: Experiment | None, run: Run | None) -> str:
     return "deciding" if experiment.status is None else "proposing"
 
 
-def _run_in_audit(experiment: Experiment, run: Run | None, state: StudyState, is_concluding: bool) -> int | None:
+def _run_in_audit(experiment: Experiment, run: Run | None, state: StudyState, is_again: bool) -> int | None:
     """The run whose score is being audited, if anybody does anything; None when none is."""
     if run is None or _is_open(run):
         return None
     if experiment.status is None:
         return audit_due(experiment, rule_says(experiment, state)[0])
-    return late_audit_due(experiment, state) if is_concluding else None
+    return late_audit_due(experiment) if is_again else None
 
 
 def _why_again(state: StudyState, experiment: Experiment) -> str:
@@ -434,7 +434,7 @@ def _phase(folded: _Folded, is_held: bool) -> str:
         return "finishing"
     if folded.is_concluding:
         return "concluding"
-    if folded.rerun_reason and experiment is not None and folded.activity in ("training", "scoring"):
+    if folded.rerun_reason and experiment is not None and folded.activity in ("training", "scoring", "auditing"):
         return "re-running the incumbent"
     return folded.activity
 

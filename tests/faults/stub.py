@@ -244,7 +244,7 @@ class Stub:
             fault = reply()
             if fault == "failure":
                 killed = ScoringFailed("the scorer was killed (out of memory?)")
-                killed.was_killed = True
+                killed.may_be_the_machine = True
                 raise killed
             self.injector.end(fault)
         is_leak = "leak" in (artefact.parents[1] / "train.py").read_text()

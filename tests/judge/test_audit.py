@@ -101,7 +101,10 @@ def test_a_model_that_knows_the_next_token_is_refused_in_one_sentence(tmp_path: 
 
 @pytest.mark.parametrize(
     ("model", "why"),
-    [(Vanishing(), "the audit's process failed: RuntimeError: nothing to say"), (NotANumberLater(), "no numbers")],
+    [
+        (Vanishing(), "the audit's process failed: the model failed on the held-out rows"),
+        (NotANumberLater(), "no numbers"),
+    ],
 )
 def test_a_second_answer_that_is_none_is_a_refusal(tmp_path: Path, model: torch.nn.Module, why: str) -> None:
     found = look_at(model, tmp_path)

@@ -123,21 +123,61 @@ def test_prints_of_the_model_do_not_reach_the_answer(tmp_path: Path) -> None:
     ("model", "message"),
     [
         (Mute(), r"expected logits \(B, T, vocab_size\)"),
-        (NotANumber(), "150 of 150 tokens have no finite likelihood"),
-        (Quitter(), "0 bytes of 640 were answered"),
+        (NotANumber(), "some tokens have no finite likelihood"),
+        (Quitter(), "it ended before it had answered"),
     ],
 )
 def test_a_bad_artefact_fails_with_one_line(tmp_path: Path, model: torch.nn.Module, message: str) -> None:
     heldout = HeldOut(rows_of_random_bytes(), TOKEN_BYTES)
     with pytest.raises(ScoringFailed, match=message):
-        score(pickled(model, tmp_path), heldout, SETTINGS, project=PROJECT)
+        score(pickled(model, tmp_path), heldout, SETTINGS, project=PROJECT, may_quote=True)
+
+
+class Telltale(torch.nn.Module):
+    """Puts what it was given into its error."""
+
+    def forward(self, idx: torch.Tensor) -> torch.Tensor:
+        raise ValueError(f"tokens {idx[0].tolist()}")
+
+
+def test_what_a_child_says_of_held_out_rows_is_not_told(tmp_path: Path) -> None:
+    heldout = HeldOut(rows_of_random_bytes(), TOKEN_BYTES)
+    with pytest.raises(ScoringFailed) as error:
+        score(pickled(Telltale(), tmp_path), heldout, SETTINGS, project=PROJECT)
+    assert str(error.value) == "the model failed on the held-out rows; what it printed about them is not shown"
+    with pytest.raises(ScoringFailed, match=r"ValueError: tokens \[256, \d+"):
+        score(pickled(Telltale(), tmp_path), heldout, SETTINGS, project=PROJECT, may_quote=True)
+
+
+class Learner(torch.nn.Module):
+    """Takes its time when it is asked first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.is_ready = False
+
+    def forward(self, idx: torch.Tensor) -> torch.Tensor:
+        if not self.is_ready:
+            time.sleep(1.5)
+        self.is_ready = True
+        return torch.zeros(*idx.shape, 257)
+
+
+def test_a_batch_that_takes_long_is_told_and_ended_at_its_limit(tmp_path: Path) -> None:
+    heldout, artefact = HeldOut(rows_of_random_bytes(), TOKEN_BYTES), pickled(Learner(), tmp_path)
+    found = score(artefact, heldout, SETTINGS, project=PROJECT)
+    assert found.slowest_batch_seconds is not None and 1.5 < found.slowest_batch_seconds < found.evaluation_seconds
+    with pytest.raises(ScoringFailed, match="took longer than 1.0 s") as error:
+        score(artefact, heldout, SETTINGS, project=PROJECT, batch_limit_seconds=1.0)
+    assert error.value.may_be_the_machine
 
 
 def test_a_file_that_is_no_pickle_fails_with_one_line(tmp_path: Path) -> None:
     artefact = tmp_path / "model.pkl"
     artefact.write_bytes(b"not a model")
     with pytest.raises(ScoringFailed, match="UnpicklingError"):
-        score(artefact, HeldOut(rows_of_random_bytes(), TOKEN_BYTES), SETTINGS, project=PROJECT)
+        score(artefact, HeldOut(rows_of_random_bytes(), TOKEN_BYTES), SETTINGS, project=PROJECT, may_quote=True)
 
 
 def test_a_hanging_model_is_ended_at_the_limit(tmp_path: Path) -> None:
@@ -174,7 +214,7 @@ def test_a_scorer_can_be_watched_and_ended(tmp_path: Path) -> None:
 def test_what_a_model_starts_ends_with_its_score(tmp_path: Path) -> None:
     heldout = HeldOut(rows_of_random_bytes(), TOKEN_BYTES)
     started = time.monotonic()
-    with pytest.raises(ScoringFailed, match="0 bytes of 640 were answered"):
+    with pytest.raises(ScoringFailed, match="the model failed on the held-out rows"):
         score(pickled(Orphaning(), tmp_path), heldout, SETTINGS, project=PROJECT, token="score-of-ours")
     assert time.monotonic() - started < 30
     assert sweep("score-of-ours") == set()

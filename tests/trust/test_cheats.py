@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -44,6 +45,7 @@ CHEATS = Path(__file__).with_name("cheats")
 REJECTED, NO_EFFECT, ACCEPTED = "rejected", "no effect", "accepted"
 LIMIT_SECONDS = 25.0  # for a claim, a case that hangs takes all of it
 LIMITS = {"hangs": 3.0}
+BATCH_LIMIT_SECONDS = 3.0  # the honest ones take a tenth of that
 STARTED_AS_EVER = {"next_token", "memory_hog", "children_that_answer"}
 WHOLE = {  # train.py files that are honest
     "train": "the project's own train.py, small, a few steps",
@@ -143,6 +145,7 @@ class Bench:
         """Score and audit, with a process each."""
         wrap = self.forked if is_forked else identity
         options: dict[str, Any] = {"project": PROJECT, "guard": too_large, "wrap": wrap}
+        options["batch_limit_seconds"] = BATCH_LIMIT_SECONDS
         nll = artefact.with_name("nll.npy")
         try:
             claim = score(artefact, self.heldout, self.settings, nll_path=nll, limit_seconds=limit_seconds, **options)
@@ -197,6 +200,7 @@ def check(found: Found, honest: Found, expected: str) -> str:
     if expected == REJECTED:
         assert found.why and (found.audit is None or not found.audit.accepted), found
         if found.audit is None:
+            assert not re.search(r"\d", found.why.partition(" than ")[0]), "no figure that a model could choose"
             return f"rejected by the scorer: {found.why}"
         return f"rejected by the audit: {found.audit.num_mismatches} of {found.audit.num_cuts} cuts say something else"
     assert expected == NO_EFFECT
