@@ -168,7 +168,7 @@ def test_a_batch_that_takes_long_is_told_and_ended_at_its_limit(tmp_path: Path) 
     heldout, artefact = HeldOut(rows_of_random_bytes(), TOKEN_BYTES), pickled(Learner(), tmp_path)
     found = score(artefact, heldout, SETTINGS, project=PROJECT)
     assert found.slowest_batch_seconds is not None and 1.5 < found.slowest_batch_seconds < found.evaluation_seconds
-    with pytest.raises(ScoringFailed, match="took longer than 1.0 s") as error:
+    with pytest.raises(ScoringFailed, match=r"took longer than 1\.0 s") as error:
         score(artefact, heldout, SETTINGS, project=PROJECT, batch_limit_seconds=1.0)
     assert error.value.may_be_the_machine
 
