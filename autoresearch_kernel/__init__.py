@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from .propose.search import SearchAgent
     from .session import Session, open_session
 
-    __version__: str
-
+__version__ = "0.5.0"
 __all__ = [
     "ByHand",
     "Context",
@@ -74,9 +73,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded when asked for: the loop reaches numpy and the rooms, importlib.metadata the whole e-mail package.
-    if name == "__version__":
-        return import_module("importlib.metadata").version("autoresearch-kernel")
+    # Loaded when asked for: the loop reaches numpy and the rooms.
     if name in _HOMES:
         return getattr(import_module(_HOMES[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

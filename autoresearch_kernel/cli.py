@@ -308,6 +308,10 @@ def _choose_box(unsafe: bool) -> None:
     if unsafe:
         os.environ[BOX] = NO_BOX
         print("No box: code that an agent wrote can reach all that you can. Its results are marked untrusted.")
+    elif os.environ.get(BOX) == NO_BOX:
+        raise StudyError(
+            f"{BOX} is {NO_BOX!r}, which renounces the box. Unset it, or say --unsafe to go on without one."
+        )
     need_box(unsafe)
 
 

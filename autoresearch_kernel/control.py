@@ -20,7 +20,7 @@ from .record.files import write_atomic
 from .record.paths import project_root, study_paths
 from .record.space import is_full
 from .record.state import StudyState
-from .record.study import Study, StudyError, open_study, sha256, study_exists, study_names
+from .record.study import Study, StudyError, check_unchanged, open_study, sha256, study_exists, study_names
 from .run.box import BoxMissing, require_box
 from .start import CORPORA, DEFAULT_BUDGET_SECONDS, PRESETS, Settings, refuse_other_settings, start_study
 from .supervisor import ask, end, start_detached, wait_until_free
@@ -194,7 +194,12 @@ def promote(study: Study, force: bool = False) -> str:
             "Commit or copy it first, then use --force."
         )
     write_atomic(target, best)
-    return f"{target} is now the best of study {study.name}. `git diff train.py` shows the change."
+    done = f"{target} is now the best of study {study.name}. `git diff train.py` shows the change."
+    try:
+        check_unchanged(study)
+    except StudyError as changed:
+        return f"{done} Beware: {changed}"
+    return done
 
 
 def read_state(study: Study) -> StudyState:

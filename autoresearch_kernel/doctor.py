@@ -195,7 +195,7 @@ def _find_box() -> BoxReport:
     try:
         return probe()
     except ValueError as error:  # a box that nobody knows was asked for
-        return BoxReport(NO_BOX, (), (("a box", str(error), ""),))
+        return BoxReport(NO_BOX, (), (("what was asked for", str(error), f"Unset {BOX}."),))
 
 
 def boxed(box: BoxReport) -> Check:
@@ -205,7 +205,9 @@ def boxed(box: BoxReport) -> Check:
     remedy = next((words for _, _, words in box.missing if words), "")
     if box.name == NO_BOX and os.environ.get(BOX) == NO_BOX:
         found = f"none, as {BOX}={NO_BOX} wants it: every result is marked untrusted"
-        return Check("box", "warn", found, f"Unset {BOX}.", facts)
+        return Check(
+            "box", "fail", found, f"Unset {BOX}; `autoresearch run` does without a box with --unsafe alone.", facts
+        )
     if box.name == NO_BOX:
         found = f"none, and without one `autoresearch run` does not run: {gaps}"
         return Check("box", "fail", found, f"{remedy} --unsafe runs without, and marks every result untrusted.", facts)

@@ -88,26 +88,41 @@ def _corpus(study: Study) -> Iterator[Check]:
 def _sources(study: Study, state: StudyState) -> Check:
     wrong = []
     for experiment in state.experiments:
-        path = study.experiment(experiment.number).train
-        now = sha256(path.read_bytes()) if path.is_file() else "gone"
+        now = _source_found(study, experiment.number)
         if now != experiment.train_sha256:
             wrong.append(f"{experiment.number:04d} ({now[:SHORT]}, {experiment.train_sha256[:SHORT]} recorded)")
     return _counted("train.py", "is as recorded", len(state.experiments), wrong, "`git show COMMIT:./train.py` has it.")
 
 
+def _source_found(study: Study, number: int) -> str:
+    path = study.experiment(number).train
+    return sha256(path.read_bytes()) if path.is_file() else "gone"
+
+
+def _facts_found(study: Study) -> dict[str, Any]:
+    """study.json, with the hashes of what lies there now in the place of those that were recorded."""
+    facts, path = dict(study.facts), study.project / "prepare.py"
+    facts["sha256"] = facts["sha256"] | {"prepare.py": sha256(path.read_bytes()) if path.is_file() else "gone"}
+    try:
+        changed = {what: now for what, _, now in changed_contents(study, CORPUS_FILES)}
+    except (OSError, StudyError) as error:
+        changed = {"corpus": str(error)}
+    return facts | ({"corpus_files": changed} if changed else {})
+
+
 def _scores(study: Study, state: StudyState, events: Sequence[Event]) -> Check:
-    """Whether each score is bound to this code, these rows, these settings and the versions of its session."""
+    """Whether each score is bound to the code, rows and settings that lie here and the versions of its session."""
     versions: Mapping[str, str] = study.facts.get("versions") or {}
     total, wrong, unbound = 0, [], 0
+    facts, sources = _facts_found(study), {e.number: _source_found(study, e.number) for e in state.experiments}
     for event in events:
         if event["event"] == "opened":
             versions = event.get("versions") or versions
         elif event["event"] in ("scored", "tested"):
             total += 1
-            source = state.experiments[event["experiment"]].train_sha256
             if not event.get("bound"):
                 unbound += event.get("val_bpb") is not None
-            elif event["bound"] != bound(study.facts, versions, source):
+            elif event["bound"] != bound(facts, versions, sources[event["experiment"]]):
                 wrong.append(f"{event['experiment']:04d}, run {event['run'] + 1}")
     check = _counted("scores", "belongs to what stands here", total, wrong, "")
     if unbound and check.verdict == "ok":

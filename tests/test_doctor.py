@@ -108,7 +108,7 @@ def test_where_no_box_can_be_had_the_doctor_fails_with_the_remedy(
     check = doctor.boxed(half)
     assert (check.verdict, check.remedy) == ("warn", "Install bubblewrap.") and "Not: a GPU" in check.found
     monkeypatch.setenv(BOX, "none")
-    assert doctor.boxed(none).verdict == "warn"
+    assert doctor.boxed(none).verdict == "fail"
 
 
 def test_a_corpus_whose_bytes_changed_is_found_and_none_is_a_remark(small_corpus: Path, tmp_path: Path) -> None:
@@ -165,14 +165,15 @@ def test_a_record_stands_until_something_that_it_rests_on_changes(
     train = measured.experiment(0).train
     kept = train.read_text()
     train.write_text(kept + "# later\n")
-    assert [n for n, v in verdicts(measured).items() if v != "ok"] == ["train.py"]
+    assert [n for n, v in verdicts(measured).items() if v != "ok"] == ["train.py", "scores"]
     train.write_text(kept)
     prepare = measured.project / "prepare.py"
     prepare.write_text(prepare.read_text() + "# later\n")
-    assert [n for n, v in verdicts(measured).items() if v != "ok"] == ["prepare.py"]
+    assert [n for n, v in verdicts(measured).items() if v != "ok"] == ["prepare.py", "scores"]
     assert main(["verify", "--json"]) == 1
     said = json.loads(capsys.readouterr().out)
-    (changed,) = [check for check in said["checks"] if check["verdict"] == "fail"]
+    changed, scores = [check for check in said["checks"] if check["verdict"] == "fail"]
+    assert scores["found"].startswith("3 of 3 not: ")
     assert changed["facts"]["recorded"][:8] in changed["found"] and changed["facts"]["found"][:8] in changed["found"]
 
 

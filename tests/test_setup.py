@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+import autoresearch_kernel
+from autoresearch_kernel.record.study import study_versions
+
 PROJECT = Path(__file__).parents[1]
 CONDA_NAMES = {"torch": "pytorch"}
 
@@ -66,9 +69,12 @@ def test_the_code_passes(tool: list[str]) -> None:
 
 
 def test_version_stands_in_one_place() -> None:
-    version = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "autoresearch_kernel.__version__"}
     newest = re.search(r"^## (\S+)", (PROJECT / "CHANGELOG.md").read_text(), re.MULTILINE)
-    assert newest is not None and newest[1] == version
+    assert (
+        newest is not None and newest[1] == autoresearch_kernel.__version__ == study_versions()["autoresearch-kernel"]
+    )
 
 
 def test_makefile_and_readme_name_commands_that_exist() -> None:

@@ -61,6 +61,12 @@ def test_unsafe_is_passed_on_to_what_is_started(monkeypatch: pytest.MonkeyPatch,
     assert os.environ[box.BOX] == "none"
 
 
+def test_a_variable_that_was_left_set_does_not_cost_the_box(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(box.BOX, "none")
+    with pytest.raises(StudyError, match="AUTORESEARCH_BOX is 'none'.*Unset it"):
+        _choose_box(False)
+
+
 def test_what_ran_without_a_box_is_marked_in_record_report_status_plot_and_results(
     project: Path,
     small_corpus: Path,

@@ -25,7 +25,7 @@ FIXED_FILES = ("prepare.py", "program.md")
 SMALL_FILES = ("tokenizer.tiktoken", "token_bytes.npy")  # of the training side; looked at whenever a study goes on
 CORPUS_FILES = (*SMALL_FILES, "train.bin", "dev.bin")
 SHORT = 8  # digits of a hash that a person is shown
-RECORDED_PACKAGES = ("autoresearch-kernel", "torch", "numpy", "tiktoken", "papermill", "optuna", "ipykernel")
+RECORDED_PACKAGES = ("torch", "numpy", "tiktoken", "papermill", "optuna", "ipykernel")
 
 # Seconds from the kernel's start to the clock's (imports, compilation), and from the clock's end to the artefact.
 STARTUP_ALLOWANCE_SECONDS = 120.0
@@ -283,10 +283,16 @@ def _fixed_hashes(project: Path) -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def study_versions() -> dict[str, str]:
-    """Of Python, the system and the packages whose numbers end up in results; a missing package is left out."""
+    """Of Python, the system and the packages whose numbers end up in results; a missing package is left out.
+
+    Ours is the one that runs: what was installed in a checkout knows only the version of that day.
+    """
     from importlib import metadata  # a fifth of the package's import time, for one call a study
 
+    from .. import __version__
+
     versions = {"python": platform.python_version(), "system": f"{platform.system()} {platform.release()}"}
+    versions["autoresearch-kernel"] = __version__
     for package in RECORDED_PACKAGES:
         try:
             versions[package] = metadata.version(package)
