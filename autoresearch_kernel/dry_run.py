@@ -6,7 +6,6 @@ A typing error or too large a batch then costs seconds. What a dry run leaves is
 from __future__ import annotations
 
 import secrets
-import shutil
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from .judge.score import HeldOut, ScoringFailed, ScoringSettings, score
 from .record.archive import failure_output
 from .record.experiment import Progress, Proposal
 from .record.study import sha256
+from .record.trees import remove_tree
 from .run.machine import LONGEST_NAP_SECONDS, slept_seconds
 from .run.processes import remember
 from .run.slots import run_experiment
@@ -57,7 +57,7 @@ def dry_run(session: Session, proposal: Proposal, number: int) -> str:
 def _failure(session: Session, proposal: Proposal, number: int) -> str:
     study, paths = session.study, session.study.experiment(number).dry_run
     budget, facts = study.time_budget_seconds, study.facts
-    shutil.rmtree(paths.folder, ignore_errors=True)
+    remove_tree(paths.folder)
     paths.folder.mkdir(parents=True)
     token = secrets.token_hex(16)
     outcome = run_experiment(
@@ -97,7 +97,7 @@ def _failure(session: Session, proposal: Proposal, number: int) -> str:
         )
     except ScoringFailed as failure:
         return f"The model that it handed over could not be scored: {failure}"
-    shutil.rmtree(paths.folder, ignore_errors=True)
+    remove_tree(paths.folder)
     return ""
 
 

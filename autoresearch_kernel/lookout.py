@@ -9,6 +9,7 @@ from .judge.drift import is_much_slower, relative_speed
 from .judge.early import caution, hopeless, projected_timeout
 from .record.curves import read_curve
 from .record.experiment import Experiment, Progress, Status
+from .record.foreign import is_number
 from .run.slots import EndRun
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Lookout:
         """Raises EndRun when the curve says that the run cannot win, or cannot hand over in time."""
         self.points.append(point)
         progress = point.get("progress")
-        fraction = float(progress) if isinstance(progress, int | float) else 0.0
+        fraction = float(progress) if is_number(progress) else 0.0
         e = self.experiment
         self.session.watch(Progress("training", e.number, self.run, e.hypothesis, fraction, point))
         budget = {"time_budget_seconds": self.budget, "hard_limit_seconds": self.limit}
@@ -60,7 +61,7 @@ class Lookout:
     def measured(self, measured: dict[str, Any]) -> dict[str, Any]:
         """What the run measured, and what can be said of one that was ended before it could measure."""
         last = self.points[-1] if self.points else {}
-        seconds, tokens = (v if isinstance(v := last.get(k), int | float) else 0 for k in ("seconds", "num_tokens"))
+        seconds, tokens = (v if is_number(v := last.get(k)) else 0 for k in ("seconds", "num_tokens"))
         if "tokens_per_second" not in measured and seconds > 0 and tokens > 0:
             measured = measured | {"tokens_per_second": tokens / seconds, "ended_at": last.get("progress")}
         relative = relative_speed(measured, self.incumbent, self.sigma)

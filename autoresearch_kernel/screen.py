@@ -7,6 +7,7 @@ import sys
 import time
 
 from .record.experiment import Progress
+from .record.foreign import is_number
 from .record.space import is_full
 
 
@@ -60,7 +61,7 @@ def _live_line(progress: Progress) -> str:
     filled = round(12 * min(1.0, max(0.0, progress.fraction)))
     bar = "▓" * filled + "░" * (12 - filled)
     loss, speed = progress.metrics.get("train_loss"), progress.metrics.get("tokens_per_second")
-    loss, speed = (value if isinstance(value, int | float) else None for value in (loss, speed))
+    loss, speed = (value if is_number(value) else None for value in (loss, speed))
     parts = [
         f"{progress.experiment:04d} {progress.phase} {bar}" + (f" run {progress.run + 1}" if progress.run else ""),
         f"loss {loss:.3f}" if loss is not None else "",

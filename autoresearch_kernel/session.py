@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -52,6 +51,7 @@ from .record.lineage import Lineage, LineageError, open_lineage
 from .record.space import is_full
 from .record.state import StudyState, replay
 from .record.study import Study, StudyError, sha256, study_versions
+from .record.trees import remove_tree
 from .room import Room, give_way
 from .run.box import BOX, BoxMissing, require_box, scorer_options
 from .run.machine import LONGEST_NAP_SECONDS, slept_seconds
@@ -291,7 +291,7 @@ class Session:
         if void := self._void(before, outcome, measured, slept, overtime):
             cause, why = void
             if cause is Cause.FULL_DISK:
-                shutil.rmtree(paths.handover(run), ignore_errors=True)  # which may be what filled it
+                remove_tree(paths.handover(run))  # which may be what filled it
             self.interrupted(experiment, run, cause, why, measured)
             self.note(f"Experiment {experiment.number:04d}, run {run + 1}: {why}. It is trained again.")
             return replace(outcome, status=Status.INTERRUPTED, reason=why, artefact=None)

@@ -63,7 +63,7 @@ def test_unsafe_is_passed_on_to_what_is_started(monkeypatch: pytest.MonkeyPatch,
 
 def test_a_variable_that_was_left_set_does_not_cost_the_box(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(box.BOX, "none")
-    with pytest.raises(StudyError, match="AUTORESEARCH_BOX is 'none'.*Unset it"):
+    with pytest.raises(StudyError, match=r"AUTORESEARCH_BOX is 'none'.*Unset it"):
         _choose_box(False)
 
 

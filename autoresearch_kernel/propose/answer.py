@@ -74,7 +74,7 @@ class Answer:
     def _parsed(self, data: bytes) -> dict[str, Any]:
         try:
             value = json.loads(data)
-        except ValueError as error:  # bytes that are no UTF-8 included
+        except (ValueError, RecursionError) as error:  # bytes that are no UTF-8 included
             raise Unreadable(f"no JSON: {_text(data)}") from error
         if not isinstance(value, dict):
             raise Unreadable(f"not the JSON of a reply: {_text(data)}")

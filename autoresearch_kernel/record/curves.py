@@ -1,18 +1,20 @@
 """The curve of a run, metrics.jsonl, and other files that grow while somebody reads them.
 
-What a training writes is read with care: a line that is no JSON object, or far too long, is left out.
+What a training writes is read with care: a line that is no JSON object, or far too long, is left out, and of a point
+whatever is no sensible number.
 """
 
 from __future__ import annotations
 
-import json
+import os
 from pathlib import Path
 from typing import Any
 
+from .foreign import parse_object, plain_facts
 from .plain_files import open_plain_file, read_plain_file
 
 LINE_LIMIT_BYTES = 20_000  # of one point of the curve
-CURVE_LIMIT_BYTES = 50_000_000  # of a whole curve; a real one has some 20 kB
+CURVE_LIMIT_BYTES = 2_000_000  # of a whole curve; a real one has some 20 kB
 
 
 class Tail:
@@ -63,12 +65,9 @@ def curve_points(lines: list[bytes]) -> list[dict[str, Any]]:
     points = []
     for line in lines:
         if line.strip() and len(line) <= LINE_LIMIT_BYTES:
-            try:
-                point = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(point, dict):
-                points.append(point)
+            point = parse_object(line)
+            if point is not None:
+                points.append(plain_facts(point))
     return points
 
 
@@ -78,3 +77,10 @@ def read_curve(path: Path) -> list[dict[str, Any]]:
         return curve_points(read_plain_file(path, CURVE_LIMIT_BYTES).splitlines())
     except OSError:
         return []
+
+
+def shorten_curve(path: Path) -> None:
+    """Cut a curve that is far too long to its first whole lines, so that it is not kept for ever."""
+    with open(os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "r+b", buffering=0) as file:
+        if os.fstat(file.fileno()).st_size > CURVE_LIMIT_BYTES:
+            file.truncate((file.read(CURVE_LIMIT_BYTES) or b"").rfind(b"\n") + 1)

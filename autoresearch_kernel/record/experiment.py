@@ -284,6 +284,12 @@ class Experiment:
         return sum(known) / len(known) if known else None
 
     @property
+    def correction_bpb(self) -> float:
+        """By how much audits corrected the mean of its claims; 0 where each claim was true."""
+        found = [run.audit.correction_bpb for run in self.runs if run.audit is not None and run.audit.accepted]
+        return sum(found) / len(found) if found else 0.0
+
+    @property
     def refusal(self) -> Run | None:
         """The run whose score the audit refused; None when it refused none."""
         return next((run for run in self.runs if run.status is Status.REJECTED), None)

@@ -25,6 +25,7 @@ from typing import Any
 
 from .experiment import Experiment, Run, is_trusted
 from .files import StudyInUse, ensure_folder, sync, sync_folder, take_lock, truncate, utc_now, write, write_atomic
+from .foreign import is_number
 from .state import Event, HistoryDamaged, StudyState, replay
 
 __all__ = [
@@ -275,7 +276,7 @@ def peak_memory_mb(run: Run) -> float | None:
     """Of the training: on a CPU what the system counted, on an accelerator what prepare.py read from its allocator."""
     on_cpu = run.measured.get("device") == "cpu"
     peak = run.measured.get("process_peak_memory_mb" if on_cpu else "peak_memory_mb")
-    return float(peak) if isinstance(peak, int | float) else None
+    return float(peak) if is_number(peak) else None
 
 
 def _row(experiment: Experiment) -> tuple[str, ...]:

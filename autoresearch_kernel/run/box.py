@@ -146,6 +146,7 @@ def _limits(policy: Policy) -> dict[str, int]:
 
 
 def _landlock_rules(policy: Policy) -> dict[str, list[str]]:
+    """`hidden` by its real paths: Landlock goes by what a path leads to."""
     devices = [
         "/dev/null",
         "/dev/zero",
@@ -156,7 +157,10 @@ def _landlock_rules(policy: Policy) -> dict[str, list[str]]:
         "/dev/ptmx",
         "/dev/pts",
     ]
-    return {"read": [*policy.read_only, "/proc"], "write": list(policy.writable), "devices": devices}
+    hidden = sorted({os.path.realpath(path) for path in policy.hidden})
+    return {
+        "read": [*policy.read_only, "/proc"], "hidden": hidden, "write": list(policy.writable), "devices": devices,
+    }  # fmt: skip
 
 
 # --- scorers

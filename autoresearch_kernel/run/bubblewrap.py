@@ -29,6 +29,7 @@ def bubblewrap_prefix(policy: Policy) -> list[str]:
         "--proc", "/proc", "--dev", "/dev",
         *_tmpfs("/dev/shm", policy, known), *_tmpfs("/tmp", policy, known),
         *(part for path in policy.read_only for part in _bind_or_link(path)),
+        *(part for path in policy.hidden for part in _cover(path)),
         *(part for device in (_devices() if policy.gpu else []) for part in ("--dev-bind-try", device, device)),
         *(part for path in policy.writable for part in ("--bind", path, path)),
         "--remount-ro", "/dev", "--remount-ro", "/",
@@ -52,6 +53,13 @@ def _bind_or_link(path: str) -> list[str]:
     if os.path.islink(path) and Path(path).parent == Path("/"):
         return ["--symlink", os.readlink(path), path]
     return ["--ro-bind", path, path]
+
+
+def _cover(path: str) -> list[str]:
+    """Nothing in the place of a folder; in that of a file a device, which cannot be opened on a bound path."""
+    if os.path.islink("/" + Path(path).parts[1]):
+        return []  # what such a link leads to is covered where it lies
+    return ["--tmpfs", path, "--remount-ro", path] if os.path.isdir(path) else ["--ro-bind", "/dev/null", path]
 
 
 def _devices() -> list[str]:

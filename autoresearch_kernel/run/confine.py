@@ -133,13 +133,42 @@ def restrict_files(spec: dict[str, Any]) -> None:
     size = 24 if version >= 6 else 16 if version >= 4 else 8
     ruleset = _check(_libc.syscall(_CREATE_RULESET, attributes, size, 0))
     reading = _READ_FILE | _READ_DIR | _EXECUTE
+    hidden = set(rules["hidden"])
+    above = {folder for path in hidden for folder in _folders_of(path)}
     for path in rules["read"]:
-        _allow(ruleset, path, reading & rights)
+        _allow_around(ruleset, path, reading & rights, hidden, above)
     for path in rules["write"]:
         _allow(ruleset, path, rights & ~_IOCTL_DEV)
     for path in rules["devices"]:
         _allow(ruleset, path, (reading | _WRITE_FILE | _TRUNCATE | _IOCTL_DEV) & rights)
     _restrict(ruleset)
+
+
+def _folders_of(path: str) -> list[str]:
+    """The folders that a path lies in, up to the root."""
+    folders = []
+    while path != os.path.dirname(path):
+        path = os.path.dirname(path)
+        folders.append(path)
+    return folders
+
+
+def _allow_around(ruleset: int, path: str, rights: int, hidden: set[str], above: set[str]) -> None:
+    """Landlock cannot take away: a folder above something hidden can be listed, and all else in it is allowed.
+
+    A link in such a folder gets no rule, which would open what it leads to; that has a rule where it lies.
+    """
+    real = os.path.realpath(path)
+    if real in hidden or not hidden.isdisjoint(_folders_of(real)):
+        return
+    if real not in above:
+        _allow(ruleset, path, rights)
+        return
+    _allow(ruleset, real, _READ_DIR)
+    with os.scandir(real) as entries:
+        for entry in entries:
+            if not entry.is_symlink():
+                _allow_around(ruleset, entry.path, rights, hidden, above)
 
 
 def _restrict(ruleset: int) -> None:

@@ -8,7 +8,6 @@ nothing: whether a run counts is decided by `run/slots.py` from what the run pro
 from __future__ import annotations
 
 import asyncio
-import re
 import signal
 import threading
 import time
@@ -33,14 +32,14 @@ with without("rfc3987_syntax", "pyarrow", "boto3", "azure", "gcsfs", "github"): 
     from papermill.iorw import papermill_io
 
 from ..record.files import write_atomic
+from ..record.foreign import NAME_LIMIT, one_line
 from .launch import Kernel, KernelFailed, exit_words
 from .output import NOTEBOOK_LIMIT_BYTES, TRACEBACK_LIMIT, CellOutputs, make_plain, shorten_traceback
 
 SAVE_EVERY_SECONDS = 2.0  # at most this often while cells run
 GRACE_SECONDS = 2.0  # from the interrupt to the kill
 START_SECONDS = 60.0
-
-_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+REASON_LIMIT = 300  # characters of an error's message
 
 
 @dataclass(frozen=True)
@@ -173,10 +172,10 @@ class Client(PapermillNotebookClient):
     def _failed(self, error: CellExecutionError, cell: NotebookNode) -> tuple[str, str]:
         if self.deadline.struck or self.stopping():
             return self._ended("deadline", "", cell)
-        message = " ".join(_ANSI.sub("", str(error.evalue)).split())[:300]
-        if error.ename == "SystemExit":
+        message, name = one_line(str(error.evalue), REASON_LIMIT), _error_name(error.ename)
+        if name == "SystemExit":
             return "exit", f"exited with SystemExit({message})"
-        return "error", f"{error.ename}: {message}" if message else error.ename
+        return "error", f"{name}: {message}" if message else name
 
     def _died(self, cell: NotebookNode) -> tuple[str, str]:
         if tail := self.kernel.stderr_tail():
@@ -243,6 +242,7 @@ class Client(PapermillNotebookClient):
         if kind == "error":
             self.kept.settle(close=True)
             content["traceback"] = shorten_traceback(content.get("traceback", []))
+            content["ename"] = _error_name(content.get("ename"))
             content["evalue"] = str(content.get("evalue", ""))[:TRACEBACK_LIMIT]
             self.on_text("\n".join(content["traceback"]) + "\n")
         elif not self.kept.admits(outs, content):
@@ -265,6 +265,11 @@ class Client(PapermillNotebookClient):
     def _update_display_id(self, display_id: str, msg: dict[str, Any]) -> None:
         self.kept.shrink(msg["content"])
         super()._update_display_id(display_id, msg)
+
+
+def _error_name(name: Any) -> str:
+    """Of an exception; a class may be called anything, at any length."""
+    return one_line(str(name), NAME_LIMIT) or "Error"
 
 
 class AutoresearchEngine(Engine):

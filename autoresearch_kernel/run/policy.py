@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..record.paths import cache_dir
+from .library import held_out_paths
 
 GIB = 2**30
 BOX_FOLDER = "kernel"  # of a run's folder: the part that its kernel may write to
@@ -40,6 +41,7 @@ class Policy:
     """
 
     read_only: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()  # files and folders below read_only that nobody may read all the same
     writable: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()  # of read_only: what Python imports from a checkout that is itself closed
     env: Mapping[str, str] = field(default_factory=dict)  # set on top of the child's own
@@ -63,8 +65,10 @@ def training_policy(
     hidden = hidden_paths(project, corpus_dir)
     modules = [PACKAGE, project.resolve() / "prepare.py"]
     paths = [*system_paths(gpu), *python_paths(hidden), *modules, corpus_dir.resolve()]
+    read_only = _carved(paths, hidden, modules)
     policy = Policy(
-        read_only=_carved(paths, hidden, modules),
+        read_only=read_only,
+        hidden=held_out_paths(read_only),
         writable=(str(handover), str(folder)),
         modules=tuple(map(str, modules)),
         scratch=str(folder),
@@ -86,8 +90,10 @@ def scoring_policy(artefact: Path, project: Path, scratch: Path | None, *, gpu: 
     hidden = hidden_paths(project)
     modules = [PACKAGE, project.resolve() / "prepare.py"]
     paths = [*system_paths(gpu), *python_paths(hidden), *modules]
+    read_only = _carved(paths, hidden, modules)
     policy = Policy(
-        read_only=(*_carved(paths, hidden, modules), str(artefact.resolve())),
+        read_only=(*read_only, str(artefact.resolve())),
+        hidden=held_out_paths(read_only),
         writable=() if scratch is None else (str(scratch),),
         modules=tuple(map(str, modules)),
         scratch=None if scratch is None else str(scratch),

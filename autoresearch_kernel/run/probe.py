@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from .library import held_out_paths
 from .policy import Policy, carve, hidden_paths, python_paths, system_paths
 from .processes import start_ticks
 
@@ -49,6 +50,7 @@ def look(path):
 print(json.dumps({
     "network": can(lambda: connect(socket.AF_INET, ("127.0.0.1", given["port"]))),
     "files": can(lambda: read(given["file"])) or can(lambda: write(given["file"])) and None,
+    "held out": any(can(lambda: read(path)) is True for path in given["hidden"]),
     "home": any(can(lambda: look(path)) is True for path in given["home"]),
     "sockets": can(lambda: connect(socket.AF_UNIX, given["socket"])),
     "signals": is_it(given["pid"]) and can(lambda: os.kill(given["pid"], 0)),
@@ -58,6 +60,7 @@ print(json.dumps({
 """
 _WORDS = {  # what a box keeps when it cannot be reached
     "network": "no network", "files": "no files but the listed ones", "home": "no home",
+    "held out": "no held-out document",
     "sockets": "no service of this machine", "signals": "no other process", "secrets": "no environment of others",
 }  # fmt: skip
 
@@ -117,13 +120,15 @@ def _reach_out(name: str, folder: Path, wrap: Wrap) -> tuple[dict[str, bool | st
     outside.write_text("x")
     paths = [piece for path in (*system_paths(False), *python_paths(hidden_paths(folder))) for piece in _piece(path)]
     confine = str(Path(__file__).with_name("confine.py"))
-    policy = Policy((*map(str, paths), confine), (str(own),), scratch=str(own))
+    read_only = (*map(str, paths), confine)
+    policy = Policy(read_only, held_out_paths(read_only), (str(own),), scratch=str(own))
     with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as unix:
         unix.bind(str(folder / "s"))
         unix.listen()
         given = {
             "port": tcp.getsockname()[1], "file": str(outside), "home": _home_without(policy), "pid": os.getpid(),
             "socket": str(folder / "s"), "own": str(own / "file"), "started": start_ticks(os.getpid()),
+            "hidden": [path for path in policy.hidden if os.path.isfile(path)],
         }  # fmt: skip
         python = [os.path.realpath(sys.executable), "-I", "-S", "-c", _REACH_OUT, json.dumps(given)]
         env = {"PATH": os.environ.get("PATH", os.defpath)}

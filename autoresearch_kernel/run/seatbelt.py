@@ -32,7 +32,9 @@ _METAL = """(allow iokit-open)
 
 
 def profile(policy: Policy) -> str:
-    """The profile: deny all, then allow what the policy lists. Unix sockets only within the writable folders.
+    """The profile: deny all, allow what the policy lists, and deny what it hides there.
+
+    Unix sockets are allowed within the writable folders alone.
 
     Example:
         >>> '(subpath "/opt/data")' in profile(Policy(read_only=("/opt/data",)))
@@ -43,6 +45,7 @@ def profile(policy: Policy) -> str:
     for path in map(json.dumps, policy.writable):
         parts.append(f"(allow file-read* file-write* (subpath {path}))\n")
         parts.append(f"(allow network-bind network-inbound (local unix-socket (subpath {path})))\n")
+    parts += [f"(deny file-read* (subpath {json.dumps(path)}))\n" for path in policy.hidden]
     return "".join(parts)
 
 

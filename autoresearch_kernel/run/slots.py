@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import stat
 import subprocess
 import sys
 import tempfile
 import time
+import warnings
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..record.curves import Tail, curve_points
+from ..record.curves import Tail, curve_points, shorten_curve
 from ..record.experiment import RunOutcome, Status
+from ..record.foreign import is_number, parse_object, plain_facts
 from ..record.paths import ARTEFACT, HANDOVER, METRICS, RUN_TOKEN, ExperimentPaths
 from ..record.plain_files import read_plain_file
+from ..record.trees import opened_up, remove_tree
 from .box import require_box, wrap
 from .machine import child_environment, has_gpu, training_lock
 from .policy import BOX_FOLDER, Policy, training_policy
@@ -32,11 +35,17 @@ from .processes import ExitWatch, kill_group, sweep
 from .watchdog import Watchdog
 
 TEXTS = {"device", "device_name", "dtype"}  # of the hand-over; all else in it is a number or is left out
+OURS = {
+    "runner_start_seconds", "kernel_start_seconds", "cells_seconds", "shutdown_seconds", "process_peak_memory_mb",
+    "exit_code", "left_behind", "overhead_seconds", "total_seconds", "relative_speed", "ended_at", "scored",
+    "scoring_seconds", "slowest_batch_seconds",
+}  # fmt: skip  # facts of a run that are measured from outside, whatever the hand-over calls so
 RUNNER_MARGIN_SECONDS = 20.0  # what the runner itself may take on top, before it is asked to end
 PATIENCE_SECONDS = 5.0  # for the runner to end its kernel and write its record, before it is killed
 LOOK_EVERY_SECONDS = 0.1  # at the runner's output and the curve
 HANDOVER_LIMIT_BYTES = 100_000  # of handover.json; a real one has a few hundred
-CURVE_LIMIT_POINTS = 20_000
+CURVE_LIMIT_POINTS = 2_000  # passed on; a real curve has about 200
+CURVE_SECONDS = 0.1  # spent on points at a time, before the limits are looked at again
 
 
 class EndRun(Exception):
@@ -118,7 +127,7 @@ def run_experiment(
         measured = {"total_seconds": time.monotonic() - begun}
         return RunOutcome(why.status, why.reason, None, paths.notebook(run), measured)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _clear_away(folder)
     return _judge(end, paths, run, limit, begun + waited)
 
 
@@ -127,9 +136,16 @@ def _status_line(run: int, seed: int) -> str:
 
 
 def _fresh_folder(folder: Path) -> Path:
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_tree(folder)
     folder.mkdir(parents=True)
     return folder.resolve()
+
+
+def _clear_away(folder: Path) -> None:
+    try:
+        remove_tree(folder)
+    except OSError as error:
+        warnings.warn(f"{folder} is left ({error}). Remove it by hand.", stacklevel=2)
 
 
 # --- the runner
@@ -216,7 +232,7 @@ def _watch(runner: subprocess.Popen[bytes], launch: _Launch, started: float, cal
     """Pass on output and curve until the runner ends; True when it had to be asked to, whether or not it then did."""
     deadline = time.monotonic() + launch.limit_seconds + RUNNER_MARGIN_SECONDS
     output, curve = Tail(launch.log), Tail(launch.handover / METRICS)
-    points, overran = 0, False
+    overran, points = False, _Points(calls.on_metrics)
     exit_watch = ExitWatch(runner.pid)
     try:
         while True:
@@ -228,10 +244,9 @@ def _watch(runner: subprocess.Popen[bytes], launch: _Launch, started: float, cal
                 raise LimitPassed(Status.CRASH, limit)
             if calls.on_output is not None and (text := output.read()):
                 calls.on_output(text)
-            if calls.on_metrics is not None and points < CURVE_LIMIT_POINTS:
-                for point in curve_points(curve.read_lines()):
-                    points += 1
-                    calls.on_metrics(point)
+            if points.room and (ended or not points.waiting):
+                points.add(curve_points(curve.read_lines()))
+            points.pass_on(is_last=ended)
             if ended:
                 return overran
             if time.monotonic() > deadline:
@@ -239,9 +254,32 @@ def _watch(runner: subprocess.Popen[bytes], launch: _Launch, started: float, cal
                     return True
                 overran, deadline = True, time.monotonic() + PATIENCE_SECONDS
                 runner.terminate()
-            exit_watch.wait(LOOK_EVERY_SECONDS)
+            exit_watch.wait(0.0 if points.waiting else LOOK_EVERY_SECONDS)
     finally:
         exit_watch.close()
+
+
+class _Points:
+    """Passes on the points of a curve: so many and no more, a few at a time, with the limits looked at in between."""
+
+    def __init__(self, on_metrics: Callable[[dict[str, Any]], None] | None) -> None:
+        self.on_metrics = on_metrics
+        self.waiting: deque[dict[str, Any]] = deque()
+        self.room = 0 if on_metrics is None else CURVE_LIMIT_POINTS
+
+    def add(self, points: list[dict[str, Any]]) -> None:
+        self.waiting.extend(points[: self.room])
+        self.room = max(0, self.room - len(points))
+
+    def pass_on(self, is_last: bool) -> None:
+        """Some of what waits; of what is left when the run has ended, the last point only."""
+        until = time.monotonic() + CURVE_SECONDS
+        while self.waiting and self.on_metrics is not None:
+            if time.monotonic() > until:
+                if not is_last:
+                    return
+                self.waiting = deque([self.waiting[-1]])
+            self.on_metrics(self.waiting.popleft())
 
 
 def _stop(runner: subprocess.Popen[bytes], was_asked: bool, watchdog: Watchdog) -> None:
@@ -308,24 +346,25 @@ def read_handover(folder: Path) -> tuple[dict[str, Any] | None, str]:
         facts = read_plain_file(folder / HANDOVER, HANDOVER_LIMIT_BYTES)
     except OSError:
         return None, f"there is no usable {HANDOVER}"
-    content = _as_object(facts.decode("utf-8", errors="replace"))
+    content = parse_object(facts.decode("utf-8", errors="replace"))
     if content is None:
         return None, f"{HANDOVER} is not a JSON object"
-    return content, ""
+    return plain_facts(content, texts=TEXTS, without=OURS), ""
 
 
 def keep_only_the_handover(folder: Path) -> None:
-    """Remove whatever a training left beside its hand-over, and what only has the names of one: links, pipes, folders.
+    """Remove whatever a training left beside its hand-over, and what only has the names of one: links, pipes, folders,
+    files that are closed to their owner.
 
-    What reads these files later may then open them.
+    What reads these files later may then open them. A curve without end is cut to what is ever read of it.
     """
-    for entry in folder.iterdir():
-        if entry.name in (ARTEFACT, HANDOVER, METRICS) and _is_plain_file(entry):
-            continue
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry, ignore_errors=True)
-        else:
-            entry.unlink()
+    with opened_up(folder):
+        for entry in folder.iterdir():
+            is_known = entry.name in (ARTEFACT, HANDOVER, METRICS)
+            if not (is_known and _is_plain_file(entry) and os.access(entry, os.R_OK | os.W_OK)):
+                remove_tree(entry)
+    if (folder / METRICS).exists():
+        shorten_curve(folder / METRICS)
 
 
 def _is_plain_file(path: Path) -> bool:
@@ -342,9 +381,7 @@ def _measured(end: _End, handed_over: dict[str, Any], begun: float) -> dict[str,
     `other_seconds` is what the five parts below do not explain: reading, writing, waiting.
     """
     said = end.outcome or {}
-    measured: dict[str, Any] = {
-        name: value for name, value in handed_over.items() if isinstance(value, str if name in TEXTS else int | float)
-    }
+    measured = dict(handed_over)
     total = end.finished - begun
     if said:
         measured |= {
@@ -361,7 +398,7 @@ def _measured(end: _End, handed_over: dict[str, Any], begun: float) -> dict[str,
     if isinstance(end.ended_by, LimitPassed):
         measured["exit_code"] = None  # killed by us, for cause: nothing to try again for
     training = handed_over.get("training_seconds")
-    if isinstance(training, int | float):
+    if is_number(training):
         measured["overhead_seconds"] = total - training
     return measured | {"total_seconds": total}
 
@@ -397,14 +434,6 @@ def _cell_status(cell: Any) -> str:
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        return _as_object(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return parse_object(path.read_bytes())
+    except OSError:
         return None
-
-
-def _as_object(text: str) -> dict[str, Any] | None:
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return content if isinstance(content, dict) else None

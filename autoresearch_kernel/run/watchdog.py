@@ -5,12 +5,13 @@ Works for every box and for none. Memory that is shared counts once; deleted fil
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .policy import Policy
@@ -18,6 +19,11 @@ from .processes import descendants, end_below, resident_bytes, start_ticks
 
 DISK_EVERY_SECONDS = 0.5
 MOST_FILES = 50_000  # in the writable folders
+MOST_LEVELS = 100  # of folders in one another
+
+
+class OutOfSight(Exception):
+    """Something lies where it cannot be counted; the message follows "it"."""
 
 
 class Watchdog:
@@ -71,10 +77,13 @@ class Watchdog:
     def _disk(self, pids: list[int]) -> str:
         limit, size, files = self.policy.writable_bytes, 0, 0
         devices = {os.stat(folder).st_dev for folder in self.folders if folder.exists()}
-        for found in (found for folder in self.folders for found in _files(folder)):
-            size, files = size + 512 * found.st_blocks, files + 1
-            if files > MOST_FILES:
-                return f"wrote more than {MOST_FILES:,} files, its limit"
+        try:
+            for found in (found for folder in self.folders for found in _files(folder)):
+                size, files = size + 512 * found.st_blocks, files + 1
+                if files > MOST_FILES:
+                    return f"wrote more than {MOST_FILES:,} files, its limit"
+        except OutOfSight as why:
+            return str(why)
         nameless = list(_deleted_files(pids))  # still open: they take room that no folder shows
         size += sum(512 * found.st_blocks for found in nameless if found.st_dev in devices)
         in_memory = sum(512 * found.st_blocks for found in nameless if found.st_dev not in devices)
@@ -96,18 +105,34 @@ def _proportional(pid: int) -> int:
 
 
 def _files(folder: Path) -> Iterator[os.stat_result]:
-    """What lies in `folder`, links not followed; what vanishes meanwhile is left out."""
-    waiting = [str(folder)]
+    """What lies in `folder`, links not followed; what vanishes meanwhile is left out.
+
+    Raises OutOfSight for what cannot be counted: what is too deep, or in a folder that was closed to its owner.
+    """
+    waiting = [(str(folder), 0)]
     while waiting:
-        try:
-            with os.scandir(waiting.pop()) as entries:
-                for entry in entries:
-                    with suppress(OSError):
-                        yield entry.stat(follow_symlinks=False)
-                        if entry.is_dir(follow_symlinks=False):
-                            waiting.append(entry.path)
-        except OSError:
-            continue
+        path, level = waiting.pop()
+        if level > MOST_LEVELS:
+            raise OutOfSight(f"made folders in folders, more than {MOST_LEVELS} deep, its limit")
+        with _countable(), os.scandir(path) as entries:
+            for entry in entries:
+                with _countable():
+                    yield entry.stat(follow_symlinks=False)
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append((entry.path, level + 1))
+
+
+@contextmanager
+def _countable() -> Iterator[None]:
+    """What vanished meanwhile needs no count; other errors raise OutOfSight."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise OutOfSight("made a path that is too long to look at, its limit") from error
+        raise OutOfSight(f"made a folder that cannot be looked into ({error.strerror})") from error
 
 
 def _deleted_files(pids: list[int]) -> Iterator[os.stat_result]:

@@ -15,7 +15,7 @@ from . import cards
 from .finding import Finding, framed
 from .gains import ATTRIBUTION, NOISE, attributed, attribution_words, noise_rows, noise_words, summary
 from .night import Night
-from .report import count
+from .report import correction_words, count
 from .tempo import DRIFT, PACE, drift_words, pace_rows, pace_words, reruns, where_the_seconds_go
 from .tried import FAILURES, NEAR, THEME_COLUMNS, failure_rows, near_rows, near_words, theme_rows, theme_words
 
@@ -98,6 +98,7 @@ class Analysis(Night):
         failed, tried = len(self.failed), count(len(self.proposals), "experiment")
         words = f"{failed} of {tried} failed." if failed else "Nothing failed."
         words += f" The audit refused {len(self.refused)}." if self.refused else ""
+        words += f" {corrected.capitalize()}." if (corrected := correction_words(self.proposals)) else ""
         return Finding("What failed", words, failure_rows(self), FAILURES)
 
     def findings(self) -> tuple[Finding, ...]:

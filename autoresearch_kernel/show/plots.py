@@ -28,7 +28,15 @@ from typing import TYPE_CHECKING, Any
 from autoresearch_kernel.judge.drift import STEADY
 from autoresearch_kernel.record.experiment import Experiment, Status
 from autoresearch_kernel.record.files import write_atomic
-from autoresearch_kernel.show.report import count, idea, is_ended_early, number, thousands, with_mistrust
+from autoresearch_kernel.show.report import (
+    correction_words,
+    count,
+    idea,
+    is_ended_early,
+    number,
+    thousands,
+    with_mistrust,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -159,6 +167,7 @@ def _summary(experiments: Sequence[Experiment], points: Points) -> str:
     tail += f", {thousands(len(points.ended))} ended early" if points.ended else ""
     tail += f", {thousands(len(points.floor))} failed" if points.floor else ""
     tail += f", {thousands(len(points.rejected))} refused by the audit" if points.rejected else ""
+    tail += f", {corrected}" if (corrected := correction_words(experiments)) else ""
     if not points.keeps:
         return tail
     first, best = _bpb(points.keeps[0]), _bpb(points.keeps[-1])

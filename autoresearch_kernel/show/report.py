@@ -7,12 +7,13 @@ a training wrote is shown without control characters, so that it cannot play wit
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..judge.decide import best
 from ..judge.drift import STEADY
 from ..record.experiment import Experiment, Result, Run, Status, is_trusted
+from ..record.foreign import is_number
 from ..record.history import peak_memory_mb
 from ..record.state import StudyState
 
@@ -29,8 +30,7 @@ def plain(text: str) -> str:
 
 def number(value: Any) -> float | None:
     """A finite number of sensible size; None for anything else that may stand in a curve."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and -1e15 < value < 1e15
-    return float(value) if is_number else None
+    return float(value) if is_number(value) else None
 
 
 def last_number(curve: Sequence[Mapping[str, Any]], name: str) -> float | None:
@@ -165,7 +165,7 @@ def grounds(experiment: Experiment, run: Run, facts: dict[str, Any]) -> list[tup
         ("each run", ", ".join(f"{bpb(r.val_bpb)} (seed {r.seed})" for r in experiment.runs if r.val_bpb is not None)),
         ("difference", difference(experiment)),
         ("scored", _scored(run, facts)),
-        ("audit", audit_words(run)),
+        ("audit", audits_words(experiment)),
         ("training", _training(run)),
         ("machine", _machine(run)),
         ("box", UNTRUSTED if not is_trusted(run) else run.box or ""),
@@ -207,6 +207,22 @@ def audit_words(run: Run) -> str:
         f"accepted: {claim}, corrected by {signed(audit.correction_bpb, 5)} ± {audit.standard_error:.5f} "
         f"from {count(audit.num_cuts, 'place')} where what follows is hidden"
     )
+
+
+def audits_words(experiment: Experiment) -> str:
+    """What audits said of its runs, each with its number where there are several; "" where none was made."""
+    runs = [run for run in experiment.runs if run.audit is not None]
+    if len(experiment.runs) == 1:
+        return audit_words(runs[0]) if runs else ""
+    return "; ".join(f"run {run.index + 1} {audit_words(run)}" for run in runs)
+
+
+def correction_words(experiments: Iterable[Experiment]) -> str:
+    """`1 corrected by the audit, by +0.00272 bpb at most`; "" where no claim was."""
+    found = [e.correction_bpb for e in experiments if e.correction_bpb]
+    if not found:
+        return ""
+    return f"{thousands(len(found))} corrected by the audit, by {signed(max(found, key=abs), 5)} bpb at most"
 
 
 def _training(run: Run) -> str:
@@ -268,7 +284,7 @@ def outcome_line(experiment: Experiment) -> str:
     score = bpb(experiment.val_bpb) if experiment.val_bpb is not None else "–"
     against = difference(experiment)
     mark = "●" if experiment.status is Status.KEEP else " "
-    why = f"   [{experiment.reason}]" if experiment.val_bpb is None else ""
+    why = f"   [{plain(experiment.reason)}]" if experiment.val_bpb is None else ""
     status = f"{experiment.number:04d} {mark} {experiment.status or '':<11}"
     return with_mistrust(f"{status} {score:>7}  {against:<18} {idea(experiment)}{why}", [experiment], " · ")
 

@@ -19,6 +19,7 @@ from ..record.study import Study
 from .cost import spent_words
 from .report import (
     UNTRUSTED,
+    audits_words,
     bpb,
     count,
     difference,
@@ -52,7 +53,7 @@ def status_table(now: Snapshot, last: int = 20, width: int = 80) -> str:
     width = min(width, WIDEST)
     lines = [*_first_lines(now, width), *_running_lines(now), *_wrapped(next_step(now), width)]
     lines += _wrapped(_mistrust(now), width)
-    lines += [*_notes(now, width), _best_line(now), *_table(now, last, width)]
+    lines += [*_notes(now, width), _best_line(now), *_table(now, last, width), *_audits(now, last, width)]
     lines += [part for line in findings(now.state, now.finished).splitlines() for part in _wrapped(line, width)]
     return "\n".join(line for line in lines if line)
 
@@ -64,6 +65,12 @@ def _mistrust(now: Snapshot) -> str:
         return ""
     without = f"{count(len(found), 'experiment')} ran without a box, where code can reach all that you can"
     return f"{UNTRUSTED.capitalize()}: {without}. `autoresearch doctor` says what is missing."
+
+
+def _audits(now: Snapshot, last: int, width: int) -> list[str]:
+    """What the audit refused or corrected of the experiments in the table, a line each."""
+    found = [e for e in now.state.experiments[-last:] if e.refusal is not None or e.correction_bpb]
+    return [part for e in found[-MOST_NOTES:] for part in _wrapped(f"{e.number:04d}, audit: {audits_words(e)}", width)]
 
 
 def _first_lines(now: Snapshot, width: int) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from autoresearch_kernel.record.trees import remove_tree
 from autoresearch_kernel.run.box import BoxMissing, probe, require_box, scorer_wrapper, wrap
 from autoresearch_kernel.run.policy import Policy, carve, hidden_paths, memory_limit, scoring_policy, training_policy
 from autoresearch_kernel.run.seccomp import program
@@ -116,3 +117,27 @@ def test_the_watchdog_is_quiet_within_its_limits_and_names_the_one_that_is_passe
     (tmp_path / "x").write_bytes(b"x" * 2_000_000)
     small = Policy(writable=(str(tmp_path),), writable_bytes=1_000_000)
     assert Watchdog(me, small).look() == "wrote more than 1 MB to its folders, its limit"
+
+
+def test_what_the_watchdog_cannot_count_is_a_limit_passed(tmp_path: Path) -> None:
+    deep, long, closed = (tmp_path / name for name in ("deep", "long", "closed"))
+    (deep / "/".join(["d"] * 101)).mkdir(parents=True)
+    assert look_at(deep) == "made folders in folders, more than 100 deep, its limit"
+    long.mkdir()
+    here = os.open(long, os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir("n" * 250, dir_fd=here)
+        inner = os.open("n" * 250, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(here)
+    assert look_at(long) == "made a path that is too long to look at, its limit"
+    remove_tree(long)
+    (closed / "inner").mkdir(parents=True)
+    (closed / "inner").chmod(0)
+    can_look = os.access(closed / "inner", os.R_OK)  # as root can
+    assert look_at(closed) == ("" if can_look else "made a folder that cannot be looked into (Permission denied)")
+
+
+def look_at(folder: Path) -> str:
+    return Watchdog(os.getpid(), Policy(writable=(str(folder),))).look()

@@ -274,3 +274,13 @@ def test_a_trickle_says_what_it_held_back_and_ends_with_the_last_words() -> None
     assert trickle.let_through("k" * 3_000) == ""
     assert trickle.last_words() == "\n[... 1,002 characters of output held back ...]\n" + "k" * 2_000
     assert trickle.last_words() == ""
+
+
+def test_the_name_of_an_error_is_short_and_printable_wherever_it_is_kept(execute: Callable[..., Ran]) -> None:
+    ran = execute(
+        "A = 1", "raise type('Odd\\x1b[2J\\x07' + 'x' * 1_000_000, (Exception,), {})('b\\x1b]0;t\\x07ad\\x00')"
+    )
+    name = "Odd " + "x" * 96
+    assert ran.execution.reason == f"{name}: bad"
+    (output,) = ran.code[1].outputs
+    assert output.ename == name and len(json.dumps(output)) < 200_000

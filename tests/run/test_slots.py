@@ -21,7 +21,7 @@ from autoresearch_kernel.record.paths import ExperimentPaths
 from autoresearch_kernel.run.machine import child_environment, training_lock
 from autoresearch_kernel.run.notebook import read_notebook
 from autoresearch_kernel.run.processes import descendants
-from autoresearch_kernel.run.slots import EndRun, run_experiment
+from autoresearch_kernel.run.slots import CURVE_LIMIT_POINTS, EndRun, run_experiment
 
 ROOT = Path(__file__).resolve().parents[2]
 PARAMETERS = '# %% tags=["parameters"]\nSEED = 1  # fixed\n\n'
@@ -356,3 +356,61 @@ def test_the_notebook_shares_no_folder_of_this_machine(train: Train, tmp_path: P
     train()
     assert json.loads(paths.notebook(0).read_text())["metadata"]["papermill"]["output_path"] == "experiment.ipynb"
     assert str(tmp_path) not in paths.notebook(0).read_text()
+
+
+WILD = HANDOVER.replace(
+    '"exit_code": "faked"', '"num_tokens": 10**400, "relative_speed": 2.0, "device": "c\\x1b[2Jpu" * 99'
+)
+WILD = WILD.replace('"training_seconds": 0.5', '"training_seconds": 10**400').replace(
+    "no json", "[' + '[' * 19_000 + '"
+)
+
+
+def test_no_fact_of_a_hand_over_is_too_large_to_be_kept(train: Train, paths: ExperimentPaths) -> None:
+    curve: list[dict[str, Any]] = []
+    outcome = train(after=WILD, on_metrics=curve.append)
+    assert (outcome.status, outcome.measured["num_steps"]) == (None, 7), outcome.reason
+    assert outcome.measured["device"] == ("cpu" * 99)[:200]
+    assert not {"training_seconds", "num_tokens", "relative_speed", "overhead_seconds"} & outcome.measured.keys()
+    assert [point["step"] for point in curve] == [1, 2]
+
+
+LEFT = """
+import pathlib, os
+folder = pathlib.Path(os.environ["AUTORESEARCH_HANDOVER"])
+os.chdir(folder)
+for _ in range(90):
+    os.mkdir("d")
+    os.chdir("d")
+for path in (folder / "d" / "d", folder / "d"):
+    path.chmod(0)
+(folder / "metrics.jsonl").open("a").write('{"step": 3}\\n' * 300_000)
+folder.chmod(0)
+"""
+
+
+def test_whatever_a_training_leaves_the_next_one_runs(train: Train, paths: ExperimentPaths) -> None:
+    cell = f"{HANDOVER}\n# %%\n{LEFT}"
+    for _ in range(2):
+        outcome = train(after=cell)
+        assert outcome.status in (None, Status.CRASH), (
+            outcome.reason
+        )  # closed folders are seen where root does not look
+        known = {"handover.json", "metrics.jsonl", "model.pkl"}
+        assert {path.name for path in paths.handover(0).iterdir()} == known
+        assert paths.metrics(0).stat().st_size <= 2_000_000
+
+
+def test_a_flood_of_points_holds_up_no_clock(train: Train) -> None:
+    moments: list[float] = []
+    points: list[dict[str, Any]] = []
+
+    def slow(point: dict[str, Any]) -> None:
+        points.append(point)
+        time.sleep(0.005)
+
+    flood = HANDOVER.replace("3.0}\\n", "3.0}\\n' * 50_000 + '")
+    outcome = train(after=flood + "\n# %%\nimport time; time.sleep(3)", on_metrics=slow, on_tick=moments.append)
+    assert outcome.status is None, outcome.reason
+    assert 100 < len(points) <= CURVE_LIMIT_POINTS
+    assert max(b - a for a, b in pairwise(moments)) < 1.0 and outcome.measured["total_seconds"] < 15

@@ -6,8 +6,17 @@ from typing import Any
 
 import pytest
 
-from autoresearch_kernel.record.experiment import Cause, Experiment, Run, Status
-from autoresearch_kernel.show.report import count, duration, number, sparkline, verdict
+from autoresearch_kernel.record.experiment import Audit, Cause, Experiment, Run, Status
+from autoresearch_kernel.show.report import (
+    audits_words,
+    correction_words,
+    count,
+    duration,
+    number,
+    outcome_line,
+    sparkline,
+    verdict,
+)
 
 FACTS: dict[str, Any] = {
     "time_budget_seconds": 60.0,
@@ -55,3 +64,19 @@ def test_small_words() -> None:
     assert [count(1, "process"), count(2, "process"), count(2, "run")] == ["1 process", "2 processes", "2 runs"]
     assert [number(v) for v in (1, 2.5, "3", None, True, float("nan"), 10**400)] == [1.0, 2.5, *[None] * 5]
     assert sparkline([3.0, 1.0, 2.0]) == "█▁▅" and sparkline([9.0, 1.0], 40, 0.0, 2.0) == "█▅"
+
+
+def test_the_line_of_an_experiment_cannot_steer_a_terminal() -> None:
+    line = outcome_line(Experiment(1, "Try", "a", None, status=Status.CRASH, reason="Odd\x1b[2J\x07: b\nad"))
+    assert line.isprintable() and line.endswith("[Odd [2J : b ad]")
+
+
+def test_audits_are_told_run_by_run_and_a_correction_in_one_clause() -> None:
+    fine = Run(0, 1, val_bpb=1.4, claimed_bpb=1.4, audit=Audit(True, 0.0, 0.0, 256, 0, "", 1.0))
+    mended = Run(1, 2, val_bpb=1.41, claimed_bpb=1.4, audit=Audit(True, 0.01, 0.0001, 256, 1, "", 1.0))
+    alone, both = (Experiment(4, "An idea", "search", 0, runs=runs) for runs in ((fine,), (fine, mended)))
+    assert audits_words(alone).startswith("accepted: 256 places say the same")
+    assert "run 1 accepted: 256 places say the same" in audits_words(both)
+    assert "run 2 accepted: claimed 1.4000, corrected by +0.01000 ± 0.00010" in audits_words(both)
+    assert correction_words([alone]) == "" and both.correction_bpb == pytest.approx(0.005)
+    assert correction_words([alone, both]) == "1 corrected by the audit, by +0.00500 bpb at most"

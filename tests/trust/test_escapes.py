@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,12 +21,13 @@ from typing import Any
 
 import pytest
 
+import prepare
 from autoresearch_kernel.record.experiment import RunOutcome, Status
 from autoresearch_kernel.record.paths import ExperimentPaths
 from autoresearch_kernel.run.box import probe, wrap
 from autoresearch_kernel.run.machine import child_environment
 from autoresearch_kernel.run.notebook import read_notebook
-from autoresearch_kernel.run.policy import training_policy
+from autoresearch_kernel.run.policy import scoring_policy, training_policy
 from autoresearch_kernel.run.processes import descendants
 from autoresearch_kernel.run.slots import run_experiment
 from tests.trust.escapes.reach import PRELUDE, REACHES, Reach
@@ -206,6 +208,94 @@ def test_without_a_box_the_same_reaches_succeed(world: World, tmp_path: Path) ->
         }  # fmt: skip
         command = [sys.executable, "-c", PRELUDE + reach.code, json.dumps(given)]
         assert "REACHED" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+# --- the held-out documents, which are files of Python itself
+
+# Says which files that are named like a held-out module could be read below the listed paths, and what else was met.
+SEARCH = """
+import json, os, sys
+given = json.loads(sys.argv[1])
+names, read, met = set(given["names"]), [], []
+def look(path):
+    try:
+        with open(path, "rb") as file: file.read()
+        read.append(path)
+    except OSError as error: met.append(error.strerror)
+for path in given["documents"]: look(path)
+for root in given["roots"]:
+    for folder, _, files in os.walk(root):
+        for path in (os.path.join(folder, name) for name in files if name.endswith((".py", ".pyc", ".pyo"))):
+            parts = path.split("/")
+            if parts[-1].split(".")[0] in names or names & set(parts[-3:-1]): look(path)
+print(json.dumps([sorted(set(read)), sorted(set(met))]))
+"""
+
+
+def _held_out_documents() -> list[Path]:
+    root = Path(sysconfig.get_paths()["stdlib"])
+    names = [path.relative_to(root).as_posix() for path in prepare._stdlib_files(root)]
+    return [root / name for name in names if prepare._split_of_path(name) in ("val", "test")]
+
+
+def _lines(path: Path) -> set[str]:
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return {line.strip() for line in text.splitlines() if len(line.strip()) > 35}
+
+
+def _has_text_of(path: Path, known: set[str]) -> bool:
+    """Whether half of the long lines of a source file, or of the one that a file was compiled from, are known ones."""
+    source = path
+    if path.suffix != ".py":
+        folder = path.parent.parent if path.parent.name == "__pycache__" else path.parent
+        source = folder / f"{path.name.partition('.')[0]}.py"
+    lines = _lines(source) if source.is_file() else set()
+    return len(lines & known) > len(lines) / 2
+
+
+@pytest.mark.parametrize("who", ["training", "scorer"])
+def test_the_text_of_the_held_out_documents_is_nowhere_in_a_box(who: str, box: str, world: World) -> None:
+    handover, own = world.paths.handover(0), world.folder / "own"
+    for folder in (handover, own):
+        folder.mkdir(parents=True)
+    (handover / "model.pkl").write_text("weights")
+    if who == "training":
+        policy = training_policy(world.corpus, world.project, handover, own, seconds=60, gpu=False)
+    else:
+        policy = scoring_policy(handover / "model.pkl", world.project, own, gpu=False)
+    documents = _held_out_documents()
+    known = set().union(*map(_lines, documents))
+    roots = [path for path in policy.read_only if path != "/sys"]
+    given = {"names": prepare.HELD_OUT, "documents": list(map(str, documents)), "roots": roots}
+    search = [sys.executable, "-c", SEARCH, json.dumps(given)]
+    env = child_environment(world.corpus, 5.0, handover, world.project, 1, own)
+    without = subprocess.run(search, capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(wrap(policy, search, box), env=env, cwd=own, capture_output=True, text=True, check=True)
+    shutil.rmtree(own)
+    found, read = ({Path(path) for path in json.loads(said)[0]} for said in (without, done.stdout))
+    copies = {path for path in found if _has_text_of(path, known)}
+    assert set(documents) <= copies and [path for path in copies if path.suffix == ".pyc"]
+    assert copies & read == set() and read <= found
+    what = "read the held-out documents in Python's library, their compiled files and other Pythons"
+    record("escape", f"library {who}", f"{what} ({who})", ", ".join(json.loads(done.stdout)[1]), box)
+
+
+def test_what_is_not_held_out_can_be_imported_in_a_box(box: str, world: World) -> None:
+    handover, own = world.paths.handover(0), world.folder / "own"
+    for folder in (handover, own):
+        folder.mkdir(parents=True)
+    policy = training_policy(world.corpus, world.project, handover, own, seconds=60, gpu=False)
+    code = (
+        "import torch, torch.utils.data, torch.optim, torch._dynamo, torch._inductor.compile_fx, numpy, cloudpickle\n"
+        "import asyncio, concurrent.futures.process, dataclasses, decimal, email.message, http.server, json, pdb\n"
+        "import logging.handlers, multiprocessing.managers, unittest.mock, urllib.request, IPython\n"
+        "import ipykernel.debugger, ipykernel.kernelapp, prepare\nprint('imported')\n"
+    )
+    env = child_environment(world.corpus, 5.0, handover, world.project, 1, own)
+    command = wrap(policy, [sys.executable, "-c", code], box)
+    done = subprocess.run(command, env=env, cwd=own, capture_output=True, text=True, check=False)
+    shutil.rmtree(own)
+    assert done.stdout == "imported\n", done.stderr
 
 
 # --- trainings

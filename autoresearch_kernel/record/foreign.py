@@ -1,0 +1,71 @@
+"""What foreign code wrote, made fit to be kept: numbers of sensible size, short printable texts, JSON of any depth.
+
+A training may write whatever it likes into its hand-over and its curve. What is left out here is met by no reader.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from typing import Any, TypeGuard
+
+LARGEST = 1e15  # the largest number that anything here counts or measures is far below
+MOST_FACTS = 100  # of one object
+NAME_LIMIT = 100  # characters of a fact's name; an exception's name is cut to as many
+TEXT_LIMIT = 200
+
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
+
+
+def is_number(value: Any) -> TypeGuard[int | float]:
+    """Whether it is a finite number of sensible size; no boolean is one.
+
+    Example:
+        >>> [is_number(value) for value in (1, -2.5, 10**400, float("nan"), True, "1")]
+        [True, True, False, False, False, False]
+    """
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
+
+
+def one_line(text: str, most: int = TEXT_LIMIT) -> str:
+    r"""At most `most` printable characters on one line, without the sequences that steer a terminal.
+
+    Example:
+        >>> one_line("\x1b[31mred\x1b[0m\n\x07alert")
+        'red alert'
+    """
+    text = _ESCAPES.sub("", text[: 20 * most])
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:most]
+
+
+def parse_object(text: str | bytes) -> dict[str, Any] | None:
+    """A JSON object; None for anything else, brackets too deep to follow included."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def plain_facts(
+    content: Mapping[str, Any], *, texts: Collection[str] = (), without: Collection[str] = ()
+) -> dict[str, Any]:
+    """Of an object the sensible numbers, and of the facts called `texts` a short line; all else is left out.
+
+    Example:
+        >>> plain_facts({"steps": 3, "loss": 10**400, "device": "cpu", "note": "x"}, texts=["device"])
+        {'steps': 3, 'device': 'cpu'}
+    """
+    facts: dict[str, Any] = {}
+    for name, value in content.items():
+        if len(facts) == MOST_FACTS:
+            break
+        if name in without or len(name) > NAME_LIMIT or not name.isprintable():
+            continue
+        if name in texts:
+            if isinstance(value, str):
+                facts[name] = one_line(value)
+        elif is_number(value):
+            facts[name] = value
+    return facts

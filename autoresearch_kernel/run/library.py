@@ -1,0 +1,76 @@
+"""Which files of Python's own library no box may read: they are the held-out documents of the corpus `stdlib`.
+
+prepare.py holds out modules that no training imports. Their source and compiled files are hidden in every box, whatever
+its corpus, and so is each other standard library that a box would show: another version has nearly the same text.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import sysconfig
+from collections.abc import Iterable
+
+HELD_OUT = (  # as in prepare.py, which stands alone and whose import takes seconds
+    "aifc", "asynchat", "asyncore", "cgi", "cgitb", "compileall", "dbm", "doctest", "fileinput", "ftplib", "graphlib",
+    "imaplib", "mailbox", "modulefinder", "nntplib", "optparse", "poplib", "pyclbr", "sched", "shelve", "smtpd",
+    "smtplib", "sunau", "symtable", "tabnanny", "telnetlib", "trace", "turtle", "venv", "wave", "webbrowser", "wsgiref",
+    "zipapp",
+)  # fmt: skip
+
+_MARKS = ("os", "abc", "codecs", "traceback")  # modules that a folder of a standard library has
+_DEPTH = 6  # folders below a listed one in which another standard library is looked for
+_DEPTH_IN_NIX = 3
+_WITHOUT = {
+    "include", "doc", "man", "locale", "icons", "site-packages", "dist-packages", "node_modules", "__pycache__",
+}  # fmt: skip
+_ON_MACOS = ("/Library/Frameworks", "/System/Library/Frameworks")
+
+
+def held_out_paths(read_only: Iterable[str]) -> tuple[str, ...]:
+    """Files and folders to hide, as they are found below the `read_only` paths of a box: links lead to none of them.
+
+    Example:
+        >>> held_out_paths(["/etc"])
+        ()
+    """
+    own = os.path.realpath(sysconfig.get_paths()["stdlib"])
+    listed = [*read_only, *(_ON_MACOS if sys.platform == "darwin" else ())]
+    hidden = [*_own_files(own), *(path for root in listed for path in _libraries(root) if path != own)]
+    shown = [(root, os.path.realpath(root)) for root in listed]
+    found = (root + path[len(real) :] for path in hidden for root, real in shown if f"{path}/".startswith(f"{real}/"))
+    return tuple(dict.fromkeys(found))
+
+
+def _own_files(library: str) -> list[str]:
+    """Of the library that this interpreter imports from: the held-out packages, modules and compiled modules."""
+    folders = [folder for folder in (library, os.path.join(library, "__pycache__")) if os.path.isdir(folder)]
+    names = [(folder, name) for folder in folders for name in sorted(os.listdir(folder))]
+    return [os.path.join(folder, name) for folder, name in names if name.partition(".")[0] in HELD_OUT]
+
+
+@functools.lru_cache(maxsize=64)
+def _libraries(root: str) -> tuple[str, ...]:
+    """Other standard libraries at and below a folder, zipped ones among them. Looked for once in a process."""
+    found: list[str] = []
+    folders = [(os.path.realpath(root), _DEPTH_IN_NIX if root == "/nix/store" else _DEPTH)]
+    while folders:
+        folder, depth = folders.pop()
+        try:
+            with os.scandir(folder) as listing:
+                entries = list(listing)
+        except OSError:
+            continue
+        names = {entry.name for entry in entries}
+        if all(names & {f"{mark}.py", f"{mark}.pyc"} for mark in _MARKS):
+            found.append(folder)
+            continue
+        found += [os.path.join(folder, name) for name in names if name.startswith("python") and name.endswith(".zip")]
+        if depth:
+            folders += [
+                (entry.path, depth - 1)
+                for entry in entries
+                if entry.name not in _WITHOUT and entry.is_dir(follow_symlinks=False)
+            ]
+    return tuple(sorted(found))
