@@ -37,7 +37,7 @@ def held_out_paths(read_only: Iterable[str]) -> tuple[str, ...]:
     """
     own = os.path.realpath(sysconfig.get_paths()["stdlib"])
     listed = [*read_only, *(_ON_MACOS if sys.platform == "darwin" else ())]
-    hidden = [*_own_files(own), *(path for root in listed for path in _libraries(root) if path != own)]
+    hidden = [*_own_files(own), *(path for root in _outermost(listed) for path in _libraries(root) if path != own)]
     shown = [(root, os.path.realpath(root)) for root in listed]
     found = (root + path[len(real) :] for path in hidden for root, real in shown if f"{path}/".startswith(f"{real}/"))
     return tuple(dict.fromkeys(found))
@@ -48,6 +48,13 @@ def _own_files(library: str) -> list[str]:
     folders = [folder for folder in (library, os.path.join(library, "__pycache__")) if os.path.isdir(folder)]
     names = [(folder, name) for folder in folders for name in sorted(os.listdir(folder))]
     return [os.path.join(folder, name) for folder, name in names if name.partition(".")[0] in HELD_OUT]
+
+
+def _outermost(paths: Iterable[str]) -> list[str]:
+    """The real folders that may hold a library, without those that lie in another of them."""
+    real = {os.path.realpath(path) for path in paths} - {"/sys", "/proc"}
+    real = {path for path in real if os.path.isdir(path) and os.path.basename(path) not in _WITHOUT}
+    return sorted(path for path in real if not any(path.startswith(f"{other}/") for other in real))
 
 
 @functools.lru_cache(maxsize=64)

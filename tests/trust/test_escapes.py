@@ -289,7 +289,7 @@ def test_what_is_not_held_out_can_be_imported_in_a_box(box: str, world: World) -
         "import torch, torch.utils.data, torch.optim, torch._dynamo, torch._inductor.compile_fx, numpy, cloudpickle\n"
         "import asyncio, concurrent.futures.process, dataclasses, decimal, email.message, http.server, json, pdb\n"
         "import logging.handlers, multiprocessing.managers, unittest.mock, urllib.request, IPython\n"
-        "import ipykernel.debugger, ipykernel.kernelapp, prepare\nprint('imported')\n"
+        "import ipykernel.debugger, ipykernel.kernelapp\nprint('imported')\n"
     )
     env = child_environment(world.corpus, 5.0, handover, world.project, 1, own)
     command = wrap(policy, [sys.executable, "-c", code], box)
