@@ -510,11 +510,21 @@ def prepare(
     source = _open_source(corpus, files_folder, num_shards, root, log)
     limit = eval_tokens or (HELDOUT_TOKENS_LONG if sequence_length >= 2048 else HELDOUT_TOKENS)
     with _explained(root), _lock(root, key):
-        if not rebuild and _is_finished(folder, heldout):
+        is_old = _is_of_another_format(folder)
+        if is_old:
+            log(f"Corpus {key} was made by a version that held out other text: it is made again")
+        if not rebuild and not is_old and _is_finished(folder, heldout):
             _describe_finished(folder, source, log)
         else:
             _build(source, folder, heldout, vocab_size, sequence_length, limit, log)
     return folder
+
+
+def _is_of_another_format(folder: Path) -> bool:
+    try:
+        return bool(json.loads((folder / "meta.json").read_text(encoding="utf-8"))["format"] != FORMAT)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False  # there is none, or it is damaged, which is told elsewhere
 
 
 def _open_source(

@@ -284,6 +284,17 @@ def test_a_training_side_without_its_held_out_rows_is_made_again(tmp_path: Path)
     assert prepare.read_meta(heldout) == prepare.read_meta(corpus)
 
 
+def test_a_corpus_of_another_format_is_made_again(tmp_path: Path) -> None:
+    folder = write_stories(tmp_path / "mine")
+    corpus = make_files_corpus(tmp_path / "home", folder)
+    for path in (corpus / "meta.json", prepare.heldout_dir(corpus) / "meta.json"):
+        path.write_text(path.read_text().replace(f'"format": {prepare.FORMAT}', '"format": 1'))
+    with pytest.raises(PrepareError, match="has format 1"):
+        prepare.read_meta(corpus)
+    make_files_corpus(tmp_path / "home", folder)
+    assert prepare.read_meta(corpus)["format"] == prepare.FORMAT
+
+
 def test_held_out_rows_of_another_making_are_refused(tmp_path: Path) -> None:
     corpus = make_files_corpus(tmp_path / "home", write_stories(tmp_path / "mine"))
     path = prepare.heldout_dir(corpus) / "meta.json"
