@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from .checks import Check
@@ -24,6 +25,8 @@ from .record.study import (
 
 MOST_NAMED = 5  # files or scores that are named one by one
 
+Change = tuple[str, str, str]  # what of the corpus is not what it was, hash then and hash now
+
 
 def verify(study: Study) -> list[Check]:
     """Recompute the hashes of all that the study's scores depend on and compare them with its record.
@@ -38,13 +41,14 @@ def verify(study: Study) -> list[Check]:
         state = replay(events)
     except HistoryDamaged as damage:
         return [Check("history", "fail", str(damage))]
+    changed = list(changed_contents(study, CORPUS_FILES))
     return [
         Check("history", "ok", f"{len(events)} records, each with the checksum that it was written with"),
         _settings(study, state),
         _prepare(study),
-        *_corpus(study),
+        *_corpus(study, changed),
         _sources(study, state),
-        _scores(study, state, events),
+        _scores(study, state, events, changed),
         _versions(study),
     ]
 
@@ -59,8 +63,7 @@ def _settings(study: Study, state: StudyState) -> Check:
 
 
 def _prepare(study: Study) -> Check:
-    known, path = study.facts["sha256"]["prepare.py"], study.project / "prepare.py"
-    now = sha256(path.read_bytes()) if path.is_file() else "gone"
+    known, now = study.facts["sha256"]["prepare.py"], _hash_of(study.project / "prepare.py")
     facts = {"recorded": known, "found": now}
     if known == now:
         return Check("prepare.py", "ok", f"{known[:SHORT]}, as recorded", facts=facts)
@@ -68,11 +71,10 @@ def _prepare(study: Study) -> Check:
     return Check("prepare.py", "fail", found, "Restore it (git checkout prepare.py) or begin a new study.", facts)
 
 
-def _corpus(study: Study) -> Iterator[Check]:
+def _corpus(study: Study, changed: Sequence[Change]) -> Iterator[Check]:
     corpus = study.facts["corpus"]
     try:
         check_corpus(study)
-        changed = list(changed_contents(study, CORPUS_FILES))
     except StudyError as error:
         yield Check("corpus", "fail", str(error))
         return
@@ -88,33 +90,24 @@ def _corpus(study: Study) -> Iterator[Check]:
 def _sources(study: Study, state: StudyState) -> Check:
     wrong = []
     for experiment in state.experiments:
-        now = _source_found(study, experiment.number)
+        now = _hash_of(study.experiment(experiment.number).train)
         if now != experiment.train_sha256:
             wrong.append(f"{experiment.number:04d} ({now[:SHORT]}, {experiment.train_sha256[:SHORT]} recorded)")
     return _counted("train.py", "is as recorded", len(state.experiments), wrong, "`git show COMMIT:./train.py` has it.")
 
 
-def _source_found(study: Study, number: int) -> str:
-    path = study.experiment(number).train
+def _hash_of(path: Path) -> str:
     return sha256(path.read_bytes()) if path.is_file() else "gone"
 
 
-def _facts_found(study: Study) -> dict[str, Any]:
-    """study.json, with the hashes of what lies there now in the place of those that were recorded."""
-    facts, path = dict(study.facts), study.project / "prepare.py"
-    facts["sha256"] = facts["sha256"] | {"prepare.py": sha256(path.read_bytes()) if path.is_file() else "gone"}
-    try:
-        changed = {what: now for what, _, now in changed_contents(study, CORPUS_FILES)}
-    except (OSError, StudyError) as error:
-        changed = {"corpus": str(error)}
-    return facts | ({"corpus_files": changed} if changed else {})
-
-
-def _scores(study: Study, state: StudyState, events: Sequence[Event]) -> Check:
+def _scores(study: Study, state: StudyState, events: Sequence[Event], changed: Sequence[Change]) -> Check:
     """Whether each score is bound to the code, rows and settings that lie here and the versions of its session."""
     versions: Mapping[str, str] = study.facts.get("versions") or {}
     total, wrong, unbound = 0, [], 0
-    facts, sources = _facts_found(study), {e.number: _source_found(study, e.number) for e in state.experiments}
+    facts = study.facts | {"sha256": study.facts["sha256"] | {"prepare.py": _hash_of(study.project / "prepare.py")}}
+    if changed:
+        facts |= {"corpus_files": {what: now for what, _, now in changed}}
+    sources = [_hash_of(study.experiment(e.number).train) for e in state.experiments]
     for event in events:
         if event["event"] == "opened":
             versions = event.get("versions") or versions

@@ -88,9 +88,7 @@ def audit(
     cuts = draw_cuts(nll, heldout, reference, rng)
     rows = blinded(heldout, cuts, min(settings.rows_per_batch, len(heldout.rows)), rng)
     limit_seconds = LIMIT_SECONDS + LIMIT_PER_CLAIM_SECOND * claim_seconds
-    watched = Watched(
-        project, limit_seconds, token, wrap, guard, batch_limit_seconds, False, on_progress, on_tick, on_spawn
-    )
+    watched = Watched(project, limit_seconds, token, wrap, guard, batch_limit_seconds, on_progress, on_tick, on_spawn)
     vocab_size = len(heldout.token_bytes)
     facts = {"cuts": cuts.places.tolist(), "vocab_size": vocab_size}
     try:

@@ -85,10 +85,10 @@ class Watched:
     wrap: Wrap = identity
     guard: Guard | None = None
     batch_limit_seconds: float | None = None  # for one batch, with the model's loading for the first
-    may_quote: bool = False  # the rows are nobody's secret: a failure is told in the child's words
     on_progress: Callable[[float], None] | None = None
     on_tick: Callable[[], None] | None = None  # whatever these raise ends the child
     on_spawn: Callable[[int], None] | None = None  # gets the pid; the child leads a process group
+    may_quote: bool = False  # the rows are nobody's secret: a failure is told in the child's words
 
 
 def ask(

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..record.experiment import Experiment, Run
+from ..record.foreign import is_number
 from .decide import BPB_PER_LOG_SPEED, RECENT_RUNS
 
 SAME_SPEED = 1.15  # runs whose speeds differ by less than this factor are pooled while sigma is unknown
@@ -133,10 +134,10 @@ def present_speed(experiments: Sequence[Experiment]) -> float:
 def _speed(measured: Mapping[str, Any]) -> float | None:
     """Tokens a second."""
     value = measured.get("tokens_per_second")
-    return float(value) if isinstance(value, int | float) and value > 0 else None
+    return float(value) if is_number(value) and value > 0 else None
 
 
 def _flops(measured: Mapping[str, Any]) -> float | None:
     """FLOP/s, by the model's own count."""
     speed, each = _speed(measured), measured.get("flops_per_token")
-    return speed * each if speed and isinstance(each, int | float) and each > 0 else None
+    return speed * each if speed and is_number(each) and each > 0 else None

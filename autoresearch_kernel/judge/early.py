@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from ..record.foreign import is_number
+
 Curve = Sequence[Mapping[str, Any]]
 
 CHECKPOINTS = (0.3, 0.5)  # shares of the budget at which a run is looked at
@@ -169,7 +171,7 @@ def _points(curve: Curve) -> list[_Point]:
 
 
 def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else math.nan
+    return float(value) if is_number(value) else math.nan
 
 
 def _within(points: list[_Point], end: float) -> list[_Stretch]:

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..record.experiment import Run
+from ..record.foreign import is_number
 
 LEAST_SLACK_SECONDS = 2.0  # over the baseline's overtime
 SLACK_SHARE = 0.25  # of the baseline's overtime, where that is more: one that compiles varies by more
@@ -27,7 +28,7 @@ TIMES_A_BATCH, LEAST_BATCH_SECONDS = 4.0, 1.0  # of the baseline's slowest batch
 def overtime(measured: Mapping[str, Any], budget_seconds: float) -> float | None:
     """Seconds that a run's cells took beyond its budget, as seen from outside; None where nobody measured it."""
     seconds = measured.get("cells_seconds")
-    return seconds - budget_seconds if isinstance(seconds, int | float) else None
+    return seconds - budget_seconds if is_number(seconds) else None
 
 
 def allowed_overtime(baseline: Sequence[Run], measured: Mapping[str, Any], budget_seconds: float) -> float | None:
@@ -83,4 +84,4 @@ def allowed_batch_seconds(baseline: Sequence[Run], budget_seconds: float) -> flo
 def _start(measured: Mapping[str, Any]) -> float | None:
     """Seconds until the runner and the kernel had started, which no code of an agent takes part in."""
     runner, kernel = measured.get("runner_start_seconds"), measured.get("kernel_start_seconds")
-    return runner + kernel if isinstance(runner, int | float) and isinstance(kernel, int | float) else None
+    return runner + kernel if is_number(runner) and is_number(kernel) else None

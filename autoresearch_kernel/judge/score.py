@@ -101,7 +101,7 @@ def score(
     """
     started = time.monotonic()
     watched = Watched(
-        project, limit_seconds, token, wrap, guard, batch_limit_seconds, may_quote, on_progress, on_tick, on_spawn
+        project, limit_seconds, token, wrap, guard, batch_limit_seconds, on_progress, on_tick, on_spawn, may_quote
     )
     shape = heldout.rows[:, 1:].shape
     facts = {"special_ids": heldout.special_ids, "vocab_size": len(heldout.token_bytes)}

@@ -14,6 +14,8 @@ from itertools import groupby, zip_longest
 from typing import Any
 
 from ..record.experiment import Archive, Experiment, Run, Status
+from ..record.foreign import is_number
+from ..record.history import peak_memory_mb
 
 NUM_BEST, NUM_NEAR, NUM_FAILED, NUM_LAST = 4, 4, 3, 4  # experiments shown in full, at most
 NEAR_MISS_SIGMAS = 1.5  # a discard this close to its incumbent may be worth combining
@@ -84,7 +86,7 @@ def _line(experiment: Experiment, width: int) -> str:
     if experiment.val_bpb is None:
         return f"{start} no score: {about(experiment, width)} [{plain(experiment.reason, max(60, width // 2))}]"
     speed = experiment.runs[0].measured.get("relative_speed") if experiment.runs else None
-    cost = f"[speed ×{speed:.2f}]" if isinstance(speed, int | float) and abs(speed - 1) > TOLD_SPEED else ""
+    cost = f"[speed ×{speed:.2f}]" if is_number(speed) and abs(speed - 1) > TOLD_SPEED else ""
     parts = (start, bpb(experiment.val_bpb), difference(experiment), cost, about(experiment, width))
     return " ".join(filter(None, parts))
 
@@ -182,7 +184,8 @@ def diff_of(experiment: Experiment, archive: Archive, limit: int) -> str:
 
 def curve_words(curve: Sequence[Mapping[str, Any]]) -> str:
     """`train_loss 7.61 at 1 %, 4.40 at 25 %, ... 3.41 at 100 %`, each the mean of a few points; "" without a curve."""
-    points = [(p["progress"], p["train_loss"]) for p in curve if is_number(p.get("progress"), p.get("train_loss"))]
+    known = [(point.get("progress"), point.get("train_loss")) for point in curve]
+    points = [(progress, loss) for progress, loss in known if is_number(progress) and is_number(loss)]
     if not points:
         return ""
     words, half = [], max(1, len(points) // 40)
@@ -248,11 +251,6 @@ def plain(text: str, limit: int) -> str:
 # Numbers
 
 
-def is_number(*values: Any) -> bool:
-    """Whether all are finite numbers of sensible size: a training may have written anything."""
-    return all(isinstance(v, int | float) and not isinstance(v, bool) and -1e15 < v < 1e15 for v in values)
-
-
 FIGURES = {
     "num_steps": "{:,.0f} steps",
     "num_tokens": "{:,.0f} tokens",
@@ -270,13 +268,6 @@ def figures(run: Run) -> str:
     known = [form.format(run.measured[key]) for key, form in FIGURES.items() if is_number(run.measured.get(key))]
     peak = peak_memory_mb(run)
     return ", ".join(known + ([f"{peak:,.0f} MB at most"] if peak is not None else []))
-
-
-def peak_memory_mb(run: Run) -> float | None:
-    """Of the training: on a CPU of the whole process, on an accelerator of its allocator."""
-    on_cpu = run.measured.get("device") == "cpu"
-    peak = run.measured.get("process_peak_memory_mb" if on_cpu else "peak_memory_mb")
-    return float(peak) if isinstance(peak, int | float) and is_number(peak) else None
 
 
 def _delta(experiment: Experiment) -> float:

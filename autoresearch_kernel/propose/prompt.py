@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ..record.experiment import Context, Objection, Refusal, Status
+from ..record.foreign import is_number
+from ..record.history import peak_memory_mb
 from . import digest
 from .digest import DIFF_LIMIT, FIELD_LIMIT, OUTPUT_LIMIT, Plan, count, diff_of, fence, in_full, plain, worth_showing
 from .digest import clean_output as clean_output
@@ -252,7 +254,7 @@ def _measured(context: Context) -> Iterator[str]:
     yield f"val_bpb {digest.score(incumbent)}, {count(len(incumbent.scores), 'run')}{was}"
     if run is None:
         return
-    m = {key: value for key, value in run.measured.items() if digest.is_number(value)}
+    m = {key: value for key, value in run.measured.items() if is_number(value)}
     size = context.study.get("corpus", {}).get("num_train_tokens")
     passes = f", {m['num_tokens'] / size:.2f} times the corpus" if "num_tokens" in m and size else ""
     if figures := digest.figures(run):
@@ -267,7 +269,7 @@ def _measured(context: Context) -> Iterator[str]:
         others = "".join(f", {name} {m[key]:.1f}" for key, name in names.items() if key in m)
         left = max(0.0, budget - m["training_seconds"])
         yield f"seconds: training {m['training_seconds']:.1f}{others}; {left:.1f} of the budget's {budget:g} left"
-    memory, peak = context.study.get("hardware", {}).get("memory_mb"), digest.peak_memory_mb(run)
+    memory, peak = context.study.get("hardware", {}).get("memory_mb"), peak_memory_mb(run)
     if memory and peak is not None:
         yield f"memory: {max(0.0, memory - peak):,.0f} MB of {memory:,} left"
     if curve := digest.curve_words(context.archive.curve(incumbent.number)):

@@ -256,9 +256,10 @@ def _scored(fold: _Fold, event: Event) -> None:
         run["status"] = Status(event["status"])
         run["reason"] = event.get("reason") or ""
     facts = {"scored": {k: event[k] for k in ("num_tokens", "num_bytes") if k in event}}
-    for name, known_as in (("evaluation_seconds", "scoring_seconds"), ("slowest_batch_seconds",) * 2):
-        if event.get(name) is not None:
-            facts[known_as] = event[name]
+    if "evaluation_seconds" in event:
+        facts["scoring_seconds"] = event["evaluation_seconds"]
+    if event.get("slowest_batch_seconds") is not None:
+        facts["slowest_batch_seconds"] = event["slowest_batch_seconds"]
     run["measured"] = {**run.get("measured", {}), **facts}
     _pool(fold, event["experiment"])
 

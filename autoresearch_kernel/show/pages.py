@@ -17,7 +17,7 @@ from ..record.study import Study
 from . import cards
 from .cost import cost_table, spent_words
 from .live import ENDED, Snapshot
-from .report import argument, audit_words, count, difference, duration, grounds, percent, plain, score_line, title
+from .report import argument, audits_words, count, difference, duration, grounds, percent, plain, score_line, title
 from .status import agent_words, command_line, doing
 
 TRANSCRIPT_LIMIT = 150_000  # characters of one message that are shown
@@ -90,15 +90,15 @@ def _progress(now: Snapshot) -> str:
 
 
 def experiment_head(experiment: Experiment, facts: dict[str, Any]) -> str:
-    """Title, status, score, what the last audit said of it, and what the agent says for it."""
+    """Title, status, score, what audits said of it, and what the agent says for it."""
     against = f"{difference(experiment)} against {experiment.parent:04d}" if experiment.delta_bpb is not None else ""
     parts = [score_line(experiment), against]
     line = cards.status_words(experiment) + "".join(f" · {cards.text(part)}" for part in parts if part)
     theme = ", ".join(map(str, experiment.details.get("subjects") or ()))
     words = plain(experiment.hypothesis)
     said = "" if words.rstrip(".") == title(experiment).split(" · ", 1)[1] else argument(experiment)
-    audits = [words for run in experiment.runs if (words := audit_words(run))]
-    body = f"<div>{line}</div>" + (cards.paragraph(f"audit {audits[-1]}", is_faint=True) if audits else "")
+    audits = audits_words(experiment)
+    body = f"<div>{line}</div>" + (cards.paragraph(f"audit {audits}", is_faint=True) if audits else "")
     return cards.card(title(experiment), body + (cards.paragraph(said) if said else ""), state=theme)
 
 

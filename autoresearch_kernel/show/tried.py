@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ..judge.decide import is_better
 from ..record.experiment import Experiment, Status
+from ..record.foreign import is_number
 from .finding import Column, Row, in_words, shortened
 from .night import FAILED, Night, judged_delta, score_of
 from .report import bpb, count, idea, is_ended_early, plain, title
@@ -47,7 +48,7 @@ def _theme_row(theme: str, subject: str, members: Sequence[Experiment], night: N
 
 def _values(row: Row) -> str:
     values = row["values"]
-    numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+    numbers = [v for v in values if is_number(v)]
     if numbers and len(numbers) == len(values):
         return f"{min(numbers):g} … {max(numbers):g}" if min(numbers) != max(numbers) else f"{numbers[0]:g}"
     return ", ".join(dict.fromkeys(plain(str(value)) for value in values))
