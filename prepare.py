@@ -23,6 +23,7 @@ import contextlib
 import errno
 import functools
 import hashlib
+import importlib.util
 import io
 import json
 import math
@@ -277,6 +278,7 @@ def _decode(data: bytes, path: Path) -> str:
 
 def parquet_texts(path: Path) -> Iterator[str]:
     """The `text` column, row by row; "" for a missing value. Raises PrepareError when there is no such table."""
+    _need("pyarrow")
     import pyarrow
     import pyarrow.parquet
 
@@ -337,6 +339,7 @@ def fetch(
     Waits `wait` seconds after the first failure and doubles it after each. Raises PrepareError in the end, or at once
     for what no retry helps. A full disk passes through as OSError.
     """
+    _need("huggingface_hub", "pyarrow")
     from huggingface_hub import errors as hub
     from huggingface_hub import hf_hub_download
 
@@ -363,6 +366,15 @@ def fetch(
             time.sleep(wait)
             wait *= 2
     raise AssertionError("unreachable")
+
+
+def _need(*packages: str) -> None:
+    """Raise PrepareError when packages of the extra `corpora` are not installed."""
+    if missing := [package for package in packages if importlib.util.find_spec(package) is None]:
+        raise PrepareError(
+            f"This corpus is read with {' and '.join(missing)}, not installed here. In the project's folder: "
+            f"make setup EXTRAS=corpora. In another environment: pip install {' '.join(missing)}"
+        )
 
 
 def _check_parquet(path: Path) -> None:

@@ -1,0 +1,144 @@
+"""constraints.txt: one exact version of each package, on every Python that the project names, by `make lock` alone."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+PROJECT = Path(__file__).parents[1]
+SETTINGS = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+UV = (sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate")
+
+
+def supported_pythons() -> list[str]:
+    """The lowest version that pyproject.toml allows, and the first of each later minor version that it names."""
+    lowest = next(s.version for s in SpecifierSet(SETTINGS["requires-python"]) if s.operator == ">=")
+    named = [line.rpartition(" ")[2] for line in SETTINGS["classifiers"] if "Python ::" in line]
+    return [f"{version}.0" if version.count(".") == 1 else version for version in dict.fromkeys([lowest, *named])]
+
+
+def pins(text: str) -> list[Requirement]:
+    """Every line that is not a comment. Raises InvalidRequirement for one that pip would refuse."""
+    return [Requirement(line) for line in text.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def pinned(text: str, python: str, system: str) -> dict[str, list[Version]]:
+    """Normal name -> the versions that hold on one Python and system."""
+    machine = {"python_full_version": python, "python_version": ".".join(python.split(".")[:2])}
+    machine |= {"linux": {"sys_platform": "linux", "os_name": "posix"}, "darwin": {"sys_platform": "darwin"}}[system]
+    found: dict[str, list[Version]] = {}
+    for pin in pins(text):
+        if pin.marker is None or pin.marker.evaluate(machine):
+            (exact,) = pin.specifier
+            assert exact.operator == "==" and "*" not in exact.version, str(pin)
+            found.setdefault(canonicalize_name(pin.name), []).append(Version(exact.version))
+    return found
+
+
+def required() -> list[Requirement]:
+    extras = SETTINGS["optional-dependencies"].values()
+    return [Requirement(line) for lines in [SETTINGS["dependencies"], *extras] for line in lines]
+
+
+def test_the_supported_pythons_are_these() -> None:
+    assert supported_pythons() == ["3.11.0", "3.12.0", "3.13.0", "3.14.0"]
+
+
+@pytest.mark.parametrize("system", ["linux", "darwin"])
+@pytest.mark.parametrize("python", supported_pythons())
+def test_every_requirement_has_one_exact_version_that_satisfies_it(python: str, system: str) -> None:
+    found = pinned((PROJECT / "constraints.txt").read_text(), python, system)
+    assert [name for name, versions in found.items() if len(versions) > 1] == []
+    for requirement in required():
+        if canonicalize_name(requirement.name) != SETTINGS["name"]:
+            (version,) = found[canonicalize_name(requirement.name)]
+            assert version in requirement.specifier, f"{requirement}, but {version} on Python {python}"
+
+
+def test_a_pin_without_a_version_is_found() -> None:
+    with pytest.raises(ValueError, match="pyee"):
+        pins("numpy==2.4.6\npyee==\n")
+
+
+# --- with an index of packages
+
+
+@pytest.fixture(scope="module")
+def index() -> None:
+    """Skips where no index of packages answers."""
+    asked = subprocess.run([*UV, "--no-deps", "-"], input="packaging", capture_output=True, text=True, env=settings())
+    if asked.returncode and re.search("Failed to fetch|error sending request|dns error|offline", asked.stderr):
+        pytest.skip("no index of packages can be reached from here")
+    assert asked.returncode == 0, asked.stderr
+
+
+def settings() -> dict[str, str]:
+    """uv trusts certificates of its own: one that pip was told of is told to uv, too."""
+    certificate = os.environ.get("PIP_CERT")
+    return {**os.environ, **({"SSL_CERT_FILE": certificate} if certificate else {})}
+
+
+def resolve(constraints: str, python: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Resolve the project and all its extras with these pins on Linux, from packages with a wheel for that Python."""
+    pinned_to = folder / "constraints.txt"
+    pinned_to.write_text(constraints)
+    words = ["--all-extras", "--only-binary", ":all:", "--python-platform", "x86_64-manylinux_2_28"]
+    command = [*UV, *words, "--python-version", python, "-c", str(pinned_to), str(PROJECT / "pyproject.toml")]
+    return subprocess.run(command, capture_output=True, text=True, env=settings(), cwd=folder)
+
+
+@pytest.mark.usefixtures("index")
+@pytest.mark.parametrize("python", supported_pythons())
+def test_every_pin_allows_every_supported_python(python: str, tmp_path: Path) -> None:
+    """By `requires_python` of the index, and each has a wheel there: nothing is compiled on a user's machine."""
+    text = (PROJECT / "constraints.txt").read_text()
+    done = resolve(text, python, tmp_path)
+    assert done.returncode == 0, done.stderr
+    resolved = {canonicalize_name(pin.name) for pin in pins(done.stdout)}
+    assert resolved <= set(pinned(text, python, "linux")) and len(resolved) > 100
+
+
+@pytest.mark.usefixtures("index")
+def test_a_pin_that_needs_a_later_python_is_found(tmp_path: Path) -> None:
+    text = re.sub(r"(?m)^soupsieve==.*$", "soupsieve==4.1.2", (PROJECT / "constraints.txt").read_text())
+    assert resolve(text, "3.11.7", tmp_path).returncode == 0
+    done = resolve(text, "3.11.2", tmp_path)
+    assert done.returncode != 0 and "soupsieve" in done.stderr and "Python" in done.stderr
+
+
+@pytest.mark.usefixtures("index")
+def test_the_lock_is_what_make_lock_writes(tmp_path: Path) -> None:
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(PROJECT / name, tmp_path)
+    command = ["make", "lock", f"IN_VENV={sys.executable} -m"]
+    done = subprocess.run(command, cwd=tmp_path, env=settings(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "constraints.txt").read_text() == (PROJECT / "constraints.txt").read_text()
+
+
+@pytest.mark.usefixtures("index")
+def test_the_newest_pip_takes_the_lock(tmp_path: Path) -> None:
+    """It finds nothing to install: the environment that runs the tests is the one that the lock describes."""
+    newest = tmp_path / "pip"
+    fetch = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade"]
+    done = subprocess.run([*fetch, "--target", str(newest), "pip"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    words = ["install", "--dry-run", "--no-build-isolation", "-c", str(PROJECT / "constraints.txt")]
+    names = [str(requirement) for requirement in required() if requirement.name != SETTINGS["name"]]
+    env = {**os.environ, "PYTHONPATH": str(newest)}
+    command = [sys.executable, "-m", "pip", *words, *names]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    version = subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True, text=True, env=env).stdout
+    assert Version(version.split()[1]) >= Version("26.0") and "Would install" not in done.stdout, done.stdout
