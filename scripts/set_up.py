@@ -111,6 +111,8 @@ def set_up(project: Path, extras: list[str], torch: str) -> int:
     if version is None:
         steps.say("making the environment .venv")
         make_environment(venv)
+    if not any(venv.glob("lib/python*/site-packages/pip")):  # uv makes environments without it
+        steps.run("installing pip", [str(python_of(venv)), "-m", "ensurepip"], project)
     pip = [str(python_of(venv)), "-m", "pip", "install", "--no-input", "--progress-bar", "off"]
     wanted["torch"] = install_torch(steps, pip, project, wanted["torch"])
     target = f".[{','.join(wanted['extras'])}]" if wanted["extras"] else "."
@@ -169,10 +171,10 @@ def python_of(venv: Path) -> Path:
 
 
 def version_of(venv: Path) -> str | None:
-    """Version of an environment's Python; None where it does not run, or has no pip."""
-    words = "import importlib.util, platform; print(platform.python_version() * bool(importlib.util.find_spec('pip')))"
+    """Version of an environment's Python; None where it does not run."""
+    command = [str(python_of(venv)), "-c", "import platform; print(platform.python_version())"]
     try:
-        done = subprocess.run([str(python_of(venv)), "-c", words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     except OSError:
         return None
     return done.stdout.decode().strip() or None if done.returncode == 0 else None

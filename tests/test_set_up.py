@@ -186,6 +186,16 @@ def test_the_cpu_build_where_pip_itself_finds_one(place: Path, indexes: Indexes)
     assert build_of_torch(place) == "cpu" and not [path for path in indexes.asked if path.startswith("/cpu")]
 
 
+def test_an_environment_that_another_tool_made_without_pip_stays(place: Path, indexes: Indexes) -> None:
+    write_wheel(indexes.folder / "simple" / "torch", "torch", "2.13.0+cpu", "BUILD = 'cpu'")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place / ".venv")], check=True)
+    (place / ".venv" / "mine.txt").write_text("kept")
+    done = set_up(place, indexes, "--torch", "cpu")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "installing pip" in done.stdout and build_of_torch(place) == "cpu"
+    assert (place / ".venv" / "mine.txt").read_text() == "kept"
+
+
 def test_the_cuda_build_after_its_size_where_no_cpu_build_can_be_had(place: Path, indexes: Indexes) -> None:
     write_wheel(indexes.folder / "simple" / "torch", "torch", "2.13.0", "BUILD = 'cuda'")
     done = set_up(place, indexes, "--torch", "cpu")
