@@ -931,14 +931,27 @@ def get_device() -> torch.device:
 
 
 def autocast_dtype(device: torch.device | str) -> torch.dtype:
-    """bfloat16 where the hardware multiplies it, else float32. Never float16, which needs loss scaling."""
+    """bfloat16 where the hardware multiplies it, else float32. $AUTORESEARCH_DTYPE overrides.
+
+    Never float16, which needs loss scaling. Raises PrepareError for it, and for bfloat16 that would be emulated.
+    """
     kind = torch.device(device).type
     probes: dict[str, Callable[[], bool]] = {
         "cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False),
         "xpu": lambda: torch.xpu.is_bf16_supported(),
         "cpu": lambda: torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported(),
     }  # mps: the first Apple chips only emulate it
-    return torch.bfloat16 if kind in probes and probes[kind]() else torch.float32
+    is_native = kind in probes and probes[kind]()
+    named = os.environ.get("AUTORESEARCH_DTYPE") or ("bfloat16" if is_native else "float32")
+    if named not in ("float32", "bfloat16"):
+        raise PrepareError(f"AUTORESEARCH_DTYPE is {named!r}: use float32 or bfloat16, or unset it.")
+    if named == "bfloat16" and not is_native:
+        raise PrepareError(
+            f"AUTORESEARCH_DTYPE is 'bfloat16', and torch finds no bfloat16 instructions on this machine's {kind}: "
+            "training would be several times slower than in float32. Use float32, or unset it. A study keeps the "
+            "format it began with: continue it on a machine that has these instructions."
+        )
+    return torch.bfloat16 if named == "bfloat16" else torch.float32
 
 
 def autocast(device: torch.device | str) -> contextlib.AbstractContextManager[Any]:

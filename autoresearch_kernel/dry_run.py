@@ -76,6 +76,7 @@ def _failure(session: Session, proposal: Proposal, number: int) -> str:
         project=study.project,
         token=token,
         max_steps=NUM_STEPS,
+        dtype=facts["scoring"]["dtype"],
         on_tick=lambda seconds: session.tick(),
         on_spawn=lambda pid: remember(study.paths.running, pid, token),
         on_wait=lambda text: session.watch(Progress("note", text=text)),

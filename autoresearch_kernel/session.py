@@ -266,6 +266,7 @@ class Session:
                 handover_allowance_seconds=study.facts["handover_allowance_seconds"],
                 project=study.project,
                 token=token,
+                dtype=study.facts["scoring"]["dtype"],
                 on_metrics=looks.at_point,
                 on_tick=looks.at_clock,
                 on_spawn=lambda pid: remember(study.paths.running, pid, token),

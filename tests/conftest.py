@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from autoresearch_kernel.propose.search import SearchAgent
 from autoresearch_kernel.record.study import Study, create_study, open_study
 
 PROJECT = Path(__file__).parents[1]
+DTYPE = os.environ.get("AUTORESEARCH_DTYPE") or "float32"  # set it to run the studies of the tests in another format
 
 # Counts which token follows which in a few batches. ALPHA is a knob with a known effect: smoothing by 1.0 is too much.
 COUNTING_TRAIN = """# %% [markdown]
@@ -120,7 +122,7 @@ def counting_study(
         "preset": {"name": "none", "parameters": {}, "reason": "a test"},
         "agent": "scripted",
         "time_budget_seconds": 2.0,
-        "scoring": vars(ScoringSettings.for_corpus("cpu", "float32", 64, 512)),
+        "scoring": vars(ScoringSettings.for_corpus("cpu", DTYPE, 64, 512)),
         "hardware": {"device": "cpu", "device_name": "a test machine"},
         "startup_allowance_seconds": 12.0,  # a hang must end before the reader of a test does
         "handover_allowance_seconds": 6.0,

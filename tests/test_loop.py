@@ -18,7 +18,7 @@ from autoresearch_kernel.propose.parameters import set_parameters
 from autoresearch_kernel.propose.search import SearchAgent
 from autoresearch_kernel.record.experiment import Context, Experiment, Proposal, Status
 from autoresearch_kernel.record.history import read_events, replay
-from autoresearch_kernel.record.study import Study, StudyError
+from autoresearch_kernel.record.study import Study, StudyError, check_unchanged
 from autoresearch_kernel.room import forget_artefacts
 from autoresearch_kernel.session import Progress, open_session
 
@@ -59,6 +59,33 @@ FAULTS = {
 
 def events_of(study: Study, kind: str) -> list[dict]:
     return [event for event in read_events(study.paths.history) if event["event"] == kind]
+
+
+def test_every_training_of_a_study_computes_in_the_format_that_the_study_began_with(measured: Study) -> None:
+    runs = replay(read_events(measured.paths.history)).experiments[0].runs
+    assert [run.measured["dtype"] for run in runs] == [measured.facts["scoring"]["dtype"]] * 3
+
+
+@pytest.mark.parametrize(
+    ("variable", "began", "same", "other"),
+    [
+        ("AUTORESEARCH_DTYPE", {"dtype": "float32"}, "float32", "bfloat16"),
+        ("AUTORESEARCH_DEVICE", {"device": "cuda"}, "cuda:1", "cpu"),
+    ],
+)
+def test_a_study_does_not_go_on_in_another_format_or_on_another_device(
+    variable: str, began: dict[str, str], same: str, other: str, project: Path, small_corpus: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.delenv("AUTORESEARCH_DTYPE", raising=False)
+    scoring = {"device": "cpu", "dtype": "float32", "rows_per_batch": 64, "num_threads": 1} | began
+    study = counting_study(project, small_corpus, scoring=scoring)
+    monkeypatch.setenv(variable, same)
+    check_unchanged(study)
+    monkeypatch.setenv(variable, other)
+    with pytest.raises(StudyError, match=f"began with {variable}=.* says {other}.* Unset {variable} to continue"):
+        next(research(study, Scripted()))
+    assert not study.paths.history.exists()
 
 
 def test_ten_experiments_with_five_faults_leave_the_others_unharmed(measured: Study) -> None:

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 import prepare
+from tests.formats import FORMATS, HAS_BFLOAT16
 
 ROOT = Path(__file__).parent.parent
 TEXT = "for name in names:\n    print(f'{name}: naïve café, 你好, 🙂')\n"
@@ -313,9 +314,29 @@ def test_a_device_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert prepare.get_device() == torch.device("cpu")
 
 
-def test_autocast_is_never_to_float16() -> None:
+def test_autocast_is_never_to_float16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AUTORESEARCH_DTYPE", raising=False)
     assert prepare.autocast_dtype("cpu") in (torch.float32, torch.bfloat16)
     assert prepare.autocast_dtype("mps") == torch.float32
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_number_format_can_be_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORESEARCH_DTYPE", name)
+    assert prepare.autocast_dtype("cpu") == getattr(torch, name)
+    weight = torch.ones(2, 2)
+    with prepare.autocast("cpu"):
+        assert (weight @ weight).dtype == getattr(torch, name)
+
+
+def test_a_number_format_that_cannot_be_used_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORESEARCH_DTYPE", "float16")
+    with pytest.raises(prepare.PrepareError, match="'float16': use float32 or bfloat16, or unset it"):
+        prepare.autocast_dtype("cpu")
+    monkeypatch.setenv("AUTORESEARCH_DTYPE", "bfloat16")
+    for kind in ["mps"] if HAS_BFLOAT16 else ["mps", "cpu"]:
+        with pytest.raises(prepare.PrepareError, match=rf"'bfloat16'.* instructions on this machine's {kind}:.*Use fl"):
+            prepare.autocast_dtype(kind)
 
 
 def test_peaks_are_found_by_the_name_that_the_driver_gives() -> None:

@@ -28,7 +28,7 @@ from typing import IO, Any
 import numpy as np
 
 from ..record.children import environment, sweep
-from ..record.paths import RUN_TOKEN
+from ..record.paths import DTYPE, RUN_TOKEN
 
 # Bytes of float32 logits in one batch: on a CPU about what its cache holds, twice and eight times as much were slower.
 CPU_LOGIT_BYTES, GPU_LOGIT_BYTES = 2**23, 2**30
@@ -107,6 +107,7 @@ def ask(
     size = row_bytes * num_answers
     request = {"artefact": str(artefact), "num_rows": len(rows), **asdict(settings), **facts}
     env = environment(watched.token, watched.project, Path(__file__).resolve().parents[2])
+    env[DTYPE] = settings.dtype  # for a model that asks prepare.py for the format
     with tempfile.TemporaryFile() as question, tempfile.TemporaryFile() as complaints:
         question.write(json.dumps(request).encode() + b"\n")
         question.write(rows.astype("<u4").tobytes())

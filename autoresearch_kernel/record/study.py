@@ -18,7 +18,7 @@ from typing import Any
 
 from .errors import Plain
 from .files import ensure_folder, take_lock, utc_now, write_atomic
-from .paths import ExperimentPaths, StudyPaths, study_paths
+from .paths import DEVICE, DTYPE, ExperimentPaths, StudyPaths, study_paths
 
 REQUIRED = ("agent", "corpus", "corpus_dir", "heldout_dir", "hardware", "scoring", "seed", "time_budget_seconds")
 FIXED_FILES = ("prepare.py", "program.md")
@@ -195,8 +195,10 @@ def open_study(name: str, project: Path) -> Study:
 def check_unchanged(study: Study) -> None:
     """Refuse to go on when what the scores depend on is no longer what it was.
 
-    Raises StudyError naming the file that changed, or the corpus that is not the same any more, with both hashes.
+    Raises StudyError naming the file that changed, or the corpus that is not the same any more, with both hashes;
+    or the device or number format that the environment names and the study did not begin with.
     """
+    _check_machine(study)
     for file, digest in _fixed_hashes(study.project).items():
         if file != "program.md" and digest != (known := study.facts["sha256"][file]):
             raise StudyError(
@@ -205,6 +207,19 @@ def check_unchanged(study: Study) -> None:
                 f"(git checkout {file}) or start a new study with another --name."
             )
     check_corpus(study)
+
+
+def _check_machine(study: Study) -> None:
+    """Refuse another device or number format than the study's, named by the environment."""
+    scoring = study.facts["scoring"]
+    for variable, began in ((DEVICE, scoring["device"]), (DTYPE, scoring["dtype"])):
+        named = os.environ.get(variable) or began
+        if named.partition(":")[0] != began:  # cuda:1 is as good as cuda
+            raise StudyError(
+                f"Study {study.name!r} began with {variable}={began}, and the environment says {named}, so new scores "
+                f"would not compare with old ones. Unset {variable} to continue the study, or start a new one with "
+                "another --name."
+            )
 
 
 def check_corpus(study: Study) -> None:

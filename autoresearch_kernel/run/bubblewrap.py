@@ -6,11 +6,14 @@ import functools
 import glob
 import os
 import shutil
+import stat
 import subprocess
 from pathlib import Path
 
 from .policy import Policy
 
+_WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
+_OF_NAMESPACE = "sysvipc"  # shows the sandbox's own shared memory and queues, read-only for everybody
 _GPU_DEVICES = ("/dev/nvidia*", "/dev/nvidia-caps/*", "/dev/kfd", "/dev/dri", "/dev/dxg", "/dev/accel")
 
 
@@ -26,7 +29,8 @@ def bubblewrap_prefix(policy: Policy) -> list[str]:
     return [
         command, "--unshare-all", "--unshare-user", *(["--disable-userns"] if "--disable-userns" in known else []),
         "--cap-drop", "ALL", "--die-with-parent", "--new-session", "--hostname", "box",
-        "--proc", "/proc", "--dev", "/dev",
+        "--proc", "/proc", *(part for path in _machine_in_proc() for part in ("--ro-bind-try", path, path)),
+        "--dev", "/dev",
         *_tmpfs("/dev/shm", policy, known), *_tmpfs("/tmp", policy, known),
         *(part for path in policy.read_only for part in _bind_or_link(path)),
         *(part for path in policy.hidden for part in _cover(path)),
@@ -34,6 +38,18 @@ def bubblewrap_prefix(policy: Policy) -> list[str]:
         *(part for path in policy.writable for part in ("--bind", path, path)),
         "--remount-ro", "/dev", "--remount-ro", "/",
     ]  # fmt: skip
+
+
+def _machine_in_proc() -> list[str]:
+    """The folders of /proc that show the machine rather than a process, and the files there that somebody may write.
+
+    bubblewrap itself makes only four of them read-only, and /proc/sys not at all when the mode of that folder refuses
+    writing. The files below it belong to root, so in a sandbox that root started a training could change the kernel's
+    settings without any capability. The list is read at run time because each driver adds its own entries.
+    """
+    with os.scandir("/proc") as entries:
+        found = [e for e in entries if not (e.name.isdecimal() or e.is_symlink() or e.name == _OF_NAMESPACE)]
+    return sorted(e.path for e in found if e.is_dir() or e.stat().st_mode & _WRITABLE)
 
 
 @functools.lru_cache(maxsize=2)

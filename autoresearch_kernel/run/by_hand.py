@@ -87,6 +87,8 @@ def _settings(rerun: Rerun) -> dict[str, str]:
         settings["AUTORESEARCH_SEED"] = str(rerun.seed)
     if study.facts["hardware"].get("device") == "cpu":
         settings["AUTORESEARCH_DEVICE"] = "cpu"  # a machine with a GPU can do this too; the other way round it cannot
+    if study.facts["scoring"].get("dtype") == "float32":
+        settings["AUTORESEARCH_DTYPE"] = "float32"  # which every machine can do, as above
     return settings
 
 

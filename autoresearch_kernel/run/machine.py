@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..record.children import environment
-from ..record.paths import cache_dir
+from ..record.paths import DTYPE, cache_dir
 
 LONGEST_NAP_SECONDS = 1.0  # a training during which the machine slept longer says nothing about the code
 
@@ -25,13 +25,19 @@ def child_environment(
     folder: Path,  # where it may leave what its libraries want to keep
     token: str | None = None,
     max_steps: int | None = None,
+    dtype: str | None = None,
 ) -> dict[str, str]:
-    """The environment of a training: what any child may know, plus what prepare.py reads."""
+    """The environment of a training: what any child may know, plus what prepare.py reads.
+
+    `dtype` is the number format of its study, whatever this process's environment names.
+    """
     env = environment(token, Path(__file__).resolve().parents[2], prefixes=("AUTORESEARCH_",))
     for name in ("AUTORESEARCH_HELDOUT", "AUTORESEARCH_HOME"):  # training never learns where the validation rows are
         env.pop(name, None)
     if max_steps is not None:
         env["AUTORESEARCH_MAX_STEPS"] = str(max_steps)
+    if dtype is not None:
+        env[DTYPE] = dtype
     return env | {
         "AUTORESEARCH_CORPUS": str(Path(corpus_dir).resolve()),
         "AUTORESEARCH_TIME_BUDGET": repr(time_budget_seconds),

@@ -27,11 +27,15 @@ GPU_FLOPS = 5e12  # a GPU slower than this is treated as a fast CPU
 
 # Times the largest of a few training-like products, at the device's own number format, for about two seconds.
 _PROBE = """
-import json, os, time
+import json, os, sys, time
 import torch
-from prepare import autocast, autocast_dtype, device_name, get_device
+from prepare import PrepareError, autocast, autocast_dtype, device_name, get_device
 
 device = get_device()
+try:
+    dtype = autocast_dtype(device)
+except PrepareError as error:
+    sys.exit(str(error))
 small = device.type == "cpu"
 rows, width, hidden = (1024, 128, 512) if small else (16384, 1024, 4096)
 x = torch.randn(rows, width, device=device)
@@ -61,7 +65,7 @@ if not memory and hasattr(os, "sysconf"):
 print(json.dumps({
     "device": device.type,
     "device_name": device_name(device),
-    "dtype": str(autocast_dtype(device)).removeprefix("torch."),
+    "dtype": str(dtype).removeprefix("torch."),
     "num_cores": os.cpu_count(),
     "num_threads": torch.get_num_threads(),
     "memory_mb": round(memory / 2**20),

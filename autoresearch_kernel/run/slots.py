@@ -81,11 +81,13 @@ def run_experiment(
     on_tick: Callable[[float], None] | None = None,
     on_spawn: Callable[[int], None] | None = None,
     max_steps: int | None = None,
+    dtype: str | None = None,
     limits: Mapping[str, Any] | None = None,
 ) -> RunOutcome:
     """Train once and say what came of it: trained, crash, timeout or invalid, with the reason in one line.
 
-    With `max_steps`, steps are the budget instead of seconds. The training runs in the box of this machine;
+    With `max_steps`, steps are the budget instead of seconds. `dtype` is the number format to train in, "float32" or
+    "bfloat16"; without it prepare.py chooses. The training runs in the box of this machine;
     `limits` replaces its default limits, fields of `run.policy.Policy`. Raises BoxMissing where there is no box.
 
     `on_output` gets the notebook's output as it comes, `on_metrics` each point of the curve, `on_wait` a sentence when
@@ -116,7 +118,7 @@ def run_experiment(
         launch = _Launch(
             folder, paths.notebook(run), paths.runner_log(run), handover, limit, {"SEED": seed}, policy, box.name
         )
-        env = child_environment(corpus_dir, time_budget_seconds, handover, project, seed, own, token, max_steps)
+        env = child_environment(corpus_dir, time_budget_seconds, handover, project, seed, own, token, max_steps, dtype)
         calls = _Calls(on_output, on_metrics, on_tick, on_spawn)
         with training_lock(on_wait, on_tick) as lock:
             waited = time.monotonic() - begun

@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import torch
 
 from autoresearch_kernel.judge.score import HeldOut, ScoringFailed, ScoringSettings, bits_per_byte, score
 from autoresearch_kernel.record.children import sweep
+from tests.formats import FORMATS
 
 PROJECT = Path(__file__).parents[2]
 BOS, VOCAB, T = 256, 257, 16
@@ -100,6 +102,17 @@ class Quitter(torch.nn.Module):
         raise SystemExit(0)
 
 
+class AskingForTheFormat(Uniform):
+    """Uniform where prepare.py names the format that the scorer computes in."""
+
+    def forward(self, idx: torch.Tensor) -> torch.Tensor:
+        import prepare
+
+        used = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+        assert prepare.autocast_dtype("cpu") == used
+        return super().forward(idx)
+
+
 def test_uniform_logits_over_256_bytes_are_8_bits_per_byte_whatever_bos_gets(tmp_path: Path) -> None:
     heldout = HeldOut(rows_of_random_bytes(), TOKEN_BYTES)
     nll_path = tmp_path / "nll.npy"
@@ -110,6 +123,13 @@ def test_uniform_logits_over_256_bytes_are_8_bits_per_byte_whatever_bos_gets(tmp
     nll = np.load(nll_path)
     assert nll.shape == (10, T)
     assert (nll[:, 6] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
+def test_a_model_may_ask_for_the_number_format_that_it_is_scored_in(tmp_path: Path, dtype: str) -> None:
+    heldout, settings = HeldOut(rows_of_random_bytes(), TOKEN_BYTES), replace(SETTINGS, dtype=dtype)
+    evaluation = score(pickled(AskingForTheFormat(), tmp_path), heldout, settings, project=PROJECT)
+    assert evaluation.val_bpb == pytest.approx(8.0, abs=1e-5)
 
 
 def test_prints_of_the_model_do_not_reach_the_answer(tmp_path: Path) -> None:

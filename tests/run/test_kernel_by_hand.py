@@ -205,6 +205,7 @@ def test_what_a_shell_had_set_for_other_trainings_does_not_reach_an_experiment(
 ) -> None:
     study = counting_study(project, small_corpus)
     environ = {"AUTORESEARCH_HANDOVER": "/h", "AUTORESEARCH_MAX_STEPS": "3", "AUTORESEARCH_TIME_BUDGET": "9"}
+    environ |= {"AUTORESEARCH_DTYPE": "bfloat16"}
     settle(study.experiment(0).folder, environ)
     assert environ == {
         "AUTORESEARCH_CORPUS": str(small_corpus),
@@ -212,5 +213,6 @@ def test_what_a_shell_had_set_for_other_trainings_does_not_reach_an_experiment(
         "AUTORESEARCH_TIME_BUDGET": "2.0",
         "AUTORESEARCH_PROJECT": str(project),
         "AUTORESEARCH_DEVICE": "cpu",
+        "AUTORESEARCH_DTYPE": "float32",
     }
     assert rerun_in(project) is None and rerun_in(study.paths.folder) is None and rerun_in(Path("/")) is None

@@ -93,11 +93,18 @@ def test_a_damaged_preset_file_is_named(tmp_path: Path) -> None:
 
 def test_this_machine_is_measured_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTORESEARCH_DEVICE", "cpu")
+    monkeypatch.setenv("AUTORESEARCH_DTYPE", "float32")
     measured = measure_machine(PROJECT, sys.executable)
     assert measured["device"] == "cpu"
-    assert measured["dtype"] in {"float32", "bfloat16"}
+    assert measured["dtype"] == "float32"
     assert measured["flops"] > 1e8
     assert measured["memory_mb"] > 100
+
+
+def test_a_number_format_that_there_is_not_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORESEARCH_DTYPE", "float16")
+    with pytest.raises(PresetError, match=r"^This machine could not be measured: AUTORESEARCH_DTYPE is 'float16'"):
+        measure_machine(PROJECT, sys.executable)
 
 
 def test_a_python_that_cannot_measure_is_reported(tmp_path: Path) -> None:

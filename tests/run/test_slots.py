@@ -311,6 +311,12 @@ def test_processes_of_a_run_carry_its_token(train: Train) -> None:
     assert outcome.status is None, outcome.reason
 
 
+def test_a_training_gets_the_number_format_of_its_study(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORESEARCH_DTYPE", "bfloat16")
+    outcome = train("import os; assert os.environ['AUTORESEARCH_DTYPE'] == 'float32'", dtype="float32")
+    assert outcome.status is None, outcome.reason
+
+
 def test_a_training_sees_no_secret_and_no_held_out_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("OPENAI_API_KEY", "AUTORESEARCH_LLM_TOKEN", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "SSH_AUTH_SOCK"):
         monkeypatch.setenv(name, "canary")

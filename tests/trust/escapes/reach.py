@@ -159,4 +159,20 @@ REACHES = (
         "import glob\nfor path in glob.glob('/dev/[svnx]d*') + glob.glob('/dev/nvme*') + ['/dev/mem', '/dev/kmsg']:\n"
         "    attempt(lambda: read(path))",
     ),
+    Reach(
+        "machine in proc",
+        "open for writing what /proc shows of the machine: the kernel's settings, interrupts, buses, drivers",
+        "def files(folder):\n"
+        "    for path, folders, names in os.walk(folder):\n"
+        "        if path == '/proc': folders[:] = [f for f in folders if not f.isdecimal()]\n"
+        "        yield from (os.path.join(path, name) for name in names)\n"
+        "tried, met = set(), set()\n"
+        "for path in files('/proc'):\n"
+        "    tried.add(path.split('/')[2])\n"
+        "    try: os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))\n"  # opened, never written to
+        "    except OSError as error: met.add(error.errno)\n"
+        "    else: reached(path)\n"
+        "for number in sorted(met): print(OSError(number, os.strerror(number)))\n"
+        "if 'sys' not in tried: sys.exit('/proc/sys is not shown, so nothing was tried')",
+    ),
 )
