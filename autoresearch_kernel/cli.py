@@ -24,6 +24,7 @@ from . import __version__
 from .agents import AGENTS, AgentOptions, chat_of, make_agent
 from .record.experiment import NO_BOX, Experiment, Limits, Status
 from .record.paths import project_root
+from .record.shell import shell_command
 from .record.study import Study, StudyError, open_study, study_exists, study_names
 from .screen import Screen
 from .start import CORPORA, PRESETS
@@ -285,7 +286,7 @@ def _finish(arguments: argparse.Namespace) -> None:
         result = finish(study, screen.watch)
     screen.clear()
     if result is None:
-        print(f"There is no result yet; `autoresearch finish --name {study.name}` goes on.")
+        print(f"There is no result yet; `{shell_command(f'finish --name {study.name}')}` goes on.")
         return
     if known is not None:
         print(f"Study {study.name} is finished: its test split was opened for this champion, and is not again.")
@@ -360,9 +361,9 @@ def _detach(study: Study, arguments: argparse.Namespace) -> None:
     pid = start_detached(study, plan.words())
     print(
         f"Process {pid} runs the study in the background; you may close this terminal.\n"
-        f"  autoresearch status --name {study.name}   what it does now\n"
-        f"  autoresearch attach --name {study.name}   watch it\n"
-        f"  autoresearch stop   --name {study.name}   end it; also pause, resume, hint"
+        f"  {shell_command(f'status --name {study.name}')}   what it does now\n"
+        f"  {shell_command(f'attach --name {study.name}')}   watch it\n"
+        f"  {shell_command(f'stop   --name {study.name}')}   end it; also pause, resume, hint"
     )
 
 
@@ -418,8 +419,8 @@ def _print_findings(study: Study) -> None:
     if spent := spent_words(state.spent, state.limits):
         print(f"  {'model':<13} {spent}")
     print(
-        f"`autoresearch run --name {study.name}` continues; "
-        f"`autoresearch promote --name {study.name}` makes the best train.py yours."
+        f"`{shell_command(f'run --name {study.name}')}` continues; "
+        f"`{shell_command(f'promote --name {study.name}')}` makes the best train.py yours."
     )
 
 
@@ -438,7 +439,7 @@ def _named_study(arguments: argparse.Namespace) -> Study:
     project = project_root()
     names = study_names(project)
     if arguments.name is None and not names:
-        raise StudyError(f"There is no study in {project / 'studies'} yet. Start one with `autoresearch run`.")
+        raise StudyError(f"There is no study in {project / 'studies'} yet. Start one with `{shell_command('run')}`.")
     return open_study(arguments.name or names[0], project)
 
 
@@ -469,7 +470,7 @@ def _attach(arguments: argparse.Namespace) -> None:
                 screen.watch(seen)
     except KeyboardInterrupt:
         screen.clear()
-        print(f"Detached. The study goes on; `autoresearch stop --name {study.name}` ends it.")
+        print(f"Detached. The study goes on; `{shell_command(f'stop --name {study.name}')}` ends it.")
         return
     screen.clear()
     _print_findings(study)

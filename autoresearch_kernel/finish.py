@@ -21,6 +21,7 @@ from .judge.drift import at_present_speed
 from .loop import advance, despite_full_disk, ended_on_record, mind_people, still_stands, take_up, train_and_score
 from .record.experiment import Experiment, Result, Run, Status, scores_of
 from .record.history import read_state
+from .record.shell import shell_command
 from .record.state import StudyState
 from .record.study import Study, StudyError, check_unchanged
 from .sealed import open_test_split
@@ -84,7 +85,7 @@ def champion_of(state: StudyState, name: str) -> Experiment:
         lacking = "has no baseline" if champion is None else "has found nothing better than its baseline"
         raise StudyError(
             f"Study {name!r} {lacking} yet, so there is no result to measure and its test split stays sealed. "
-            f"`autoresearch run --name {name}` goes on."
+            f"`{shell_command(f'run --name {name}')}` goes on."
         )
     return champion
 
@@ -156,7 +157,7 @@ def _train(session: Session, number: int, failures: Counter[int]) -> None:
         raise StudyError(
             f"Experiment {number:04d} failed on {failures[number]} fresh seeds, last with {run.status}: {run.reason}. "
             f"So there is no result; see {session.study.experiment(number).notebook(run.index)}. "
-            f"`autoresearch finish --name {session.study.name}` tries again."
+            f"`{shell_command(f'finish --name {session.study.name}')}` tries again."
         )
 
 

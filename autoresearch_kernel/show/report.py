@@ -15,6 +15,7 @@ from ..judge.drift import STEADY
 from ..record.experiment import Experiment, Result, Run, Status, is_trusted
 from ..record.foreign import is_number
 from ..record.history import peak_memory_mb
+from ..record.shell import shell_command
 from ..record.state import StudyState
 
 THIN_SPACE = "\u2009"
@@ -346,7 +347,8 @@ def findings(state: StudyState, finished: dict[str, Any] | None) -> str:
         return f"{words}: {signed(champion.val_bpb - baseline.val_bpb)} so far."
     error = finished["difference_standard_error"]
     words += f": {signed(finished['difference_bpb'])}" + (f" ± {error:.4f}" if error is not None else "")
-    return f"{words}.\n  No result yet: `autoresearch finish{_named(state)}` measures it on the sealed test split."
+    finish = shell_command(f"finish{_named(state)}")
+    return f"{words}.\n  No result yet: `{finish}` measures it on the sealed test split."
 
 
 def _named(state: StudyState) -> str:
