@@ -351,9 +351,8 @@ def steady(measured: Steadiness) -> Check:
     }  # fmt: skip
     if measured.is_steady:
         return Check("steady", "ok", f"steady: {spread} at {speed}, {worth}", facts=facts)
-    taken = [f"{name} (process {pid}) {100 * cores:.0f} %" for name, pid, cores in measured.others[:3]]
-    taken += [f"the host of this virtual machine {100 * measured.stolen:.0f} %"] * (measured.stolen > 0.05)
-    who = f"; of {100 * measured.num_cores} % others took: {', '.join(taken)}" if taken else ""
+    taken = measured.load.words()
+    who = f"; of {100 * measured.num_cores} % others took: {taken}" if taken else ""
     remedy = "A study wants the machine to itself: end what is named, or wait." if taken else QUIETER
     return Check("steady", "warn", f"busy: {spread} at {speed}, {worth}{who}", remedy, facts)
 
