@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from . import __version__
 from .agents import AGENTS, AgentOptions, chat_of, make_agent
 from .record.experiment import NO_BOX, Experiment, Limits, Status
-from .record.paths import project_root
+from .record.paths import MY_NOTEBOOKS, project_root
 from .record.shell import shell_command
 from .record.study import Study, StudyError, open_study, study_exists, study_names
 from .screen import Screen
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .show.plan import Outlook
     from .start import Settings
 
-CONTROL = "notebooks/control.ipynb"  # what `autoresearch lab` opens
+CONTROL = f"{MY_NOTEBOOKS}/control.ipynb"  # what `autoresearch lab` opens
 PR_SET_DUMPABLE = 4  # of prctl(2)
 
 
@@ -597,8 +597,11 @@ def _promote(arguments: argparse.Namespace) -> None:
 
 def _lab(arguments: argparse.Namespace) -> None:
     from .run.kernelspec import install_kernelspec
+    from .working_copies import update_copies
 
     install_kernelspec(prefix=Path(sys.prefix))
+    for words in update_copies(project_root()):
+        print(words, flush=True)
     _offer_train_as_a_notebook()
     os.execv(sys.executable, lab_command(project_root(), arguments.others))
 
@@ -609,6 +612,7 @@ def lab_command(project: Path, options: Sequence[str]) -> list[str]:
 
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={project}"]
     command.append(f"--MultiKernelManager.default_kernel_name={KERNEL_NAME}")
+    command.append("--ServerApp.jpserver_extensions=autoresearch_kernel.working_copies=True")
     asked = any("default_url" in word or Path(word).exists() for word in options)
     if (project / CONTROL).is_file() and not asked:
         command.append(f"--LabApp.default_url=/lab/tree/{CONTROL}")
