@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 from . import __version__
 from .agents import AGENTS, AgentOptions, chat_of, make_agent
 from .record.experiment import NO_BOX, Experiment, Limits, Status
-from .record.paths import project_root
+from .record.paths import MY_NOTEBOOKS, project_root
+from .record.shell import shell_command
 from .record.study import Study, StudyError, open_study, study_exists, study_names
 from .screen import Screen
 from .start import CORPORA, PRESETS
@@ -32,9 +33,10 @@ if TYPE_CHECKING:
     from .checks import Check
     from .propose.agent import Agent
     from .record.state import StudyState
+    from .show.plan import Outlook
     from .start import Settings
 
-CONTROL = "notebooks/control.ipynb"  # what `autoresearch lab` opens
+CONTROL = f"{MY_NOTEBOOKS}/control.ipynb"  # what `autoresearch lab` opens
 PR_SET_DUMPABLE = 4  # of prctl(2)
 
 
@@ -222,7 +224,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> None:
     from .loop import research
-    from .show.report import outcome_line
+    from .show.report import count, outcome_line
     from .start import refuse_other_settings, start_study
 
     _hide_key()
@@ -231,16 +233,18 @@ def _run(arguments: argparse.Namespace) -> None:
     name = arguments.name or datetime.now().strftime("%b%d").lower()
     is_new = not study_exists(name, project)
     if is_new:
+        _say_if_busy()
         study = start_study(name, project, asked)
     else:
         study = open_study(name, project)
         refuse_other_settings(study, asked)
+        _say_if_busy()
     state = _read(study)[0]
     limits = _limits(state, asked.options)
     agent = make_agent(study, replace(asked.options, max_cost=limits.max_cost))
     if not is_new:
-        print(f"Study {name}: continuing after {max(0, len(state.decided) - 1)} experiments.")
-    _print_plan(study, agent, limits, arguments)
+        print(f"Study {name}: continuing after {count(max(0, len(state.decided) - 1), 'experiment')}.")
+    _print_plan(study, state, agent, limits, arguments)
     if arguments.detach:
         return _detach(study, arguments)
     screen = Screen()
@@ -265,7 +269,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _finish(arguments: argparse.Namespace) -> None:
-    from .finish import Outlook, finish
+    from .finish import NothingToMeasure, Outlook, finish
     from .show.report import count, duration
 
     study = _named_study(arguments)
@@ -273,7 +277,11 @@ def _finish(arguments: argparse.Namespace) -> None:
     if known is None:
         _hide_key()
         _choose_box(arguments.unsafe)
-        outlook = Outlook.of(study)
+        try:
+            outlook = Outlook.of(study)
+        except NothingToMeasure as nothing:
+            print(nothing)
+            return
         print(
             f"The result of study {study.name}: experiment {outlook.champion:04d} and the baseline on fresh seeds, "
             f"scored on the sealed test split.\n{count(outlook.num_trainings, 'training')} of "
@@ -285,7 +293,7 @@ def _finish(arguments: argparse.Namespace) -> None:
         result = finish(study, screen.watch)
     screen.clear()
     if result is None:
-        print(f"There is no result yet; `autoresearch finish --name {study.name}` goes on.")
+        print(f"There is no result yet; `{shell_command(f'finish --name {study.name}')}` goes on.")
         return
     if known is not None:
         print(f"Study {study.name} is finished: its test split was opened for this champion, and is not again.")
@@ -360,29 +368,63 @@ def _detach(study: Study, arguments: argparse.Namespace) -> None:
     pid = start_detached(study, plan.words())
     print(
         f"Process {pid} runs the study in the background; you may close this terminal.\n"
-        f"  autoresearch status --name {study.name}   what it does now\n"
-        f"  autoresearch attach --name {study.name}   watch it\n"
-        f"  autoresearch stop   --name {study.name}   end it; also pause, resume, hint"
+        f"  {shell_command(f'status --name {study.name}')}   what it does now\n"
+        f"  {shell_command(f'attach --name {study.name}')}   watch it\n"
+        f"  {shell_command(f'stop   --name {study.name}')}   end it; also pause, resume, hint"
     )
 
 
-def _print_plan(study: Study, agent: Agent, limits: Limits, arguments: argparse.Namespace) -> None:
+def _say_if_busy() -> None:
+    """Takes a second. A study on a busy machine starts all the same."""
+    from .steadiness import busy_words, look_around
+
+    if words := busy_words(look_around()):
+        print(words, flush=True)
+
+
+def _print_plan(study: Study, state: StudyState, agent: Agent, limits: Limits, arguments: argparse.Namespace) -> None:
+    """What will run, how long that takes and what will be there."""
     from .show.cost import plan_words
+    from .show.plan import plan_lines
 
     corpus, chat = study.facts["corpus"], chat_of(agent)
-    ends = [f"{arguments.experiments} experiments" if arguments.experiments else ""]
-    ends += [f"{arguments.hours:g} hours" if arguments.hours else ""]
-    until = " or ".join(part for part in ends if part) or "you press Ctrl-C"
     if chat is not None:
         price_in, price_out = (chat.prices.cost(chat.model, *counts) for counts in ((10**6, 0), (0, 10**6)))
         price = None if price_in is None or price_out is None else (price_in, price_out)
         print(plan_words(chat.model, chat.host, price, limits))
     print(
         f"Corpus {corpus['corpus']}: {corpus['num_train_tokens'] / 1e6:.2f} M training tokens, vocabulary "
-        f"{corpus['vocab_size']}. {study.time_budget_seconds:g} s of training a run; until {until}.\n"
-        f"Notebooks appear in {_short(study.paths.folder / 'experiments')}.",
-        flush=True,
+        f"{corpus['vocab_size']}."
     )
+    until = f"`{shell_command(f'stop --name {study.name}')}`" if arguments.detach else "you press Ctrl-C"
+    waits = ["your approval" if arguments.approve or state.approve or study.agent == "human" else ""]
+    waits += ["the model's answers" if chat is not None else ""]
+    outlook = _outlook(study, state, arguments)
+    lines = plan_lines(outlook, until, _short(study.paths.folder), " and ".join(filter(None, waits)))
+    print("\n".join(lines), flush=True)
+
+
+def _outlook(study: Study, state: StudyState, arguments: argparse.Namespace) -> Outlook:
+    """How much is asked of a study; a run's overhead as measured in it, else in the study of this machine before it."""
+    from .show.plan import TYPICAL_OVERHEAD_SECONDS, Outlook, baseline_runs_left, overhead_seconds, runs_of
+
+    measured = overhead_seconds(runs_of(state.experiments), study.time_budget_seconds)
+    others = [open_study(name, study.project) for name in study_names(study.project) if name != study.name]
+    same = (other for other in others if _device(other) == _device(study))
+    if measured is None and (other := next(same, None)) is not None:
+        measured = overhead_seconds(runs_of(_read(other)[0].experiments), other.time_budget_seconds)
+    return Outlook(
+        baseline_runs_left(state),
+        study.time_budget_seconds,
+        TYPICAL_OVERHEAD_SECONDS if measured is None else measured,
+        measured is not None,
+        arguments.experiments,
+        arguments.hours,
+    )
+
+
+def _device(study: Study) -> tuple[str, str]:
+    return study.facts["hardware"]["device"], study.facts["hardware"]["device_name"]
 
 
 def _read(study: Study) -> tuple[StudyState, dict[str, Any] | None]:
@@ -397,7 +439,7 @@ def _read(study: Study) -> tuple[StudyState, dict[str, Any] | None]:
 def _print_findings(study: Study) -> None:
     """The last words of a run: what it left and how much better it is."""
     from .show.cost import spent_words
-    from .show.report import count, findings
+    from .show.report import advice, count, findings
 
     state, finished = _read(study)
     decided = [e for e in state.experiments if e.status is not None]
@@ -409,18 +451,20 @@ def _print_findings(study: Study) -> None:
     print(
         f"  notebooks     {_short(study.paths.folder / 'experiments')}/*/experiment.ipynb ({len(notebooks)} executed)"
     )
-    for label, path in (
-        ("progress", study.paths.progress),
-        ("results", study.paths.results),
-        ("best train.py", study.paths.best_train),
+    has_better = state.incumbent is not None and state.incumbent.number > 0
+    for label, path, remark in (
+        ("progress", study.paths.progress, ""),
+        ("results", study.paths.results, ""),
+        ("best train.py", study.paths.best_train, "" if has_better else " (the baseline)"),
     ):
-        print(f"  {label:<13} {_short(path)}")
+        print(f"  {label:<13} {_short(path)}{remark}")
     if spent := spent_words(state.spent, state.limits):
         print(f"  {'model':<13} {spent}")
-    print(
-        f"`autoresearch run --name {study.name}` continues; "
-        f"`autoresearch promote --name {study.name}` makes the best train.py yours."
-    )
+    if words := advice(state):
+        print(words)
+        return
+    promotes = f"; `{shell_command(f'promote --name {study.name}')}` makes the best train.py yours"
+    print(f"`{shell_command(f'run --name {study.name}')}` continues{promotes if has_better else ''}.")
 
 
 def _short(path: Path) -> str:
@@ -438,7 +482,7 @@ def _named_study(arguments: argparse.Namespace) -> Study:
     project = project_root()
     names = study_names(project)
     if arguments.name is None and not names:
-        raise StudyError(f"There is no study in {project / 'studies'} yet. Start one with `autoresearch run`.")
+        raise StudyError(f"There is no study in {project / 'studies'} yet. Start one with `{shell_command('run')}`.")
     return open_study(arguments.name or names[0], project)
 
 
@@ -469,7 +513,7 @@ def _attach(arguments: argparse.Namespace) -> None:
                 screen.watch(seen)
     except KeyboardInterrupt:
         screen.clear()
-        print(f"Detached. The study goes on; `autoresearch stop --name {study.name}` ends it.")
+        print(f"Detached. The study goes on; `{shell_command(f'stop --name {study.name}')}` ends it.")
         return
     screen.clear()
     _print_findings(study)
@@ -553,8 +597,11 @@ def _promote(arguments: argparse.Namespace) -> None:
 
 def _lab(arguments: argparse.Namespace) -> None:
     from .run.kernelspec import install_kernelspec
+    from .working_copies import update_copies
 
     install_kernelspec(prefix=Path(sys.prefix))
+    for words in update_copies(project_root()):
+        print(words, flush=True)
     _offer_train_as_a_notebook()
     os.execv(sys.executable, lab_command(project_root(), arguments.others))
 
@@ -565,6 +612,7 @@ def lab_command(project: Path, options: Sequence[str]) -> list[str]:
 
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={project}"]
     command.append(f"--MultiKernelManager.default_kernel_name={KERNEL_NAME}")
+    command.append("--ServerApp.jpserver_extensions=autoresearch_kernel.working_copies=True")
     asked = any("default_url" in word or Path(word).exists() for word in options)
     if (project / CONTROL).is_file() and not asked:
         command.append(f"--LabApp.default_url=/lab/tree/{CONTROL}")

@@ -182,6 +182,12 @@ def promote(study: Study, force: bool = False) -> str:
     """Make the best train.py of a study the project's. Raises StudyError when that would lose edits."""
     if not study.paths.best_train.is_file():
         raise StudyError(f"Study {study.name!r} has no best train.py yet: {study.paths.best_train} is missing.")
+    champion = read_state(study).incumbent
+    if champion is not None and champion.number == 0:
+        return (
+            f"Study {study.name} has kept nothing besides its baseline, so there is nothing to promote: "
+            f"{study.project / 'train.py'} stays as it is."
+        )
     best = study.paths.best_train.read_text(encoding="utf-8")
     target = study.project / "train.py"
     current = target.read_bytes()

@@ -22,6 +22,7 @@ from .record.children import SETTINGS
 from .record.experiment import NO_BOX, RunOutcome, Status
 from .record.lineage import LineageError, open_lineage
 from .record.paths import ExperimentPaths, cache_dir
+from .record.shell import shell_command
 from .record.space import free_bytes
 from .record.study import SHORT, heldout_sha256, sha256, study_versions
 from .room import LEAST_FREE_BYTES
@@ -133,7 +134,7 @@ def corpora(cache: Path | None = None) -> Iterator[Check]:
     cache = cache or cache_dir()
     folders = sorted(path.parent for path in (cache / "corpora").glob("*/meta.json"))
     if not folders:
-        remedy = "`autoresearch prepare` builds the embedded one in about ten seconds; `autoresearch run` does it, too."
+        remedy = f"`{shell_command('prepare')}` builds the embedded one in ten seconds, and so does starting a study."
         yield Check("corpus", "warn", f"none yet in {cache / 'corpora'}", remedy)
     for folder in folders:
         yield _corpus(folder, cache / "heldout" / folder.name)
@@ -142,7 +143,8 @@ def corpora(cache: Path | None = None) -> Iterator[Check]:
 def _corpus(folder: Path, heldout: Path) -> Check:
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     sizes = f"--vocab-size {meta['vocab_size']} --sequence-length {meta['sequence_length']}"
-    remedy = f"`autoresearch prepare --corpus {meta['corpus']} {sizes} --rebuild` makes it anew."
+    again = shell_command(f"prepare --corpus {meta['corpus']} {sizes} --rebuild")
+    remedy = f"`{again}` makes it anew."
     tokenizer = folder / "tokenizer.tiktoken"
     found = {
         "tokenizer": sha256(tokenizer.read_bytes()) if tokenizer.is_file() else "gone",
@@ -205,11 +207,9 @@ def boxed(box: BoxReport) -> Check:
     remedy = next((words for _, _, words in box.missing if words), "")
     if box.name == NO_BOX and os.environ.get(BOX) == NO_BOX:
         found = f"none, as {BOX}={NO_BOX} wants it: every result is marked untrusted"
-        return Check(
-            "box", "fail", found, f"Unset {BOX}; `autoresearch run` does without a box with --unsafe alone.", facts
-        )
+        return Check("box", "fail", found, f"Unset {BOX}; a study runs without a box with --unsafe alone.", facts)
     if box.name == NO_BOX:
-        found = f"none, and without one `autoresearch run` does not run: {gaps}"
+        found = f"none, and without one no study runs: {gaps}"
         return Check("box", "fail", found, f"{remedy} --unsafe runs without, and marks every result untrusted.", facts)
     found = f"{box.name}: {', '.join(box.enforced)}"
     if box.missing:
@@ -351,17 +351,17 @@ def steady(measured: Steadiness) -> Check:
     }  # fmt: skip
     if measured.is_steady:
         return Check("steady", "ok", f"steady: {spread} at {speed}, {worth}", facts=facts)
-    taken = [f"{name} (process {pid}) {100 * cores:.0f} %" for name, pid, cores in measured.others[:3]]
-    taken += [f"the host of this virtual machine {100 * measured.stolen:.0f} %"] * (measured.stolen > 0.05)
-    who = f"; of {100 * measured.num_cores} % others took: {', '.join(taken)}" if taken else ""
+    taken = measured.load.words()
+    who = f"; of {100 * measured.num_cores} % others took: {taken}" if taken else ""
     remedy = "A study wants the machine to itself: end what is named, or wait." if taken else QUIETER
     return Check("steady", "warn", f"busy: {spread} at {speed}, {worth}{who}", remedy, facts)
 
 
 def farewell(verdict: str) -> str:
     """The last line."""
+    start = f"`{shell_command('run --detach')}` starts a study."
     return {
-        "ok": "Fit for a night: `autoresearch run --detach`.",
-        "warn": "Fit for a night, with the remarks above: `autoresearch run --detach`.",
-        "fail": "Not fit yet: what is marked ✗ would stop `autoresearch run`.",
+        "ok": f"Fit for a night: {start}",
+        "warn": f"Fit for a night, with the remarks above: {start}",
+        "fail": "Not fit yet: what is marked ✗ would stop a study.",
     }[verdict]

@@ -21,15 +21,20 @@ from .judge.drift import at_present_speed
 from .loop import advance, despite_full_disk, ended_on_record, mind_people, still_stands, take_up, train_and_score
 from .record.experiment import Experiment, Result, Run, Status, scores_of
 from .record.history import read_state
+from .record.shell import shell_command
 from .record.state import StudyState
 from .record.study import Study, StudyError, check_unchanged
 from .sealed import open_test_split
 from .session import Session, Watch, ignore, open_session
+from .show.plan import TYPICAL_OVERHEAD_SECONDS, overhead_seconds
 
 NUM_SEEDS = 3  # fresh runs of each
 MOST_LATE_RUNS = 5  # of one experiment; where so many differ in speed, the machine wanders, and all of them count
 MOST_FAILURES = 2  # trainings of one experiment that may fail before there is no result
-TYPICAL_OVERHEAD_SECONDS = 10.0  # of a training and its score, where none was measured
+
+
+class NothingToMeasure(StudyError):
+    """The study has kept nothing besides its baseline, so it has no result yet: that is no failure."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,8 @@ class Outlook:
         champion = champion_of(state, study.name)
         have = [len(_usable(study, state, number)) for number in (0, champion.number)]
         missing = sum(max(0, NUM_SEEDS - count) for count in have)
-        overhead = _seconds_beside_training(study, champion)
+        measured = overhead_seconds(champion.runs, study.time_budget_seconds)
+        overhead = TYPICAL_OVERHEAD_SECONDS if measured is None else measured
         return Outlook(
             champion.number, missing, missing * (study.time_budget_seconds + overhead) + NUM_SEEDS * overhead
         )
@@ -62,9 +68,9 @@ def finish(study: Study, watch: Watch = ignore) -> Result | None:
         >>> result.test_difference, result.test_standard_error  # doctest: +SKIP
         (-0.0191, 0.0021)
 
-    None when a person stopped it; the same call goes on. Raises StudyError when there is no champion besides the
-    baseline, when a model of either fails again and again or when the audit refuses one on the test rows, StudyInUse
-    when another process runs the study.
+    None when a person stopped it; the same call goes on. Raises NothingToMeasure when there is no champion besides the
+    baseline, StudyError when a model of either fails again and again or when the audit refuses one on the test rows,
+    StudyInUse when another process runs the study.
     """
     check_unchanged(study)
     state = read_state(study.paths.history)
@@ -78,13 +84,13 @@ def finish(study: Study, watch: Watch = ignore) -> Result | None:
 
 
 def champion_of(state: StudyState, name: str) -> Experiment:
-    """Whose result it is. Raises StudyError when nothing has beaten the baseline."""
+    """Whose result it is. Raises NothingToMeasure when nothing has beaten the baseline, StudyError without one."""
     champion = state.incumbent
     if champion is None or champion.number == 0:
-        lacking = "has no baseline" if champion is None else "has found nothing better than its baseline"
-        raise StudyError(
+        lacking = "has no baseline" if champion is None else "has kept nothing besides its baseline"
+        raise (StudyError if champion is None else NothingToMeasure)(
             f"Study {name!r} {lacking} yet, so there is no result to measure and its test split stays sealed. "
-            f"`autoresearch run --name {name}` goes on."
+            f"`{shell_command(f'run --name {name}')}` goes on with the study."
         )
     return champion
 
@@ -156,18 +162,8 @@ def _train(session: Session, number: int, failures: Counter[int]) -> None:
         raise StudyError(
             f"Experiment {number:04d} failed on {failures[number]} fresh seeds, last with {run.status}: {run.reason}. "
             f"So there is no result; see {session.study.experiment(number).notebook(run.index)}. "
-            f"`autoresearch finish --name {session.study.name}` tries again."
+            f"`{shell_command(f'finish --name {session.study.name}')}` tries again."
         )
-
-
-def _seconds_beside_training(study: Study, experiment: Experiment) -> float:
-    """What a training takes longer than its budget, with its score."""
-    spent = [
-        run.measured["total_seconds"] - study.time_budget_seconds + (run.measured.get("scoring_seconds") or 0.0)
-        for run in experiment.runs
-        if run.measured.get("total_seconds")
-    ]
-    return max(0.0, statistics.median(spent)) if spent else TYPICAL_OVERHEAD_SECONDS
 
 
 # --- the figures

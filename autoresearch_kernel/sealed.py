@@ -18,6 +18,7 @@ from .judge.audit import audit
 from .judge.score import HeldOut, ScoringFailed, score
 from .loop import mind_people
 from .record.experiment import Audit, Evaluation, Progress
+from .record.shell import shell_command
 from .record.study import StudyError
 from .session import Session
 
@@ -52,7 +53,7 @@ def _test(session: Session, heldout: HeldOut, champion: int, number: int, run: i
         except ScoringFailed as failure:
             raise StudyError(
                 f"Experiment {number:04d}, run {run + 1}, could not be scored on the test split: {failure}. "
-                f"`autoresearch finish --name {session.study.name}` tries again."
+                f"`{shell_command(f'finish --name {session.study.name}')}` tries again."
             ) from failure
     is_refused = found is not None and not found.accepted
     session.history.append(

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from .judge.decide import BPB_PER_LOG_SPEED
-from .record.children import SETTINGS
-from .run.processes import processor_seconds, stolen_seconds
+from .record.children import SETTINGS, family
+from .run.processes import descendants, processor_seconds, stolen_seconds
 
 SLICES, SLICE_SECONDS, WARM_UP_SECONDS = 15, 0.2, 0.4
 # Spread of the slices. At this one the speed of a whole run cannot move val_bpb by more than 0.002, which is what two
@@ -29,6 +29,8 @@ SLICES, SLICE_SECONDS, WARM_UP_SECONDS = 15, 0.2, 0.4
 STEADY_SPREAD = 0.04
 OTHERS_SHARE = 0.1  # of all cores, taken by other processes: more, and a night is measured beside them
 LEAST_NAMED = 0.05  # of one core
+MOST_NAMED = 3  # processes
+LOOK_SECONDS = 1.0  # for who else uses the processors, before a study starts
 LONGEST_START_SECONDS = 120.0  # a cold disk can take most of a minute to import torch
 
 _CHILD = """
@@ -65,6 +67,49 @@ print(json.dumps([2 * size**3 * products(slice_seconds) for _ in range(slices)])
 
 
 @dataclass(frozen=True)
+class Load:
+    """Who else used the processors for a while."""
+
+    others: tuple[tuple[str, int, float], ...]  # name, pid and cores of the busiest other processes, most first
+    num_cores: int
+    stolen: float = 0.0  # cores that a host took from this virtual machine
+
+    @property
+    def cores(self) -> float:
+        return sum(cores for _, _, cores in self.others) + self.stolen
+
+    @property
+    def is_low(self) -> bool:
+        return self.cores <= OTHERS_SHARE * self.num_cores
+
+    def words(self) -> str:
+        """`python (process 3012) 87 %, cc1 (process 7) 30 %`, of one core each; "" when nobody is worth naming."""
+        taken = [f"{name} (process {pid}) {100 * cores:.0f} %" for name, pid, cores in self.others[:MOST_NAMED]]
+        taken += [f"the host of this virtual machine {100 * self.stolen:.0f} %"] * (self.stolen > LEAST_NAMED)
+        return ", ".join(taken)
+
+
+def look_around(seconds: float = LOOK_SECONDS) -> Load:
+    """Who else uses the processors now: everybody but this process, those above it and those below it."""
+    before, stolen, started = processor_seconds(), stolen_seconds(), time.monotonic()
+    time.sleep(seconds)
+    after, passed = processor_seconds(), time.monotonic() - started
+    ours = {*family(), *descendants(os.getpid())}
+    return Load(busiest(before, after, passed, ours), os.cpu_count() or 1, (stolen_seconds() - stolen) / passed)
+
+
+def busy_words(load: Load) -> str:
+    """What a busy machine does to a study and what to do about it; "" when the machine is quiet."""
+    if load.is_low:
+        return ""
+    return (
+        f"This machine is busy: of {100 * load.num_cores} % processor time, others take: {load.words()}. A training "
+        "beside them makes fewer steps in its seconds, so scores are worse and differ more from run to run. "
+        "End what is named, or wait until it is done, for scores that compare well; the study starts all the same."
+    )
+
+
+@dataclass(frozen=True)
 class Steadiness:
     """What the slices were like, and who else used the processors meanwhile."""
 
@@ -79,12 +124,12 @@ class Steadiness:
         return statistics.stdev(self.flops) / statistics.mean(self.flops)
 
     @property
-    def cores_of_others(self) -> float:
-        return sum(cores for _, _, cores in self.others) + self.stolen
+    def load(self) -> Load:
+        return Load(self.others, self.num_cores, self.stolen)
 
     @property
     def is_steady(self) -> bool:
-        return self.spread <= STEADY_SPREAD and self.cores_of_others <= OTHERS_SHARE * self.num_cores
+        return self.spread <= STEADY_SPREAD and self.load.is_low
 
     @property
     def worth_bpb(self) -> float:

@@ -17,6 +17,7 @@ from contextlib import suppress
 from .propose.llm import read_key
 from .record.commands import send, wait_for_answer
 from .record.files import boot_id, ensure_folder, lock_holder, study_in_use
+from .record.shell import shell_command
 from .record.study import Study, StudyError
 
 START_SECONDS = 60.0  # until it holds the study; a cold disk takes most of it
@@ -83,7 +84,7 @@ def ask(study: Study, command: str, text: str = "") -> str | None:
     if holder is None and command != "hint":
         raise StudyError(
             f"Nobody runs study {study.name!r}, so there is nothing to {command.split()[0]}. "
-            f"`autoresearch run --name {study.name} --detach` continues it."
+            f"`{shell_command(f'run --name {study.name} --detach')}` continues it."
         )
     sent = send(study.paths.commands, command, text)
     if holder is None:

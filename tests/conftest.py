@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -64,6 +65,14 @@ while clock.running() and clock.step < NUM_BATCHES:
 # %%
 val_bpb = evaluate_bpb(Bigram(counts), tokenizer, 16)
 """
+
+
+@pytest.fixture(scope="session", autouse=True)
+def active_environment() -> Iterator[None]:
+    """Tests run as if their environment were active, so messages name commands as `autoresearch ...`."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("PATH", os.pathsep.join((sysconfig.get_path("scripts"), os.environ["PATH"])))
+        yield
 
 
 @pytest.fixture(scope="session")

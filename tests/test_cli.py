@@ -15,11 +15,13 @@ from autoresearch_kernel.agents import AgentOptions
 from autoresearch_kernel.cli import _limits, main
 from autoresearch_kernel.loop import research
 from autoresearch_kernel.propose import llm
-from autoresearch_kernel.record.experiment import NO_LIMITS, Limits, Progress, Spent
+from autoresearch_kernel.record.experiment import NO_LIMITS, Limits, Progress, Spent, Status
+from autoresearch_kernel.record.history import read_events, read_state
 from autoresearch_kernel.record.state import replay
 from autoresearch_kernel.screen import Screen
 from autoresearch_kernel.session import open_session
 from autoresearch_kernel.show.cost import cost_table, plan_words
+from autoresearch_kernel.show.report import advice, findings
 
 from .conftest import counting_study, git
 from .test_loop import Scripted
@@ -102,6 +104,68 @@ def test_status_continue_and_promote(
     capsys.readouterr()
     assert main(["promote"]) == 0, capsys.readouterr().err
     assert mine.read_text() == study.paths.best_train.read_text() != original
+
+
+def test_a_study_that_kept_nothing_says_what_that_means_and_has_nothing_to_finish_or_promote(
+    project: Path,
+    small_corpus: Path,
+    capsys: pytest.CaptureFixture[str],
+    machine: Machine,  # noqa: F811
+) -> None:
+    study = counting_study(project, small_corpus)
+    list(research(study, Scripted({"ALPHA": 3.0}), experiments=1))
+    capsys.readouterr()
+    assert main(["attach"]) == 0
+    said = capsys.readouterr().out
+    sigma = read_state(study.paths.history).sigma
+    assert f"by more than the noise: repeated runs of the same code scatter by ±{sigma:.4f}." in said
+    assert "To keep nothing is usual after 1 experiment of 2 s" in said and "promote" not in said
+    assert "`autoresearch run --name nov23 --experiments 20`" in said
+    assert "`autoresearch run --name nov23-6s --budget 6 --experiments 20`" in said
+    assert "studies/nov23/best/train.py (the baseline)" in said
+
+    before = read_events(study.paths.history)
+    assert main(["finish", "--name", "nov23"]) == 0
+    said = capsys.readouterr()
+    assert "has kept nothing besides its baseline yet, so there is no result to measure" in said.out and not said.err
+
+    study.paths.best_train.write_text("# a baseline that a preset has changed\n")
+    mine = (project / "train.py").read_text()
+    for words in (["promote"], ["promote", "--force"]):
+        assert main(words) == 0
+        assert "nothing to promote" in capsys.readouterr().out
+    assert (project / "train.py").read_text() == mine and git(project, "status", "--porcelain") == ""
+    assert read_events(study.paths.history) == before
+
+
+def test_a_study_whose_experiments_all_failed_points_to_their_logs(
+    project: Path,
+    small_corpus: Path,
+    machine: Machine,  # noqa: F811
+) -> None:
+    study = counting_study(project, small_corpus)
+    list(research(study, Scripted({"ALPHA": 3.0}), experiments=1))
+    state = read_state(study.paths.history)
+    crashed = replace(state.experiments[1], status=Status.CRASH, val_bpb=None)
+    state = replace(state, experiments=(state.experiments[0], crashed))
+    assert findings(state, None).endswith(": of 1 experiment none ended with a score that counts.")
+    assert advice(state).startswith("Every experiment failed. `autoresearch status --name nov23` says how;")
+
+
+def test_run_begins_with_who_else_uses_the_machine_and_what_will_happen(project: Path, small_corpus: Path) -> None:
+    study = counting_study(project, small_corpus, agent="search")
+    (project / "prepare.py").write_text("# another, so that the study is refused once the plan is printed\n")
+    command = [sys.executable, "-m", "autoresearch_kernel.cli", "run", "--name", study.name, "--experiments", "5"]
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        try:
+            said = subprocess.run(command, cwd=project, capture_output=True, text=True)
+        finally:
+            busy.kill()
+    assert said.returncode == 1 and "prepare.py has changed" in said.stderr
+    lines = said.stdout.splitlines()
+    assert re.match(r"This machine is busy: of \d+ % processor time, others take: .+ \(process \d+\) \d+ %", lines[0])
+    assert "What runs: 3 runs of the baseline, then 5 experiments, each trained for 2 s." in lines
+    assert "studies/nov23/progress.png" in lines[-1]
 
 
 def test_a_branch_left_by_a_deleted_study_is_refused_before_anything_is_measured(

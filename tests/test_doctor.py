@@ -24,7 +24,7 @@ from autoresearch_kernel.record.history import read_events, replay
 from autoresearch_kernel.record.study import Study
 from autoresearch_kernel.run.box import BOX, probe
 from autoresearch_kernel.run.probe import BoxReport
-from autoresearch_kernel.steadiness import Steadiness, busiest
+from autoresearch_kernel.steadiness import Load, Steadiness, busiest, busy_words
 from autoresearch_kernel.verify import verify
 
 from .conftest import counting_study
@@ -71,6 +71,32 @@ def test_a_steady_machine_and_a_busy_one_are_told_apart_in_bits_per_byte() -> No
     shared = doctor.steady(slices(1e12, 1.4e12, 1e12, stolen=0.5))
     assert "the host of this virtual machine 50 %" in shared.found
     assert doctor.steady(slices(1e12, 1e12, others=(("cc1", 7, 0.3),))).verdict == "warn"  # it slows the next run
+
+
+def test_a_study_that_starts_beside_others_names_them_and_says_nothing_on_a_quiet_machine() -> None:
+    assert busy_words(Load((("python", 7, 0.15),), 2)) == ""  # 0.15 of 2 cores
+    words = busy_words(Load((("python", 3012, 0.87), ("cc1", 7, 0.5), ("ld", 8, 0.2), ("as", 9, 0.1)), 2, stolen=0.3))
+    taken = (
+        "python (process 3012) 87 %, cc1 (process 7) 50 %, ld (process 8) 20 %, the host of this virtual machine 30 %"
+    )
+    assert f"of 200 % processor time, others take: {taken}." in words
+    assert "End what is named, or wait" in words and "starts all the same" in words
+
+
+def test_a_look_around_sees_a_neighbour_and_neither_itself_nor_its_own_children() -> None:
+    burn = "while True: pass"
+    look = (
+        "import subprocess, sys, time; from autoresearch_kernel.steadiness import look_around\n"
+        f"child = subprocess.Popen([sys.executable, '-c', '{burn}'])\n"
+        "found = [pid for _, pid, _ in look_around().others]; child.kill(); print(child.pid, *found)"
+    )
+    with subprocess.Popen([sys.executable, "-c", burn]) as neighbour:
+        try:
+            said = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout
+        finally:
+            neighbour.kill()
+    own, *found = map(int, said.split())
+    assert neighbour.pid in found and own not in found and os.getpid() not in found
 
 
 def test_the_busiest_others_are_named_and_we_are_not_among_them() -> None:

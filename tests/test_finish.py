@@ -12,7 +12,7 @@ from autoresearch_kernel import finish as finishing
 from autoresearch_kernel import sealed
 from autoresearch_kernel.by_hand import open_study
 from autoresearch_kernel.cli import main
-from autoresearch_kernel.finish import Outlook, finish, standard_error, training_due
+from autoresearch_kernel.finish import NothingToMeasure, Outlook, finish, standard_error, training_due
 from autoresearch_kernel.judge.score import HeldOut, ScoringFailed
 from autoresearch_kernel.loop import research
 from autoresearch_kernel.record.commands import send
@@ -158,7 +158,7 @@ def test_without_a_champion_the_split_stays_sealed(
     assert main(["finish"]) == 1
     assert "has no baseline yet, so there is no result to measure" in capsys.readouterr().err
     list(research(study, Scripted({"ALPHA": 3.0}), experiments=1))
-    with pytest.raises(StudyError, match="has found nothing better than its baseline yet"):
+    with pytest.raises(NothingToMeasure, match="has kept nothing besides its baseline yet"):
         finish(study)
     assert machine.tested == []
 

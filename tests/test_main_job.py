@@ -54,7 +54,7 @@ def test_a_study_on_the_embedded_corpus_from_nothing_and_again(checkout: Path) -
     notebook = nbformat.read(study / "experiments" / "0001" / "experiment.ipynb", as_version=4)
     text = "\n".join(cell.source for cell in notebook.cells)
     assert "# 0001 · " in text and "## Verdict" in text and "num_steps" not in text.split("## Verdict")[1]
-    assert "continuing after 1 experiments" in command(checkout, *run)
+    assert "continuing after 1 experiment." in command(checkout, *run)
     assert (study / "experiments" / "0002" / "experiment.ipynb").is_file()
 
 

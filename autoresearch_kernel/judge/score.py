@@ -19,6 +19,7 @@ import numpy as np
 
 from ..record.experiment import Evaluation
 from ..record.files import write_atomic
+from ..record.shell import shell_command
 from .child import Guard, ScoringFailed, ScoringSettings, Watched, Wrap, ask, identity
 
 __all__ = ["Guard", "HeldOut", "ScoringFailed", "ScoringSettings", "Wrap", "bits_per_byte", "identity", "score"]
@@ -40,7 +41,8 @@ class HeldOut:
         rows_path, bytes_path = heldout_dir / f"{split}.npy", corpus_dir / "token_bytes.npy"
         for path in (rows_path, bytes_path):
             if not path.is_file():
-                raise FileNotFoundError(f"{path} is missing. Run `autoresearch prepare` to build the corpus again.")
+                build = shell_command("prepare")
+                raise FileNotFoundError(f"{path} is missing. Run `{build}` to build the corpus again.")
         return HeldOut(np.load(rows_path), np.load(bytes_path))
 
     @property

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..record.experiment import Call, Context, Objection, Proposal, Refusal
+from ..record.shell import shell_command
 from .agent import AgentUnavailable, NothingToPropose, UnusableReply
 from .compare import literal_changes, subjects
 from .edits import EditError, Submission, apply_edits, read_submission
@@ -36,7 +37,8 @@ class LimitReached(NothingToPropose):
     """The study has spent what it may on its model."""
 
     def __init__(self, limit: str) -> None:
-        super().__init__(f"The study has spent its {limit}. A higher limit goes on: see `autoresearch run --help`.")
+        see = shell_command("run --help")
+        super().__init__(f"The study has spent its {limit}. A higher limit goes on: see `{see}`.")
         self.reason = f"the limit of {limit} is reached"
 
 

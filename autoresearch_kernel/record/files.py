@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import Plain
+from .shell import shell_command
 
 LOCK_TRIES = 5  # within a tenth of a second
 
@@ -189,8 +190,8 @@ def study_in_use(path: Path, holder: Any) -> StudyInUse:
         pid, who = None, "another process"
     name = path.parent.name
     return StudyInUse(
-        f"The study {name!r} is being run by {who}. `autoresearch attach --name {name}` watches it, "
-        f"`autoresearch stop --name {name}` ends it.",
+        f"The study {name!r} is being run by {who}. `{shell_command(f'attach --name {name}')}` watches it, "
+        f"`{shell_command(f'stop --name {name}')}` ends it.",
         pid,
     )
 

@@ -6,6 +6,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+NOTEBOOKS = "notebooks"  # the project's, which git follows
+MY_NOTEBOOKS = "my-notebooks"  # a person's copies of them
+
 
 def project_root() -> Path:
     """The folder with prepare.py and train.py: the working folder or one above it, else the checkout of this package.

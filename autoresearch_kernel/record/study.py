@@ -19,6 +19,7 @@ from typing import Any
 from .errors import Plain
 from .files import ensure_folder, take_lock, utc_now, write_atomic
 from .paths import DEVICE, DTYPE, ExperimentPaths, StudyPaths, study_paths
+from .shell import shell_command
 
 REQUIRED = ("agent", "corpus", "corpus_dir", "heldout_dir", "hardware", "scoring", "seed", "time_budget_seconds")
 FIXED_FILES = ("prepare.py", "program.md")
@@ -131,7 +132,7 @@ def create_study(
     paths = study_paths(name, project)
     if paths.study.exists():
         raise StudyError(
-            f"{paths.study} exists. Continue it with `autoresearch run --name {name}` or take another name."
+            f"{paths.study} exists. Continue it with `{shell_command(f'run --name {name}')}` or take another name."
         )
     if paths.history.exists():
         raise StudyError(
@@ -178,7 +179,8 @@ def open_study(name: str, project: Path) -> Study:
     paths = study_paths(name, project)
     if not paths.study.is_file():
         raise StudyError(
-            f"There is no study {name!r}: {paths.study} is missing. Start it with `autoresearch run --name {name}`."
+            f"There is no study {name!r}: {paths.study} is missing. "
+            f"Start it with `{shell_command(f'run --name {name}')}`."
         )
     try:
         facts = json.loads(paths.study.read_text(encoding="utf-8"))
@@ -281,8 +283,8 @@ def prepare_command(study: Study) -> str:
     """What builds the study's corpus again."""
     corpus, folder = study.facts["corpus"], study.facts["asked"].get("files_folder")
     files = f" --files-folder {folder}" if folder else ""
-    return (
-        f"autoresearch prepare --corpus {corpus['corpus']}{files} --vocab-size {corpus['vocab_size']} "
+    return shell_command(
+        f"prepare --corpus {corpus['corpus']}{files} --vocab-size {corpus['vocab_size']} "
         f"--sequence-length {corpus['sequence_length']}"
     )
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from ..record.files import lock_holder
 from ..record.paths import project_root
+from ..record.shell import shell_command
 from ..record.study import Study, StudyError, check_corpus, open_study, sha256, study_names
 
 BUDGET_SECONDS = 60  # of a training outside an experiment, unless AUTORESEARCH_TIME_BUDGET says otherwise
@@ -117,7 +118,7 @@ def say_who_else_trains(project: Path | None = None) -> None:
         if holder is not None and holder.get("pid") != os.getpid():
             print(
                 f"Study {name} is running on this machine: its trainings and one here slow each other down. "
-                f"`autoresearch pause --name {name}` makes room."
+                f"`{shell_command(f'pause --name {name}')}` makes room."
             )
 
 

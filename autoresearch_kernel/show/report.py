@@ -15,10 +15,12 @@ from ..judge.drift import STEADY
 from ..record.experiment import Experiment, Result, Run, Status, is_trusted
 from ..record.foreign import is_number
 from ..record.history import peak_memory_mb
+from ..record.shell import shell_command
 from ..record.state import StudyState
 
 THIN_SPACE = "\u2009"
 MINUS = "\u2212"
+MANY_EXPERIMENTS = 20  # after fewer, a study that kept nothing is no surprise
 
 
 def plain(text: str) -> str:
@@ -337,7 +339,7 @@ def findings(state: StudyState, finished: dict[str, Any] | None) -> str:
         return "The baseline is not measured yet."
     baseline = state.experiments[0]
     if champion.number == 0:
-        return f"Nothing has beaten the baseline, {score_line(baseline)}, yet."
+        return _nothing_kept(state)
     words = f"Best: {title(champion)}\n  {score_line(champion)}, the baseline's {bpb(baseline.val_bpb)}"
     if state.result is not None:
         return f"{words}.\n{result_words(state.result, mistrust(baseline, champion))}"
@@ -346,7 +348,45 @@ def findings(state: StudyState, finished: dict[str, Any] | None) -> str:
         return f"{words}: {signed(champion.val_bpb - baseline.val_bpb)} so far."
     error = finished["difference_standard_error"]
     words += f": {signed(finished['difference_bpb'])}" + (f" ± {error:.4f}" if error is not None else "")
-    return f"{words}.\n  No result yet: `autoresearch finish{_named(state)}` measures it on the sealed test split."
+    finish = shell_command(f"finish{_named(state)}")
+    return f"{words}.\n  No result yet: `{finish}` measures it on the sealed test split."
+
+
+def _nothing_kept(state: StudyState) -> str:
+    """What it means that only the baseline stands."""
+    baseline, tried = state.experiments[0], [e for e in state.decided if e.number > 0]
+    sentence = f"Nothing has beaten the baseline, {score_line(baseline)}"
+    if not tried:
+        return f"{sentence}, yet."
+    if all(e.status is not Status.DISCARD for e in tried):
+        return f"{sentence}: of {count(len(tried), 'experiment')} none ended with a score that counts."
+    if not state.sigma:
+        return f"{sentence}."
+    return f"{sentence}, by more than the noise: repeated runs of the same code scatter by ±{state.sigma:.4f}."
+
+
+def advice(state: StudyState) -> str:
+    """What a person can do after a study that ran for a while and kept nothing; "" otherwise."""
+    champion, tried = best(state.experiments), [e for e in state.decided if e.number > 0]
+    if champion is None or champion.number > 0 or not tried:
+        return ""
+    name, budget = state.study.get("name"), float(state.study.get("time_budget_seconds") or 0.0)
+    if all(e.status is not Status.DISCARD for e in tried):
+        return (
+            f"Every experiment failed. `{shell_command(f'status --name {name}')}` says how; "
+            "each experiment's notebook and runner.log say where."
+        )
+    num_tried = count(len(tried), "experiment")
+    usual = f"To keep nothing is usual after {num_tried} of {budget:g} s"
+    usual = usual if len(tried) < MANY_EXPERIMENTS else f"{num_tried} of {budget:g} s have shown no gain"
+    more = shell_command(f"run --name {name} --experiments {MANY_EXPERIMENTS}")
+    larger = f"{max(1.0, 3 * budget):.0f}"
+    longer = shell_command(f"run --name {name}-{larger}s --budget {larger} --experiments {MANY_EXPERIMENTS}")
+    return (
+        f"{usual}: most ideas do not help, and a short training hides small gains.\n"
+        f"  `{more}` tries more ideas;\n"
+        f"  `{longer}` starts a study with a larger budget."
+    )
 
 
 def _named(state: StudyState) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..judge.decide import NUM_BASELINE_RUNS
 from ..record.experiment import Experiment, Status
 from ..record.files import seconds_of
+from ..record.shell import shell_command
 from ..record.state import Review
 from ..record.study import Study
 from .cost import spent_words
@@ -64,7 +65,7 @@ def _mistrust(now: Snapshot) -> str:
     if not found:
         return ""
     without = f"{count(len(found), 'experiment')} ran without a box, where code can reach all that you can"
-    return f"{UNTRUSTED.capitalize()}: {without}. `autoresearch doctor` says what is missing."
+    return f"{UNTRUSTED.capitalize()}: {without}. `{shell_command('doctor')}` says what is missing."
 
 
 def _audits(now: Snapshot, last: int, width: int) -> list[str]:
@@ -127,10 +128,10 @@ def next_step(now: Snapshot) -> str:
     name, state = now.study.name, now.state
     if state.review is not None and now.is_running:
         return wanted(now.study, state.review)
-    why, again = standing(now), f"`autoresearch run --name {name}`"
+    why, again = standing(now), f"`{shell_command(f'run --name {name}')}`"
     if state.paused and now.is_running:
-        goes_on = f" `autoresearch resume --name {name}` goes on." if state.paused.startswith("by ") else ""
-        return why + goes_on
+        goes_on = f" `{shell_command(f'resume --name {name}')}` goes on."
+        return why + (goes_on if state.paused.startswith("by ") else "")
     if now.phase == "gone":
         return f"{why} {again} goes on where it ended."
     if now.phase in ("stopped", "finished"):
@@ -158,16 +159,13 @@ def standing(now: Snapshot) -> str:
 
 def wanted(study: Study, review: Review) -> str:
     """What a person should do about the train.py on the desk."""
-    name, desk = study.name, study.paths.desk
+    desk, approve = study.paths.desk, shell_command(f"approve --name {study.name}")
     if review.is_draft:
-        return (
-            f"Experiment {review.experiment:04d} is yours: edit {desk}, then "
-            f'`autoresearch approve --name {name} --why "your idea"`.'
-        )
+        return f'Experiment {review.experiment:04d} is yours: edit {desk}, then `{approve} --why "your idea"`.'
     return (
         f"Experiment {review.experiment:04d} waits for your approval: {plain(review.hypothesis)} "
-        f"`autoresearch approve --name {name}` lets it train as it lies in {desk}, edited or not; "
-        f'`autoresearch reject --name {name} --why "..."` gives it back.'
+        f"`{approve}` lets it train as it lies in {desk}, edited or not; "
+        f'`{shell_command(f"reject --name {study.name}")} --why "..."` gives it back.'
     )
 
 

@@ -23,7 +23,7 @@ from autoresearch_kernel.record.files import lock_holder
 from autoresearch_kernel.record.study import open_study, study_names
 from autoresearch_kernel.supervisor import end
 
-from ..conftest import COUNTING_TRAIN, PROJECT, make_project
+from ..conftest import COUNTING_TRAIN, PROJECT, git, make_project
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -201,11 +201,14 @@ def place(
     small_corpus: Path,
     patch: pytest.MonkeyPatch,
 ) -> Path:
-    """A project with the notebooks, and a model that counts or the TRAIN_SOURCE of the module."""
+    """A project with the notebooks, committed, and a model that counts or the TRAIN_SOURCE of the module."""
     source = getattr(request.module, "TRAIN_SOURCE", COUNTING_TRAIN)
     folder = make_project(tmp_path_factory.mktemp("journey"), small_corpus, patch, source)
     shutil.copytree(PROJECT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
-    shutil.copy(PROJECT / "jupytext.toml", folder)
+    for name in ("jupytext.toml", ".gitignore"):
+        shutil.copy(PROJECT / name, folder)
+    git(folder, "add", "-A")
+    git(folder, "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-q", "-m", "the notebooks")
     return folder
 
 

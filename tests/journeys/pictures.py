@@ -8,7 +8,9 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
+from autoresearch_kernel.cli import CONTROL
 from autoresearch_kernel.control import read_state, stop
+from autoresearch_kernel.record.paths import MY_NOTEBOOKS
 from autoresearch_kernel.record.study import open_study
 
 from ..conftest import PROJECT, git
@@ -41,7 +43,7 @@ def main() -> None:
 
 
 def show_panel(browser: Browser, lab: Lab) -> None:
-    browser.open(lab, "notebooks/control.ipynb")
+    browser.open(lab, CONTROL)
     browser.page.get_by_role("menuitem", name="View", exact=True).click()
     browser.page.get_by_text("Appearance", exact=True).hover()
     browser.page.get_by_text("Show Left Sidebar", exact=True).click()
@@ -94,7 +96,7 @@ def after_a_night(browser: Browser, lab: Lab, place: Path) -> None:
 
 
 def step_by_step(browser: Browser, lab: Lab) -> None:
-    browser.open(lab, "notebooks/step.ipynb")
+    browser.open(lab, f"{MY_NOTEBOOKS}/step.ipynb")
     num_cells = browser.page.locator(".jp-Notebook .jp-CodeCell").count()
     for number in range(min(num_cells, SHOWN_CELLS[1])):
         browser.run(number)

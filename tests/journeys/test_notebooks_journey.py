@@ -3,38 +3,86 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import nbformat
+
+from autoresearch_kernel.cli import CONTROL
 from autoresearch_kernel.record.experiment import Status
-from autoresearch_kernel.record.history import read_events
-from autoresearch_kernel.record.state import replay
+from autoresearch_kernel.record.history import read_state
+from autoresearch_kernel.record.paths import MY_NOTEBOOKS
+from autoresearch_kernel.record.state import StudyState
 from autoresearch_kernel.record.study import open_study
+from autoresearch_kernel.show.report import bpb
+from autoresearch_kernel.working_copies import update_copies
 
 from ..conftest import PROJECT, git
 from .conftest import Browser, Lab
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator
 
 ERROR = '.jp-RenderedText[data-mime-type="application/vnd.jupyter.error"]'
 TRAIN_SOURCE = (PROJECT / "train.py").read_text(encoding="utf-8")
 
 
+def test_lab_opens_your_copy_of_the_control_panel_and_git_stays_clean(lab: Lab, browser: Browser, place: Path) -> None:
+    browser.page.goto(lab.url)
+    browser.await_kernel()
+    assert browser.page.url.endswith(f"/lab/tree/{CONTROL}")
+    browser.run(0)
+    browser.page.locator(".ar-panel").wait_for()
+    browser.save()
+    saved = nbformat.read(place / CONTROL, as_version=4)
+    assert saved.cells[1].outputs and saved.metadata.autoresearch.copied_from  # which tells the next upgrade
+    assert git(place, "status", "--porcelain") == ""
+    assert list(update_copies(place)) == []
+
+
+def test_an_original_that_is_run_and_saved_stays_as_git_has_it(lab: Lab, browser: Browser, place: Path) -> None:
+    browser.open(lab, "notebooks/control.ipynb")
+    browser.run(0)
+    browser.page.locator(".ar-panel").wait_for()
+    browser.save()
+    assert git(place, "status", "--porcelain") == ""
+    assert browser.page.locator(".ar-panel").count()  # and goes on in the browser
+    browser.replace(0, "from autoresearch_kernel import panel\n\nlab = panel('mine')\nlab")
+    browser.save()
+    assert git(place, "status", "--porcelain") == "M notebooks/control.ipynb"  # an edit is an edit
+    git(place, "checkout", "--", "notebooks")
+
+
 def test_the_lesson_runs_from_top_to_bottom(lab: Lab, browser: Browser, place: Path) -> None:
-    browser.open(lab, "notebooks/step.ipynb")
+    browser.open(lab, f"{MY_NOTEBOOKS}/step.ipynb")
     browser.replace(0, 'NAME = "lesson"\nBUDGET = 2')
     num_cells = browser.page.locator(".jp-Notebook .jp-CodeCell").count()
+    figure, table, night = num_cells - 3, num_cells - 2, num_cells - 1
     for number in range(num_cells):
         browser.run(number)
         cell = browser.cell(number)
         assert not cell.locator(ERROR).count(), cell.inner_text()
         if number in (3, 5, 9):
             browser.shot(f"step-{number}")
-    study = open_study("lesson", place)
-    events = read_events(study.paths.history)
-    state = replay(events)
+        if number == table:  # before the night, which may measure the baseline again
+            assert scores_in(cell) == {e.number: bpb(e.val_bpb) for e in state_of(place).decided}
+    state = state_of(place)
     assert len(state.decided) == 3 and state.finished  # the baseline, the one by hand and the night's
     by_hand = state.decided[1]
     assert by_hand.status in (Status.KEEP, Status.DISCARD) and set(by_hand.changes) >= {"MATRIX_LR"}
-    shown = browser.page.locator(".jp-Notebook").inner_text()
-    assert "0001" in shown and f"{state.decided[0].val_bpb:.4f}" in shown
-    assert browser.cell(num_cells - 3).locator("img").evaluate("image => image.naturalWidth") > 500
+    assert "0002" in browser.cell(night).inner_text()
+    assert browser.cell(figure).locator("img").evaluate("image => image.naturalWidth") > 500
+    browser.save()
+    assert git(place, "status", "--porcelain") == ""
+
+
+def scores_in(cell: Locator) -> dict[int, str]:
+    """The table that a cell shows: number -> val_bpb."""
+    read = "rows => rows.map(row => [...row.children].map(cell => cell.textContent))"
+    return {int(row[0]): row[2] for row in cell.locator("tbody tr").evaluate_all(read) if row[0].isdigit()}
+
+
+def state_of(place: Path) -> StudyState:
+    return read_state(open_study("lesson", place).paths.history)
 
 
 def test_train_py_is_a_notebook_that_saves_back_one_line(lab: Lab, browser: Browser, place: Path) -> None:

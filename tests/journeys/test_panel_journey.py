@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from autoresearch_kernel.cli import CONTROL
 from autoresearch_kernel.record.history import read_events
 from autoresearch_kernel.record.state import StudyState, replay
 from autoresearch_kernel.record.study import open_study
@@ -14,8 +15,7 @@ from autoresearch_kernel.show.report import bpb
 
 from .conftest import Browser, Lab
 
-PANEL, FIGURE, TABLE = 0, 1, 2  # code cells of notebooks/control.ipynb
-CONTROL = "notebooks/control.ipynb"
+PANEL, FIGURE, TABLE = 0, 1, 2  # code cells of control.ipynb
 
 
 def state_of(place: Path, name: str = "first") -> StudyState:

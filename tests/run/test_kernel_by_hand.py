@@ -119,13 +119,13 @@ def test_in_an_experiment_and_in_a_terminal_there_are_lines_instead(tmp_path: Pa
 
 
 def test_lab_opens_with_our_kernel_on_the_control_panel_unless_another_place_is_named(tmp_path: Path) -> None:
-    control = tmp_path / "notebooks" / "control.ipynb"
+    control = tmp_path / CONTROL
     assert not any("default_url" in word for word in lab_command(tmp_path, []))
     control.parent.mkdir()
     control.touch()
     command = lab_command(tmp_path, ["--port", "8765"])
     assert f"--MultiKernelManager.default_kernel_name={KERNEL_NAME}" in command and command[-2:] == ["--port", "8765"]
-    assert "--LabApp.default_url=/lab/tree/notebooks/control.ipynb" in command
+    assert "--LabApp.default_url=/lab/tree/my-notebooks/control.ipynb" in command
     for asked in ("--LabApp.default_url=/lab", str(control)):
         assert not any(CONTROL in word for word in lab_command(tmp_path, [asked])[:-1])
 

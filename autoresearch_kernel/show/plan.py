@@ -1,0 +1,103 @@
+"""What a study will do from here on, before it begins: what runs, how long it takes, what will be there at the end.
+
+The seconds of a run are what earlier runs took; where there are none, a typical figure. Pure text from the record.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..judge.decide import NUM_BASELINE_RUNS
+from ..record.experiment import Experiment, Run
+from ..record.state import StudyState
+from .report import count, duration
+
+TYPICAL_OVERHEAD_SECONDS = 10.0  # of a training and its score, on a laptop, where none was measured
+REPEATED_SHARE = 0.5  # of experiments, at most, that run a second time because their score may be luck
+NUM_LAST_RUNS = NUM_BASELINE_RUNS - 1  # of the best on fresh seeds, at the end of a study, at most
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """How much a study is asked to do."""
+
+    num_baseline_runs: int  # that are still to be made
+    budget_seconds: float
+    overhead_seconds: float  # of a run, beside its training
+    is_measured: bool  # whether the overhead is that of earlier runs
+    experiments: int | None = None
+    hours: float | None = None
+
+    @property
+    def run_seconds(self) -> float:
+        return self.budget_seconds + self.overhead_seconds
+
+    @property
+    def seconds(self) -> tuple[float, float] | None:
+        """The least and the most that it will take, roughly; None when nothing but time or a person ends it."""
+        if self.experiments is None:
+            return None
+        least = self.num_baseline_runs + self.experiments
+        most = least + math.ceil(REPEATED_SHARE * self.experiments) + NUM_LAST_RUNS
+        return least * self.run_seconds, most * self.run_seconds
+
+
+def baseline_runs_left(state: StudyState) -> int:
+    """Runs of the baseline that are still to be scored before the first experiment."""
+    if not state.experiments:
+        return NUM_BASELINE_RUNS
+    baseline = state.experiments[0]
+    return 0 if baseline.status is not None else max(0, NUM_BASELINE_RUNS - len(baseline.scores))
+
+
+def overhead_seconds(runs: Iterable[Run], budget_seconds: float) -> float | None:
+    """What a run took longer than its budget, with its score: the median; None where nothing was measured."""
+    spent = [
+        run.measured["total_seconds"] - budget_seconds + (run.measured.get("scoring_seconds") or 0.0)
+        for run in runs
+        if run.measured.get("total_seconds")
+    ]
+    return max(0.0, statistics.median(spent)) if spent else None
+
+
+def runs_of(experiments: Iterable[Experiment]) -> list[Run]:
+    return [run for experiment in experiments for run in experiment.runs]
+
+
+def plan_lines(outlook: Outlook, until: str, folder: str, waits_for: str = "") -> list[str]:
+    """What runs, how long it takes and what will be there, a line each.
+
+    Args:
+        until: how a person ends it, as "you press Ctrl-C".
+        folder: of the study, as it can be opened from where the person is.
+        waits_for: who may make it last longer, as "your approval".
+    """
+    return [
+        f"What runs: {_what(outlook)}.",
+        f"How long: {_how_long(outlook, until)}{f'; waiting for {waits_for} comes on top' if waits_for else ''}.",
+        f"What will be there: an executed notebook for each experiment in {folder}/experiments, the picture "
+        f"{folder}/progress.png, and the best train.py in {folder}/best/train.py.",
+    ]
+
+
+def _what(outlook: Outlook) -> str:
+    runs = count(outlook.num_baseline_runs, "run" if outlook.num_baseline_runs == NUM_BASELINE_RUNS else "more run")
+    baseline = f"{runs} of the baseline, then " if outlook.num_baseline_runs else ""
+    experiments = "experiments" if outlook.experiments is None else count(outlook.experiments, "experiment")
+    return f"{baseline}{experiments}, each trained for {outlook.budget_seconds:g} s"
+
+
+def _how_long(outlook: Outlook, until: str) -> str:
+    source = "as measured here" if outlook.is_measured else "typically"
+    each = f"a run takes its {outlook.budget_seconds:g} s and {source} about {outlook.overhead_seconds:.0f} s more"
+    per_hour = max(1, round(3600 / outlook.run_seconds))
+    limit = f"{outlook.hours:g} h and what is left of the experiment that then runs" if outlook.hours else ""
+    if outlook.seconds is not None:
+        least, most = map(duration, outlook.seconds)
+        words = f"about {least} to {most}" + (f", at most {limit}" if limit else "")
+    else:
+        words = f"{limit or f'until {until}'}, about {count(per_hour, 'run')} an hour"
+    return f"{words}; {each}"

@@ -1,0 +1,126 @@
+"""A person's own copies of the project's notebooks, so that using a notebook changes no file that git follows.
+
+`notebooks/` belongs to the project. `autoresearch lab` copies its notebooks into `my-notebooks/`, which git ignores,
+and opens the copy. A copy whose code or text was edited is never touched again. A copy that was only run is replaced
+when an upgrade brings another version; the old one, with its outputs, is kept beside it.
+
+Who opens an original in JupyterLab can run it, but its outputs are not saved: see `keep_original`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .record.files import ensure_folder, write_atomic
+from .record.paths import MY_NOTEBOOKS, NOTEBOOKS
+from .record.study import sha256
+
+KEY = "autoresearch"  # of a copy's metadata: what it was copied from
+Notebook = dict[str, Any]
+
+
+def update_copies(project: Path) -> Iterator[str]:
+    """Make or refresh the copies, and say what a person should know; nothing where all is as it was."""
+    made = []
+    for original in sorted((project / NOTEBOOKS).glob("*.ipynb")):
+        copy = project / MY_NOTEBOOKS / original.name
+        if not copy.exists():
+            _copy(original, copy)
+            made.append(copy.name)
+        elif words := _refresh(original, copy):
+            yield words
+    if made:
+        names = ", ".join(made)
+        yield f"Your copies of the notebooks are in {MY_NOTEBOOKS}/: {names}. Git ignores them; edit them freely."
+
+
+def _copy(original: Path, copy: Path) -> None:
+    content = original.read_bytes()
+    notebook = json.loads(content)
+    notebook["metadata"][KEY] = {"copied_from": sha256(content), "sources": sources_sha256(notebook)}
+    ensure_folder(copy.parent)
+    write_atomic(copy, _text(notebook))
+
+
+def _refresh(original: Path, copy: Path) -> str:
+    """Replace a copy of another version that was not edited; what a person should know, "" when nothing was done."""
+    content, notebook = original.read_bytes(), _read(copy)
+    mark = notebook["metadata"].get(KEY, {}) if notebook else {}
+    if mark.get("copied_from") == sha256(content):
+        return ""
+    if notebook and sources_sha256(notebook) == sources_sha256(json.loads(content)):
+        return ""
+    name = f"{MY_NOTEBOOKS}/{copy.name}"
+    if notebook is None or mark.get("sources") != sources_sha256(notebook):
+        new = f"{NOTEBOOKS}/{original.name}"
+        return f"{name} has your edits and stays as it is. The project has another version of it now: {new}."
+    kept = ""
+    if has_outputs(notebook):
+        older = _free(copy)
+        copy.rename(older)
+        kept = f" What yours showed is in {MY_NOTEBOOKS}/{older.name}."
+    _copy(original, copy)
+    return f"{name} is now the project's new version.{kept}"
+
+
+def _read(path: Path) -> Notebook | None:
+    """A notebook; None where the file is none that can be read."""
+    try:
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    is_notebook = isinstance(notebook, dict) and {"cells", "metadata"} <= set(notebook)
+    return notebook if is_notebook else None
+
+
+def _free(copy: Path) -> Path:
+    number = 1
+    while (path := copy.with_name(f"{copy.stem}-before-upgrade-{number}.ipynb")).exists():
+        number += 1
+    return path
+
+
+def _text(notebook: Notebook) -> str:
+    """As Jupyter writes it."""
+    return json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+
+
+def sources_sha256(notebook: Notebook) -> str:
+    """Of the code and text of its cells. Empty cells do not count: running the last cell of a notebook adds one."""
+    cells = [(cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"]]
+    return hashlib.sha256(json.dumps([cell for cell in cells if cell[1].strip()]).encode()).hexdigest()
+
+
+def has_outputs(notebook: Notebook) -> bool:
+    return any(cell.get("outputs") for cell in notebook["cells"])
+
+
+# --- in the server of JupyterLab
+
+
+def keep_original(model: dict[str, Any], path: str, contents_manager: Any, **_: Any) -> None:
+    """Before a notebook of `notebooks/` is saved: when it was only run, write what the file holds already.
+
+    One whose code or text was edited is saved as it is.
+    """
+    file = Path(contents_manager.root_dir) / path
+    if file.parent.name != NOTEBOOKS or not (file.parent.parent / "prepare.py").is_file() or not file.is_file():
+        return
+    saved, now = _read(file), model.get("content")
+    if model.get("type") != "notebook" or saved is None or now is None or has_outputs(saved):
+        return
+    if sources_sha256(saved) == sources_sha256(now):
+        model["content"] = saved
+
+
+def _jupyter_server_extension_points() -> list[dict[str, str]]:
+    return [{"module": __name__}]
+
+
+def _load_jupyter_server_extension(server: Any) -> None:
+    """Called while the server starts. Jupytext's extension, which loads later, replaces the contents manager."""
+    server.io_loop.add_callback(lambda: server.contents_manager.register_pre_save_hook(keep_original))

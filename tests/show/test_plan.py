@@ -1,0 +1,51 @@
+"""What a study says before it begins: what runs, how long, what will be there."""
+
+from __future__ import annotations
+
+import pytest
+
+from autoresearch_kernel.record.experiment import Experiment, Run, Status
+from autoresearch_kernel.show.plan import Outlook, overhead_seconds, plan_lines
+
+
+def test_a_first_study_says_what_runs_how_long_and_what_will_be_there() -> None:
+    what, how_long, there = plan_lines(
+        Outlook(3, 20.0, 10.0, False, experiments=5), "you press Ctrl-C", "studies/first"
+    )
+    assert what == "What runs: 3 runs of the baseline, then 5 experiments, each trained for 20 s."
+    # 8 runs of 30 s at least; three experiments that run twice and two last runs of the best more at most
+    assert how_long == "How long: about 4 min to 6 min; a run takes its 20 s and typically about 10 s more."
+    for path in ("studies/first/experiments", "studies/first/progress.png", "studies/first/best/train.py"):
+        assert path in there
+
+
+@pytest.mark.parametrize(
+    ("outlook", "said"),
+    [
+        (
+            Outlook(0, 300.0, 60.0, True, hours=8.0),
+            "8 h and what is left of the experiment that then runs, about 10 runs",
+        ),
+        (
+            Outlook(0, 300.0, 60.0, True),
+            "until you press Ctrl-C, about 10 runs an hour; a run takes its 300 s and as meas",
+        ),
+        (Outlook(0, 60.0, 12.0, True, 100, 2.0), "about 2 h 0 min to 3 h 2 min, at most 2 h and what is left"),
+    ],
+)
+def test_hours_or_a_person_end_it(outlook: Outlook, said: str) -> None:
+    what, how_long, _ = plan_lines(outlook, "you press Ctrl-C", "studies/first")
+    assert said in how_long and "baseline" not in what
+
+
+def test_a_baseline_in_the_middle_and_who_is_waited_for_are_named() -> None:
+    what, how_long, _ = plan_lines(Outlook(1, 20.0, 10.0, True, 1), "", "s", waits_for="your approval")
+    assert what == "What runs: 1 more run of the baseline, then 1 experiment, each trained for 20 s."
+    assert how_long.endswith("; waiting for your approval comes on top.")
+
+
+def test_the_overhead_is_the_median_of_what_was_measured() -> None:
+    runs = [Run(i, i, measured={"total_seconds": 20.0 + i, "scoring_seconds": 4.0}) for i in (5, 7, 30)]
+    experiment = Experiment(0, "Baseline", "search", None, runs=tuple(runs), status=Status.KEEP)
+    assert overhead_seconds(experiment.runs, 20.0) == 11.0
+    assert overhead_seconds([Run(0, 1)], 20.0) is None
