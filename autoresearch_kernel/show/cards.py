@@ -40,16 +40,20 @@ def text(words: str) -> str:
     return html.escape(words, quote=True)
 
 
-def mark(status: Status | None) -> str:
-    """`●` green for a keep, `○` grey for a discard, `×` red for a failure, `▲` orange for a refusal by the audit."""
-    sign, colour = MARKS[status] if status is not None else ("◌", BLUE)
+def mark(status: Status | None, is_baseline: bool = False) -> str:
+    """`●` green for a keep, `○` grey for a discard, `×` red for a failure, `▲` orange for a refusal by the audit.
+
+    `◆` for a baseline that was kept.
+    """
+    sign, colour = MARKS[status] if status is not None else ("◐", BLUE)
+    sign = "◆" if is_baseline and status is Status.KEEP else sign
     return f'<span style="color:{colour}" aria-hidden="true">{sign}</span>'
 
 
 def status_words(experiment: Experiment) -> str:
-    """`● keep`, `○ ended early`, `◌ not decided`: mark and word."""
+    """`● keep`, `○ ended early`, `◐ not decided`: mark and word; `◆ keep` for the baseline."""
     words = "ended early" if is_ended_early(experiment) else str(experiment.status or "not decided")
-    return f"{mark(experiment.status)} {words}"
+    return f"{mark(experiment.status, is_baseline=experiment.parent is None)} {words}"
 
 
 def diff_html(diff: str, fold_lines: int = FOLD_LINES) -> str:
