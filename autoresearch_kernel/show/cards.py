@@ -12,7 +12,7 @@ import html
 from collections.abc import Iterable, Sequence
 
 from ..record.experiment import Experiment, Status
-from .report import bpb, count, difference, idea, is_ended_early, plain
+from .report import bpb, count, difference, head_and_rest, idea, is_ended_early, plain
 
 GREEN, GREY, RED, ORANGE, BLUE = "#008A63", "#8C8C8C", "#C0392B", "#C77700", "#2E86C1"  # the marks, as in plots.py
 INK = "var(--jp-content-font-color1, #202020)"
@@ -110,6 +110,12 @@ def paragraph(words: str, is_faint: bool = False) -> str:
     """Text, with its line breaks."""
     colour = FAINT if is_faint else INK
     return f'<p style="margin:4px 0;color:{colour};white-space:pre-wrap">{text(words)}</p>'
+
+
+def folded(words: str) -> str:
+    """Text; of a long one its beginning, with the rest behind "more"."""
+    head, rest = head_and_rest(words)
+    return paragraph(head) + (details("more", paragraph(rest)) if rest else "")
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> str:

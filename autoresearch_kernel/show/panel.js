@@ -360,7 +360,7 @@ const SIGNS = {
   pending: ["◐", BLUE], baseline: ["◆", GREEN],
 };
 const FILTERS = [
-  ["All", () => true], ["Kept", (r) => r.mark === "keep"], ["Discarded", (r) => r.mark === "discard" || r.mark === "ended"],
+  ["All", () => true], ["Kept", (r) => r.mark === "keep" && !r.is_baseline], ["Discarded", (r) => r.mark === "discard" || r.mark === "ended"],
   ["Near misses", (r) => r.near], ["Crashed", (r) => r.mark === "failed"], ["Rejected", (r) => r.mark === "rejected"],
 ];
 
