@@ -7,7 +7,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const INK = "var(--jp-content-font-color1, #202020)";
 const FAINT = "var(--jp-content-font-color2, #666)";
 const LINE = "var(--jp-border-color2, #ddd)";
-const GREEN = "#0A9A70", GREY = "#8C8C8C", RED = "#D0483A", ORANGE = "#D98A00", BLUE = "#56A0D3";
+const GREEN = "#008A63", GREY = "#8C8C8C", RED = "#D0483A", ORANGE = "#C77700", BLUE = "#2E86C1"; // seen on white and on black
 const FLOOR = 16; // pixels above the axis where experiments without a score stand
 
 function svg(name, attributes, parent, text) {
