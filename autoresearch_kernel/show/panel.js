@@ -429,7 +429,7 @@ function makeTable(el, model) {
       fillIdea(html("td", { class: "ar-idea", title: r.is_long ? "" : r.hypothesis }, tr), r);
       html("td", { class: "ar-number" }, tr, bpb(r.val_bpb));
       html("td", { class: "ar-delta ar-number" }, tr, r.delta == null ? "" : signed(r.delta, 4));
-      html("td", { class: "ar-number" }, tr, r.sigmas == null ? "" : signed(r.sigmas, 1));
+      html("td", { class: "ar-sigmas ar-number" }, tr, r.sigmas == null ? "" : signed(r.sigmas, 1));
       html("td", { class: "ar-speed ar-number" }, tr, r.speed == null ? "–" : `${(r.speed / 1000).toFixed(1)} k`);
       const status = html("td", { title: r.reason }, tr);
       html("span", { style: `color:${colour}`, "aria-hidden": "true" }, status, `${sign} `);

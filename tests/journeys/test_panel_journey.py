@@ -228,13 +228,33 @@ def test_the_panel_fits_the_cell_at_every_width_and_in_both_themes(lab: Lab, bro
     set_cell_width(browser, 340)
     browser.page.get_by_role("combobox", name="Agent").select_option(label="hybrid: both, in turns")
     panel.get_by_role("textbox", name="At most, $").wait_for()
-    assert panel.evaluate(OVERFLOWS) == [] and panel.evaluate(CUT_WORDS) == []
+    assert panel.evaluate(OVERFLOWS) == []
+    assert panel.evaluate(CUT_WORDS) == []
     browser.shot("form-340")
     press(browser, "Cancel")
     assert before is not None
     browser.page.set_viewport_size(before)
     panel.locator("select").first.select_option("first")
     browser.until(lambda: "first" in said(browser), 30)
+
+
+def test_keys_lead_between_the_filter_and_the_table(lab: Lab, browser: Browser, place: Path) -> None:
+    """In JupyterLab, whose own keys are arrows and Escape, too."""
+    page = browser.page
+    focused = "() => document.activeElement.dataset.number ?? document.activeElement.type"
+    page.get_by_role("searchbox", name="Filter by words").click()
+    page.keyboard.type("baseline")
+    assert list(rows(browser)) == [0]
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate(focused) == "0"
+    page.keyboard.press("ArrowUp")
+    assert page.evaluate(focused) == "search"
+    page.keyboard.press("Escape")
+    assert page.evaluate(focused) == "search" and len(rows(browser)) > 1
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate(focused) == str(max(rows(browser)) - 1)
+    browser.shot("focus")
 
 
 def choose_theme(browser: Browser, name: str) -> None:
@@ -301,11 +321,12 @@ PALE = """() => {
     };
     const found = [];
     for (const node of document.querySelectorAll('.ar-chart text, .ar-chart .ar-mark, .ar-legend span, .ar-rows td')) {
-        const style = getComputedStyle(node), isSvg = node instanceof SVGElement;
-        const colour = !isSvg ? style.color : style.fill !== 'none' ? style.fill : style.stroke;
+        const style = getComputedStyle(node), isMark = node.matches('.ar-mark'), isWord = node.matches('text');
+        const drawn = isWord || style.stroke === 'none' ? style.fill : style.stroke;
+        const colour = isWord || isMark ? drawn : style.color;
         if (!/^rgb/.test(colour)) continue;
         const [high, low] = [light(colour), light(behind(node.closest('.ar-rows tr') || node))].sort((a, b) => b - a);
-        const contrast = (high + 0.05) / (low + 0.05), least = node.matches('.ar-mark') ? 3 : 4;
+        const contrast = (high + 0.05) / (low + 0.05), least = isMark ? 3 : 4;
         if (contrast < least) found.push(`${node.textContent || node.dataset.mark}: ${contrast}`);
     }
     return [...new Set(found)];
