@@ -36,6 +36,7 @@ function ticks(low, high, most) {
   return found;
 }
 
+const numbered = (number) => String(number).padStart(4, "0");
 const bpb = (value) => (value == null ? "–" : value.toFixed(4));
 const signed = (value, digits) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits);
 
@@ -111,9 +112,10 @@ function drawHistory(el, model) {
 }
 
 // Where each mark stands: one a run for the baseline, else one for the experiment, one for each confirmation run, and
-// one for each later run of what was the incumbent then, at the column where that happened.
+// one for each later run of the incumbent of that hour, or of the baseline beside it, at the column where that happened.
 function placesOf(points, x, y, floor, small) {
   const incumbent = points.findLast((p) => p.mark === "keep");
+  const beaten = points.find((p) => p.mark === "keep" && !p.is_baseline)?.number ?? Infinity; // when the baseline was
   return points.flatMap((p) => {
     const words = p === incumbent ? `${p.words}\nthe incumbent` : p.words;
     const own = p.runs.filter(([column]) => column === p.number);
@@ -129,9 +131,14 @@ function placesOf(points, x, y, floor, small) {
     const confirmations = isShownByRuns ? [] : own.slice(1).map(([, score]) => ({
       p, mark: "confirmation", x: x(p.number), y: y(score), words: `${words}\nconfirmation run: ${bpb(score)}`,
     }));
-    const again = later.map(([column, score]) => ({
-      p, mark: "again", x: x(column), y: y(score), words: `${words}\nincumbent again, after ${column} experiments: ${bpb(score)}`,
-    }));
+    const again = later.map(([column, score]) => {
+      const isCompared = p.is_baseline && column > beaten; // beside the incumbent of that hour
+      const name = isCompared ? "baseline run" : "incumbent again";
+      return {
+        p, mark: isCompared ? "baseline" : "again", x: x(column), y: y(score),
+        words: `${words}\n${name}, after experiment ${numbered(column - 1)}: ${bpb(score)}`,
+      };
+    });
     return [...first, ...confirmations, ...again];
   });
 }
@@ -152,7 +159,7 @@ function onLine(steps, px, py) {
   const { p, next } = step;
   const error = p.standard_error ? ` ± ${p.standard_error.toFixed(4)}` : "";
   const until = next ? `the incumbent until experiment ${next.number}` : "the incumbent";
-  return { p, x: px, y: step.y, words: `${String(p.number).padStart(4, "0")} · ${until}\n${bpb(p.val_bpb)}${error}` };
+  return { p, x: px, y: step.y, words: `${numbered(p.number)} · ${until}\n${bpb(p.val_bpb)}${error}` };
 }
 
 // The line steps to each score that was kept, up as well as down: what is kept beat the incumbent of its hour.
@@ -220,17 +227,18 @@ const LABEL_REACH = 44; // pixels from a mark to the edge of its words, at most;
 function labelKeeps(picture, steps, places, area) {
   const gain = new Map(steps.map(({ p }, i) => [p, i ? steps[i - 1].p.val_bpb - p.val_bpb : Infinity]));
   const most = Math.min(places.length > 300 ? 8 : 12, Math.max(3, Math.floor((area.right - area.left) / 50)));
-  const chosen = [...steps].sort((a, b) => gain.get(b.p) - gain.get(a.p)).slice(0, most);
   const current = steps[steps.length - 1];
-  if (current && !chosen.includes(current)) chosen[chosen.length - 1] = current;
+  const ordered = steps.filter((step) => step !== current).sort((a, b) => gain.get(b.p) - gain.get(a.p));
+  const tried = [...(current ? [current] : []), ...ordered].slice(0, 4 * most);
   const solid = [ // boxes that no words may touch
-    ...places.map((place) => [place.x - 4, place.y - 4, place.x + 4, place.y + 4]),
+    ...places.map((place) => around(place, 4)),
     ...steps.map((step) => [step.x0, step.y - 2, step.x1, step.y + 2]),
     ...steps.slice(1).map((step, i) => [step.x0 - 2, Math.min(steps[i].y, step.y), step.x0 + 2, Math.max(steps[i].y, step.y)]),
   ];
   const letters = area.right - area.left < 480 ? 24 : 38;
   const taken = [], leaders = [];
-  for (const { p, x0: px, y: py } of chosen) {
+  for (const { p, x0: px, y: py } of tried) {
+    if (taken.length === most) break;
     const words = p.label.length > letters ? `${p.label.slice(0, letters - 1).replace(/[ ,]+$/, "")}…` : p.label;
     const node = svg("text", { fill: INK, "font-size": 10.5, class: "ar-label", "data-number": p.number }, picture, words);
     const size = node.getComputedTextLength ? node.getComputedTextLength() : 6 * words.length;
@@ -240,7 +248,9 @@ function labelKeeps(picture, steps, places, area) {
       if (found && spot.cost >= found.cost) continue;
       if (box[0] < area.left + 2 || box[2] > area.right - 2 || box[1] < area.top || box[3] > area.bottom) continue;
       if (taken.some((other) => meet(box, other, 3)) || solid.some((other) => meet(box, other, 0))) continue;
-      if (leaders.some((leader) => strikes(leader, box)) || taken.some((other) => strikes([px, py, ...spot.end], other))) continue;
+      const leader = [px, py, ...spot.end];
+      if (leaders.some((other) => strikes(other, box)) || taken.some((other) => strikes(leader, other))) continue;
+      if (spot.gap >= 12 && places.some((place) => place.p !== p && strikes(leader, around(place, 3)))) continue;
       found = spot;
     }
     if (!found) {
@@ -279,6 +289,7 @@ function spotsAround(px, py, size) {
   });
 }
 
+const around = ({ x, y }, r) => [x - r, y - r, x + r, y + r];
 const meet = (a, b, pad) => a[0] < b[2] + pad && b[0] < a[2] + pad && a[1] < b[3] + pad && b[1] < a[3] + pad;
 
 // Whether a line from (x1, y1) to (x2, y2) goes through a box.

@@ -197,6 +197,11 @@ def scored_runs(experiment: Experiment) -> list[tuple[int, float]]:
     ]
 
 
+def later_runs(experiment: Experiment) -> list[tuple[int, float]]:
+    """Those of `scored_runs` that were made after it was decided."""
+    return [(column, score) for column, score in scored_runs(experiment) if column > experiment.number]
+
+
 def _frame(axes: Axes, last: int) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -356,7 +361,7 @@ def _draw_points(axes: Axes, points: Points, last: int) -> None:
     pending = [e for e in points.pending if not _baseline_scores(e)]
     _marks(axes, pending, "o", small, BLUE, "not decided yet", hollow=True, zorder=3, fillstyle="left")
     for e in points.keeps + points.pending:
-        _draw_baseline(axes, _baseline_scores(e), large)
+        _draw_baseline(axes, e, points.keeps, large)
     _draw_runs(axes, points, small)
 
 
@@ -367,17 +372,28 @@ def _baseline_scores(experiment: Experiment) -> list[float]:
     return [score for column, score in scored_runs(experiment) if column == experiment.number]
 
 
-def _draw_baseline(axes: Axes, scores: Sequence[float], size: float) -> None:
-    """A diamond a run, side by side, so that equal scores are still as many marks."""
+def _draw_baseline(axes: Axes, experiment: Experiment, keeps: Sequence[Experiment], size: float) -> None:
+    """A diamond a run: the first side by side, so that equal scores are as many marks; later ones where they happened.
+
+    A later run while it was still the incumbent is no baseline run but the incumbent again.
+    """
+    scores = _baseline_scores(experiment)
     if not scores:
         return
     low, high = axes.get_xlim()
     step = (high - low) / axes.get_window_extent().width * (size + 2) * DPI / 72
-    x = _array([(i - (len(scores) - 1) / 2) * step for i in range(len(scores))])
+    places = [(experiment.number + (i - (len(scores) - 1) / 2) * step, score) for i, score in enumerate(scores)]
+    places += [place for place in later_runs(experiment) if not _was_incumbent(experiment, place[0], keeps)]
     axes.plot(
-        x, _array(scores), linestyle="none", marker="D", markersize=0.8 * size, color=GREEN, zorder=6,
-        markeredgecolor="white", markeredgewidth=0.6, label=f"baseline run {len(scores)}", gid="baseline run",
+        _array([x for x, _ in places]), _array([y for _, y in places]), linestyle="none", marker="D", color=GREEN,
+        markersize=0.8 * size, zorder=6, markeredgecolor="white", markeredgewidth=0.6, gid="baseline run",
+        label=f"baseline run {len(places)}",
     )  # fmt: skip
+
+
+def _was_incumbent(experiment: Experiment, column: int, keeps: Sequence[Experiment]) -> bool:
+    """Whether nothing else had been kept when a run of it was made: only the baseline runs again after that."""
+    return experiment.parent is not None or not any(experiment.number < keep.number < column for keep in keeps)
 
 
 def _marks(
@@ -403,7 +419,7 @@ def _draw_runs(axes: Axes, points: Points, small: float) -> None:
     again: list[tuple[int, float]] = []
     for e in points.keeps + points.discards + points.rejected:
         runs = scored_runs(e)
-        again += [(column, score) for column, score in runs if column > e.number]
+        again += [place for place in later_runs(e) if _was_incumbent(e, place[0], points.keeps)]
         scores = [score for column, score in runs if column == e.number]
         if len(scores) > 1 and not _baseline_scores(e):
             spans += [(e.number, min(scores)), (e.number, max(scores)), (np.nan, np.nan)]
@@ -564,10 +580,8 @@ def _label_keeps(axes: Axes, points: Points) -> None:
     if not keeps:
         return
     gains = {e.number: _bpb(before) - _bpb(e) for before, e in pairwise(keeps)}
-    chosen = sorted(keeps, key=lambda e: -gains.get(e.number, math.inf))
-    chosen = chosen[: MOST_LABELS if axes.get_xlim()[1] <= CROWDED else MOST_LABELS_WHEN_CROWDED]
-    if keeps[-1] not in chosen:
-        chosen[-1] = keeps[-1]
+    ordered = [keeps[-1], *sorted(keeps[:-1], key=lambda e: -gains.get(e.number, math.inf))]
+    most = MOST_LABELS if axes.get_xlim()[1] <= CROWDED else MOST_LABELS_WHEN_CROWDED
     drawn = [line.get_xydata() for line in axes.lines if line.get_gid() in LABELS_KEEP_CLEAR_OF]
     places = np.concatenate(drawn) if drawn else np.zeros((0, 2))
     x, y = _thinned(axes, places[:, 0], places[:, 1])
@@ -579,8 +593,10 @@ def _label_keeps(axes: Axes, points: Points) -> None:
         line=_line_pixels(axes, keeps),
         leaders=[],
     )
-    for experiment in chosen:
-        _place(axes, experiment, room)
+    num_others = len(room.taken)
+    for experiment in ordered[: 4 * most]:
+        if len(room.taken) < num_others + most:
+            _place(axes, experiment, room)
 
 
 @dataclass

@@ -230,6 +230,18 @@ def test_a_later_run_of_the_last_experiment_stays_within_the_drawing(page: Page,
     assert axis and x <= axis["x"] + axis["width"]
 
 
+def test_a_baseline_that_runs_beside_a_later_incumbent_is_no_incumbent_again(
+    page: Page, show: Callable[..., None]
+) -> None:
+    study = [experiment(0, Status.KEEP, 1.5), *(experiment(i, Status.DISCARD, 1.51) for i in range(1, 10))]
+    study[5] = run_again(experiment(5, Status.KEEP, 1.49), (10, 1.492))
+    study[0] = run_again(study[0], (3, 1.502), (10, 1.503))
+    show("history", history_data(study, SIGMA), 600)
+    assert (len(marks_of(page, "baseline")), len(marks_of(page, "again"))) == (2, 2)
+    page.mouse.move(*max(marks_of(page, "baseline")))
+    assert page.locator(".ar-hint").inner_text().endswith("baseline run, after experiment 0009: 1.5030")
+
+
 # --- the table
 
 

@@ -157,6 +157,16 @@ def test_the_baseline_s_three_runs_are_three_marks_apart_from_each_other(scores:
     assert "baseline run 3" in words(figure)
 
 
+def test_a_baseline_that_runs_beside_a_later_incumbent_is_no_incumbent_again() -> None:
+    study = [experiment(0, Status.KEEP, 1.5), *(experiment(i, Status.DISCARD, 1.51) for i in range(1, 10))]
+    study[5] = experiment(5, Status.KEEP, 1.49)
+    study[0] = run_again(study[0], (3, 1.502), (10, 1.503))
+    study[5] = run_again(study[5], (10, 1.492))
+    _, axes = drawn(progress_figure(study, title="x", sigma=SIGMA))
+    assert marks(axes, "baseline run") == [(0, 1.5), (10, 1.503)]
+    assert marks(axes, "incumbent again") == [(3, 1.502), (10, 1.492)]
+
+
 def test_a_baseline_of_which_one_run_is_scored_is_that_mark_already() -> None:
     _, axes = drawn(progress_figure([experiment(0, None, 1.55)], title="x", sigma=None))
     assert marks(axes, "baseline run") == [(0, 1.55)] and not marks(axes, "not decided yet")
