@@ -12,7 +12,7 @@ import html
 from collections.abc import Iterable, Sequence
 
 from ..record.experiment import Experiment, Status
-from .report import bpb, count, difference, idea, is_ended_early, plain
+from .report import bpb, count, difference, head_and_rest, idea, is_ended_early, plain
 
 GREEN, GREY, RED, ORANGE, BLUE = "#008A63", "#8C8C8C", "#C0392B", "#C77700", "#2E86C1"  # the marks, as in plots.py
 INK = "var(--jp-content-font-color1, #202020)"
@@ -40,16 +40,20 @@ def text(words: str) -> str:
     return html.escape(words, quote=True)
 
 
-def mark(status: Status | None) -> str:
-    """`●` green for a keep, `○` grey for a discard, `×` red for a failure, `▲` orange for a refusal by the audit."""
-    sign, colour = MARKS[status] if status is not None else ("◌", BLUE)
+def mark(status: Status | None, is_baseline: bool = False) -> str:
+    """`●` green for a keep, `○` grey for a discard, `×` red for a failure, `▲` orange for a refusal by the audit.
+
+    `◆` for a baseline that was kept.
+    """
+    sign, colour = MARKS[status] if status is not None else ("◐", BLUE)
+    sign = "◆" if is_baseline and status is Status.KEEP else sign
     return f'<span style="color:{colour}" aria-hidden="true">{sign}</span>'
 
 
 def status_words(experiment: Experiment) -> str:
-    """`● keep`, `○ ended early`, `◌ not decided`: mark and word."""
+    """`● keep`, `○ ended early`, `◐ not decided`: mark and word; `◆ keep` for the baseline."""
     words = "ended early" if is_ended_early(experiment) else str(experiment.status or "not decided")
-    return f"{mark(experiment.status)} {words}"
+    return f"{mark(experiment.status, is_baseline=experiment.parent is None)} {words}"
 
 
 def diff_html(diff: str, fold_lines: int = FOLD_LINES) -> str:
@@ -106,6 +110,12 @@ def paragraph(words: str, is_faint: bool = False) -> str:
     """Text, with its line breaks."""
     colour = FAINT if is_faint else INK
     return f'<p style="margin:4px 0;color:{colour};white-space:pre-wrap">{text(words)}</p>'
+
+
+def folded(words: str) -> str:
+    """Text; of a long one its beginning, with the rest behind "more"."""
+    head, rest = head_and_rest(words)
+    return paragraph(head) + (details("more", paragraph(rest)) if rest else "")
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> str:

@@ -14,9 +14,22 @@ from ..record.experiment import Experiment, Status
 from ..record.files import seconds_of
 from .live import Snapshot
 from .plots import FAILED, as_drawn, label_of, limits_of, points_of, scored_runs
-from .report import bpb, count, curve_words, difference, findings, idea, is_ended_early, number, plain, running_best
+from .report import (
+    bpb,
+    count,
+    curve_words,
+    difference,
+    findings,
+    head_and_rest,
+    idea,
+    incumbent_scores,
+    is_ended_early,
+    number,
+    plain,
+)
 
 NEAR_SIGMAS = 2.0  # a discard within so many standard deviations of the incumbent is a near miss
+HYPOTHESIS_CHARACTERS = 2000  # of one experiment that are sent to the table
 CURVE_POINTS = 400  # of one curve; a real one has about 200
 
 
@@ -35,8 +48,8 @@ Known = dict[tuple[Any, ...], dict[str, Any]]  # what was made before: a night a
 def history_data(experiments: Sequence[Experiment], sigma: float | None, known: Known | None = None) -> dict[str, Any]:
     """Points, scale and noise of the history chart; `known` keeps the points from one call to the next.
 
-    Returns: points (number, val_bpb or null, mark, runs as [column, score], label, words), limits (low, high, bottom,
-    top, or null without a score), sigma, summary for readers without pictures.
+    Returns: points (number, val_bpb or null, mark, is_baseline, runs as [column, score], label, words), limits
+    (low, high, bottom, top, or null without a score), sigma, summary for readers without pictures.
     """
     experiments = [_so_far(e) for e in experiments]
     sorted_out = points_of(experiments)
@@ -74,7 +87,7 @@ def _point(experiment: Experiment) -> dict[str, Any]:
     shown = f"claimed {bpb(score)}" if is_refused else bpb(score)
     words = [
         f"{experiment.number:04d} · {experiment.status or 'not decided'}",
-        idea(experiment),
+        head_and_rest(idea(experiment))[0],
         " · ".join(part for part in (shown if score is not None else "", against) if part),
         plain(experiment.reason)[:200] if score is None or is_refused else "",
     ]
@@ -83,6 +96,7 @@ def _point(experiment: Experiment) -> dict[str, Any]:
         "val_bpb": number(score),
         "standard_error": experiment.standard_error,
         "mark": mark_of(experiment),
+        "is_baseline": experiment.parent is None,
         "runs": [[column, score] for column, score in scored_runs(experiment)],
         "label": label_of(experiment) if experiment.status is Status.KEEP else "",
         "words": "\n".join(line for line in words if line),
@@ -90,10 +104,10 @@ def _point(experiment: Experiment) -> dict[str, Any]:
 
 
 def _summary(experiments: Sequence[Experiment]) -> str:
-    best = running_best(experiments)
+    scores = incumbent_scores(experiments)
     kept = sum(e.status is Status.KEEP for e in experiments[1:])
     words = f"{count(max(0, len(experiments) - 1), 'experiment')}, {kept} kept"
-    return f"{words}; val_bpb from {bpb(best[0])} to {bpb(best[-1])}" if best else words
+    return f"{words}; the incumbent's val_bpb went from {bpb(scores[0])} to {bpb(scores[-1])}" if scores else words
 
 
 def curve_data(
@@ -139,11 +153,14 @@ def _doing(experiment: Experiment, now: Snapshot | None) -> str:
 
 def _row(experiment: Experiment) -> dict[str, Any]:
     delta, sigma = experiment.delta_bpb, experiment.sigma
+    hypothesis = plain(experiment.hypothesis)[:HYPOTHESIS_CHARACTERS]
     speeds = [s for run in experiment.runs if (s := number(run.measured.get("tokens_per_second")))]
     return {
         "number": experiment.number,
-        "idea": "baseline" if experiment.parent is None else idea(experiment),
-        "hypothesis": plain(experiment.hypothesis)[:500],
+        "idea": "baseline" if experiment.parent is None else head_and_rest(idea(experiment))[0],
+        "hypothesis": hypothesis,
+        "is_long": bool(head_and_rest(hypothesis)[1]),
+        "is_baseline": experiment.parent is None,
         "agent": experiment.agent,
         "val_bpb": number(experiment.val_bpb),
         "delta": delta,

@@ -77,15 +77,13 @@ class StudyForm:
             ["name", "agent", "model", "max_cost", "recording", "approve"],
             ["budget", "hours", "experiments", "corpus", "files_folder", "preset"],
         ]
-        halves = [
-            widgets.VBox([self.rows[name] for name in column], layout=widgets.Layout(flex="1 1 340px"))
-            for column in columns
-        ]
+        halves = [widgets.VBox([self.rows[name] for name in column]) for column in columns]
         title = widgets.HTML(f'<b style="{cards.UI_FONT};color:{cards.INK}">A new study</b>')
         buttons = widgets.HBox([self.start_button, self.cancel_button])
-        body = widgets.HBox(halves, layout=widgets.Layout(flex_flow="row wrap"))
-        self.root = widgets.VBox([title, body, buttons], layout=widgets.Layout(display="none", padding="8px"))
-        self.root.layout.border = f"1px solid {cards.LINE}"
+        body = widgets.Box(halves)  # one column or two, by its width: panel.css
+        body.add_class("ar-fields")
+        self.root = widgets.VBox([title, body, buttons], layout=widgets.Layout(display="none"))
+        self.root.add_class("ar-form")
         for field in self.fields.values():
             field.observe(lambda _: self.check(), "value")
         self._show_fields()
@@ -94,7 +92,6 @@ class StudyForm:
         field = self.fields[name]
         if not isinstance(field, widgets.Checkbox):
             field.style.description_width = "96px"
-            field.layout.width = "360px"
         return widgets.VBox([field, self.messages[name]])
 
     @property

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,19 @@ from ..record.study import Study
 from . import cards
 from .cost import cost_table, spent_words
 from .live import ENDED, Snapshot
-from .report import argument, audits_words, count, difference, duration, grounds, percent, plain, score_line, title
+from .report import (
+    argument,
+    audits_words,
+    count,
+    difference,
+    duration,
+    grounds,
+    head_and_rest,
+    idea,
+    percent,
+    plain,
+    score_line,
+)
 from .status import agent_words, command_line, doing
 
 TRANSCRIPT_LIMIT = 150_000  # characters of one message that are shown
@@ -95,11 +108,21 @@ def experiment_head(experiment: Experiment, facts: dict[str, Any]) -> str:
     parts = [score_line(experiment), against]
     line = cards.status_words(experiment) + "".join(f" · {cards.text(part)}" for part in parts if part)
     theme = ", ".join(map(str, experiment.details.get("subjects") or ()))
-    words = plain(experiment.hypothesis)
-    said = "" if words.rstrip(".") == title(experiment).split(" · ", 1)[1] else argument(experiment)
+    heading, _ = head_and_rest(idea(experiment))
     audits = audits_words(experiment)
     body = f"<div>{line}</div>" + (cards.paragraph(f"audit {audits}", is_faint=True) if audits else "")
-    return cards.card(title(experiment), body + (cards.paragraph(said) if said else ""), state=theme)
+    return cards.card(f"{experiment.number:04d} · {heading}", body + _argument(experiment, heading), state=theme)
+
+
+def _argument(experiment: Experiment, heading: str) -> str:
+    """The agent's words for it, without what the heading says already; a long hypothesis is folded."""
+    head, rest = head_and_rest(experiment.hypothesis)
+    shown = "" if plain(head).rstrip(".") == heading.rstrip(".") else head
+    if rest:
+        folded = cards.details("more", cards.paragraph(argument(replace(experiment, hypothesis=rest))))
+        return (cards.paragraph(shown) if shown else "") + folded
+    words = argument(replace(experiment, hypothesis=shown))
+    return cards.paragraph(words) if words else ""
 
 
 def experiment_body(study: Study, experiment: Experiment, archive: StudyArchive) -> str:
@@ -181,7 +204,7 @@ def review(study: Study, waiting: Review, parent_source: str, source: str) -> st
         return cards.card(f"{waiting.experiment:04d} · your turn", cards.paragraph(words))
     change = "\n".join(difflib.unified_diff(parent_source.splitlines(), source.splitlines(), lineterm="", n=3))
     where = file_link(study.paths.desk, study.project)
-    body = cards.paragraph(waiting.hypothesis) + cards.diff_html(change)
+    body = cards.folded(waiting.hypothesis) + cards.diff_html(change)
     return cards.card(f"{waiting.experiment:04d} · waits for your approval", f"{body}<div>It lies in {where}</div>")
 
 

@@ -147,11 +147,10 @@ class Panel:
         self.experiments = Drawing(kind="table")
         self.head, self.body = widgets.HTML(), widgets.HTML()
         self.follow_button = _button("Show what runs", "Close this experiment and follow the running one")
-        side = widgets.Layout(flex="1 1 360px", min_width="320px", max_height="440px", overflow="auto")
-        self.side = widgets.VBox([self.follow_button, self.head, self.curve, self.body], layout=side)
+        self.side = widgets.VBox([self.follow_button, self.head, self.curve, self.body])
         self.side.add_class("ar-side")
-        left = widgets.VBox([self.history], layout=widgets.Layout(flex="1.5 1 480px", min_width="360px"))
-        self.middle = widgets.HBox([left, self.side], layout=widgets.Layout(flex_flow="row wrap"))
+        self.middle = widgets.Box([self.history, self.side])  # one column or two, by its width: panel.css
+        self.middle.add_class("ar-middle")
         self.hint_text = widgets.Text(
             description="Hint",
             layout=widgets.Layout(flex="1 1 auto"),

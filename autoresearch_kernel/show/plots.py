@@ -3,8 +3,9 @@
 `progress_figure` shows every experiment with the marks used everywhere: a kept one is a filled
 green circle, a discarded one a small hollow grey circle, one that failed a red cross on the floor
 line, one that was ended early a hollow grey circle there, one the audit refused an orange triangle, a
-confirmation run a short tick on the same column, one more run of the incumbent a green tick at the
-column where it happened; the running best is a step line with a band of one standard deviation.
+confirmation run a short tick on the same column, one more run of the incumbent a hollow triangle that points
+down, at the column where it happened; each run of the baseline is a green diamond. The incumbent is a step
+line with a band of one standard deviation. Each kind of mark has a shape of its own.
 Nothing is left out: scores far from the rest are drawn in a compressed strip at the edge of the axis,
 with their values. A machine that did not keep its speed gets a strip of its own above the axes.
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.text import Text
+    from matplotlib.typing import FillStyleType
 
 # Okabe-Ito hues, darkened where thin; shapes say it too.
 GREEN, GREY, RED, ORANGE, BLUE, INK, PALE = "#008A63", "#8C8C8C", "#C0392B", "#E69F00", "#56A0D3", "#303030", "#E4E4E4"
@@ -52,6 +54,9 @@ FLOOR = 0.045  # height of the floor line, as a share of the axes
 STRIP = 0.13  # height of a compressed strip, as a share of the linear part
 MOST_LABELS, MOST_LABELS_WHEN_CROWDED, CROWDED = 16, 10, 300  # kept changes that carry their words; experiments
 LABEL_CHARACTERS = 38
+LABELS_KEEP_CLEAR_OF = {
+    "keep", "discard", "refused by the audit", "not decided yet", "baseline run", "confirmation", "incumbent again",
+}  # fmt: skip
 MOST_CHANGES = 3  # of the machine's speed that are told in words
 THIN_ABOVE = 20_000  # points of one kind; beyond, one per pixel is drawn
 SETTLED = 0.12  # share of a run after which its loss is drawn to scale
@@ -85,7 +90,7 @@ def progress_figure(
     if points.scored:
         limits = _scale(axes, points, sigma)
         _draw_points(axes, points, last)
-        _draw_best(axes, points, sigma)
+        _draw_incumbent(axes, points, sigma)
         _label_extremes(axes, points, limits)
         _label_keeps(axes, points)
     else:
@@ -192,6 +197,11 @@ def scored_runs(experiment: Experiment) -> list[tuple[int, float]]:
     ]
 
 
+def later_runs(experiment: Experiment) -> list[tuple[int, float]]:
+    """Those of `scored_runs` that were made after it was decided."""
+    return [(column, score) for column, score in scored_runs(experiment) if column > experiment.number]
+
+
 def _frame(axes: Axes, last: int) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -201,7 +211,7 @@ def _frame(axes: Axes, last: int) -> None:
         axes.spines[side].set_color(GREY)
     axes.tick_params(colors=INK, labelsize=9, length=3)
     margin = max(0.5, 0.015 * last)
-    axes.set_xlim(-margin, max(last, 4) + margin)
+    axes.set_xlim(-max(margin, 0.027 * max(last, 4)), max(last, 4) + margin)  # room for the baseline's marks
     axes.xaxis.set_major_locator(MaxNLocator(nbins=12, integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: thousands(x) if x >= 0 else ""))
     axes.set_xlabel("experiment", color=INK, fontsize=10)
@@ -315,18 +325,18 @@ def _array(values: Sequence[float]) -> np.ndarray:
 # Marks
 
 
-def _draw_best(axes: Axes, points: Points, sigma: float | None) -> None:
-    """The step line to the right edge, its band, and the best score beside its end."""
+def _draw_incumbent(axes: Axes, points: Points, sigma: float | None) -> None:
+    """The step line to the right edge, its band, and the incumbent's score beside its end. It can rise."""
     if not points.keeps:
         return
-    best = points.keeps[-1]
+    incumbent = points.keeps[-1]
     x = _array([e.number for e in points.keeps] + [axes.get_xlim()[1]])
-    y = _array([_bpb(e) for e in points.keeps] + [_bpb(best)])
-    axes.step(x, y, where="post", color=GREEN, linewidth=1.5, zorder=4, label="running best", gid="best line")
+    y = _array([_bpb(e) for e in points.keeps] + [_bpb(incumbent)])
+    axes.step(x, y, where="post", color=GREEN, linewidth=1.5, zorder=4, label="incumbent", gid="incumbent line")
     if sigma:
         axes.fill_between(
             x, y - sigma, y + sigma, step="post", color=BLUE, alpha=0.20, linewidth=0, zorder=1.5,
-            label="± 1 sd of a run",
+            label="noise, ± 1 sd of a run",
         )  # fmt: skip
     beside: dict[str, Any] = {
         "xycoords": axes.get_yaxis_transform(),
@@ -334,55 +344,92 @@ def _draw_best(axes: Axes, points: Points, sigma: float | None) -> None:
         "color": GREEN,
         "va": "center",
     }
-    axes.annotate(f"{y[-1]:.4f}", (1, y[-1]), xytext=(8, 0), fontsize=11, fontweight="bold", gid="best", **beside)
-    if best.standard_error:
-        axes.annotate(f"± {best.standard_error:.4f}", (1, y[-1]), xytext=(8, -13), fontsize=8.5, **beside)
+    axes.annotate("incumbent", (1, y[-1]), xytext=(8, 13), fontsize=8.5, **beside)
+    axes.annotate(f"{y[-1]:.4f}", (1, y[-1]), xytext=(8, 0), fontsize=11, fontweight="bold", gid="incumbent", **beside)
+    if incumbent.standard_error:
+        axes.annotate(f"± {incumbent.standard_error:.4f}", (1, y[-1]), xytext=(8, -13), fontsize=8.5, **beside)
 
 
 def _draw_points(axes: Axes, points: Points, last: int) -> None:
     small = 5.0 if last <= 150 else 4.0 if last <= 600 else 2.8
     large = small + (2.5 if last <= 600 else 2.0)
     faint = 0.9 if last <= 300 else 0.6 if last <= 3000 else 0.35
-    _marks(axes, points.keeps, "o", large, GREEN, "keep", zorder=6, edge=0.6 if last <= 3000 else 0.0)
+    keeps = [e for e in points.keeps if not _baseline_scores(e)]
+    _marks(axes, keeps, "o", large, GREEN, "keep", zorder=6, edge=0.6 if last <= 3000 else 0.0)
     _marks(axes, points.discards, "o", small, GREY, "discard", hollow=True, alpha=faint, zorder=2)
     _marks(axes, points.rejected, "^", small + 2, ORANGE, "refused by the audit", zorder=5)
-    _marks(axes, points.pending, "o", small, BLUE, "not decided yet", hollow=True, zorder=3)
+    pending = [e for e in points.pending if not _baseline_scores(e)]
+    _marks(axes, pending, "o", small, BLUE, "not decided yet", hollow=True, zorder=3, fillstyle="left")
+    for e in points.keeps + points.pending:
+        _draw_baseline(axes, e, points.keeps, large)
     _draw_runs(axes, points, small)
+
+
+def _baseline_scores(experiment: Experiment) -> list[float]:
+    """The baseline's first runs, which are drawn one by one; of any other experiment none."""
+    if experiment.parent is not None:
+        return []
+    return [score for column, score in scored_runs(experiment) if column == experiment.number]
+
+
+def _draw_baseline(axes: Axes, experiment: Experiment, keeps: Sequence[Experiment], size: float) -> None:
+    """A diamond a run: the first side by side, so that equal scores are as many marks; later ones where they happened.
+
+    A later run while it was still the incumbent is no baseline run but the incumbent again.
+    """
+    scores = _baseline_scores(experiment)
+    if not scores:
+        return
+    low, high = axes.get_xlim()
+    step = (high - low) / axes.get_window_extent().width * (size + 2) * DPI / 72
+    places = [(experiment.number + (i - (len(scores) - 1) / 2) * step, score) for i, score in enumerate(scores)]
+    places += [place for place in later_runs(experiment) if not _was_incumbent(experiment, place[0], keeps)]
+    axes.plot(
+        _array([x for x, _ in places]), _array([y for _, y in places]), linestyle="none", marker="D", color=GREEN,
+        markersize=0.8 * size, zorder=6, markeredgecolor="white", markeredgewidth=0.6, gid="baseline run",
+        label=f"baseline run {len(places)}",
+    )  # fmt: skip
+
+
+def _was_incumbent(experiment: Experiment, column: int, keeps: Sequence[Experiment]) -> bool:
+    """Whether nothing else had been kept when a run of it was made: only the baseline runs again after that."""
+    return experiment.parent is not None or not any(experiment.number < keep.number < column for keep in keeps)
 
 
 def _marks(
     axes: Axes, which: Sequence[Experiment], marker: str, size: float, color: str, label: str, *, zorder: float,
-    hollow: bool = False, alpha: float = 1.0, edge: float = 0.6,
+    hollow: bool = False, alpha: float = 1.0, edge: float = 0.6, fillstyle: FillStyleType = "full",
 ) -> None:  # fmt: skip
     if not which:
         return
     x, y = _thinned(axes, _array([e.number for e in which]), _array([_bpb(e) for e in which]))
     axes.plot(
         x, y, linestyle="none", marker=marker, markersize=size, color=color, alpha=alpha, zorder=zorder, gid=label,
-        label=f"{label} {thousands(len(which))}", markerfacecolor="none" if hollow else color,
+        label=f"{label} {thousands(len(which))}", fillstyle=fillstyle,
+        markerfacecolor="none" if hollow and fillstyle == "full" else color,
         markeredgecolor=color if hollow else "white", markeredgewidth=0.9 if hollow else edge,
     )  # fmt: skip
 
 
 def _draw_runs(axes: Axes, points: Points, small: float) -> None:
-    """A short tick per confirmation run, joined to the first run by a hairline; one where the incumbent ran again."""
+    """A short tick per confirmation run, joined to the first by a hairline; a mark where the incumbent ran again."""
     import numpy as np
 
     x, y, spans = [], [], []
     again: list[tuple[int, float]] = []
     for e in points.keeps + points.discards + points.rejected:
         runs = scored_runs(e)
-        again += [(column, score) for column, score in runs if column > e.number]
+        again += [place for place in later_runs(e) if _was_incumbent(e, place[0], points.keeps)]
         scores = [score for column, score in runs if column == e.number]
-        if len(scores) > 1:
+        if len(scores) > 1 and not _baseline_scores(e):
             spans += [(e.number, min(scores)), (e.number, max(scores)), (np.nan, np.nan)]
             x += [e.number] * (len(scores) - 1)
             y += scores[1:]
     if again:
         axes.plot(
             *_thinned(axes, _array([column for column, _ in again]), _array([score for _, score in again])),
-            linestyle="none", marker="_", markersize=2.2 * small, markeredgewidth=0.36 * small, color=GREEN, zorder=6.2,
-            label=f"incumbent again {thousands(len(again))}", gid="incumbent again",
+            linestyle="none", marker="v", markersize=1.2 * small, markeredgewidth=1.0, color=GREEN, zorder=6.2,
+            markerfacecolor="none", label=f"incumbent again {thousands(len(again))}", gid="incumbent again",
         )  # fmt: skip
     if not x:
         return
@@ -530,33 +577,36 @@ def _label_keeps(axes: Axes, points: Points) -> None:
     import numpy as np
 
     keeps = points.keeps
+    if not keeps:
+        return
     gains = {e.number: _bpb(before) - _bpb(e) for before, e in pairwise(keeps)}
-    chosen = sorted(keeps, key=lambda e: -gains.get(e.number, math.inf))
-    chosen = chosen[: MOST_LABELS if axes.get_xlim()[1] <= CROWDED else MOST_LABELS_WHEN_CROWDED]
-    if keeps and keeps[-1] not in chosen:
-        chosen[-1] = keeps[-1]
-    others = points.discards + points.pending + points.rejected
-    x, y = _thinned(axes, _array([e.number for e in others]), _array([_bpb(e) for e in others]))
+    ordered = [keeps[-1], *sorted(keeps[:-1], key=lambda e: -gains.get(e.number, math.inf))]
+    most = MOST_LABELS if axes.get_xlim()[1] <= CROWDED else MOST_LABELS_WHEN_CROWDED
+    drawn = [line.get_xydata() for line in axes.lines if line.get_gid() in LABELS_KEEP_CLEAR_OF]
+    places = np.concatenate(drawn) if drawn else np.zeros((0, 2))
+    x, y = _thinned(axes, places[:, 0], places[:, 1])
     area = axes.get_window_extent()
     room = _Room(
         area=(area.x0 + 2, area.y0 + (FLOOR + 0.025) * area.height, area.x1, area.y1),
         taken=[_box(text) for text in axes.texts if text.get_gid() in ("extreme", "strip")],
-        light=axes.transData.transform(np.column_stack([x, y])) if len(x) else np.zeros((0, 2)),
-        heavy=_line_pixels(axes, keeps),
+        marks=axes.transData.transform(np.column_stack([x, y])) if len(x) else np.zeros((0, 2)),
+        line=_line_pixels(axes, keeps),
         leaders=[],
     )
-    for experiment in chosen:
-        _place(axes, experiment, room)
+    num_others = len(room.taken)
+    for experiment in ordered[: 4 * most]:
+        if len(room.taken) < num_others + most:
+            _place(axes, experiment, room)
 
 
 @dataclass
 class _Room:
-    """What is already on the axes, in pixels: labels may cover `light` marks, hardly `heavy` ones, never `taken`."""
+    """What is already on the axes, in pixels: labels may cover none of it."""
 
     area: _Box
     taken: list[_Box]
-    light: np.ndarray  # (n, 2)
-    heavy: np.ndarray  # (n, 2)
+    marks: np.ndarray  # (n, 2)
+    line: np.ndarray  # (n, 2): points along the incumbent's line
     leaders: list[tuple[np.ndarray, np.ndarray]]  # ends of the lines from label to mark
 
 
@@ -582,16 +632,17 @@ def _line_pixels(axes: Axes, keeps: Sequence[Experiment]) -> np.ndarray:
     return np.concatenate(parts) if parts else pixels
 
 
-# Where a label may go, in points from its mark: below and to the left of a falling line is empty.
+# Where a label may go, in points from its mark to its nearer side (0: centred) and to its middle. Below and to the
+# left of a falling line is empty. Where there is no room so near, the label is left out.
 _OFFSETS: list[tuple[float, float]] = [
-    *((dx, dy) for dy in (-10, -18, -28, -40, -54, -70, -88) for dx in (-8, -24, -60, -110)),
-    *((dx, dy) for dy in (-10, -18, -28, -40, 10, 18, 28, 40, 54, 70, 88) for dx in (8, 24, 60)),
-    *((dx, dy) for dy in (10, 18, 28) for dx in (-8, -24)),
+    *((dx, dy) for dy in (-10, -14, -20, -27) for dx in (-6, -14, -22, 0)),
+    *((dx, dy) for dy in (-10, -14, -20, -27, 10, 14, 20, 27) for dx in (6, 14, 22)),
+    *((dx, dy) for dy in (10, 14, 20, 27) for dx in (0, -6, -14)),
 ]
 
 
 def _place(axes: Axes, experiment: Experiment, room: _Room) -> None:
-    """Annotate `experiment` at the cheapest free spot around it; leave it out when every spot is bad."""
+    """Annotate `experiment` at the cheapest free spot beside it; leave it out when there is none."""
     from matplotlib.patheffects import withStroke
 
     text = axes.annotate(
@@ -606,7 +657,8 @@ def _place(axes: Axes, experiment: Experiment, room: _Room) -> None:
     scale = float(axes.figure.dpi) / 72
     best: tuple[float, float, float, _Box] | None = None
     for dx, dy in _OFFSETS:
-        left, middle = float(anchor[0]) + dx * scale - (width if dx < 0 else 0.0), float(anchor[1]) + dy * scale
+        left = float(anchor[0]) + dx * scale - (width if dx < 0 else width / 2 if dx == 0 else 0.0)
+        middle = float(anchor[1]) + dy * scale
         box = (left, middle - height / 2, left + width, middle + height / 2)
         cost = _cost(room, box, anchor, dx, dy)
         if cost < (best[0] if best else 60.0):
@@ -615,8 +667,8 @@ def _place(axes: Axes, experiment: Experiment, room: _Room) -> None:
         text.remove()
         return
     _, dx, dy, box = best
-    text.set_position((dx + (-3 / scale if dx < 0 else 3 / scale), dy))
-    text.set_horizontalalignment("right" if dx < 0 else "left")
+    text.set_position((dx + math.copysign(3 / scale, dx) if dx else 0.0, dy))
+    text.set_horizontalalignment("right" if dx < 0 else "left" if dx > 0 else "center")
     room.taken.append(box)
     room.leaders.append((anchor, _end_of_leader(box, anchor)))
 
@@ -627,10 +679,12 @@ def _end_of_leader(box: _Box, anchor: np.ndarray) -> np.ndarray:
 
 
 def _cost(room: _Room, box: _Box, anchor: np.ndarray, dx: float, dy: float) -> float:
-    """How bad a label is at `box`: infinite outside the axes or over another label."""
+    """How bad a label is at `box`: infinite outside the axes, over another label, a mark or the incumbent's line."""
     import numpy as np
 
     if not _inside(box, room.area) or any(_overlap(box, other) for other in room.taken):
+        return math.inf
+    if _within(room.line, box, 3).any() or _within(room.marks, box, 5).any():
         return math.inf
     end = _end_of_leader(box, anchor)
     path = np.linspace(anchor, end, 24)[4:]
@@ -638,8 +692,7 @@ def _cost(room: _Room, box: _Box, anchor: np.ndarray, dx: float, dy: float) -> f
     struck = sum(bool(_within(path, other).any()) for other in room.taken)
     struck += sum(bool(_within(np.linspace(a, b, 24), box).any()) for a, b in room.leaders)
     crossed = sum(_cross(anchor, end, a, b) for a, b in room.leaders)
-    covered = 6.0 * _within(room.heavy, box, 3).sum() + 1.5 * _within(room.light, box, 3).sum()
-    return 60.0 * struck + 20.0 * crossed + covered + 0.08 * math.hypot(dx, 1.5 * dy)
+    return 60.0 * struck + 20.0 * crossed + 0.08 * math.hypot(dx, 1.5 * dy)
 
 
 def _cross(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> bool:

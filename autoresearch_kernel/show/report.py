@@ -7,6 +7,7 @@ a training wrote is shown without control characters, so that it cannot play wit
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ from ..record.state import StudyState
 THIN_SPACE = "\u2009"
 MINUS = "\u2212"
 MANY_EXPERIMENTS = 20  # after fewer, a study that kept nothing is no surprise
+HEAD_CHARACTERS = 140  # of a hypothesis that are shown before the rest is unfolded
+SENTENCE_END = re.compile(r"[.!?](?=\s)")
 
 
 def plain(text: str) -> str:
@@ -95,6 +98,24 @@ def _literal(value: Any) -> str:
 def title(experiment: Experiment) -> str:
     """`0010 · Halve the batch: 4096 → 2048 tokens a step`."""
     return f"{experiment.number:04d} · {idea(experiment)}"
+
+
+def head_and_rest(words: str, most: int = HEAD_CHARACTERS) -> tuple[str, str]:
+    """What of a text is shown at once, and what is folded: whole sentences of `most` characters, else whole words.
+
+    Example:
+        >>> head_and_rest("Halve the batch. It is noisy.", most=20)
+        ('Halve the batch.', 'It is noisy.')
+    """
+    words = words.strip()
+    if len(words) <= most:
+        return words, ""
+    ends = [match.end() for match in SENTENCE_END.finditer(words, 0, most + 1)]
+    if ends:
+        return words[: ends[-1]].rstrip(), words[ends[-1] :].strip()
+    cut = words.rfind(" ", most // 2, most)
+    cut = most - 1 if cut < 0 else cut
+    return words[:cut].rstrip(" ,;:(") + "…", "… " + words[cut:].strip()
 
 
 def argument(experiment: Experiment) -> str:
@@ -305,15 +326,15 @@ def sparkline(values: Sequence[float], width: int = 40, low: float | None = None
     return "".join(SPARKS[round(share * (len(SPARKS) - 1))] for share in shares)
 
 
-def running_best(experiments: Sequence[Experiment]) -> list[float]:
-    """The incumbent's recorded score after each decided experiment, in bits per byte."""
-    best: list[float] = []
+def incumbent_scores(experiments: Sequence[Experiment]) -> list[float]:
+    """The incumbent's recorded score after each decided experiment, in bits per byte. It can rise: see `best`."""
+    scores: list[float] = []
     for experiment in experiments:
         if experiment.status is Status.KEEP and experiment.val_bpb is not None:
-            best.append(experiment.val_bpb)
-        elif experiment.status is not None and best:
-            best.append(best[-1])
-    return best
+            scores.append(experiment.val_bpb)
+        elif experiment.status is not None and scores:
+            scores.append(scores[-1])
+    return scores
 
 
 def is_ended_early(experiment: Experiment) -> bool:
@@ -340,7 +361,7 @@ def findings(state: StudyState, finished: dict[str, Any] | None) -> str:
     baseline = state.experiments[0]
     if champion.number == 0:
         return _nothing_kept(state)
-    words = f"Best: {title(champion)}\n  {score_line(champion)}, the baseline's {bpb(baseline.val_bpb)}"
+    words = f"Incumbent: {title(champion)}\n  {score_line(champion)}, the baseline's {bpb(baseline.val_bpb)}"
     if state.result is not None:
         return f"{words}.\n{result_words(state.result, mistrust(baseline, champion))}"
     if finished is None or finished.get("champion") != champion.number:

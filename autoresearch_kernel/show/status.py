@@ -27,13 +27,13 @@ from .report import (
     duration,
     findings,
     idea,
+    incumbent_scores,
     is_ended_early,
     last_number,
     mistrust,
     number,
     percent,
     plain,
-    running_best,
     signed,
     sparkline,
     title,
@@ -54,7 +54,7 @@ def status_table(now: Snapshot, last: int = 20, width: int = 80) -> str:
     width = min(width, WIDEST)
     lines = [*_first_lines(now, width), *_running_lines(now), *_wrapped(next_step(now), width)]
     lines += _wrapped(_mistrust(now), width)
-    lines += [*_notes(now, width), _best_line(now), *_table(now, last, width), *_audits(now, last, width)]
+    lines += [*_notes(now, width), _incumbent_line(now), *_table(now, last, width), *_audits(now, last, width)]
     lines += [part for line in findings(now.state, now.finished).splitlines() for part in _wrapped(line, width)]
     return "\n".join(line for line in lines if line)
 
@@ -238,9 +238,9 @@ def command_line(event: Mapping[str, Any]) -> str:
     return f"{plain(event['by'])}: {event['command']}{words} → {plain(event['answer'])}"
 
 
-def _best_line(now: Snapshot) -> str:
-    best_so_far = running_best(now.state.experiments)
-    return f"best so far {sparkline(best_so_far)} {bpb(best_so_far[-1])}" if best_so_far else ""
+def _incumbent_line(now: Snapshot) -> str:
+    scores = incumbent_scores(now.state.experiments)
+    return f"incumbent {sparkline(scores)} {bpb(scores[-1])}" if scores else ""
 
 
 def _table(now: Snapshot, last: int, width: int) -> list[str]:
@@ -331,7 +331,7 @@ def status_json(now: Snapshot) -> dict[str, Any]:
     paused, stopped              why; "" when it is not
     finished                     the last `finished` event: champion, difference_bpb ...; null before one
     result                       test_difference ± test_standard_error in bits per byte and what it shrank from, of
-                                 the best so far; null before `autoresearch finish`
+                                 the incumbent; null before `autoresearch finish`
     untrusted                    numbers of experiments that ran without a box
     running                      experiment, run, seed, idea, hypothesis, fraction, seconds_left, tokens_per_second,
                                  curve and incumbent_curve (progress, seconds, train_loss, tokens_per_second a point),
@@ -348,7 +348,7 @@ def status_json(now: Snapshot) -> dict[str, Any]:
     study                        study.json
     """
     state = now.state
-    best_so_far = running_best(state.experiments)
+    scores = incumbent_scores(state.experiments)
     return {
         "name": now.study.name,
         "phase": now.phase,
@@ -362,7 +362,7 @@ def status_json(now: Snapshot) -> dict[str, Any]:
         "untrusted": [e.number for e in state.experiments if mistrust(e)],
         "running": _running(now) if now.is_running else None,
         "best": state.incumbent.number if state.incumbent else None,
-        "best_val_bpb": best_so_far[-1] if best_so_far else None,
+        "best_val_bpb": scores[-1] if scores else None,
         "sigma": state.sigma,
         "study_seconds": now.study_seconds,
         "supervisor_seconds": now.supervisor_seconds,

@@ -231,7 +231,7 @@ class Judgement:
         ]
 
     def _repr_html_(self) -> str:
-        sign, colour = ("◌", cards.BLUE) if self.verdict == "confirm" else cards.MARKS[Status(self.verdict)]
+        sign, colour = ("◐", cards.BLUE) if self.verdict == "confirm" else cards.MARKS[Status(self.verdict)]
         words = "once more, with a fresh seed" if self.verdict == "confirm" else self.verdict
         mark = f'<span style="color:{colour}" aria-hidden="true">{sign}</span>'
         head = f'<div style="font-size:115%">{mark} <b>{cards.text(words)}</b></div>'
@@ -307,7 +307,7 @@ def beside(study: Study, experiment: Experiment, run: int) -> tuple[list[dict[st
 
 
 def figure_of(name: str, state: StudyState) -> Picture:
-    """All experiments of the study of that name and the running best."""
+    """All experiments of the study of that name and the line of the incumbent."""
     from .plots import png, progress_figure
 
     speeds = machine_speeds(state.experiments)

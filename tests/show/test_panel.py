@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import statistics
 import time
@@ -24,6 +25,7 @@ from autoresearch_kernel.show import cards, pages
 from autoresearch_kernel.show.chart import curve_data, history_data, is_near_miss, table_data
 from autoresearch_kernel.show.form import StudyForm
 from autoresearch_kernel.show.panel import FOLLOW, Panel
+from autoresearch_kernel.show.report import head_and_rest
 from autoresearch_kernel.show.status import next_step, standing
 
 from .conftest import Writer
@@ -449,6 +451,56 @@ def test_an_experiments_card_says_what_the_audit_found(audit: Audit | None, word
     run = Run(0, 1, val_bpb=1.4, claimed_bpb=1.4, audit=audit)
     head = pages.experiment_head(Experiment(3, "An idea", "search", 0, runs=(run,)), {})
     assert words in head and ("audit" in head) == (audit is not None)
+
+
+SENTENCE = "The value residual helps every head and was measured twice. "
+
+
+@pytest.mark.parametrize("hypothesis", [SENTENCE * 10, "word " * 120, SENTENCE.rstrip(". ") + " and so on" * 54])
+def test_a_hypothesis_of_600_characters_is_folded_once_and_nothing_of_it_is_lost(
+    writer: Writer, panel: Callable[[], Panel], hypothesis: str
+) -> None:
+    assert 590 < len(hypothesis) < 610
+    writer.open().baseline().propose(1, hypothesis)
+    writer.run(1, 1.51)
+    writer.decide(1, "discard", 1.51)
+    write_atomic(writer.study.experiment(0).train, "A = 1\n")
+    writer.append("review", experiment=2, hypothesis=hypothesis, train_sha256="x", is_draft=False)
+    writer.append("paused", reason="experiment 0002 waits for your approval")
+    made = panel()
+    made.select(1)
+    for shown in (made.head.value, made.review_words.value):
+        before, folded = shown.split("<details", 1)
+        assert 60 < len(words_of(before)) < 260 and "more" in folded
+        assert sum(words_of(shown).count(word) for word in ("value", "word")) == len(
+            [word for word in hypothesis.split() if word in ("value", "word")]
+        ), "each word once"
+    row = made.experiments.numbers["rows"][1]
+    assert row["is_long"] and len(row["idea"]) <= 141 and row["hypothesis"] == hypothesis.strip()
+
+
+def words_of(page: str) -> str:
+    """The text of a page, the style of its tags left out."""
+    return re.sub(r"<[^>]*>", " ", page)
+
+
+def test_a_short_hypothesis_stands_whole_and_what_it_expects_is_not_lost() -> None:
+    short = Experiment(3, "Halve the batch.", "llm", 0, expected="-0.003", refutation="no gain")
+    card = pages.experiment_head(short, {})
+    assert card.count("Halve the batch") == 1 and "Expected: -0.003" in card and "<details" not in card
+
+
+@pytest.mark.parametrize(
+    ("words", "head", "rest"),
+    [
+        ("Short.", "Short.", ""),
+        ("One. Two. Three.", "One. Two.", "Three."),
+        ("no sentence ends here", "no sentence…", "… ends here"),
+        ("x" * 20, "x" * 11 + "…", "… " + "x" * 9),
+    ],
+)
+def test_a_text_is_cut_after_a_sentence_else_after_a_word(words: str, head: str, rest: str) -> None:
+    assert head_and_rest(words, most=12) == (head, rest)
 
 
 def test_a_thousand_experiments_cost_an_update_less_than_150_ms(writer: Writer, panel: Callable[[], Panel]) -> None:

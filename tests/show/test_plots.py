@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,15 @@ from autoresearch_kernel.record.experiment import Audit, Experiment, Run, Status
 from autoresearch_kernel.show.plots import curve_figure, curve_png, draw_progress, label_of, points_of, progress_figure
 
 SIGMA = 0.003
+MARKS = (
+    "keep",
+    "discard",
+    "refused by the audit",
+    "not decided yet",
+    "baseline run",
+    "confirmation",
+    "incumbent again",
+)
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -108,10 +118,11 @@ def test_every_experiment_has_its_mark_at_its_number_and_score() -> None:
         experiment(7, None, None),
     ]
     figure, axes = drawn(progress_figure(study, title="nov23", sigma=SIGMA))
-    assert marks(axes, "keep") == [(0, 1.5), (6, 1.49)]
+    assert marks(axes, "keep") == [(6, 1.49)]
+    assert [y for _, y in marks(axes, "baseline run")] == [1.499, 1.501]
     assert marks(axes, "discard") == [(1, 1.51)]
     assert marks(axes, "refused by the audit") == [(5, 1.48)]
-    assert marks(axes, "confirmation") == [(0, 1.501), (6, 1.492)]
+    assert marks(axes, "confirmation") == [(6, 1.492)]
     assert [x for x, _ in marks(axes, "failed")] == [2, 3, 4]
     assert "crash 1, invalid 1, timeout 1" in words(figure)
     assert "1.5000 → 1.4900 bits per byte, 0.0100 better (0.7%)" in words(figure)
@@ -119,40 +130,89 @@ def test_every_experiment_has_its_mark_at_its_number_and_score() -> None:
 
 
 def test_shapes_tell_the_marks_apart_without_colour() -> None:
-    study = [*night(60), experiment(60, Status.REJECTED, 1.5)]
+    study = [*night(60), experiment(60, Status.REJECTED, 1.5), experiment(61, None, 1.51)]
+    kept = next(e for e in study if e.number > 0 and e.status is Status.KEEP)
+    study[kept.number] = run_again(kept, (50, 1.55))
     _, axes = drawn(progress_figure(study, title="x", sigma=SIGMA))
-    shape = {line.get_gid(): (line.get_marker(), line.get_markerfacecolor() == "none") for line in axes.lines}
-    kinds = ["keep", "discard", "failed", "refused by the audit", "confirmation"]
-    assert [shape[k][0] for k in kinds] == ["o", "o", "x", "^", "_"]
+    shape = {
+        line.get_gid(): (line.get_marker(), line.get_markerfacecolor() == "none", line.get_fillstyle())
+        for line in axes.lines
+    }
+    kinds = ["keep", "discard", "not decided yet", "failed", "refused by the audit", "confirmation", "baseline run"]
+    kinds += ["incumbent again"]
+    assert [shape[k][0] for k in kinds] == ["o", "o", "o", "x", "^", "_", "D", "v"]
     assert not shape["keep"][1] and shape["discard"][1]
-    assert len({shape[k] for k in kinds}) == 5
+    assert len({shape[k] for k in kinds}) == len(kinds)
 
 
-def test_the_running_best_steps_down_at_each_keep_and_goes_on_to_the_edge() -> None:
-    study = night(40)
+@pytest.mark.parametrize("scores", [(1.549, 1.552, 1.549), (1.55, 1.55, 1.55)])
+def test_the_baseline_s_three_runs_are_three_marks_apart_from_each_other(scores: tuple[float, ...]) -> None:
+    study = [experiment(0, Status.KEEP, 1.55, *scores), *night(100)[1:]]
+    figure, axes = drawn(progress_figure(study, title="x", sigma=SIGMA))
+    runs = marks(axes, "baseline run")
+    assert tuple(y for _, y in runs) == scores
+    assert_all_inside(axes, runs)
+    columns = axes.transData.transform(np.array(runs))[:, 0]
+    assert np.diff(columns).min() > 10  # pixels: wider than a mark
+    assert "baseline run 3" in words(figure)
+
+
+def test_a_baseline_that_runs_beside_a_later_incumbent_is_no_incumbent_again() -> None:
+    study = [experiment(0, Status.KEEP, 1.5), *(experiment(i, Status.DISCARD, 1.51) for i in range(1, 10))]
+    study[5] = experiment(5, Status.KEEP, 1.49)
+    study[0] = run_again(study[0], (3, 1.502), (10, 1.503))
+    study[5] = run_again(study[5], (10, 1.492))
     _, axes = drawn(progress_figure(study, title="x", sigma=SIGMA))
-    line = next(line for line in axes.lines if line.get_gid() == "best line")
+    assert marks(axes, "baseline run") == [(0, 1.5), (10, 1.503)]
+    assert marks(axes, "incumbent again") == [(3, 1.502), (10, 1.492)]
+
+
+def test_a_baseline_of_which_one_run_is_scored_is_that_mark_already() -> None:
+    _, axes = drawn(progress_figure([experiment(0, None, 1.55)], title="x", sigma=None))
+    assert marks(axes, "baseline run") == [(0, 1.55)] and not marks(axes, "not decided yet")
+
+
+def test_the_incumbent_s_line_steps_at_each_keep_and_goes_on_to_the_edge() -> None:
+    study = night(40)
+    study.append(experiment(40, Status.KEEP, 1.6))  # kept on a machine that became slower: the line rises
+    figure, axes = drawn(progress_figure(study, title="x", sigma=SIGMA))
+    line = next(line for line in axes.lines if line.get_gid() == "incumbent line")
     keeps = [e for e in study if e.status is Status.KEEP]
     assert list(line.get_xdata()) == [*(e.number for e in keeps), axes.get_xlim()[1]]
     assert list(line.get_ydata()) == [*(e.val_bpb for e in keeps), keeps[-1].val_bpb]
     assert line.get_drawstyle() == "steps-post"
     band = axes.collections[0].get_paths()[0].vertices
-    best = keeps[-1].val_bpb
-    assert best is not None
-    assert band[:, 1].min() == pytest.approx(best - SIGMA)
+    lowest = min(e.val_bpb for e in keeps if e.val_bpb is not None)
+    assert band[:, 1].min() == pytest.approx(lowest - SIGMA)
+    assert "incumbent" in words(figure).splitlines() and "best" not in words(figure)
 
 
 @pytest.mark.parametrize("count", [1, 2, 10, 100, 1000])
 def test_nothing_lies_outside_and_no_label_over_another(count: int) -> None:
     figure, axes = drawn(progress_figure(night(count), title="nov23", sigma=SIGMA))
     scored = [(e.number, e.val_bpb) for e in night(count) if e.val_bpb is not None]
-    assert len(marks(axes, "keep") + marks(axes, "discard")) == len(scored)
+    assert len(marks(axes, "keep") + marks(axes, "discard")) == len(scored) - 1
+    assert len(marks(axes, "baseline run")) == 3
     assert_all_inside(axes, scored)
     labels = boxes(figure, "keep label")
     assert 1 <= len(labels) <= 16
     for index, box in enumerate(labels):
         assert all(not box.overlaps(other) for other in labels[index + 1 :])
         assert axes.get_window_extent().x0 <= box.x0 and box.x1 <= axes.get_window_extent().x1
+    places = [place for kind in MARKS for place in marks(axes, kind)]
+    pixels = axes.transData.transform(np.array(places))
+    corners = [c for x, y in marks(axes, "incumbent line") for c in ((x, y), (x, y))]
+    line = axes.transData.transform([(b[0], a[1]) for a, b in pairwise(corners)])
+    for box in labels:
+        assert not (
+            (box.x0 < pixels[:, 0]) & (pixels[:, 0] < box.x1) & (box.y0 < pixels[:, 1]) & (pixels[:, 1] < box.y1)
+        ).any()
+        for (x0, y0), (x1, y1) in pairwise(line):
+            assert max(x0, x1) <= box.x0 or min(x0, x1) >= box.x1 or max(y0, y1) <= box.y0 or min(y0, y1) >= box.y1
+    for text in (t for t in axes.texts if t.get_gid() == "keep label"):
+        box, (x, y) = Text.get_window_extent(text), axes.transData.transform(text.xy)
+        away = np.hypot(max(box.x0 - x, x - box.x1, 0), max(box.y0 - y, y - box.y1, 0))
+        assert away < 60 * figure.dpi / 96
     for legend in figure.legends:
         assert legend.get_window_extent().x1 <= figure.bbox.x1
         assert legend.get_window_extent().y1 <= axes.xaxis.label.get_window_extent().y0 + 2
@@ -257,7 +317,7 @@ def test_a_faked_score_far_below_does_not_flatten_the_night() -> None:
     figure, axes = drawn(progress_figure(study, title="x", sigma=SIGMA))
     assert_all_inside(axes, marks(axes, "refused by the audit") + marks(axes, "keep"))
     assert "0.0312" in words(figure)
-    keeps = axes.transData.transform(marks(axes, "keep"))[:, 1]
+    keeps = axes.transData.transform(marks(axes, "incumbent line"))[:, 1]
     assert np.ptp(keeps) > 0.3 * axes.get_window_extent().height
 
 

@@ -54,7 +54,8 @@ def test_status_shows_the_running_experiment_and_fits_80_columns(writer: Writer)
     assert [row.split()[0] for row in rows] == ["0", "1", "2", "3"]
     assert "keep ●" in rows[1] and "−5.0 σ" in rows[1] and "28.0 k" in rows[1]
     assert rows[2].endswith("discard        1 min") and rows[3].endswith("training         now")
-    assert "Best: 0001" in lines[-2]
+    assert "Incumbent: 0001" in lines[-2]
+    assert any(line.startswith("incumbent ▁") or line.startswith("incumbent █") for line in lines)
     assert max(map(columns, lines)) <= 80
 
 
