@@ -1,17 +1,26 @@
-"""`make pictures`: the screenshots of the README, from real runs in a real JupyterLab. About five minutes."""
+"""`make pictures`: the pictures of the README, from the recorded study and real runs in a real JupyterLab. Five minutes.
+
+Each picture carries what it shows as a text chunk of its PNG; tests/test_pictures.py compares that with the project.
+"""
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from pathlib import Path
 
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from playwright.sync_api import sync_playwright
 
+from autoresearch_kernel import __version__
 from autoresearch_kernel.cli import CONTROL
 from autoresearch_kernel.control import read_state, stop
+from autoresearch_kernel.record.history import read_state as read_history
 from autoresearch_kernel.record.paths import MY_NOTEBOOKS
-from autoresearch_kernel.record.study import open_study
+from autoresearch_kernel.record.study import open_study, sha256
+from autoresearch_kernel.show.steps import figure_of
 
 from ..conftest import PROJECT, git
 from .conftest import FLAGS, Browser, Lab, browser_path
@@ -21,7 +30,25 @@ SIZE = {"width": 1360, "height": 1080}
 SHOWN_CELLS = (6, 7)  # of step.ipynb: the run with its curve, the verdict
 
 
+def stamp(name: str, study: str = "", experiments: int | None = None, history_sha256: str = "") -> None:
+    """Write into docs/NAME.png what it shows."""
+    path = DOCS / f"{name}.png"
+    shows = {"version": __version__, "study": study, "experiments": experiments, "history_sha256": history_sha256}
+    info = PngInfo()
+    info.add_text("autoresearch", json.dumps(shows))
+    with Image.open(path) as picture:
+        picture.save(path, pnginfo=info, optimize=True)
+    print(path.name, flush=True)
+
+
+def stamp_example(name: str) -> None:
+    history = DOCS / "example" / "history.jsonl"
+    stamp(name, "example", len(read_history(history).decided) - 1, sha256(history.read_bytes()))
+
+
 def main() -> None:
+    figure_of("example", read_history(DOCS / "example" / "history.jsonl")).save(DOCS / "progress.png")
+    stamp_example("progress")
     folder = Path(tempfile.mkdtemp(prefix="pictures-"))
     place = folder / "project"
     git(folder, "clone", "-q", str(PROJECT), str(place))
@@ -56,7 +83,7 @@ def show_panel(browser: Browser, lab: Lab) -> None:
 def at_rest(browser: Browser, lab: Lab) -> None:
     show_panel(browser, lab)
     browser.shot("panel-rest")
-    print("panel-rest.png")
+    stamp("panel-rest")
 
 
 def in_the_middle(browser: Browser, lab: Lab, place: Path) -> None:
@@ -75,10 +102,8 @@ def in_the_middle(browser: Browser, lab: Lab, place: Path) -> None:
 
     browser.until(is_half_way, 900)
     browser.shot("panel-running")
-    print("panel-running.png")
     stop(open_study("first", place), now=True)
-    state = read_state(open_study("first", place))
-    print(f"  {len(state.decided)} decided")
+    stamp("panel-running", "first", len(read_state(open_study("first", place)).decided) - 1)
 
 
 def after_a_night(browser: Browser, lab: Lab, place: Path) -> None:
@@ -92,7 +117,7 @@ def after_a_night(browser: Browser, lab: Lab, place: Path) -> None:
     browser.page.locator(f'.ar-rows tr[data-number="{best.number}"]').click()
     browser.page.wait_for_timeout(2_000)
     browser.shot("panel-night")
-    print("panel-night.png")
+    stamp_example("panel-night")
 
 
 def step_by_step(browser: Browser, lab: Lab) -> None:
@@ -103,7 +128,7 @@ def step_by_step(browser: Browser, lab: Lab) -> None:
     browser.cell(SHOWN_CELLS[0] - 1).scroll_into_view_if_needed()
     browser.page.wait_for_timeout(1_000)
     browser.shot("step")
-    print("step.png")
+    stamp("step")
 
 
 if __name__ == "__main__":
