@@ -1,4 +1,4 @@
-"""The pictures of README and docs show the project as it is: this version, and the recorded study that ships with it."""
+"""The pictures of README and docs are of this version, and show the recorded study that ships with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`make pictures`: the pictures of the README, from the recorded study and real runs in a real JupyterLab. Five minutes.
+"""`make pictures`: the pictures of the README, from the recorded study and from a real JupyterLab, in 5 minutes.
 
 Each picture carries what it shows as a text chunk of its PNG; tests/test_pictures.py compares that with the project.
 """
