@@ -160,7 +160,7 @@ def experiments_table(experiments: Sequence[Experiment], last: int | None = None
     rows = [
         (
             str(e.number),
-            text(idea(e)),
+            _idea_cell(e),
             bpb(e.val_bpb),
             text(difference(e)) or "–",
             status_words(e),
@@ -172,6 +172,11 @@ def experiments_table(experiments: Sequence[Experiment], last: int | None = None
     caption = f"The last {len(shown)}; {count(before, 'experiment')} before these" if before else ""
     heads = ("#", "what changed", "val_bpb", "Δ (σ)", "status", "when (UTC)")
     return table(heads, rows, right=(0, 2, 3), caption=caption)
+
+
+def _idea_cell(experiment: Experiment) -> str:
+    head, rest = head_and_rest(idea(experiment))
+    return text(head) + (details("more", paragraph(rest)) if rest else "")
 
 
 def picture(png: bytes, words: str, width: str = "100%") -> str:

@@ -239,7 +239,7 @@ function labelKeeps(picture, steps, places, area) {
   const taken = [], leaders = [];
   for (const { p, x0: px, y: py } of tried) {
     if (taken.length === most) break;
-    const words = p.label.length > letters ? `${p.label.slice(0, letters - 1).replace(/[ ,]+$/, "")}…` : p.label;
+    const words = p.label.length > letters ? `${p.label.slice(0, letters - 1).replace(/[ ,.]+$/, "")}…` : p.label;
     const node = svg("text", { fill: INK, "font-size": 10.5, class: "ar-label", "data-number": p.number }, picture, words);
     const size = node.getComputedTextLength ? node.getComputedTextLength() : 6 * words.length;
     let found = null;
@@ -464,11 +464,13 @@ function makeTable(el, model) {
   function fillIdea(cell, r) {
     const isOpen = r.is_long && state.unfolded.has(r.number);
     const line = html("div", { class: isOpen ? "ar-line ar-open" : "ar-line" }, cell);
-    html("span", {}, line, isOpen && r.hypothesis.startsWith(r.idea.replace(/…$/, "")) ? r.hypothesis : r.idea);
-    if (isOpen && !line.textContent.includes(r.hypothesis)) html("span", {}, line, r.hypothesis);
+    const isBeginning = r.hypothesis.startsWith(r.idea.replace(/…$/, ""));
+    const texts = !isOpen ? [r.idea] : isBeginning ? [r.hypothesis] : [r.idea, r.hypothesis];
+    for (const text of texts) html("span", {}, line, text);
     if (!r.is_long) return;
-    const words = `${isOpen ? "Fold" : "Unfold"} the hypothesis of experiment ${r.number}`;
-    const button = html("button", { type: "button", tabindex: -1, "aria-expanded": String(isOpen), "aria-label": words }, line, isOpen ? "less" : "more");
+    const name = isOpen ? "less" : "more";
+    const words = { "aria-label": `${name} of the hypothesis of experiment ${r.number}`, "aria-expanded": String(isOpen) };
+    const button = html("button", { type: "button", tabindex: -1, ...words }, line, name);
     button.onclick = (event) => { event.stopPropagation(); fold(r.number); };
   }
 
@@ -515,9 +517,10 @@ function makeChart(el, model, drawing) {
   const canvas = html("div", { class: "ar-canvas" }, el);
   const legend = html("ul", { class: "ar-legend", "aria-label": "What the marks mean" }, el);
   const hint = html("div", { class: "ar-hint", hidden: "" }, el);
-  let shown = { at: () => null };
+  let shown = { at: () => null }, width = 0;
   const draw = () => {
-    if (!canvas.clientWidth) return;
+    width = canvas.clientWidth;
+    if (!width) return;
     shown = drawing(canvas, model);
     drawLegend(legend, shown.legend || []);
   };
@@ -537,7 +540,7 @@ function makeChart(el, model, drawing) {
     const place = shown.at(event.clientX - box.left, event.clientY - box.top);
     if (place) { model.set("selected", place.p.number); model.save_changes(); }
   };
-  const watch = new ResizeObserver(draw);
+  const watch = new ResizeObserver(() => { if (canvas.clientWidth !== width) draw(); });
   watch.observe(canvas);
   return { draw, stop: () => watch.disconnect() };
 }

@@ -566,7 +566,7 @@ def _label_extremes(axes: Axes, points: Points, limits: Limits) -> None:
 def label_of(experiment: Experiment) -> str:
     """A few words for what an experiment changed, shortened to what fits beside its mark."""
     text = "baseline" if experiment.parent is None else idea(experiment).split(": ")[0]
-    return text if len(text) <= LABEL_CHARACTERS else text[: LABEL_CHARACTERS - 1].rstrip(" ,") + "…"
+    return text if len(text) <= LABEL_CHARACTERS else text[: LABEL_CHARACTERS - 1].rstrip(" ,.") + "…"
 
 
 _Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels

@@ -49,6 +49,7 @@ RENDER = """async ([source, kind, data, width]) => {
         on: (name, call) => (heard[name] = [...(heard[name] || []), call]), off: () => {}, save_changes: () => {},
     };
     window.front.render({model: window.model, el});
+    await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
 }"""
 
 # For each label: its box, how far it is from its mark, whether a line joins them, and what it covers.
@@ -304,7 +305,7 @@ def test_a_long_hypothesis_is_folded_in_its_row_and_unfolded_by_mouse_and_keys(
     before = row.bounding_box()
     assert before and before["height"] < 30 and len(line.inner_text()) < 160
     assert page.locator('.ar-rows tr[data-number="1"] .ar-line button').count() == 0
-    line.get_by_role("button", name="Unfold the hypothesis of experiment 2").click()
+    line.get_by_role("button", name="more of the hypothesis of experiment 2").click()
     assert LONG in line.inner_text() and line.inner_text().count("The value residual") == 1
     assert page.evaluate("() => window.model.get('selected')") == -1, "to unfold is not to select"
     assert page.locator(".ar-rows").evaluate("box => box.scrollWidth <= box.clientWidth")

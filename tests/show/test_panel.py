@@ -475,6 +475,8 @@ def test_a_hypothesis_of_600_characters_is_folded_once_and_nothing_of_it_is_lost
         assert sum(words_of(shown).count(word) for word in ("value", "word")) == len(
             [word for word in hypothesis.split() if word in ("value", "word")]
         ), "each word once"
+    static = made.table()._repr_html_()
+    assert "<details" in static and words_of(static).count(hypothesis.split()[-1].rstrip(".")) > 0
     row = made.experiments.numbers["rows"][1]
     assert row["is_long"] and len(row["idea"]) <= 141 and row["hypothesis"] == hypothesis.strip()
 
