@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from autoresearch_kernel.cli import main
+from autoresearch_kernel.control import stop
 from autoresearch_kernel.loop import research
 from autoresearch_kernel.propose.search import SearchAgent
 from autoresearch_kernel.record.experiment import Progress
@@ -22,6 +23,8 @@ from autoresearch_kernel.record.files import StudyInUse
 from autoresearch_kernel.record.history import read_events, replay
 from autoresearch_kernel.record.paths import RUN_TOKEN
 from autoresearch_kernel.record.study import Study, StudyError
+from autoresearch_kernel.run.machine import training_lock
+from autoresearch_kernel.show.live import look
 from autoresearch_kernel.supervisor import end, start_detached, wait_until_free
 
 from .conftest import COUNTING_TRAIN, copy_of, counting_study, make_project
@@ -173,3 +176,17 @@ def test_sigterm_is_recorded_like_ctrl_c(study: Study) -> None:
     (voided,) = events_of(study, "interrupted")
     assert voided["cause"] == "asked" and voided["reason"] == "stopped by hand while it trained"
     until(lambda: not processes_of(study), "the end of all processes")
+
+
+def test_two_studies_on_one_machine_say_which_waits_for_which(
+    study: Study, small_corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with training_lock(study="dec1"):
+        start_detached(study, ["--experiments", "1"])
+        waiting = until(lambda: look(study).state.waiting, "a wait")
+        assert (waiting.study, waiting.pid) == ("dec1", os.getpid())
+        assert main(["status"]) == 0
+        assert f"study dec1, process {os.getpid()}" in " ".join(capsys.readouterr().out.split())
+    until(lambda: look(study).curve, "a training")
+    assert look(study).state.waiting is None
+    assert stop(study, now=True)

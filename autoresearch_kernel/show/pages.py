@@ -12,6 +12,7 @@ from typing import Any
 
 from ..record.archive import StudyArchive
 from ..record.experiment import Experiment, Status
+from ..record.files import seconds_of
 from ..record.state import Review, StudyState
 from ..record.study import Study
 from . import cards
@@ -73,6 +74,9 @@ def gauge(now: Snapshot, memory_mb: float | None) -> str:
 
 
 def _progress(now: Snapshot) -> str:
+    if now.activity == "waiting":
+        waits = duration(max(0.0, now.time - seconds_of(now.state.waiting_since)))
+        return f'<span style="color:{cards.INK}">waits for the machine: {waits} so far</span> · '
     if now.activity != "training":
         return ""
     share = percent(now.fraction)

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..judge.decide import best
 from ..judge.drift import STEADY
-from ..record.experiment import Experiment, Result, Run, Status, is_trusted
+from ..record.experiment import Experiment, MachineHolder, Result, Run, Status, is_trusted
 from ..record.foreign import is_number
 from ..record.history import peak_memory_mb
 from ..record.state import StudyState
@@ -73,6 +73,20 @@ def duration(seconds: float) -> str:
         return f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def waiting_words(holder: MachineHolder) -> str:
+    """Whose training a study waits for, since when that one holds the machine, and what happens then."""
+    study = f"study {plain(holder.study)}" if holder.study else ""
+    process = f"process {holder.pid}" if holder.pid is not None else ""
+    who = f" ({', '.join(part for part in (study, process) if part)})" if study or process else ""
+    since = f" since {clock(holder.since)}" if holder.since else ""
+    return f"Another training{who} runs on this machine{since}; this study trains when it has ended."
+
+
+def clock(utc: str) -> str:
+    """`2026-11-23 02:14 UTC`."""
+    return f"{plain(utc).replace('T', ' ')[:16]} UTC"
 
 
 def idea(experiment: Experiment) -> str:

@@ -21,6 +21,7 @@ from .report import (
     UNTRUSTED,
     audits_words,
     bpb,
+    clock,
     count,
     difference,
     duration,
@@ -36,6 +37,7 @@ from .report import (
     signed,
     sparkline,
     title,
+    waiting_words,
 )
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ BAR_CELLS, CURVE_CELLS = 12, 40
 STEEP = 0.25  # share of what there is of a curve that may leave through the top, so that the rest is drawn to scale
 SMOOTH = 0.05  # share of a run over which a loss is averaged before two runs are compared
 MOST_NOTES = 3  # notes and commands each
+WAITING_FOR_MACHINE = "waiting for the machine"  # the phase in which another training holds it
 WIDEST = 120  # columns; beyond, the eye loses the row
 
 
@@ -108,6 +111,8 @@ def doing(now: Snapshot) -> str:
     """The phase and what it is about: `training 0012`, `measuring the baseline, run 2 of 3`."""
     if now.experiment is None or not now.activity:
         return now.phase
+    if now.phase == WAITING_FOR_MACHINE:
+        return f"{now.phase} to train {now.experiment.number:04d}"
     step = f": {now.activity}" if now.activity not in (now.phase, "training") else ""
     if now.phase == "measuring the baseline":
         run = now.run.index + 1 if now.run else 1
@@ -128,6 +133,8 @@ def next_step(now: Snapshot) -> str:
     if state.review is not None and now.is_running:
         return wanted(now.study, state.review)
     why, again = standing(now), f"`autoresearch run --name {name}`"
+    if now.activity == "waiting":
+        return why
     if state.paused and now.is_running:
         goes_on = f" `autoresearch resume --name {name}` goes on." if state.paused.startswith("by ") else ""
         return why + goes_on
@@ -147,10 +154,12 @@ def standing(now: Snapshot) -> str:
         return f"Experiment {state.review.experiment:04d} {whose}."
     if state.paused and now.is_running:
         return f"Paused{' ' if state.paused.startswith('by ') else ': '}{plain(state.paused)}."
+    if now.activity == "waiting" and state.waiting is not None:
+        return waiting_words(state.waiting)
     if now.phase == "gone":
         during = f", while it was at {now.experiment.number:04d}" if now.experiment is not None else ""
         paused = ", while it was paused" if state.paused else during
-        return f"The supervisor is gone since {_clock(now.last_event_at)} ({ago}){paused}."
+        return f"The supervisor is gone since {clock(now.last_event_at)} ({ago}){paused}."
     if now.phase == "stopped":
         return f"Stopped {ago}: {plain(state.stopped)}."
     return f"Finished {ago}: {plain(state.finished or '')}." if now.phase == "finished" else ""
@@ -169,10 +178,6 @@ def wanted(study: Study, review: Review) -> str:
         f"`autoresearch approve --name {name}` lets it train as it lies in {desk}, edited or not; "
         f'`autoresearch reject --name {name} --why "..."` gives it back.'
     )
-
-
-def _clock(utc: str) -> str:
-    return f"{utc.replace('T', ' ')[:16]} UTC"
 
 
 def _running_lines(now: Snapshot) -> list[str]:
@@ -331,6 +336,8 @@ def status_json(now: Snapshot) -> dict[str, Any]:
     next_step                    what a person can do; "" while it runs as it should
     holder                       pid, host, boot_id, since of the process that runs it; null when none does
     paused, stopped              why; "" when it is not
+    waiting                      study, pid, since of the training that holds this machine, and waiting_since; null when
+                                 this study does not wait for it
     finished                     the last `finished` event: champion, difference_bpb ...; null before one
     result                       test_difference ± test_standard_error in bits per byte and what it shrank from, of
                                  the best so far; null before `autoresearch finish`
@@ -359,6 +366,7 @@ def status_json(now: Snapshot) -> dict[str, Any]:
         "holder": now.holder,
         "paused": state.paused,
         "stopped": state.stopped,
+        "waiting": _waiting(now),
         "finished": now.finished,
         "result": asdict(state.result) if state.result else None,
         "untrusted": [e.number for e in state.experiments if mistrust(e)],
@@ -381,6 +389,12 @@ def status_json(now: Snapshot) -> dict[str, Any]:
         "experiments": [asdict(e) for e in state.experiments],
         "study": now.study.facts,
     }
+
+
+def _waiting(now: Snapshot) -> dict[str, Any] | None:
+    if now.activity != "waiting" or now.state.waiting is None:
+        return None
+    return asdict(now.state.waiting) | {"waiting_since": now.state.waiting_since}
 
 
 CURVE_KEYS = ("progress", "seconds", "train_loss", "tokens_per_second")

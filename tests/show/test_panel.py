@@ -119,6 +119,17 @@ def test_a_study_in_the_making_shows_what_runs_and_how_far(writer: Writer, panel
     assert [row["status"] for row in made.experiments.numbers["rows"]] == ["keep", "training"]
 
 
+def test_a_study_that_waits_for_another_training_says_for_whose(writer: Writer, panel: Callable[[], Panel]) -> None:
+    writer.open().baseline().propose(1)
+    writer.start(1)
+    writer.append("waiting", study="<b>dec1", pid=4711, since="2027-01-15T08:00:00Z")
+    made = panel()
+    assert "waiting for the machine to train 0001" in made.said.data
+    assert "study &lt;b&gt;dec1, process 4711" in made.said.data and "since 2027-01-15 08:00 UTC" in made.said.data
+    assert "waits for the machine" in made.gauge.value and "progressbar" not in made.gauge.value
+    assert [row["status"] for row in made.experiments.numbers["rows"]] == ["keep", "waiting"]
+
+
 def test_the_numbers_shown_are_those_of_the_history(writer: Writer, panel: Callable[[], Panel]) -> None:
     writer.open().baseline().settle(1, "keep", 1.4931)
     writer.settle(2, "discard", 1.5017)

@@ -142,7 +142,7 @@ def test_status_json_is_json_without_nan_and_knows_what_runs(writer: Writer) -> 
         "name", "phase", "activity", "next_step", "holder", "paused", "stopped", "finished", "running", "best",
         "best_val_bpb", "sigma", "study_seconds", "supervisor_seconds", "experiments_per_hour", "agent", "notes",
         "commands", "hints", "experiments", "study", "spent", "limits", "review", "agent_notes", "refusals",
-        "result", "untrusted",
+        "result", "untrusted", "waiting",
     }  # fmt: skip
     assert all(name in (status_json.__doc__ or "") for name in facts)
     assert (facts["phase"], facts["best"], facts["best_val_bpb"], facts["paused"]) == ("training", 1, 1.49, "")
@@ -159,6 +159,26 @@ def test_status_json_is_json_without_nan_and_knows_what_runs(writer: Writer) -> 
     assert [e["status"] for e in facts["experiments"]] == ["keep", "keep", "discard", None]
     writer.history.close()
     assert status_json(seen(writer))["running"] is None and status_json(seen(writer))["holder"] is None
+
+
+def test_a_study_that_waits_for_the_machine_says_for_whom(writer: Writer) -> None:
+    writer.open().baseline().propose(1)
+    writer.start(1)
+    writer.append("waiting", study="dec1", pid=4711, since="2027-01-15T08:00:00Z")
+    text = " ".join(status_table(seen(writer)).split())
+    assert "waiting for the machine to train 0001" in text and "study dec1, process 4711" in text
+    facts = status_json(seen(writer))
+    assert facts["waiting"] | {"waiting_since": ""} == {
+        "study": "dec1", "pid": 4711, "since": "2027-01-15T08:00:00Z", "waiting_since": ""
+    }  # fmt: skip
+    assert facts["waiting"]["waiting_since"] and facts["phase"] == "waiting for the machine"
+    writer.append("waiting", study="", pid=None, since="")  # a holder that does not say who it is
+    assert "Another training runs on this machine;" in " ".join(status_table(seen(writer)).split())
+    writer.append("waited")
+    assert status_json(seen(writer))["waiting"] is None and "Another training" not in status_table(seen(writer))
+    writer.append("waiting", study="dec1", pid=4711, since="2027-01-15T08:00:00Z")
+    writer.history.close()  # it was killed while it waited
+    assert status_json(seen(writer))["waiting"] is None and "Another training" not in status_table(seen(writer))
 
 
 def test_an_experiment_that_was_ended_early_is_called_that(writer: Writer) -> None:
