@@ -8,7 +8,6 @@ order of the steps is `loop.py`'s; here a person is told which comes next.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -39,7 +38,7 @@ from .proposals import AgentFailed, objection, open_proposal, read_proposal, sav
 from .propose.agent import Agent, NothingToPropose
 from .record import study as records
 from .record.archive import StudyArchive
-from .record.errors import Plain
+from .record.errors import Plain, with_arguments
 from .record.experiment import (
     Context,
     Evaluation,
@@ -578,8 +577,7 @@ def _in_python() -> Iterator[None]:
     try:
         yield
     except StudyError as error:
-        words = str(error).replace("with --name", "with another name").replace("another --name", "another name")
-        raise StudyError(re.sub(r"--([a-z][a-z-]*)", lambda found: found[1].replace("-", "_"), words)) from error
+        raise StudyError(with_arguments(str(error))) from error
 
 
 @contextmanager

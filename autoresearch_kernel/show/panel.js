@@ -256,7 +256,7 @@ const COLUMNS = [
 ];
 const MARKS = { keep: ["●", GREEN], discard: ["○", GREY], ended: ["○", GREY], failed: ["×", RED], rejected: ["▲", ORANGE], pending: ["◌", BLUE] };
 const FILTERS = [
-  ["All", () => true], ["Kept", (r) => r.mark === "keep"], ["Discarded", (r) => r.mark === "discard" || r.mark === "ended"],
+  ["All", () => true], ["Kept", (r) => r.mark === "keep" && r.number > 0], ["Discarded", (r) => r.mark === "discard" || r.mark === "ended"],
   ["Near misses", (r) => r.near], ["Crashed", (r) => r.mark === "failed"], ["Rejected", (r) => r.mark === "rejected"],
 ];
 
@@ -303,7 +303,7 @@ function makeTable(el, model) {
   function draw() {
     const { rows } = dataOf(model) || { rows: [] };
     FILTERS.forEach(([name, test], i) => {
-      buttons[i].textContent = `${name} ${rows.filter(test).length}`;
+      buttons[i].textContent = `${name} ${rows.filter((r) => r.number > 0 && test(r)).length}`;
       buttons[i].setAttribute("aria-pressed", String(i === state.filter));
     });
     for (const [th, button, key, name] of heads) {

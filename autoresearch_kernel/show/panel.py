@@ -13,8 +13,9 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import wraps
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import anywidget
 import ipywidgets as widgets
@@ -22,10 +23,11 @@ from traitlets import Int, Unicode
 
 from ..record.archive import StudyArchive
 from ..record.children import memory_mb
+from ..record.errors import Plain, with_arguments
 from ..record.experiment import Experiment, Status
 from ..record.history import read_state
 from ..record.state import StudyState, replay
-from ..record.study import Study
+from ..record.study import Study, StudyError, WouldOverwrite, explained
 from . import cards, pages
 from .chart import Known, curve_data, found, history_data, table_data
 from .form import StudyForm
@@ -39,14 +41,12 @@ STUDIES_EVERY_LOOKS = 5  # one may have been started elsewhere
 MEMORY_EVERY_LOOKS = 5  # asking for the memory of a process tree takes ten times as long as a look
 LOG_LINES, LOG_BYTES = 60, 16_000
 FOLDS = {"notes": "Agent's notes", "log": "Log", "cost": "Cost", "settings": "Settings of this study"}
-HINTS = {
-    "search": "the embedded optimiser does not read hints; a language model does",
-    "replay": "a recording does not read hints",
-    "human": "you are the agent of this study",
-}
 PROMOTE, OVERWRITE = "Promote the best", "Overwrite train.py"
 FORCE = "use --force"  # how the command line says that something would be lost
 FOLLOW = -1  # nothing is selected: the card shows what runs
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _open: weakref.WeakSet[Panel] = weakref.WeakSet()  # panels whose thread runs
 
@@ -55,6 +55,7 @@ class Control(Protocol):
     """What the buttons do: the functions of `autoresearch_kernel/control.py`."""
 
     AGENTS: Sequence[str]
+    NO_READERS: Mapping[str, str]  # agents to which a hint says nothing, and why
     CORPORA: Sequence[str]
     PRESETS: Sequence[str]
 
@@ -93,6 +94,17 @@ def _fold(words: str) -> widgets.ToggleButton:
     return widgets.ToggleButton(description=f"▸ {words}", layout=widgets.Layout(width="auto", height="28px"))
 
 
+def _explained(method: Callable[P, T]) -> Callable[P, T]:
+    """A method for people: what they can mend is said in one sentence, in the words of Python."""
+
+    @wraps(method)
+    def wrapped(*arguments: P.args, **fields: P.kwargs) -> T:
+        with explained(_in_python):
+            return method(*arguments, **fields)
+
+    return wrapped
+
+
 class Panel:
     """A study in a notebook. Show it by ending a cell with it.
 
@@ -113,6 +125,7 @@ class Panel:
         self._laid = ""  # what it was filled with
         self._is_picking = False
         self._looks = 0
+        self._is_acting = False  # a button was pressed, and its answer is not there yet
         self._memory: float | None = None
         self._build()
         names = control.study_names(project)
@@ -214,6 +227,7 @@ class Panel:
 
     # --- buttons
 
+    @_explained
     def start(self, name: str, **fields: Any) -> str:
         """Create study `name` and let it run in the background.
 
@@ -226,55 +240,66 @@ class Panel:
         self.choose(study.name)
         return f"Study {study.name} runs in the background. This notebook may be closed."
 
+    @_explained
     def go_on(self, **fields: Any) -> str:
         """Continue the study in the background; `fields` as for `start`: experiments, hours, approve, max_cost ..."""
         pid = self.control.go_on(self._named(), fields)
         until = "" if {"hours", "experiments"} & set(fields) else " It goes on until you stop it."
         return f"Process {pid} runs the study in the background.{until} This notebook may be closed."
 
+    @_explained
     def pause(self) -> str:
         """Begin nothing new once the present experiment is decided."""
         return self.control.say_to(self._named(), "pause")
 
+    @_explained
     def resume(self) -> str:
         """Go on after a pause."""
         return self.control.say_to(self._named(), "resume")
 
+    @_explained
     def stop(self, now: bool = False) -> str:
         """End the study once the present experiment is decided, or `now`."""
         return self.control.stop(self._named(), now)
 
+    @_explained
     def hint(self, text: str) -> str:
         """Say something to the agent."""
         if not text.strip():
-            raise ValueError("There is nothing in the hint. Write what the agent should know.")
+            raise StudyError("There is nothing in the hint. Write what the agent should know.")
         answer = self.control.say_to(self._named(), "hint", text.strip())
         self.hint_text.value = ""
         return answer
 
+    @_explained
     def approve(self, source: str | None = None, why: str = "") -> str:
         """Let what waits for you train: as it is, or as your `source`."""
         return self.control.approve(self._named(), source, why)
 
+    @_explained
     def reject(self, why: str) -> str:
         """Give what waits for you back to the agent, with the reason."""
         if not why.strip():
-            raise ValueError("Say why: the agent reads it before it proposes something else.")
+            raise StudyError("Say why: the agent reads it before it proposes something else.")
         return self.control.say_to(self._named(), "reject", why.strip())
 
+    @_explained
     def promote(self, force: bool = False) -> str:
         """Make the best train.py of the study the project's."""
         return self.control.promote(self._named(), force)
 
+    @_explained
     def figure(self) -> Picture:
         """The study shown, as a picture that stays in a saved notebook."""
         study, state = self._on_record()
         return figure_of("No study yet" if study is None else study.name, state)
 
+    @_explained
     def table(self, last: int | None = None) -> Table:
         """Its experiments, the latest first, as a table that stays; the last few with `last`."""
         return Table(self._on_record()[1].experiments, last)
 
+    @_explained
     def select(self, number: int | None) -> None:
         """Show one experiment beside the history; None for what runs."""
         self._select(FOLLOW if number is None else number)
@@ -295,6 +320,7 @@ class Panel:
             self.choose(None)
         self._tell("\n".join(wrong), is_wrong=True)
 
+    @_explained
     def choose(self, name: str | None) -> None:
         """Show another study; None when there is none yet."""
         with self._lock:
@@ -337,7 +363,7 @@ class Panel:
 
     def _named(self) -> Study:
         if self.study is None:
-            raise ValueError("There is no study yet. Start one with the form above.")
+            raise StudyError("There is no study yet. Start one with the form above.")
         return self.study
 
     def _do(self, act: Callable[[], str]) -> None:
@@ -347,12 +373,14 @@ class Panel:
             try:
                 self._tell(act())
             except Exception as error:  # whatever it is, a person pressed a button and should hear of it
-                self._tell(_in_python(str(error)) or type(error).__name__, is_wrong=True)
+                self._tell(_words_of(error), is_wrong=True)
             finally:
+                self._is_acting = False
                 for button in self._buttons():
                     button.disabled = False
                 self.refresh()
 
+        self._is_acting = True
         for button in self._buttons():
             button.disabled = True
         threading.Thread(target=work, name="autoresearch button", daemon=True).start()
@@ -360,7 +388,8 @@ class Panel:
     def _buttons(self) -> list[widgets.Button]:
         return [
             self.go_on_button, self.pause_button, self.resume_button, self.stop_button, self.stop_now_button,
-            self.promote_button, self.approve_button, self.reject_button, self.hint_button, self.form.start_button,
+            self.promote_button, self.approve_button, self.reject_button, self.form.start_button,
+            *([] if self.hint_text.disabled else [self.hint_button]),
         ]  # fmt: skip
 
     def _tell(self, words: str, is_wrong: bool = False) -> None:
@@ -381,9 +410,20 @@ class Panel:
 
     def _start_clicked(self) -> None:
         filled = self.form.read()
-        if filled is not None:
-            name, fields = filled
-            self._do(lambda: self.start(name, **fields))
+        if filled is None:
+            self._tell("Nothing was started: correct what the form marks, then press Start.", is_wrong=True)
+            return
+        name, fields = filled
+
+        def start() -> str:
+            try:
+                return self.start(name, **fields)
+            except RuntimeError as error:  # whatever was typed stays as it is
+                self.form.refuse(getattr(error, "problems", {}))
+                self._offer_studies()
+                raise
+
+        self._do(start)
 
     def _picked(self, name: str | None) -> None:
         if self._is_picking or name is None or (self.study is not None and name == self.study.name):
@@ -401,10 +441,9 @@ class Panel:
         force = self.promote_button.description == OVERWRITE
         self._promotes(PROMOTE)
         try:
-            return self.promote(force)
-        except RuntimeError as error:
-            if FORCE in str(error):
-                self._promotes(OVERWRITE)
+            return self.control.promote(self._named(), force)
+        except WouldOverwrite:
+            self._promotes(OVERWRITE)
             raise
 
     def _promotes(self, words: str) -> None:
@@ -414,7 +453,7 @@ class Panel:
     def _approve_clicked(self) -> str:
         desk, mine = self._named().paths.desk.read_text(encoding="utf-8"), self.source.value
         if mine not in (self._laid, desk) and desk != self._laid:
-            raise ValueError("train.py was edited both in its file and here. Undo one of the two, then approve.")
+            raise StudyError("train.py was edited both in its file and here. Undo one of the two, then approve.")
         return self.approve(mine if mine not in (self._laid, desk) else None, self.why.value.strip())
 
     def _select(self, number: int) -> None:
@@ -429,16 +468,18 @@ class Panel:
             try:
                 self.refresh()
             except Exception as error:  # a damaged history, a study that was removed: it is said and looked at again
-                self._tell(f"{type(error).__name__}: {error}", is_wrong=True)
+                self._tell(_words_of(error), is_wrong=True)
 
     def refresh(self) -> None:
         """Look once and show what is new."""
         with self._lock:
+            if self.form.is_open and not self._is_acting:  # a key may have been given, a name taken meanwhile
+                self.form.check()
             if self._view is None:
                 self._show_nothing()
                 return
             if self.study is not None and not self.study.paths.folder.is_dir():
-                raise ValueError(f"{self.study.paths.folder} was removed. Choose another study, or start one.")
+                raise StudyError(f"{self.study.paths.folder} was removed. Choose another study, or start one.")
             now = self.now = self._view.look()
             self._looks += 1
             if self._looks % STUDIES_EVERY_LOOKS == 0:
@@ -446,9 +487,7 @@ class Panel:
             if now.activity in ("training", "scoring") and self._looks % MEMORY_EVERY_LOOKS == 1:
                 self._memory = memory_mb(now.study.paths.running)
             self.live.layout.display = ""
-            self.hint_text.placeholder = HINTS.get(
-                now.study.agent, "what the agent should know before its next proposal"
-            )
+            self._show_hint(now)
             self._show_state(now)
             self._show_review(now)
             self._show_history(now)
@@ -479,6 +518,13 @@ class Panel:
             acts += [self.stop_button, self.stop_now_button]
         if self._is_new("acts", acts):
             self.acts.children = acts
+
+    def _show_hint(self, now: Snapshot) -> None:
+        """A field where the agent reads hints; where it does not, why, and nothing to type into."""
+        why_not = self.control.NO_READERS.get(now.study.agent, "")
+        self.hint_text.placeholder = why_not or "what the agent should know before its next proposal"
+        self.hint_text.disabled = bool(why_not)
+        self.hint_button.disabled = bool(why_not) or self._is_acting
 
     def _show_review(self, now: Snapshot) -> None:
         review, desk = now.state.review if now.phase == "reviewing" else None, now.study.paths.desk
@@ -574,7 +620,14 @@ def name_of(experiment: Experiment) -> str:
 
 def _in_python(words: str) -> str:
     """An error of the command line, for a notebook."""
-    return words.replace(FORCE, f'press "{OVERWRITE}" or run `lab.promote(force=True)`')
+    return with_arguments(words.replace(FORCE, f'press "{OVERWRITE}" or run `lab.promote(force=True)`'))
+
+
+def _words_of(error: Exception) -> str:
+    """What a person reads of an error: its own words where it was made for people, else what to do."""
+    if isinstance(error, Plain | ValueError | RuntimeError | OSError) and str(error):
+        return _in_python(str(error))
+    return f"The panel failed ({error}). The study was not affected: run this cell again, or use `autoresearch status`."
 
 
 def _has_better(now: Snapshot) -> bool:
