@@ -14,7 +14,7 @@ from ..record.experiment import Experiment, Status
 from ..record.files import seconds_of
 from .live import Snapshot
 from .plots import FAILED, as_drawn, label_of, limits_of, points_of, scored_runs
-from .report import bpb, count, curve_words, difference, findings, idea, is_ended_early, number, plain, running_best
+from .report import bpb, counts, curve_words, difference, findings, idea, is_ended_early, number, plain, running_best
 
 NEAR_SIGMAS = 2.0  # a discard within so many standard deviations of the incumbent is a near miss
 CURVE_POINTS = 400  # of one curve; a real one has about 200
@@ -91,8 +91,7 @@ def _point(experiment: Experiment) -> dict[str, Any]:
 
 def _summary(experiments: Sequence[Experiment]) -> str:
     best = running_best(experiments)
-    kept = sum(e.status is Status.KEEP for e in experiments[1:])
-    words = f"{count(max(0, len(experiments) - 1), 'experiment')}, {kept} kept"
+    words = counts(experiments)
     return f"{words}; val_bpb from {bpb(best[0])} to {bpb(best[-1])}" if best else words
 
 

@@ -18,7 +18,19 @@ from ..record.study import Study
 from . import cards
 from .cost import cost_table, spent_words
 from .live import ENDED, Snapshot
-from .report import argument, audit_words, count, difference, duration, grounds, percent, plain, score_line, title
+from .report import (
+    argument,
+    audit_words,
+    count,
+    counts,
+    difference,
+    duration,
+    grounds,
+    percent,
+    plain,
+    score_line,
+    title,
+)
 from .status import agent_words, command_line, doing
 
 TRANSCRIPT_LIMIT = 150_000  # characters of one message that are shown
@@ -53,13 +65,12 @@ def heading(now: Snapshot) -> str:
 def gauge(now: Snapshot, memory_mb: float | None) -> str:
     """How far the running training is, and what the study is: the figures that move."""
     facts, state = now.study.facts, now.state
-    kept = sum(e.status is Status.KEEP for e in state.experiments[1:])
     rate, speed = now.experiments_per_hour, now.tokens_per_second
     hours = now.phase not in ENDED
     words = [
         f"{duration(now.supervisor_seconds)} in" if hours else "",
         f"{rate:.1f} experiments/h" if rate and hours else "",
-        f"{count(max(0, len(state.experiments) - 1), 'experiment')}, {kept} kept",
+        counts(state.experiments),
         f"{facts['corpus']['corpus']}, {facts['time_budget_seconds']:g} s a run",
         f"{speed / 1e3:.1f} k tokens/s" if speed and now.activity else "",
         f"{memory_mb:.0f} MB" if memory_mb else "",

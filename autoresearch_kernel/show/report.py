@@ -64,6 +64,19 @@ def count(number: int, noun: str) -> str:
     return f"{thousands(number)} {noun}{'' if number == 1 else plural}"
 
 
+def counts(experiments: Sequence[Experiment]) -> str:
+    """`23 experiments, 5 kept`: of decided ones, and the baseline is neither an experiment nor kept."""
+    tried = [e for e in experiments if e.number > 0 and e.status is not None]
+    return f"{count(len(tried), 'experiment')}, {thousands(sum(e.status is Status.KEEP for e in tried))} kept"
+
+
+def count_with_baseline(experiments: Sequence[Experiment]) -> str:
+    """`3 experiments and the baseline`, for a sentence that means the baseline too where it is among them."""
+    tried = sum(e.number > 0 for e in experiments)
+    parts = [count(tried, "experiment")] if tried else []
+    return " and ".join([*parts, *(["the baseline"] if tried < len(experiments) else [])])
+
+
 def duration(seconds: float) -> str:
     """`41 s`, `12 min`, `3 h 12 min`, `2 d 3 h`."""
     if seconds < 119.5:

@@ -22,7 +22,8 @@ from .report import (
     audits_words,
     bpb,
     clock,
-    count,
+    count_with_baseline,
+    counts,
     difference,
     duration,
     findings,
@@ -66,7 +67,7 @@ def _mistrust(now: Snapshot) -> str:
     found = [e for e in now.state.experiments if mistrust(e)]
     if not found:
         return ""
-    without = f"{count(len(found), 'experiment')} ran without a box, where code can reach all that you can"
+    without = f"{count_with_baseline(found)} ran without a box, where code can reach all that you can"
     return f"{UNTRUSTED.capitalize()}: {without}. `autoresearch doctor` says what is missing."
 
 
@@ -82,14 +83,13 @@ def _first_lines(now: Snapshot, width: int) -> list[str]:
     if now.activity == "training":
         left += f"  {bar(now.fraction)} {duration(now.seconds_left or 0)} left"
     facts, experiments = now.study.facts, now.state.experiments
-    kept = sum(e.status is Status.KEEP for e in experiments[1:])
     rate, speed = now.experiments_per_hour, now.tokens_per_second
     since = [f"{duration(now.supervisor_seconds)} in", f"{rate:.1f}/h" if rate else ""] if now.is_running else []
     right = " · ".join(part for part in since if part)
     agent, spent = f"agent {agent_words(now)}", spent_words(now.state.spent, now.state.limits)
     below = [
         "" if spent else agent,
-        f"{count(max(0, len(experiments) - 1), 'experiment')}, {kept} kept",
+        counts(experiments),
         f"{facts['corpus']['corpus']}, {facts['time_budget_seconds']:g} s a run",
         f"{speed / 1e3:.1f} k tokens/s" if speed and now.activity else "",
     ]
@@ -262,7 +262,7 @@ def _table(now: Snapshot, last: int, width: int) -> list[str]:
         f"{'status':<11} {'when':>8}"
     ]
     if len(experiments) > last:
-        lines.append(f"      … {count(len(experiments) - last, 'experiment')} before these")
+        lines.append(f"      … {count_with_baseline(experiments[:-last])} before these")
     for experiment in experiments[-last:]:
         words = _pad(_fit(idea(experiment), words_width), words_width)
         delta = difference(experiment) if delta_width > 8 else _sigmas(experiment)

@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from autoresearch_kernel.show import pages
+from autoresearch_kernel.show.chart import history_data
+from autoresearch_kernel.show.gains import summary
 from autoresearch_kernel.show.live import Snapshot, View
-from autoresearch_kernel.show.report import outcome_line, verdict
+from autoresearch_kernel.show.night import Night
+from autoresearch_kernel.show.plots import progress_figure
+from autoresearch_kernel.show.report import counts, outcome_line, verdict
 from autoresearch_kernel.show.status import columns, status_json, status_table
 
 if TYPE_CHECKING:
@@ -43,7 +48,7 @@ def test_status_shows_the_running_experiment_and_fits_80_columns(writer: Writer)
     lines = status_table(training(writer)).splitlines()
     assert lines[0].startswith("nov23  ● training 0003  ▓▓▓▓▓▓▓░░░░░ 40 s left") and lines[0].endswith("/h")
     assert columns(lines[0]) == 80
-    assert lines[1] == "agent search · 3 experiments, 1 kept · stdlib, 100 s a run · 28.1 k tokens/s"
+    assert lines[1] == "agent search · 2 experiments, 1 kept · stdlib, 100 s a run · 28.1 k tokens/s"
     assert lines[2] == "0003 · Gate the value residual per head"
     mine, theirs = lines[3], lines[4]
     assert mine.startswith("  this run ") and mine.endswith("loss 3.123")  # 3.1 + what is left of the descent
@@ -70,7 +75,7 @@ def test_the_last_experiments_are_enough(writer: Writer) -> None:
     for each in range(1, 31):
         writer.settle(each)
     table = status_table(seen(writer), last=5)
-    assert "… 26 experiments before these" in table
+    assert "… 25 experiments and the baseline before these" in table
     assert "\n  26  " in table and "\n  25  " not in table
 
 
@@ -159,6 +164,18 @@ def test_status_json_is_json_without_nan_and_knows_what_runs(writer: Writer) -> 
     assert [e["status"] for e in facts["experiments"]] == ["keep", "keep", "discard", None]
     writer.history.close()
     assert status_json(seen(writer))["running"] is None and status_json(seen(writer))["holder"] is None
+
+
+def test_the_baseline_is_neither_an_experiment_nor_kept_wherever_they_are_counted(writer: Writer) -> None:
+    training(writer)  # the baseline, one kept, one discarded, one in work
+    now, state = seen(writer), seen(writer).state
+    assert counts(state.experiments) == "2 experiments, 1 kept"
+    assert "2 experiments, 1 kept" in status_table(now) and "2 experiments, 1 kept" in pages.gauge(now, None)
+    assert history_data(state.experiments, state.sigma)["summary"].startswith("2 experiments, 1 kept;")
+    drawn = progress_figure(state.decided, title="nov23", sigma=state.sigma)
+    assert any("2 experiments, 1 kept" in text.get_text() for text in drawn.texts)
+    assert summary(Night("nov23", state.decided)).startswith("2 experiments ")
+    assert "1 change was kept" in summary(Night("nov23", state.decided))
 
 
 def test_a_study_that_waits_for_the_machine_says_for_whom(writer: Writer) -> None:
