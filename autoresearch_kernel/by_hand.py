@@ -59,7 +59,7 @@ from .record.study import Study, StudyError, check_unchanged, sha256, study_exis
 from .session import Session, Watch, baseline_proposal, open_session, with_previous
 from .show import cards
 from .show.live import Snapshot, look
-from .show.report import bpb, count, findings, result_words, title
+from .show.report import bpb, count, findings, result_words, sealed_words, title
 from .show.status import doing, standing
 from .show.steps import Judgement, Outcome, Picture, Recorded, Table, beside, figure_of, next_html
 from .show.ticker import Curve, Ticker
@@ -340,7 +340,8 @@ class ByHand(Study):
         Example:
             >>> study.table(last=20)  # doctest: +SKIP
         """
-        return Table(self._state().experiments, last)
+        state = self._state()
+        return Table(state.experiments, last, sealed_words(state))
 
     def view(self, number: int) -> Recorded:
         """A decided experiment, as `record` shows it.

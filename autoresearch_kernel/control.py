@@ -18,7 +18,7 @@ from .agents import AGENTS, NO_READERS, PRICES, WITH_MODEL, AgentOptions, agent_
 from .propose.llm import knows_server, read_prices
 from .record import history
 from .record.errors import with_arguments
-from .record.files import write_atomic
+from .record.files import lock_holder, write_atomic
 from .record.lineage import LineageError
 from .record.paths import project_root, study_paths
 from .record.space import is_full
@@ -35,6 +35,7 @@ from .record.study import (
     study_names,
 )
 from .run.box import BoxMissing, require_box
+from .show.report import count, duration, result_words
 from .start import CORPORA, DEFAULT_BUDGET_SECONDS, PRESETS, Settings, refuse_other_settings, start_study
 from .supervisor import ask, end, start_detached, wait_until_free
 
@@ -64,6 +65,7 @@ __all__ = [
     "SettingsRefused",
     "approve",
     "begin",
+    "finish",
     "go_on",
     "open_study",
     "problems",
@@ -220,6 +222,29 @@ def go_on(study: Study, fields: Mapping[str, Any]) -> int:
         limit = asked.options.max_cost or read_state(study).limits.max_cost
         make_agent(study, replace(asked.options, max_cost=limit))  # a missing key is said here, not in a log
     return start_detached(study, plan.words())
+
+
+def finish(study: Study, unsafe: bool = False) -> str:
+    """Measure the result of a study in the background, once: fresh seeds, then the sealed test split.
+
+    Raises StudyError while somebody runs the study, and when nothing better than the baseline was found.
+    """
+    from .finish import Outlook  # numpy, which the other functions do without
+
+    _still_there(study)
+    state = read_state(study)
+    if state.result is not None:
+        return f"The result of study {study.name} is measured already. {result_words(state.result).splitlines()[0]}"
+    if (holder := lock_holder(study.paths.lock)) is not None:
+        who = f"by process {holder['pid']}" if holder.get("pid") else "by another process"
+        raise StudyError(f"Study {study.name!r} is being run {who}: wait until it ends or stop it, then finish it.")
+    outlook = Outlook.of(study)
+    need_box(unsafe)
+    pid = start_detached(study, ["--unsafe"] if unsafe else [], command="finish")
+    return (
+        f"Process {pid} measures the result in the background: {count(outlook.num_trainings, 'training')} of "
+        f"{study.time_budget_seconds:g} s, about {duration(outlook.seconds)}. This notebook may be closed."
+    )
 
 
 def _still_there(study: Study) -> None:

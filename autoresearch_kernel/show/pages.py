@@ -29,6 +29,7 @@ from .report import (
     percent,
     plain,
     score_line,
+    sealed_words,
     title,
 )
 from .status import agent_words, command_line, doing
@@ -60,6 +61,16 @@ def notice(words: str, is_wrong: bool) -> str:
 def heading(now: Snapshot) -> str:
     """`nov23  ● training 0012`."""
     return f"{now.study.name}  {SIGNS.get(now.phase, '●')} {doing(now)}"
+
+
+def result(state: StudyState) -> str:
+    """The study's result, above all validation figures; "" before `finish` has measured it."""
+    lines = sealed_words(state).splitlines()
+    if not lines:
+        return ""
+    below = "".join(cards.paragraph(line.strip(), is_faint=True) for line in lines[1:])
+    style = f"{cards.UI_FONT};color:{cards.INK};border-left:3px solid {cards.GREEN};padding:2px 8px;margin:4px 0"
+    return f'<div class="ar-result" style="{style}"><b>{cards.text(lines[0])}</b>{below}</div>'
 
 
 def gauge(now: Snapshot, memory_mb: float | None) -> str:

@@ -32,6 +32,7 @@ from . import cards, pages
 from .chart import Known, curve_data, found, history_data, table_data
 from .form import StudyForm
 from .live import Snapshot, View
+from .report import sealed_words
 from .status import standing
 from .steps import Picture, Table, figure_of
 
@@ -67,6 +68,7 @@ class Control(Protocol):
     def say_to(self, study: Study, command: str, text: str = "") -> str: ...
     def stop(self, study: Study, now: bool = False) -> str: ...
     def approve(self, study: Study, source: str | None = None, why: str = "") -> str: ...
+    def finish(self, study: Study) -> str: ...
     def promote(self, study: Study, force: bool = False) -> str: ...
 
 
@@ -108,7 +110,8 @@ def _explained(method: Callable[P, T]) -> Callable[P, T]:
 class Panel:
     """A study in a notebook. Show it by ending a cell with it.
 
-    Methods, each a button: start, go_on, pause, resume, stop, hint, approve, reject, promote, select, choose, close.
+    Methods, each a button: start, go_on, pause, resume, stop, hint, approve, reject, finish, promote, select, choose,
+    close.
     """
 
     def __init__(self, control: Control, project: Path, study: str | None = None) -> None:
@@ -147,11 +150,12 @@ class Panel:
         self.resume_button = _button("Resume", "Go on after a pause", "primary")
         self.stop_button = _button("Stop after this", "End the study once the present experiment is decided")
         self.stop_now_button = _button("Stop now", "End what runs, too; it is taken up again later")
+        self.finish_button = _button("Finish", "Measure the result: fresh seeds, then the sealed test split, once")
         self.promote_button = _button(PROMOTE, "Make the best train.py of this study the project's")
         self.acts = widgets.HBox(layout=widgets.Layout(flex_flow="row wrap"))
         self.top = widgets.HBox([self.picker, self.new_button, self.acts], layout=widgets.Layout(flex_flow="row wrap"))
         self.said = Drawing(kind="spoken", data="")
-        self.gauge, self.notice = widgets.HTML(), widgets.HTML()
+        self.result, self.gauge, self.notice = widgets.HTML(), widgets.HTML(), widgets.HTML()
         choices = self.control.AGENTS, self.control.CORPORA, self.control.PRESETS
         self.form = StudyForm(*choices, self._check, self._start_clicked)
         self._build_review()
@@ -176,7 +180,8 @@ class Panel:
         self.fold = widgets.HTML()
         folds = widgets.HBox([*self.folds.values()], layout=widgets.Layout(flex_flow="row wrap"))
         self.live = widgets.VBox([self.middle, self.experiments, self.hints, folds, self.fold])
-        self.root = widgets.VBox([self.top, self.said, self.gauge, self.notice, self.form.root, self.review, self.live])
+        above = [self.top, self.said, self.result, self.gauge, self.notice]
+        self.root = widgets.VBox([*above, self.form.root, self.review, self.live])
         self.root.add_class("ar-panel")
         self._wire()
 
@@ -204,6 +209,7 @@ class Panel:
             (self.resume_button, self.resume),
             (self.stop_button, self.stop),
             (self.stop_now_button, lambda: self.stop(now=True)),
+            (self.finish_button, self.finish),
             (self.promote_button, self._promote_clicked),
             (self.approve_button, self._approve_clicked),
             (self.reject_button, lambda: self.reject(self.why.value)),
@@ -284,6 +290,11 @@ class Panel:
         return self.control.say_to(self._named(), "reject", why.strip())
 
     @_explained
+    def finish(self) -> str:
+        """Measure the study's result in the background, once: fresh seeds, then the sealed test split."""
+        return self.control.finish(self._named())
+
+    @_explained
     def promote(self, force: bool = False) -> str:
         """Make the best train.py of the study the project's."""
         return self.control.promote(self._named(), force)
@@ -297,7 +308,8 @@ class Panel:
     @_explained
     def table(self, last: int | None = None) -> Table:
         """Its experiments, the latest first, as a table that stays; the last few with `last`."""
-        return Table(self._on_record()[1].experiments, last)
+        state = self._on_record()[1]
+        return Table(state.experiments, last, sealed_words(state))
 
     @_explained
     def select(self, number: int | None) -> None:
@@ -388,7 +400,7 @@ class Panel:
     def _buttons(self) -> list[widgets.Button]:
         return [
             self.go_on_button, self.pause_button, self.resume_button, self.stop_button, self.stop_now_button,
-            self.promote_button, self.approve_button, self.reject_button, self.form.start_button,
+            self.finish_button, self.promote_button, self.approve_button, self.reject_button, self.form.start_button,
             *([] if self.hint_text.disabled else [self.hint_button]),
         ]  # fmt: skip
 
@@ -503,16 +515,18 @@ class Panel:
 
     def _show_nothing(self) -> None:
         self.said.data = pages.spoken("No study yet", "Fill in the form and press Start.")
-        self.gauge.value = ""
+        self.gauge.value = self.result.value = ""
         self.acts.children = ()
 
     def _show_state(self, now: Snapshot) -> None:
         memory = self._memory if now.activity in ("training", "scoring") else None
         self.said.data = pages.spoken(pages.heading(now), standing(now) or found(now) * (not now.is_running))
+        self.result.value = pages.result(now.state)
         self.gauge.value = pages.gauge(now, memory)
         is_ours = now.state.paused.startswith("by ")
         if not now.is_running:
-            acts = [self.go_on_button, *([self.promote_button] if _has_better(now) else [])]
+            acts = [self.go_on_button, *([self.finish_button] if _can_finish(now) else [])]
+            acts += [self.promote_button] if _has_better(now) else []
         else:
             acts = [self.resume_button] if now.phase == "paused" and is_ours else [self.pause_button]
             acts += [self.stop_button, self.stop_now_button]
@@ -632,6 +646,11 @@ def _words_of(error: Exception) -> str:
 
 def _has_better(now: Snapshot) -> bool:
     return any(e.status is Status.KEEP and e.number > 0 for e in now.state.experiments)
+
+
+def _can_finish(now: Snapshot) -> bool:
+    """Whether something beat the baseline and has no result yet."""
+    return now.state.incumbent is not None and now.state.incumbent.number > 0 and now.state.result is None
 
 
 def _scores(experiments: Sequence[Experiment]) -> list[Any]:

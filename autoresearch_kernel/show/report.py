@@ -367,13 +367,20 @@ def findings(state: StudyState, finished: dict[str, Any] | None) -> str:
         return f"Nothing has beaten the baseline, {score_line(baseline)}, yet."
     words = f"Best: {title(champion)}\n  {score_line(champion)}, the baseline's {bpb(baseline.val_bpb)}"
     if state.result is not None:
-        return f"{words}.\n{result_words(state.result, mistrust(baseline, champion))}"
+        return f"{sealed_words(state)}\n{words}."
     if finished is None or finished.get("champion") != champion.number:
         assert baseline.val_bpb is not None
         return f"{words}: {signed(champion.val_bpb - baseline.val_bpb)} so far."
     error = finished["difference_standard_error"]
     words += f": {signed(finished['difference_bpb'])}" + (f" ± {error:.4f}" if error is not None else "")
     return f"{words}.\n  No result yet: `autoresearch finish{_named(state)}` measures it on the sealed test split."
+
+
+def sealed_words(state: StudyState) -> str:
+    """The study's result, on the test split that decided nothing; "" before it is measured."""
+    if state.result is None:
+        return ""
+    return result_words(state.result, mistrust(state.experiments[0], state.experiments[state.result.champion]))
 
 
 def _named(state: StudyState) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ..judge.decide import NUM_BASELINE_RUNS
+from ..judge.decide import NUM_BASELINE_RUNS, NUM_FRESH_RUNS
 from ..record.experiment import Experiment, Status
 from ..record.files import seconds_of
 from ..record.state import Review
@@ -35,6 +35,7 @@ from .report import (
     percent,
     plain,
     running_best,
+    sealed_words,
     signed,
     sparkline,
     title,
@@ -55,10 +56,13 @@ WIDEST = 120  # columns; beyond, the eye loses the row
 def status_table(now: Snapshot, last: int = 20, width: int = 80) -> str:
     """A study at this moment: what runs and how far, what to do next, the last experiments, what was found."""
     width = min(width, WIDEST)
-    lines = [*_first_lines(now, width), *_running_lines(now), *_wrapped(next_step(now), width)]
+    result = sealed_words(now.state)  # first: all that follows are validation figures
+    lines = [*_first_lines(now, width), *(part for line in result.splitlines() for part in _wrapped(line, width))]
+    lines += [*_running_lines(now), *_wrapped(next_step(now), width)]
     lines += _wrapped(_mistrust(now), width)
     lines += [*_notes(now, width), _best_line(now), *_table(now, last, width), *_audits(now, last, width)]
-    lines += [part for line in findings(now.state, now.finished).splitlines() for part in _wrapped(line, width)]
+    found = findings(now.state, now.finished).removeprefix(result).lstrip()
+    lines += [part for line in found.splitlines() for part in _wrapped(line, width)]
     return "\n".join(line for line in lines if line)
 
 
@@ -109,6 +113,8 @@ def agent_words(now: Snapshot) -> str:
 
 def doing(now: Snapshot) -> str:
     """The phase and what it is about: `training 0012`, `measuring the baseline, run 2 of 3`."""
+    if now.phase == "finishing":
+        return _finishing(now)
     if now.experiment is None or not now.activity:
         return now.phase
     if now.phase == WAITING_FOR_MACHINE:
@@ -119,6 +125,22 @@ def doing(now: Snapshot) -> str:
         return f"{now.phase}, run {run}" + (f" of {NUM_BASELINE_RUNS}" if run <= NUM_BASELINE_RUNS else "") + step
     again = " again" if now.run is not None and now.run.index > 0 and now.experiment.status is None else ""
     return f"{now.phase} {now.experiment.number:04d}{again}{step}"
+
+
+def _finishing(now: Snapshot) -> str:
+    """`finishing, fresh run 5 of 6 (0012): scoring`."""
+    state = now.state
+    late = [
+        sum(run.val_bpb is not None and run.num_decided == len(state.decided) for run in e.runs)
+        for e in (state.experiments[0], state.incumbent)
+        if e is not None
+    ]
+    done = sum(min(NUM_FRESH_RUNS, scored) for scored in late)
+    if done == 2 * NUM_FRESH_RUNS:
+        return "finishing: scoring on the sealed test split"
+    which = f" ({now.experiment.number:04d})" if now.experiment is not None else ""
+    step = f": {now.activity}" if now.activity not in ("training", "") else ""
+    return f"finishing, fresh run {done + 1} of {2 * NUM_FRESH_RUNS}{which}{step}"
 
 
 def bar(fraction: float, cells: int = BAR_CELLS) -> str:

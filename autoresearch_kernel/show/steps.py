@@ -75,15 +75,18 @@ class Table:
 
     experiments: tuple[Experiment, ...]
     last: int | None = None  # so many of them; None for all
+    above: str = ""  # the study's result, which comes first
 
     def _repr_html_(self) -> str:
         if not self.experiments:
             return cards.paragraph(repr(self), is_faint=True)
-        return cards.experiments_table(self.experiments, self.last)
+        above = cards.paragraph(self.above) if self.above else ""
+        return above + cards.experiments_table(self.experiments, self.last)
 
     def __repr__(self) -> str:
         shown = self.experiments if self.last is None else self.experiments[-self.last :]
-        return "\n".join(map(outcome_line, reversed(shown))) or "No experiment yet."
+        lines = [*self.above.splitlines(), *map(outcome_line, reversed(shown))]
+        return "\n".join(lines) or "No experiment yet."
 
 
 @dataclass(frozen=True, repr=False)
@@ -311,8 +314,17 @@ def figure_of(name: str, state: StudyState) -> Picture:
     from .plots import png, progress_figure
 
     speeds = machine_speeds(state.experiments)
-    figure = progress_figure(state.decided, title=name, sigma=state.sigma, speeds=speeds)
+    figure = progress_figure(state.decided, title=with_result(name, state), sigma=state.sigma, speeds=speeds)
     return Picture(png(figure), f"{name}: {findings(state, None)}")
+
+
+def with_result(name: str, state: StudyState) -> str:
+    """`nov23 · result: test bpb 1.5021 → 1.4830, −0.0191 ± 0.0021`; the name alone before there is one."""
+    result = state.result
+    if result is None:
+        return name
+    scores = f"{bpb(result.baseline_test_bpb)} → {bpb(result.champion_test_bpb)}"
+    return f"{name} · result: test bpb {scores}, {signed(result.test_difference)} ± {result.test_standard_error:.4f}"
 
 
 def _array_in(path: Path, what: str) -> np.ndarray:

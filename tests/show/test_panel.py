@@ -17,7 +17,7 @@ import pytest
 from nbclient import NotebookClient
 
 from autoresearch_kernel import control
-from autoresearch_kernel.record.experiment import Audit, Experiment, Run
+from autoresearch_kernel.record.experiment import Audit, Experiment, Result, Run
 from autoresearch_kernel.record.files import write_atomic
 from autoresearch_kernel.record.state import replay
 from autoresearch_kernel.record.study import StudyError, WouldOverwrite
@@ -25,7 +25,8 @@ from autoresearch_kernel.show import cards, pages
 from autoresearch_kernel.show.chart import curve_data, history_data, is_near_miss, table_data
 from autoresearch_kernel.show.form import StudyForm
 from autoresearch_kernel.show.panel import FOLLOW, Panel
-from autoresearch_kernel.show.status import next_step, standing
+from autoresearch_kernel.show.status import doing, next_step, standing, status_table
+from autoresearch_kernel.show.steps import with_result
 
 from .conftest import Writer
 
@@ -74,6 +75,10 @@ class Recorder(SimpleNamespace):
     def approve(self, study: Any, source: str | None = None, why: str = "") -> str:
         self.asked.append(("approve", source, why))
         return "it is checked"
+
+    def finish(self, study: Any) -> str:
+        self.asked.append(("finish", study.name))
+        return "Process 1234 measures the result"
 
     def promote(self, study: Any, force: bool = False) -> str:
         if "edited" in self.__dict__ and not force:
@@ -160,7 +165,7 @@ def test_each_state_has_its_next_act(writer: Writer, panel: Callable[[], Panel])
                   champion_test_bpb=None, machine_speed=1.0)  # fmt: skip
     writer.history.close()
     made.refresh()
-    assert shown_buttons(made) == ["Continue", "Promote the best"]
+    assert shown_buttons(made) == ["Continue", "Finish", "Promote the best"]
     assert "finished" in made.said.data and "Finished" in made.said.data
     assert standing(made.now) and next_step(made.now).startswith(standing(made.now))
 
@@ -185,6 +190,7 @@ def test_every_button_does_what_its_method_does(writer: Writer, panel: Callable[
         (made.stop_button, ("stop", False)),
         (made.stop_now_button, ("stop", True)),
         (made.promote_button, ("promote", False)),
+        (made.finish_button, ("finish", "nov23")),
         (made.hint_button, ("hint", "try a wider MLP")),
     ):
         button.click()
@@ -549,6 +555,45 @@ def test_a_hint_to_an_agent_that_reads_none_is_refused(
     with pytest.raises(StudyError, match="hint"):
         control.say_to(writer.study, "hint", "try a wider MLP")
     assert not writer.study.paths.commands.exists()
+
+
+RESULT = Result(1, 1.502, 1.483, -0.0191, 0.0021, -0.0198, 0.0019, -0.0226, 3, 3, 1)
+
+
+def test_a_finish_is_offered_when_it_makes_sense_and_its_result_stands_first(
+    writer: Writer, panel: Callable[[], Panel]
+) -> None:
+    writer.open().baseline()
+    writer.history.close()
+    made = panel()
+    assert shown_buttons(made) == ["Continue"], "nothing was kept"
+    writer.open().settle(1, "keep", 1.49)
+    made.refresh()
+    assert "Finish" not in shown_buttons(made), "it runs"
+    writer.append("finishing", champion=1)
+    for number, run in ((0, 3), (1, 1)):
+        writer.run(number, 1.5, run)
+    writer.start(0, run=4)
+    writer.curve(0, upto=0.4, run=4)
+    made.refresh()
+    assert "finishing, fresh run 3 of 6 (0000)" in made.said.data and "progressbar" in made.gauge.value
+    assert doing(made.now) in status_table(made.now).splitlines()[0] and made.result.value == ""
+    writer.history.close()
+    made.refresh()
+    assert shown_buttons(made) == ["Continue", "Finish", "Promote the best"]
+    writer.open().append("result", **vars(RESULT))
+    writer.history.close()
+    made.refresh()
+    assert shown_buttons(made) == ["Continue", "Promote the best"], "it has its result"
+    assert "test bpb 1.5020 → 1.4830, −0.0191 ± 0.0021" in made.result.value
+    root = list(made.root.children)
+    assert root.index(made.result) < root.index(made.gauge) < root.index(made.live)
+    lines = status_table(made.now).splitlines()
+    assert lines[2].startswith("Result: test bpb 1.5020") and sum("Result:" in line for line in lines) == 1
+    assert "Best: 0001" in "\n".join(lines)
+    assert repr(made.figure()).startswith("nov23: Result: test bpb 1.5020 → 1.4830")
+    assert repr(made.table()).startswith("Result: test bpb") and "test bpb" in made.table()._repr_html_()
+    assert with_result("nov23", made.now.state) == "nov23 · result: test bpb 1.5020 → 1.4830, −0.0191 ± 0.0021"
 
 
 def test_near_misses_are_discards_that_noise_could_explain(writer: Writer) -> None:
