@@ -58,6 +58,32 @@ def notice(words: str, is_wrong: bool) -> str:
     )
 
 
+def gone() -> str:
+    """What stands in the place of a panel whose kernel was restarted or ended."""
+    return cards.paragraph("The kernel was restarted: run this cell again. The study was not affected.")
+
+
+# The second output of a panel's cell is hidden while the first is live, and the first where nothing of it is there:
+# JupyterLab says "model not found" of a widget in a notebook that was opened again. JupyterLab drops the style from a
+# notebook that it does not trust; then both are seen.
+_STILL_STYLE = """<style>
+body:has(.ar-live-KEY:not(.jupyter-widgets-disconnected)) .ar-still-KEY { display: none; }
+.jp-OutputArea-child:has(+ .jp-OutputArea-child .ar-still-KEY):not(:has(.ar-live-KEY)) { display: none; }
+</style>"""
+
+
+def still(key: str, words: str, picture: str = "") -> str:
+    """What a panel's cell shows where there is no kernel: opened again, on GitHub, in an export.
+
+    Args:
+        key: of the panel, whose root has the class `ar-live-KEY`.
+        words: the panel in a sentence.
+        picture: of its study, as HTML; empty before there is anything to draw.
+    """
+    style = _STILL_STYLE.replace("KEY", key)
+    return f'{style}<div class="ar-still-{key}">{cards.paragraph(words)}{picture}</div>'
+
+
 def heading(now: Snapshot) -> str:
     """`nov23  ● training 0012`."""
     return f"{now.study.name}  {SIGNS.get(now.phase, '●')} {doing(now)}"

@@ -9,6 +9,7 @@ is a function of `Control`, and it is also a method, for those who would rather 
 from __future__ import annotations
 
 import json
+import secrets
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -19,12 +20,14 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 
 import anywidget
 import ipywidgets as widgets
+from IPython.display import display
 from traitlets import Int, Unicode
 
 from ..record.archive import StudyArchive
 from ..record.children import memory_mb
 from ..record.errors import Plain, with_arguments
 from ..record.experiment import Experiment, Status
+from ..record.files import utc_now
 from ..record.history import read_state
 from ..record.state import StudyState, replay
 from ..record.study import Study, StudyError, WouldOverwrite, explained
@@ -32,7 +35,7 @@ from . import cards, pages
 from .chart import Known, curve_data, found, history_data, table_data
 from .form import StudyForm
 from .live import Snapshot, View
-from .report import sealed_words
+from .report import clock, counts, sealed_words
 from .status import standing
 from .steps import Picture, Table, figure_of
 
@@ -127,6 +130,7 @@ class Panel:
         self._filled: Any = None  # the proposal that the editor was filled with
         self._laid = ""  # what it was filled with
         self._is_picking = False
+        self._key = secrets.token_hex(4)  # of its output in a notebook
         self._looks = 0
         self._is_acting = False  # a button was pressed, and its answer is not there yet
         self._memory: float | None = None
@@ -181,8 +185,11 @@ class Panel:
         folds = widgets.HBox([*self.folds.values()], layout=widgets.Layout(flex_flow="row wrap"))
         self.live = widgets.VBox([self.middle, self.experiments, self.hints, folds, self.fold])
         above = [self.top, self.said, self.result, self.gauge, self.notice]
-        self.root = widgets.VBox([*above, self.form.root, self.review, self.live])
+        self.gone = widgets.HTML(pages.gone())
+        self.gone.add_class("ar-gone")  # seen when the kernel is gone, and all else hidden: panel.css
+        self.root = widgets.VBox([self.gone, *above, self.form.root, self.review, self.live])
         self.root.add_class("ar-panel")
+        self.root.add_class(f"ar-live-{self._key}")
         self._wire()
 
     def _build_review(self) -> None:
@@ -225,11 +232,30 @@ class Panel:
         for name, toggle in self.folds.items():
             toggle.observe(lambda change, name=name: self._unfold(name, change["new"]), "value")
 
-    def _repr_mimebundle_(self, **options: Any) -> Any:
-        return self.root._repr_mimebundle_(**options)
+    def _ipython_display_(self) -> None:
+        """The panel, and below it what stands in its place where it is not live: `pages.still` says where that is."""
+        live = self._repr_mimebundle_()
+        display({key: live[key] for key in live if key != "text/html"}, raw=True)
+        display({"text/html": live["text/html"]}, raw=True)
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
+        view = self.root._repr_mimebundle_(**options)
+        return view | {"text/plain": repr(self), "text/html": self._still()}
+
+    def _still(self) -> str:
+        study, state = self._on_record()
+        if study is None or not state.decided:
+            return pages.still(self._key, repr(self))
+        picture = figure_of(study.name, state)
+        return pages.still(self._key, repr(self), cards.picture(picture.png, picture.words))
 
     def __repr__(self) -> str:
-        return f"Panel of study {self.study.name}" if self.study else "Panel without a study"
+        """What it shows, in a sentence, for a console and wherever no widget can be shown."""
+        study, state = self._on_record()
+        if study is None:
+            return "Control panel without a study yet. In JupyterLab, run the cell to see it live."
+        shows = f"{study.name}: {counts(state.experiments)}, as of {clock(utc_now())}"
+        return f"Control panel of study {shows}. In JupyterLab, run the cell to see it live."
 
     # --- buttons
 
