@@ -247,7 +247,7 @@ class Panel:
         if study is None or not state.decided:
             return pages.still(self._key, repr(self))
         picture = figure_of(study.name, state)
-        return pages.still(self._key, repr(self), cards.picture(picture.png, picture.words))
+        return pages.still(self._key, repr(self), cards.picture(picture.small(), picture.words))
 
     def __repr__(self) -> str:
         """What it shows, in a sentence, for a console and wherever no widget can be shown."""

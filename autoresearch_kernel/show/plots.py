@@ -359,7 +359,7 @@ def _marks(
     x, y = _thinned(axes, _array([e.number for e in which]), _array([_bpb(e) for e in which]))
     axes.plot(
         x, y, linestyle="none", marker=marker, markersize=size, color=color, alpha=alpha, zorder=zorder, gid=label,
-        label=f"{label} {thousands(len(which))}", markerfacecolor="none" if hollow else color,
+        label=f"{label} {thousands(sum(e.number > 0 for e in which))}", markerfacecolor="none" if hollow else color,
         markeredgecolor=color if hollow else "white", markeredgewidth=0.9 if hollow else edge,
     )  # fmt: skip
 

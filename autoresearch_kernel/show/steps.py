@@ -6,6 +6,7 @@ from the record and decide nothing. What an agent or a training wrote is escaped
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 CURVE_WIDTH = "660px"
+NUM_COLOURS = 64  # of a small picture: six marks, and their edges against white
 OUTPUT_LIMIT = 4_000  # characters of what a failed run printed
 
 
@@ -61,6 +63,14 @@ class Picture:
         """Write the picture as PNG, whole or not at all."""
         write_atomic(path, self.png)
         return Path(path)
+
+    def small(self) -> bytes:
+        """The picture in few colours, a third of the size: for a notebook that is to stay small."""
+        from PIL import Image
+
+        buffer = io.BytesIO()
+        Image.open(io.BytesIO(self.png)).convert("RGB").quantize(NUM_COLOURS).save(buffer, "PNG")
+        return buffer.getvalue()
 
     def _repr_png_(self) -> bytes:
         return self.png

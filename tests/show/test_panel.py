@@ -15,6 +15,7 @@ from typing import Any
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from nbconvert import HTMLExporter, MarkdownExporter
 
 from autoresearch_kernel import control
 from autoresearch_kernel.record.experiment import Audit, Experiment, Result, Run
@@ -687,6 +688,37 @@ def test_the_notebook_runs_from_top_to_bottom_before_there_is_a_study(
     notebook = nbformat.read(PROJECT / "notebooks" / "control.ipynb", as_version=4)
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
     shown = [o.data for cell in notebook.cells for o in cell.get("outputs", [])]
-    assert len(shown) == 3 and "application/vnd.jupyter.widget-view+json" in shown[0]
-    assert shown[1]["text/plain"].startswith("No study yet") and "image/png" in shown[1]
-    assert "No experiment yet" in shown[2]["text/html"]
+    assert len(shown) == 4 and "application/vnd.jupyter.widget-view+json" in shown[0]
+    assert shown[0]["text/plain"].startswith("Control panel without a study yet")
+    assert "Control panel without a study yet" in shown[1]["text/html"] and "<img" not in shown[1]["text/html"]
+    assert shown[2]["text/plain"].startswith("No study yet") and "image/png" in shown[2]
+    assert "No experiment yet" in shown[3]["text/html"]
+
+
+def test_what_stands_for_the_panel_is_a_sentence_and_a_small_picture(
+    writer: Writer, panel: Callable[[], Panel]
+) -> None:
+    writer.open().baseline()
+    for number in range(1, 300):
+        writer.clock += 60
+        writer.settle(number, "keep" if number % 10 == 0 else "discard", 1.5 - number / 1e4 + number % 7 / 1e3)
+    made = panel()
+    sentence = "Control panel of study nov23: 299 experiments, 29 kept, as of "
+    assert repr(made).startswith(sentence) and "run the cell to see it live" in repr(made)
+    bundle = made._repr_mimebundle_()
+    assert set(bundle) == {"application/vnd.jupyter.widget-view+json", "text/plain", "text/html"}
+    assert bundle["text/plain"].startswith(sentence) and sentence in bundle["text/html"]
+    assert '<img src="data:image/png;base64,' in bundle["text/html"] and len(bundle["text/html"]) < 150_000
+    assert made._key in bundle["text/html"] and f"ar-live-{made._key}" in made.root._dom_classes
+
+
+def test_an_exported_panel_is_its_sentence_and_picture(writer: Writer, panel: Callable[[], Panel]) -> None:
+    writer.open().baseline()
+    bundle = panel()._repr_mimebundle_()
+    view = {key: bundle[key] for key in bundle if key != "text/html"}
+    outputs = [nbformat.v4.new_output("display_data", data) for data in (view, {"text/html": bundle["text/html"]})]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("lab", outputs=outputs)])
+    for exporter in (HTMLExporter(), MarkdownExporter()):
+        page, _ = exporter.from_notebook_node(notebook)
+        assert "Control panel of study nov23: 0 experiments, 0 kept" in page
+        assert "data:image/png;base64," in page and "VBox(" not in page

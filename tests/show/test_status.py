@@ -174,6 +174,8 @@ def test_the_baseline_is_neither_an_experiment_nor_kept_wherever_they_are_counte
     assert history_data(state.experiments, state.sigma)["summary"].startswith("2 experiments, 1 kept;")
     drawn = progress_figure(state.decided, title="nov23", sigma=state.sigma)
     assert any("2 experiments, 1 kept" in text.get_text() for text in drawn.texts)
+    legend = {text.get_text() for legend in drawn.legends for text in legend.get_texts()}
+    assert {"keep 1", "discard 1"} <= legend
     assert summary(Night("nov23", state.decided)).startswith("2 experiments ")
     assert "1 change was kept" in summary(Night("nov23", state.decided))
 
