@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import secrets
 import threading
+import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -20,7 +21,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 
 import anywidget
 import ipywidgets as widgets
-from IPython.display import display
+from IPython.display import display, update_display
 from traitlets import Int, Unicode
 
 from ..record.archive import StudyArchive
@@ -43,6 +44,7 @@ HERE = Path(__file__).parent
 LOOK_EVERY_SECONDS = 1.0
 STUDIES_EVERY_LOOKS = 5  # one may have been started elsewhere
 MEMORY_EVERY_LOOKS = 5  # asking for the memory of a process tree takes ten times as long as a look
+STILL_EVERY_SECONDS = 300.0  # the picture that stays in the notebook, while the study runs
 LOG_LINES, LOG_BYTES = 60, 16_000
 FOLDS = {"notes": "Agent's notes", "log": "Log", "cost": "Cost", "settings": "Settings of this study"}
 PROMOTE, OVERWRITE = "Promote the best", "Overwrite train.py"
@@ -131,7 +133,9 @@ class Panel:
         self._laid = ""  # what it was filled with
         self._is_picking = False
         self._key = secrets.token_hex(4)  # of its output in a notebook
+        self._still_at: float | None = None  # when that was last drawn; None while it is not shown
         self._looks = 0
+        self._is_wrong = False  # what the notice says
         self._is_acting = False  # a button was pressed, and its answer is not there yet
         self._memory: float | None = None
         self._build()
@@ -236,11 +240,22 @@ class Panel:
         """The panel, and below it what stands in its place where it is not live: `pages.still` says where that is."""
         live = self._repr_mimebundle_()
         display({key: live[key] for key in live if key != "text/html"}, raw=True)
-        display({"text/html": live["text/html"]}, raw=True)
+        display({"text/html": live["text/html"]}, raw=True, display_id=self._key)
+        self._still_at = time.monotonic()
+        if self.now is not None:
+            self._is_new("still", _still_of(self.now))
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         view = self.root._repr_mimebundle_(**options)
         return view | {"text/plain": repr(self), "text/html": self._still()}
+
+    def _show_still(self, now: Snapshot) -> None:
+        """What the cell's output keeps, drawn anew now and then: drawing takes time from a training."""
+        if self._still_at is None or (now.is_running and time.monotonic() - self._still_at < STILL_EVERY_SECONDS):
+            return
+        if self._is_new("still", _still_of(now)):
+            self._still_at = time.monotonic()
+            update_display({"text/html": self._still()}, display_id=self._key, raw=True)
 
     def _still(self) -> str:
         study, state = self._on_record()
@@ -367,6 +382,7 @@ class Panel:
             for kept in (self._shown, self._points, self._rows):
                 kept.clear()
             self.now, self._memory = None, None
+            self._still_at = None if self._still_at is None else -STILL_EVERY_SECONDS
             self._promotes(PROMOTE)
             self._offer_studies()
         self._select(FOLLOW)
@@ -431,6 +447,7 @@ class Panel:
         ]  # fmt: skip
 
     def _tell(self, words: str, is_wrong: bool = False) -> None:
+        self._is_wrong = is_wrong
         self.notice.value = pages.notice(words, is_wrong) if words else ""
 
     def _open_form(self) -> None:
@@ -531,6 +548,7 @@ class Panel:
             self._show_history(now)
             self._show_experiment(now)
             self._show_fold(now)
+            self._show_still(now)
 
     def _is_new(self, part: str, made_of: Any) -> bool:
         """Whether a part must be made again, because what it is made of has changed."""
@@ -558,6 +576,8 @@ class Panel:
             acts += [self.stop_button, self.stop_now_button]
         if self._is_new("acts", acts):
             self.acts.children = acts
+        if self._is_new("ended", not now.is_running) and not now.is_running and not (self._is_wrong or self._is_acting):
+            self._tell("")  # "Process 1234 runs the study": it was true until now
 
     def _show_hint(self, now: Snapshot) -> None:
         """A field where the agent reads hints; where it does not, why, and nothing to type into."""
@@ -677,6 +697,11 @@ def _has_better(now: Snapshot) -> bool:
 def _can_finish(now: Snapshot) -> bool:
     """Whether something beat the baseline and has no result yet."""
     return now.state.incumbent is not None and now.state.incumbent.number > 0 and now.state.result is None
+
+
+def _still_of(now: Snapshot) -> Any:
+    """What the picture that stays is made of."""
+    return now.study.name, len(now.state.decided), now.state.result
 
 
 def _scores(experiments: Sequence[Experiment]) -> list[Any]:
