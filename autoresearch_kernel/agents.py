@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 AGENTS = ("search", "llm", "hybrid", "replay", "human")
 WITH_MODEL = ("llm", "hybrid")
+NO_READERS = {  # agents to which a hint says nothing, and why
+    "search": "The embedded optimiser does not read hints; a language model does (agent llm or hybrid).",
+    "replay": "A replay repeats recorded proposals and does not read hints.",
+    "human": "You are the agent of this study: there is nobody to give a hint to.",
+}
 OF_MODELS = ("model", "share", "prompt_tokens", "max_tokens", "max_cost")  # options that mean nothing without one
 PRICES = "presets/prices.yaml"  # of models, for people to edit
 DEFAULT_SERVER = "api.openai.com"  # when OPENAI_BASE_URL names no other

@@ -8,7 +8,6 @@ order of the steps is `loop.py`'s; here a person is told which comes next.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -39,7 +38,7 @@ from .proposals import AgentFailed, objection, open_proposal, read_proposal, sav
 from .propose.agent import Agent, NothingToPropose
 from .record import study as records
 from .record.archive import StudyArchive
-from .record.errors import Plain
+from .record.errors import Plain, with_arguments
 from .record.experiment import (
     Context,
     Evaluation,
@@ -60,7 +59,7 @@ from .record.study import Study, StudyError, check_unchanged, sha256, study_exis
 from .session import Session, Watch, baseline_proposal, open_session, with_previous
 from .show import cards
 from .show.live import Snapshot, look
-from .show.report import bpb, count, findings, result_words, title
+from .show.report import bpb, count, findings, result_words, sealed_words, title
 from .show.status import doing, standing
 from .show.steps import Judgement, Outcome, Picture, Recorded, Table, beside, figure_of, next_html
 from .show.ticker import Curve, Ticker
@@ -341,7 +340,8 @@ class ByHand(Study):
         Example:
             >>> study.table(last=20)  # doctest: +SKIP
         """
-        return Table(self._state().experiments, last)
+        state = self._state()
+        return Table(state.experiments, last, sealed_words(state))
 
     def view(self, number: int) -> Recorded:
         """A decided experiment, as `record` shows it.
@@ -578,8 +578,7 @@ def _in_python() -> Iterator[None]:
     try:
         yield
     except StudyError as error:
-        words = str(error).replace("with --name", "with another name").replace("another --name", "another name")
-        raise StudyError(re.sub(r"--([a-z][a-z-]*)", lambda found: found[1].replace("-", "_"), words)) from error
+        raise StudyError(with_arguments(str(error))) from error
 
 
 @contextmanager

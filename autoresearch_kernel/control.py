@@ -14,28 +14,58 @@ from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Any
 
-from .agents import AGENTS, WITH_MODEL, AgentOptions, agent_options, make_agent
+from .agents import AGENTS, NO_READERS, PRICES, WITH_MODEL, AgentOptions, agent_options, make_agent, refuse_unused
+from .propose.llm import knows_server, read_prices
 from .record import history
-from .record.files import write_atomic
+from .record.errors import with_arguments
+from .record.files import lock_holder, write_atomic
+from .record.lineage import LineageError
 from .record.paths import project_root, study_paths
 from .record.space import is_full
 from .record.state import StudyState
-from .record.study import Study, StudyError, check_unchanged, open_study, sha256, study_exists, study_names
+from .record.study import (
+    Study,
+    StudyError,
+    WouldOverwrite,
+    check_unchanged,
+    explained,
+    open_study,
+    sha256,
+    study_exists,
+    study_names,
+)
 from .run.box import BoxMissing, require_box
+from .show.report import count, duration, result_words
 from .start import CORPORA, DEFAULT_BUDGET_SECONDS, PRESETS, Settings, refuse_other_settings, start_study
 from .supervisor import ask, end, start_detached, wait_until_free
 
+NUMBERS = {  # of a new study or a further run of one, each with what it may be
+    "budget": "seconds",
+    "hours": "hours",
+    "experiments": "a whole number",
+    "max_cost": "US dollars",
+    "max_tokens": "a whole number",
+    "prompt_tokens": "a whole number",
+}
+NO_SERVER = (
+    "No language model can be reached: give this kernel a key by running "
+    '`import getpass, os; os.environ["OPENAI_API_KEY"] = getpass.getpass()` in a cell, or the address of a local '
+    'server with `os.environ["OPENAI_BASE_URL"] = "http://localhost:11434/v1"`.'
+)
 LATER = "sent; the supervisor reads it as soon as its agent has answered"
 
 __all__ = [
     "AGENTS",
     "CORPORA",
     "DEFAULT_BUDGET_SECONDS",
+    "NO_READERS",
     "PRESETS",
     "WITH_MODEL",
     "Plan",
+    "SettingsRefused",
     "approve",
     "begin",
+    "finish",
     "go_on",
     "open_study",
     "problems",
@@ -46,6 +76,14 @@ __all__ = [
     "stop",
     "study_names",
 ]
+
+
+class SettingsRefused(StudyError):
+    """Settings with which no study can run; `problems` says of each, by its name, what is wrong."""
+
+    def __init__(self, problems: Mapping[str, str]) -> None:
+        super().__init__("\n".join(f"{name}: {words}" for name, words in problems.items()))
+        self.problems = dict(problems)
 
 
 @dataclass(frozen=True)
@@ -76,11 +114,11 @@ class Plan:
 
 
 def settings_of(fields: Mapping[str, Any]) -> tuple[Settings, Plan]:
-    """What a person asked for by name. Raises ValueError for a name that nothing here has."""
+    """What a person asked for by name. Raises StudyError for a name that nothing here has."""
     parts: tuple[type[Any], ...] = (Settings, Plan, AgentOptions)
     names = [{f.name for f in dataclass_fields(part)} - {"options"} for part in parts]
     if unknown := set(fields) - set().union(*names):
-        raise ValueError(
+        raise StudyError(
             f"There is no setting {sorted(unknown)[0]!r}. Known are {', '.join(sorted(set().union(*names)))}."
         )
     asked, plan, options = ({k: v for k, v in fields.items() if k in known} for known in names)
@@ -90,7 +128,7 @@ def settings_of(fields: Mapping[str, Any]) -> tuple[Settings, Plan]:
 
 def problems(name: str, project: Path, fields: Mapping[str, Any]) -> dict[str, str]:
     """What is wrong with the settings of a new study, by field; empty when nothing is. Cheap: nothing is built."""
-    found = {}
+    found = wrong_values(fields)
     asked, _ = settings_of(fields)
     try:
         study_paths(name, project)
@@ -100,15 +138,52 @@ def problems(name: str, project: Path, fields: Mapping[str, Any]) -> dict[str, s
         found["name"] = "Letters, digits, '-', '_' and '.', as in nov23."
     if asked.corpus == "files" and (wrong := _wrong_folder(asked.files_folder or "")):
         found["files_folder"] = wrong
+    return found if "agent" in found else {**_wrong_agent(asked, project), **found}
+
+
+def wrong_values(fields: Mapping[str, Any]) -> dict[str, str]:
+    """Which settings have a value that they cannot have, and why; nothing else is looked at."""
+    found = {}
+    for name, choices in (("agent", AGENTS), ("corpus", CORPORA), ("preset", PRESETS)):
+        if fields.get(name) is not None and fields[name] not in choices:
+            found[name] = f"There is no {fields[name]!r}. Choose one of {', '.join(choices)}."
+    for name, unit in NUMBERS.items():
+        if fields.get(name) is not None and (wrong := _wrong_number(fields[name], unit)):
+            found[name] = wrong
+    return found
+
+
+def _wrong_number(value: Any, unit: str) -> str:
+    kind = int if unit == "a whole number" else int | float
+    if not isinstance(value, kind) or isinstance(value, bool) or not 0 < value < float("inf"):
+        return f"{value!r} is not possible: give {unit}, as a number above 0, or leave it out."
+    return ""
+
+
+def _wrong_agent(asked: Settings, project: Path) -> dict[str, str]:
+    """What is wrong with the agent and what belongs to it, by field."""
+    agent, options = asked.agent or "search", asked.options
     try:
-        agent_options(asked.agent or "search", asked.options, os.environ)
+        refuse_unused(agent, options)
+    except StudyError as error:
+        return {"agent": with_arguments(str(error))}
+    if agent == "replay":
+        if options.recording is None:
+            return {"recording": "Name the study to repeat."}
+        known = options.recording in study_names(project)
+        return {} if known else {"recording": f"There is no study {options.recording}."}
+    if agent not in WITH_MODEL:
+        return {}
+    found = {} if knows_server() else {"agent": NO_SERVER}
+    try:
+        model = agent_options(agent, options, os.environ)["model"]
+        priced = options.max_cost is None or read_prices(project / PRICES).cost(model, 1, 1) is not None
     except StudyError:
-        field = "recording" if asked.agent == "replay" else "model"
-        found[field] = (
-            "Name the study to repeat." if asked.agent == "replay" else "By what name does its server know it?"
-        )
-    if asked.agent == "replay" and asked.options.recording not in (None, *study_names(project)):
-        found["recording"] = f"There is no study {asked.options.recording}."
+        return found | {"model": "By what name does its server know it?"}
+    except ValueError as error:
+        return found | {"max_cost": str(error)}
+    if not priced:
+        found["max_cost"] = f"{PRICES} does not state the price of {model!r}: add it there, or leave the limit out."
     return found
 
 
@@ -119,10 +194,15 @@ def _wrong_folder(folder: str) -> str:
 
 
 def begin(name: str, project: Path, fields: Mapping[str, Any], say: Callable[[str], None]) -> Study:
-    """Create a study and let it run in the background. Raises StudyError for what does not go together."""
+    """Create a study and let it run in the background. Raises SettingsRefused, and StudyError for all else."""
     asked, plan = settings_of(fields)
+    if wrong := problems(name, project, fields):
+        raise SettingsRefused(wrong)
     need_box(plan.unsafe)
-    study = start_study(name, project, asked, say)
+    try:
+        study = start_study(name, project, asked, say)
+    except LineageError as error:  # a branch of that name is there
+        raise SettingsRefused({"name": with_arguments(str(error))}) from error
     say("Starting ...")
     start_detached(study, plan.words())
     return study
@@ -131,14 +211,45 @@ def begin(name: str, project: Path, fields: Mapping[str, Any], say: Callable[[st
 def go_on(study: Study, fields: Mapping[str, Any]) -> int:
     """Continue a study in the background; returns the pid. Raises StudyInUse when it runs already."""
     asked, plan = settings_of(fields)
-    if not study.paths.study.is_file():
-        raise StudyError(f"Study {study.name} was removed: {study.paths.study} is gone.")
+    if wrong := wrong_values(fields):
+        raise SettingsRefused(wrong)
+    _still_there(study)
     refuse_other_settings(study, asked)
     need_box(plan.unsafe)
     if study.agent in WITH_MODEL:
+        if not knows_server():
+            raise StudyError(NO_SERVER)
         limit = asked.options.max_cost or read_state(study).limits.max_cost
         make_agent(study, replace(asked.options, max_cost=limit))  # a missing key is said here, not in a log
     return start_detached(study, plan.words())
+
+
+def finish(study: Study, unsafe: bool = False) -> str:
+    """Measure the result of a study in the background, once: fresh seeds, then the sealed test split.
+
+    Raises StudyError while somebody runs the study, and when nothing better than the baseline was found.
+    """
+    from .finish import Outlook  # numpy, which the other functions do without
+
+    _still_there(study)
+    state = read_state(study)
+    if state.result is not None:
+        return f"The result of study {study.name} is measured already. {result_words(state.result).splitlines()[0]}"
+    if (holder := lock_holder(study.paths.lock)) is not None:
+        who = f"by process {holder['pid']}" if holder.get("pid") else "by another process"
+        raise StudyError(f"Study {study.name!r} is being run {who}: wait until it ends or stop it, then finish it.")
+    outlook = Outlook.of(study)
+    need_box(unsafe)
+    pid = start_detached(study, ["--unsafe"] if unsafe else [], command="finish")
+    return (
+        f"Process {pid} measures the result in the background: {count(outlook.num_trainings, 'training')} of "
+        f"{study.time_budget_seconds:g} s, about {duration(outlook.seconds)}. This notebook may be closed."
+    )
+
+
+def _still_there(study: Study) -> None:
+    if not study.paths.study.is_file():
+        raise StudyError(f"Study {study.name} was removed: {study.paths.study} is gone.")
 
 
 def need_box(unsafe: bool) -> None:
@@ -152,7 +263,12 @@ def need_box(unsafe: bool) -> None:
 
 
 def say_to(study: Study, command: str, text: str = "") -> str:
-    """Send `pause`, `resume`, `hint` ... and return the answer. Raises StudyError when nobody runs the study."""
+    """Send `pause`, `resume`, `hint` ... and return the answer.
+
+    Raises StudyError when nobody runs the study, and for a hint to an agent that reads none.
+    """
+    if command == "hint" and study.agent in NO_READERS:
+        raise StudyError(NO_READERS[study.agent])
     return ask(study, command, text) or LATER
 
 
@@ -195,7 +311,7 @@ def promote(study: Study, force: bool = False) -> str:
         return f"{target} is already the best of study {study.name}."
     ours = {study.facts["sha256"]["project train.py"], *(e.train_sha256 for e in read_state(study).experiments)}
     if sha256(current) not in ours and not force:
-        raise StudyError(
+        raise WouldOverwrite(
             f"{target} has changed since study {study.name!r} began and would be overwritten. "
             "Commit or copy it first, then use --force."
         )
@@ -229,4 +345,5 @@ def panel(study: str | None = None, project: Path | None = None) -> Any:
     """
     from .show.panel import Panel  # ipywidgets, which only a notebook needs
 
-    return Panel(sys.modules[__name__], project or project_root(), study)
+    with explained():
+        return Panel(sys.modules[__name__], project or project_root(), study)

@@ -19,7 +19,7 @@ from typing import Any
 
 from .checks import Check
 from .record.children import SETTINGS
-from .record.experiment import NO_BOX, RunOutcome, Status
+from .record.experiment import NO_BOX, MachineHolder, RunOutcome, Status
 from .record.lineage import LineageError, open_lineage
 from .record.paths import ExperimentPaths, cache_dir
 from .record.shell import shell_command
@@ -237,8 +237,9 @@ def kernel(project: Path, box: BoxReport) -> Check:
 def _train_nothing(project: Path) -> RunOutcome:
     """What came of it; of a crash with the last words of the log, which does not stay."""
 
-    def refuse(text: str) -> None:
-        raise EndRun(Status.INTERRUPTED, f"not tried: {text}")
+    def refuse(holder: MachineHolder) -> None:
+        study = f" of study {holder.study}" if holder.study else ""
+        raise EndRun(Status.INTERRUPTED, f"not tried: a training{study} runs on this machine")
 
     with tempfile.TemporaryDirectory(prefix="ar-") as folder:
         empty = Path(folder) / "corpus"

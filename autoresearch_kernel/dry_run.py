@@ -18,7 +18,6 @@ from .record.experiment import Progress, Proposal
 from .record.study import sha256
 from .record.trees import remove_tree
 from .run.machine import LONGEST_NAP_SECONDS, slept_seconds
-from .run.processes import remember
 from .run.slots import run_experiment
 
 if TYPE_CHECKING:
@@ -78,8 +77,9 @@ def _failure(session: Session, proposal: Proposal, number: int) -> str:
         max_steps=NUM_STEPS,
         dtype=facts["scoring"]["dtype"],
         on_tick=lambda seconds: session.tick(),
-        on_spawn=lambda pid: remember(study.paths.running, pid, token),
-        on_wait=lambda text: session.watch(Progress("note", text=text)),
+        on_spawn=lambda pid: session.begun(pid, token),
+        on_wait=session.wait_for_machine,
+        study=study.name,
     )
     study.paths.running.unlink(missing_ok=True)
     if outcome.status is not None or outcome.artefact is None:

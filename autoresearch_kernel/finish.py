@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from .judge.decide import mean
+from .judge.decide import NUM_FRESH_RUNS, mean
 from .judge.drift import at_present_speed
 from .loop import advance, despite_full_disk, ended_on_record, mind_people, still_stands, take_up, train_and_score
 from .record.experiment import Experiment, Result, Run, Status, scores_of
@@ -28,7 +28,7 @@ from .sealed import open_test_split
 from .session import Session, Watch, ignore, open_session
 from .show.plan import TYPICAL_OVERHEAD_SECONDS, overhead_seconds
 
-NUM_SEEDS = 3  # fresh runs of each
+NUM_SEEDS = NUM_FRESH_RUNS  # fresh runs of each
 MOST_LATE_RUNS = 5  # of one experiment; where so many differ in speed, the machine wanders, and all of them count
 MOST_FAILURES = 2  # trainings of one experiment that may fail before there is no result
 

@@ -18,6 +18,7 @@ from .judge.rule import audit_due, late_audit_due, rule_says
 from .people import StopNow
 from .proposals import AgentFailed
 from .propose.agent import Agent, NothingToPropose
+from .record.errors import Plain
 from .record.experiment import Cause, Experiment, Limits, Progress, RunOutcome, Status, scores_of
 from .record.space import is_full
 from .record.study import Study, StudyError, check_unchanged
@@ -103,7 +104,8 @@ def ended_on_record(session: Session) -> Iterator[None]:
         session.watch(Progress("note", text="Stopped. Nothing that was recorded is lost."))
     except (Exception, KeyboardInterrupt, GeneratorExit) as stop:
         words = {KeyboardInterrupt: "interrupted by hand", GeneratorExit: "nobody asked for more"}
-        session.history.append("stopped", reason=words.get(type(stop)) or f"{type(stop).__name__}: {stop}")
+        unforeseen = "" if isinstance(stop, Plain | ValueError | RuntimeError | OSError) else f"{type(stop).__name__}: "
+        session.history.append("stopped", reason=words.get(type(stop)) or f"{unforeseen}{stop}")
         raise
 
 

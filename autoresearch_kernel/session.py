@@ -38,6 +38,7 @@ from .record.experiment import (
     Evaluation,
     Experiment,
     Limits,
+    MachineHolder,
     Objection,
     Progress,
     Proposal,
@@ -192,6 +193,17 @@ class Session:
         self.proposals.tick()
         self.people.obey()
 
+    def wait_for_machine(self, holder: MachineHolder) -> None:
+        """Record whose training this one waits for, so that every view can say it."""
+        self.history.append("waiting", **asdict(holder))
+        self.watch(Progress("note", text=report.waiting_words(holder)))
+
+    def begun(self, pid: int, token: str) -> None:
+        """A training has the machine and runs as process `pid`."""
+        remember(self.study.paths.running, pid, token)
+        if self.state.waiting is not None:
+            self.history.append("waited")
+
     # --- the five steps
 
     def propose(self, agent: Agent) -> Experiment:
@@ -269,8 +281,9 @@ class Session:
                 dtype=study.facts["scoring"]["dtype"],
                 on_metrics=looks.at_point,
                 on_tick=looks.at_clock,
-                on_spawn=lambda pid: remember(study.paths.running, pid, token),
-                on_wait=lambda text: self.watch(Progress("note", text=text)),
+                on_spawn=lambda pid: self.begun(pid, token),
+                on_wait=self.wait_for_machine,
+                study=study.name,
             )
         except (KeyboardInterrupt, StopNow) as error:
             try:

@@ -26,22 +26,23 @@ LOG_TAIL_BYTES = 2_000
 PROGRAMS = ("cli.py", "autoresearch")  # as the lock names them
 
 
-def start_detached(study: Study, options: Sequence[str] = ()) -> int:
-    """Continue `study` in a process of its own and return its pid once it holds the study.
+def start_detached(study: Study, options: Sequence[str] = (), command: str = "run") -> int:
+    """Continue `study`, or finish it, in a process of its own and return its pid once it holds the study.
 
     Args:
         options: of `autoresearch run`, as ("--experiments", "100").
+        command: "run" or "finish".
 
     Raises StudyInUse when the study is being run already, StudyError when the process ends instead of starting.
     """
     _refuse_second(study)
     ensure_folder(study.paths.folder)
     key = read_key()  # which takes it out of our environment
-    command = [sys.executable, "-m", "autoresearch_kernel.cli", "run", "--name", study.name, *options]
+    words = [sys.executable, "-m", "autoresearch_kernel.cli", command, "--name", study.name, *options]
     with open(study.paths.supervisor_log, "ab") as log:
         begin = log.tell()
         process = subprocess.Popen(
-            command,
+            words,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from autoresearch_kernel import control, sealed
 from autoresearch_kernel import finish as finishing
-from autoresearch_kernel import sealed
 from autoresearch_kernel.by_hand import open_study
 from autoresearch_kernel.cli import main
 from autoresearch_kernel.finish import NothingToMeasure, Outlook, finish, standard_error, training_due
@@ -242,6 +242,8 @@ def test_a_notebook_measures_the_same_result(found: Study) -> None:
     result = by_hand.finish()
     assert result is not None and result == state_of(found).result == by_hand.finish()
     assert "Result: test bpb" in repr(by_hand)
+    assert repr(by_hand.table()).startswith("Result: test bpb")
+    assert "is measured already. Result: test bpb" in control.finish(found), "no process is started for it"
 
 
 def test_real_models_are_scored_and_audited_on_the_test_rows(measured: Study, no_pictures: None) -> None:

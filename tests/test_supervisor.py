@@ -8,6 +8,8 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +17,21 @@ import psutil
 import pytest
 
 from autoresearch_kernel.cli import main
+from autoresearch_kernel.control import finish, stop
 from autoresearch_kernel.loop import research
 from autoresearch_kernel.propose.search import SearchAgent
 from autoresearch_kernel.record.experiment import Progress
-from autoresearch_kernel.record.files import StudyInUse
+from autoresearch_kernel.record.files import StudyInUse, take_lock
 from autoresearch_kernel.record.history import read_events, replay
 from autoresearch_kernel.record.paths import RUN_TOKEN
 from autoresearch_kernel.record.study import Study, StudyError
+from autoresearch_kernel.run.machine import training_lock
+from autoresearch_kernel.show.live import look
+from autoresearch_kernel.show.status import status_table
 from autoresearch_kernel.supervisor import end, start_detached, wait_until_free
 
 from .conftest import COUNTING_TRAIN, copy_of, counting_study, make_project
+from .test_loop import Scripted
 
 LIMIT_SECONDS = 120.0  # for anything that is waited for: the machine may be busy
 
@@ -173,3 +180,40 @@ def test_sigterm_is_recorded_like_ctrl_c(study: Study) -> None:
     (voided,) = events_of(study, "interrupted")
     assert voided["cause"] == "asked" and voided["reason"] == "stopped by hand while it trained"
     until(lambda: not processes_of(study), "the end of all processes")
+
+
+def test_two_studies_on_one_machine_say_which_waits_for_which(
+    study: Study, small_corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with training_lock(study="dec1"):
+        start_detached(study, ["--experiments", "1"])
+        waiting = until(lambda: look(study).state.waiting, "a wait")
+        assert (waiting.study, waiting.pid) == ("dec1", os.getpid())
+        assert main(["status"]) == 0
+        assert f"study dec1, process {os.getpid()}" in " ".join(capsys.readouterr().out.split())
+    until(lambda: look(study).curve, "a training")
+    assert look(study).state.waiting is None
+    assert stop(study, now=True)
+
+
+def test_a_result_is_measured_by_a_process_that_outlives_its_notebook(measured: Study, no_pictures: None) -> None:
+    with pytest.raises(StudyError, match="nothing better than its baseline"):
+        finish(measured)
+    list(islice(research(measured, Scripted({"ALPHA": 0.05})), 1))
+    with take_lock_of(measured), pytest.raises(StudyError, match=rf"is being run by process {os.getpid()}: wait"):
+        finish(measured)
+    said = finish(measured)
+    pid = int(re.search(r"Process (\d+) measures the result in the background: \d trainings? of 2 s", said)[1])  # type: ignore[index]
+    assert os.getsid(pid) == pid != os.getsid(0), "it would end with the notebook's kernel"
+    until(lambda: look(measured).phase == "finishing" and look(measured).curve, "a fresh run")
+    assert "finishing, fresh run" in status_table(look(measured))
+    with pytest.raises(StudyError, match=rf"is being run by process {pid}"):
+        finish(measured)
+    assert stop(measured, now=True) and look(measured).state.stopped
+
+
+@contextmanager
+def take_lock_of(study: Study) -> Iterator[None]:
+    fd = take_lock(study.paths.lock)
+    yield
+    os.close(fd)

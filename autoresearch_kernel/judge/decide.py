@@ -31,6 +31,7 @@ from typing import Literal
 from ..record.experiment import Experiment, Status
 
 NUM_BASELINE_RUNS = 3  # trainings of the baseline before the first proposal: 2 degrees of freedom for sigma
+NUM_FRESH_RUNS = 3  # of the baseline and of the champion, on fresh seeds, behind a study's result
 KEEP_AT_ONCE_SIGMAS = 3.0  # further below the incumbent than this is not luck
 NUM_RUNS_CONFIRMED = 2  # runs behind a keep that was not clear at once
 LEAST_WIN_SIGMAS = 0.25  # of the mean of these runs

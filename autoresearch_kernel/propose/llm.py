@@ -89,6 +89,11 @@ def read_key() -> str | None:
     return _key
 
 
+def knows_server() -> bool:
+    """Whether a key or an address names a server to ask; the environment stays as it is."""
+    return bool(_key or any(os.environ.get(name, "").strip() for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL")))
+
+
 def redact(text: str) -> str:
     """`text` with the key, and what else a base URL hides, as "[key]". Placeholders such as "ollama" stay."""
     for secret in sorted(_secrets, key=len, reverse=True):

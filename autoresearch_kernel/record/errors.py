@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 
 RED, END_OF_COLOUR = "\x1b[31m", "\x1b[0m"
+
+
+OPTION = re.compile(r"(`[^`]*`)|--([a-z][a-z-]*)")  # of the command line, outside of a command in backticks
+
+
+def with_arguments(words: str) -> str:
+    """A message that speaks of the command line's options, for Python: `--max-cost` is the argument max_cost there."""
+    words = words.replace("with --name", "with another name").replace("another --name", "another name")
+    return OPTION.sub(lambda found: found[1] or found[2].replace("-", "_"), words)
 
 
 class Plain:

@@ -419,6 +419,15 @@ class Context:
 
 
 @dataclass(frozen=True)
+class MachineHolder:
+    """Whose training has this machine, as its lock file says; "" and None for what it does not say."""
+
+    study: str = ""
+    pid: int | None = None
+    since: str = ""  # UTC ISO 8601
+
+
+@dataclass(frozen=True)
 class Progress:
     """What is happening now, for people who watch."""
 

@@ -22,6 +22,7 @@ from .experiment import (
     Cause,
     Experiment,
     Limits,
+    MachineHolder,
     Objection,
     Refusal,
     Result,
@@ -60,6 +61,8 @@ class StudyState:
     finished: str | None  # why the study ended; None while it goes on
     paused: str = ""  # why nothing new is begun; "" while it goes on
     stopped: str = ""  # why the last supervisor ended before the study was finished
+    waiting: MachineHolder | None = None  # whose training the next one waits for; None while it waits for none
+    waiting_since: str = ""  # UTC ISO 8601; "" while it does not wait
     answered: frozenset[str] = frozenset()  # ids of commands that the history acknowledges
     hints: tuple[str, ...] = ()  # what people said to the agent, oldest first
     undrawn: tuple[int, ...] = ()  # experiments whose views could not be drawn
@@ -149,7 +152,8 @@ class _Fold:
         self.num_events = 0
         self.num_decided = 0
         self.finished: str | None = None
-        self.paused = self.stopped = ""
+        self.paused = self.stopped = self.waiting_since = ""
+        self.waiting: MachineHolder | None = None
         self.answered: set[str] = set()
         self.hints: list[str] = []
         self.undrawn: set[int] = set()
@@ -177,7 +181,7 @@ class _Fold:
         incumbent = experiments[self.kept[-1]] if self.kept else None
         return StudyState(
             self.study, experiments, incumbent, self.num_events, self.finished, self.paused, self.stopped,
-            frozenset(self.answered), tuple(self.hints), tuple(sorted(self.undrawn)),
+            self.waiting, self.waiting_since, frozenset(self.answered), tuple(self.hints), tuple(sorted(self.undrawn)),
             dict(self.spent), self.limits, self.approve, tuple(self.refusals), self.notes, self.notes_at, self.review,
             self.dry_runs.copy(), tuple(self.tested), tuple(self.results),
         )  # fmt: skip
@@ -229,6 +233,7 @@ def _started(fold: _Fold, event: Event) -> None:
 
 
 def _trained(fold: _Fold, event: Event) -> None:
+    _waited(fold, event)
     status = event["status"]
     fold.run(event).update(
         status=None if status is None else Status(status),
@@ -238,6 +243,7 @@ def _trained(fold: _Fold, event: Event) -> None:
 
 
 def _interrupted(fold: _Fold, event: Event) -> None:
+    _waited(fold, event)
     run = fold.run(event)
     run.update(status=Status.INTERRUPTED, reason=event.get("reason") or "interrupted")
     cause = Cause(event.get("cause") or Cause.GONE)
@@ -331,6 +337,16 @@ def _result(fold: _Fold, event: Event) -> None:
 
 def _opened(fold: _Fold, event: Event) -> None:
     fold.paused = fold.stopped = ""
+    _waited(fold, event)
+
+
+def _waiting(fold: _Fold, event: Event) -> None:
+    fold.waiting = MachineHolder(event["study"], event["pid"], event["since"])
+    fold.waiting_since = fold.waiting_since or event["time"]
+
+
+def _waited(fold: _Fold, event: Event) -> None:
+    fold.waiting, fold.waiting_since = None, ""
 
 
 def _paused(fold: _Fold, event: Event) -> None:
@@ -342,6 +358,7 @@ def _resumed(fold: _Fold, event: Event) -> None:
 
 
 def _stopped(fold: _Fold, event: Event) -> None:
+    _waited(fold, event)
     fold.stopped = event["reason"]
 
 
@@ -410,6 +427,8 @@ _STEPS: dict[str, Callable[[_Fold, Event], None]] = {
     "tested": _tested,
     "result": _result,
     "opened": _opened,
+    "waiting": _waiting,
+    "waited": _waited,
     "paused": _paused,
     "resumed": _resumed,
     "stopped": _stopped,

@@ -10,7 +10,8 @@ import json
 import os
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -44,6 +45,22 @@ class StudyError(Plain, RuntimeError):
         ... except StudyError:
         ...     study = start_study("nov23", budget=60)
     """
+
+
+class WouldOverwrite(StudyError):
+    """Edits that a person made would be lost; the message says which, and how to go on all the same."""
+
+
+@contextmanager
+def explained(in_words: Callable[[str], str] = str) -> Iterator[None]:
+    """Raise what a person can mend as an error that a notebook shows in one sentence, in the words of `in_words`."""
+    try:
+        yield
+    except (ValueError, RuntimeError, OSError) as error:
+        words = in_words(str(error))
+        if isinstance(error, Plain) and words == str(error):
+            raise
+        raise StudyError(words) from error
 
 
 @dataclass(frozen=True)

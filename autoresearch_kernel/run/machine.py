@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
+from typing import TextIO
 
 from ..record.children import environment
+from ..record.experiment import MachineHolder
+from ..record.files import utc_now
 from ..record.paths import DTYPE, cache_dir
 
+TRIES_FOR_A_NAME = 5  # a holder writes who it is just after it has locked
 LONGEST_NAP_SECONDS = 1.0  # a training during which the machine slept longer says nothing about the code
 
 
@@ -55,12 +61,15 @@ def child_environment(
 
 @contextmanager
 def training_lock(
-    on_wait: Callable[[str], None] | None = None, on_tick: Callable[[float], None] | None = None
+    on_wait: Callable[[MachineHolder], None] | None = None,
+    on_tick: Callable[[float], None] | None = None,
+    study: str = "",
 ) -> Iterator[int | None]:
     """Hold the training lock of this machine's device (of those who share a cache folder); yields its descriptor.
 
     The runner inherits it: should the supervisor vanish, the lock is free only when the training has ended as well.
-    `on_wait` gets a sentence once, `on_tick` gets 0.0 again and again, while another training holds the lock.
+    While another training holds the lock, `on_wait` hears who does, again when that changes, and `on_tick` gets 0.0
+    again and again. The lock file names `study` and this process to whoever waits.
     """
     try:
         import fcntl
@@ -69,8 +78,9 @@ def training_lock(
         return
     path = cache_dir() / "locks" / f"training-{_device_name()}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", encoding="utf-8") as file:
-        told = False
+    with open(path, "a+", encoding="utf-8") as file:
+        told: MachineHolder | None = None
+        tries = 0
         while True:
             if on_tick is not None:
                 on_tick(0.0)
@@ -78,11 +88,35 @@ def training_lock(
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if on_wait is not None and not told:
-                    on_wait(f"Another training runs on this machine ({path} is locked); waiting for it to end.")
-                told = True
+                holder, tries = _holder(file), tries + 1
+                if on_wait is not None and holder != told and (holder.pid is not None or tries > TRIES_FOR_A_NAME):
+                    on_wait(holder)
+                    told = holder
                 time.sleep(0.1)
-        yield file.fileno()
+        _write(file, json.dumps(asdict(MachineHolder(study, os.getpid(), utc_now()))))
+        try:
+            yield file.fileno()
+        finally:
+            _write(file, "")
+
+
+def _write(file: TextIO, words: str) -> None:
+    """Replace what the lock file says. Only people read it, so a full disk does not keep a training from beginning."""
+    with suppress(OSError):
+        file.seek(0)
+        file.truncate()
+        file.write(words)
+        file.flush()
+
+
+def _holder(file: TextIO) -> MachineHolder:
+    """Who holds the lock, as its file says; all unknown where a holder did not write it."""
+    try:
+        file.seek(0)
+        facts = json.loads(file.read())
+        return MachineHolder(str(facts["study"]), int(facts["pid"]), str(facts["since"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return MachineHolder()
 
 
 def _device_name() -> str:

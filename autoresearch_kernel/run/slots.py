@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ..record.curves import Tail, curve_points, shorten_curve
-from ..record.experiment import RunOutcome, Status
+from ..record.experiment import MachineHolder, RunOutcome, Status
 from ..record.foreign import is_number, parse_object, plain_facts
 from ..record.paths import ARTEFACT, HANDOVER, METRICS, RUN_TOKEN, ExperimentPaths
 from ..record.plain_files import read_plain_file
@@ -76,7 +76,8 @@ def run_experiment(
     handover_allowance_seconds: float,
     on_output: Callable[[str], None] | None = None,
     on_metrics: Callable[[dict[str, Any]], None] | None = None,
-    on_wait: Callable[[str], None] | None = None,
+    on_wait: Callable[[MachineHolder], None] | None = None,
+    study: str = "",
     token: str | None = None,
     on_tick: Callable[[float], None] | None = None,
     on_spawn: Callable[[int], None] | None = None,
@@ -90,10 +91,11 @@ def run_experiment(
     "bfloat16"; without it prepare.py chooses. The training runs in the box of this machine;
     `limits` replaces its default limits, fields of `run.policy.Policy`. Raises BoxMissing where there is no box.
 
-    `on_output` gets the notebook's output as it comes, `on_metrics` each point of the curve, `on_wait` a sentence when
-    another training holds the machine. `on_tick` is called at least four times a second, with 0.0 while another
-    training holds the machine and then with the seconds since the runner started; `on_spawn` gets the runner's pid,
-    which leads a process group. All processes of the run carry `token` in their environment.
+    `on_output` gets the notebook's output as it comes, `on_metrics` each point of the curve. `on_wait` hears whose
+    training holds the machine while this one waits for it; `study` is the name that others then hear of this one.
+    `on_tick` is called at least four times a second, with 0.0 while another training holds the machine and then with
+    the seconds since the runner started; `on_spawn` gets the runner's pid, which leads a process group. All processes
+    of the run carry `token` in their environment.
     A callback ends the run by raising EndRun, which is returned as the outcome. Whatever ends this call,
     another exception of theirs or Ctrl-C included, no process of the run is left.
     """
@@ -120,7 +122,7 @@ def run_experiment(
         )
         env = child_environment(corpus_dir, time_budget_seconds, handover, project, seed, own, token, max_steps, dtype)
         calls = _Calls(on_output, on_metrics, on_tick, on_spawn)
-        with training_lock(on_wait, on_tick) as lock:
+        with training_lock(on_wait, on_tick, study) as lock:
             waited = time.monotonic() - begun
             end = _run_runner(launch, env, lock, calls)
         keep_only_the_handover(handover)

@@ -12,7 +12,7 @@ import html
 from collections.abc import Iterable, Sequence
 
 from ..record.experiment import Experiment, Status
-from .report import bpb, count, difference, head_and_rest, idea, is_ended_early, plain
+from .report import bpb, count_with_baseline, difference, head_and_rest, idea, is_ended_early, plain
 
 GREEN, GREY, RED, ORANGE, BLUE = "#008A63", "#8C8C8C", "#C0392B", "#C77700", "#2E86C1"  # the marks, as in plots.py
 INK = "var(--jp-content-font-color1, #202020)"
@@ -168,8 +168,8 @@ def experiments_table(experiments: Sequence[Experiment], last: int | None = None
         )
         for e in reversed(shown)
     ]
-    before = len(experiments) - len(shown)
-    caption = f"The last {len(shown)}; {count(before, 'experiment')} before these" if before else ""
+    before = experiments[: len(experiments) - len(shown)]
+    caption = f"The last {len(shown)}; {count_with_baseline(before)} before these" if before else ""
     heads = ("#", "what changed", "val_bpb", "Δ (σ)", "status", "when (UTC)")
     return table(heads, rows, right=(0, 2, 3), caption=caption)
 

@@ -16,7 +16,7 @@ from .live import Snapshot
 from .plots import FAILED, as_drawn, label_of, limits_of, points_of, scored_runs
 from .report import (
     bpb,
-    count,
+    counts,
     curve_words,
     difference,
     findings,
@@ -105,8 +105,7 @@ def _point(experiment: Experiment) -> dict[str, Any]:
 
 def _summary(experiments: Sequence[Experiment]) -> str:
     scores = incumbent_scores(experiments)
-    kept = sum(e.status is Status.KEEP for e in experiments[1:])
-    words = f"{count(max(0, len(experiments) - 1), 'experiment')}, {kept} kept"
+    words = counts(experiments)
     return f"{words}; the incumbent's val_bpb went from {bpb(scores[0])} to {bpb(scores[-1])}" if scores else words
 
 

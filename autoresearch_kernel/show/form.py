@@ -84,6 +84,7 @@ class StudyForm:
         body.add_class("ar-fields")
         self.root = widgets.VBox([title, body, buttons], layout=widgets.Layout(display="none"))
         self.root.add_class("ar-form")
+        self._refused: dict[str, tuple[Any, str]] = {}  # by field: the value that was refused, and why
         for field in self.fields.values():
             field.observe(lambda _: self.check(), "value")
         self._show_fields()
@@ -111,13 +112,19 @@ class StudyForm:
         """Say at each field what is wrong with it; whether nothing is."""
         self._show_fields()
         values, wrong = self._values()
-        wrong = dict(self._check(self.fields["name"].value, values)) | wrong
+        refused = {name: why for name, (value, why) in self._refused.items() if self.fields[name].value == value}
+        wrong = dict(self._check(self.fields["name"].value, values)) | refused | wrong
         for name, message in self.messages.items():
             words = wrong.pop(name, "")
             style = f"{cards.UI_FONT};color:{cards.RED};line-height:1.3;margin-left:100px;display:block"
             message.value = f'<span role="alert" style="{style}">{cards.text(words)}</span>' if words else ""
         self.start_button.disabled = any(message.value for message in self.messages.values())
         return not self.start_button.disabled
+
+    def refuse(self, problems: Mapping[str, str]) -> None:
+        """Say at each field why its present value was refused, until it is changed; what was typed stays."""
+        self._refused = {name: (self.fields[name].value, why) for name, why in problems.items() if name in self.fields}
+        self.check()
 
     def read(self) -> tuple[str, dict[str, Any]] | None:
         """Name and fields as they are filled in, what is left empty left out; None while something is wrong."""

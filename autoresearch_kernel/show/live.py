@@ -20,20 +20,22 @@ from typing import Any
 from ..judge.drift import rerun_due
 from ..judge.rule import audit_due, late_audit_due, rule_says
 from ..record.curves import Tail, curve_points, read_curve
-from ..record.experiment import Experiment, Progress, Run, Status
+from ..record.experiment import Experiment, MachineHolder, Progress, Run, Status
 from ..record.files import lock_holder, seconds_of
 from ..record.history import decode, read_events
 from ..record.state import Event, StudyState, replay
 from ..record.study import Study
-from .report import last_number, number, plain
-from .status import command_line, next_step
+from .report import last_number, number, plain, waiting_words
+from .status import WAITING_FOR_MACHINE, command_line, next_step
 
 PHASES = (
     "not started", "measuring the baseline", "proposing", "dry run", "reviewing", "training", "scoring", "auditing",
-    "deciding", "re-running the incumbent", "concluding", "finishing", "paused", "finished", "stopped", "gone",
+    "deciding", "re-running the incumbent", "concluding", "finishing", WAITING_FOR_MACHINE, "paused", "finished",
+    "stopped", "gone",
 )  # fmt: skip
 ENDED = frozenset({"not started", "finished", "stopped", "gone"})  # phases in which nothing goes on
 WAITING = frozenset({"paused", "reviewing"})
+AT_WORK = frozenset({"waiting", "training", "scoring", "auditing"})  # on a run
 CURVE_LIMIT_POINTS = 10_000  # a real curve has about 200
 RECENT_POINTS = 10  # of the curve, behind the tokens a second of this moment
 LOOK_EVERY_SECONDS = 0.25
@@ -48,7 +50,8 @@ class Snapshot:
     finished: Event | None  # the last `finished` event, of an earlier supervisor perhaps
     holder: dict[str, Any] | None  # pid, host, boot_id, since of the process that runs the study
     phase: str  # one of PHASES
-    activity: str  # "proposing", "dry run", "training", "scoring", "auditing", "deciding"; "" while nothing goes on
+    activity: str  # "proposing", "dry run", "waiting" (for the machine), "training", "scoring", "auditing", "deciding";
+    # "" while nothing goes on
     experiment: Experiment | None  # that is in work, or was when the supervisor went away
     run: Run | None  # of it
     rerun_reason: str  # why the incumbent runs again; "" otherwise
@@ -112,6 +115,8 @@ def _news(event: Event, state: StudyState) -> Iterator[Experiment | Progress]:
         yield Progress("note", text=plain(event["text"]))
     elif kind == "command":
         yield Progress("note", text=command_line(event))
+    elif kind == "waiting":
+        yield Progress("note", text=waiting_words(MachineHolder(event["study"], event["pid"], event["since"])))
     elif kind == "refused":
         yield Progress("note", text=f"Given back ({event['objection']}): {plain(event['why'])[:200]}")
     elif kind in ("paused", "resumed"):
@@ -331,6 +336,8 @@ def _fold(events: Sequence[Event]) -> _Folded:
     activity = _activity_now(experiment, run, last, opened)
     if experiment is not None and (audited := _run_in_audit(experiment, run, state, is_again)) is not None:
         activity, run = "auditing", experiment.runs[audited]
+    if state.waiting is not None:
+        activity = "waiting"
     return _Folded(
         state=state,
         last=last,
@@ -434,9 +441,9 @@ def _phase(folded: _Folded, is_held: bool) -> str:
         return "finishing"
     if folded.is_concluding:
         return "concluding"
-    if folded.rerun_reason and experiment is not None and folded.activity in ("training", "scoring", "auditing"):
+    if folded.rerun_reason and experiment is not None and folded.activity in AT_WORK:
         return "re-running the incumbent"
-    return folded.activity
+    return WAITING_FOR_MACHINE if folded.activity == "waiting" else folded.activity
 
 
 def _per_hour(session: Sequence[Event]) -> float | None:

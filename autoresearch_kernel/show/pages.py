@@ -13,6 +13,7 @@ from typing import Any
 
 from ..record.archive import StudyArchive
 from ..record.experiment import Experiment, Status
+from ..record.files import seconds_of
 from ..record.state import Review, StudyState
 from ..record.study import Study
 from . import cards
@@ -22,6 +23,7 @@ from .report import (
     argument,
     audits_words,
     count,
+    counts,
     difference,
     duration,
     grounds,
@@ -30,6 +32,7 @@ from .report import (
     percent,
     plain,
     score_line,
+    sealed_words,
 )
 from .status import agent_words, command_line, doing
 
@@ -57,21 +60,56 @@ def notice(words: str, is_wrong: bool) -> str:
     )
 
 
+def gone() -> str:
+    """What stands in the place of a panel whose kernel was restarted or ended."""
+    return cards.paragraph("The kernel was restarted: run this cell again. The study was not affected.")
+
+
+# The second output of a panel's cell is hidden while the first is live, and the first where nothing of it is there:
+# JupyterLab says "model not found" of a widget in a notebook that was opened again. JupyterLab drops the style from a
+# notebook that it does not trust; then both are seen.
+_STILL_STYLE = """<style>
+body:has(.ar-live-KEY:not(.jupyter-widgets-disconnected)) .ar-still-KEY { display: none; }
+.jp-OutputArea-child:has(+ .jp-OutputArea-child .ar-still-KEY):not(:has(.ar-live-KEY)) { display: none; }
+</style>"""
+
+
+def still(key: str, words: str, picture: str = "") -> str:
+    """What a panel's cell shows where there is no kernel: opened again, on GitHub, in an export.
+
+    Args:
+        key: of the panel, whose root has the class `ar-live-KEY`.
+        words: the panel in a sentence.
+        picture: of its study, as HTML; empty before there is anything to draw.
+    """
+    style = _STILL_STYLE.replace("KEY", key)
+    return f'{style}<div class="ar-still-{key}">{cards.paragraph(words)}{picture}</div>'
+
+
 def heading(now: Snapshot) -> str:
     """`nov23  ● training 0012`."""
     return f"{now.study.name}  {SIGNS.get(now.phase, '●')} {doing(now)}"
 
 
+def result(state: StudyState) -> str:
+    """The study's result, above all validation figures; "" before `finish` has measured it."""
+    lines = sealed_words(state).splitlines()
+    if not lines:
+        return ""
+    below = "".join(cards.paragraph(line.strip(), is_faint=True) for line in lines[1:])
+    style = f"{cards.UI_FONT};color:{cards.INK};border-left:3px solid {cards.GREEN};padding:2px 8px;margin:4px 0"
+    return f'<div class="ar-result" style="{style}"><b>{cards.text(lines[0])}</b>{below}</div>'
+
+
 def gauge(now: Snapshot, memory_mb: float | None) -> str:
     """How far the running training is, and what the study is: the figures that move."""
     facts, state = now.study.facts, now.state
-    kept = sum(e.status is Status.KEEP for e in state.experiments[1:])
     rate, speed = now.experiments_per_hour, now.tokens_per_second
     hours = now.phase not in ENDED
     words = [
         f"{duration(now.supervisor_seconds)} in" if hours else "",
         f"{rate:.1f} experiments/h" if rate and hours else "",
-        f"{count(max(0, len(state.experiments) - 1), 'experiment')}, {kept} kept",
+        counts(state.experiments),
         f"{facts['corpus']['corpus']}, {facts['time_budget_seconds']:g} s a run",
         f"{speed / 1e3:.1f} k tokens/s" if speed and now.activity else "",
         f"{memory_mb:.0f} MB" if memory_mb else "",
@@ -86,6 +124,9 @@ def gauge(now: Snapshot, memory_mb: float | None) -> str:
 
 
 def _progress(now: Snapshot) -> str:
+    if now.activity == "waiting":
+        waits = duration(max(0.0, now.time - seconds_of(now.state.waiting_since)))
+        return f'<span style="color:{cards.INK}">waits for the machine: {waits} so far</span> · '
     if now.activity != "training":
         return ""
     share = percent(now.fraction)

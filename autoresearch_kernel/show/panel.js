@@ -422,7 +422,7 @@ function makeTable(el, model) {
   function draw() {
     const { rows } = dataOf(model) || { rows: [] };
     FILTERS.forEach(([name, test], i) => {
-      buttons[i].textContent = `${name} ${rows.filter(test).length}`;
+      buttons[i].textContent = `${name} ${rows.filter((r) => r.number > 0 && r.mark !== "pending" && test(r)).length}`;
       buttons[i].setAttribute("aria-pressed", String(i === state.filter));
     });
     for (const [th, button, key, name] of heads) {

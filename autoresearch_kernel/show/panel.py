@@ -9,27 +9,35 @@ is a function of `Control`, and it is also a method, for those who would rather 
 from __future__ import annotations
 
 import json
+import secrets
 import threading
+import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import wraps
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import anywidget
 import ipywidgets as widgets
+from IPython.display import display, update_display
 from traitlets import Int, Unicode
 
 from ..record.archive import StudyArchive
 from ..record.children import memory_mb
+from ..record.errors import Plain, with_arguments
 from ..record.experiment import Experiment, Status
+from ..record.files import utc_now
 from ..record.history import read_state
+from ..record.shell import shell_command
 from ..record.state import StudyState, replay
-from ..record.study import Study
+from ..record.study import Study, StudyError, WouldOverwrite, explained
 from . import cards, pages
 from .chart import Known, curve_data, found, history_data, table_data
 from .form import StudyForm
 from .live import Snapshot, View
+from .report import clock, counts, sealed_words
 from .status import standing
 from .steps import Picture, Table, figure_of
 
@@ -37,16 +45,15 @@ HERE = Path(__file__).parent
 LOOK_EVERY_SECONDS = 1.0
 STUDIES_EVERY_LOOKS = 5  # one may have been started elsewhere
 MEMORY_EVERY_LOOKS = 5  # asking for the memory of a process tree takes ten times as long as a look
+STILL_EVERY_SECONDS = 300.0  # the picture that stays in the notebook, while the study runs
 LOG_LINES, LOG_BYTES = 60, 16_000
 FOLDS = {"notes": "Agent's notes", "log": "Log", "cost": "Cost", "settings": "Settings of this study"}
-HINTS = {
-    "search": "the embedded optimiser does not read hints; a language model does",
-    "replay": "a recording does not read hints",
-    "human": "you are the agent of this study",
-}
 PROMOTE, OVERWRITE = "Promote the best", "Overwrite train.py"
 FORCE = "use --force"  # how the command line says that something would be lost
 FOLLOW = -1  # nothing is selected: the card shows what runs
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _open: weakref.WeakSet[Panel] = weakref.WeakSet()  # panels whose thread runs
 
@@ -55,6 +62,7 @@ class Control(Protocol):
     """What the buttons do: the functions of `autoresearch_kernel/control.py`."""
 
     AGENTS: Sequence[str]
+    NO_READERS: Mapping[str, str]  # agents to which a hint says nothing, and why
     CORPORA: Sequence[str]
     PRESETS: Sequence[str]
 
@@ -66,6 +74,7 @@ class Control(Protocol):
     def say_to(self, study: Study, command: str, text: str = "") -> str: ...
     def stop(self, study: Study, now: bool = False) -> str: ...
     def approve(self, study: Study, source: str | None = None, why: str = "") -> str: ...
+    def finish(self, study: Study) -> str: ...
     def promote(self, study: Study, force: bool = False) -> str: ...
 
 
@@ -93,10 +102,22 @@ def _fold(words: str) -> widgets.ToggleButton:
     return widgets.ToggleButton(description=f"▸ {words}", layout=widgets.Layout(width="auto", height="28px"))
 
 
+def _explained(method: Callable[P, T]) -> Callable[P, T]:
+    """A method for people: what they can mend is said in one sentence, in the words of Python."""
+
+    @wraps(method)
+    def wrapped(*arguments: P.args, **fields: P.kwargs) -> T:
+        with explained(_in_python):
+            return method(*arguments, **fields)
+
+    return wrapped
+
+
 class Panel:
     """A study in a notebook. Show it by ending a cell with it.
 
-    Methods, each a button: start, go_on, pause, resume, stop, hint, approve, reject, promote, select, choose, close.
+    Methods, each a button: start, go_on, pause, resume, stop, hint, approve, reject, finish, promote, select, choose,
+    close.
     """
 
     def __init__(self, control: Control, project: Path, study: str | None = None) -> None:
@@ -112,7 +133,11 @@ class Panel:
         self._filled: Any = None  # the proposal that the editor was filled with
         self._laid = ""  # what it was filled with
         self._is_picking = False
+        self._key = secrets.token_hex(4)  # of its output in a notebook
+        self._still_at: float | None = None  # when that was last drawn; None while it is not shown
         self._looks = 0
+        self._is_wrong = False  # what the notice says
+        self._is_acting = False  # a button was pressed, and its answer is not there yet
         self._memory: float | None = None
         self._build()
         names = control.study_names(project)
@@ -134,11 +159,12 @@ class Panel:
         self.resume_button = _button("Resume", "Go on after a pause", "primary")
         self.stop_button = _button("Stop after this", "End the study once the present experiment is decided")
         self.stop_now_button = _button("Stop now", "End what runs, too; it is taken up again later")
+        self.finish_button = _button("Finish", "Measure the result: fresh seeds, then the sealed test split, once")
         self.promote_button = _button(PROMOTE, "Make the best train.py of this study the project's")
         self.acts = widgets.HBox(layout=widgets.Layout(flex_flow="row wrap"))
         self.top = widgets.HBox([self.picker, self.new_button, self.acts], layout=widgets.Layout(flex_flow="row wrap"))
         self.said = Drawing(kind="spoken", data="")
-        self.gauge, self.notice = widgets.HTML(), widgets.HTML()
+        self.result, self.gauge, self.notice = widgets.HTML(), widgets.HTML(), widgets.HTML()
         choices = self.control.AGENTS, self.control.CORPORA, self.control.PRESETS
         self.form = StudyForm(*choices, self._check, self._start_clicked)
         self._build_review()
@@ -162,8 +188,12 @@ class Panel:
         self.fold = widgets.HTML()
         folds = widgets.HBox([*self.folds.values()], layout=widgets.Layout(flex_flow="row wrap"))
         self.live = widgets.VBox([self.middle, self.experiments, self.hints, folds, self.fold])
-        self.root = widgets.VBox([self.top, self.said, self.gauge, self.notice, self.form.root, self.review, self.live])
+        above = [self.top, self.said, self.result, self.gauge, self.notice]
+        self.gone = widgets.HTML(pages.gone())
+        self.gone.add_class("ar-gone")  # seen when the kernel is gone, and all else hidden: panel.css
+        self.root = widgets.VBox([self.gone, *above, self.form.root, self.review, self.live])
         self.root.add_class("ar-panel")
+        self.root.add_class(f"ar-live-{self._key}")
         self._wire()
 
     def _build_review(self) -> None:
@@ -190,6 +220,7 @@ class Panel:
             (self.resume_button, self.resume),
             (self.stop_button, self.stop),
             (self.stop_now_button, lambda: self.stop(now=True)),
+            (self.finish_button, self.finish),
             (self.promote_button, self._promote_clicked),
             (self.approve_button, self._approve_clicked),
             (self.reject_button, lambda: self.reject(self.why.value)),
@@ -205,14 +236,45 @@ class Panel:
         for name, toggle in self.folds.items():
             toggle.observe(lambda change, name=name: self._unfold(name, change["new"]), "value")
 
-    def _repr_mimebundle_(self, **options: Any) -> Any:
-        return self.root._repr_mimebundle_(**options)
+    def _ipython_display_(self) -> None:
+        """The panel, and below it what stands in its place where it is not live: `pages.still` says where that is."""
+        live = self._repr_mimebundle_()
+        display({key: live[key] for key in live if key != "text/html"}, raw=True)
+        display({"text/html": live["text/html"]}, raw=True, display_id=self._key)
+        self._still_at = time.monotonic()
+        if self.now is not None:
+            self._is_new("still", _still_of(self.now))
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
+        view = self.root._repr_mimebundle_(**options)
+        return view | {"text/plain": repr(self), "text/html": self._still()}
+
+    def _show_still(self, now: Snapshot) -> None:
+        """What the cell's output keeps, drawn anew now and then: drawing takes time from a training."""
+        if self._still_at is None or (now.is_running and time.monotonic() - self._still_at < STILL_EVERY_SECONDS):
+            return
+        if self._is_new("still", _still_of(now)):
+            self._still_at = time.monotonic()
+            update_display({"text/html": self._still()}, display_id=self._key, raw=True)
+
+    def _still(self) -> str:
+        study, state = self._on_record()
+        if study is None or not state.decided:
+            return pages.still(self._key, repr(self))
+        picture = figure_of(study.name, state)
+        return pages.still(self._key, repr(self), cards.picture(picture.small(), picture.words))
 
     def __repr__(self) -> str:
-        return f"Panel of study {self.study.name}" if self.study else "Panel without a study"
+        """What it shows, in a sentence, for a console and wherever no widget can be shown."""
+        study, state = self._on_record()
+        if study is None:
+            return "Control panel without a study yet. In JupyterLab, run the cell to see it live."
+        shows = f"{study.name}: {counts(state.experiments)}, as of {clock(utc_now())}"
+        return f"Control panel of study {shows}. In JupyterLab, run the cell to see it live."
 
     # --- buttons
 
+    @_explained
     def start(self, name: str, **fields: Any) -> str:
         """Create study `name` and let it run in the background.
 
@@ -225,55 +287,72 @@ class Panel:
         self.choose(study.name)
         return f"Study {study.name} runs in the background. This notebook may be closed."
 
+    @_explained
     def go_on(self, **fields: Any) -> str:
         """Continue the study in the background; `fields` as for `start`: experiments, hours, approve, max_cost ..."""
         pid = self.control.go_on(self._named(), fields)
         until = "" if {"hours", "experiments"} & set(fields) else " It goes on until you stop it."
         return f"Process {pid} runs the study in the background.{until} This notebook may be closed."
 
+    @_explained
     def pause(self) -> str:
         """Begin nothing new once the present experiment is decided."""
         return self.control.say_to(self._named(), "pause")
 
+    @_explained
     def resume(self) -> str:
         """Go on after a pause."""
         return self.control.say_to(self._named(), "resume")
 
+    @_explained
     def stop(self, now: bool = False) -> str:
         """End the study once the present experiment is decided, or `now`."""
         return self.control.stop(self._named(), now)
 
+    @_explained
     def hint(self, text: str) -> str:
         """Say something to the agent."""
         if not text.strip():
-            raise ValueError("There is nothing in the hint. Write what the agent should know.")
+            raise StudyError("There is nothing in the hint. Write what the agent should know.")
         answer = self.control.say_to(self._named(), "hint", text.strip())
         self.hint_text.value = ""
         return answer
 
+    @_explained
     def approve(self, source: str | None = None, why: str = "") -> str:
         """Let what waits for you train: as it is, or as your `source`."""
         return self.control.approve(self._named(), source, why)
 
+    @_explained
     def reject(self, why: str) -> str:
         """Give what waits for you back to the agent, with the reason."""
         if not why.strip():
-            raise ValueError("Say why: the agent reads it before it proposes something else.")
+            raise StudyError("Say why: the agent reads it before it proposes something else.")
         return self.control.say_to(self._named(), "reject", why.strip())
 
+    @_explained
+    def finish(self) -> str:
+        """Measure the study's result in the background, once: fresh seeds, then the sealed test split."""
+        return self.control.finish(self._named())
+
+    @_explained
     def promote(self, force: bool = False) -> str:
         """Make the best train.py of the study the project's."""
         return self.control.promote(self._named(), force)
 
+    @_explained
     def figure(self) -> Picture:
         """The study shown, as a picture that stays in a saved notebook."""
         study, state = self._on_record()
         return figure_of("No study yet" if study is None else study.name, state)
 
+    @_explained
     def table(self, last: int | None = None) -> Table:
         """Its experiments, the latest first, as a table that stays; the last few with `last`."""
-        return Table(self._on_record()[1].experiments, last)
+        state = self._on_record()[1]
+        return Table(state.experiments, last, sealed_words(state))
 
+    @_explained
     def select(self, number: int | None) -> None:
         """Show one experiment beside the history; None for what runs."""
         self._select(FOLLOW if number is None else number)
@@ -294,6 +373,7 @@ class Panel:
             self.choose(None)
         self._tell("\n".join(wrong), is_wrong=True)
 
+    @_explained
     def choose(self, name: str | None) -> None:
         """Show another study; None when there is none yet."""
         with self._lock:
@@ -302,6 +382,7 @@ class Panel:
             for kept in (self._shown, self._points, self._rows):
                 kept.clear()
             self.now, self._memory = None, None
+            self._still_at = None if self._still_at is None else -STILL_EVERY_SECONDS
             self._promotes(PROMOTE)
             self._offer_studies()
         self._select(FOLLOW)
@@ -336,7 +417,7 @@ class Panel:
 
     def _named(self) -> Study:
         if self.study is None:
-            raise ValueError("There is no study yet. Start one with the form above.")
+            raise StudyError("There is no study yet. Start one with the form above.")
         return self.study
 
     def _do(self, act: Callable[[], str]) -> None:
@@ -346,12 +427,14 @@ class Panel:
             try:
                 self._tell(act())
             except Exception as error:  # whatever it is, a person pressed a button and should hear of it
-                self._tell(_in_python(str(error)) or type(error).__name__, is_wrong=True)
+                self._tell(_words_of(error), is_wrong=True)
             finally:
+                self._is_acting = False
                 for button in self._buttons():
                     button.disabled = False
                 self.refresh()
 
+        self._is_acting = True
         for button in self._buttons():
             button.disabled = True
         threading.Thread(target=work, name="autoresearch button", daemon=True).start()
@@ -359,10 +442,12 @@ class Panel:
     def _buttons(self) -> list[widgets.Button]:
         return [
             self.go_on_button, self.pause_button, self.resume_button, self.stop_button, self.stop_now_button,
-            self.promote_button, self.approve_button, self.reject_button, self.hint_button, self.form.start_button,
+            self.finish_button, self.promote_button, self.approve_button, self.reject_button, self.form.start_button,
+            *([] if self.hint_text.disabled else [self.hint_button]),
         ]  # fmt: skip
 
     def _tell(self, words: str, is_wrong: bool = False) -> None:
+        self._is_wrong = is_wrong
         self.notice.value = pages.notice(words, is_wrong) if words else ""
 
     def _open_form(self) -> None:
@@ -380,9 +465,20 @@ class Panel:
 
     def _start_clicked(self) -> None:
         filled = self.form.read()
-        if filled is not None:
-            name, fields = filled
-            self._do(lambda: self.start(name, **fields))
+        if filled is None:
+            self._tell("Nothing was started: correct what the form marks, then press Start.", is_wrong=True)
+            return
+        name, fields = filled
+
+        def start() -> str:
+            try:
+                return self.start(name, **fields)
+            except RuntimeError as error:  # whatever was typed stays as it is
+                self.form.refuse(getattr(error, "problems", {}))
+                self._offer_studies()
+                raise
+
+        self._do(start)
 
     def _picked(self, name: str | None) -> None:
         if self._is_picking or name is None or (self.study is not None and name == self.study.name):
@@ -400,10 +496,9 @@ class Panel:
         force = self.promote_button.description == OVERWRITE
         self._promotes(PROMOTE)
         try:
-            return self.promote(force)
-        except RuntimeError as error:
-            if FORCE in str(error):
-                self._promotes(OVERWRITE)
+            return self.control.promote(self._named(), force)
+        except WouldOverwrite:
+            self._promotes(OVERWRITE)
             raise
 
     def _promotes(self, words: str) -> None:
@@ -413,7 +508,7 @@ class Panel:
     def _approve_clicked(self) -> str:
         desk, mine = self._named().paths.desk.read_text(encoding="utf-8"), self.source.value
         if mine not in (self._laid, desk) and desk != self._laid:
-            raise ValueError("train.py was edited both in its file and here. Undo one of the two, then approve.")
+            raise StudyError("train.py was edited both in its file and here. Undo one of the two, then approve.")
         return self.approve(mine if mine not in (self._laid, desk) else None, self.why.value.strip())
 
     def _select(self, number: int) -> None:
@@ -428,16 +523,18 @@ class Panel:
             try:
                 self.refresh()
             except Exception as error:  # a damaged history, a study that was removed: it is said and looked at again
-                self._tell(f"{type(error).__name__}: {error}", is_wrong=True)
+                self._tell(_words_of(error), is_wrong=True)
 
     def refresh(self) -> None:
         """Look once and show what is new."""
         with self._lock:
+            if self.form.is_open and not self._is_acting:  # a key may have been given, a name taken meanwhile
+                self.form.check()
             if self._view is None:
                 self._show_nothing()
                 return
             if self.study is not None and not self.study.paths.folder.is_dir():
-                raise ValueError(f"{self.study.paths.folder} was removed. Choose another study, or start one.")
+                raise StudyError(f"{self.study.paths.folder} was removed. Choose another study, or start one.")
             now = self.now = self._view.look()
             self._looks += 1
             if self._looks % STUDIES_EVERY_LOOKS == 0:
@@ -445,14 +542,13 @@ class Panel:
             if now.activity in ("training", "scoring") and self._looks % MEMORY_EVERY_LOOKS == 1:
                 self._memory = memory_mb(now.study.paths.running)
             self.live.layout.display = ""
-            self.hint_text.placeholder = HINTS.get(
-                now.study.agent, "what the agent should know before its next proposal"
-            )
+            self._show_hint(now)
             self._show_state(now)
             self._show_review(now)
             self._show_history(now)
             self._show_experiment(now)
             self._show_fold(now)
+            self._show_still(now)
 
     def _is_new(self, part: str, made_of: Any) -> bool:
         """Whether a part must be made again, because what it is made of has changed."""
@@ -463,21 +559,32 @@ class Panel:
 
     def _show_nothing(self) -> None:
         self.said.data = pages.spoken("No study yet", "Fill in the form and press Start.")
-        self.gauge.value = ""
+        self.gauge.value = self.result.value = ""
         self.acts.children = ()
 
     def _show_state(self, now: Snapshot) -> None:
         memory = self._memory if now.activity in ("training", "scoring") else None
         self.said.data = pages.spoken(pages.heading(now), standing(now) or found(now) * (not now.is_running))
+        self.result.value = pages.result(now.state)
         self.gauge.value = pages.gauge(now, memory)
         is_ours = now.state.paused.startswith("by ")
         if not now.is_running:
-            acts = [self.go_on_button, *([self.promote_button] if _has_better(now) else [])]
+            acts = [self.go_on_button, *([self.finish_button] if _can_finish(now) else [])]
+            acts += [self.promote_button] if _has_better(now) else []
         else:
             acts = [self.resume_button] if now.phase == "paused" and is_ours else [self.pause_button]
             acts += [self.stop_button, self.stop_now_button]
         if self._is_new("acts", acts):
             self.acts.children = acts
+        if self._is_new("ended", not now.is_running) and not now.is_running and not (self._is_wrong or self._is_acting):
+            self._tell("")  # "Process 1234 runs the study": it was true until now
+
+    def _show_hint(self, now: Snapshot) -> None:
+        """A field where the agent reads hints; where it does not, why, and nothing to type into."""
+        why_not = self.control.NO_READERS.get(now.study.agent, "")
+        self.hint_text.placeholder = why_not or "what the agent should know before its next proposal"
+        self.hint_text.disabled = bool(why_not)
+        self.hint_button.disabled = bool(why_not) or self._is_acting
 
     def _show_review(self, now: Snapshot) -> None:
         review, desk = now.state.review if now.phase == "reviewing" else None, now.study.paths.desk
@@ -573,11 +680,28 @@ def name_of(experiment: Experiment) -> str:
 
 def _in_python(words: str) -> str:
     """An error of the command line, for a notebook."""
-    return words.replace(FORCE, f'press "{OVERWRITE}" or run `lab.promote(force=True)`')
+    return with_arguments(words.replace(FORCE, f'press "{OVERWRITE}" or run `lab.promote(force=True)`'))
+
+
+def _words_of(error: Exception) -> str:
+    """What a person reads of an error: its own words where it was made for people, else what to do."""
+    if isinstance(error, Plain | ValueError | RuntimeError | OSError) and str(error):
+        return _in_python(str(error))
+    return f"The panel failed ({error}). The study was not affected: run this cell again, or use `{shell_command('status')}`."
 
 
 def _has_better(now: Snapshot) -> bool:
     return any(e.status is Status.KEEP and e.number > 0 for e in now.state.experiments)
+
+
+def _can_finish(now: Snapshot) -> bool:
+    """Whether something beat the baseline and has no result yet."""
+    return now.state.incumbent is not None and now.state.incumbent.number > 0 and now.state.result is None
+
+
+def _still_of(now: Snapshot) -> Any:
+    """What the picture that stays is made of."""
+    return now.study.name, len(now.state.decided), now.state.result
 
 
 def _scores(experiments: Sequence[Experiment]) -> list[Any]:

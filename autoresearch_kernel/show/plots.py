@@ -405,7 +405,7 @@ def _marks(
     x, y = _thinned(axes, _array([e.number for e in which]), _array([_bpb(e) for e in which]))
     axes.plot(
         x, y, linestyle="none", marker=marker, markersize=size, color=color, alpha=alpha, zorder=zorder, gid=label,
-        label=f"{label} {thousands(len(which))}", fillstyle=fillstyle,
+        label=f"{label} {thousands(sum(e.number > 0 for e in which))}", fillstyle=fillstyle,
         markerfacecolor="none" if hollow and fillstyle == "full" else color,
         markeredgecolor=color if hollow else "white", markeredgewidth=0.9 if hollow else edge,
     )  # fmt: skip

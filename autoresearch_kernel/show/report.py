@@ -13,7 +13,7 @@ from typing import Any
 
 from ..judge.decide import best
 from ..judge.drift import STEADY
-from ..record.experiment import Experiment, Result, Run, Status, is_trusted
+from ..record.experiment import Experiment, MachineHolder, Result, Run, Status, is_trusted
 from ..record.foreign import is_number
 from ..record.history import peak_memory_mb
 from ..record.shell import shell_command
@@ -69,6 +69,19 @@ def count(number: int, noun: str) -> str:
     return f"{thousands(number)} {noun}{'' if number == 1 else plural}"
 
 
+def counts(experiments: Sequence[Experiment]) -> str:
+    """`23 experiments, 5 kept`: of decided ones, and the baseline is neither an experiment nor kept."""
+    tried = [e for e in experiments if e.number > 0 and e.status is not None]
+    return f"{count(len(tried), 'experiment')}, {thousands(sum(e.status is Status.KEEP for e in tried))} kept"
+
+
+def count_with_baseline(experiments: Sequence[Experiment]) -> str:
+    """`3 experiments and the baseline`, for a sentence that means the baseline too where it is among them."""
+    tried = sum(e.number > 0 for e in experiments)
+    parts = [count(tried, "experiment")] if tried else []
+    return " and ".join([*parts, *(["the baseline"] if tried < len(experiments) else [])])
+
+
 def duration(seconds: float) -> str:
     """`41 s`, `12 min`, `3 h 12 min`, `2 d 3 h`."""
     if seconds < 119.5:
@@ -78,6 +91,20 @@ def duration(seconds: float) -> str:
         return f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def waiting_words(holder: MachineHolder) -> str:
+    """Whose training a study waits for, since when that one holds the machine, and what happens then."""
+    study = f"study {plain(holder.study)}" if holder.study else ""
+    process = f"process {holder.pid}" if holder.pid is not None else ""
+    who = f" ({', '.join(part for part in (study, process) if part)})" if study or process else ""
+    since = f" since {clock(holder.since)}" if holder.since else ""
+    return f"Another training{who} runs on this machine{since}; this study trains when it has ended."
+
+
+def clock(utc: str) -> str:
+    """`2026-11-23 02:14 UTC`."""
+    return f"{plain(utc).replace('T', ' ')[:16]} UTC"
 
 
 def idea(experiment: Experiment) -> str:
@@ -363,7 +390,7 @@ def findings(state: StudyState, finished: dict[str, Any] | None) -> str:
         return _nothing_kept(state)
     words = f"Incumbent: {title(champion)}\n  {score_line(champion)}, the baseline's {bpb(baseline.val_bpb)}"
     if state.result is not None:
-        return f"{words}.\n{result_words(state.result, mistrust(baseline, champion))}"
+        return f"{sealed_words(state)}\n{words}."
     if finished is None or finished.get("champion") != champion.number:
         assert baseline.val_bpb is not None
         return f"{words}: {signed(champion.val_bpb - baseline.val_bpb)} so far."
@@ -408,6 +435,13 @@ def advice(state: StudyState) -> str:
         f"  `{more}` tries more ideas;\n"
         f"  `{longer}` starts a study with a larger budget."
     )
+
+
+def sealed_words(state: StudyState) -> str:
+    """The study's result, on the test split that decided nothing; "" before it is measured."""
+    if state.result is None:
+        return ""
+    return result_words(state.result, mistrust(state.experiments[0], state.experiments[state.result.champion]))
 
 
 def _named(state: StudyState) -> str:

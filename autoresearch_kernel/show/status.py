@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ..judge.decide import NUM_BASELINE_RUNS
+from ..judge.decide import NUM_BASELINE_RUNS, NUM_FRESH_RUNS
 from ..record.experiment import Experiment, Status
 from ..record.files import seconds_of
 from ..record.shell import shell_command
@@ -22,7 +22,9 @@ from .report import (
     UNTRUSTED,
     audits_words,
     bpb,
-    count,
+    clock,
+    count_with_baseline,
+    counts,
     difference,
     duration,
     findings,
@@ -34,9 +36,11 @@ from .report import (
     number,
     percent,
     plain,
+    sealed_words,
     signed,
     sparkline,
     title,
+    waiting_words,
 )
 
 if TYPE_CHECKING:
@@ -46,16 +50,20 @@ BAR_CELLS, CURVE_CELLS = 12, 40
 STEEP = 0.25  # share of what there is of a curve that may leave through the top, so that the rest is drawn to scale
 SMOOTH = 0.05  # share of a run over which a loss is averaged before two runs are compared
 MOST_NOTES = 3  # notes and commands each
+WAITING_FOR_MACHINE = "waiting for the machine"  # the phase in which another training holds it
 WIDEST = 120  # columns; beyond, the eye loses the row
 
 
 def status_table(now: Snapshot, last: int = 20, width: int = 80) -> str:
     """A study at this moment: what runs and how far, what to do next, the last experiments, what was found."""
     width = min(width, WIDEST)
-    lines = [*_first_lines(now, width), *_running_lines(now), *_wrapped(next_step(now), width)]
+    result = sealed_words(now.state)  # first: all that follows are validation figures
+    lines = [*_first_lines(now, width), *(part for line in result.splitlines() for part in _wrapped(line, width))]
+    lines += [*_running_lines(now), *_wrapped(next_step(now), width)]
     lines += _wrapped(_mistrust(now), width)
     lines += [*_notes(now, width), _incumbent_line(now), *_table(now, last, width), *_audits(now, last, width)]
-    lines += [part for line in findings(now.state, now.finished).splitlines() for part in _wrapped(line, width)]
+    found = findings(now.state, now.finished).removeprefix(result).lstrip()
+    lines += [part for line in found.splitlines() for part in _wrapped(line, width)]
     return "\n".join(line for line in lines if line)
 
 
@@ -64,7 +72,7 @@ def _mistrust(now: Snapshot) -> str:
     found = [e for e in now.state.experiments if mistrust(e)]
     if not found:
         return ""
-    without = f"{count(len(found), 'experiment')} ran without a box, where code can reach all that you can"
+    without = f"{count_with_baseline(found)} ran without a box, where code can reach all that you can"
     return f"{UNTRUSTED.capitalize()}: {without}. `{shell_command('doctor')}` says what is missing."
 
 
@@ -80,14 +88,13 @@ def _first_lines(now: Snapshot, width: int) -> list[str]:
     if now.activity == "training":
         left += f"  {bar(now.fraction)} {duration(now.seconds_left or 0)} left"
     facts, experiments = now.study.facts, now.state.experiments
-    kept = sum(e.status is Status.KEEP for e in experiments[1:])
     rate, speed = now.experiments_per_hour, now.tokens_per_second
     since = [f"{duration(now.supervisor_seconds)} in", f"{rate:.1f}/h" if rate else ""] if now.is_running else []
     right = " · ".join(part for part in since if part)
     agent, spent = f"agent {agent_words(now)}", spent_words(now.state.spent, now.state.limits)
     below = [
         "" if spent else agent,
-        f"{count(max(0, len(experiments) - 1), 'experiment')}, {kept} kept",
+        counts(experiments),
         f"{facts['corpus']['corpus']}, {facts['time_budget_seconds']:g} s a run",
         f"{speed / 1e3:.1f} k tokens/s" if speed and now.activity else "",
     ]
@@ -107,14 +114,34 @@ def agent_words(now: Snapshot) -> str:
 
 def doing(now: Snapshot) -> str:
     """The phase and what it is about: `training 0012`, `measuring the baseline, run 2 of 3`."""
+    if now.phase == "finishing":
+        return _finishing(now)
     if now.experiment is None or not now.activity:
         return now.phase
+    if now.phase == WAITING_FOR_MACHINE:
+        return f"{now.phase} to train {now.experiment.number:04d}"
     step = f": {now.activity}" if now.activity not in (now.phase, "training") else ""
     if now.phase == "measuring the baseline":
         run = now.run.index + 1 if now.run else 1
         return f"{now.phase}, run {run}" + (f" of {NUM_BASELINE_RUNS}" if run <= NUM_BASELINE_RUNS else "") + step
     again = " again" if now.run is not None and now.run.index > 0 and now.experiment.status is None else ""
     return f"{now.phase} {now.experiment.number:04d}{again}{step}"
+
+
+def _finishing(now: Snapshot) -> str:
+    """`finishing, fresh run 5 of 6 (0012): scoring`."""
+    state = now.state
+    late = [
+        sum(run.val_bpb is not None and run.num_decided == len(state.decided) for run in e.runs)
+        for e in (state.experiments[0], state.incumbent)
+        if e is not None
+    ]
+    done = sum(min(NUM_FRESH_RUNS, scored) for scored in late)
+    if done == 2 * NUM_FRESH_RUNS:
+        return "finishing: scoring on the sealed test split"
+    which = f" ({now.experiment.number:04d})" if now.experiment is not None else ""
+    step = f": {now.activity}" if now.activity not in ("training", "") else ""
+    return f"finishing, fresh run {done + 1} of {2 * NUM_FRESH_RUNS}{which}{step}"
 
 
 def bar(fraction: float, cells: int = BAR_CELLS) -> str:
@@ -129,6 +156,8 @@ def next_step(now: Snapshot) -> str:
     if state.review is not None and now.is_running:
         return wanted(now.study, state.review)
     why, again = standing(now), f"`{shell_command(f'run --name {name}')}`"
+    if now.activity == "waiting":
+        return why
     if state.paused and now.is_running:
         goes_on = f" `{shell_command(f'resume --name {name}')}` goes on."
         return why + (goes_on if state.paused.startswith("by ") else "")
@@ -148,10 +177,12 @@ def standing(now: Snapshot) -> str:
         return f"Experiment {state.review.experiment:04d} {whose}."
     if state.paused and now.is_running:
         return f"Paused{' ' if state.paused.startswith('by ') else ': '}{plain(state.paused)}."
+    if now.activity == "waiting" and state.waiting is not None:
+        return waiting_words(state.waiting)
     if now.phase == "gone":
         during = f", while it was at {now.experiment.number:04d}" if now.experiment is not None else ""
         paused = ", while it was paused" if state.paused else during
-        return f"The supervisor is gone since {_clock(now.last_event_at)} ({ago}){paused}."
+        return f"The supervisor is gone since {clock(now.last_event_at)} ({ago}){paused}."
     if now.phase == "stopped":
         return f"Stopped {ago}: {plain(state.stopped)}."
     return f"Finished {ago}: {plain(state.finished or '')}." if now.phase == "finished" else ""
@@ -167,10 +198,6 @@ def wanted(study: Study, review: Review) -> str:
         f"`{approve}` lets it train as it lies in {desk}, edited or not; "
         f'`{shell_command(f"reject --name {study.name}")} --why "..."` gives it back.'
     )
-
-
-def _clock(utc: str) -> str:
-    return f"{utc.replace('T', ' ')[:16]} UTC"
 
 
 def _running_lines(now: Snapshot) -> list[str]:
@@ -255,7 +282,7 @@ def _table(now: Snapshot, last: int, width: int) -> list[str]:
         f"{'status':<11} {'when':>8}"
     ]
     if len(experiments) > last:
-        lines.append(f"      … {count(len(experiments) - last, 'experiment')} before these")
+        lines.append(f"      … {count_with_baseline(experiments[:-last])} before these")
     for experiment in experiments[-last:]:
         words = _pad(_fit(idea(experiment), words_width), words_width)
         delta = difference(experiment) if delta_width > 8 else _sigmas(experiment)
@@ -329,6 +356,8 @@ def status_json(now: Snapshot) -> dict[str, Any]:
     next_step                    what a person can do; "" while it runs as it should
     holder                       pid, host, boot_id, since of the process that runs it; null when none does
     paused, stopped              why; "" when it is not
+    waiting                      study, pid, since of the training that holds this machine, and waiting_since; null when
+                                 this study does not wait for it
     finished                     the last `finished` event: champion, difference_bpb ...; null before one
     result                       test_difference ± test_standard_error in bits per byte and what it shrank from, of
                                  the incumbent; null before `autoresearch finish`
@@ -357,6 +386,7 @@ def status_json(now: Snapshot) -> dict[str, Any]:
         "holder": now.holder,
         "paused": state.paused,
         "stopped": state.stopped,
+        "waiting": _waiting(now),
         "finished": now.finished,
         "result": asdict(state.result) if state.result else None,
         "untrusted": [e.number for e in state.experiments if mistrust(e)],
@@ -379,6 +409,12 @@ def status_json(now: Snapshot) -> dict[str, Any]:
         "experiments": [asdict(e) for e in state.experiments],
         "study": now.study.facts,
     }
+
+
+def _waiting(now: Snapshot) -> dict[str, Any] | None:
+    if now.activity != "waiting" or now.state.waiting is None:
+        return None
+    return asdict(now.state.waiting) | {"waiting_since": now.state.waiting_since}
 
 
 CURVE_KEYS = ("progress", "seconds", "train_loss", "tokens_per_second")

@@ -6,6 +6,7 @@ from the record and decide nothing. What an agent or a training wrote is escaped
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 CURVE_WIDTH = "660px"
+NUM_COLOURS = 64  # of a small picture: six marks, and their edges against white
 OUTPUT_LIMIT = 4_000  # characters of what a failed run printed
 
 
@@ -62,6 +64,14 @@ class Picture:
         write_atomic(path, self.png)
         return Path(path)
 
+    def small(self) -> bytes:
+        """The picture in few colours, a third of the size: for a notebook that is to stay small."""
+        from PIL import Image
+
+        buffer = io.BytesIO()
+        Image.open(io.BytesIO(self.png)).convert("RGB").quantize(NUM_COLOURS).save(buffer, "PNG")
+        return buffer.getvalue()
+
     def _repr_png_(self) -> bytes:
         return self.png
 
@@ -75,15 +85,18 @@ class Table:
 
     experiments: tuple[Experiment, ...]
     last: int | None = None  # so many of them; None for all
+    above: str = ""  # the study's result, which comes first
 
     def _repr_html_(self) -> str:
         if not self.experiments:
             return cards.paragraph(repr(self), is_faint=True)
-        return cards.experiments_table(self.experiments, self.last)
+        above = cards.paragraph(self.above) if self.above else ""
+        return above + cards.experiments_table(self.experiments, self.last)
 
     def __repr__(self) -> str:
         shown = self.experiments if self.last is None else self.experiments[-self.last :]
-        return "\n".join(map(outcome_line, reversed(shown))) or "No experiment yet."
+        lines = [*self.above.splitlines(), *map(outcome_line, reversed(shown))]
+        return "\n".join(lines) or "No experiment yet."
 
 
 @dataclass(frozen=True, repr=False)
@@ -311,8 +324,17 @@ def figure_of(name: str, state: StudyState) -> Picture:
     from .plots import png, progress_figure
 
     speeds = machine_speeds(state.experiments)
-    figure = progress_figure(state.decided, title=name, sigma=state.sigma, speeds=speeds)
+    figure = progress_figure(state.decided, title=with_result(name, state), sigma=state.sigma, speeds=speeds)
     return Picture(png(figure), f"{name}: {findings(state, None)}")
+
+
+def with_result(name: str, state: StudyState) -> str:
+    """`nov23 · result: test bpb 1.5021 → 1.4830, −0.0191 ± 0.0021`; the name alone before there is one."""
+    result = state.result
+    if result is None:
+        return name
+    scores = f"{bpb(result.baseline_test_bpb)} → {bpb(result.champion_test_bpb)}"
+    return f"{name} · result: test bpb {scores}, {signed(result.test_difference)} ± {result.test_standard_error:.4f}"
 
 
 def _array_in(path: Path, what: str) -> np.ndarray:

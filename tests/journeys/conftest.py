@@ -74,13 +74,14 @@ class Lab:
             "--ServerApp.disable_check_xsrf=True",
         ]  # fmt: skip
         settings = {name: str(self.folder / name) for name in FOLDERS}
+        ours = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")}  # no model
         for file, content in SETTINGS.items():
             path = self.folder / "JUPYTERLAB_SETTINGS_DIR" / "@jupyterlab" / f"{file}.jupyterlab-settings"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(content))
         with open(self.folder / "lab.log", "ab") as log:
             self.process = subprocess.Popen(
-                command, cwd=self.project, env=os.environ | settings, stdout=log, stderr=log, start_new_session=True
+                command, cwd=self.project, env=ours | settings, stdout=log, stderr=log, start_new_session=True
             )
         self._await_answer()
 

@@ -44,7 +44,8 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
 
 
 HOLD = (
-    "from autoresearch_kernel.run.machine import training_lock\nwith training_lock(print): print('mine', flush=True); "
+    "from autoresearch_kernel.run.machine import training_lock\n"
+    "with training_lock(print, study='a'): print('mine', flush=True); "
 )
 
 
@@ -65,7 +66,7 @@ def test_two_projects_take_turns_on_one_processor(
     first = hold(tmp_path / "project-1" / "studies" / "a")
     assert first.stdout is not None and first.stdout.readline() == "mine\n"
     second = hold(tmp_path / "project-2" / "studies" / "b", **device)
-    assert second.stdout is not None and "waiting for it to end" in second.stdout.readline()
+    assert second.stdout is not None and f"study='a', pid={first.pid}" in second.stdout.readline()
     time.sleep(0.3)
     assert second.poll() is None and first.poll() is None
     first.communicate("\n")
@@ -88,7 +89,7 @@ def test_two_gpus_train_at_once_and_one_does_not(
     class Waiting(Exception):
         pass
 
-    def give_up(text: str) -> None:
+    def give_up(holder: object) -> None:
         raise Waiting
 
     def take(env: dict[str, str], inside: Callable[[], bool]) -> bool:

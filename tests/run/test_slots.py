@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from autoresearch_kernel.record.experiment import RunOutcome, Status
+from autoresearch_kernel.record.experiment import MachineHolder, RunOutcome, Status
 from autoresearch_kernel.record.paths import ExperimentPaths
 from autoresearch_kernel.run.machine import child_environment, training_lock
 from autoresearch_kernel.run.notebook import read_notebook
@@ -330,10 +330,10 @@ def test_a_training_sees_no_secret_and_no_held_out_rows(monkeypatch: pytest.Monk
 
 
 def test_two_trainings_never_share_the_machine(train: Train) -> None:
-    said: list[str] = []
+    said: list[MachineHolder] = []
     shown: list[str] = []
     ticks: list[float] = []
-    with training_lock():
+    with training_lock(study="nov23"):
         callbacks = {"on_output": shown.append, "on_wait": said.append, "on_tick": ticks.append}
         thread = threading.Thread(target=lambda: train(**callbacks))
         thread.start()
@@ -341,7 +341,8 @@ def test_two_trainings_never_share_the_machine(train: Train) -> None:
         while not said and time.monotonic() < deadline:
             time.sleep(0.02)
         time.sleep(0.5)
-        assert len(said) == 1 and "waiting for it to end" in said[0]
+        assert [(holder.study, holder.pid) for holder in said] == [("nov23", os.getpid())]
+        assert said[0].since
         assert not shown
         assert len(ticks) >= 3 and not any(ticks)  # nothing has started
     thread.join(20)

@@ -69,6 +69,14 @@ def test_every_phase_of_a_night_is_told_apart(writer: Writer) -> None:
     writer.append("resumed", reason="a person has looked at it")
     writer.propose(1)
     writer.start(1)
+    writer.append("waiting", study="dec1", pid=4711, since="2027-01-15T08:00:00Z")
+    now = expect("waiting for the machine", "waiting", 1)
+    assert doing(now) == "waiting for the machine to train 0001"
+    assert next_step(now) == (
+        "Another training (study dec1, process 4711) runs on this machine since 2027-01-15 08:00 UTC; "
+        "this study trains when it has ended."
+    )
+    writer.append("waited")
     now = expect("training", "training", 1)
     assert now.run is not None and now.run.status is Status.INTERRUPTED  # as the record has it until the run ends
     writer.train(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import statistics
@@ -15,18 +16,20 @@ from typing import Any
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from nbconvert import HTMLExporter, MarkdownExporter
 
 from autoresearch_kernel import control
-from autoresearch_kernel.record.experiment import Audit, Experiment, Run
+from autoresearch_kernel.record.experiment import Audit, Experiment, Result, Run
 from autoresearch_kernel.record.files import write_atomic
 from autoresearch_kernel.record.state import replay
-from autoresearch_kernel.record.study import StudyError
+from autoresearch_kernel.record.study import StudyError, WouldOverwrite
 from autoresearch_kernel.show import cards, pages
 from autoresearch_kernel.show.chart import curve_data, history_data, is_near_miss, table_data
 from autoresearch_kernel.show.form import StudyForm
 from autoresearch_kernel.show.panel import FOLLOW, Panel
 from autoresearch_kernel.show.report import head_and_rest
-from autoresearch_kernel.show.status import next_step, standing
+from autoresearch_kernel.show.status import doing, next_step, standing, status_table
+from autoresearch_kernel.show.steps import with_result
 
 from .conftest import Writer
 
@@ -38,6 +41,7 @@ class Recorder(SimpleNamespace):
     """The functions of control.py, written down instead of done: talking to a supervisor is not the subject here."""
 
     AGENTS, CORPORA, PRESETS = control.AGENTS, control.CORPORA, control.PRESETS
+    NO_READERS = control.NO_READERS
 
     def __init__(self, writer: Writer) -> None:
         super().__init__(asked=[], studies=[writer.study])
@@ -52,6 +56,8 @@ class Recorder(SimpleNamespace):
         return control.problems(name, project, fields)
 
     def begin(self, name: str, project: Path, fields: Mapping[str, Any], say: Callable[[str], None]) -> Any:
+        if "refuse" in self.__dict__:
+            raise control.SettingsRefused({"name": "A branch of that name is left.", "seed": "No."})
         self.asked.append(("begin", name, dict(fields)))
         return self.studies[0]
 
@@ -73,9 +79,13 @@ class Recorder(SimpleNamespace):
         self.asked.append(("approve", source, why))
         return "it is checked"
 
+    def finish(self, study: Any) -> str:
+        self.asked.append(("finish", study.name))
+        return "Process 1234 measures the result"
+
     def promote(self, study: Any, force: bool = False) -> str:
         if "edited" in self.__dict__ and not force:
-            raise StudyError("train.py would be overwritten. Commit or copy it first, then use --force.")
+            raise WouldOverwrite("train.py would be overwritten. Commit or copy it first, then use --force.")
         self.asked.append(("promote", force))
         return "done"
 
@@ -121,6 +131,17 @@ def test_a_study_in_the_making_shows_what_runs_and_how_far(writer: Writer, panel
     assert [row["status"] for row in made.experiments.numbers["rows"]] == ["keep", "training"]
 
 
+def test_a_study_that_waits_for_another_training_says_for_whose(writer: Writer, panel: Callable[[], Panel]) -> None:
+    writer.open().baseline().propose(1)
+    writer.start(1)
+    writer.append("waiting", study="<b>dec1", pid=4711, since="2027-01-15T08:00:00Z")
+    made = panel()
+    assert "waiting for the machine to train 0001" in made.said.data
+    assert "study &lt;b&gt;dec1, process 4711" in made.said.data and "since 2027-01-15 08:00 UTC" in made.said.data
+    assert "waits for the machine" in made.gauge.value and "progressbar" not in made.gauge.value
+    assert [row["status"] for row in made.experiments.numbers["rows"]] == ["keep", "waiting"]
+
+
 def test_the_numbers_shown_are_those_of_the_history(writer: Writer, panel: Callable[[], Panel]) -> None:
     writer.open().baseline().settle(1, "keep", 1.4931)
     writer.settle(2, "discard", 1.5017)
@@ -147,7 +168,7 @@ def test_each_state_has_its_next_act(writer: Writer, panel: Callable[[], Panel])
                   champion_test_bpb=None, machine_speed=1.0)  # fmt: skip
     writer.history.close()
     made.refresh()
-    assert shown_buttons(made) == ["Continue", "Promote the best"]
+    assert shown_buttons(made) == ["Continue", "Finish", "Promote the best"]
     assert "finished" in made.said.data and "Finished" in made.said.data
     assert standing(made.now) and next_step(made.now).startswith(standing(made.now))
 
@@ -162,6 +183,7 @@ def test_a_supervisor_that_is_gone_is_said_with_what_to_press(writer: Writer, pa
 
 
 def test_every_button_does_what_its_method_does(writer: Writer, panel: Callable[[], Panel]) -> None:
+    writer.study.facts["agent"] = "llm"  # which reads hints
     writer.open().baseline().settle(1, "keep", 1.49)
     made = panel()
     made.hint_text.value = "try a wider MLP"
@@ -171,6 +193,7 @@ def test_every_button_does_what_its_method_does(writer: Writer, panel: Callable[
         (made.stop_button, ("stop", False)),
         (made.stop_now_button, ("stop", True)),
         (made.promote_button, ("promote", False)),
+        (made.finish_button, ("finish", "nov23")),
         (made.hint_button, ("hint", "try a wider MLP")),
     ):
         button.click()
@@ -250,7 +273,7 @@ def test_an_edit_of_the_file_on_the_desk_is_taken_and_never_written_over(
     made.approve_button.click()
     until(lambda: "edited both in its file and here" in made.notice.value)
     assert made.source.value == "A = 4\n" and len(made.control.asked) == 1
-    with pytest.raises(OSError, match="gone"):
+    with pytest.raises(StudyError, match=r"^gone$"):
         made.control.say_to = gone
         made.pause()
     assert made.source.value == "A = 4\n"
@@ -264,7 +287,7 @@ def test_a_study_that_was_removed_is_said_to_be(writer: Writer, panel: Callable[
     writer.open().baseline()
     made = panel()
     shutil.rmtree(writer.study.paths.folder)
-    with pytest.raises(ValueError, match="was removed"):
+    with pytest.raises(StudyError, match="was removed"):
         made.refresh()
 
 
@@ -359,7 +382,7 @@ def test_the_thread_shows_what_happens_and_outlives_a_damaged_history(writer: Wr
         until(lambda: len(made.experiments.numbers["rows"]) == 2)
         whole = writer.study.paths.history.read_bytes()
         writer.study.paths.history.write_bytes(whole.replace(b"keep", b"kep", 1))
-        until(lambda: "HistoryDamaged" in made.notice.value)
+        until(lambda: "Restore" in made.notice.value and "HistoryDamaged" not in made.notice.value)
         writer.study.paths.history.write_bytes(whole)
         writer.settle(2)
         until(lambda: len(made.experiments.numbers["rows"]) == 3)
@@ -374,7 +397,7 @@ def test_without_a_study_there_is_a_form(tmp_path: Path, writer: Writer) -> None
     made = Panel(recorder, tmp_path)
     made.close()
     assert made.form.is_open and made.live.layout.display == "none"
-    with pytest.raises(ValueError, match="no study yet"):
+    with pytest.raises(StudyError, match="no study yet"):
         made.pause()
     recorder.studies = [writer.open().baseline().study]
     made.form.fields["name"].value = "nov24"
@@ -392,6 +415,8 @@ def test_without_a_study_there_is_a_form(tmp_path: Path, writer: Writer) -> None
         ({"budget": "-3"}, "budget", "More than 0"),
         ({"experiments": "2.5"}, "experiments", "not a whole number"),
         ({"agent": "llm"}, "model", "By what name"),
+        ({"agent": "llm", "model": "gpt-5-mini", "max_cost": "x"}, "max_cost", "'x' is not a number"),
+        ({"agent": "llm", "model": "never-heard-of", "max_cost": "5"}, "max_cost", "price of 'never-heard-of'"),
         ({"agent": "replay"}, "recording", "Name the study"),
         ({"agent": "replay", "recording": "nov1"}, "recording", "There is no study nov1"),
         ({"corpus": "files"}, "files_folder", "whole path"),
@@ -402,6 +427,7 @@ def test_what_is_wrong_is_said_at_its_field(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], field: str, words: str
 ) -> None:
     monkeypatch.delenv("OPENAI_MODEL", raising=False)
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:11434/v1")
     choices = control.AGENTS, control.CORPORA, control.PRESETS
     form = StudyForm(*choices, lambda name, fields: control.problems(name, tmp_path, fields), lambda: None)
     form.open("nov24", can_cancel=True)
@@ -414,8 +440,163 @@ def test_what_is_wrong_is_said_at_its_field(
 
 
 def test_a_setting_that_nothing_has_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match=r"no setting 'budgets'.*budget"):
+    with pytest.raises(StudyError, match=r"no setting 'budgets'.*budget"):
         control.settings_of({"budgets": 3})
+
+
+def form_of(project: Path) -> StudyForm:
+    choices = control.AGENTS, control.CORPORA, control.PRESETS
+    return StudyForm(*choices, lambda name, fields: control.problems(name, project, fields), lambda: None)
+
+
+@pytest.mark.parametrize("agent", ["llm", "hybrid"])
+def test_a_missing_key_is_said_at_the_agent_with_how_to_give_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, agent: str
+) -> None:
+    monkeypatch.setattr("autoresearch_kernel.propose.llm._key", None)  # an earlier test's
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    form = form_of(tmp_path)
+    form.open("nov24", can_cancel=True)
+    form.fields["model"].value, form.fields["agent"].value = "gpt-5-mini", agent
+    said = form.messages["agent"].value
+    assert "getpass.getpass()" in said and "OPENAI_API_KEY" in said and "OPENAI_BASE_URL" in said
+    assert form.read() is None
+    with pytest.raises(control.SettingsRefused, match="getpass"):
+        control.begin("nov24", tmp_path, {"agent": agent, "model": "gpt-5-mini"}, print)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-given-in-a-cell")
+    assert form.check() and form.messages["agent"].value == ""
+    assert os.environ["OPENAI_API_KEY"] == "sk-given-in-a-cell", "a look takes no key"
+
+
+def test_a_key_that_is_given_while_the_form_is_open_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autoresearch_kernel.propose.llm._key", None)
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    made = Panel(control, tmp_path)
+    made.form.fields["agent"].value, made.form.fields["model"].value = "llm", "gpt-5-mini"
+    assert made.form.start_button.disabled
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-given-in-a-cell")
+    until(lambda: not made.form.start_button.disabled)
+    made.close()
+
+
+def test_a_start_that_is_refused_says_why_at_the_field_and_keeps_what_was_typed(writer: Writer, tmp_path: Path) -> None:
+    recorder = Recorder(writer)
+    recorder.studies = []
+    recorder.refuse = True
+    made = Panel(recorder, tmp_path)
+    made.close()
+    typed = {"name": "nov24", "budget": "45", "hours": "3", "corpus": "stdlib"}
+    for name, value in typed.items():
+        made.form.fields[name].value = value
+    made.form.start_button.click()
+    until(lambda: "A branch of that name is left." in made.form.messages["name"].value)
+    until(lambda: "seed: No." in made.notice.value)
+    assert made.form.is_open and {name: made.form.fields[name].value for name in typed} == typed
+    made.form.start_button.click()
+    assert "correct what the form marks" in made.notice.value and made.form.fields["budget"].value == "45"
+    made.form.fields["name"].value = "nov25"
+    assert made.form.messages["name"].value == "" and not made.form.start_button.disabled
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"budget": "soon"}, "budget: 'soon' is not possible: give seconds"),
+        ({"budget": -3}, "budget: -3 is not possible"),
+        ({"experiments": 2.5}, "experiments: 2.5 is not possible: give a whole number"),
+        ({"agent": "magic"}, "agent: There is no 'magic'. Choose one of search, llm"),
+        ({"max_cost": 5.0}, "agent: max_cost is for agent llm or hybrid, not for search"),
+        ({"colour": "red"}, "There is no setting 'colour'"),
+        ({"name": "a b"}, "name: Letters, digits"),
+    ],
+)
+def test_a_method_says_in_a_cell_what_is_wrong_without_the_name_of_a_class(
+    tmp_path: Path, fields: dict[str, Any], words: str
+) -> None:
+    made = Panel(control, tmp_path)
+    made.close()
+    with pytest.raises(StudyError) as refused:
+        made.start(**{"name": "nov24", **fields})
+    shown = refused.value._render_traceback_()  # what IPython prints of it
+    assert len(shown) == 1 and words in shown[0] and "Error" not in shown[0]
+    assert not (tmp_path / "studies").exists()
+
+
+def test_no_error_in_the_panel_carries_the_name_of_its_class(writer: Writer, panel: Callable[[], Panel]) -> None:
+    writer.open().baseline()
+    made = panel()
+    for error, words in (
+        (ValueError("It is wrong."), "It is wrong."),
+        (StudyError("Use --force or --max-cost."), "max_cost"),
+        (KeyError("experiment"), "The panel failed"),
+        (RuntimeError(), "run this cell again"),
+    ):
+        made._do(lambda error=error: raise_(error))
+        until(lambda words=words: words in made.notice.value)
+        assert "Error" not in made.notice.value
+        until(lambda: not made.pause_button.disabled)
+
+
+def raise_(error: Exception) -> str:
+    raise error
+
+
+@pytest.mark.parametrize("agent", ["search", "replay", "human"])
+def test_a_hint_to_an_agent_that_reads_none_is_refused(
+    writer: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, agent: str
+) -> None:
+    writer.study.facts["agent"] = agent
+    writer.open().baseline()
+    made = Panel(Recorder(writer), tmp_path)
+    made.close()
+    assert made.hint_text.disabled and made.hint_button.disabled and made.hint_text.placeholder.endswith(".")
+    made.pause_button.click()
+    until(lambda: not made.pause_button.disabled)
+    assert made.hint_button.disabled, "it came back with the other buttons"
+    with pytest.raises(StudyError, match="hint"):
+        control.say_to(writer.study, "hint", "try a wider MLP")
+    assert not writer.study.paths.commands.exists()
+
+
+RESULT = Result(1, 1.502, 1.483, -0.0191, 0.0021, -0.0198, 0.0019, -0.0226, 3, 3, 1)
+
+
+def test_a_finish_is_offered_when_it_makes_sense_and_its_result_stands_first(
+    writer: Writer, panel: Callable[[], Panel]
+) -> None:
+    writer.open().baseline()
+    writer.history.close()
+    made = panel()
+    assert shown_buttons(made) == ["Continue"], "nothing was kept"
+    writer.open().settle(1, "keep", 1.49)
+    made.refresh()
+    assert "Finish" not in shown_buttons(made), "it runs"
+    writer.append("finishing", champion=1)
+    for number, run in ((0, 3), (1, 1)):
+        writer.run(number, 1.5, run)
+    writer.start(0, run=4)
+    writer.curve(0, upto=0.4, run=4)
+    made.refresh()
+    assert "finishing, fresh run 3 of 6 (0000)" in made.said.data and "progressbar" in made.gauge.value
+    assert doing(made.now) in status_table(made.now).splitlines()[0] and made.result.value == ""
+    writer.history.close()
+    made.refresh()
+    assert shown_buttons(made) == ["Continue", "Finish", "Promote the best"]
+    writer.open().append("result", **vars(RESULT))
+    writer.history.close()
+    made.refresh()
+    assert shown_buttons(made) == ["Continue", "Promote the best"], "it has its result"
+    assert "test bpb 1.5020 → 1.4830, −0.0191 ± 0.0021" in made.result.value
+    root = list(made.root.children)
+    assert root.index(made.result) < root.index(made.gauge) < root.index(made.live)
+    lines = status_table(made.now).splitlines()
+    assert lines[2].startswith("Result: test bpb 1.5020") and sum("Result:" in line for line in lines) == 1
+    assert "Best: 0001" in "\n".join(lines)
+    assert repr(made.figure()).startswith("nov23: Result: test bpb 1.5020 → 1.4830")
+    assert repr(made.table()).startswith("Result: test bpb") and "test bpb" in made.table()._repr_html_()
+    assert with_result("nov23", made.now.state) == "nov23 · result: test bpb 1.5020 → 1.4830, −0.0191 ± 0.0021"
 
 
 def test_near_misses_are_discards_that_noise_could_explain(writer: Writer) -> None:
@@ -561,6 +742,37 @@ def test_the_notebook_runs_from_top_to_bottom_before_there_is_a_study(
     notebook = nbformat.read(PROJECT / "notebooks" / "control.ipynb", as_version=4)
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
     shown = [o.data for cell in notebook.cells for o in cell.get("outputs", [])]
-    assert len(shown) == 3 and "application/vnd.jupyter.widget-view+json" in shown[0]
-    assert shown[1]["text/plain"].startswith("No study yet") and "image/png" in shown[1]
-    assert "No experiment yet" in shown[2]["text/html"]
+    assert len(shown) == 4 and "application/vnd.jupyter.widget-view+json" in shown[0]
+    assert shown[0]["text/plain"].startswith("Control panel without a study yet")
+    assert "Control panel without a study yet" in shown[1]["text/html"] and "<img" not in shown[1]["text/html"]
+    assert shown[2]["text/plain"].startswith("No study yet") and "image/png" in shown[2]
+    assert "No experiment yet" in shown[3]["text/html"]
+
+
+def test_what_stands_for_the_panel_is_a_sentence_and_a_small_picture(
+    writer: Writer, panel: Callable[[], Panel]
+) -> None:
+    writer.open().baseline()
+    for number in range(1, 300):
+        writer.clock += 60
+        writer.settle(number, "keep" if number % 10 == 0 else "discard", 1.5 - number / 1e4 + number % 7 / 1e3)
+    made = panel()
+    sentence = "Control panel of study nov23: 299 experiments, 29 kept, as of "
+    assert repr(made).startswith(sentence) and "run the cell to see it live" in repr(made)
+    bundle = made._repr_mimebundle_()
+    assert set(bundle) == {"application/vnd.jupyter.widget-view+json", "text/plain", "text/html"}
+    assert bundle["text/plain"].startswith(sentence) and sentence in bundle["text/html"]
+    assert '<img src="data:image/png;base64,' in bundle["text/html"] and len(bundle["text/html"]) < 150_000
+    assert made._key in bundle["text/html"] and f"ar-live-{made._key}" in made.root._dom_classes
+
+
+def test_an_exported_panel_is_its_sentence_and_picture(writer: Writer, panel: Callable[[], Panel]) -> None:
+    writer.open().baseline()
+    bundle = panel()._repr_mimebundle_()
+    view = {key: bundle[key] for key in bundle if key != "text/html"}
+    outputs = [nbformat.v4.new_output("display_data", data) for data in (view, {"text/html": bundle["text/html"]})]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("lab", outputs=outputs)])
+    for exporter in (HTMLExporter(), MarkdownExporter()):
+        page, _ = exporter.from_notebook_node(notebook)
+        assert "Control panel of study nov23: 0 experiments, 0 kept" in page
+        assert "data:image/png;base64," in page and "VBox(" not in page

@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from autoresearch_kernel.show import pages
+from autoresearch_kernel.show.chart import history_data
+from autoresearch_kernel.show.gains import summary
 from autoresearch_kernel.show.live import Snapshot, View
-from autoresearch_kernel.show.report import outcome_line, verdict
+from autoresearch_kernel.show.night import Night
+from autoresearch_kernel.show.plots import progress_figure
+from autoresearch_kernel.show.report import counts, outcome_line, verdict
 from autoresearch_kernel.show.status import columns, status_json, status_table
 
 if TYPE_CHECKING:
@@ -43,7 +48,7 @@ def test_status_shows_the_running_experiment_and_fits_80_columns(writer: Writer)
     lines = status_table(training(writer)).splitlines()
     assert lines[0].startswith("nov23  ● training 0003  ▓▓▓▓▓▓▓░░░░░ 40 s left") and lines[0].endswith("/h")
     assert columns(lines[0]) == 80
-    assert lines[1] == "agent search · 3 experiments, 1 kept · stdlib, 100 s a run · 28.1 k tokens/s"
+    assert lines[1] == "agent search · 2 experiments, 1 kept · stdlib, 100 s a run · 28.1 k tokens/s"
     assert lines[2] == "0003 · Gate the value residual per head"
     mine, theirs = lines[3], lines[4]
     assert mine.startswith("  this run ") and mine.endswith("loss 3.123")  # 3.1 + what is left of the descent
@@ -71,7 +76,7 @@ def test_the_last_experiments_are_enough(writer: Writer) -> None:
     for each in range(1, 31):
         writer.settle(each)
     table = status_table(seen(writer), last=5)
-    assert "… 26 experiments before these" in table
+    assert "… 25 experiments and the baseline before these" in table
     assert "\n  26  " in table and "\n  25  " not in table
 
 
@@ -143,7 +148,7 @@ def test_status_json_is_json_without_nan_and_knows_what_runs(writer: Writer) -> 
         "name", "phase", "activity", "next_step", "holder", "paused", "stopped", "finished", "running", "best",
         "best_val_bpb", "sigma", "study_seconds", "supervisor_seconds", "experiments_per_hour", "agent", "notes",
         "commands", "hints", "experiments", "study", "spent", "limits", "review", "agent_notes", "refusals",
-        "result", "untrusted",
+        "result", "untrusted", "waiting",
     }  # fmt: skip
     assert all(name in (status_json.__doc__ or "") for name in facts)
     assert (facts["phase"], facts["best"], facts["best_val_bpb"], facts["paused"]) == ("training", 1, 1.49, "")
@@ -160,6 +165,40 @@ def test_status_json_is_json_without_nan_and_knows_what_runs(writer: Writer) -> 
     assert [e["status"] for e in facts["experiments"]] == ["keep", "keep", "discard", None]
     writer.history.close()
     assert status_json(seen(writer))["running"] is None and status_json(seen(writer))["holder"] is None
+
+
+def test_the_baseline_is_neither_an_experiment_nor_kept_wherever_they_are_counted(writer: Writer) -> None:
+    training(writer)  # the baseline, one kept, one discarded, one in work
+    now, state = seen(writer), seen(writer).state
+    assert counts(state.experiments) == "2 experiments, 1 kept"
+    assert "2 experiments, 1 kept" in status_table(now) and "2 experiments, 1 kept" in pages.gauge(now, None)
+    assert history_data(state.experiments, state.sigma)["summary"].startswith("2 experiments, 1 kept;")
+    drawn = progress_figure(state.decided, title="nov23", sigma=state.sigma)
+    assert any("2 experiments, 1 kept" in text.get_text() for text in drawn.texts)
+    legend = {text.get_text() for legend in drawn.legends for text in legend.get_texts()}
+    assert {"keep 1", "discard 1"} <= legend
+    assert summary(Night("nov23", state.decided)).startswith("2 experiments ")
+    assert "1 change was kept" in summary(Night("nov23", state.decided))
+
+
+def test_a_study_that_waits_for_the_machine_says_for_whom(writer: Writer) -> None:
+    writer.open().baseline().propose(1)
+    writer.start(1)
+    writer.append("waiting", study="dec1", pid=4711, since="2027-01-15T08:00:00Z")
+    text = " ".join(status_table(seen(writer)).split())
+    assert "waiting for the machine to train 0001" in text and "study dec1, process 4711" in text
+    facts = status_json(seen(writer))
+    assert facts["waiting"] | {"waiting_since": ""} == {
+        "study": "dec1", "pid": 4711, "since": "2027-01-15T08:00:00Z", "waiting_since": ""
+    }  # fmt: skip
+    assert facts["waiting"]["waiting_since"] and facts["phase"] == "waiting for the machine"
+    writer.append("waiting", study="", pid=None, since="")  # a holder that does not say who it is
+    assert "Another training runs on this machine;" in " ".join(status_table(seen(writer)).split())
+    writer.append("waited")
+    assert status_json(seen(writer))["waiting"] is None and "Another training" not in status_table(seen(writer))
+    writer.append("waiting", study="dec1", pid=4711, since="2027-01-15T08:00:00Z")
+    writer.history.close()  # it was killed while it waited
+    assert status_json(seen(writer))["waiting"] is None and "Another training" not in status_table(seen(writer))
 
 
 def test_an_experiment_that_was_ended_early_is_called_that(writer: Writer) -> None:
