@@ -687,7 +687,8 @@ def _words_of(error: Exception) -> str:
     """What a person reads of an error: its own words where it was made for people, else what to do."""
     if isinstance(error, Plain | ValueError | RuntimeError | OSError) and str(error):
         return _in_python(str(error))
-    return f"The panel failed ({error}). The study was not affected: run this cell again, or use `{shell_command('status')}`."
+    again = f"run this cell again, or use `{shell_command('status')}`"
+    return f"The panel failed ({error}). The study was not affected: {again}."
 
 
 def _has_better(now: Snapshot) -> bool:
