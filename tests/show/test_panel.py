@@ -593,7 +593,7 @@ def test_a_finish_is_offered_when_it_makes_sense_and_its_result_stands_first(
     assert root.index(made.result) < root.index(made.gauge) < root.index(made.live)
     lines = status_table(made.now).splitlines()
     assert lines[2].startswith("Result: test bpb 1.5020") and sum("Result:" in line for line in lines) == 1
-    assert "Best: 0001" in "\n".join(lines)
+    assert "Incumbent: 0001" in "\n".join(lines)
     assert repr(made.figure()).startswith("nov23: Result: test bpb 1.5020 → 1.4830")
     assert repr(made.table()).startswith("Result: test bpb") and "test bpb" in made.table()._repr_html_()
     assert with_result("nov23", made.now.state) == "nov23 · result: test bpb 1.5020 → 1.4830, −0.0191 ± 0.0021"
