@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .propose.search import SearchAgent
     from .session import Session, open_session
 
-__version__ = "0.5.0"
+__version__ = "0.6.0"
 __all__ = [
     "ByHand",
     "Context",
