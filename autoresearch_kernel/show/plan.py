@@ -87,12 +87,13 @@ def _what(outlook: Outlook) -> str:
     runs = count(outlook.num_baseline_runs, "run" if outlook.num_baseline_runs == NUM_BASELINE_RUNS else "more run")
     baseline = f"{runs} of the baseline, then " if outlook.num_baseline_runs else ""
     experiments = "experiments" if outlook.experiments is None else count(outlook.experiments, "experiment")
-    return f"{baseline}{experiments}, each trained for {outlook.budget_seconds:g} s"
+    again = "an experiment whose score may be luck runs again"
+    return f"{baseline}{experiments}; {again}. Each run trains for {outlook.budget_seconds:g} s"
 
 
 def _how_long(outlook: Outlook, until: str) -> str:
-    source = "as measured here" if outlook.is_measured else "typically"
-    each = f"a run takes its {outlook.budget_seconds:g} s and {source} about {outlook.overhead_seconds:.0f} s more"
+    source = "as measured in earlier runs" if outlook.is_measured else "an estimate, until this study has measured it"
+    each = f"a run with its score takes about {duration(outlook.run_seconds)} ({source})"
     per_hour = max(1, round(3600 / outlook.run_seconds))
     limit = f"{outlook.hours:g} h and what is left of the experiment that then runs" if outlook.hours else ""
     if outlook.seconds is not None:
