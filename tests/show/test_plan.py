@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from autoresearch_kernel.record.experiment import Experiment, Run, Status
-from autoresearch_kernel.show.plan import Outlook, overhead_seconds, plan_lines
+from autoresearch_kernel.record.state import replay
+from autoresearch_kernel.record.study import Study
+from autoresearch_kernel.show.plan import Outlook, outlook_of, overhead_seconds, plan_lines
+
+from ..conftest import counting_study
 
 
 def test_a_first_study_says_what_runs_how_long_and_what_will_be_there() -> None:
@@ -52,3 +58,11 @@ def test_the_overhead_is_the_median_of_what_was_measured() -> None:
     experiment = Experiment(0, "Baseline", "search", None, runs=tuple(runs), status=Status.KEEP)
     assert overhead_seconds(experiment.runs, 20.0) == 11.0
     assert overhead_seconds([Run(0, 1)], 20.0) is None
+
+
+def test_a_new_study_expects_the_overhead_that_another_one_measured(measured: Study, small_corpus: Path) -> None:
+    new = counting_study(measured.project, small_corpus, "new")
+    outlook = outlook_of(new, replay([]), 1, None)
+    assert outlook.is_measured and outlook.num_baseline_runs == 3 and 0.5 < outlook.overhead_seconds < 60
+    measured.paths.history.write_text("{}\n{}\n")  # damaged: the new study starts all the same
+    assert not outlook_of(new, replay([]), 1, None).is_measured
