@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from .checks import Check
     from .propose.agent import Agent
     from .record.state import StudyState
-    from .show.plan import Outlook
     from .start import Settings
 
 CONTROL = f"{MY_NOTEBOOKS}/control.ipynb"  # what `autoresearch lab` opens
@@ -385,7 +384,7 @@ def _say_if_busy() -> None:
 def _print_plan(study: Study, state: StudyState, agent: Agent, limits: Limits, arguments: argparse.Namespace) -> None:
     """What will run, how long that takes and what will be there."""
     from .show.cost import plan_words
-    from .show.plan import plan_lines
+    from .show.plan import outlook_of, plan_lines
 
     corpus, chat = study.facts["corpus"], chat_of(agent)
     if chat is not None:
@@ -399,32 +398,9 @@ def _print_plan(study: Study, state: StudyState, agent: Agent, limits: Limits, a
     until = f"`{shell_command(f'stop --name {study.name}')}`" if arguments.detach else "you press Ctrl-C"
     waits = ["your approval" if arguments.approve or state.approve or study.agent == "human" else ""]
     waits += ["the model's answers" if chat is not None else ""]
-    outlook = _outlook(study, state, arguments)
+    outlook = outlook_of(study, state, arguments.experiments, arguments.hours)
     lines = plan_lines(outlook, until, _short(study.paths.folder), " and ".join(filter(None, waits)))
     print("\n".join(lines), flush=True)
-
-
-def _outlook(study: Study, state: StudyState, arguments: argparse.Namespace) -> Outlook:
-    """How much is asked of a study; a run's overhead as measured in it, else in the study of this machine before it."""
-    from .show.plan import TYPICAL_OVERHEAD_SECONDS, Outlook, baseline_runs_left, overhead_seconds, runs_of
-
-    measured = overhead_seconds(runs_of(state.experiments), study.time_budget_seconds)
-    others = [open_study(name, study.project) for name in study_names(study.project) if name != study.name]
-    same = (other for other in others if _device(other) == _device(study))
-    if measured is None and (other := next(same, None)) is not None:
-        measured = overhead_seconds(runs_of(_read(other)[0].experiments), other.time_budget_seconds)
-    return Outlook(
-        baseline_runs_left(state),
-        study.time_budget_seconds,
-        TYPICAL_OVERHEAD_SECONDS if measured is None else measured,
-        measured is not None,
-        arguments.experiments,
-        arguments.hours,
-    )
-
-
-def _device(study: Study) -> tuple[str, str]:
-    return study.facts["hardware"]["device"], study.facts["hardware"]["device_name"]
 
 
 def _read(study: Study) -> tuple[StudyState, dict[str, Any] | None]:

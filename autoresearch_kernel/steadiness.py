@@ -103,7 +103,7 @@ def busy_words(load: Load) -> str:
     if load.is_low:
         return ""
     return (
-        f"This machine is busy: of {100 * load.num_cores} % processor time, others take: {load.words()}. A training "
+        f"This machine is busy: of {100 * load.num_cores} % processor time, others take: {load.words()}.\n  A training "
         "beside them makes fewer steps in its seconds, so scores are worse and differ more from run to run. "
         "End what is named, or wait until it is done, for scores that compare well; the study starts all the same."
     )

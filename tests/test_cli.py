@@ -164,7 +164,8 @@ def test_run_begins_with_who_else_uses_the_machine_and_what_will_happen(project:
     assert said.returncode == 1 and "prepare.py has changed" in said.stderr
     lines = said.stdout.splitlines()
     assert re.match(r"This machine is busy: of \d+ % processor time, others take: .+ \(process \d+\) \d+ %", lines[0])
-    assert "What runs: 3 runs of the baseline, then 5 experiments, each trained for 2 s." in lines
+    assert any(line.startswith("What runs: 3 runs of the baseline, then 5 experiments; ") for line in lines)
+    assert any(line.startswith("How long: about ") for line in lines)
     assert "studies/nov23/progress.png" in lines[-1]
 
 

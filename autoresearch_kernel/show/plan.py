@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 from ..judge.decide import NUM_BASELINE_RUNS
 from ..record.experiment import Experiment, Run
-from ..record.state import StudyState
+from ..record.history import HistoryDamaged, events_so_far
+from ..record.state import StudyState, replay
+from ..record.study import Study, StudyError, open_study, study_names
 from .report import count, duration
 
 TYPICAL_OVERHEAD_SECONDS = 10.0  # of a training and its score, on a laptop, where none was measured
@@ -43,6 +45,32 @@ class Outlook:
         least = self.num_baseline_runs + self.experiments
         most = least + math.ceil(REPEATED_SHARE * self.experiments) + NUM_LAST_RUNS
         return least * self.run_seconds, most * self.run_seconds
+
+
+def outlook_of(study: Study, state: StudyState, experiments: int | None, hours: float | None) -> Outlook:
+    """How much is asked of a study.
+
+    A run's overhead is what the study itself measured, else what another study on such a machine did.
+    """
+    measured = overhead_seconds(runs_of(state.experiments), study.time_budget_seconds)
+    if measured is None:
+        found = (_overhead_of(name, study) for name in study_names(study.project) if name != study.name)
+        measured = next((seconds for seconds in found if seconds is not None), None)
+    overhead = TYPICAL_OVERHEAD_SECONDS if measured is None else measured
+    budget, left = study.time_budget_seconds, baseline_runs_left(state)
+    return Outlook(left, budget, overhead, measured is not None, experiments, hours)
+
+
+def _overhead_of(name: str, study: Study) -> float | None:
+    """A run's overhead in another study; None where that ran on another machine, measured nothing or is damaged."""
+    try:
+        other = open_study(name, study.project)
+        if other.facts["hardware"].get("device_name") != study.facts["hardware"].get("device_name"):
+            return None
+        state = replay(events_so_far(other.paths.history))
+    except (StudyError, HistoryDamaged):  # its own commands say so; this study does not depend on it
+        return None
+    return overhead_seconds(runs_of(state.experiments), other.time_budget_seconds)
 
 
 def baseline_runs_left(state: StudyState) -> int:
