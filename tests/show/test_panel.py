@@ -25,6 +25,7 @@ from autoresearch_kernel.record.study import StudyError, WouldOverwrite
 from autoresearch_kernel.show import cards, pages
 from autoresearch_kernel.show.chart import curve_data, history_data, is_near_miss, table_data
 from autoresearch_kernel.show.form import StudyForm
+from autoresearch_kernel.show.live import look
 from autoresearch_kernel.show.panel import FOLLOW, Panel
 from autoresearch_kernel.show.status import doing, next_step, standing, status_table
 from autoresearch_kernel.show.steps import with_result
@@ -477,6 +478,28 @@ def test_a_key_that_is_given_while_the_form_is_open_is_seen(tmp_path: Path, monk
     monkeypatch.setenv("OPENAI_API_KEY", "sk-given-in-a-cell")
     until(lambda: not made.form.start_button.disabled)
     made.close()
+
+
+def test_a_study_is_not_continued_without_the_key_that_it_needs(
+    writer: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoresearch_kernel.propose.llm._key", None)
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    writer.study.facts.update(agent="llm", asked={}, seed=0)
+    write_atomic(writer.study.paths.study, "{}")
+    with pytest.raises(StudyError, match=r"getpass\.getpass\(\)"):
+        control.go_on(writer.study, {})
+    with pytest.raises(control.SettingsRefused, match="hours: 'all' is not possible"):
+        control.go_on(writer.study, {"hours": "all"})
+
+
+def test_why_a_study_stopped_ends_with_one_full_stop(writer: Writer) -> None:
+    writer.open()
+    writer.propose(0)
+    writer.append("stopped", reason="The baseline did not train. The same command tries it again.")
+    writer.history.close()
+    assert standing(look(writer.study)).endswith(" tries it again.")
 
 
 def test_a_start_that_is_refused_says_why_at_the_field_and_keeps_what_was_typed(writer: Writer, tmp_path: Path) -> None:
