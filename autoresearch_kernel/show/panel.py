@@ -8,6 +8,7 @@ is a function of `Control`, and it is also a method, for those who would rather 
 
 from __future__ import annotations
 
+import itertools
 import json
 import secrets
 import threading
@@ -49,6 +50,8 @@ LOG_LINES, LOG_BYTES = 60, 16_000
 FOLDS = {"notes": "Agent's notes", "log": "Log", "cost": "Cost", "settings": "Settings of this study"}
 PROMOTE, OVERWRITE = "Promote the best", "Overwrite train.py"
 FORCE = "use --force"  # how the command line says that something would be lost
+BEAT_EVERY_LOOKS = 5  # panel.js misses it after 30 seconds
+NO_MORE_BEATS = -1  # of a panel that was closed, in a kernel that lives
 FOLLOW = -1  # nothing is selected: the card shows what runs
 
 P = ParamSpec("P")
@@ -85,6 +88,7 @@ class Drawing(anywidget.AnyWidget):
     kind = Unicode("history").tag(sync=True)  # "history", "curve", "table", or "spoken": a line of HTML
     data = Unicode("null").tag(sync=True)  # JSON: as a string it goes through a widget untouched, ten times as fast
     selected = Int(FOLLOW).tag(sync=True)  # number of an experiment
+    beat = Int(0).tag(sync=True)  # counts up while the kernel lives: without it the browser says that it does not
 
     def draw(self, numbers: dict[str, Any]) -> None:
         self.numbers = numbers
@@ -519,7 +523,12 @@ class Panel:
     # --- looking
 
     def _watch(self) -> None:
-        while not self._ended.wait(LOOK_EVERY_SECONDS):
+        for look in itertools.count(1):
+            if self._ended.wait(LOOK_EVERY_SECONDS):
+                self.said.beat = NO_MORE_BEATS
+                return
+            if look % BEAT_EVERY_LOOKS == 1:
+                self.said.beat = look
             try:
                 self.refresh()
             except Exception as error:  # a damaged history, a study that was removed: it is said and looked at again

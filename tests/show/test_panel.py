@@ -26,7 +26,7 @@ from autoresearch_kernel.show import cards, pages
 from autoresearch_kernel.show.chart import curve_data, history_data, is_near_miss, table_data
 from autoresearch_kernel.show.form import StudyForm
 from autoresearch_kernel.show.live import look
-from autoresearch_kernel.show.panel import FOLLOW, Panel
+from autoresearch_kernel.show.panel import FOLLOW, NO_MORE_BEATS, Panel
 from autoresearch_kernel.show.status import doing, next_step, standing, status_table
 from autoresearch_kernel.show.steps import with_result
 
@@ -371,6 +371,16 @@ def test_making_a_panel_again_ends_the_thread_of_the_one_before(writer: Writer, 
     second = Panel(Recorder(writer), tmp_path)
     assert first._ended.is_set() and not second._ended.is_set()
     second.close()
+
+
+def test_a_panel_tells_the_browser_that_its_kernel_lives_until_it_is_closed(writer: Writer, tmp_path: Path) -> None:
+    writer.open().baseline()
+    made = Panel(Recorder(writer), tmp_path)
+    until(lambda: made.said.beat > 0)
+    before = made.said.beat
+    until(lambda: made.said.beat > before, 10)
+    made.close()
+    until(lambda: made.said.beat == NO_MORE_BEATS)
 
 
 def test_the_thread_shows_what_happens_and_outlives_a_damaged_history(writer: Writer, tmp_path: Path) -> None:
