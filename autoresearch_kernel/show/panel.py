@@ -76,7 +76,7 @@ class Control(Protocol):
     def say_to(self, study: Study, command: str, text: str = "") -> str: ...
     def stop(self, study: Study, now: bool = False) -> str: ...
     def approve(self, study: Study, source: str | None = None, why: str = "") -> str: ...
-    def finish(self, study: Study) -> str: ...
+    def finish(self, study: Study, unsafe: bool = False) -> str: ...
     def promote(self, study: Study, force: bool = False) -> str: ...
 
 
@@ -262,19 +262,18 @@ class Panel:
             update_display({"text/html": self._still()}, display_id=self._key, raw=True)
 
     def _still(self) -> str:
-        study, state = self._on_record()
-        if study is None or not state.decided:
+        if self.now is None or not self.now.state.decided:
             return pages.still(self._key, repr(self))
-        picture = figure_of(study.name, state)
+        picture = figure_of(self.now.study.name, self.now.state)
         return pages.still(self._key, repr(self), cards.picture(picture.small(), picture.words))
 
     def __repr__(self) -> str:
         """What it shows, in a sentence, for a console and wherever no widget can be shown."""
-        study, state = self._on_record()
-        if study is None:
-            return "Control panel without a study yet. In JupyterLab, run the cell to see it live."
-        shows = f"{study.name}: {counts(state.experiments)}, as of {clock(utc_now())}"
-        return f"Control panel of study {shows}. In JupyterLab, run the cell to see it live."
+        shows = "without a study yet"
+        if self.now is not None:
+            found = counts(self.now.state.experiments)
+            shows = f"of study {self.now.study.name}: {found}, as of {clock(utc_now())}"
+        return f"Control panel {shows}. In JupyterLab, run the cell to see it live."
 
     # --- buttons
 
@@ -335,9 +334,9 @@ class Panel:
         return self.control.say_to(self._named(), "reject", why.strip())
 
     @_explained
-    def finish(self) -> str:
+    def finish(self, unsafe: bool = False) -> str:
         """Measure the study's result in the background, once: fresh seeds, then the sealed test split."""
-        return self.control.finish(self._named())
+        return self.control.finish(self._named(), unsafe)
 
     @_explained
     def promote(self, force: bool = False) -> str:

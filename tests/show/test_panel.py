@@ -78,7 +78,7 @@ class Recorder(SimpleNamespace):
         self.asked.append(("approve", source, why))
         return "it is checked"
 
-    def finish(self, study: Any) -> str:
+    def finish(self, study: Any, unsafe: bool = False) -> str:
         self.asked.append(("finish", study.name))
         return "Process 1234 measures the result"
 
@@ -288,6 +288,7 @@ def test_a_study_that_was_removed_is_said_to_be(writer: Writer, panel: Callable[
     shutil.rmtree(writer.study.paths.folder)
     with pytest.raises(StudyError, match="was removed"):
         made.refresh()
+    assert "Control panel of study nov23" in made._repr_mimebundle_()["text/plain"], "the panel can still be shown"
 
 
 def test_a_study_that_cannot_be_read_does_not_hide_the_others(writer: Writer, tmp_path: Path) -> None:
@@ -560,7 +561,8 @@ def test_no_error_in_the_panel_carries_the_name_of_its_class(writer: Writer, pan
     made = panel()
     for error, words in (
         (ValueError("It is wrong."), "It is wrong."),
-        (StudyError("Use --force or --max-cost."), "max_cost"),
+        (StudyError("Use --force or --max-cost."), "or max_cost."),
+        (StudyError("See /a--b/c, or `autoresearch run --name x`."), "See /a--b/c, or `autoresearch run --name x`."),
         (KeyError("experiment"), "The panel failed"),
         (RuntimeError(), "run this cell again"),
     ):
