@@ -58,8 +58,10 @@ def await_person(session: Session, proposal: Proposal, parent: Experiment, numbe
         raise Rejected(command.text)
     try:
         source = session.study.paths.desk.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Unreadable(f"{type(error).__name__}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"it is not UTF-8 text, from byte {error.start} on") from error
+    except OSError as error:
+        raise Unreadable(str(error)) from error
     return _approved(proposal, source, session.source(parent), command)
 
 

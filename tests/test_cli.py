@@ -186,6 +186,16 @@ def test_options_of_others_are_passed_on_and_unknown_ones_refused(capsys: pytest
         assert wanted in said.out + said.err
 
 
+def test_a_hint_that_nobody_would_read_is_refused_and_not_sent(
+    project: Path, small_corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = counting_study(project, small_corpus, agent="search")
+    assert main(["hint", "leave the learning rates alone"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("autoresearch: The embedded optimiser does not read hints") and "Error" not in said
+    assert not study.paths.commands.exists()
+
+
 def test_a_second_run_of_the_same_study_names_the_first(project: Path, small_corpus: Path) -> None:
     from autoresearch_kernel.record.files import StudyInUse
 

@@ -171,6 +171,7 @@ def test_a_baseline_that_failed_is_tried_again(study: Study, machine: Machine, m
     with pytest.raises(StudyError, match=r"The baseline did not train \(crash\): .*not yet"):
         next(iter(research(study, Scripted(), experiments=1)))
     assert machine.trained == [(0, 0)]
+    assert state_of(study).stopped.startswith("The baseline did not train"), "a person reads this in the panel"
     baseline = next(iter(research(study, Scripted(), experiments=1)))
     assert baseline.status is Status.KEEP and len(baseline.scores) == 3
 

@@ -383,7 +383,8 @@ def test_a_desk_without_a_text_is_told_and_waited_for(study: Study, tried: list[
     done = list(research(study, Listener({"ALPHA": 0.4}), experiments=1, approve=True, watch=watch))
     assert "ALPHA = 0.5" in study.train_source(1) and done[1].status is Status.KEEP
     notes = [e["text"] for e in events_of(study, "note") if "was not taken" in e["text"]]
-    assert "UnicodeDecodeError" in notes[0] and "FileNotFoundError" in notes[1]
+    assert "it is not UTF-8 text" in notes[0] and "No such file" in notes[1]
+    assert "Error" not in notes[0] + notes[1]
 
 
 def test_a_refused_recording_is_skipped(study: Study, tried: list[int]) -> None:  # noqa: F811

@@ -8,7 +8,7 @@ import re
 RED, END_OF_COLOUR = "\x1b[31m", "\x1b[0m"
 
 
-OPTION = re.compile(r"(`[^`]*`)|--([a-z][a-z-]*)")  # of the command line, outside of a command in backticks
+OPTION = re.compile(r"(`[^`]*`)|(?<![\w/.-])--([a-z][a-z-]*)")  # of the command line, outside of a command in backticks
 
 
 def with_arguments(words: str) -> str:

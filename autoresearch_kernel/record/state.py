@@ -133,9 +133,10 @@ def replay(events: Iterable[Event]) -> StudyState:
             try:
                 step(fold, event)
             except (KeyError, ValueError, TypeError, IndexError) as error:
+                wrong = f"it has no field {error}" if isinstance(error, KeyError) else str(error)
                 what = f"Record {event.get('seq')} ({event['event']} of experiment {event.get('experiment')})"
                 raise HistoryDamaged(
-                    f"{what} does not fit the records before it: {type(error).__name__} {error}. Restore the history "
+                    f"{what} does not fit the records before it: {wrong}. Restore the history "
                     "from a copy, or continue the study with the version that wrote it."
                 ) from error
     return fold.freeze()

@@ -61,15 +61,20 @@ def notice(words: str, is_wrong: bool) -> str:
 
 
 def gone() -> str:
-    """What stands in the place of a panel whose kernel was restarted or ended."""
-    return cards.paragraph("The kernel was restarted: run this cell again. The study was not affected.")
+    """What stands in the place of a panel whose kernel was restarted, or says nothing any more: panel.css shows one."""
+    restarted = "The kernel was restarted: run this cell again. The study was not affected."
+    silent = "The kernel does not answer. If it was shut down, run this cell again. The study was not affected."
+    return (
+        f'<div class="ar-restarted">{cards.paragraph(restarted)}</div>'
+        f'<div class="ar-no-answer">{cards.paragraph(silent)}</div>'
+    )
 
 
 # The second output of a panel's cell is hidden while the first is live, and the first where nothing of it is there:
 # JupyterLab says "model not found" of a widget in a notebook that was opened again. JupyterLab drops the style from a
 # notebook that it does not trust; then both are seen.
 _STILL_STYLE = """<style>
-body:has(.ar-live-KEY:not(.jupyter-widgets-disconnected)) .ar-still-KEY { display: none; }
+body:has(.ar-live-KEY:not(.jupyter-widgets-disconnected, .ar-silent)) .ar-still-KEY { display: none; }
 .jp-OutputArea-child:has(+ .jp-OutputArea-child .ar-still-KEY):not(:has(.ar-live-KEY)) { display: none; }
 </style>"""
 

@@ -545,10 +545,22 @@ function makeChart(el, model, drawing) {
   return { draw, stop: () => watch.disconnect() };
 }
 
+// A kernel that was shut down says nothing of it to its widgets: without its beat the panel hides what is out of date.
+const SILENT_AFTER_MS = 30_000;
+
 // A node that stays while its words change: a screen reader says them only then.
 function makeSpoken(el, model) {
   const node = html("div", { role: "status", "aria-live": "polite" }, el);
-  return { draw: () => { node.innerHTML = model.get("data"); }, stop: () => {} };
+  let heard = Date.now();
+  const beat = () => { heard = Date.now(); listen(); };
+  const listen = () => {
+    const isSilent = model.get("beat") >= 0 && Date.now() - heard > SILENT_AFTER_MS;
+    el.closest(".ar-panel")?.classList.toggle("ar-silent", isSilent);
+  };
+  model.on("change:beat", beat);
+  const clock = setInterval(listen, 5_000);
+  const stop = () => { clearInterval(clock); model.off("change:beat", beat); };
+  return { draw: () => { node.innerHTML = model.get("data"); }, stop };
 }
 
 const KINDS = {

@@ -8,6 +8,7 @@ is a function of `Control`, and it is also a method, for those who would rather 
 
 from __future__ import annotations
 
+import itertools
 import json
 import secrets
 import threading
@@ -50,6 +51,8 @@ LOG_LINES, LOG_BYTES = 60, 16_000
 FOLDS = {"notes": "Agent's notes", "log": "Log", "cost": "Cost", "settings": "Settings of this study"}
 PROMOTE, OVERWRITE = "Promote the best", "Overwrite train.py"
 FORCE = "use --force"  # how the command line says that something would be lost
+BEAT_EVERY_LOOKS = 5  # panel.js misses it after 30 seconds
+NO_MORE_BEATS = -1  # of a panel that was closed, in a kernel that lives
 FOLLOW = -1  # nothing is selected: the card shows what runs
 
 P = ParamSpec("P")
@@ -74,7 +77,7 @@ class Control(Protocol):
     def say_to(self, study: Study, command: str, text: str = "") -> str: ...
     def stop(self, study: Study, now: bool = False) -> str: ...
     def approve(self, study: Study, source: str | None = None, why: str = "") -> str: ...
-    def finish(self, study: Study) -> str: ...
+    def finish(self, study: Study, unsafe: bool = False) -> str: ...
     def promote(self, study: Study, force: bool = False) -> str: ...
 
 
@@ -86,6 +89,7 @@ class Drawing(anywidget.AnyWidget):
     kind = Unicode("history").tag(sync=True)  # "history", "curve", "table", or "spoken": a line of HTML
     data = Unicode("null").tag(sync=True)  # JSON: as a string it goes through a widget untouched, ten times as fast
     selected = Int(FOLLOW).tag(sync=True)  # number of an experiment
+    beat = Int(0).tag(sync=True)  # counts up while the kernel lives: without it the browser says that it does not
 
     def draw(self, numbers: dict[str, Any]) -> None:
         self.numbers = numbers
@@ -258,19 +262,18 @@ class Panel:
             update_display({"text/html": self._still()}, display_id=self._key, raw=True)
 
     def _still(self) -> str:
-        study, state = self._on_record()
-        if study is None or not state.decided:
+        if self.now is None or not self.now.state.decided:
             return pages.still(self._key, repr(self))
-        picture = figure_of(study.name, state)
+        picture = figure_of(self.now.study.name, self.now.state)
         return pages.still(self._key, repr(self), cards.picture(picture.small(), picture.words))
 
     def __repr__(self) -> str:
         """What it shows, in a sentence, for a console and wherever no widget can be shown."""
-        study, state = self._on_record()
-        if study is None:
-            return "Control panel without a study yet. In JupyterLab, run the cell to see it live."
-        shows = f"{study.name}: {counts(state.experiments)}, as of {clock(utc_now())}"
-        return f"Control panel of study {shows}. In JupyterLab, run the cell to see it live."
+        shows = "without a study yet"
+        if self.now is not None:
+            found = counts(self.now.state.experiments)
+            shows = f"of study {self.now.study.name}: {found}, as of {clock(utc_now())}"
+        return f"Control panel {shows}. In JupyterLab, run the cell to see it live."
 
     # --- buttons
 
@@ -331,9 +334,9 @@ class Panel:
         return self.control.say_to(self._named(), "reject", why.strip())
 
     @_explained
-    def finish(self) -> str:
+    def finish(self, unsafe: bool = False) -> str:
         """Measure the study's result in the background, once: fresh seeds, then the sealed test split."""
-        return self.control.finish(self._named())
+        return self.control.finish(self._named(), unsafe)
 
     @_explained
     def promote(self, force: bool = False) -> str:
@@ -519,7 +522,12 @@ class Panel:
     # --- looking
 
     def _watch(self) -> None:
-        while not self._ended.wait(LOOK_EVERY_SECONDS):
+        for look in itertools.count(1):
+            if self._ended.wait(LOOK_EVERY_SECONDS):
+                self.said.beat = NO_MORE_BEATS
+                return
+            if look % BEAT_EVERY_LOOKS == 1:
+                self.said.beat = look
             try:
                 self.refresh()
             except Exception as error:  # a damaged history, a study that was removed: it is said and looked at again

@@ -184,8 +184,8 @@ def standing(now: Snapshot) -> str:
         paused = ", while it was paused" if state.paused else during
         return f"The supervisor is gone since {clock(now.last_event_at)} ({ago}){paused}."
     if now.phase == "stopped":
-        return f"Stopped {ago}: {plain(state.stopped)}."
-    return f"Finished {ago}: {plain(state.finished or '')}." if now.phase == "finished" else ""
+        return f"Stopped {ago}: {plain(state.stopped).rstrip('.')}."
+    return f"Finished {ago}: {plain(state.finished or '').rstrip('.')}." if now.phase == "finished" else ""
 
 
 def wanted(study: Study, review: Review) -> str:

@@ -353,9 +353,12 @@ def test_what_stays_is_a_picture_and_a_table_without_a_kernel(lab: Lab, browser:
     browser.until(lambda: "image/png" in saved.read_text(), 30)
     cells = [cell for cell in json.loads(saved.read_text())["cells"] if cell["cell_type"] == "code"]
     assert "image/png" in cells[FIGURE]["outputs"][0]["data"]
-    lab.stop()  # no kernel, no supervisor: only the files
-    lab.start()
     num_complaints = len(browser.complaints)
+    lab.stop()  # no kernel, no supervisor: only the files
+    browser.page.evaluate("() => { const now = Date.now; Date.now = () => now() + 60_000; }")  # a minute later
+    browser.cell(PANEL).get_by_text("The kernel does not answer.").wait_for()
+    assert not browser.page.locator(".ar-panel button:visible").count()
+    lab.start()
     browser.page.goto(f"{lab.url}/lab/tree/{CONTROL}?reset")
     del browser.complaints[num_complaints:]
     panel = browser.cell(PANEL)

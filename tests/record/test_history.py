@@ -537,8 +537,11 @@ def test_unknown_events_are_counted_and_ignored():
 def test_an_event_out_of_place_is_loud(event: dict):
     study = Study().baseline()
     study.add(**event)
-    with pytest.raises(HistoryDamaged, match=f"Record 13 \\({event['event']} of experiment {event['experiment']}\\)"):
+    with pytest.raises(
+        HistoryDamaged, match=f"Record 13 \\({event['event']} of experiment {event['experiment']}\\)"
+    ) as found:
         study.state  # noqa: B018
+    assert "Error" not in str(found.value)
 
 
 def test_ten_thousand_events_replay_at_once(path: Path):

@@ -26,7 +26,8 @@ from autoresearch_kernel.record.study import StudyError, WouldOverwrite
 from autoresearch_kernel.show import cards, pages
 from autoresearch_kernel.show.chart import curve_data, history_data, is_near_miss, table_data
 from autoresearch_kernel.show.form import StudyForm
-from autoresearch_kernel.show.panel import FOLLOW, Panel
+from autoresearch_kernel.show.live import look
+from autoresearch_kernel.show.panel import FOLLOW, NO_MORE_BEATS, Panel
 from autoresearch_kernel.show.report import head_and_rest
 from autoresearch_kernel.show.status import doing, next_step, standing, status_table
 from autoresearch_kernel.show.steps import with_result
@@ -79,7 +80,7 @@ class Recorder(SimpleNamespace):
         self.asked.append(("approve", source, why))
         return "it is checked"
 
-    def finish(self, study: Any) -> str:
+    def finish(self, study: Any, unsafe: bool = False) -> str:
         self.asked.append(("finish", study.name))
         return "Process 1234 measures the result"
 
@@ -289,6 +290,7 @@ def test_a_study_that_was_removed_is_said_to_be(writer: Writer, panel: Callable[
     shutil.rmtree(writer.study.paths.folder)
     with pytest.raises(StudyError, match="was removed"):
         made.refresh()
+    assert "Control panel of study nov23" in made._repr_mimebundle_()["text/plain"], "the panel can still be shown"
 
 
 def test_a_study_that_cannot_be_read_does_not_hide_the_others(writer: Writer, tmp_path: Path) -> None:
@@ -372,6 +374,16 @@ def test_making_a_panel_again_ends_the_thread_of_the_one_before(writer: Writer, 
     second = Panel(Recorder(writer), tmp_path)
     assert first._ended.is_set() and not second._ended.is_set()
     second.close()
+
+
+def test_a_panel_tells_the_browser_that_its_kernel_lives_until_it_is_closed(writer: Writer, tmp_path: Path) -> None:
+    writer.open().baseline()
+    made = Panel(Recorder(writer), tmp_path)
+    until(lambda: made.said.beat > 0)
+    before = made.said.beat
+    until(lambda: made.said.beat > before, 10)
+    made.close()
+    until(lambda: made.said.beat == NO_MORE_BEATS)
 
 
 def test_the_thread_shows_what_happens_and_outlives_a_damaged_history(writer: Writer, tmp_path: Path) -> None:
@@ -481,6 +493,28 @@ def test_a_key_that_is_given_while_the_form_is_open_is_seen(tmp_path: Path, monk
     made.close()
 
 
+def test_a_study_is_not_continued_without_the_key_that_it_needs(
+    writer: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoresearch_kernel.propose.llm._key", None)
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    writer.study.facts.update(agent="llm", asked={}, seed=0)
+    write_atomic(writer.study.paths.study, "{}")
+    with pytest.raises(StudyError, match=r"getpass\.getpass\(\)"):
+        control.go_on(writer.study, {})
+    with pytest.raises(control.SettingsRefused, match="hours: 'all' is not possible"):
+        control.go_on(writer.study, {"hours": "all"})
+
+
+def test_why_a_study_stopped_ends_with_one_full_stop(writer: Writer) -> None:
+    writer.open()
+    writer.propose(0)
+    writer.append("stopped", reason="The baseline did not train. The same command tries it again.")
+    writer.history.close()
+    assert standing(look(writer.study)).endswith(" tries it again.")
+
+
 def test_a_start_that_is_refused_says_why_at_the_field_and_keeps_what_was_typed(writer: Writer, tmp_path: Path) -> None:
     recorder = Recorder(writer)
     recorder.studies = []
@@ -529,7 +563,8 @@ def test_no_error_in_the_panel_carries_the_name_of_its_class(writer: Writer, pan
     made = panel()
     for error, words in (
         (ValueError("It is wrong."), "It is wrong."),
-        (StudyError("Use --force or --max-cost."), "max_cost"),
+        (StudyError("Use --force or --max-cost."), "or max_cost."),
+        (StudyError("See /a--b/c, or `autoresearch run --name x`."), "See /a--b/c, or `autoresearch run --name x`."),
         (KeyError("experiment"), "The panel failed"),
         (RuntimeError(), "run this cell again"),
     ):
