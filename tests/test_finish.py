@@ -52,6 +52,12 @@ def test_a_night_leaves_the_test_split_sealed_and_says_what_opens_it(found: Stud
     assert "No result yet: `autoresearch finish --name nov23` measures it" in words and "Result:" not in words
 
 
+def test_the_difference_stands_beside_the_two_means_that_it_is_the_difference_of(found: Study) -> None:
+    late = events_of(found, "finished")[-1] | {"champion_bpb": 1.4, "baseline_bpb": 1.45, "difference_bpb": -0.05}
+    words = findings(state_of(found), late)  # of the last runs alone, as after the machine's speed has moved
+    assert "val_bpb 1.4000, the baseline's 1.4500 (means of comparable runs): −0.0500 ±" in words
+
+
 def test_champion_and_baseline_take_turns_on_fresh_seeds_and_the_gain_shrinks(found: Study, machine: Machine) -> None:
     state = state_of(found)
     fresh_before = [run.index for run in state.experiments[1].runs if run.num_decided == 3]

@@ -40,6 +40,9 @@ def _program() -> Path | None:
 
 
 def _typed(program: Path) -> str:
-    if "ipykernel" not in sys.modules and program.is_relative_to(Path.cwd()):
+    if "ipykernel" in sys.modules:
+        return str(program)
+    try:
         return str(program.relative_to(Path.cwd()))
-    return str(program)
+    except (ValueError, FileNotFoundError):  # it lies elsewhere, or the working folder was removed
+        return str(program)

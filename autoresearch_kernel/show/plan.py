@@ -126,7 +126,8 @@ def _how_long(outlook: Outlook, until: str) -> str:
     limit = f"{outlook.hours:g} h and what is left of the experiment that then runs" if outlook.hours else ""
     if outlook.seconds is not None:
         least, most = map(duration, outlook.seconds)
-        words = f"about {least} to {most}" + (f", at most {limit}" if limit else "")
+        at_most = f", at most {limit}" if limit else ""
+        words = f"about {least} to {most} on a machine with nothing else to do{at_most}"
     else:
         words = f"{limit or f'until {until}'}, about {count(per_hour, 'run')} an hour"
     return f"{words}; {each}"

@@ -395,7 +395,9 @@ def findings(state: StudyState, finished: dict[str, Any] | None) -> str:
         assert baseline.val_bpb is not None
         return f"{words}: {signed(champion.val_bpb - baseline.val_bpb)} so far."
     error = finished["difference_standard_error"]
-    words += f": {signed(finished['difference_bpb'])}" + (f" ± {error:.4f}" if error is not None else "")
+    compared = f"val_bpb {bpb(finished['champion_bpb'])}, the baseline's {bpb(finished['baseline_bpb'])}"
+    gain = signed(finished["difference_bpb"]) + (f" ± {error:.4f}" if error is not None else "")
+    words = with_mistrust(f"Best: {title(champion)}\n  {compared} (means of comparable runs): {gain}", [champion])
     finish = shell_command(f"finish{_named(state)}")
     return f"{words}.\n  No result yet: `{finish}` measures it on the sealed test split."
 

@@ -52,6 +52,16 @@ def test_the_path_is_relative_below_the_working_folder_and_whole_in_a_notebook(
     assert shell_command("status") == f"{shlex.quote(SCRIPTS)}/autoresearch status"
 
 
+def test_a_message_can_be_made_in_a_working_folder_that_was_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    monkeypatch.setenv("PATH", BARE_PATH)
+    (tmp_path / "gone").rmdir()
+    assert shell_command("status") == f"{shlex.quote(SCRIPTS)}/autoresearch status"
+
+
 @pytest.mark.parametrize("folder", [PROJECT, PROJECT / "notebooks", Path("/")])
 def test_what_an_error_names_can_be_typed_as_it_stands(folder: Path, project: Path) -> None:
     """The command in a message of a program started by its path, run by a shell in the same folder."""

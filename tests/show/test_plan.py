@@ -23,7 +23,8 @@ def test_a_first_study_says_what_runs_how_long_and_what_will_be_there() -> None:
     )
     assert what.endswith(" Each run trains for 20 s.")
     # 8 runs of 30 s at least; three experiments that run twice and two last runs of the best more at most
-    assert how_long.startswith("How long: about 4 min to 6 min; a run with its score takes about 30 s (an estimate")
+    assert how_long.startswith("How long: about 4 min to 6 min on a machine with nothing else to do; a run with")
+    assert " its score takes about 30 s (an estimate" in how_long
     for path in ("studies/first/experiments", "studies/first/progress.png", "studies/first/best/train.py"):
         assert path in there
 
@@ -39,7 +40,10 @@ def test_a_first_study_says_what_runs_how_long_and_what_will_be_there() -> None:
             Outlook(0, 300.0, 60.0, True),
             "until you press Ctrl-C, about 10 runs an hour; a run with its score takes about 6 min (as measured",
         ),
-        (Outlook(0, 60.0, 12.0, True, 100, 2.0), "about 2 h 0 min to 3 h 2 min, at most 2 h and what is left"),
+        (
+            Outlook(0, 60.0, 12.0, True, 100, 2.0),
+            "about 2 h 0 min to 3 h 2 min on a machine with nothing else to do, at most 2 h",
+        ),
     ],
 )
 def test_hours_or_a_person_end_it(outlook: Outlook, said: str) -> None:
