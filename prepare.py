@@ -72,6 +72,12 @@ SPLIT_PATTERN = "|".join(
 )
 
 
+def _command(options: str = "") -> str:
+    """How a person runs this file: by `python` where that is this interpreter, as in an active environment."""
+    python = "python" if shutil.which("python") == sys.executable else sys.executable
+    return f"{python} prepare.py {options}".rstrip()
+
+
 class PrepareError(RuntimeError):
     """A corpus cannot be made or used. The message names the file, the value and the next step."""
 
@@ -96,7 +102,7 @@ def corpus_dir() -> Path:
     if _is_by_hand_in_jupyter():
         say(f"No corpus in {corpora} yet. Making the embedded one first, which takes about ten seconds.")
         return prepare()
-    raise PrepareError(f"No corpus in {corpora}. Make one first (about ten seconds): python prepare.py")
+    raise PrepareError(f"No corpus in {corpora}. Make one first (about ten seconds): {_command()}")
 
 
 def heldout_dir(corpus_dir: str | Path) -> Path:
@@ -112,11 +118,11 @@ def read_meta(folder: str | Path) -> dict[str, Any]:
     try:
         meta: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise PrepareError(f"{path.parent} holds no finished corpus. Make one: python prepare.py") from None
+        raise PrepareError(f"{path.parent} holds no finished corpus. Make one: {_command()}") from None
     except ValueError as error:
-        raise PrepareError(f"{path} is damaged ({error}). Make it again: python prepare.py --rebuild") from error
+        raise PrepareError(f"{path} is damaged ({error}). Make it again: {_command('--rebuild')}") from error
     if meta.get("format") != FORMAT:
-        raise PrepareError(f"{path} has format {meta.get('format')}, not {FORMAT}: python prepare.py --rebuild")
+        raise PrepareError(f"{path} has format {meta.get('format')}, not {FORMAT}: {_command('--rebuild')}")
     return meta
 
 
@@ -557,7 +563,7 @@ def _open_source(
 
 def _folder_of(files_folder: str | Path | None) -> Path:
     if files_folder is None:
-        raise PrepareError("The corpus 'files' needs a folder: python prepare.py --corpus files --files-folder DIR")
+        raise PrepareError(f"The corpus 'files' needs a folder: {_command('--corpus files --files-folder DIR')}")
     return Path(files_folder).expanduser().resolve()
 
 
@@ -847,7 +853,7 @@ def read_split(folder: Path, split: str) -> np.ndarray:
     expected = meta[f"num_{split}_tokens"] * dtype.itemsize
     size = path.stat().st_size if path.is_file() else 0
     if size != expected:
-        raise PrepareError(f"{path} has {size:,} bytes, not {expected:,}. Make it again: python prepare.py --rebuild")
+        raise PrepareError(f"{path} has {size:,} bytes, not {expected:,}. Make it again: {_command('--rebuild')}")
     return np.memmap(path, dtype=dtype, mode="r")
 
 
@@ -879,7 +885,7 @@ def read_heldout(folder: Path, split: str) -> np.ndarray:
     """The fixed rows of `val` or `test` that belong to a training-side folder, (rows, T+1)."""
     heldout = heldout_dir(folder)
     if read_meta(heldout)["content_sha256"] != read_meta(folder)["content_sha256"]:
-        raise PrepareError(f"{heldout} belongs to another making of {folder}: python prepare.py --rebuild")
+        raise PrepareError(f"{heldout} belongs to another making of {folder}: {_command('--rebuild')}")
     rows: np.ndarray = np.load(heldout / f"{split}.npy", mmap_mode="r")
     return rows
 

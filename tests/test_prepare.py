@@ -480,11 +480,11 @@ def test_a_model_that_cannot_be_pickled_says_what_it_may_hold(corpus: Path, tmp_
 
 
 def test_without_a_corpus_the_first_line_says_how_to_make_one(tmp_path: Path) -> None:
-    done = run_script(
-        tmp_path, "from prepare import MAX_SEQ_LEN", PYTHONPATH=str(ROOT), AUTORESEARCH_HOME=str(tmp_path)
-    )
-    assert done.returncode == 1
-    assert "Make one first (about ten seconds): python prepare.py" in done.stderr
+    places = {"PYTHONPATH": str(ROOT), "AUTORESEARCH_HOME": str(tmp_path)}
+    for path, python in ((str(Path(sys.executable).parent), "python"), ("/usr/bin", sys.executable)):
+        done = run_script(tmp_path, "from prepare import MAX_SEQ_LEN", PATH=path, **places)
+        assert done.returncode == 1
+        assert f"Make one first (about ten seconds): {python} prepare.py\n" in done.stderr
 
 
 def test_importing_prepare_brings_in_nothing_that_only_some_need() -> None:
