@@ -28,7 +28,7 @@ from .record.study import SHORT, heldout_sha256, sha256, study_versions
 from .room import LEAST_FREE_BYTES
 from .run.box import BOX, BoxReport, probe
 from .run.slots import EndRun, run_experiment
-from .steadiness import Steadiness, Trial, open_trial
+from .steadiness import SettingRefused, Steadiness, Trial, open_trial
 
 GB = 1e9
 NIGHT_BYTES, NIGHT_MEMORY_BYTES = 2 * GB, 2 * GB  # below that much room a night may have to wait, or be killed
@@ -75,6 +75,9 @@ def examine(project: Path) -> Iterator[Check]:
         yield boxed(box)
         try:
             facts = trial.facts()
+        except SettingRefused as refusal:
+            yield Check("device", "fail", str(refusal))
+            return
         except RuntimeError as error:
             yield Check(
                 "torch", "fail", f"prepare.py cannot be loaded: {error}", "`make setup` installs what it needs."

@@ -36,10 +36,15 @@ LONGEST_START_SECONDS = 120.0  # a cold disk can take most of a minute to import
 _CHILD = """
 import json, os, sys, time
 import torch
-from prepare import autocast, autocast_dtype, device_name, get_device
+from prepare import PrepareError, autocast, autocast_dtype, device_name, get_device
 
 slices, slice_seconds, warm_up_seconds = json.loads(sys.argv[1])
-device = get_device()
+try:
+    device = get_device()
+    autocast_dtype(device)
+except PrepareError as error:
+    print(json.dumps({"refused": str(error)}), flush=True)
+    sys.exit()
 memory = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
 print(json.dumps({
     "device": device.type, "device_name": device_name(device),
@@ -137,6 +142,10 @@ class Steadiness:
         return BPB_PER_LOG_SPEED * self.spread
 
 
+class SettingRefused(RuntimeError):
+    """prepare.py does not take a device or number format that was asked for; the message says what to do."""
+
+
 class Trial:
     """The process that measures: `facts` once torch is loaded, `measure` when all else is quiet."""
 
@@ -148,7 +157,10 @@ class Trial:
 
     def facts(self) -> dict[str, Any]:
         """What torch says of the machine. Raises RuntimeError with what it said where it cannot be loaded."""
-        return dict(self._answer())
+        found = dict(self._answer())
+        if "refused" in found:
+            raise SettingRefused(found["refused"])
+        return found
 
     def measure(self) -> Steadiness:
         """Takes three and a half seconds."""

@@ -57,6 +57,13 @@ def test_the_doctor_looks_at_everything_in_real_processes_and_leaves_nothing(pro
     scratch.rmdir()  # which is empty
 
 
+def test_a_number_format_that_is_refused_is_the_device_s_matter(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORESEARCH_DTYPE", "float16")
+    *_, last = doctor.examine(project)
+    assert (last.name, last.verdict, last.remedy) == ("device", "fail", "")
+    assert last.found == "AUTORESEARCH_DTYPE is 'float16': use float32 or bfloat16, or unset it."
+
+
 def slices(*flops: float, others: Any = (), cores: int = 2, stolen: float = 0.0) -> Steadiness:
     return Steadiness(flops, others, cores, stolen)
 
