@@ -126,7 +126,7 @@ def test_a_study_lives_on_in_the_background(study: Study, capsys: pytest.Capture
     # a watcher sees the rest and leaves when it is over
     assert main(["attach"]) == 0
     seen = capsys.readouterr().out
-    assert "0001" in seen and ("Best:" in seen or "Nothing has beaten" in seen)
+    assert "0001" in seen and ("Incumbent:" in seen or "Nothing has beaten" in seen)
     assert events_of(study, "finished") and wait_until_free(study, LIMIT_SECONDS)
     assert main(["pause"]) == 1
     assert "Nobody runs study 'nov23', so there is nothing to pause" in capsys.readouterr().err
@@ -197,7 +197,7 @@ def test_two_studies_on_one_machine_say_which_waits_for_which(
 
 
 def test_a_result_is_measured_by_a_process_that_outlives_its_notebook(measured: Study, no_pictures: None) -> None:
-    with pytest.raises(StudyError, match="nothing better than its baseline"):
+    with pytest.raises(StudyError, match="has kept nothing besides its baseline"):
         finish(measured)
     list(islice(research(measured, Scripted({"ALPHA": 0.05})), 1))
     with take_lock_of(measured), pytest.raises(StudyError, match=rf"is being run by process {os.getpid()}: wait"):
