@@ -14,7 +14,12 @@ NAME ?= first
 EXPERIMENTS ?= 5
 BUDGET ?= 20
 EXTRAS ?=
+TORCH ?=
 UPGRADE ?=
+
+# A Python that is named by hand is worth a word when .venv has another one.
+NAMED = $(if $(filter file,$(origin PYTHON)),,--python-was-named)
+SET_UP = $(PYTHON) scripts/set_up.py $(if $(TORCH),--torch $(TORCH)) $(NAMED)
 
 IN_VENV = .venv/bin/python -m
 AUTORESEARCH = $(IN_VENV) autoresearch_kernel.cli
@@ -41,13 +46,13 @@ pictures: setup-test
 	$(IN_VENV) tests.journeys.pictures
 
 setup:
-	@$(PYTHON) scripts/set_up.py $(EXTRAS)
+	@$(SET_UP) $(EXTRAS)
 
 setup-test:
-	@$(PYTHON) scripts/set_up.py test $(EXTRAS)
+	@$(SET_UP) test $(EXTRAS)
 
 # One resolution for every Python from the lowest that pyproject.toml names, and every system: differences are markers.
-lock:
+lock: setup-test
 	$(IN_VENV) uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --all-extras \
 	  --no-annotate --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) \
 	  --output-file constraints.txt pyproject.toml

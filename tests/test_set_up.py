@@ -13,6 +13,7 @@ import sys
 import threading
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
@@ -65,7 +66,7 @@ def write_wheel(folder: Path, name: str, version: str, source: str = "") -> None
     folder.mkdir(parents=True, exist_ok=True)
     info = f"{name}-{version}.dist-info"
     files = {
-        f"{name}.py": source,
+        f"{name}/__init__.py": source,
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
@@ -126,7 +127,7 @@ def place(tmp_path: Path) -> Path:
 
 def set_up(place: Path, indexes: Indexes, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run the script as make does, with pip's settings of this machine left out."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "TORCH"))}
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
     env |= {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": indexes.url("simple"), "PIP_NO_CACHE_DIR": "1"}
     env |= {"AUTORESEARCH_TORCH_INDEX": indexes.url("cpu"), "PIP_RETRIES": "0"} | settings
     command = [sys.executable, str(place / "scripts" / "set_up.py"), *words]
@@ -146,18 +147,18 @@ def test_an_environment_from_nothing_and_what_becomes_of_it(place: Path, indexes
     first = set_up(place, indexes, "--torch", "cpu")
     assert first.returncode == 0, first.stdout + first.stderr
     assert "GB to download" in first.stdout.splitlines()[0] and "minutes" in first.stdout.splitlines()[0]
-    assert "CPU build is installed" in first.stdout and "CUDA" not in first.stdout
+    assert "the CPU build" in first.stdout and "CUDA" not in first.stdout
     assert build_of_torch(place) == "cpu"
     indexes.asked.clear()
     again = set_up(place, indexes, "--torch", "cpu")
     assert (again.returncode, again.stdout, again.stderr, indexes.asked) == (0, "", "", [])
 
     write_wheel(indexes.folder / "simple" / "another", "another", "1")
-    (place / "constraints.txt").write_text("torch==2.13.0\nanother==1\n")
+    (place / "constraints.txt").write_text("torch==2.13.0\nanother==1\nsix==1\n")
     (place / "needs.txt").write_text("torch another")
     changed = set_up(place, indexes, "--torch", "cpu")
     assert changed.stdout.startswith("The required packages changed"), changed.stdout + changed.stderr
-    assert list(place.glob(".venv/lib/python*/site-packages/another.py")) and build_of_torch(place) == "cpu"
+    assert list(place.glob(".venv/lib/python*/site-packages/another/__init__.py")) and build_of_torch(place) == "cpu"
 
     moved = place.rename(place.parent / "renamed project")
     indexes.close()
@@ -168,14 +169,16 @@ def test_an_environment_from_nothing_and_what_becomes_of_it(place: Path, indexes
     where = [str(moved / ".venv" / "bin" / "python"), "-c", "import autoresearch_kernel as a; print(a.__file__)"]
     found = subprocess.run(where, cwd="/", check=True, capture_output=True, text=True).stdout.strip()
     assert found == str(moved / "autoresearch_kernel" / "__init__.py")
-    assert set_up(moved, indexes, "--torch", "cpu").stdout == ""
+    subprocess.run([str(moved / ".venv" / "bin" / "autoresearch")], check=True)  # its first line cannot hold a space
+    assert set_up(moved, indexes).stdout == ""  # the choice of a build is remembered
 
     python = moved / ".venv" / "bin" / "python"
     python.unlink()
     python.symlink_to("/nonexistent/python3")
     gone = set_up(moved, indexes, "--torch", "cpu")  # the indexes are gone as well: it cannot succeed, and says so
-    assert "does not run any more, so the environment is made anew" in gone.stdout
-    assert gone.returncode == 1 and "this command failed" in gone.stderr and "setup.log" in gone.stderr
+    assert "were removed or replaced: the environment is made anew" in gone.stdout
+    assert gone.returncode == 1 and "No package can be downloaded from here. Check the network" in gone.stderr
+    assert "CUDA" not in gone.stdout
 
 
 def test_the_cpu_build_where_pip_itself_finds_one(place: Path, indexes: Indexes) -> None:
@@ -198,22 +201,57 @@ def test_an_environment_that_another_tool_made_without_pip_stays(place: Path, in
 
 def test_the_cuda_build_after_its_size_where_no_cpu_build_can_be_had(place: Path, indexes: Indexes) -> None:
     write_wheel(indexes.folder / "simple" / "torch", "torch", "2.13.0", "BUILD = 'cuda'")
-    done = set_up(place, indexes, "--torch", "cpu")
+    write_wheel(indexes.folder / "simple" / "six", "six", "1")
+    done = set_up(place, indexes)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"neither where pip looks nor at {indexes.url('cpu')}, so the CUDA build is installed: " in done.stdout
+    assert f"neither by itself nor at {indexes.url('cpu')}: installing the CUDA build" in done.stdout
+    assert "torch's CUDA build: 2.8 GB to download, 5.4 GB on the disk" in done.stdout
     assert build_of_torch(place) == "cuda"
     assert set_up(place, indexes).stdout == ""  # it stays, and is not looked for again
 
 
 def test_a_gpu_gets_the_cuda_build_and_an_earlier_cpu_build_goes(place: Path, indexes: Indexes) -> None:
-    write_wheel(indexes.folder / "simple" / "torch", "torch", "2.13.0", "BUILD = 'cuda'")
     write_wheel(indexes.folder / "simple" / "torch", "torch", "2.13.0+cpu", "BUILD = 'cpu'")
     assert set_up(place, indexes, "--torch", "cpu").returncode == 0
     assert build_of_torch(place) == "cpu"
-    (indexes.folder / "simple" / "torch" / "torch-2.13.0+cpu-py3-none-any.whl").unlink()
-    done = set_up(place, indexes, "--torch", "cuda")
-    assert done.stdout.startswith("Another build of torch is wanted (cuda instead of cpu)"), done.stdout + done.stderr
-    assert build_of_torch(place) == "cuda"
+    failed = set_up(place, indexes, "--torch", "cuda")  # there is none in the index yet
+    assert failed.returncode == 1 and build_of_torch(place) == "cpu"
+    write_wheel(indexes.folder / "simple" / "torch", "torch", "2.13.0", "BUILD = 'cuda'")
+    done = set_up(place, indexes)  # goes on with what was asked for
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "torch's CUDA build: 2.8 GB to download" in done.stdout and build_of_torch(place) == "cuda"
+
+
+def test_what_was_interrupted_or_removed_is_made_again(place: Path, indexes: Indexes) -> None:
+    write_wheel(indexes.folder / "simple" / "torch", "torch", "2.13.0+cpu", "BUILD = 'cpu'")
+    subprocess.run([sys.executable, "-m", "venv", str(place / ".venv")], check=True)
+    (site,) = (place / ".venv").glob("lib/python*/site-packages")
+    for half in (site / "pip" / "_internal" / "utils", *site.glob("pip-*.dist-info")):
+        shutil.rmtree(half)  # as if Ctrl-C had come while pip was unpacked
+    done = set_up(place, indexes, "--torch", "cpu")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "installing pip" in done.stdout and build_of_torch(place) == "cpu"
+
+    shutil.rmtree(site / "torch")
+    again = set_up(place, indexes)
+    assert again.returncode == 0 and "the environment is made anew" in again.stdout, again.stdout + again.stderr
+    assert build_of_torch(place) == "cpu"
+
+    site.parent.rename(site.parents[1] / "python3.10")  # the system's Python became another one
+    replaced = set_up(place, indexes)
+    assert replaced.returncode == 0 and "the environment is made anew" in replaced.stdout
+    assert build_of_torch(place) == "cpu" and set_up(place, indexes).stdout == ""
+
+
+def test_two_commands_at_once_set_up_once(place: Path, indexes: Indexes) -> None:
+    write_wheel(indexes.folder / "simple" / "torch", "torch", "2.13.0+cpu", "BUILD = 'cpu'")
+    with ThreadPoolExecutor() as pool:
+        both = list(pool.map(lambda _: set_up(place, indexes, "--torch", "cpu"), range(2)))
+    assert [done.returncode for done in both] == [0, 0], [done.stdout + done.stderr for done in both]
+    first, second = sorted((done.stdout for done in both), key=len, reverse=True)
+    assert "done: .venv has" in first and second == (
+        "Another command sets up this project: waiting until it has finished.\n"
+    )
 
 
 # --- parts
@@ -294,3 +332,31 @@ def test_old_interpreters_can_read_the_script() -> None:
     ast.parse(source, feature_version=(3, 8))
     with pytest.raises(SyntaxError):
         ast.parse("match 1:\n  case 1: pass\n", feature_version=(3, 8))
+
+
+def test_a_build_that_does_not_exist_is_refused(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert script.main(["--torch", "CPU"]) == 1
+    assert capsys.readouterr().err == "\nset-up: TORCH is 'CPU': use one of auto, cpu, cuda.\n"
+
+
+def test_only_whole_paths_are_replaced_after_a_move(script: ModuleType) -> None:
+    content = b"home = /home/a/pythons/bin\nexec /home/a/py/.venv/bin/python '/home/a/py' /mnt/home/a/py-2 /x/home/a/py"
+    expected = b"home = /home/a/pythons/bin\nexec /b c/.venv/bin/python '/b c' /mnt/home/a/py-2 /x/home/a/py"
+    assert script.replaced(content, b"/home/a/py", b"/b c") == expected
+    assert script.json_text("/home/Müller/x") == "/home/M\\u00fcller/x"
+
+
+def test_another_python_that_was_named_is_answered(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\necho 3.9.18\n")
+    python.chmod(0o755)
+    (tmp_path / "pyproject.toml").write_text("")
+    (tmp_path / "constraints.txt").write_text("")
+    script.PROJECT = tmp_path
+    assert script.main(["--python-was-named"]) == 1
+    said = capsys.readouterr()
+    assert said.out.startswith(".venv has Python 3.9.18 and keeps it. Remove .venv first to use Python 3.")
+    assert "has Python 3.9.18, which is not supported. Remove .venv and repeat the command." in said.err
