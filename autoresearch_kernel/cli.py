@@ -415,7 +415,7 @@ def _read(study: Study) -> tuple[StudyState, dict[str, Any] | None]:
 def _print_findings(study: Study) -> None:
     """The last words of a run: what it left and how much better it is."""
     from .show.cost import spent_words
-    from .show.report import advice, count, findings
+    from .show.report import advice, count, findings, is_worth_promoting
 
     state, finished = _read(study)
     decided = [e for e in state.experiments if e.status is not None]
@@ -439,8 +439,10 @@ def _print_findings(study: Study) -> None:
     if words := advice(state):
         print(words)
         return
-    promotes = f"; `{shell_command(f'promote --name {study.name}')}` makes the best train.py yours"
-    print(f"`{shell_command(f'run --name {study.name}')}` continues{promotes if has_better else ''}.")
+    promotes = ""
+    if is_worth_promoting(state, finished):
+        promotes = f"; `{shell_command(f'promote --name {study.name}')}` makes the best train.py yours"
+    print(f"`{shell_command(f'run --name {study.name}')}` continues{promotes}.")
 
 
 def _short(path: Path) -> str:

@@ -358,16 +358,25 @@ def conclude(session: Session, reason: str) -> None:
     mind_people(session)
     champion = best(session.state.experiments)
     assert champion is not None, "a study is concluded once its baseline is decided"
+    if len(champion.scores) < NUM_BASELINE_RUNS:
+        _tell(session, f"Experiment {champion.number:04d}, the incumbent, runs again with fresh seeds")
     _run_until(session, champion.number, lambda experiment: len(experiment.scores))
     if not still_stands(session, champion.number):
         return conclude(session, reason)
     if champion.number > 0 and _machine_moved(session):
+        _tell(session, "The machine's speed has changed, so the baseline runs again as well")
         _run_until(session, 0, lambda baseline: len(_late_scores(session, baseline)))
         session.show(session.state.experiments[0])
     champion = session.state.experiments[champion.number]
     session.history.append("finished", reason=reason, **_findings(session, champion))
     forget_artefacts(session.study, session.state)
     session.show(champion)
+
+
+def _tell(session: Session, what: str) -> None:
+    """Why the study still trains although its last experiment is decided; not a matter for the record."""
+    text = f"{what}, until there are {NUM_BASELINE_RUNS} runs of each to compare."
+    session.watch(Progress("note", text=text))
 
 
 def _run_until(session: Session, number: int, count: Callable[[Experiment], int]) -> None:

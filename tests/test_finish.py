@@ -20,7 +20,7 @@ from autoresearch_kernel.record.experiment import Audit, Evaluation, SealedScore
 from autoresearch_kernel.record.study import Study, StudyError
 from autoresearch_kernel.session import open_session
 from autoresearch_kernel.show.live import look
-from autoresearch_kernel.show.report import findings
+from autoresearch_kernel.show.report import findings, is_worth_promoting
 from autoresearch_kernel.verify import verify
 
 from . import test_night
@@ -56,6 +56,14 @@ def test_the_difference_stands_beside_the_two_means_that_it_is_the_difference_of
     late = events_of(found, "finished")[-1] | {"champion_bpb": 1.4, "baseline_bpb": 1.45, "difference_bpb": -0.05}
     words = findings(state_of(found), late)  # of the last runs alone, as after the machine's speed has moved
     assert "val_bpb 1.4000, the baseline's 1.4500 (means of comparable runs): −0.0500 ±" in words
+
+
+def test_a_study_that_found_something_worse_says_so_and_does_not_offer_it(found: Study) -> None:
+    finished = events_of(found, "finished")[-1] | {"difference_standard_error": 0.01}
+    worse, better = (finished | {"difference_bpb": difference} for difference in (0.0316, -0.0316))
+    assert "This is worse than the baseline: do not promote it." in findings(state_of(found), worse)
+    assert "worse" not in findings(state_of(found), better)
+    assert [is_worth_promoting(state_of(found), event) for event in (worse, better)] == [False, True]
 
 
 def test_champion_and_baseline_take_turns_on_fresh_seeds_and_the_gain_shrinks(found: Study, machine: Machine) -> None:

@@ -22,6 +22,7 @@ from ..record.state import StudyState
 THIN_SPACE = "\u2009"
 MINUS = "\u2212"
 MANY_EXPERIMENTS = 20  # after fewer, a study that kept nothing is no surprise
+CLEAR_ERRORS = 2.0  # standard errors: a smaller difference may be luck
 HEAD_CHARACTERS = 140  # of a hypothesis that are shown before the rest is unfolded
 SENTENCE_END = re.compile(r"[.!?](?=\s)")
 
@@ -399,7 +400,30 @@ def findings(state: StudyState, finished: dict[str, Any] | None) -> str:
     gain = signed(finished["difference_bpb"]) + (f" ± {error:.4f}" if error is not None else "")
     words = with_mistrust(f"Best: {title(champion)}\n  {compared} (means of comparable runs): {gain}", [champion])
     finish = shell_command(f"finish{_named(state)}")
-    return f"{words}.\n  No result yet: `{finish}` measures it on the sealed test split."
+    unclear = unclear_words(finished["difference_bpb"], error)
+    words = f"{words}.\n  {unclear}" if unclear else f"{words}."
+    return f"{words}\n  No result yet: `{finish}` measures it on the sealed test split."
+
+
+def unclear_words(difference: float, error: float | None) -> str:
+    """What to think of a difference from the baseline, in bits per byte, that is no clear gain; "" for one that is."""
+    if error is None or difference <= -CLEAR_ERRORS * error:
+        return ""
+    if difference >= CLEAR_ERRORS * error:
+        return "This is worse than the baseline: do not promote it."
+    return "This is no clear difference: it is smaller than twice its error, so it may be luck."
+
+
+def is_worth_promoting(state: StudyState, finished: dict[str, Any] | None) -> bool:
+    """Whether something beside the baseline was kept, and its last measurement shows a clear gain, if there was one."""
+    champion = best(state.experiments)
+    if champion is None or champion.number == 0:
+        return False
+    if state.result is not None and state.result.champion == champion.number:
+        return not unclear_words(state.result.test_difference, state.result.test_standard_error)
+    if finished is None or finished.get("champion") != champion.number:
+        return True
+    return not unclear_words(finished["difference_bpb"], finished["difference_standard_error"])
 
 
 def _nothing_kept(state: StudyState) -> str:
@@ -466,6 +490,8 @@ def result_words(result: Result, mark: str = "") -> str:
         f"  On validation the same models differ by {signed(result.val_difference)} ± "
         f"{result.val_standard_error:.4f}; the scores it was chosen by said {signed(result.judged_difference)}.",
     ]
+    if unclear := unclear_words(result.test_difference, result.test_standard_error):
+        lines.insert(1, f"  {unclear}")
     if result.num_looks > 1:
         lines.append(
             f"  The test split was opened for {result.num_looks} champions of this study: each look wears it out."

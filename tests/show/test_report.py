@@ -15,6 +15,7 @@ from autoresearch_kernel.show.report import (
     number,
     outcome_line,
     sparkline,
+    unclear_words,
     verdict,
 )
 
@@ -80,3 +81,18 @@ def test_audits_are_told_run_by_run_and_a_correction_in_one_clause() -> None:
     assert "run 2 accepted: claimed 1.4000, corrected by +0.01000 ± 0.00010" in audits_words(both)
     assert correction_words([alone]) == "" and both.correction_bpb == pytest.approx(0.005)
     assert correction_words([alone, both]) == "1 corrected by the audit, by +0.00500 bpb at most"
+
+
+@pytest.mark.parametrize(
+    ("difference", "error", "words"),
+    [
+        (-0.02, 0.01, ""),
+        (-0.02, None, ""),
+        (-0.019, 0.01, "no clear difference"),
+        (0.019, 0.01, "no clear difference"),
+        (0.02, 0.01, "worse than the baseline"),
+    ],
+)
+def test_a_difference_that_is_no_clear_gain_is_called_so(difference: float, error: float | None, words: str) -> None:
+    said = unclear_words(difference, error)
+    assert words in said and bool(words) == bool(said)
