@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .agents import WITH_MODEL, AgentOptions, agent_options, model_chat, read_recording, refuse_unused
+from .record.history import read_state
 from .record.study import Study, StudyError, create_study, open_study, study_names
 
 if TYPE_CHECKING:
@@ -104,13 +105,17 @@ def start_study(name: str, project: Path, asked: Settings, say: Callable[[str], 
 
 
 def _promoted_from(project: Path) -> Study | None:
-    """The study whose best train.py the project's is; None when it is nobody's."""
+    """The study whose best train.py the project's is, one that found it before one that began with it; None without."""
     current = (project / "train.py").read_bytes()
-    for name in study_names(project):
-        study = open_study(name, project)
-        if study.paths.best_train.is_file() and study.paths.best_train.read_bytes() == current:
-            return study
-    return None
+    studies = [open_study(name, project) for name in study_names(project)]
+    same = [s for s in studies if s.paths.best_train.is_file() and s.paths.best_train.read_bytes() == current]
+    return next((study for study in same if _has_kept(study)), same[0] if same else None)
+
+
+def _has_kept(study: Study) -> bool:
+    """Whether its best train.py is not the one that it began with."""
+    incumbent = read_state(study.paths.history).incumbent
+    return incumbent is not None and incumbent.number > 0
 
 
 def _preset_of(study: Study, is_recorded: bool) -> Preset:

@@ -18,10 +18,12 @@ from autoresearch_kernel.propose import llm
 from autoresearch_kernel.record.experiment import NO_LIMITS, Limits, Progress, Spent, Status
 from autoresearch_kernel.record.history import read_events, read_state
 from autoresearch_kernel.record.state import replay
+from autoresearch_kernel.record.study import study_names
 from autoresearch_kernel.screen import Screen
 from autoresearch_kernel.session import open_session
 from autoresearch_kernel.show.cost import cost_table, plan_words
 from autoresearch_kernel.show.report import advice, findings
+from autoresearch_kernel.start import _promoted_from
 
 from .conftest import counting_study, git
 from .test_loop import Scripted
@@ -104,6 +106,12 @@ def test_status_continue_and_promote(
     capsys.readouterr()
     assert main(["promote"]) == 0, capsys.readouterr().err
     assert mine.read_text() == study.paths.best_train.read_text() != original
+    # a study that began with it has the same best train.py, and did not find it
+    later = counting_study(project, small_corpus, "later", mine.read_text())
+    later.paths.best_train.parent.mkdir()
+    later.paths.best_train.write_text(mine.read_text())
+    promoted_from = _promoted_from(project)
+    assert study_names(project)[0] == "later" and promoted_from is not None and promoted_from.name == "nov23"
 
 
 def test_a_study_that_kept_nothing_says_what_that_means_and_has_nothing_to_finish_or_promote(
