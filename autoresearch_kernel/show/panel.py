@@ -49,6 +49,7 @@ MEMORY_EVERY_LOOKS = 5  # asking for the memory of a process tree takes ten time
 STILL_EVERY_SECONDS = 300.0  # the picture that stays in the notebook, while the study runs
 LOG_LINES, LOG_BYTES = 60, 16_000
 FOLDS = {"notes": "Agent's notes", "log": "Log", "cost": "Cost", "settings": "Settings of this study"}
+FINISH, GO_ON_FINISHING = "Finish", "Go on finishing"
 PROMOTE, OVERWRITE = "Promote the best", "Overwrite train.py"
 FORCE = "use --force"  # how the command line says that something would be lost
 BEAT_EVERY_LOOKS = 5  # panel.js misses it after 30 seconds
@@ -163,7 +164,7 @@ class Panel:
         self.resume_button = _button("Resume", "Go on after a pause", "primary")
         self.stop_button = _button("Stop after this", "End the study once the present experiment is decided")
         self.stop_now_button = _button("Stop now", "End what runs, too; it is taken up again later")
-        self.finish_button = _button("Finish", "Measure the result: fresh seeds, then the sealed test split, once")
+        self.finish_button = _button(FINISH, "Measure the result: fresh seeds, then the sealed test split, once")
         self.promote_button = _button(PROMOTE, "Make the best train.py of this study the project's")
         self.acts = widgets.HBox(layout=widgets.Layout(flex_flow="row wrap"))
         self.top = widgets.HBox([self.picker, self.new_button, self.acts], layout=widgets.Layout(flex_flow="row wrap"))
@@ -577,8 +578,7 @@ class Panel:
         self.gauge.value = pages.gauge(now, memory)
         is_ours = now.state.paused.startswith("by ")
         if not now.is_running:
-            acts = [self.go_on_button, *([self.finish_button] if _can_finish(now) else [])]
-            acts += [self.promote_button] if _has_better(now) else []
+            acts = self._acts_of_ended(now)
         else:
             acts = [self.resume_button] if now.phase == "paused" and is_ours else [self.pause_button]
             acts += [self.stop_button, self.stop_now_button]
@@ -586,6 +586,16 @@ class Panel:
             self.acts.children = acts
         if self._is_new("ended", not now.is_running) and not now.is_running and not (self._is_wrong or self._is_acting):
             self._tell("")  # "Process 1234 runs the study": it was true until now
+
+    def _acts_of_ended(self, now: Snapshot) -> list[widgets.Button]:
+        """The first of them is what the study was at, and the primary one."""
+        is_finishing = now.is_finishing and _can_finish(now)
+        self.finish_button.description = GO_ON_FINISHING if is_finishing else FINISH
+        self.finish_button.button_style = "primary" if is_finishing else ""
+        self.go_on_button.button_style = "" if is_finishing else "primary"
+        finish = [self.finish_button] if _can_finish(now) else []
+        acts = [*finish, self.go_on_button] if is_finishing else [self.go_on_button, *finish]
+        return [*acts, self.promote_button] if _has_better(now) else acts
 
     def _show_hint(self, now: Snapshot) -> None:
         """A field where the agent reads hints; where it does not, why, and nothing to type into."""

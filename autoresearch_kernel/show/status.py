@@ -156,6 +156,8 @@ def next_step(now: Snapshot) -> str:
     if state.review is not None and now.is_running:
         return wanted(now.study, state.review)
     why, again = standing(now), f"`{shell_command(f'run --name {name}')}`"
+    if now.is_finishing and not now.is_running:
+        return f"{why} `{shell_command(f'finish --name {name}')}` goes on measuring the result."
     if now.activity == "waiting":
         return why
     if state.paused and now.is_running:

@@ -616,13 +616,17 @@ def test_a_finish_is_offered_when_it_makes_sense_and_its_result_stands_first(
     made.refresh()
     assert "finishing, fresh run 3 of 6 (0000)" in made.said.data and "progressbar" in made.gauge.value
     assert doing(made.now) in status_table(made.now).splitlines()[0] and made.result.value == ""
+    writer.append("stopped", reason="asked by ann@here")
     writer.history.close()
     made.refresh()
-    assert shown_buttons(made) == ["Continue", "Finish", "Promote the best"]
+    assert shown_buttons(made) == ["Go on finishing", "Continue", "Promote the best"]
+    assert [button.button_style for button in made.acts.children] == ["primary", "", ""]
+    assert "finish --name nov23` goes on measuring the result." in next_step(made.now)
     writer.open().append("result", **vars(RESULT))
     writer.history.close()
     made.refresh()
     assert shown_buttons(made) == ["Continue", "Promote the best"], "it has its result"
+    assert made.go_on_button.button_style == "primary"
     assert "test bpb 1.5020 → 1.4830, −0.0191 ± 0.0021" in made.result.value
     root = list(made.root.children)
     assert root.index(made.result) < root.index(made.gauge) < root.index(made.live)
