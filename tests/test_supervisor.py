@@ -157,7 +157,7 @@ def test_stop_now_and_kill_9_lose_nothing_that_was_decided(study: Study, capsys:
     start_detached(study, ["--experiments", "1"])
     assert wait_until_free(study, LIMIT_SECONDS)
     state = replay(read_events(study.paths.history))
-    assert state.finished == "1 experiments" and len(state.decided) == 2
+    assert state.finished == "1 experiment" and len(state.decided) == 2
     assert len(events_of(study, "trained")) >= trained
     ends = [(event["experiment"], event["run"]) for event in events_of(study, "scored")]
     assert len(ends) == len(set(ends))

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..judge.decide import NUM_BASELINE_RUNS, NUM_FRESH_RUNS
-from ..record.experiment import Experiment, Status
+from ..record.experiment import Experiment
 from ..record.files import seconds_of
 from ..record.shell import shell_command
 from ..record.state import Review
@@ -30,15 +30,16 @@ from .report import (
     findings,
     idea,
     incumbent_scores,
-    is_ended_early,
     last_number,
     mistrust,
     number,
     percent,
     plain,
     sealed_words,
+    sign,
     signed,
     sparkline,
+    status_word,
     title,
     waiting_words,
 )
@@ -315,9 +316,7 @@ def _speed(experiment: Experiment, now: Snapshot) -> str:
 def _status(experiment: Experiment, now: Snapshot) -> str:
     if experiment.status is None:
         return (now.activity or "waits") if now.is_running else "unfinished"
-    if is_ended_early(experiment):
-        return "ended early"
-    return f"{experiment.status}{' ●' if experiment.status is Status.KEEP else ''}"
+    return f"{status_word(experiment)} {sign(experiment)}".rstrip()
 
 
 def _ago(utc: str, now: float) -> str:

@@ -129,7 +129,7 @@ def test_a_study_in_the_making_shows_what_runs_and_how_far(writer: Writer, panel
     assert len(made.curve.numbers["mine"]) == 80 and len(made.curve.numbers["theirs"]) == 200
     assert made.curve.numbers["theirs_label"] == "0000"
     assert "0001 · Set ALPHA to 0.5" in made.head.value
-    assert [row["status"] for row in made.experiments.numbers["rows"]] == ["keep", "training"]
+    assert [row["status"] for row in made.experiments.numbers["rows"]] == ["baseline", "training"]
 
 
 def test_a_study_that_waits_for_another_training_says_for_whose(writer: Writer, panel: Callable[[], Panel]) -> None:
@@ -140,7 +140,7 @@ def test_a_study_that_waits_for_another_training_says_for_whose(writer: Writer, 
     assert "waiting for the machine to train 0001" in made.said.data
     assert "study &lt;b&gt;dec1, process 4711" in made.said.data and "since 2027-01-15 08:00 UTC" in made.said.data
     assert "waits for the machine" in made.gauge.value and "progressbar" not in made.gauge.value
-    assert [row["status"] for row in made.experiments.numbers["rows"]] == ["keep", "waiting"]
+    assert [row["status"] for row in made.experiments.numbers["rows"]] == ["baseline", "waiting"]
 
 
 def test_the_numbers_shown_are_those_of_the_history(writer: Writer, panel: Callable[[], Panel]) -> None:
@@ -164,13 +164,14 @@ def test_each_state_has_its_next_act(writer: Writer, panel: Callable[[], Panel])
     made = panel()
     assert shown_buttons(made)[0] == "Resume" and "Paused by ann@here" in made.said.data
     writer.append("resumed", reason="asked to go on")
-    writer.append("finished", reason="1 experiments", champion=1, baseline_bpb=1.5, champion_bpb=1.49,
+    writer.append("finished", reason="1 experiment", champion=1, baseline_bpb=1.5, champion_bpb=1.49,
                   difference_bpb=-0.01, difference_standard_error=0.001, baseline_test_bpb=None,
                   champion_test_bpb=None, machine_speed=1.0)  # fmt: skip
     writer.history.close()
     made.refresh()
     assert shown_buttons(made) == ["Continue", "Finish", "Promote the best"]
-    assert "finished" in made.said.data and "Finished" in made.said.data
+    assert "nov23  ○ finished" in made.said.data and "Finished" in made.said.data
+    assert status_table(made.now).startswith("nov23  ○ finished")
     assert standing(made.now) and next_step(made.now).startswith(standing(made.now))
 
 
