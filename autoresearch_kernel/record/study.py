@@ -48,7 +48,15 @@ class StudyError(Plain, RuntimeError):
 
 
 class WouldOverwrite(StudyError):
-    """Edits that a person made would be lost; the message says which, and how to go on all the same."""
+    """Edits that a person made would be lost; `lost` says which, the message also how to go on all the same."""
+
+    def __init__(self, lost: str, how: str) -> None:
+        super().__init__(f"{lost} Commit or copy it first, then {how}.")
+        self.lost = lost
+
+    def going_on(self, how: str) -> WouldOverwrite:
+        """The same for who has another way to go on: a button, a method, an option."""
+        return WouldOverwrite(self.lost, how)
 
 
 @contextmanager

@@ -51,7 +51,6 @@ LOG_LINES, LOG_BYTES = 60, 16_000
 FOLDS = {"notes": "Agent's notes", "log": "Log", "cost": "Cost", "settings": "Settings of this study"}
 FINISH, GO_ON_FINISHING = "Finish", "Go on finishing"
 PROMOTE, OVERWRITE = "Promote the best", "Overwrite train.py"
-FORCE = "use --force"  # how the command line says that something would be lost
 BEAT_EVERY_LOOKS = 5  # panel.js misses it after 30 seconds
 NO_MORE_BEATS = -1  # of a panel that was closed, in a kernel that lives
 FOLLOW = -1  # nothing is selected: the card shows what runs
@@ -112,7 +111,7 @@ def _explained(method: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(method)
     def wrapped(*arguments: P.args, **fields: P.kwargs) -> T:
-        with explained(_in_python):
+        with explained(with_arguments):
             return method(*arguments, **fields)
 
     return wrapped
@@ -142,6 +141,7 @@ class Panel:
         self._still_at: float | None = None  # when that was last drawn; None while it is not shown
         self._looks = 0
         self._is_wrong = False  # what the notice says
+        self._is_overwrite_offered = False  # by the promote button, as edits would be lost
         self._is_acting = False  # a button was pressed, and its answer is not there yet
         self._memory: float | None = None
         self._build()
@@ -342,7 +342,10 @@ class Panel:
     @_explained
     def promote(self, force: bool = False) -> str:
         """Make the best train.py of the study the project's."""
-        return self.control.promote(self._named(), force)
+        try:
+            return self.control.promote(self._named(), force)
+        except WouldOverwrite as error:
+            raise error.going_on("run `lab.promote(force=True)`") from error
 
     @_explained
     def figure(self) -> Picture:
@@ -387,7 +390,7 @@ class Panel:
                 kept.clear()
             self.now, self._memory = None, None
             self._still_at = None if self._still_at is None else -STILL_EVERY_SECONDS
-            self._promotes(PROMOTE)
+            self._offer_overwrite(False)
             self._offer_studies()
         self._select(FOLLOW)
         if name is None:
@@ -497,17 +500,18 @@ class Panel:
 
     def _promote_clicked(self) -> str:
         """A first press loses no edit of train.py; where it would, the button then says what a second one does."""
-        force = self.promote_button.description == OVERWRITE
-        self._promotes(PROMOTE)
+        force = self._is_overwrite_offered
+        self._offer_overwrite(False)
         try:
             return self.control.promote(self._named(), force)
-        except WouldOverwrite:
-            self._promotes(OVERWRITE)
-            raise
+        except WouldOverwrite as error:
+            self._offer_overwrite(True)
+            raise error.going_on(f'press "{OVERWRITE}" or run `lab.promote(force=True)`') from error
 
-    def _promotes(self, words: str) -> None:
-        self.promote_button.description = words
-        self.promote_button.button_style = "" if words == PROMOTE else "danger"
+    def _offer_overwrite(self, is_offered: bool) -> None:
+        self._is_overwrite_offered = is_offered
+        self.promote_button.description = OVERWRITE if is_offered else PROMOTE
+        self.promote_button.button_style = "danger" if is_offered else ""
 
     def _approve_clicked(self) -> str:
         desk, mine = self._named().paths.desk.read_text(encoding="utf-8"), self.source.value
@@ -576,12 +580,11 @@ class Panel:
         self.said.data = pages.spoken(pages.heading(now), standing(now) or found(now) * (not now.is_running))
         self.result.value = pages.result(now.state)
         self.gauge.value = pages.gauge(now, memory)
-        is_ours = now.state.paused.startswith("by ")
         if not now.is_running:
             acts = self._acts_of_ended(now)
         else:
-            acts = [self.resume_button] if now.phase == "paused" and is_ours else [self.pause_button]
-            acts += [self.stop_button, self.stop_now_button]
+            is_ours = now.phase == "paused" and now.state.is_paused_by_person
+            acts = [self.resume_button if is_ours else self.pause_button, self.stop_button, self.stop_now_button]
         if self._is_new("acts", acts):
             self.acts.children = acts
         if self._is_new("ended", not now.is_running) and not now.is_running and not (self._is_wrong or self._is_acting):
@@ -696,15 +699,10 @@ def name_of(experiment: Experiment) -> str:
     return f"{experiment.number:04d}"
 
 
-def _in_python(words: str) -> str:
-    """An error of the command line, for a notebook."""
-    return with_arguments(words.replace(FORCE, f'press "{OVERWRITE}" or run `lab.promote(force=True)`'))
-
-
 def _words_of(error: Exception) -> str:
     """What a person reads of an error: its own words where it was made for people, else what to do."""
     if isinstance(error, Plain | ValueError | RuntimeError | OSError) and str(error):
-        return _in_python(str(error))
+        return with_arguments(str(error))
     again = f"run this cell again, or use `{shell_command('status')}`"
     return f"The panel failed ({error}). The study was not affected: {again}."
 

@@ -163,7 +163,7 @@ def next_step(now: Snapshot) -> str:
         return why
     if state.paused and now.is_running:
         goes_on = f" `{shell_command(f'resume --name {name}')}` goes on."
-        return why + (goes_on if state.paused.startswith("by ") else "")
+        return why + (goes_on if state.is_paused_by_person else "")
     if now.phase == "gone":
         return f"{why} {again} goes on where it ended."
     if now.phase in ("stopped", "finished"):
@@ -179,7 +179,7 @@ def standing(now: Snapshot) -> str:
         whose = "is yours to write" if state.review.is_draft else "waits for your approval"
         return f"Experiment {state.review.experiment:04d} {whose}."
     if state.paused and now.is_running:
-        return f"Paused{' ' if state.paused.startswith('by ') else ': '}{plain(state.paused)}."
+        return f"Paused{' ' if state.is_paused_by_person else ': '}{plain(state.paused)}."
     if now.activity == "waiting" and state.waiting is not None:
         return waiting_words(state.waiting)
     if now.phase == "gone":

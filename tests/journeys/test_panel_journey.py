@@ -148,7 +148,7 @@ def test_a_click_shows_an_experiment_in_full(lab: Lab, browser: Browser, place: 
 
 def test_pause_resume_and_stop(lab: Lab, browser: Browser, place: Path) -> None:
     press(browser, "Pause")
-    browser.until(lambda: state_of(place).paused.startswith("by "), 60)
+    browser.until(lambda: state_of(place).is_paused_by_person, 60)
     browser.until(lambda: "Paused by" in said(browser))
     browser.shot("paused")
     hint = browser.page.locator(".ar-panel").get_by_role("textbox", name="Hint")

@@ -86,7 +86,7 @@ class Recorder(SimpleNamespace):
 
     def promote(self, study: Any, force: bool = False) -> str:
         if "edited" in self.__dict__ and not force:
-            raise WouldOverwrite("train.py would be overwritten. Commit or copy it first, then use --force.")
+            raise WouldOverwrite("train.py would be overwritten.", "use --force")
         self.asked.append(("promote", force))
         return "done"
 
@@ -175,6 +175,24 @@ def test_each_state_has_its_next_act(writer: Writer, panel: Callable[[], Panel])
     assert standing(made.now) and next_step(made.now).startswith(standing(made.now))
 
 
+@pytest.mark.parametrize(
+    ("reason", "who", "button"),
+    [
+        ("by ann@here", {}, "Resume"),  # as an earlier version wrote it
+        ("ann@here wants it", {"by_person": True}, "Resume"),
+        ("by its nature, a full disk waits for space", {"by_person": False}, "Pause"),
+    ],
+)
+def test_a_pause_is_a_persons_by_its_record_and_not_by_its_words(
+    writer: Writer, panel: Callable[[], Panel], reason: str, who: dict[str, bool], button: str
+) -> None:
+    writer.open().baseline()
+    writer.append("paused", reason=reason, **who)
+    made = panel()
+    assert shown_buttons(made)[0] == button
+    assert ("resume --name nov23" in next_step(made.now)) == (button == "Resume")
+
+
 def test_a_supervisor_that_is_gone_is_said_with_what_to_press(writer: Writer, panel: Callable[[], Panel]) -> None:
     writer.open().baseline().propose(1)
     writer.start(1)
@@ -225,6 +243,9 @@ def test_an_edited_train_py_is_overwritten_only_by_a_second_press(writer: Writer
     until(lambda: 'press "Overwrite train.py"' in made.notice.value.replace("&quot;", '"'))
     assert ("promote", True) not in made.control.asked and made.promote_button.description == "Overwrite train.py"
     until(lambda: not made.promote_button.disabled)
+    with pytest.raises(WouldOverwrite, match=r"Commit or copy it first, then run `lab\.promote\(force=True\)`\.$"):
+        made.promote()
+    made.promote_button.description = "another label"  # which is no state
     made.promote_button.click()
     until(lambda: made.control.asked[-1:] == [("promote", True)])
     assert made.promote_button.description == "Promote the best"
