@@ -243,12 +243,18 @@ class Panel:
 
     def _ipython_display_(self) -> None:
         """The panel, and below it what stands in its place where it is not live: `pages.still` says where that is."""
-        live = self._repr_mimebundle_()
-        display({key: live[key] for key in live if key != "text/html"}, raw=True)
-        display({"text/html": live["text/html"]}, raw=True, display_id=self._key)
+        live, still = self._outputs()
+        display(live, raw=True)
+        display(still, raw=True, display_id=self._key)
         self._still_at = time.monotonic()
         if self.now is not None:
             self._is_new("still", _still_of(self.now))
+
+    def _outputs(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Of its cell. The sentence is in the second alone: where no widget can be shown, both are seen."""
+        live = self._repr_mimebundle_()
+        still = {"text/plain": live.pop("text/plain"), "text/html": live.pop("text/html")}
+        return {**live, "text/plain": ""}, still
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         view = self.root._repr_mimebundle_(**options)
@@ -260,7 +266,7 @@ class Panel:
             return
         if self._is_new("still", _still_of(now)):
             self._still_at = time.monotonic()
-            update_display({"text/html": self._still()}, display_id=self._key, raw=True)
+            update_display({"text/plain": repr(self), "text/html": self._still()}, display_id=self._key, raw=True)
 
     def _still(self) -> str:
         if self.now is None or not self.now.state.decided:
