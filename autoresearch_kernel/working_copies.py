@@ -19,6 +19,7 @@ from .record.files import ensure_folder, write_atomic
 from .record.paths import MY_NOTEBOOKS, NOTEBOOKS
 from .record.study import sha256
 
+TOLD = ".told.json"  # beside the copies: of which version of each notebook a person was told
 KEY = "autoresearch"  # of a copy's metadata: what it was copied from
 Notebook = dict[str, Any]
 
@@ -56,6 +57,8 @@ def _refresh(original: Path, copy: Path) -> str:
         return ""
     name = f"{MY_NOTEBOOKS}/{copy.name}"
     if notebook is None or mark.get("sources") != sources_sha256(notebook):
+        if _was_told(copy, sha256(content)):
+            return ""
         new = f"{NOTEBOOKS}/{original.name}"
         return f"{name} has your edits and stays as it is. The project has another version of it now: {new}."
     kept = ""
@@ -65,6 +68,23 @@ def _refresh(original: Path, copy: Path) -> str:
         kept = f" What yours showed is in {MY_NOTEBOOKS}/{older.name}."
     _copy(original, copy)
     return f"{name} is now the project's new version.{kept}"
+
+
+def _was_told(copy: Path, version: str) -> bool:
+    """Whether a person was told of this version of an edited copy's original; from now on, they were.
+
+    Kept beside the copies and not in them: of an open notebook that changes on disk, Jupyter asks which to keep.
+    """
+    path = copy.parent / TOLD
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        told = {}
+    told = told if isinstance(told, dict) else {}
+    if told.get(copy.name) == version:
+        return True
+    write_atomic(path, json.dumps({**told, copy.name: version}, indent=1, sort_keys=True) + "\n")
+    return False
 
 
 def _read(path: Path) -> Notebook | None:

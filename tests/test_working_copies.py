@@ -82,6 +82,9 @@ def test_a_copy_that_was_edited_is_never_overwritten(checkout: Path, spoil: Any)
     upgrade(checkout)
     (words,) = update_copies(checkout)
     assert words.startswith(f"{STEP} has your edits and stays as it is.") and words.endswith("notebooks/step.ipynb.")
+    assert list(update_copies(checkout)) == [], "it was said once"
+    edit(checkout / NOTEBOOKS / "step.ipynb", 'NAME = "yet another lesson"')
+    assert len(list(update_copies(checkout))) == 1, "of the next version too"
     assert (checkout / STEP).read_bytes() == before
 
 
