@@ -323,7 +323,9 @@ def promote(study: Study, force: bool = False) -> str:
     ours = {study.facts["sha256"]["project train.py"], *(e.train_sha256 for e in read_state(study).experiments)}
     if sha256(current) not in ours and not force:
         raise WouldOverwrite(
-            f"{target} has changed since study {study.name!r} began and would be overwritten.", "use --force"
+            f"{target} has changed since study {study.name!r} began and would be overwritten. Commit or copy it first.",
+            remedy="Then use --force.",
+            in_panel='Then press "Overwrite train.py" or run `lab.promote(force=True)`.',
         )
     write_atomic(target, best)
     done = f"{target} is now the best of study {study.name}. `git diff train.py` shows the change."

@@ -33,7 +33,7 @@ from ..record.files import utc_now
 from ..record.history import read_state
 from ..record.shell import shell_command
 from ..record.state import StudyState, replay
-from ..record.study import Study, StudyError, WouldOverwrite, explained
+from ..record.study import Remedied, Study, StudyError, WouldOverwrite, explained
 from . import cards, pages
 from .chart import Known, curve_data, found, history_data, table_data
 from .form import StudyForm
@@ -111,7 +111,7 @@ def _explained(method: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(method)
     def wrapped(*arguments: P.args, **fields: P.kwargs) -> T:
-        with explained(with_arguments):
+        with explained(_in_python):
             return method(*arguments, **fields)
 
     return wrapped
@@ -348,10 +348,12 @@ class Panel:
     @_explained
     def promote(self, force: bool = False) -> str:
         """Make the best train.py of the study the project's."""
+        self._offer_overwrite(False)
         try:
             return self.control.promote(self._named(), force)
-        except WouldOverwrite as error:
-            raise error.going_on("run `lab.promote(force=True)`") from error
+        except WouldOverwrite:
+            self._offer_overwrite(True)
+            raise
 
     @_explained
     def figure(self) -> Picture:
@@ -506,13 +508,7 @@ class Panel:
 
     def _promote_clicked(self) -> str:
         """A first press loses no edit of train.py; where it would, the button then says what a second one does."""
-        force = self._is_overwrite_offered
-        self._offer_overwrite(False)
-        try:
-            return self.control.promote(self._named(), force)
-        except WouldOverwrite as error:
-            self._offer_overwrite(True)
-            raise error.going_on(f'press "{OVERWRITE}" or run `lab.promote(force=True)`') from error
+        return self.promote(force=self._is_overwrite_offered)
 
     def _offer_overwrite(self, is_offered: bool) -> None:
         self._is_overwrite_offered = is_offered
@@ -705,10 +701,15 @@ def name_of(experiment: Experiment) -> str:
     return f"{experiment.number:04d}"
 
 
+def _in_python(error: Exception) -> str:
+    """What a person in a notebook reads of an error that was made for people."""
+    return error.for_panel if isinstance(error, Remedied) else with_arguments(str(error))
+
+
 def _words_of(error: Exception) -> str:
     """What a person reads of an error: its own words where it was made for people, else what to do."""
     if isinstance(error, Plain | ValueError | RuntimeError | OSError) and str(error):
-        return with_arguments(str(error))
+        return _in_python(error)
     again = f"run this cell again, or use `{shell_command('status')}`"
     return f"The panel failed ({error}). The study was not affected: {again}."
 

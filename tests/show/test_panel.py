@@ -86,7 +86,9 @@ class Recorder(SimpleNamespace):
 
     def promote(self, study: Any, force: bool = False) -> str:
         if "edited" in self.__dict__ and not force:
-            raise WouldOverwrite("train.py would be overwritten.", "use --force")
+            raise WouldOverwrite(
+                "train.py is edited.", remedy="Use --force.", in_panel="Use `lab.promote(force=True)`."
+            )
         self.asked.append(("promote", force))
         return "done"
 
@@ -240,10 +242,10 @@ def test_an_edited_train_py_is_overwritten_only_by_a_second_press(writer: Writer
     made = panel()
     made.control.edited = True
     made.promote_button.click()
-    until(lambda: 'press "Overwrite train.py"' in made.notice.value.replace("&quot;", '"'))
+    until(lambda: "train.py is edited. Use `lab.promote(force=True)`." in made.notice.value)
     assert ("promote", True) not in made.control.asked and made.promote_button.description == "Overwrite train.py"
     until(lambda: not made.promote_button.disabled)
-    with pytest.raises(WouldOverwrite, match=r"Commit or copy it first, then run `lab\.promote\(force=True\)`\.$"):
+    with pytest.raises(StudyError, match=r"is edited\. Use `lab\.promote\(force=True\)`\.$"):
         made.promote()
     made.promote_button.description = "another label"  # which is no state
     made.promote_button.click()
@@ -578,6 +580,27 @@ def test_a_method_says_in_a_cell_what_is_wrong_without_the_name_of_a_class(
     shown = refused.value._render_traceback_()  # what IPython prints of it
     assert len(shown) == 1 and words in shown[0] and "Error" not in shown[0]
     assert not (tmp_path / "studies").exists()
+
+
+def test_a_method_says_what_to_do_by_a_button_or_a_method(writer: Writer, tmp_path: Path) -> None:
+    writer.study.facts.update(asked={}, seed=0)
+    writer.open().baseline()
+    writer.history.close()
+    write_atomic(writer.study.paths.study, "{}")
+    made = Panel(Recorder(writer), tmp_path)
+    made.close()
+    made.control = control
+    for act, words in (
+        (
+            made.pause,
+            r"Nobody runs study 'nov23', so there is nothing to pause\. Press Continue or run `lab\.go_on\(\)`",
+        ),
+        (made.finish, r"which is usual in a short study\. So .* Press Continue or run `lab\.go_on\(\)` to go on"),
+        (lambda: made.choose("zzz"), r"Choose another one, or start it with `lab\.start\('zzz'\)`\.$"),
+    ):
+        with pytest.raises(StudyError, match=words) as refused:
+            act()
+        assert "autoresearch " not in str(refused.value)
 
 
 def test_no_error_in_the_panel_carries_the_name_of_its_class(writer: Writer, panel: Callable[[], Panel]) -> None:
