@@ -575,9 +575,10 @@ def _promote(arguments: argparse.Namespace) -> None:
 
 def _lab(arguments: argparse.Namespace) -> None:
     from .run.kernelspec import install_kernelspec
-    from .working_copies import update_copies
+    from .working_copies import protect_originals, update_copies
 
     install_kernelspec(prefix=Path(sys.prefix))
+    protect_originals(Path(sys.prefix))
     for words in update_copies(project_root()):
         print(words, flush=True)
     _offer_train_as_a_notebook()
@@ -590,7 +591,6 @@ def lab_command(project: Path, options: Sequence[str]) -> list[str]:
 
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={project}"]
     command.append(f"--MultiKernelManager.default_kernel_name={KERNEL_NAME}")
-    command.append("--ServerApp.jpserver_extensions=autoresearch_kernel.working_copies=True")
     asked = any("default_url" in word or Path(word).exists() for word in options)
     if (project / CONTROL).is_file() and not asked:
         command.append(f"--LabApp.default_url=/lab/tree/{CONTROL}")
@@ -617,8 +617,11 @@ def _offer_train_as_a_notebook() -> None:
 
 def _kernel_install(arguments: argparse.Namespace) -> None:
     from .run.kernelspec import install_kernelspec
+    from .working_copies import protect_originals
 
     where = install_kernelspec(prefix=Path(sys.prefix) if arguments.sys_prefix else None)
+    if arguments.sys_prefix:
+        protect_originals(Path(sys.prefix))
     print(f"Kernel `autoresearch` installed in {where}. `jupyter kernelspec list` shows it.")
 
 

@@ -35,6 +35,7 @@ from .record.study import (
     study_names,
 )
 from .run.box import BoxMissing, require_box
+from .show.live import look
 from .show.report import count, duration, result_words
 from .start import CORPORA, DEFAULT_BUDGET_SECONDS, PRESETS, Settings, refuse_other_settings, start_study
 from .supervisor import ask, end, start_detached, wait_until_free
@@ -227,7 +228,8 @@ def go_on(study: Study, fields: Mapping[str, Any]) -> int:
 def finish(study: Study, unsafe: bool = False) -> str:
     """Measure the result of a study in the background, once: fresh seeds, then the sealed test split.
 
-    Raises StudyError while somebody runs the study, and when nothing better than the baseline was found.
+    Starts nothing when the result is measured already, or is being measured. Raises StudyError while somebody runs
+    the study otherwise, and when nothing better than the baseline was found.
     """
     from .finish import Outlook  # numpy, which the other functions do without
 
@@ -236,8 +238,12 @@ def finish(study: Study, unsafe: bool = False) -> str:
     if state.result is not None:
         return f"The result of study {study.name} is measured already. {result_words(state.result).splitlines()[0]}"
     if (holder := lock_holder(study.paths.lock)) is not None:
-        who = f"by process {holder['pid']}" if holder.get("pid") else "by another process"
-        raise StudyError(f"Study {study.name!r} is being run {who}: wait until it ends or stop it, then finish it.")
+        if look(study).is_finishing:
+            return f"{_process_of(holder).capitalize()} measures the result of study {study.name} already."
+        raise StudyError(
+            f"Study {study.name!r} is being run by {_process_of(holder)}: "
+            "wait until it ends or stop it, then finish it."
+        )
     outlook = Outlook.of(study)
     need_box(unsafe)
     pid = start_detached(study, ["--unsafe"] if unsafe else [], command="finish")
@@ -245,6 +251,11 @@ def finish(study: Study, unsafe: bool = False) -> str:
         f"Process {pid} measures the result in the background: {count(outlook.num_trainings, 'training')} of "
         f"{study.time_budget_seconds:g} s, about {duration(outlook.seconds)}. This notebook may be closed."
     )
+
+
+def _process_of(holder: Mapping[str, Any]) -> str:
+    """Who holds a study; it may have taken the lock this very moment, and not said yet who it is."""
+    return f"process {holder['pid']}" if holder.get("pid") else "another process"
 
 
 def _still_there(study: Study) -> None:
@@ -312,8 +323,9 @@ def promote(study: Study, force: bool = False) -> str:
     ours = {study.facts["sha256"]["project train.py"], *(e.train_sha256 for e in read_state(study).experiments)}
     if sha256(current) not in ours and not force:
         raise WouldOverwrite(
-            f"{target} has changed since study {study.name!r} began and would be overwritten. "
-            "Commit or copy it first, then use --force."
+            f"{target} has changed since study {study.name!r} began and would be overwritten. Commit or copy it first.",
+            remedy="Then use --force.",
+            in_panel='Then press "Overwrite train.py" or run `lab.promote(force=True)`.',
         )
     write_atomic(target, best)
     done = f"{target} is now the best of study {study.name}. `git diff train.py` shows the change."

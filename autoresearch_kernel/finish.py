@@ -23,17 +23,18 @@ from .record.experiment import Experiment, Result, Run, Status, scores_of
 from .record.history import read_state
 from .record.shell import shell_command
 from .record.state import StudyState
-from .record.study import Study, StudyError, check_unchanged
+from .record.study import Remedied, Study, StudyError, check_unchanged
 from .sealed import open_test_split
 from .session import Session, Watch, ignore, open_session
 from .show.plan import TYPICAL_OVERHEAD_SECONDS, overhead_seconds
 
+NO_KEEP = "no change beat the baseline by more than the noise between runs, which is usual in a short study"
 NUM_SEEDS = NUM_FRESH_RUNS  # fresh runs of each
 MOST_LATE_RUNS = 5  # of one experiment; where so many differ in speed, the machine wanders, and all of them count
 MOST_FAILURES = 2  # trainings of one experiment that may fail before there is no result
 
 
-class NothingToMeasure(StudyError):
+class NothingToMeasure(Remedied):
     """The study has kept nothing besides its baseline, so it has no result yet: that is no failure."""
 
 
@@ -87,10 +88,11 @@ def champion_of(state: StudyState, name: str) -> Experiment:
     """Whose result it is. Raises NothingToMeasure when nothing has beaten the baseline, StudyError without one."""
     champion = state.incumbent
     if champion is None or champion.number == 0:
-        lacking = "has no baseline" if champion is None else "has kept nothing besides its baseline"
-        raise (StudyError if champion is None else NothingToMeasure)(
-            f"Study {name!r} {lacking} yet, so there is no result to measure and its test split stays sealed. "
-            f"`{shell_command(f'run --name {name}')}` goes on with the study."
+        lacking = "has no baseline yet" if champion is None else f"has kept nothing besides its baseline yet: {NO_KEEP}"
+        raise (Remedied if champion is None else NothingToMeasure)(
+            f"Study {name!r} {lacking}. So there is no result to measure and its test split stays sealed.",
+            remedy=f"`{shell_command(f'run --name {name}')}` goes on with the study.",
+            in_panel="Press Continue or run `lab.go_on()` to go on with the study.",
         )
     return champion
 

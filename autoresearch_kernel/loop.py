@@ -25,6 +25,7 @@ from .record.study import Study, StudyError, check_unchanged
 from .room import forget_artefacts
 from .run.machine import real_seconds
 from .session import Session, Watch, ignore, open_session
+from .show.report import count
 
 TRAIN, SCORE = "train", "score"  # what a run may lack
 MOST_ATTEMPTS = 2  # trainings begun under one run index: one interruption is bad luck, two are the experiment's
@@ -70,7 +71,7 @@ def research(
     def enough(in_work: int = 0) -> str:
         """Why nothing more is to be proposed, after so many that are in work; "" while something is."""
         if experiments is not None and told - tried + in_work >= experiments:
-            return f"{experiments} experiments"
+            return count(experiments, "experiment")
         return f"{hours:g} hours" if give_up_at is not None and real_seconds() >= give_up_at else ""
 
     with open_session(study, watch) as session, ended_on_record(session):

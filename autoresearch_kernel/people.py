@@ -115,13 +115,16 @@ class People:
         """Return when nobody wants the study to pause (any more), or somebody wants it to stop."""
         self.session.tick()
         if self._pausing:
-            self.wait(f"by {self._pausing}", lambda: not self._pausing, "asked to go on")
+            self.wait(f"by {self._pausing}", lambda: not self._pausing, "asked to go on", is_asked=True)
 
-    def wait(self, reason: str, until: Callable[[], bool], then: str) -> None:
-        """Begin nothing for `reason` until `until()` holds, go on because of `then`; commands are obeyed meanwhile."""
+    def wait(self, reason: str, until: Callable[[], bool], then: str, *, is_asked: bool = False) -> None:
+        """Begin nothing for `reason` until `until()` holds, go on because of `then`; commands are obeyed meanwhile.
+
+        `is_asked`: a person asked for it, and ends it.
+        """
         if until() or self.stopping:
             return
-        self.session.history.append("paused", reason=reason)
+        self.session.history.append("paused", reason=reason, by_person=is_asked)
         self.session.watch(Progress("paused", text=f"Paused: {reason}"))
         while not until() and not self.stopping:
             self.session.tick()

@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from .judge.decide import BPB_PER_LOG_SPEED
 from .record.children import SETTINGS, family
-from .run.processes import descendants, processor_seconds, stolen_seconds
+from .run.processes import descendants, processor_seconds, program_of, stolen_seconds
 
 SLICES, SLICE_SECONDS, WARM_UP_SECONDS = 15, 0.2, 0.4
 # Spread of the slices. At this one the speed of a whole run cannot move val_bpb by more than 0.002, which is what two
@@ -88,7 +88,7 @@ class Load:
         return self.cores <= OTHERS_SHARE * self.num_cores
 
     def words(self) -> str:
-        """`python (process 3012) 87 %, cc1 (process 7) 30 %`, of one core each; "" when nobody is worth naming."""
+        """`python train.py (process 3012) 87 %, cc1 (process 7) 30 %`, of one core each; "" where nobody is."""
         taken = [f"{name} (process {pid}) {100 * cores:.0f} %" for name, pid, cores in self.others[:MOST_NAMED]]
         taken += [f"the host of this virtual machine {100 * self.stolen:.0f} %"] * (self.stolen > LEAST_NAMED)
         return ", ".join(taken)
@@ -100,7 +100,7 @@ def look_around(seconds: float = LOOK_SECONDS) -> Load:
     time.sleep(seconds)
     after, passed = processor_seconds(), time.monotonic() - started
     ours = {*family(), *descendants(os.getpid())}
-    return Load(busiest(before, after, passed, ours), os.cpu_count() or 1, (stolen_seconds() - stolen) / passed)
+    return Load(named(busiest(before, after, passed, ours)), os.cpu_count() or 1, (stolen_seconds() - stolen) / passed)
 
 
 def busy_words(load: Load) -> str:
@@ -109,7 +109,7 @@ def busy_words(load: Load) -> str:
         return ""
     return (
         f"This machine is busy: of {100 * load.num_cores} % processor time, others take: {load.words()}.\n  A training "
-        "beside them makes fewer steps in its seconds, so scores are worse and differ more from run to run. "
+        "beside them is slower, so scores are worse and differ more from run to run. "
         "End what is named, or wait until it is done, for scores that compare well; the study starts all the same."
     )
 
@@ -169,7 +169,7 @@ class Trial:
         self.stdin.flush()
         flops = tuple(self._answer())
         seconds = time.monotonic() - started
-        others = busiest(before, processor_seconds(), seconds, {os.getpid(), self.process.pid})
+        others = named(busiest(before, processor_seconds(), seconds, {os.getpid(), self.process.pid}))
         return Steadiness(flops, others, os.cpu_count() or 1, (stolen_seconds() - stolen) / seconds)
 
     def _answer(self) -> Any:
@@ -206,3 +206,8 @@ def busiest(
         if pid not in ours
     ]
     return tuple(sorted((u for u in used if u[2] >= LEAST_NAMED), key=lambda u: -u[2]))
+
+
+def named(others: Iterable[tuple[str, int, float]]) -> tuple[tuple[str, int, float], ...]:
+    """The same with the program that a Python runs instead of its name."""
+    return tuple((program_of(pid, name), pid, cores) for name, pid, cores in others)

@@ -18,7 +18,7 @@ from .propose.llm import read_key
 from .record.commands import send, wait_for_answer
 from .record.files import boot_id, ensure_folder, lock_holder, study_in_use
 from .record.shell import shell_command
-from .record.study import Study, StudyError
+from .record.study import Remedied, Study, StudyError
 
 START_SECONDS = 60.0  # until it holds the study; a cold disk takes most of it
 ANSWER_SECONDS = 5.0  # until a command is acknowledged: it looks several times a second, but not while an agent thinks
@@ -83,9 +83,10 @@ def ask(study: Study, command: str, text: str = "") -> str | None:
     """
     holder = lock_holder(study.paths.lock)
     if holder is None and command != "hint":
-        raise StudyError(
-            f"Nobody runs study {study.name!r}, so there is nothing to {command.split()[0]}. "
-            f"`{shell_command(f'run --name {study.name} --detach')}` continues it."
+        raise Remedied(
+            f"Nobody runs study {study.name!r}, so there is nothing to {command.split()[0]}.",
+            remedy=f"`{shell_command(f'run --name {study.name} --detach')}` continues it.",
+            in_panel="Press Continue or run `lab.go_on()` to continue it.",
         )
     sent = send(study.paths.commands, command, text)
     if holder is None:

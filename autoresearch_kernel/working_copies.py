@@ -4,7 +4,8 @@
 and opens the copy. A copy whose code or text was edited is never touched again. A copy that was only run is replaced
 when an upgrade brings another version; the old one, with its outputs, is kept beside it.
 
-Who opens an original in JupyterLab can run it, but its outputs are not saved: see `keep_original`.
+Who opens an original can run it, but its outputs are not saved: see `keep_original`. `protect_originals` has every
+Jupyter server of this environment do so, however it is started.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from .record.files import ensure_folder, write_atomic
 from .record.paths import MY_NOTEBOOKS, NOTEBOOKS
 from .record.study import sha256
 
+TOLD = ".told.json"  # beside the copies: of which version of each notebook a person was told
+SERVER_CONFIG = Path("etc/jupyter/jupyter_server_config.d/autoresearch.json")  # below the prefix of an environment
 KEY = "autoresearch"  # of a copy's metadata: what it was copied from
 Notebook = dict[str, Any]
 
@@ -56,6 +59,8 @@ def _refresh(original: Path, copy: Path) -> str:
         return ""
     name = f"{MY_NOTEBOOKS}/{copy.name}"
     if notebook is None or mark.get("sources") != sources_sha256(notebook):
+        if _was_told(copy, sha256(content)):
+            return ""
         new = f"{NOTEBOOKS}/{original.name}"
         return f"{name} has your edits and stays as it is. The project has another version of it now: {new}."
     kept = ""
@@ -65,6 +70,23 @@ def _refresh(original: Path, copy: Path) -> str:
         kept = f" What yours showed is in {MY_NOTEBOOKS}/{older.name}."
     _copy(original, copy)
     return f"{name} is now the project's new version.{kept}"
+
+
+def _was_told(copy: Path, version: str) -> bool:
+    """Whether a person was told of this version of an edited copy's original; from now on, they were.
+
+    Kept beside the copies and not in them: of an open notebook that changes on disk, Jupyter asks which to keep.
+    """
+    path = copy.parent / TOLD
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        told = {}
+    told = told if isinstance(told, dict) else {}
+    if told.get(copy.name) == version:
+        return True
+    write_atomic(path, json.dumps({**told, copy.name: version}, indent=1, sort_keys=True) + "\n")
+    return False
 
 
 def _read(path: Path) -> Notebook | None:
@@ -115,6 +137,18 @@ def keep_original(model: dict[str, Any], path: str, contents_manager: Any, **_: 
         return
     if sources_sha256(saved) == sources_sha256(now):
         model["content"] = saved
+
+
+def protect_originals(prefix: Path) -> Path:
+    """Let each Jupyter server of the environment at `prefix` load `keep_original`; returns the file that says so.
+
+    So originals are protected in a plain JupyterLab or Notebook 7 of this environment, too.
+    """
+    path = prefix / SERVER_CONFIG
+    content = json.dumps({"ServerApp": {"jpserver_extensions": {__name__: True}}}, indent=1) + "\n"
+    if not path.is_file() or path.read_text(encoding="utf-8") != content:
+        write_atomic(path, content)
+    return path
 
 
 def _jupyter_server_extension_points() -> list[dict[str, str]]:

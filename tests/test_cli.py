@@ -135,7 +135,10 @@ def test_a_study_that_kept_nothing_says_what_that_means_and_has_nothing_to_finis
     before = read_events(study.paths.history)
     assert main(["finish", "--name", "nov23"]) == 0
     said = capsys.readouterr()
-    assert "has kept nothing besides its baseline yet, so there is no result to measure" in said.out and not said.err
+    assert (
+        "has kept nothing besides its baseline yet: no change beat the baseline by more than the noise" in said.out
+        and not said.err
+    )
 
     study.paths.best_train.write_text("# a baseline that a preset has changed\n")
     mine = (project / "train.py").read_text()

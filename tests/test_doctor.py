@@ -24,6 +24,7 @@ from autoresearch_kernel.record.history import read_events, replay
 from autoresearch_kernel.record.study import Study
 from autoresearch_kernel.run.box import BOX, probe
 from autoresearch_kernel.run.probe import BoxReport
+from autoresearch_kernel.run.processes import program_of, python_program
 from autoresearch_kernel.steadiness import Load, Steadiness, busiest, busy_words
 from autoresearch_kernel.verify import verify
 
@@ -87,29 +88,57 @@ def test_a_study_that_starts_beside_others_names_them_and_says_nothing_on_a_quie
         "python (process 3012) 87 %, cc1 (process 7) 50 %, ld (process 8) 20 %, the host of this virtual machine 30 %"
     )
     assert f"of 200 % processor time, others take: {taken}." in words
+    assert "A training beside them is slower, so scores are worse" in " ".join(words.split())
     assert "End what is named, or wait" in words and "starts all the same" in words
 
 
 def test_a_look_around_sees_a_neighbour_and_neither_itself_nor_its_own_children() -> None:
     burn = "while True: pass"
     look = (
-        "import subprocess, sys, time; from autoresearch_kernel.steadiness import look_around\n"
+        "import json, subprocess, sys, time; from autoresearch_kernel.steadiness import look_around\n"
         f"child = subprocess.Popen([sys.executable, '-c', '{burn}'])\n"
-        "found = [pid for _, pid, _ in look_around().others]; child.kill(); print(child.pid, *found)"
+        "found = {pid: name for name, pid, _ in look_around().others}\n"
+        "child.kill(); print(json.dumps([child.pid, found]))"
     )
     with subprocess.Popen([sys.executable, "-c", burn]) as neighbour:
         try:
             said = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout
         finally:
             neighbour.kill()
-    own, *found = map(int, said.split())
-    assert neighbour.pid in found and own not in found and os.getpid() not in found
+    own, found = json.loads(said)
+    assert found[str(neighbour.pid)] == "python -c" and not {str(own), str(os.getpid())} & set(found)
 
 
 def test_the_busiest_others_are_named_and_we_are_not_among_them() -> None:
     before = {1: ("init", 5.0), 2: ("python", 1.0), 3: ("cc1", 2.0)}
     after = {1: ("init", 5.0), 2: ("python", 9.0), 3: ("cc1", 4.0), 4: ("ld", 3.0)}
     assert busiest(before, after, 4.0, {2}) == (("ld", 4, 0.75), ("cc1", 3, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("line", "program"),
+    [
+        ("python train.py --fast", "python train.py"),
+        ("/opt/bin/python3.12 -X dev -u /home/ann/work/train.py -m x", "python train.py"),
+        ("python -Wignore -m pytest -n 2", "python -m pytest"),
+        ("python -c pass", "python -c"),
+        ("python", ""),
+        ("python -m", "python -m "),
+        ("", ""),
+    ],
+)
+def test_a_python_is_named_by_its_script_or_module(line: str, program: str) -> None:
+    assert python_program(line.split()) == program
+
+
+def test_others_are_named_by_what_they_run(tmp_path: Path) -> None:
+    """One that is a Python by its script; look_around does not see its own children, so they are named here."""
+    (tmp_path / "burn.py").write_text("input()")
+    with subprocess.Popen([sys.executable, str(tmp_path / "burn.py")], stdin=subprocess.PIPE) as neighbour:
+        named = program_of(neighbour.pid, "python3.12"), program_of(neighbour.pid, "cc1")
+        neighbour.kill()
+    assert named == ("python burn.py", "cc1")
+    assert program_of(neighbour.pid, "python3.12") == "python3.12", "it has ended"
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ def test_without_a_champion_the_split_stays_sealed(
 ) -> None:
     study = counting_study(project, small_corpus)
     assert main(["finish"]) == 1
-    assert "has no baseline yet, so there is no result to measure" in capsys.readouterr().err
+    assert "has no baseline yet. So there is no result to measure" in capsys.readouterr().err
     list(research(study, Scripted({"ALPHA": 3.0}), experiments=1))
     with pytest.raises(NothingToMeasure, match="has kept nothing besides its baseline yet"):
         finish(study)

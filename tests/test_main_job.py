@@ -41,7 +41,7 @@ def test_a_study_on_the_embedded_corpus_from_nothing_and_again(checkout: Path) -
     for words in (
         "Preset auto",
         "0000   training, run 3",
-        "0000 ● keep",
+        "0000 ◆ baseline",
         "0001",
         "progress.png",
         "results.tsv",

@@ -204,7 +204,8 @@ def test_pause_resume_and_stop_are_obeyed_and_acknowledged(study: Study, machine
         "goes on",
         "stops after experiment 0002",
     ]
-    assert [event["reason"] for event in events_of(study, "paused")] == [f"by {sent[0].by}"]
+    paused = [(event["reason"], event["by_person"]) for event in events_of(study, "paused")]
+    assert paused == [(f"by {sent[0].by}", True)]
     assert len(events_of(study, "resumed")) == 1 and not events_of(study, "finished")
     assert state_of(study).stopped == f"asked by {sent[-1].by}"
     # it goes on from there, and what was said before is not obeyed twice

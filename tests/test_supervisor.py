@@ -157,7 +157,7 @@ def test_stop_now_and_kill_9_lose_nothing_that_was_decided(study: Study, capsys:
     start_detached(study, ["--experiments", "1"])
     assert wait_until_free(study, LIMIT_SECONDS)
     state = replay(read_events(study.paths.history))
-    assert state.finished == "1 experiments" and len(state.decided) == 2
+    assert state.finished == "1 experiment" and len(state.decided) == 2
     assert len(events_of(study, "trained")) >= trained
     ends = [(event["experiment"], event["run"]) for event in events_of(study, "scored")]
     assert len(ends) == len(set(ends))
@@ -207,8 +207,7 @@ def test_a_result_is_measured_by_a_process_that_outlives_its_notebook(measured: 
     assert os.getsid(pid) == pid != os.getsid(0), "it would end with the notebook's kernel"
     until(lambda: look(measured).phase == "finishing" and look(measured).curve, "a fresh run")
     assert "finishing, fresh run" in status_table(look(measured))
-    with pytest.raises(StudyError, match=rf"is being run by process {pid}"):
-        finish(measured)
+    assert finish(measured) == f"Process {pid} measures the result of study {measured.name} already."
     assert stop(measured, now=True) and look(measured).state.stopped
 
 

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
 
+from autoresearch_kernel.cli import main
 from autoresearch_kernel.record.paths import MY_NOTEBOOKS, NOTEBOOKS, project_root
-from autoresearch_kernel.working_copies import keep_original, update_copies
+from autoresearch_kernel.working_copies import SERVER_CONFIG, keep_original, update_copies
 
 from .conftest import PROJECT
 
@@ -82,6 +91,9 @@ def test_a_copy_that_was_edited_is_never_overwritten(checkout: Path, spoil: Any)
     upgrade(checkout)
     (words,) = update_copies(checkout)
     assert words.startswith(f"{STEP} has your edits and stays as it is.") and words.endswith("notebooks/step.ipynb.")
+    assert list(update_copies(checkout)) == [], "it was said once"
+    edit(checkout / NOTEBOOKS / "step.ipynb", 'NAME = "yet another lesson"')
+    assert len(list(update_copies(checkout))) == 1, "of the next version too"
     assert (checkout / STEP).read_bytes() == before
 
 
@@ -112,3 +124,56 @@ def test_a_run_of_an_original_is_not_saved_and_an_edit_is(checkout: Path) -> Non
     assert content != original and "hello" in json.dumps(content)
     content, original = saved(STEP, output="hello")
     assert content != original and "hello" in json.dumps(content)
+
+
+@contextmanager
+def plain_jupyter(root: Path, prefix: Path, home: Path) -> Iterator[str]:
+    """The address of a JupyterLab that was started as in any project, in an environment with this prefix."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", "--allow-root",
+        f"--ServerApp.root_dir={root}", "--IdentityProvider.token=", "--ServerApp.disable_check_xsrf=True",
+    ]  # fmt: skip
+    places = {"JUPYTER_CONFIG_PATH": str(prefix / "etc" / "jupyter"), "JUPYTER_CONFIG_DIR": str(home / "config")}
+    places["JUPYTER_RUNTIME_DIR"] = str(home / "runtime")
+    with open(home / "log", "wb") as log, subprocess.Popen(command, env=os.environ | places, stderr=log) as server:
+        try:
+            deadline = time.monotonic() + 60
+            while True:
+                try:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/api/status", timeout=5).close()
+                    break
+                except OSError:
+                    assert server.poll() is None and time.monotonic() < deadline, (home / "log").read_text()
+                    time.sleep(0.2)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.kill()
+
+
+def put(server: str, path: str, notebook: Any) -> None:
+    """Save a notebook as its page does."""
+    content = json.dumps({"type": "notebook", "format": "json", "content": notebook}).encode()
+    request = urllib.request.Request(f"{server}/api/contents/{path}", content, method="PUT")
+    urllib.request.urlopen(request, timeout=30).close()
+
+
+def test_a_jupyter_that_is_started_plainly_keeps_the_originals(
+    checkout: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix, home = tmp_path_factory.mktemp("prefix"), tmp_path_factory.mktemp("home")
+    monkeypatch.setattr(sys, "prefix", str(prefix))
+    assert main(["kernel", "install", "--sys-prefix"]) in (0, None)
+    assert (prefix / SERVER_CONFIG).is_file()
+    original = checkout / NOTEBOOKS / "step.ipynb"
+    before = original.read_bytes()
+    notebook = nbformat.read(original, as_version=4)
+    cell = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    cell.execution_count, cell.outputs = 1, [nbformat.v4.new_output("stream", text="hello")]
+    with plain_jupyter(checkout.parent, prefix, home) as server:
+        put(server, f"{checkout.name}/{NOTEBOOKS}/step.ipynb", notebook)
+        put(server, f"{checkout.name}/{MY_NOTEBOOKS}/step.ipynb", notebook)
+    assert original.read_bytes() == before
+    assert "hello" in (checkout / STEP).read_text(), "a copy keeps what it showed"

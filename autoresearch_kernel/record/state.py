@@ -60,6 +60,7 @@ class StudyState:
     num_events: int
     finished: str | None  # why the study ended; None while it goes on
     paused: str = ""  # why nothing new is begun; "" while it goes on
+    is_paused_by_person: bool = False  # who also ends the pause
     stopped: str = ""  # why the last supervisor ended before the study was finished
     waiting: MachineHolder | None = None  # whose training the next one waits for; None while it waits for none
     waiting_since: str = ""  # UTC ISO 8601; "" while it does not wait
@@ -154,6 +155,7 @@ class _Fold:
         self.num_decided = 0
         self.finished: str | None = None
         self.paused = self.stopped = self.waiting_since = ""
+        self.is_paused_by_person = False
         self.waiting: MachineHolder | None = None
         self.answered: set[str] = set()
         self.hints: list[str] = []
@@ -181,10 +183,10 @@ class _Fold:
         )
         incumbent = experiments[self.kept[-1]] if self.kept else None
         return StudyState(
-            self.study, experiments, incumbent, self.num_events, self.finished, self.paused, self.stopped,
-            self.waiting, self.waiting_since, frozenset(self.answered), tuple(self.hints), tuple(sorted(self.undrawn)),
-            dict(self.spent), self.limits, self.approve, tuple(self.refusals), self.notes, self.notes_at, self.review,
-            self.dry_runs.copy(), tuple(self.tested), tuple(self.results),
+            self.study, experiments, incumbent, self.num_events, self.finished, self.paused, self.is_paused_by_person,
+            self.stopped, self.waiting, self.waiting_since, frozenset(self.answered), tuple(self.hints),
+            tuple(sorted(self.undrawn)), dict(self.spent), self.limits, self.approve, tuple(self.refusals), self.notes,
+            self.notes_at, self.review, self.dry_runs.copy(), tuple(self.tested), tuple(self.results),
         )  # fmt: skip
 
 
@@ -338,6 +340,7 @@ def _result(fold: _Fold, event: Event) -> None:
 
 def _opened(fold: _Fold, event: Event) -> None:
     fold.paused = fold.stopped = ""
+    fold.is_paused_by_person = False
     _waited(fold, event)
 
 
@@ -351,11 +354,13 @@ def _waited(fold: _Fold, event: Event) -> None:
 
 
 def _paused(fold: _Fold, event: Event) -> None:
+    """An event of an earlier version has no `by_person`: there, a person's pause is one "by ann@host"."""
     fold.paused = event["reason"]
+    fold.is_paused_by_person = event.get("by_person", event["reason"].startswith("by "))
 
 
 def _resumed(fold: _Fold, event: Event) -> None:
-    fold.paused = ""
+    fold.paused, fold.is_paused_by_person = "", False
 
 
 def _stopped(fold: _Fold, event: Event) -> None:

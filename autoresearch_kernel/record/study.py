@@ -47,17 +47,31 @@ class StudyError(Plain, RuntimeError):
     """
 
 
-class WouldOverwrite(StudyError):
+class Remedied(StudyError):
+    """An error whose remedy depends on where the reader is: in a terminal, as the message says, or at the panel.
+
+    Args:
+        failed: what is wrong, in sentences.
+        remedy: what to do in a terminal.
+        in_panel: what to do in a notebook with the panel `lab`, by a button or a method.
+    """
+
+    def __init__(self, failed: str, *, remedy: str, in_panel: str) -> None:
+        super().__init__(f"{failed} {remedy}")
+        self.for_panel = f"{failed} {in_panel}"
+
+
+class WouldOverwrite(Remedied):
     """Edits that a person made would be lost; the message says which, and how to go on all the same."""
 
 
 @contextmanager
-def explained(in_words: Callable[[str], str] = str) -> Iterator[None]:
+def explained(in_words: Callable[[Exception], str] = str) -> Iterator[None]:
     """Raise what a person can mend as an error that a notebook shows in one sentence, in the words of `in_words`."""
     try:
         yield
     except (ValueError, RuntimeError, OSError) as error:
-        words = in_words(str(error))
+        words = in_words(error)
         if isinstance(error, Plain) and words == str(error):
             raise
         raise StudyError(words) from error
@@ -195,9 +209,10 @@ def open_study(name: str, project: Path) -> Study:
     """Read study.json. Raises StudyError when there is none or it cannot be read."""
     paths = study_paths(name, project)
     if not paths.study.is_file():
-        raise StudyError(
-            f"There is no study {name!r}: {paths.study} is missing. "
-            f"Start it with `{shell_command(f'run --name {name}')}`."
+        raise Remedied(
+            f"There is no study {name!r}: {paths.study} is missing.",
+            remedy=f"Start it with `{shell_command(f'run --name {name}')}`.",
+            in_panel=f"Choose another one, or start it with `lab.start({name!r})`.",
         )
     try:
         facts = json.loads(paths.study.read_text(encoding="utf-8"))

@@ -12,7 +12,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -247,6 +247,35 @@ def processor_seconds() -> dict[int, tuple[str, float]]:
             times = process.cpu_times()
             found[process.pid] = (process.name(), times.user + times.system)
     return found
+
+
+def program_of(pid: int, name: str) -> str:
+    """What a process runs: for a Python its script or module, else its own name."""
+    import psutil
+
+    if name.lower().startswith("python"):
+        with suppress(psutil.Error):  # it has ended, or is somebody else's
+            return python_program(psutil.Process(pid).cmdline()) or name
+    return name
+
+
+def python_program(words: Sequence[str]) -> str:
+    """`python train.py`, `python -m pytest` of a Python's command line; "" where it names neither.
+
+    Example:
+        >>> python_program(["/usr/bin/python3", "-X", "dev", "-u", "work/train.py", "--fast"])
+        'python train.py'
+    """
+    rest = iter(words[1:])
+    for word in rest:
+        if word in ("-X", "-W", "--check-hash-based-pycs"):
+            next(rest, None)  # the option's value
+        elif word in ("-m", "-c"):
+            value = next(rest, "")
+            return f"python -m {value}" if word == "-m" else "python -c"
+        elif not word.startswith("-"):
+            return f"python {Path(word).name}"
+    return ""
 
 
 def stolen_seconds() -> float:

@@ -12,7 +12,7 @@ import html
 from collections.abc import Iterable, Sequence
 
 from ..record.experiment import Experiment, Status
-from .report import bpb, count_with_baseline, difference, head_and_rest, idea, is_ended_early, plain
+from .report import bpb, count_with_baseline, difference, head_and_rest, idea, plain, status_word
 
 GREEN, GREY, RED, ORANGE, BLUE = "#008A63", "#8C8C8C", "#C0392B", "#C77700", "#2E86C1"  # the marks, as in plots.py
 INK = "var(--jp-content-font-color1, #202020)"
@@ -51,9 +51,8 @@ def mark(status: Status | None, is_baseline: bool = False) -> str:
 
 
 def status_words(experiment: Experiment) -> str:
-    """`● keep`, `○ ended early`, `◐ not decided`: mark and word; `◆ keep` for the baseline."""
-    words = "ended early" if is_ended_early(experiment) else str(experiment.status or "not decided")
-    return f"{mark(experiment.status, is_baseline=experiment.parent is None)} {words}"
+    """`● keep`, `○ ended early`, `◐ not decided`, `◆ baseline`: mark and word."""
+    return f"{mark(experiment.status, is_baseline=experiment.parent is None)} {status_word(experiment)}"
 
 
 def diff_html(diff: str, fold_lines: int = FOLD_LINES) -> str:

@@ -26,6 +26,7 @@ from .report import (
     is_ended_early,
     number,
     plain,
+    status_word,
 )
 
 NEAR_SIGMAS = 2.0  # a discard within so many standard deviations of the incumbent is a near miss
@@ -86,7 +87,7 @@ def _point(experiment: Experiment) -> dict[str, Any]:
     against = "" if is_refused else difference(experiment)
     shown = f"claimed {bpb(score)}" if is_refused else bpb(score)
     words = [
-        f"{experiment.number:04d} · {experiment.status or 'not decided'}",
+        f"{experiment.number:04d} · {status_word(experiment)}",
         head_and_rest(idea(experiment))[0],
         " · ".join(part for part in (shown if score is not None else "", against) if part),
         plain(experiment.reason)[:200] if score is None or is_refused else "",
@@ -166,7 +167,7 @@ def _row(experiment: Experiment) -> dict[str, Any]:
         "sigmas": delta / sigma if delta is not None and sigma else None,
         "speed": speeds[-1] if speeds else None,
         "mark": mark_of(experiment),
-        "status": "ended early" if is_ended_early(experiment) else str(experiment.status),
+        "status": status_word(experiment),
         "reason": plain(experiment.reason)[:300],
         "near": is_near_miss(experiment),
         "time": seconds_of(experiment.decided_at) if experiment.decided_at else None,

@@ -55,6 +55,7 @@ class Snapshot:
     experiment: Experiment | None  # that is in work, or was when the supervisor went away
     run: Run | None  # of it
     rerun_reason: str  # why the incumbent runs again; "" otherwise
+    is_finishing: bool  # the last supervisor measures the study's result, or ended before it was measured
     curve: tuple[Mapping[str, Any], ...]  # of the run
     incumbent: Experiment | None  # that the run is compared with: its parent, for a re-run itself
     incumbent_curve: tuple[Mapping[str, Any], ...]  # of its first run
@@ -178,6 +179,7 @@ class View:
             experiment=experiment,
             run=run,
             rerun_reason=folded.rerun_reason,
+            is_finishing=folded.is_finishing,
             curve=curve,
             incumbent=incumbent,
             incumbent_curve=self._read_incumbent_curve(incumbent),

@@ -38,7 +38,7 @@ from .status import agent_words, command_line, doing
 
 TRANSCRIPT_LIMIT = 150_000  # characters of one message that are shown
 OUTPUT_LIMIT = 6_000  # of what a failed run printed
-SIGNS = {"gone": "○", "stopped": "○", "finished": "●", "not started": "○", "paused": "❙❙", "reviewing": "?"}
+SIGNS = {"gone": "○", "stopped": "○", "finished": "○", "not started": "○", "paused": "❙❙", "reviewing": "?"}
 
 
 def spoken(heading: str, words: str) -> str:

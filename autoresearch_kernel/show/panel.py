@@ -33,7 +33,7 @@ from ..record.files import utc_now
 from ..record.history import read_state
 from ..record.shell import shell_command
 from ..record.state import StudyState, replay
-from ..record.study import Study, StudyError, WouldOverwrite, explained
+from ..record.study import Remedied, Study, StudyError, WouldOverwrite, explained
 from . import cards, pages
 from .chart import Known, curve_data, found, history_data, table_data
 from .form import StudyForm
@@ -49,8 +49,8 @@ MEMORY_EVERY_LOOKS = 5  # asking for the memory of a process tree takes ten time
 STILL_EVERY_SECONDS = 300.0  # the picture that stays in the notebook, while the study runs
 LOG_LINES, LOG_BYTES = 60, 16_000
 FOLDS = {"notes": "Agent's notes", "log": "Log", "cost": "Cost", "settings": "Settings of this study"}
+FINISH, GO_ON_FINISHING = "Finish", "Go on finishing"
 PROMOTE, OVERWRITE = "Promote the best", "Overwrite train.py"
-FORCE = "use --force"  # how the command line says that something would be lost
 BEAT_EVERY_LOOKS = 5  # panel.js misses it after 30 seconds
 NO_MORE_BEATS = -1  # of a panel that was closed, in a kernel that lives
 FOLLOW = -1  # nothing is selected: the card shows what runs
@@ -141,6 +141,7 @@ class Panel:
         self._still_at: float | None = None  # when that was last drawn; None while it is not shown
         self._looks = 0
         self._is_wrong = False  # what the notice says
+        self._is_overwrite_offered = False  # by the promote button, as edits would be lost
         self._is_acting = False  # a button was pressed, and its answer is not there yet
         self._memory: float | None = None
         self._build()
@@ -163,7 +164,7 @@ class Panel:
         self.resume_button = _button("Resume", "Go on after a pause", "primary")
         self.stop_button = _button("Stop after this", "End the study once the present experiment is decided")
         self.stop_now_button = _button("Stop now", "End what runs, too; it is taken up again later")
-        self.finish_button = _button("Finish", "Measure the result: fresh seeds, then the sealed test split, once")
+        self.finish_button = _button(FINISH, "Measure the result: fresh seeds, then the sealed test split, once")
         self.promote_button = _button(PROMOTE, "Make the best train.py of this study the project's")
         self.acts = widgets.HBox(layout=widgets.Layout(flex_flow="row wrap"))
         self.top = widgets.HBox([self.picker, self.new_button, self.acts], layout=widgets.Layout(flex_flow="row wrap"))
@@ -242,12 +243,18 @@ class Panel:
 
     def _ipython_display_(self) -> None:
         """The panel, and below it what stands in its place where it is not live: `pages.still` says where that is."""
-        live = self._repr_mimebundle_()
-        display({key: live[key] for key in live if key != "text/html"}, raw=True)
-        display({"text/html": live["text/html"]}, raw=True, display_id=self._key)
+        live, still = self._outputs()
+        display(live, raw=True)
+        display(still, raw=True, display_id=self._key)
         self._still_at = time.monotonic()
         if self.now is not None:
             self._is_new("still", _still_of(self.now))
+
+    def _outputs(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Of its cell. The sentence is in the second alone: where no widget can be shown, both are seen."""
+        live = self._repr_mimebundle_()
+        still = {"text/plain": live.pop("text/plain"), "text/html": live.pop("text/html")}
+        return {**live, "text/plain": ""}, still
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         view = self.root._repr_mimebundle_(**options)
@@ -259,7 +266,7 @@ class Panel:
             return
         if self._is_new("still", _still_of(now)):
             self._still_at = time.monotonic()
-            update_display({"text/html": self._still()}, display_id=self._key, raw=True)
+            update_display({"text/plain": repr(self), "text/html": self._still()}, display_id=self._key, raw=True)
 
     def _still(self) -> str:
         if self.now is None or not self.now.state.decided:
@@ -341,7 +348,12 @@ class Panel:
     @_explained
     def promote(self, force: bool = False) -> str:
         """Make the best train.py of the study the project's."""
-        return self.control.promote(self._named(), force)
+        self._offer_overwrite(False)
+        try:
+            return self.control.promote(self._named(), force)
+        except WouldOverwrite:
+            self._offer_overwrite(True)
+            raise
 
     @_explained
     def figure(self) -> Picture:
@@ -386,7 +398,7 @@ class Panel:
                 kept.clear()
             self.now, self._memory = None, None
             self._still_at = None if self._still_at is None else -STILL_EVERY_SECONDS
-            self._promotes(PROMOTE)
+            self._offer_overwrite(False)
             self._offer_studies()
         self._select(FOLLOW)
         if name is None:
@@ -496,17 +508,12 @@ class Panel:
 
     def _promote_clicked(self) -> str:
         """A first press loses no edit of train.py; where it would, the button then says what a second one does."""
-        force = self.promote_button.description == OVERWRITE
-        self._promotes(PROMOTE)
-        try:
-            return self.control.promote(self._named(), force)
-        except WouldOverwrite:
-            self._promotes(OVERWRITE)
-            raise
+        return self.promote(force=self._is_overwrite_offered)
 
-    def _promotes(self, words: str) -> None:
-        self.promote_button.description = words
-        self.promote_button.button_style = "" if words == PROMOTE else "danger"
+    def _offer_overwrite(self, is_offered: bool) -> None:
+        self._is_overwrite_offered = is_offered
+        self.promote_button.description = OVERWRITE if is_offered else PROMOTE
+        self.promote_button.button_style = "danger" if is_offered else ""
 
     def _approve_clicked(self) -> str:
         desk, mine = self._named().paths.desk.read_text(encoding="utf-8"), self.source.value
@@ -575,17 +582,25 @@ class Panel:
         self.said.data = pages.spoken(pages.heading(now), standing(now) or found(now) * (not now.is_running))
         self.result.value = pages.result(now.state)
         self.gauge.value = pages.gauge(now, memory)
-        is_ours = now.state.paused.startswith("by ")
         if not now.is_running:
-            acts = [self.go_on_button, *([self.finish_button] if _can_finish(now) else [])]
-            acts += [self.promote_button] if _has_better(now) else []
+            acts = self._acts_of_ended(now)
         else:
-            acts = [self.resume_button] if now.phase == "paused" and is_ours else [self.pause_button]
-            acts += [self.stop_button, self.stop_now_button]
+            is_ours = now.phase == "paused" and now.state.is_paused_by_person
+            acts = [self.resume_button if is_ours else self.pause_button, self.stop_button, self.stop_now_button]
         if self._is_new("acts", acts):
             self.acts.children = acts
         if self._is_new("ended", not now.is_running) and not now.is_running and not (self._is_wrong or self._is_acting):
             self._tell("")  # "Process 1234 runs the study": it was true until now
+
+    def _acts_of_ended(self, now: Snapshot) -> list[widgets.Button]:
+        """The first of them is what the study was at, and the primary one."""
+        is_finishing = now.is_finishing and _can_finish(now)
+        self.finish_button.description = GO_ON_FINISHING if is_finishing else FINISH
+        self.finish_button.button_style = "primary" if is_finishing else ""
+        self.go_on_button.button_style = "" if is_finishing else "primary"
+        finish = [self.finish_button] if _can_finish(now) else []
+        acts = [*finish, self.go_on_button] if is_finishing else [self.go_on_button, *finish]
+        return [*acts, self.promote_button] if _has_better(now) else acts
 
     def _show_hint(self, now: Snapshot) -> None:
         """A field where the agent reads hints; where it does not, why, and nothing to type into."""
@@ -686,15 +701,15 @@ def name_of(experiment: Experiment) -> str:
     return f"{experiment.number:04d}"
 
 
-def _in_python(words: str) -> str:
-    """An error of the command line, for a notebook."""
-    return with_arguments(words.replace(FORCE, f'press "{OVERWRITE}" or run `lab.promote(force=True)`'))
+def _in_python(error: Exception) -> str:
+    """What a person in a notebook reads of an error that was made for people."""
+    return error.for_panel if isinstance(error, Remedied) else with_arguments(str(error))
 
 
 def _words_of(error: Exception) -> str:
     """What a person reads of an error: its own words where it was made for people, else what to do."""
     if isinstance(error, Plain | ValueError | RuntimeError | OSError) and str(error):
-        return _in_python(str(error))
+        return _in_python(error)
     again = f"run this cell again, or use `{shell_command('status')}`"
     return f"The panel failed ({error}). The study was not affected: {again}."
 

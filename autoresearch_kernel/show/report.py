@@ -334,9 +334,9 @@ def outcome_line(experiment: Experiment) -> str:
     """One experiment in the terminal: number, status, score, difference, idea."""
     score = bpb(experiment.val_bpb) if experiment.val_bpb is not None else "–"
     against = difference(experiment)
-    mark = "●" if experiment.status is Status.KEEP else " "
     why = f"   [{plain(experiment.reason)}]" if experiment.val_bpb is None else ""
-    status = f"{experiment.number:04d} {mark} {experiment.status or '':<11}"
+    word = "baseline" if is_kept_baseline(experiment) else experiment.status or ""
+    status = f"{experiment.number:04d} {sign(experiment):<1} {word:<11}"
     return with_mistrust(f"{status} {score:>7}  {against:<18} {idea(experiment)}{why}", [experiment], " · ")
 
 
@@ -368,6 +368,25 @@ def incumbent_scores(experiments: Sequence[Experiment]) -> list[float]:
 def is_ended_early(experiment: Experiment) -> bool:
     """Whether it was discarded without a score because its curve had no hope."""
     return experiment.status is Status.DISCARD and experiment.val_bpb is None
+
+
+def is_kept_baseline(experiment: Experiment) -> bool:
+    """Whether it is the baseline, in use: the record says `keep` of it, and there was nothing to keep it against."""
+    return experiment.parent is None and experiment.status is Status.KEEP
+
+
+def status_word(experiment: Experiment) -> str:
+    """`keep`, `discard`, `ended early`, `baseline`, `not decided`: how it ended, in a person's words."""
+    if is_kept_baseline(experiment):
+        return "baseline"
+    return "ended early" if is_ended_early(experiment) else str(experiment.status or "not decided")
+
+
+def sign(experiment: Experiment) -> str:
+    """`●` for a keep, `◆` for the baseline, as they are drawn; "" for the others."""
+    if is_kept_baseline(experiment):
+        return "◆"
+    return "●" if experiment.status is Status.KEEP else ""
 
 
 def curve_words(curve: list[dict[str, Any]]) -> str:

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..judge.decide import NUM_BASELINE_RUNS, NUM_FRESH_RUNS
-from ..record.experiment import Experiment, Status
+from ..record.experiment import Experiment
 from ..record.files import seconds_of
 from ..record.shell import shell_command
 from ..record.state import Review
@@ -30,15 +30,16 @@ from .report import (
     findings,
     idea,
     incumbent_scores,
-    is_ended_early,
     last_number,
     mistrust,
     number,
     percent,
     plain,
     sealed_words,
+    sign,
     signed,
     sparkline,
+    status_word,
     title,
     waiting_words,
 )
@@ -156,11 +157,13 @@ def next_step(now: Snapshot) -> str:
     if state.review is not None and now.is_running:
         return wanted(now.study, state.review)
     why, again = standing(now), f"`{shell_command(f'run --name {name}')}`"
+    if now.is_finishing and not now.is_running:
+        return f"{why} `{shell_command(f'finish --name {name}')}` goes on measuring the result."
     if now.activity == "waiting":
         return why
     if state.paused and now.is_running:
         goes_on = f" `{shell_command(f'resume --name {name}')}` goes on."
-        return why + (goes_on if state.paused.startswith("by ") else "")
+        return why + (goes_on if state.is_paused_by_person else "")
     if now.phase == "gone":
         return f"{why} {again} goes on where it ended."
     if now.phase in ("stopped", "finished"):
@@ -176,7 +179,7 @@ def standing(now: Snapshot) -> str:
         whose = "is yours to write" if state.review.is_draft else "waits for your approval"
         return f"Experiment {state.review.experiment:04d} {whose}."
     if state.paused and now.is_running:
-        return f"Paused{' ' if state.paused.startswith('by ') else ': '}{plain(state.paused)}."
+        return f"Paused{' ' if state.is_paused_by_person else ': '}{plain(state.paused)}."
     if now.activity == "waiting" and state.waiting is not None:
         return waiting_words(state.waiting)
     if now.phase == "gone":
@@ -313,9 +316,7 @@ def _speed(experiment: Experiment, now: Snapshot) -> str:
 def _status(experiment: Experiment, now: Snapshot) -> str:
     if experiment.status is None:
         return (now.activity or "waits") if now.is_running else "unfinished"
-    if is_ended_early(experiment):
-        return "ended early"
-    return f"{experiment.status}{' ●' if experiment.status is Status.KEEP else ''}"
+    return f"{status_word(experiment)} {sign(experiment)}".rstrip()
 
 
 def _ago(utc: str, now: float) -> str:

@@ -12,7 +12,7 @@ from autoresearch_kernel.cli import CONTROL
 from autoresearch_kernel.record.history import read_events
 from autoresearch_kernel.record.state import StudyState, replay
 from autoresearch_kernel.record.study import open_study
-from autoresearch_kernel.show.report import bpb
+from autoresearch_kernel.show.report import bpb, status_word
 
 from ..conftest import PROJECT
 from .conftest import Browser, Lab
@@ -46,7 +46,7 @@ def same_as_the_record(browser: Browser, place: Path, name: str = "first") -> No
     def differences() -> list[str]:
         shown, found = rows(browser), []
         for e in state_of(place, name).decided:
-            status = "ended early" if e.status == "discard" and e.val_bpb is None else str(e.status)
+            status = status_word(e)
             row = shown.get(e.number) or ["", "nothing", "", "", "", "nothing"]
             if row[1] != bpb(e.val_bpb) or not row[5].endswith(status):
                 found.append(f"{e.number:04d}: {bpb(e.val_bpb)} {status} in the record, {row} on the screen")
@@ -148,7 +148,7 @@ def test_a_click_shows_an_experiment_in_full(lab: Lab, browser: Browser, place: 
 
 def test_pause_resume_and_stop(lab: Lab, browser: Browser, place: Path) -> None:
     press(browser, "Pause")
-    browser.until(lambda: state_of(place).paused.startswith("by "), 60)
+    browser.until(lambda: state_of(place).is_paused_by_person, 60)
     browser.until(lambda: "Paused by" in said(browser))
     browser.shot("paused")
     hint = browser.page.locator(".ar-panel").get_by_role("textbox", name="Hint")

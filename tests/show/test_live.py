@@ -98,7 +98,7 @@ def test_every_phase_of_a_night_is_told_apart(writer: Writer) -> None:
     assert now.run is not None and now.run.index == 1
     writer.audit(1, run=1)
     expect("concluding", "proposing", None)
-    writer.append("finished", reason="1 experiments", champion=1)
+    writer.append("finished", reason="1 experiment", champion=1)
     expect("finished", "", None)
     writer.history.close()
     expect("finished", "", None)

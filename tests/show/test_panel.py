@@ -86,7 +86,9 @@ class Recorder(SimpleNamespace):
 
     def promote(self, study: Any, force: bool = False) -> str:
         if "edited" in self.__dict__ and not force:
-            raise WouldOverwrite("train.py would be overwritten. Commit or copy it first, then use --force.")
+            raise WouldOverwrite(
+                "train.py is edited.", remedy="Use --force.", in_panel="Use `lab.promote(force=True)`."
+            )
         self.asked.append(("promote", force))
         return "done"
 
@@ -129,7 +131,7 @@ def test_a_study_in_the_making_shows_what_runs_and_how_far(writer: Writer, panel
     assert len(made.curve.numbers["mine"]) == 80 and len(made.curve.numbers["theirs"]) == 200
     assert made.curve.numbers["theirs_label"] == "0000"
     assert "0001 · Set ALPHA to 0.5" in made.head.value
-    assert [row["status"] for row in made.experiments.numbers["rows"]] == ["keep", "training"]
+    assert [row["status"] for row in made.experiments.numbers["rows"]] == ["baseline", "training"]
 
 
 def test_a_study_that_waits_for_another_training_says_for_whose(writer: Writer, panel: Callable[[], Panel]) -> None:
@@ -140,7 +142,7 @@ def test_a_study_that_waits_for_another_training_says_for_whose(writer: Writer, 
     assert "waiting for the machine to train 0001" in made.said.data
     assert "study &lt;b&gt;dec1, process 4711" in made.said.data and "since 2027-01-15 08:00 UTC" in made.said.data
     assert "waits for the machine" in made.gauge.value and "progressbar" not in made.gauge.value
-    assert [row["status"] for row in made.experiments.numbers["rows"]] == ["keep", "waiting"]
+    assert [row["status"] for row in made.experiments.numbers["rows"]] == ["baseline", "waiting"]
 
 
 def test_the_numbers_shown_are_those_of_the_history(writer: Writer, panel: Callable[[], Panel]) -> None:
@@ -164,14 +166,33 @@ def test_each_state_has_its_next_act(writer: Writer, panel: Callable[[], Panel])
     made = panel()
     assert shown_buttons(made)[0] == "Resume" and "Paused by ann@here" in made.said.data
     writer.append("resumed", reason="asked to go on")
-    writer.append("finished", reason="1 experiments", champion=1, baseline_bpb=1.5, champion_bpb=1.49,
+    writer.append("finished", reason="1 experiment", champion=1, baseline_bpb=1.5, champion_bpb=1.49,
                   difference_bpb=-0.01, difference_standard_error=0.001, baseline_test_bpb=None,
                   champion_test_bpb=None, machine_speed=1.0)  # fmt: skip
     writer.history.close()
     made.refresh()
     assert shown_buttons(made) == ["Continue", "Finish", "Promote the best"]
-    assert "finished" in made.said.data and "Finished" in made.said.data
+    assert "nov23  ○ finished" in made.said.data and "Finished" in made.said.data
+    assert status_table(made.now).startswith("nov23  ○ finished")
     assert standing(made.now) and next_step(made.now).startswith(standing(made.now))
+
+
+@pytest.mark.parametrize(
+    ("reason", "who", "button"),
+    [
+        ("by ann@here", {}, "Resume"),  # as an earlier version wrote it
+        ("ann@here wants it", {"by_person": True}, "Resume"),
+        ("by its nature, a full disk waits for space", {"by_person": False}, "Pause"),
+    ],
+)
+def test_a_pause_is_a_persons_by_its_record_and_not_by_its_words(
+    writer: Writer, panel: Callable[[], Panel], reason: str, who: dict[str, bool], button: str
+) -> None:
+    writer.open().baseline()
+    writer.append("paused", reason=reason, **who)
+    made = panel()
+    assert shown_buttons(made)[0] == button
+    assert ("resume --name nov23" in next_step(made.now)) == (button == "Resume")
 
 
 def test_a_supervisor_that_is_gone_is_said_with_what_to_press(writer: Writer, panel: Callable[[], Panel]) -> None:
@@ -221,9 +242,12 @@ def test_an_edited_train_py_is_overwritten_only_by_a_second_press(writer: Writer
     made = panel()
     made.control.edited = True
     made.promote_button.click()
-    until(lambda: 'press "Overwrite train.py"' in made.notice.value.replace("&quot;", '"'))
+    until(lambda: "train.py is edited. Use `lab.promote(force=True)`." in made.notice.value)
     assert ("promote", True) not in made.control.asked and made.promote_button.description == "Overwrite train.py"
     until(lambda: not made.promote_button.disabled)
+    with pytest.raises(StudyError, match=r"is edited\. Use `lab\.promote\(force=True\)`\.$"):
+        made.promote()
+    made.promote_button.description = "another label"  # which is no state
     made.promote_button.click()
     until(lambda: made.control.asked[-1:] == [("promote", True)])
     assert made.promote_button.description == "Promote the best"
@@ -558,6 +582,27 @@ def test_a_method_says_in_a_cell_what_is_wrong_without_the_name_of_a_class(
     assert not (tmp_path / "studies").exists()
 
 
+def test_a_method_says_what_to_do_by_a_button_or_a_method(writer: Writer, tmp_path: Path) -> None:
+    writer.study.facts.update(asked={}, seed=0)
+    writer.open().baseline()
+    writer.history.close()
+    write_atomic(writer.study.paths.study, "{}")
+    made = Panel(Recorder(writer), tmp_path)
+    made.close()
+    made.control = control
+    for act, words in (
+        (
+            made.pause,
+            r"Nobody runs study 'nov23', so there is nothing to pause\. Press Continue or run `lab\.go_on\(\)`",
+        ),
+        (made.finish, r"which is usual in a short study\. So .* Press Continue or run `lab\.go_on\(\)` to go on"),
+        (lambda: made.choose("zzz"), r"Choose another one, or start it with `lab\.start\('zzz'\)`\.$"),
+    ):
+        with pytest.raises(StudyError, match=words) as refused:
+            act()
+        assert "autoresearch " not in str(refused.value)
+
+
 def test_no_error_in_the_panel_carries_the_name_of_its_class(writer: Writer, panel: Callable[[], Panel]) -> None:
     writer.open().baseline()
     made = panel()
@@ -616,13 +661,17 @@ def test_a_finish_is_offered_when_it_makes_sense_and_its_result_stands_first(
     made.refresh()
     assert "finishing, fresh run 3 of 6 (0000)" in made.said.data and "progressbar" in made.gauge.value
     assert doing(made.now) in status_table(made.now).splitlines()[0] and made.result.value == ""
+    writer.append("stopped", reason="asked by ann@here")
     writer.history.close()
     made.refresh()
-    assert shown_buttons(made) == ["Continue", "Finish", "Promote the best"]
+    assert shown_buttons(made) == ["Go on finishing", "Continue", "Promote the best"]
+    assert [button.button_style for button in made.acts.children] == ["primary", "", ""]
+    assert "finish --name nov23` goes on measuring the result." in next_step(made.now)
     writer.open().append("result", **vars(RESULT))
     writer.history.close()
     made.refresh()
     assert shown_buttons(made) == ["Continue", "Promote the best"], "it has its result"
+    assert made.go_on_button.button_style == "primary"
     assert "test bpb 1.5020 → 1.4830, −0.0191 ± 0.0021" in made.result.value
     root = list(made.root.children)
     assert root.index(made.result) < root.index(made.gauge) < root.index(made.live)
@@ -778,7 +827,10 @@ def test_the_notebook_runs_from_top_to_bottom_before_there_is_a_study(
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
     shown = [o.data for cell in notebook.cells for o in cell.get("outputs", [])]
     assert len(shown) == 4 and "application/vnd.jupyter.widget-view+json" in shown[0]
-    assert shown[0]["text/plain"].startswith("Control panel without a study yet")
+    assert shown[0]["text/plain"] == "" and shown[1]["text/plain"].startswith("Control panel without a study yet")
+    for exporter in (HTMLExporter(), MarkdownExporter()):
+        page, _ = exporter.from_notebook_node(notebook)
+        assert page.count("Control panel without a study yet") == 1
     assert "Control panel without a study yet" in shown[1]["text/html"] and "<img" not in shown[1]["text/html"]
     assert shown[2]["text/plain"].startswith("No study yet") and "image/png" in shown[2]
     assert "No experiment yet" in shown[3]["text/html"]
@@ -803,11 +855,9 @@ def test_what_stands_for_the_panel_is_a_sentence_and_a_small_picture(
 
 def test_an_exported_panel_is_its_sentence_and_picture(writer: Writer, panel: Callable[[], Panel]) -> None:
     writer.open().baseline()
-    bundle = panel()._repr_mimebundle_()
-    view = {key: bundle[key] for key in bundle if key != "text/html"}
-    outputs = [nbformat.v4.new_output("display_data", data) for data in (view, {"text/html": bundle["text/html"]})]
+    outputs = [nbformat.v4.new_output("display_data", data) for data in panel()._outputs()]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("lab", outputs=outputs)])
     for exporter in (HTMLExporter(), MarkdownExporter()):
         page, _ = exporter.from_notebook_node(notebook)
-        assert "Control panel of study nov23: 0 experiments, 0 kept" in page
+        assert page.count("Control panel of study nov23: 0 experiments, 0 kept") == 1
         assert "data:image/png;base64," in page and "VBox(" not in page

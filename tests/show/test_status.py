@@ -57,6 +57,7 @@ def test_status_shows_the_running_experiment_and_fits_80_columns(writer: Writer)
     assert cells == [24, 24]  # 60 % of 40
     rows = [line for line in lines if line[:4].strip().isdigit() and line[4:6] == "  "]
     assert [row.split()[0] for row in rows] == ["0", "1", "2", "3"]
+    assert "baseline ◆" in rows[0] and "keep ●" not in rows[0]
     assert "keep ●" in rows[1] and "−5.0 σ" in rows[1] and "28.0 k" in rows[1]
     assert rows[2].endswith("discard        1 min") and rows[3].endswith("training         now")
     assert "Incumbent: 0001" in lines[-2]
