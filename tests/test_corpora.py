@@ -70,7 +70,9 @@ def test_stdlib_makes_four_splits_of_a_size_worth_training_on(stdlib: Path) -> N
     assert meta["vocab_size"] == 2048
     assert 250 < meta["num_documents"] < 600
     assert meta["num_train_tokens"] > 1_500_000
-    assert meta["num_val_rows"] == meta["num_test_rows"] == 512  # 2**17 targets
+    assert meta["num_val_rows"] == 512  # 2**17 targets
+    # Python 3.13 dropped a dozen of the modules that are held out, and its test split is a tenth smaller.
+    assert meta["num_test_rows"] == 512 or (sys.version_info >= (3, 13) and meta["num_test_rows"] > 448)
     assert 2.9 < meta["num_val_bytes"] / 2**17 < 3.5  # bytes a token on held-out code
     assert meta["num_dev_tokens"] >= prepare.DEV_TOKENS
     assert len(meta["content_sha256"]) == len(meta["tokenizer_sha256"]) == 64

@@ -171,9 +171,8 @@ def test_a_supervisor_that_cannot_start_says_why(study: Study) -> None:
 
 
 def test_sigterm_is_recorded_like_ctrl_c(study: Study) -> None:
-    begun = len(events_of(study, "started"))
     pid = start_detached(study)
-    until(lambda: len(events_of(study, "started")) > begun, "a training")
+    until(study.paths.running.is_file, "a training")
     os.kill(pid, signal.SIGTERM)
     assert wait_until_free(study, LIMIT_SECONDS)
     assert replay(read_events(study.paths.history)).stopped == "interrupted by hand"
