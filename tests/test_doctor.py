@@ -119,7 +119,7 @@ def test_the_busiest_others_are_named_and_we_are_not_among_them() -> None:
     ("line", "program"),
     [
         ("python train.py --fast", "python train.py"),
-        ("/opt/bin/python3.12 -X dev -u /home/ann/work/train.py -m x", "python train.py"),
+        ("/opt/bin/python3.12 -X dev -u /home/ann/project/train.py -m x", "python train.py"),
         ("python -Wignore -m pytest -n 2", "python -m pytest"),
         ("python -c pass", "python -c"),
         ("python", ""),
