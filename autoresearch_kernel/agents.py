@@ -22,7 +22,7 @@ WITH_MODEL = ("llm", "hybrid")
 NO_READERS = {  # agents to which a hint says nothing, and why
     "search": "The embedded optimiser does not read hints; a language model does (agent llm or hybrid).",
     "replay": "A replay repeats recorded proposals and does not read hints.",
-    "human": "You are the agent of this study: there is nobody to give a hint to.",
+    "human": "You are the agent of this study: no other agent could read a hint.",
 }
 OF_MODELS = ("model", "share", "prompt_tokens", "max_tokens", "max_cost")  # options that mean nothing without one
 PRICES = "presets/prices.yaml"  # of models, for people to edit

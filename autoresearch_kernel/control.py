@@ -228,7 +228,7 @@ def go_on(study: Study, fields: Mapping[str, Any]) -> int:
 def finish(study: Study, unsafe: bool = False) -> str:
     """Measure the result of a study in the background, once: fresh seeds, then the sealed test split.
 
-    Starts nothing when the result is measured already, or is being measured. Raises StudyError while somebody runs
+    Starts nothing when the result is measured already, or is being measured. Raises StudyError while a process runs
     the study otherwise, and when nothing better than the baseline was found.
     """
     from .finish import Outlook  # numpy, which the other functions do without
@@ -276,7 +276,7 @@ def need_box(unsafe: bool) -> None:
 def say_to(study: Study, command: str, text: str = "") -> str:
     """Send `pause`, `resume`, `hint` ... and return the answer.
 
-    Raises StudyError when nobody runs the study, and for a hint to an agent that reads none.
+    Raises StudyError when no process runs the study, and for a hint to an agent that reads none.
     """
     if command == "hint" and study.agent in NO_READERS:
         raise StudyError(NO_READERS[study.agent])

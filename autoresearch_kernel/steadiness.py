@@ -88,7 +88,7 @@ class Load:
         return self.cores <= OTHERS_SHARE * self.num_cores
 
     def words(self) -> str:
-        """`python train.py (process 3012) 87 %, cc1 (process 7) 30 %`, of one core each; "" where nobody is."""
+        """`python train.py (process 3012) 87 %, cc1 (process 7) 30 %`, of one core each; "" where there is none."""
         taken = [f"{name} (process {pid}) {100 * cores:.0f} %" for name, pid, cores in self.others[:MOST_NAMED]]
         taken += [f"the host of this virtual machine {100 * self.stolen:.0f} %"] * (self.stolen > LEAST_NAMED)
         return ", ".join(taken)

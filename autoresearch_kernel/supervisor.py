@@ -84,7 +84,7 @@ def ask(study: Study, command: str, text: str = "") -> str | None:
     holder = lock_holder(study.paths.lock)
     if holder is None and command != "hint":
         raise Remedied(
-            f"Nobody runs study {study.name!r}, so there is nothing to {command.split()[0]}.",
+            f"No process runs study {study.name!r}, so there is nothing to {command.split()[0]}.",
             remedy=f"`{shell_command(f'run --name {study.name} --detach')}` continues it.",
             in_panel="Press Continue or run `lab.go_on()` to continue it.",
         )

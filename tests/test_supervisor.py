@@ -129,7 +129,7 @@ def test_a_study_lives_on_in_the_background(study: Study, capsys: pytest.Capture
     assert "0001" in seen and re.search(r"(Best|Incumbent): 0001|Nothing has beaten", seen)
     assert events_of(study, "finished") and wait_until_free(study, LIMIT_SECONDS)
     assert main(["pause"]) == 1
-    assert "Nobody runs study 'nov23', so there is nothing to pause" in capsys.readouterr().err
+    assert "No process runs study 'nov23', so there is nothing to pause" in capsys.readouterr().err
     assert "0001" in study.paths.supervisor_log.read_text()
     until(lambda: not processes_of(study), "the end of all processes")
 

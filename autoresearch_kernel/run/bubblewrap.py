@@ -41,7 +41,7 @@ def bubblewrap_prefix(policy: Policy) -> list[str]:
 
 
 def _machine_in_proc() -> list[str]:
-    """The folders of /proc that show the machine rather than a process, and the files there that somebody may write.
+    """The folders of /proc that show the machine rather than a process, and the files there that may be written.
 
     bubblewrap itself makes only four of them read-only, and /proc/sys not at all when the mode of that folder refuses
     writing. The files below it belong to root, so in a sandbox that root started a training could change the kernel's

@@ -254,7 +254,7 @@ def program_of(pid: int, name: str) -> str:
     import psutil
 
     if name.lower().startswith("python"):
-        with suppress(psutil.Error):  # it has ended, or is somebody else's
+        with suppress(psutil.Error):  # it has ended, or belongs to another user
             return python_program(psutil.Process(pid).cmdline()) or name
     return name
 

@@ -593,7 +593,7 @@ def test_a_method_says_what_to_do_by_a_button_or_a_method(writer: Writer, tmp_pa
     for act, words in (
         (
             made.pause,
-            r"Nobody runs study 'nov23', so there is nothing to pause\. Press Continue or run `lab\.go_on\(\)`",
+            r"No process runs study 'nov23', so there is nothing to pause\. Press Continue or run `lab\.go_on\(\)`",
         ),
         (made.finish, r"which is usual in a short study\. So .* Press Continue or run `lab\.go_on\(\)` to go on"),
         (lambda: made.choose("zzz"), r"Choose another one, or start it with `lab\.start\('zzz'\)`\.$"),
