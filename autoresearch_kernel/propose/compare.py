@@ -16,6 +16,7 @@ import tokenize
 import warnings
 from typing import Any
 
+from ..record.syntax import parse
 from .parameters import CELL_MARKER, LARGEST_BITS, LARGEST_EXPONENT, SourceError, comments_of, find_parameters_cell
 
 DEEPEST = 100  # levels of a syntax tree; train.py has 20, and 300 come near Python's own limit
@@ -187,7 +188,7 @@ def parsed(source: str) -> ast.Module | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an escape such as "\d"
-            return ast.parse(source)
+            return parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # null bytes, lone surrogates, absurd nesting
         return None
 

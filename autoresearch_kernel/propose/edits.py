@@ -7,13 +7,13 @@ Comparing and merging two sources is `compare.py`.
 
 from __future__ import annotations
 
-import ast
 import difflib
 import re
 import textwrap
 from dataclasses import dataclass
 from itertools import pairwise
 
+from ..record.syntax import parse
 from .compare import ended, lines_of, parameters_cell, parsed
 
 FORM = """HYPOTHESIS: one sentence that could turn out false
@@ -240,7 +240,7 @@ def _broken_file(text: str | None) -> str:
     if text is None:
         return "The whole file in the reply was cut off: no ``` line closes it. Send search/replace blocks instead."
     try:
-        ast.parse(text)
+        parse(text)
         problem = 'it needs exactly one cell that begins with: # %% tags=["parameters"]'
     except SyntaxError as error:
         problem = f"line {error.lineno}: {error.msg}"

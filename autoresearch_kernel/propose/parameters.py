@@ -25,6 +25,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..record.syntax import parse, parse_expression
+
 GUESSED_FACTOR = 4  # a range nobody wrote: a quarter of the value to four times it
 LARGEST_EXPONENT = 64  # of a constant power; more is a mistake, and slow
 LARGEST_GUESSED_BITS = 63  # of an integer that may be tuned within a range nobody wrote
@@ -112,7 +114,7 @@ def set_parameters(source: str, values: Mapping[str, Any]) -> str:
 
 def _parse(source: str) -> ast.Module:
     try:
-        return ast.parse(source)
+        return parse(source)
     except SyntaxError as error:
         raise SourceError(f"train.py does not parse: {error.msg} in line {error.lineno}.") from error
     except ValueError as error:  # a null byte
@@ -230,7 +232,7 @@ def _kind(value: Any, text: str, given_range: re.Match[str] | None) -> str:
 
 
 def _number(text: str, line: int) -> float | int:
-    value = _constant(ast.parse(text.strip().replace("^", "**"), mode="eval").body)
+    value = _constant(parse_expression(text.strip().replace("^", "**")))
     if not isinstance(value, (int, float)):
         raise SourceError(f"Line {line} of train.py: {text} is not a number.")
     return value
@@ -242,7 +244,7 @@ def _choices(text: str, kind: str, line: int) -> tuple[Any, ...]:
     if kind == "str":
         return tuple(item.strip("\"'`") for item in items)
     try:
-        values = [_constant(ast.parse(item.replace("^", "**"), mode="eval").body) for item in items]
+        values = [_constant(parse_expression(item.replace("^", "**"))) for item in items]
     except (SyntaxError, SourceError) as error:
         raise SourceError(f"Line {line} of train.py: the choices {{{text}}} are not constants.") from error
     return tuple(float(v) if kind == "float" and isinstance(v, int) else v for v in values)
@@ -281,7 +283,7 @@ def _value_spans(source: str, names: Mapping[str, Parameter]) -> dict[str, tuple
     lines = source.split("\n")
     at = {parameter.line: name for name, parameter in names.items()}
     spans = {}
-    for statement in ast.parse(source).body:
+    for statement in parse(source).body:
         if statement.lineno in at:
             target, value = _assignment(statement)
             if target == at[statement.lineno] and value is not None:

@@ -31,6 +31,7 @@ from autoresearch_kernel.propose.agent import NothingToPropose
 from autoresearch_kernel.propose.moves import Axis, Look, Move, choose_moves
 from autoresearch_kernel.propose.parameters import Parameter, literal, read_parameters, set_parameters
 from autoresearch_kernel.record.experiment import Context, Experiment, Proposal, Status
+from autoresearch_kernel.record.syntax import parse
 
 if TYPE_CHECKING:
     import optuna
@@ -131,7 +132,7 @@ def _bounded(parameter: Parameter, corpus: Any) -> Parameter:
 def structure_of(source: str) -> str:
     """A short fingerprint of train.py with the values of its parameters, comments and formatting left out."""
     lines = {p.line for p in read_parameters(source).values()}
-    body = [ast.dump(statement) for statement in ast.parse(source).body if statement.lineno not in lines]
+    body = [ast.dump(statement) for statement in parse(source).body if statement.lineno not in lines]
     return hashlib.sha256("\n".join(body).encode()).hexdigest()[:12]
 
 

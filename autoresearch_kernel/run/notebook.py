@@ -14,6 +14,7 @@ import warnings
 from pathlib import Path
 
 from ..record.files import write_atomic
+from ..record.syntax import parse
 from .imports import without
 from .kernelspec import notebook_metadata
 
@@ -62,7 +63,7 @@ def _parse(source: str) -> ast.Module:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)
             compile(source, "train.py", "exec", dont_inherit=True)  # also finds a `return` outside a function
-            return ast.parse(source)
+            return parse(source)
     except SyntaxError as error:
         raise InvalidSource(f"train.py, line {error.lineno}: {error.msg}.") from error
     except InvalidSource:
@@ -95,7 +96,7 @@ def _check_alone(source: str, number: int) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)
-            ast.parse(source)
+            parse(source)
     except SyntaxError as error:
         line = source.splitlines()[(error.lineno or 1) - 1 :][:1]
         raise InvalidSource(
@@ -107,7 +108,7 @@ def _check_alone(source: str, number: int) -> None:
 def _check_same_tree(tree: ast.Module, joined: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)
-        cells = ast.parse(joined)
+        cells = parse(joined)
     if ast.dump(tree) == ast.dump(cells):
         return
     for mine, theirs in zip(tree.body, [*cells.body, None], strict=False):
@@ -123,7 +124,7 @@ def _check_parameters(cells: list[NotebookNode]) -> None:
     if len(cells) != 1:
         raise InvalidSource(f'train.py has {len(cells)} code cells tagged "parameters"; it must have exactly one.')
     seen: set[str] = set()
-    for statement in ast.parse(cells[0].source).body:
+    for statement in parse(cells[0].source).body:
         name, value = _assignment(statement)
         if name is None or value is None or not _is_constant(value):
             raise InvalidSource(
