@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .agents import WITH_MODEL, AgentOptions, agent_options, model_chat, read_recording, refuse_unused
 from .record.history import read_state
+from .record.paths import study_paths
 from .record.study import Study, StudyError, create_study, open_study, study_names
 
 if TYPE_CHECKING:
@@ -107,8 +108,10 @@ def start_study(name: str, project: Path, asked: Settings, say: Callable[[str], 
 def _promoted_from(project: Path) -> Study | None:
     """The study whose best train.py the project's is, one that found it before one that began with it; None without."""
     current = (project / "train.py").read_bytes()
-    studies = [open_study(name, project) for name in study_names(project)]
-    same = [s for s in studies if s.paths.best_train.is_file() and s.paths.best_train.read_bytes() == current]
+    bests = {name: study_paths(name, project).best_train for name in study_names(project)}
+    same = [
+        open_study(name, project) for name, best in bests.items() if best.is_file() and best.read_bytes() == current
+    ]
     return next((study for study in same if _has_kept(study)), same[0] if same else None)
 
 
