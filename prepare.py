@@ -228,7 +228,7 @@ NOT_CORE = {
 }  # fmt: skip
 
 # Modules and packages that no training imports: the held-out documents. A box hides their files and compiled files
-# (autoresearch_kernel/run/library.py has the same list), which it could not do with what torch or Jupyter import.
+# (autoresearch_kernel/sandbox/hidden_stdlib.py has the same list), which it could not do with what torch or Jupyter import.
 HELD_OUT = (
     "aifc", "asynchat", "asyncore", "cgi", "cgitb", "compileall", "dbm", "doctest", "fileinput", "ftplib", "graphlib",
     "imaplib", "mailbox", "modulefinder", "nntplib", "optparse", "poplib", "pyclbr", "sched", "shelve", "smtpd",

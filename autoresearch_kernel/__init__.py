@@ -19,17 +19,17 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .record.experiment import Context, Evaluation, Experiment, Proposal, Run, RunOutcome, Status
+from .core.types import Context, Evaluation, Experiment, Proposal, Run, RunOutcome, Status
 from .record.paths import project_root, study_paths
 from .record.study import Study, StudyError, create_study
 
 if TYPE_CHECKING:
-    from .by_hand import ByHand, open_study, start_study
-    from .control import panel
-    from .looking_back import analyse, open_example
-    from .loop import research
-    from .propose.search import SearchAgent
-    from .session import Session, open_session
+    from .agents.search import SearchAgent
+    from .control.actions import panel
+    from .lab.analysis.load import analyse, open_example
+    from .lab.study import ByHand, open_study, start_study
+    from .study.loop import research
+    from .study.session import Session, open_session
 
 __version__ = "0.6.0"
 __all__ = [
@@ -59,16 +59,16 @@ __all__ = [
 
 
 _HOMES = {
-    "ByHand": ".by_hand",
-    "SearchAgent": ".propose.search",
-    "Session": ".session",
-    "analyse": ".looking_back",
-    "open_example": ".looking_back",
-    "open_session": ".session",
-    "open_study": ".by_hand",
-    "panel": ".control",
-    "research": ".loop",
-    "start_study": ".by_hand",
+    "ByHand": ".lab.study",
+    "SearchAgent": ".agents.search",
+    "Session": ".study.session",
+    "analyse": ".lab.analysis.load",
+    "open_example": ".lab.analysis.load",
+    "open_session": ".study.session",
+    "open_study": ".lab.study",
+    "panel": ".control.actions",
+    "research": ".study.loop",
+    "start_study": ".lab.study",
 }
 
 

@@ -21,19 +21,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .agents import AGENTS, AgentOptions, chat_of, make_agent
-from .record.experiment import NO_BOX, Experiment, Limits, Status
+from .agents.options import AGENTS, AgentOptions, chat_of, make_agent
+from .core.types import NO_BOX, Experiment, Limits, Status
 from .record.paths import MY_NOTEBOOKS, project_root
-from .record.shell import shell_command
 from .record.study import Study, StudyError, open_study, study_exists, study_names
-from .screen import Screen
-from .start import CORPORA, PRESETS
+from .show.terminal import Screen
+from .study.create import CORPORA, PRESETS
+from .system.shell import shell_command
 
 if TYPE_CHECKING:
-    from .checks import Check
-    from .propose.agent import Agent
-    from .record.state import StudyState
-    from .start import Settings
+    from .control.checks import Check
+    from .core.agent import Agent
+    from .core.state import StudyState
+    from .study.create import Settings
 
 CONTROL = f"{MY_NOTEBOOKS}/control.ipynb"  # what `autoresearch lab` opens
 PR_SET_DUMPABLE = 4  # of prctl(2)
@@ -222,9 +222,9 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from .loop import research
-    from .show.report import count, outcome_line
-    from .start import refuse_other_settings, start_study
+    from .show.words import count, outcome_line
+    from .study.create import refuse_other_settings, start_study
+    from .study.loop import research
 
     _hide_key()
     _choose_box(arguments.unsafe)
@@ -268,8 +268,8 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _finish(arguments: argparse.Namespace) -> None:
-    from .finish import NothingToMeasure, Outlook, finish
-    from .show.report import count, duration
+    from .show.words import count, duration
+    from .study.finish import NothingToMeasure, Outlook, finish
 
     study = _named_study(arguments)
     known = _read(study)[0].result
@@ -301,7 +301,7 @@ def _finish(arguments: argparse.Namespace) -> None:
 
 def _hide_key() -> None:
     """First, so that nothing that is started here inherits it."""
-    from .propose.llm import read_key
+    from .agents.chat import read_key
 
     if read_key():
         _hide_environment()
@@ -309,8 +309,8 @@ def _hide_key() -> None:
 
 def _choose_box(unsafe: bool) -> None:
     """Refuse to go on without a box, or with --unsafe do without: in what is started from here on, too."""
-    from .control import need_box
-    from .run.box import BOX
+    from .control.actions import need_box
+    from .sandbox.kinds import BOX
 
     if unsafe:
         os.environ[BOX] = NO_BOX
@@ -337,7 +337,7 @@ def _limits(state: StudyState, asked: AgentOptions) -> Limits:
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
-    from .start import Settings
+    from .study.create import Settings
 
     names = ("budget", "corpus", "files_folder", "preset", "agent", "seed")
     of_agent = ("model", "share", "prompt_tokens", "recording", "max_tokens", "max_cost")
@@ -359,8 +359,8 @@ def _signals_as_ctrl_c() -> Iterator[None]:
 
 
 def _detach(study: Study, arguments: argparse.Namespace) -> None:
-    from .control import Plan
-    from .supervisor import start_detached
+    from .control.actions import Plan
+    from .control.supervisor import start_detached
 
     options = _settings(arguments).options
     plan = Plan(arguments.experiments, arguments.hours, arguments.approve, arguments.unsafe, options)
@@ -375,7 +375,7 @@ def _detach(study: Study, arguments: argparse.Namespace) -> None:
 
 def _say_if_busy() -> None:
     """Takes a second. A study on a busy machine starts all the same."""
-    from .steadiness import busy_words, look_around
+    from .system.speed import busy_words, look_around
 
     if words := busy_words(look_around()):
         print(words, flush=True)
@@ -415,7 +415,7 @@ def _read(study: Study) -> tuple[StudyState, dict[str, Any] | None]:
 def _print_findings(study: Study) -> None:
     """The last words of a run: what it left and how much better it is."""
     from .show.cost import spent_words
-    from .show.report import advice, count, findings, is_worth_promoting
+    from .show.words import advice, count, findings, is_worth_promoting
 
     state, finished = _read(study)
     decided = [e for e in state.experiments if e.status is not None]
@@ -465,7 +465,7 @@ def _named_study(arguments: argparse.Namespace) -> Study:
 
 
 def _status(arguments: argparse.Namespace) -> None:
-    from .show.live import look
+    from .show.snapshot import look
     from .show.status import status_json, status_table
 
     now = look(_named_study(arguments))
@@ -476,9 +476,9 @@ def _status(arguments: argparse.Namespace) -> None:
 
 
 def _attach(arguments: argparse.Namespace) -> None:
-    from .show.live import follow
-    from .show.report import outcome_line
-    from .supervisor import wait_until_held
+    from .control.supervisor import wait_until_held
+    from .show.snapshot import follow
+    from .show.words import outcome_line
 
     study = _named_study(arguments)
     wait_until_held(study, 5.0)  # it may be starting this very moment
@@ -501,7 +501,7 @@ def _ask(command: str) -> Callable[[argparse.Namespace], None]:
     """A command that the supervisor answers."""
 
     def wish(arguments: argparse.Namespace) -> None:
-        from .control import say_to
+        from .control.actions import say_to
 
         study = _named_study(arguments)
         print(f"{study.name}: {say_to(study, command, getattr(arguments, 'text', ''))}.")
@@ -510,7 +510,7 @@ def _ask(command: str) -> Callable[[argparse.Namespace], None]:
 
 
 def _approve(arguments: argparse.Namespace) -> None:
-    from .control import approve
+    from .control.actions import approve
 
     study = _named_study(arguments)
     source = None if arguments.file is None else arguments.file.read_text(encoding="utf-8")
@@ -526,7 +526,7 @@ def _cost(arguments: argparse.Namespace) -> None:
 
 
 def _stop(arguments: argparse.Namespace) -> None:
-    from .control import stop
+    from .control.actions import stop
 
     study = _named_study(arguments)
     print(f"{study.name}: {stop(study, arguments.now)}.", flush=True)
@@ -535,14 +535,14 @@ def _stop(arguments: argparse.Namespace) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from .verify import verify
+    from .control.verify import verify
 
     verdict = _print_checks(verify(_named_study(arguments)), arguments.json)
     return int(verdict == "fail")
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from .doctor import examine, farewell
+    from .control.doctor import examine, farewell
 
     verdict = _print_checks(examine(project_root()), arguments.json)
     if not arguments.json:
@@ -552,7 +552,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 def _print_checks(checks: Iterable[Check], is_json: bool) -> str:
     """Each as it is found, or all of them as JSON; the worst verdict."""
-    from .checks import as_json, table, worst
+    from .control.checks import as_json, table, worst
 
     found = []
     for check in checks:
@@ -565,7 +565,7 @@ def _print_checks(checks: Iterable[Check], is_json: bool) -> str:
 
 
 def _promote(arguments: argparse.Namespace) -> None:
-    from .control import promote
+    from .control.actions import promote
 
     print(promote(_named_study(arguments), arguments.force))
 
@@ -574,8 +574,8 @@ def _promote(arguments: argparse.Namespace) -> None:
 
 
 def _lab(arguments: argparse.Namespace) -> None:
+    from .lab.working_copies import protect_originals, update_copies
     from .run.kernelspec import install_kernelspec
-    from .working_copies import protect_originals, update_copies
 
     install_kernelspec(prefix=Path(sys.prefix))
     protect_originals(Path(sys.prefix))
@@ -616,8 +616,8 @@ def _offer_train_as_a_notebook() -> None:
 
 
 def _kernel_install(arguments: argparse.Namespace) -> None:
+    from .lab.working_copies import protect_originals
     from .run.kernelspec import install_kernelspec
-    from .working_copies import protect_originals
 
     where = install_kernelspec(prefix=Path(sys.prefix) if arguments.sys_prefix else None)
     if arguments.sys_prefix:

@@ -27,9 +27,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from autoresearch_kernel.judge.score import HeldOut, ScoringFailed, ScoringSettings, score
-from autoresearch_kernel.propose.parameters import read_parameters, set_parameters
-from autoresearch_kernel.run.presets import read_preset
+from autoresearch_kernel.scoring.score import HeldOut, ScoringFailed, ScoringSettings, score
+from autoresearch_kernel.source.parameters import read_parameters, set_parameters
+from autoresearch_kernel.study.presets import read_preset
 
 PROJECT = Path(__file__).resolve().parents[1]
 DATA = PROJECT / "benchmarks" / "data" / "curves.jsonl"

@@ -3,7 +3,7 @@
     python benchmarks/decisions.py [--campaigns 300] [--first-seed 100000] [--picture docs/decisions.png]
 
 A night is 12 hours of trainings of 300 s and 50 s around each. The project's own `decide`, `clearly_worse_share`,
-`estimate_sigma`, `best` and `improvement` play it, with the incumbent run again as `judge/drift.py` has it, against
+`estimate_sigma`, `best` and `improvement` play it, with the incumbent run again as `core/drift.py` has it, against
 greedy: one run each, kept when it is below the lowest so far. Both see the same proposals. What is compared is the true
 gain for an hour of the machine, the baseline's and the champion's extra runs included. docs/decisions.md has the story.
 """
@@ -27,7 +27,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from autoresearch_kernel.judge.decide import (
+from autoresearch_kernel.agents.reply import diff
+from autoresearch_kernel.core.decide import (
     BPB_PER_LOG_SPEED,
     NUM_BASELINE_RUNS,
     best,
@@ -37,7 +38,7 @@ from autoresearch_kernel.judge.decide import (
     improvement,
     mean,
 )
-from autoresearch_kernel.judge.drift import (
+from autoresearch_kernel.core.drift import (
     RERUN_EVERY,
     alike,
     at_present_speed,
@@ -46,11 +47,10 @@ from autoresearch_kernel.judge.drift import (
     rerun_due,
     tolerance,
 )
-from autoresearch_kernel.judge.early import caution, hopeless
-from autoresearch_kernel.propose.edits import diff
-from autoresearch_kernel.propose.parameters import set_parameters
-from autoresearch_kernel.record.experiment import Experiment, Run, Status
-from autoresearch_kernel.run.presets import read_preset
+from autoresearch_kernel.core.early_stopping import caution, hopeless
+from autoresearch_kernel.core.types import Experiment, Run, Status
+from autoresearch_kernel.source.parameters import set_parameters
+from autoresearch_kernel.study.presets import read_preset
 
 PROJECT = Path(__file__).resolve().parents[1]
 CURVES = PROJECT / "benchmarks" / "data" / "curves.jsonl"
@@ -282,7 +282,7 @@ def start(job: Job, seed: int) -> tuple[Machine, list[float]]:
 
 
 class Study:
-    """The project's rules, asked as `session.py` and `loop.py` ask them."""
+    """The project's rules, asked as `study/session.py` and `study/loop.py` ask them."""
 
     def __init__(self, job: Job, seed: int) -> None:
         self.job = job

@@ -21,11 +21,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from autoresearch_kernel.loop import research
-from autoresearch_kernel.propose.llm import Chat
-from autoresearch_kernel.propose.researcher import LLMAgent
-from autoresearch_kernel.record.files import seconds_of
+from autoresearch_kernel.agents.chat import Chat
+from autoresearch_kernel.agents.llm import LLMAgent
 from autoresearch_kernel.record.history import read_events
+from autoresearch_kernel.study.loop import research
+from autoresearch_kernel.system.files import seconds_of
 from tests.conftest import COUNTING_TRAIN, PROJECT, counting_study
 from tests.llm_server import ScriptedServer, reply
 

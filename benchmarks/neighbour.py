@@ -24,10 +24,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import prepare
-from autoresearch_kernel.propose.parameters import set_parameters
 from autoresearch_kernel.record.curves import read_curve
-from autoresearch_kernel.run.machine import child_environment
-from autoresearch_kernel.run.presets import read_preset
+from autoresearch_kernel.source.parameters import set_parameters
+from autoresearch_kernel.study.presets import read_preset
+from autoresearch_kernel.system.machine import child_environment
 
 PROJECT = Path(__file__).resolve().parents[1]
 OPENMP = ("OMP_", "GOMP_", "KMP_")

@@ -23,9 +23,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from autoresearch_kernel.propose.parameters import Parameter, read_parameters, set_parameters
-from autoresearch_kernel.propose.search import SearchAgent
-from autoresearch_kernel.record.experiment import Context, Experiment, Proposal, Run, Status
+from autoresearch_kernel.agents.search import SearchAgent
+from autoresearch_kernel.core.types import Context, Experiment, Proposal, Run, Status
+from autoresearch_kernel.source.parameters import Parameter, read_parameters, set_parameters
 
 SOURCE = """# %% tags=["parameters"]
 SEED = 0  # fixed

@@ -21,8 +21,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import prepare
-from autoresearch_kernel.propose.parameters import read_parameters, set_parameters
-from autoresearch_kernel.run.presets import Preset, choose_preset, measure_machine
+from autoresearch_kernel.source.parameters import read_parameters, set_parameters
+from autoresearch_kernel.study.presets import Preset, choose_preset, measure_machine
 
 PROJECT = Path(__file__).resolve().parents[1]
 

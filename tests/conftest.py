@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from autoresearch_kernel.judge.score import ScoringSettings
-from autoresearch_kernel.loop import research
-from autoresearch_kernel.propose.search import SearchAgent
+from autoresearch_kernel.agents.search import SearchAgent
 from autoresearch_kernel.record.study import Study, create_study, open_study
+from autoresearch_kernel.scoring.score import ScoringSettings
+from autoresearch_kernel.study.loop import research
 
 PROJECT = Path(__file__).parents[1]
 DTYPE = os.environ.get("AUTORESEARCH_DTYPE") or "float32"  # set it to run the studies of the tests in another format
@@ -116,7 +116,7 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def forget_views(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("show_study", "show_notebooks"):
-        monkeypatch.setattr(f"autoresearch_kernel.session.{name}", lambda *arguments: None)
+        monkeypatch.setattr(f"autoresearch_kernel.study.session.{name}", lambda *arguments: None)
 
 
 def git(folder: Path, *arguments: str) -> str:

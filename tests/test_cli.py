@@ -11,23 +11,23 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch_kernel.agents import AgentOptions
+from autoresearch_kernel.agents import chat
+from autoresearch_kernel.agents.options import AgentOptions
 from autoresearch_kernel.cli import _limits, main
-from autoresearch_kernel.loop import research
-from autoresearch_kernel.propose import llm
-from autoresearch_kernel.record.experiment import NO_LIMITS, Limits, Progress, Spent, Status
+from autoresearch_kernel.core.state import replay
+from autoresearch_kernel.core.types import NO_LIMITS, Limits, Progress, Spent, Status
 from autoresearch_kernel.record.history import read_events, read_state
-from autoresearch_kernel.record.state import replay
 from autoresearch_kernel.record.study import study_names
-from autoresearch_kernel.screen import Screen
-from autoresearch_kernel.session import open_session
 from autoresearch_kernel.show.cost import cost_table, plan_words
-from autoresearch_kernel.show.report import advice, findings
-from autoresearch_kernel.start import _promoted_from
+from autoresearch_kernel.show.terminal import Screen
+from autoresearch_kernel.show.words import advice, findings
+from autoresearch_kernel.study.create import _promoted_from
+from autoresearch_kernel.study.loop import research
+from autoresearch_kernel.study.session import open_session
 
 from .conftest import counting_study, git
-from .test_loop import Scripted
-from .test_night import Machine, machine  # noqa: F401
+from .study.test_loop import Scripted
+from .study.test_night import Machine, machine  # noqa: F401
 
 
 def test_help_names_every_command() -> None:
@@ -208,7 +208,7 @@ def test_a_hint_that_nobody_would_read_is_refused_and_not_sent(
 
 
 def test_a_second_run_of_the_same_study_names_the_first(project: Path, small_corpus: Path) -> None:
-    from autoresearch_kernel.record.files import StudyInUse
+    from autoresearch_kernel.system.files import StudyInUse
 
     study = counting_study(project, small_corpus)
     with open_session(study), pytest.raises(StudyInUse, match="is being run by process"), open_session(study):
@@ -244,7 +244,7 @@ def test_the_table_of_costs_says_how_a_price_gets_known() -> None:
 def test_a_limit_of_the_study_counts_where_the_command_has_none(
     project: Path, small_corpus: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(llm, "_key", None)
+    monkeypatch.setattr(chat, "_key", None)
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     study = counting_study(project, small_corpus, agent="llm", agent_options={"model": "mine", "prompt_tokens": 9000})
     with open_session(study) as session:

@@ -1,4 +1,4 @@
-"""The house: imports point down only, and each heavy dependency has one home."""
+"""The house: a table of floors. An import goes to a lower floor or stays in its room; heavy packages have one home."""
 
 from __future__ import annotations
 
@@ -11,68 +11,69 @@ import pytest
 
 PROJECT = Path(__file__).parents[1]
 PACKAGE = PROJECT / "autoresearch_kernel"
-MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py")
+MODULES = sorted(PACKAGE.rglob("*.py"))
 
+FLOORS = (  # from the lowest; "" is the package's root
+    {"core", "source"},
+    {"system"},
+    {"record", "sandbox", "scoring"},
+    {"agents", "run", "show"},
+    {"study"},
+    {"control"},
+    {"lab"},
+    {""},
+)
+LARGEST_ROOT = 4  # modules
 HOMES = {
-    "openai": {"propose/llm.py"},
-    "optuna": {"propose/search.py"},
-    "psutil": {"record/children.py", "run/processes.py"},
+    "openai": {"agents/chat.py"},
+    "optuna": {"agents/search.py"},
+    "psutil": {"system/environment.py", "system/processes.py"},
     "papermill": {"run/engine.py"},
     "ipykernel": {"run/kernel.py", "__main__.py"},
     "jupytext": {"run/notebook.py"},
-    "torch": {"judge/scorer.py"},
-    "matplotlib": {"show/plots.py", "show/analysis_plots.py"},
-    "ipywidgets": {"show/panel.py", "show/form.py"},
-    "anywidget": {"show/panel.py"},
-    "dask": {"run/slots.py"},
+    "torch": {"scoring/scorer.py"},
+    "matplotlib": {"show/plots.py", "lab/analysis/plots.py"},
+    "ipywidgets": {"lab/panel/panel.py", "lab/panel/form.py"},
+    "anywidget": {"lab/panel/panel.py"},
+    "dask": {"run/training.py"},
 }
-FLOOR_1 = {
-    "propose/parameters.py",
-    "propose/compare.py",
-    "propose/edits.py",
-    "judge/decide.py",
-    "judge/drift.py",
-    "judge/rule.py",
-    "judge/overtime.py",
-}
-ROOMS = {"propose", "run", "judge", "show"}
 
 
 def name_of(path: Path) -> str:
     return path.relative_to(PACKAGE).as_posix()
 
 
-def floor(name: str) -> int:
-    if name == "record/experiment.py":
-        return 0
-    if name.startswith("record/") or name in FLOOR_1:
-        return 1
-    if name.split("/")[0] in ROOMS:
-        return 2
-    return {"cli.py": 4, "__main__.py": 4}.get(name, 3)
+def room_of(name: str) -> str:
+    return name.split("/")[0] if "/" in name else ""
+
+
+def floor(room: str) -> int:
+    return next(number for number, rooms in enumerate(FLOORS) if room in rooms)
 
 
 def own_imports(path: Path) -> set[str]:
-    """Modules of this package that `path` imports, as 'room/module.py', wherever in the file."""
+    """Modules of this package that `path` imports anywhere, as 'room/module.py'; those of type checking count."""
     found = set()
     package = [*name_of(path).split("/")[:-1]]
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom):
-            if node.level:
-                base = package[: len(package) - (node.level - 1)] + (node.module.split(".") if node.module else [])
-            elif node.module and node.module.split(".")[0] == "autoresearch_kernel":
-                base = node.module.split(".")[1:]
-            else:
-                continue
-            for candidate in ["/".join(base), *("/".join([*base, alias.name]) for alias in node.names)]:
-                if (PACKAGE / f"{candidate}.py").is_file():
-                    found.add(f"{candidate}.py")
-    return found
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        if node.level:
+            base = package[: len(package) - (node.level - 1)] + (node.module.split(".") if node.module else [])
+        elif node.module and node.module.split(".")[0] == "autoresearch_kernel":
+            base = node.module.split(".")[1:]
+        else:
+            continue
+        for candidate in ["/".join(base), *("/".join([*base, alias.name]) for alias in node.names)]:
+            for file in (f"{candidate}.py", f"{candidate}/__init__.py".lstrip("/")):
+                if (PACKAGE / file).is_file():
+                    found.add(file)
+    return found - {name_of(path)}
 
 
 def top_level_packages(path: Path) -> set[str]:
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -81,13 +82,29 @@ def top_level_packages(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_imports_point_down(path: Path) -> None:
-    name = name_of(path)
-    for imported in own_imports(path):
-        neighbours = floor(name) != 2 or imported.split("/")[0] == name.split("/")[0]  # rooms never import each other
-        assert floor(imported) < floor(name) or (neighbours and floor(imported) == floor(name)), (
-            f"{name} imports {imported}"
-        )
+def test_an_import_goes_to_a_lower_floor_or_stays_in_its_room(path: Path) -> None:
+    room = room_of(name_of(path))
+    wrong = {m for m in own_imports(path) if room_of(m) != room and floor(room_of(m)) >= floor(room)}
+    assert not wrong
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    graph = {name_of(path): own_imports(path) for path in MODULES}
+    while leaves := {name for name, imported in graph.items() if not imported}:
+        graph = {name: imported - leaves for name, imported in graph.items() if name not in leaves}
+    assert not graph
+
+
+def test_every_room_is_in_the_table_and_the_root_is_small() -> None:
+    rooms = {room_of(name_of(path)) for path in MODULES}
+    assert rooms == set().union(*FLOORS)
+    assert len([path for path in PACKAGE.glob("*.py")]) <= LARGEST_ROOT
+
+
+@pytest.mark.parametrize("room", sorted(set().union(*FLOORS) - {""}))
+def test_a_room_opens_with_the_question_that_it_answers(room: str) -> None:
+    words = ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text(encoding="utf-8")))
+    assert words and "?" in words.splitlines()[0]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
@@ -97,8 +114,8 @@ def test_heavy_dependencies_stay_at_home(path: Path) -> None:
 
 
 def test_the_reader_of_imports_sees_what_is_there() -> None:
-    assert {"record/history.py", "run/slots.py", "judge/score.py"} <= own_imports(PACKAGE / "session.py")
-    assert "torch" in top_level_packages(PACKAGE / "judge" / "scorer.py")
+    assert {"record/history.py", "run/training.py", "scoring/score.py"} <= own_imports(PACKAGE / "study" / "session.py")
+    assert "torch" in top_level_packages(PACKAGE / "scoring" / "scorer.py")
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

@@ -15,7 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from autoresearch_kernel.propose.parameters import Parameter, read_parameters, set_parameters
+from autoresearch_kernel.source.parameters import Parameter, read_parameters, set_parameters
 
 from .formats import FORMATS, tolerance
 

@@ -17,7 +17,7 @@ TRACEBACK_LIMIT = 6_000
 
 @dataclass(frozen=True)
 class StudyArchive:
-    """The experiments of one study; an Archive (`record/experiment.py`)."""
+    """The experiments of one study; an Archive (`core/types.py`)."""
 
     paths: StudyPaths
 

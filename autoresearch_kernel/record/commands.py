@@ -15,8 +15,8 @@ import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ..system.files import ensure_folder, sync, utc_now, write
 from .curves import Tail
-from .files import ensure_folder, sync, utc_now, write
 from .history import read_events
 
 KNOWN = ("pause", "resume", "stop", "stop now", "hint", "approve", "reject")

@@ -10,8 +10,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from .foreign import parse_object, plain_facts
-from .plain_files import open_plain_file, read_plain_file
+from ..core.sanitize import parse_object, plain_facts
+from ..system.untrusted_files import open_plain_file, read_plain_file
 
 LINE_LIMIT_BYTES = 20_000  # of one point of the curve
 CURVE_LIMIT_BYTES = 2_000_000  # of a whole curve; a real one has some 20 kB

@@ -23,10 +23,20 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .experiment import Experiment, Run, is_trusted
-from .files import StudyInUse, ensure_folder, sync, sync_folder, take_lock, truncate, utc_now, write, write_atomic
-from .foreign import is_number
-from .state import Event, HistoryDamaged, StudyState, replay
+from ..core.sanitize import is_number
+from ..core.state import Event, HistoryDamaged, StudyState, replay
+from ..core.types import Experiment, Run, is_trusted
+from ..system.files import (
+    StudyInUse,
+    ensure_folder,
+    sync,
+    sync_folder,
+    take_lock,
+    truncate,
+    utc_now,
+    write,
+    write_atomic,
+)
 
 __all__ = [
     "History",

@@ -13,8 +13,8 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..judge.decide import best
-from .experiment import Experiment, Status
+from ..core.decide import best
+from ..core.types import Experiment, Status
 from .history import RESULT_COLUMNS
 
 NEEDED = ("val_bpb", "status", "description")

@@ -17,10 +17,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from .errors import Plain
-from .files import ensure_folder, take_lock, utc_now, write_atomic
+from ..core.errors import Plain
+from ..system.files import ensure_folder, take_lock, utc_now, write_atomic
+from ..system.shell import shell_command
 from .paths import DEVICE, DTYPE, ExperimentPaths, StudyPaths, study_paths
-from .shell import shell_command
 
 REQUIRED = ("agent", "corpus", "corpus_dir", "heldout_dir", "hardware", "scoring", "seed", "time_budget_seconds")
 FIXED_FILES = ("prepare.py", "program.md")

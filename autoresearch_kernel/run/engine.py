@@ -2,7 +2,7 @@
 
 Stock papermill saves a notebook whose kernel hung or died as if every cell had completed. This engine appends what
 happened to the cell where it happened, marks later cells `skipped`, and keeps a bounded amount of output. It judges
-nothing: whether a run counts is decided by `run/slots.py` from what the run produced.
+nothing: whether a run counts is decided by `run/training.py` from what the run produced.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ with without("rfc3987_syntax", "pyarrow", "boto3", "azure", "gcsfs", "github"): 
     from papermill.engines import Engine, NotebookExecutionManager, papermill_engines
     from papermill.iorw import papermill_io
 
-from ..record.files import write_atomic
-from ..record.foreign import NAME_LIMIT, one_line
-from .launch import Kernel, KernelFailed, exit_words
-from .output import NOTEBOOK_LIMIT_BYTES, TRACEBACK_LIMIT, CellOutputs, make_plain, shorten_traceback
+from ..core.sanitize import NAME_LIMIT, one_line
+from ..system.files import write_atomic
+from .kernel_process import Kernel, KernelFailed, exit_words
+from .outputs import NOTEBOOK_LIMIT_BYTES, TRACEBACK_LIMIT, CellOutputs, make_plain, shorten_traceback
 
 SAVE_EVERY_SECONDS = 2.0  # at most this often while cells run
 GRACE_SECONDS = 2.0  # from the interrupt to the kill

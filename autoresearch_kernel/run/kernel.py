@@ -2,7 +2,7 @@
 
 Its history stays in memory, it seeds the random generators, `import prepare` works from any notebook, and it never
 outlives the process that runs the experiment. It refuses to know what is trained in it. A person's kernel takes its
-settings from where it starts: see `run/by_hand.py`.
+settings from where it starts: see `run/interactive.py`.
 
 The environment it reads: AUTORESEARCH_RUNNER_PID (set by `run/engine.py`: it is an experiment), AUTORESEARCH_SEED,
 AUTORESEARCH_PROJECT (folder of prepare.py; else the working folder, one above it, or this checkout).
@@ -31,10 +31,10 @@ from traitlets.config import Config
 
 from .. import __version__
 from ..record.paths import project_root
-from .by_hand import OnImport, settle
+from ..system.processes import die_with_parent
+from .interactive import OnImport, settle
 from .kernelspec import install_kernelspec
-from .output import Trickle
-from .processes import die_with_parent
+from .outputs import Trickle
 
 __all__ = ["AutoresearchKernel", "install_kernelspec", "main"]
 

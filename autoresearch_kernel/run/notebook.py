@@ -13,8 +13,8 @@ import re
 import warnings
 from pathlib import Path
 
-from ..record.files import write_atomic
-from ..record.syntax import parse
+from ..source.syntax import parse
+from ..system.files import write_atomic
 from .imports import without
 from .kernelspec import notebook_metadata
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from .launch import Kernel
-from .output import Trickle
-from .policy import BOX_FOLDER
-from .processes import adopt_orphans, die_with_parent, kill_descendants
+from ..sandbox.policy import BOX_FOLDER
+from ..system.processes import adopt_orphans, die_with_parent, kill_descendants
+from .kernel_process import Kernel
+from .outputs import Trickle
 
 LOG_BURST, LOG_RATE = 2_000_000, 20_000  # characters, and characters a second, of the runner's log
 
@@ -110,7 +110,7 @@ def main(argv: list[str] | None = None) -> None:
     adopt_orphans()
     outcome = run(job)
     outcome["finished"] = time.monotonic()
-    from ..record.files import write_atomic
+    from ..system.files import write_atomic
 
     write_atomic(job.outcome, json.dumps(outcome))
     sys.stdout.flush()

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from ..record.experiment import Limits, Spent
-from ..record.state import StudyState
-from .report import thousands
+from ..core.state import StudyState
+from ..core.types import Limits, Spent
+from .words import thousands
 
 
 def tokens(number: int) -> str:

@@ -26,10 +26,9 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from autoresearch_kernel.judge.drift import STEADY
-from autoresearch_kernel.record.experiment import Experiment, Status
-from autoresearch_kernel.record.files import write_atomic
-from autoresearch_kernel.show.report import (
+from autoresearch_kernel.core.drift import STEADY
+from autoresearch_kernel.core.types import Experiment, Status
+from autoresearch_kernel.show.words import (
     correction_words,
     count,
     idea,
@@ -38,6 +37,7 @@ from autoresearch_kernel.show.report import (
     thousands,
     with_mistrust,
 )
+from autoresearch_kernel.system.files import write_atomic
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,7 +74,7 @@ def progress_figure(
     Args:
         title: the study's name.
         sigma: its run-to-run standard deviation in bits per byte.
-        speeds: of the machine, (column, relative to the study's start), oldest first: see `judge/drift.py`.
+        speeds: of the machine, (column, relative to the study's start), oldest first: see `core/drift.py`.
     """
     from matplotlib.figure import Figure
 

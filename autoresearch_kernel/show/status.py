@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ..judge.decide import NUM_BASELINE_RUNS, NUM_FRESH_RUNS
-from ..record.experiment import Experiment
-from ..record.files import seconds_of
-from ..record.shell import shell_command
-from ..record.state import Review
+from ..core.decide import NUM_BASELINE_RUNS, NUM_FRESH_RUNS
+from ..core.state import Review
+from ..core.types import Experiment
 from ..record.study import Study
+from ..system.files import seconds_of
+from ..system.shell import shell_command
 from .cost import spent_words
-from .report import (
+from .words import (
     UNTRUSTED,
     audits_words,
     bpb,
@@ -45,7 +45,7 @@ from .report import (
 )
 
 if TYPE_CHECKING:
-    from .live import Snapshot
+    from .snapshot import Snapshot
 
 BAR_CELLS, CURVE_CELLS = 12, 40
 STEEP = 0.25  # share of what there is of a curve that may leave through the top, so that the rest is drawn to scale
@@ -353,7 +353,7 @@ def _wrapped(text: str, width: int) -> list[str]:
 def status_json(now: Snapshot) -> dict[str, Any]:
     """The same for scripts. Keys are only ever added.
 
-    name, phase, activity        see `show/live.py`: Snapshot
+    name, phase, activity        see `show/snapshot.py`: Snapshot
     next_step                    what a person can do; "" while it runs as it should
     holder                       pid, host, boot_id, since of the process that runs it; null when none does
     paused, stopped              why; "" when it is not

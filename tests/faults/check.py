@@ -19,14 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autoresearch_kernel.finish import NUM_SEEDS
-from autoresearch_kernel.judge.decide import best, mean
-from autoresearch_kernel.record.experiment import Experiment, Status
+from autoresearch_kernel.core.decide import best, mean
+from autoresearch_kernel.core.state import StudyState
+from autoresearch_kernel.core.types import Experiment, Status
 from autoresearch_kernel.record.history import read_events, replay
 from autoresearch_kernel.record.paths import StudyPaths, study_paths
-from autoresearch_kernel.record.state import StudyState
 from autoresearch_kernel.record.study import Study, open_study, sha256
-from autoresearch_kernel.views import show_study
+from autoresearch_kernel.study.finish import NUM_SEEDS
+from autoresearch_kernel.study.views import show_study
 
 from .operations import Log, Operation
 from .stub import NAME, TEST_OFFSET, true_bpb

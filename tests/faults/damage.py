@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from autoresearch_kernel.record.paths import study_paths
-from autoresearch_kernel.run.processes import adopt_orphans
+from autoresearch_kernel.system.processes import adopt_orphans
 
 from . import check, stub
 from .operations import Injector, Log

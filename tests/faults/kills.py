@@ -17,12 +17,12 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from autoresearch_kernel import loop
-from autoresearch_kernel.propose.agent import NothingToPropose
-from autoresearch_kernel.propose.parameters import set_parameters
-from autoresearch_kernel.record.experiment import Context, Proposal, Status
+from autoresearch_kernel.core.agent import NothingToPropose
+from autoresearch_kernel.core.types import Context, Proposal, Status
 from autoresearch_kernel.record.history import read_events, replay
 from autoresearch_kernel.record.study import open_study, study_exists
+from autoresearch_kernel.source.parameters import set_parameters
+from autoresearch_kernel.study import loop
 from tests.conftest import COUNTING_TRAIN, PROJECT, counting_study, git
 
 from . import check

@@ -1,7 +1,7 @@
 """Numbers the durable operations of a process and makes one of them fail. It owns the ways to fail.
 
-Four seams are replaced, in a process that was forked for one fault: `os` of `record/files.py`, `subprocess` of
-`record/lineage.py`, `History.append` (to log what was acknowledged) and, by `stub.py`, what trains, scores and
+Four seams are replaced, in a process that was forked for one fault: `os` of `system/files.py`, `subprocess` of
+`record/git.py`, `History.append` (to log what was acknowledged) and, by `stub.py`, what trains, scores and
 proposes.
 """
 
@@ -21,8 +21,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from autoresearch_kernel.record import files, lineage
+from autoresearch_kernel.record import git
 from autoresearch_kernel.record.history import History
+from autoresearch_kernel.system import files
 
 # What may happen to an operation. A power cut is a kill before it that also takes back what was not yet synced.
 FAULTS = {
@@ -150,7 +151,7 @@ class Injector:
     def install(self) -> None:
         """Replace the seams of this process."""
         replace_in(files, os=_Os(self))
-        replace_in(lineage, subprocess=_Subprocess(self))
+        replace_in(git, subprocess=_Subprocess(self))
         log_acknowledged(self.log)
         real_sleep = time.sleep
         replace_in(time, sleep=lambda seconds: real_sleep(min(seconds, LONGEST_SLEEP_SECONDS)))
@@ -212,7 +213,7 @@ class _Unsynced:
 
 
 class _Os:
-    """`os` as `record/files.py` sees it, with its durable calls numbered."""
+    """`os` as `system/files.py` sees it, with its durable calls numbered."""
 
     def __init__(self, injector: Injector) -> None:
         self._injector = injector
@@ -256,7 +257,7 @@ def _path(fd: int) -> str:
 
 
 class _Subprocess:
-    """`subprocess` as `record/lineage.py` sees it: every git is a spawn (or a write of git's) and a reply."""
+    """`subprocess` as `record/git.py` sees it: every git is a spawn (or a write of git's) and a reply."""
 
     def __init__(self, injector: Injector) -> None:
         self._injector = injector

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from autoresearch_kernel import loop, session
-from autoresearch_kernel.judge import rule
-from autoresearch_kernel.record import files, history
+from autoresearch_kernel.core import next_step
+from autoresearch_kernel.record import history
+from autoresearch_kernel.record.git import Lineage
 from autoresearch_kernel.record.history import History
-from autoresearch_kernel.record.lineage import Lineage
-from autoresearch_kernel.session import Session
+from autoresearch_kernel.study import loop, session
+from autoresearch_kernel.study.session import Session
+from autoresearch_kernel.system import files
 
 from .operations import replace_in
 
@@ -99,7 +100,7 @@ def leftovers() -> None:
 
 def no_audits() -> None:
     """Every claim is believed."""
-    assert rule.audit_due is loop.audit_due
+    assert next_step.audit_due is loop.audit_due
     replace_in(loop, audit_due=lambda experiment, verdict: None)
 
 

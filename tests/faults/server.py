@@ -20,7 +20,7 @@ from pathlib import Path
 
 from autoresearch_kernel.record.paths import RUN_TOKEN
 from autoresearch_kernel.run.notebook import set_verdict
-from autoresearch_kernel.run.processes import adopt_orphans
+from autoresearch_kernel.system.processes import adopt_orphans
 
 from . import check, stub
 from .operations import Injector, Log, Operation, faults_of

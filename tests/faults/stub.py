@@ -24,16 +24,16 @@ import nbformat
 import numpy as np
 from nbformat.v4 import nbbase
 
-from autoresearch_kernel import audits, loop, room, sealed, session
-from autoresearch_kernel.finish import finish
-from autoresearch_kernel.judge.score import ScoringFailed
-from autoresearch_kernel.propose.agent import NothingToPropose
-from autoresearch_kernel.record.experiment import Audit, Context, Evaluation, Proposal, RunOutcome, Status
-from autoresearch_kernel.record.files import write_atomic
+from autoresearch_kernel.core.agent import NothingToPropose
+from autoresearch_kernel.core.types import Audit, Context, Evaluation, Proposal, RunOutcome, Status
 from autoresearch_kernel.record.paths import RUN_TOKEN, ExperimentPaths
-from autoresearch_kernel.record.space import Reserve
 from autoresearch_kernel.record.study import Study, create_study, open_study, study_exists
+from autoresearch_kernel.scoring.score import ScoringFailed
 from autoresearch_kernel.show import plots
+from autoresearch_kernel.study import auditing, disk_space, final_test, loop, session
+from autoresearch_kernel.study.finish import finish
+from autoresearch_kernel.system.disk import Reserve
+from autoresearch_kernel.system.files import write_atomic
 
 from .operations import Injector, replace_in
 
@@ -125,9 +125,9 @@ def drive(folder: Path, injector: Injector, *, real_views: bool = False) -> None
     injector.install()
     stub = Stub(injector)
     replace_in(session, run_experiment=stub.run_experiment, score=stub.score)
-    replace_in(audits, audit=stub.audit)
-    replace_in(sealed, score=partial(stub.score, split="test"), audit=stub.audit)
-    replace_in(room, Reserve=partial(Reserve, size_bytes=RESERVE_BYTES))
+    replace_in(auditing, audit=stub.audit)
+    replace_in(final_test, score=partial(stub.score, split="test"), audit=stub.audit)
+    replace_in(disk_space, Reserve=partial(Reserve, size_bytes=RESERVE_BYTES))
     replace_in(tempfile, tempdir=str(folder))  # what a killed process leaves there goes with the folder
     if not real_views:
         make_views_cheap()

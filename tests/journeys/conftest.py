@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from autoresearch_kernel.record.files import lock_holder
+from autoresearch_kernel.control.supervisor import end
 from autoresearch_kernel.record.study import open_study, study_names
-from autoresearch_kernel.supervisor import end
+from autoresearch_kernel.system.files import lock_holder
 
 from ..conftest import COUNTING_TRAIN, PROJECT, git, make_project
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from autoresearch_kernel.cli import CONTROL
+from autoresearch_kernel.core.state import StudyState, replay
 from autoresearch_kernel.record.history import read_events
-from autoresearch_kernel.record.state import StudyState, replay
 from autoresearch_kernel.record.study import open_study
-from autoresearch_kernel.show.report import bpb, status_word
+from autoresearch_kernel.show.words import bpb, status_word
 
 from ..conftest import PROJECT
 from .conftest import Browser, Lab
@@ -119,7 +119,7 @@ def test_a_lab_that_is_restarted_takes_nothing_from_the_study(lab: Lab, browser:
 
 
 def holder_of(place: Path) -> Any:
-    from autoresearch_kernel.record.files import lock_holder
+    from autoresearch_kernel.system.files import lock_holder
 
     holder = lock_holder(open_study("first", place).paths.lock)
     assert holder is not None, "nobody runs the study"

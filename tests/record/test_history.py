@@ -16,15 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoresearch_kernel.record.experiment import Cause, Experiment, Run, Status
-from autoresearch_kernel.record.history import (
-    History,
-    HistoryDamaged,
-    StudyInUse,
-    read_events,
-    replay,
-    write_results,
-)
+from autoresearch_kernel.core.types import Cause, Experiment, Run, Status
+from autoresearch_kernel.record.history import History, HistoryDamaged, StudyInUse, read_events, replay, write_results
 
 NUM_KILLS = 60
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch_kernel.record.experiment import Experiment, Status
+from autoresearch_kernel.core.types import Experiment, Status
 from autoresearch_kernel.record.history import write_results
 from autoresearch_kernel.record.results import ResultsDamaged, read_results
 

@@ -16,8 +16,8 @@ import pytest
 
 from autoresearch_kernel.run.engine import AutoresearchEngine, Execution
 from autoresearch_kernel.run.notebook import read_notebook
-from autoresearch_kernel.run.output import HeadTail, Trickle
-from autoresearch_kernel.run.plugin import EnginePlugin
+from autoresearch_kernel.run.outputs import HeadTail, Trickle
+from autoresearch_kernel.run.papermill_plugin import EnginePlugin
 
 KERNEL = {"kernelspec": {"name": "autoresearch", "language": "python", "display_name": "autoresearch"}}
 
@@ -232,7 +232,7 @@ def test_a_magic_word_means_what_it_means_in_a_script(execute: Callable[..., Ran
 def test_a_kernel_that_cannot_start_says_which_and_why(
     execute: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from autoresearch_kernel.run.launch import KernelFailed
+    from autoresearch_kernel.run.kernel_process import KernelFailed
 
     monkeypatch.setenv("AUTORESEARCH_SEED", "not a number")
     with pytest.raises(KernelFailed, match=r"(?s)'autoresearch' \(.*autoresearch_kernel.*code 1.*not a number"):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch_kernel.record.experiment import Experiment, Run, Status
-from autoresearch_kernel.record.state import replay
+from autoresearch_kernel.core.state import replay
+from autoresearch_kernel.core.types import Experiment, Run, Status
 from autoresearch_kernel.record.study import Study
 from autoresearch_kernel.show.plan import Outlook, outlook_of, overhead_seconds, plan_lines
 

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from autoresearch_kernel.record.experiment import Audit, Experiment, Run, Status
+from autoresearch_kernel.core.types import Audit, Experiment, Run, Status
 from autoresearch_kernel.show.plots import curve_figure, curve_png, draw_progress, label_of, points_of, progress_figure
 
 SIGMA = 0.003

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from autoresearch_kernel.show import pages
-from autoresearch_kernel.show.chart import history_data
-from autoresearch_kernel.show.gains import summary
-from autoresearch_kernel.show.live import Snapshot, View
-from autoresearch_kernel.show.night import Night
+from autoresearch_kernel.lab.analysis.data import Night
+from autoresearch_kernel.lab.analysis.gains import summary
+from autoresearch_kernel.lab.panel import pages
+from autoresearch_kernel.lab.panel.chart import history_data
 from autoresearch_kernel.show.plots import progress_figure
-from autoresearch_kernel.show.report import counts, outcome_line, verdict
+from autoresearch_kernel.show.snapshot import Snapshot, View
 from autoresearch_kernel.show.status import columns, status_json, status_table
+from autoresearch_kernel.show.words import counts, outcome_line, verdict
 
 if TYPE_CHECKING:
-    from .conftest import Writer
+    from tests.event_writer import Writer
 
 FACTS: dict[str, Any] = {
     "time_budget_seconds": 60.0,

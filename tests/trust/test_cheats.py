@@ -25,17 +25,17 @@ import numpy as np
 import pytest
 import torch
 
-from autoresearch_kernel.judge.audit import audit
-from autoresearch_kernel.judge.score import HeldOut, ScoringFailed, ScoringSettings, Wrap, identity, score
-from autoresearch_kernel.loop import research
-from autoresearch_kernel.propose.digest import in_full
-from autoresearch_kernel.propose.parameters import set_parameters
+from autoresearch_kernel.agents.history_text import in_full
+from autoresearch_kernel.core.types import Audit, Cause, Evaluation, Status
 from autoresearch_kernel.record.archive import StudyArchive
-from autoresearch_kernel.record.experiment import Audit, Cause, Evaluation, Status
 from autoresearch_kernel.record.history import read_events, replay
 from autoresearch_kernel.record.study import Study
+from autoresearch_kernel.scoring.audit import audit
+from autoresearch_kernel.scoring.score import HeldOut, ScoringFailed, ScoringSettings, Wrap, identity, score
+from autoresearch_kernel.source.parameters import set_parameters
+from autoresearch_kernel.study.loop import research
 from tests.conftest import COUNTING_TRAIN, PROJECT
-from tests.test_loop import Scripted, with_cell
+from tests.study.test_loop import Scripted, with_cell
 from tests.test_train import SMALL, SOURCE
 
 from . import zygote

@@ -22,14 +22,14 @@ from typing import Any
 import pytest
 
 import prepare
-from autoresearch_kernel.record.experiment import RunOutcome, Status
+from autoresearch_kernel.core.types import RunOutcome, Status
 from autoresearch_kernel.record.paths import ExperimentPaths
-from autoresearch_kernel.run.box import probe, wrap
-from autoresearch_kernel.run.machine import child_environment
 from autoresearch_kernel.run.notebook import read_notebook
-from autoresearch_kernel.run.policy import scoring_policy, training_policy
-from autoresearch_kernel.run.processes import descendants
-from autoresearch_kernel.run.slots import run_experiment
+from autoresearch_kernel.run.training import run_experiment
+from autoresearch_kernel.sandbox.kinds import probe, wrap
+from autoresearch_kernel.sandbox.policy import scoring_policy, training_policy
+from autoresearch_kernel.system.machine import child_environment
+from autoresearch_kernel.system.processes import descendants
 from tests.trust.escapes.reach import PRELUDE, REACHES, Reach
 from tests.trust.outcomes import record
 

@@ -1,6 +1,6 @@
 """Scorers and trainings that need not import torch each time: forked from a process that has. For tests alone.
 
-A forked scorer runs the scorer's own module as `__main__`, with the descriptors that `judge/child.py` opened, and the
+A forked scorer runs the scorer's own module as `__main__`, with the descriptors that `scoring/scorer_process.py` opened, and the
 environment and folder that it would have had; it ends when whoever was started in its place is killed. `wrap` puts it
 in the place of the real command.
 
@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-SCORER = "autoresearch_kernel.judge.scorer"
+SCORER = "autoresearch_kernel.scoring.scorer"
 START_SECONDS = 60.0
 
 
@@ -47,7 +47,7 @@ def started(folder: Path, project: Path) -> Iterator[Callable[[list[str], Path],
 
 
 def serve(path: str) -> None:
-    import autoresearch_kernel.judge.scorer  # noqa: F401  # and with it torch
+    import autoresearch_kernel.scoring.scorer  # noqa: F401  # and with it torch
 
     server = socket.socket(socket.AF_UNIX)
     server.bind(path + ".new")

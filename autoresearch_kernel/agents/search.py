@@ -1,0 +1,319 @@
+"""The embedded agent: tunes the literals of the incumbent's parameters cell with Optuna. The home of optuna.
+
+A night holds tens of noisy experiments, far too few for draws from the whole space. So:
+
+1. One experiment changes one parameter of the incumbent, sometimes two, rarely three; the others stay.
+2. Which, in which direction and about how far: `agents/search_model.py`, from the differences measured so far.
+   A first look stays within one step of the incumbent's value (a factor of 1.5, one exponent, one entry of a
+   list); later ones go up to two steps, towards where the valley is expected, never beyond the written
+   range, and at most half-way to a value that failed.
+3. Which value in that window: Optuna, asked. Its study is rebuilt in memory on every call: over the moved
+   parameters alone, with TPE once there are a few looks inside the window. The incumbent's own value is told
+   as a trial with difference 0, scored experiments with their measured difference to the incumbent they were
+   judged against, crashes, timeouts and invalid ones as FAIL: never a made-up score.
+4. No configuration is tried twice, failed ones included. The same history and seeds give the same proposal;
+   nothing is kept between calls, so a study continues where it stopped.
+
+`benchmarks/search.py` compares this with plain TPE, random search and random single steps.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from autoresearch_kernel.agents.search_model import Axis, Look, Move, choose_moves
+from autoresearch_kernel.core.agent import NothingToPropose
+from autoresearch_kernel.core.types import Context, Experiment, Proposal, Status
+from autoresearch_kernel.source.parameters import Parameter, literal, read_parameters, set_parameters
+from autoresearch_kernel.source.syntax import parse
+
+if TYPE_CHECKING:
+    import optuna
+
+DEFAULT_SIGMA = 0.003  # bits per byte, before the study has measured its own
+STARTUP_TRIALS = 4  # looks inside the window before TPE models it; Optuna draws uniformly until then
+ATTEMPTS_PER_REACH, WIDEST = 6, 4  # proposals in a row that were tried before, until one step more is allowed
+BOUNDED_BY_CORPUS = {"SEQUENCE_LENGTH": "sequence_length"}  # parameter -> the corpus' own, beyond which nothing changes
+
+
+class SearchError(NothingToPropose):
+    """The search has nothing to propose; the message says why and what to do."""
+
+
+class SearchAgent:
+    """Tunes the incumbent's literals; the module's docstring says how it chooses.
+
+    Example:
+        >>> study.propose(SearchAgent())  # doctest: +SKIP
+        >>> list(research(study, SearchAgent(seed=1), experiments=5))  # doctest: +SKIP
+    """
+
+    name = "search"
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def propose(self, context: Context) -> Proposal:
+        """The incumbent's train.py with one to three literals changed.
+
+        Raises SourceError for a train.py without a readable parameters cell, SearchError when nothing
+        in it may be tuned or every value nearby has been tried.
+        """
+        import numpy as np
+
+        axes = axes_of(context)
+        known = known_values(context)
+        looks = looks_of(context.experiments, known)
+        tried = tried_keys(context, axes, known)
+        rng = np.random.default_rng([self.seed, context.seed, len(context.experiments)])
+
+        def is_tried(changes: Mapping[str, Any]) -> bool:
+            return _key(_configuration(axes, changes)) in tried
+
+        for attempt in range(ATTEMPTS_PER_REACH * (WIDEST + 1)):
+            wider = attempt // ATTEMPTS_PER_REACH
+            moves = choose_moves(axes, looks, context.sigma or DEFAULT_SIGMA, rng, is_tried, wider)
+            changes = ask_values(moves, looks, seed=int(rng.integers(2**31)))
+            if changes and not is_tried(changes):
+                return self._proposal(context, axes, changes, looks)
+        raise SearchError(
+            f"The search has tried every value near the incumbent ({len(tried)} configurations of {', '.join(axes)}). "
+            "Widen the ranges in the comments of train.py's parameters cell, or end the study here."
+        )
+
+    def _proposal(
+        self, context: Context, axes: Mapping[str, Axis], changes: dict[str, Any], looks: Sequence[Look]
+    ) -> Proposal:
+        return Proposal(
+            hypothesis=hypothesis(axes, changes, looks, context.study.get("time_budget_seconds")),
+            train_source=set_parameters(context.train_source, changes),
+            agent=self.name,
+            changes=changes,
+            details={
+                "parameters": _configuration(axes, changes),
+                "previous": {name: axes[name].parameter.value for name in changes},
+                "structure": structure_of(context.train_source),
+            },
+        )
+
+
+# What may be tuned, and what the record knows about it
+
+
+def axes_of(context: Context) -> dict[str, Axis]:
+    """The tunable parameters of the incumbent. Raises SearchError when there is none."""
+    parameters = read_parameters(context.train_source).values()
+    bounded = (_bounded(p, context.study.get("corpus")) for p in parameters)
+    axes = {p.name: Axis(p) for p in bounded if p.tunable}
+    if not axes:
+        raise SearchError(
+            "No parameter of train.py may be tuned: each is marked fixed or has no range. Give one a range "
+            "in its comment, as in `MATRIX_LR = 0.04  # step of the matrices; 0.005..0.2 log`."
+        )
+    return axes
+
+
+def _bounded(parameter: Parameter, corpus: Any) -> Parameter:
+    """Without the choices that the corpus makes meaningless: they would cost an experiment and change nothing."""
+    limit = corpus.get(BOUNDED_BY_CORPUS.get(parameter.name, "")) if isinstance(corpus, Mapping) else None
+    if not isinstance(limit, int):
+        return parameter
+    if parameter.choices is not None:
+        return replace(parameter, choices=tuple(c for c in parameter.choices if c <= limit))
+    return replace(parameter, high=min(parameter.high, limit)) if parameter.high is not None else parameter
+
+
+def structure_of(source: str) -> str:
+    """A short fingerprint of train.py with the values of its parameters, comments and formatting left out."""
+    lines = {p.line for p in read_parameters(source).values()}
+    body = [ast.dump(statement) for statement in parse(source).body if statement.lineno not in lines]
+    return hashlib.sha256("\n".join(body).encode()).hexdigest()[:12]
+
+
+def known_values(context: Context) -> dict[int, dict[str, Any]]:
+    """Experiment number -> its tunable values, as far as the record tells; the incumbent's come from its source."""
+    known: dict[int, dict[str, Any]] = {}
+    for experiment in context.experiments:
+        values, previous = experiment.details.get("parameters"), experiment.details.get("previous")
+        if isinstance(values, dict):
+            known[experiment.number] = values
+            if experiment.parent is not None and isinstance(previous, dict):
+                known.setdefault(experiment.parent, {**values, **previous})
+    known[context.incumbent.number] = {
+        name: p.value for name, p in read_parameters(context.train_source).items() if p.tunable
+    }
+    for experiment in context.experiments:  # another agent's change of literals, derived from a known parent
+        parent = known.get(experiment.parent) if experiment.parent is not None else None
+        if experiment.number not in known and parent and experiment.changes:
+            known[experiment.number] = {**parent, **experiment.changes}
+    return known
+
+
+def looks_of(experiments: Sequence[Experiment], known: Mapping[int, Mapping[str, Any]]) -> list[Look]:
+    """The experiments that moved literals of a known parent, oldest first."""
+    looks = []
+    for experiment in experiments:
+        parent = known.get(experiment.parent) if experiment.parent is not None else None
+        mine = known.get(experiment.number)
+        if parent is None or mine is None or not experiment.changes or experiment.status is Status.INTERRUPTED:
+            continue
+        moved = {n: (parent[n], mine[n]) for n in experiment.changes if n in parent and n in mine}
+        scored = sum(run.val_bpb is not None for run in experiment.runs)
+        delta = None if experiment.status is Status.REJECTED else experiment.delta_bpb
+        looks.append(Look(experiment.number, moved, delta, max(1, scored), experiment.status is Status.KEEP))
+    return looks
+
+
+def tried_keys(context: Context, axes: Mapping[str, Axis], known: Mapping[int, Mapping[str, Any]]) -> set[str]:
+    """Fingerprints of the configurations of this structure that are in the record, the incumbent's included.
+
+    One that was interrupted says nothing of its configuration, which may be tried again; one that a person refused
+    may not.
+    """
+    structure = structure_of(context.train_source)
+    others = {e.number for e in context.experiments if e.details.get("structure", structure) != structure}
+    others |= {e.number for e in context.experiments if e.status is Status.INTERRUPTED}
+    refused = [r.parameters for r in context.refusals if all(name in r.parameters for name in axes)]
+    return {_key({name: values[name] for name in axes}) for values in refused} | {
+        _key({name: values[name] for name in axes})
+        for number, values in known.items()
+        if number not in others and all(name in values for name in axes)
+    }
+
+
+def _configuration(axes: Mapping[str, Axis], changes: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: changes.get(name, axis.parameter.value) for name, axis in axes.items()}
+
+
+def _key(values: Mapping[str, Any]) -> str:
+    """Equal for equal values, however they were written: 1, 1.0 and 1e0; a bool is not a number."""
+    plain = {n: v if isinstance(v, (bool, str)) else f"{float(v):.6g}" for n, v in values.items()}
+    return json.dumps(plain, sort_keys=True)
+
+
+# Which value: Optuna
+
+
+def ask_values(moves: Sequence[Move], looks: Sequence[Look], seed: int) -> dict[str, Any]:
+    """New literals for the moved parameters, asked of a study rebuilt from `looks`; {} if none would differ."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    spaces = {move.axis.parameter.name: _distribution(move) for move in moves}
+    sampler = optuna.samplers.TPESampler(multivariate=True, n_startup_trials=STARTUP_TRIALS, seed=seed)
+    study = optuna.create_study(sampler=sampler, direction="minimize")
+    here = Look(-1, {move.axis.parameter.name: (None, move.axis.parameter.value) for move in moves}, 0.0)
+    for look in (here, *looks):
+        trial = _trial(look, spaces)
+        if trial is not None:
+            study.add_trial(trial)
+    asked = study.ask(fixed_distributions=spaces).params
+    values = {move.axis.parameter.name: move.axis.rounded(asked[move.axis.parameter.name]) for move in moves}
+    old = {move.axis.parameter.name: move.axis.parameter.value for move in moves}
+    return {name: value for name, value in values.items() if value != old[name]}
+
+
+def _distribution(move: Move) -> optuna.distributions.BaseDistribution:
+    """The window of a move as Optuna's distribution, in the parameter's own units."""
+    import optuna
+
+    p = move.axis.parameter
+    if move.choice is not None:
+        return optuna.distributions.CategoricalDistribution([move.choice])
+    low, high = sorted((move.axis.value(move.low), move.axis.value(move.high)))
+    if p.kind == "int":
+        return optuna.distributions.IntDistribution(low, high, log=p.log and low > 0)
+    return optuna.distributions.FloatDistribution(low, high, log=p.log)
+
+
+def _trial(look: Look, spaces: Mapping[str, optuna.distributions.BaseDistribution]) -> optuna.trial.FrozenTrial | None:
+    """`look` as a finished trial of the space asked about; None when it lies outside."""
+    import optuna
+
+    params = {name: look.moved[name][1] for name in spaces if name in look.moved}
+    if not params or len(params) < len(spaces) or not all(_fits(spaces[name], v) for name, v in params.items()):
+        return None
+    failed = look.delta_bpb is None
+    return optuna.trial.create_trial(
+        state=optuna.trial.TrialState.FAIL if failed else optuna.trial.TrialState.COMPLETE,
+        value=look.delta_bpb,
+        params=params,
+        distributions=dict(spaces),
+    )
+
+
+def _fits(space: optuna.distributions.BaseDistribution, value: Any) -> bool:
+    choices = getattr(space, "choices", None)
+    if choices is not None:
+        return value in choices
+    return isinstance(value, (int, float)) and bool(space._contains(value))
+
+
+# The sentence
+
+# (name, what raising may do, what lowering may do); {budget} is the training time.
+_WORDS = (
+    (r"FINAL_LR|LR_END|MIN_LR", "the end of the run may still learn", "a colder end may settle lower"),
+    (r"_LR$|^LR$|LEARNING_RATE", "larger steps may learn more in {budget}", "smaller steps may settle lower"),
+    (r"DEVICE_BATCH", "larger passes may run faster", "smaller passes may fit the cache better"),
+    (r"BATCH", "steadier gradients may be worth fewer updates", "more updates fit into {budget}"),
+    (r"DEPTH|LAYERS", "a deeper model may use {budget} better", "a shallower model sees more tokens in {budget}"),
+    (r"DIM|WIDTH|RATIO|HEADS|ROWS", "more capacity may pay for its time", "a smaller model sees more tokens"),
+    (r"SEQUENCE|CONTEXT|WINDOW", "more context may predict better", "shorter rows cost less attention"),
+    (r"WARMDOWN|COOLDOWN", "a longer decay may settle lower", "more time at the full rate may learn more"),
+    (r"WARMUP", "a gentler start may be steadier", "less time is lost at the start"),
+    (r"WEIGHT_DECAY|DROPOUT", "more regularisation may generalise better", "less regularisation may fit faster"),
+    (r"BETA|MOMENTUM", "a longer memory may steady the steps", "a shorter memory may adapt faster"),
+    (r"SOFTCAP|CAP$|CLIP", "a looser cap may let the model be surer", "a tighter cap may keep training steady"),
+)
+
+
+def hypothesis(
+    axes: Mapping[str, Axis], changes: Mapping[str, Any], looks: Sequence[Look], budget_seconds: float | None = None
+) -> str:
+    """One sentence in a person's words: what moves, and why that may help."""
+    whats = [_what(axes[name].parameter, value) for name, value in changes.items()]
+    whys = [_why(axes[name], value, looks, budget_seconds) for name, value in changes.items()]
+    what = " and ".join([whats[0], *(w[0].lower() + w[1:] for w in whats[1:])])
+    return f"{what}: {'; '.join(dict.fromkeys(whys))}."
+
+
+def _what(parameter: Parameter, value: Any) -> str:
+    new = literal(parameter, value)
+    if parameter.kind == "bool":
+        return f"Switch {parameter.name} {'on' if value else 'off'}"
+    if parameter.kind == "str":
+        return f"Change {parameter.name} from {parameter.text} to {new}"
+    return f"{'Raise' if value > parameter.value else 'Lower'} {parameter.name} from {parameter.text} to {new}"
+
+
+def _why(axis: Axis, value: Any, looks: Sequence[Look], budget_seconds: float | None) -> str:
+    """The latest evidence for the direction; without any, what such a change usually does."""
+    name = axis.parameter.name
+    if not axis.ordered:
+        return "the alternative deserves a look"
+    up = (axis.position(value) or 0.0) > 0
+    for look in reversed(looks):
+        if list(look.moved) != [name]:
+            continue
+        before, after = (axis.position(v) for v in look.moved[name])
+        if before is None or after is None or before == after:
+            continue
+        same_way = (after > before) == up
+        if look.kept and same_way and abs(after) < 1e-9:
+            return f"the last step this way was kept in {look.number:04d} ({look.delta_bpb:+.4f})"
+        if not same_way and look.delta_bpb is None:
+            return f"the other way failed in {look.number:04d}"
+        if not same_way and not look.kept and look.delta_bpb is not None and look.delta_bpb > 0:
+            return f"the other way cost {look.delta_bpb:+.4f} in {look.number:04d}"
+    for pattern, raising, lowering in _WORDS:
+        if re.search(pattern, name):
+            budget = f"{budget_seconds:g} s" if budget_seconds else "the budget"
+            return (raising if up else lowering).format(budget=budget)
+    return f"a {'larger' if up else 'smaller'} value has not been ruled out"

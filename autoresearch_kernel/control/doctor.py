@@ -1,0 +1,371 @@
+"""Is this machine fit for a night? Each check says what was found, and what to do where that is not enough.
+
+It changes nothing and leaves nothing behind. A check fails when it would stop `autoresearch run`; what only makes a
+night worse is a warning.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..core.types import NO_BOX, MachineHolder, RunOutcome, Status
+from ..record.git import LineageError, open_lineage
+from ..record.paths import ExperimentPaths, cache_dir
+from ..record.study import SHORT, heldout_sha256, sha256, study_versions
+from ..run.training import EndRun, run_experiment
+from ..sandbox.kinds import BOX, BoxReport, probe
+from ..study.disk_space import LEAST_FREE_BYTES
+from ..system.disk import free_bytes
+from ..system.environment import SETTINGS
+from ..system.shell import shell_command
+from ..system.speed import SettingRefused, Steadiness, Trial, open_trial
+from .checks import Check
+
+GB = 1e9
+NIGHT_BYTES, NIGHT_MEMORY_BYTES = 2 * GB, 2 * GB  # below that much room a night may have to wait, or be killed
+SHOWN_VERSIONS = ("torch", "numpy", "tiktoken", "papermill", "ipykernel", "jupyterlab")
+KERNEL_LIMIT_SECONDS = 60.0
+QUIETER = "Mains power and a cool place help, and so does a host that nobody else uses."
+
+# A train.py that trains nothing: it starts where a real one does and hands over where a real one does.
+_EMPTY = """# %% [markdown]
+# # Nothing
+
+# %% tags=["parameters"]
+SEED = 1  # fixed
+
+# %%
+import json
+import os
+from pathlib import Path
+
+import torch
+
+import prepare
+
+folder = Path(os.environ["AUTORESEARCH_HANDOVER"])
+(folder / "model.pkl").write_bytes(b"-")
+(folder / "handover.json").write_text(json.dumps({"num_threads": torch.get_num_threads()}))
+"""
+
+
+def examine(project: Path) -> Iterator[Check]:
+    """Look at everything, one check after the other; about ten seconds.
+
+    Example:
+        >>> from autoresearch_kernel import project_root
+        >>> [check.name for check in examine(project_root()) if check.verdict == "fail"]  # doctest: +SKIP
+        []
+    """
+    with open_trial(project) as trial:  # torch is loaded there while we look at the rest
+        yield versions()
+        yield disk(project)
+        yield from corpora()
+        yield git(project)
+        box = _find_box()
+        yield boxed(box)
+        try:
+            facts = trial.facts()
+        except SettingRefused as refusal:
+            yield Check("device", "fail", str(refusal))
+            return
+        except RuntimeError as error:
+            yield Check(
+                "torch", "fail", f"prepare.py cannot be loaded: {error}", "`make setup` installs what it needs."
+            )
+            return
+        yield machine(facts)
+        yield device(facts)
+        yield threads(facts, os.environ, usable_cores())
+        yield kernel(project, box)
+        yield _steady(trial)
+
+
+def versions() -> Check:
+    """Python and the packages whose numbers end up in results."""
+    from importlib import metadata
+
+    found = dict(study_versions())
+    for package in SHOWN_VERSIONS:
+        if package not in found:
+            try:
+                found[package] = metadata.version(package)
+            except metadata.PackageNotFoundError:
+                continue
+    missing = [package for package in SHOWN_VERSIONS if package not in found]
+    if missing:
+        return Check("versions", "fail", f"not installed: {', '.join(missing)}", "`make setup` installs them.", found)
+    words = [f"autoresearch-kernel {found.get('autoresearch-kernel', '?')}", f"python {found['python']}"]
+    return Check(
+        "versions", "ok", " · ".join([*words, *(f"{name} {found[name]}" for name in SHOWN_VERSIONS)]), facts=found
+    )
+
+
+def disk(project: Path) -> Check:
+    """Room where studies, corpora and temporary files lie."""
+    places = {"studies": project / "studies", "corpora": cache_dir(), "temporary files": Path(tempfile.gettempdir())}
+    free = {name: free_bytes(path) for name, path in places.items()}
+    words = " · ".join(f"{name} {_gb(value)}" for name, value in free.items())
+    facts = {name: {"path": str(places[name]), "free_bytes": value} for name, value in free.items()}
+    least = min(free, key=lambda name: free[name])
+    remedy = f"Free some of what lies on the disk of {places[least]}."
+    if free[least] < LEAST_FREE_BYTES:
+        return Check("disk", "fail", f"free for {words}: no training would begin", remedy, facts)
+    if free[least] < NIGHT_BYTES:
+        return Check("disk", "warn", f"free for {words}: a long night may have to wait for room", remedy, facts)
+    return Check("disk", "ok", f"free for {words}", facts=facts)
+
+
+def _gb(value: float) -> str:
+    return f"{value / GB:.0f} GB" if value >= 10 * GB else f"{value / GB:.1f} GB"
+
+
+# --- corpora
+
+
+def corpora(cache: Path | None = None) -> Iterator[Check]:
+    """Each corpus that is prepared, and whether its bytes have their hashes."""
+    cache = cache or cache_dir()
+    folders = sorted(path.parent for path in (cache / "corpora").glob("*/meta.json"))
+    if not folders:
+        remedy = f"`{shell_command('prepare')}` builds the embedded one in ten seconds, and so does starting a study."
+        yield Check("corpus", "warn", f"none yet in {cache / 'corpora'}", remedy)
+    for folder in folders:
+        yield _corpus(folder, cache / "heldout" / folder.name)
+
+
+def _corpus(folder: Path, heldout: Path) -> Check:
+    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+    sizes = f"--vocab-size {meta['vocab_size']} --sequence-length {meta['sequence_length']}"
+    again = shell_command(f"prepare --corpus {meta['corpus']} {sizes} --rebuild")
+    remedy = f"`{again}` makes it anew."
+    tokenizer = folder / "tokenizer.tiktoken"
+    found = {
+        "tokenizer": sha256(tokenizer.read_bytes()) if tokenizer.is_file() else "gone",
+        "held-out rows": heldout_sha256(heldout),
+        "training tokens": _size(folder / "train.bin"),
+    }
+    known = {
+        "tokenizer": meta["tokenizer_sha256"],
+        "held-out rows": meta["heldout_sha256"],
+        "training tokens": meta["num_train_tokens"] * (4 if meta["token_dtype"] == "uint32" else 2),
+    }
+    facts = {"folder": str(folder), "found": found, "recorded": known}
+    wrong = [name for name in known if known[name] != found[name]]
+    if wrong:
+        return Check(
+            "corpus", "fail", f"{folder.name}: {', '.join(wrong)} are not those it was made with", remedy, facts
+        )
+    words = (
+        f"{folder.name}: {meta['num_train_tokens'] / 1e6:.1f} M tokens, hashes agree ({meta['content_sha256'][:SHORT]})"
+    )
+    return Check("corpus", "ok", words, facts=facts)
+
+
+def _size(path: Path) -> int | str:
+    return path.stat().st_size if path.is_file() else "gone"
+
+
+# --- what code runs in
+
+
+def git(project: Path) -> Check:
+    """Whether each train.py becomes a commit."""
+    command = shutil.which("git")
+    if command is None:
+        remedy = "Install git. Without it each train.py is kept in the study's folder alone."
+        return Check("git", "warn", "git is not installed, so there are no commits of experiments", remedy)
+    version = subprocess.run([command, "--version"], capture_output=True, text=True, check=False).stdout.split()[-1:]
+    try:
+        lineage, why_not = open_lineage(project, "doctor")
+    except LineageError as error:
+        lineage, why_not = None, str(error)
+    facts = {"version": "".join(version), "lineage": lineage is not None}
+    if lineage is None:
+        remedy = "Studies run all the same; each train.py is kept in the study's folder."
+        return Check("git", "warn", f"no lineage: {why_not}", remedy, facts)
+    return Check("git", "ok", f"{facts['version']}; each experiment's train.py becomes a commit", facts=facts)
+
+
+def _find_box() -> BoxReport:
+    try:
+        return probe()
+    except ValueError as error:  # a box that nobody knows was asked for
+        return BoxReport(NO_BOX, (), (("what was asked for", str(error), f"Unset {BOX}."),))
+
+
+def boxed(box: BoxReport) -> Check:
+    """What the box enforces; every way out was tried from inside it."""
+    facts = {"name": box.name, "enforced": list(box.enforced), "missing": [list(gap) for gap in box.missing]}
+    gaps = "; ".join(f"{what}: {reason}" for what, reason, _ in box.missing)
+    remedy = next((words for _, _, words in box.missing if words), "")
+    if box.name == NO_BOX and os.environ.get(BOX) == NO_BOX:
+        found = f"none, as {BOX}={NO_BOX} wants it: every result is marked untrusted"
+        return Check("box", "fail", found, f"Unset {BOX}; a study runs without a box with --unsafe alone.", facts)
+    if box.name == NO_BOX:
+        found = f"none, and without one no study runs: {gaps}"
+        return Check("box", "fail", found, f"{remedy} --unsafe runs without, and marks every result untrusted.", facts)
+    found = f"{box.name}: {', '.join(box.enforced)}"
+    if box.missing:
+        return Check("box", "warn", f"{found}. Not: {gaps}", remedy, facts)
+    return Check("box", "ok", found, facts=facts)
+
+
+def kernel(project: Path, box: BoxReport) -> Check:
+    """Start an empty training the way real ones are: runner, box, kernel, torch, prepare.py, hand-over."""
+    if box.name == NO_BOX and os.environ.get(BOX) != NO_BOX:
+        return Check("kernel", "fail", "not tried, as there is no box to start it in")
+    try:
+        outcome = _train_nothing(project)
+    except (OSError, RuntimeError, EndRun) as error:
+        return Check("kernel", "fail", f"it did not start: {error}", "`make setup` installs the kernel.")
+    if outcome.status is Status.INTERRUPTED:
+        return Check("kernel", "warn", outcome.reason, "Wait for it to end; it has the machine to itself.")
+    if outcome.status is not None:
+        return Check("kernel", "fail", f"{outcome.status}: {outcome.reason}", "`make setup` installs what it needs.")
+    start, total = (outcome.measured[name] for name in ("kernel_start_seconds", "total_seconds"))
+    found = f"starts and answers in {start:.1f} s; with torch, prepare.py and the hand-over {total:.1f} s a training"
+    return Check("kernel", "ok", found, facts={"kernel_start_seconds": start, "total_seconds": total})
+
+
+def _train_nothing(project: Path) -> RunOutcome:
+    """What came of it; of a crash with the last words of the log, which does not stay."""
+
+    def refuse(holder: MachineHolder) -> None:
+        study = f" of study {holder.study}" if holder.study else ""
+        raise EndRun(Status.INTERRUPTED, f"not tried: a training{study} runs on this machine")
+
+    with tempfile.TemporaryDirectory(prefix="ar-") as folder:
+        empty = Path(folder) / "corpus"
+        empty.mkdir()
+        paths = ExperimentPaths(Path(folder) / "0000")
+        outcome = run_experiment(
+            _EMPTY,
+            paths,
+            run=0,
+            seed=1,
+            title="Nothing",
+            hypothesis="",
+            diff="",
+            corpus_dir=empty,
+            time_budget_seconds=1.0,
+            startup_allowance_seconds=KERNEL_LIMIT_SECONDS,
+            handover_allowance_seconds=1.0,
+            project=project,
+            on_wait=refuse,
+        )
+        said = paths.runner_log(0).read_text(errors="replace").split("\n") if paths.runner_log(0).is_file() else []
+        last = next((line.strip() for line in reversed(said) if line.strip()), "")
+        is_crash = outcome.status is Status.CRASH and last
+        return replace(outcome, reason=f"{outcome.reason}: {last}") if is_crash else outcome
+
+
+# --- the machine
+
+
+def machine(facts: Mapping[str, Any]) -> Check:
+    """Processor and memory."""
+    total, free = _memory_bytes()
+    words = [processor_name(), f"{os.cpu_count()} cores", str(facts["instructions"]), f"{_gb(total)} of memory"]
+    found = {"processor": words[0], "cores": os.cpu_count(), "memory_bytes": total, "free_memory_bytes": free}
+    found |= {"system": platform.system(), "instructions": facts["instructions"]}
+    if free < NIGHT_MEMORY_BYTES:
+        remedy = "Close what uses it: a training that the system kills for memory is made again."
+        return Check("machine", "warn", " · ".join([*words, f"only {_gb(free)} free"]), remedy, found)
+    return Check("machine", "ok", " · ".join([*words, f"{_gb(free)} free"]), facts=found)
+
+
+def processor_name() -> str:
+    """As its maker calls it, or the name of its kind."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _memory_bytes() -> tuple[int, int]:
+    """All of it, and what is free or can be freed."""
+    page, pages = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_PHYS_PAGES")
+    try:
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        return page * pages, int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        return page * pages, page * pages
+
+
+def device(facts: Mapping[str, Any]) -> Check:
+    """What trains."""
+    name = facts["device_name"]
+    if facts["device"] == "cpu":
+        return Check("device", "ok", f"the processor trains, in {facts['dtype']}; no GPU was found", facts=dict(facts))
+    memory = f", {_gb(facts['gpu_memory_mb'] * 2**20)}" if facts["gpu_memory_mb"] else ""
+    return Check("device", "ok", f"{facts['device']}: {name}{memory}, in {facts['dtype']}", facts=dict(facts))
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: fewer than there are in a container with a quota, or with an affinity."""
+    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return mine if quota == "max" else max(1, min(mine, int(quota) // int(period)))
+    except (OSError, ValueError):
+        return mine
+
+
+def threads(facts: Mapping[str, Any], env: Mapping[str, str], cores: int) -> Check:
+    """Whether a training uses the cores that it may use, and no more."""
+    used, asked = int(facts["num_threads"]), env.get("OMP_NUM_THREADS")
+    spin = env.get("GOMP_SPINCOUNT") or SETTINGS["GOMP_SPINCOUNT"]
+    set_by = f"OMP_NUM_THREADS={asked}" if asked else "OMP_NUM_THREADS is not set"
+    found = f"{used} for {cores} cores; {set_by}, GOMP_SPINCOUNT={spin}"
+    known = {"torch": used, "cores": cores, "OMP_NUM_THREADS": asked, "GOMP_SPINCOUNT": spin}
+    if used > cores:
+        return Check("threads", "warn", f"{found}: they wait for each other", f"export OMP_NUM_THREADS={cores}", known)
+    if 2 * used < cores and facts["device"] == "cpu" and asked:
+        return Check("threads", "warn", f"{found}: most cores stand idle", "unset OMP_NUM_THREADS", known)
+    return Check("threads", "ok", found, facts=known)
+
+
+def _steady(trial: Trial) -> Check:
+    try:
+        return steady(trial.measure())
+    except RuntimeError as error:
+        return Check("steady", "fail", f"the measurement ended early: {error}")
+
+
+def steady(measured: Steadiness) -> Check:
+    """Whether runs can be compared: what the spread of speed is worth in bits per byte."""
+    mean = sum(measured.flops) / len(measured.flops)
+    speed = f"{mean / 1e12:.1f} TFLOP/s" if mean >= 1e12 else f"{mean / 1e9:.0f} GFLOP/s"
+    spread = f"±{100 * measured.spread:.1f} %"
+    worth = f"worth {measured.worth_bpb:.4f} bits per byte at most"
+    facts = {
+        "spread": measured.spread, "worth_bpb": measured.worth_bpb, "flops": mean, "stolen_cores": measured.stolen,
+        "others": [{"name": name, "pid": pid, "cores": cores} for name, pid, cores in measured.others],
+    }  # fmt: skip
+    if measured.is_steady:
+        return Check("steady", "ok", f"steady: {spread} at {speed}, {worth}", facts=facts)
+    taken = measured.load.words()
+    who = f"; of {100 * measured.num_cores} % others took: {taken}" if taken else ""
+    remedy = "A study wants the machine to itself: end what is named, or wait." if taken else QUIETER
+    return Check("steady", "warn", f"busy: {spread} at {speed}, {worth}{who}", remedy, facts)
+
+
+def farewell(verdict: str) -> str:
+    """The last line."""
+    start = f"`{shell_command('run --detach')}` starts a study."
+    return {
+        "ok": f"Fit for a night: {start}",
+        "warn": f"Fit for a night, with the remarks above: {start}",
+        "fail": "Not fit yet: what is marked ✗ would stop a study.",
+    }[verdict]

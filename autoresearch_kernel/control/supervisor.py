@@ -1,0 +1,134 @@
+"""The detached supervisor: a study that goes on when the terminal, the browser or the session is closed.
+
+It is the command `autoresearch run` in a process of its own session, with its output in the study's supervisor.log.
+Talking to it is `record/commands.py`, seeing it `show/snapshot.py`; here it is started, and ended when it does not listen.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from ..agents.chat import read_key
+from ..record.commands import send, wait_for_answer
+from ..record.study import Remedied, Study, StudyError
+from ..system.files import boot_id, ensure_folder, lock_holder, study_in_use
+from ..system.shell import shell_command
+
+START_SECONDS = 60.0  # until it holds the study; a cold disk takes most of it
+ANSWER_SECONDS = 5.0  # until a command is acknowledged: it looks several times a second, but not while an agent thinks
+LOG_TAIL_BYTES = 2_000
+PROGRAMS = ("cli.py", "autoresearch")  # as the lock names them
+
+
+def start_detached(study: Study, options: Sequence[str] = (), command: str = "run") -> int:
+    """Continue `study`, or finish it, in a process of its own and return its pid once it holds the study.
+
+    Args:
+        options: of `autoresearch run`, as ("--experiments", "100").
+        command: "run" or "finish".
+
+    Raises StudyInUse when the study is being run already, StudyError when the process ends instead of starting.
+    """
+    _refuse_second(study)
+    ensure_folder(study.paths.folder)
+    key = read_key()  # which takes it out of our environment
+    words = [sys.executable, "-m", "autoresearch_kernel.cli", command, "--name", study.name, *options]
+    with open(study.paths.supervisor_log, "ab") as log:
+        begin = log.tell()
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=study.project,
+            env=os.environ | ({"OPENAI_API_KEY": key} if key else {}),
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        holder = lock_holder(study.paths.lock)
+        if holder and holder.get("pid") == process.pid:
+            return process.pid
+        if process.poll() is not None:
+            with open(study.paths.supervisor_log, "rb") as log:
+                log.seek(max(begin, os.fstat(log.fileno()).st_size - LOG_TAIL_BYTES))
+                said = log.read().decode("utf-8", "replace").strip()
+            if process.returncode == 0:  # so short a study that it is over already
+                return process.pid
+            _refuse_second(study)
+            raise StudyError(f"The supervisor did not start (exit status {process.returncode}). It said: {said}")
+        time.sleep(0.05)
+    raise StudyError(
+        f"The supervisor, process {process.pid}, did not take up study {study.name!r} within {START_SECONDS:.0f} s; "
+        f"see {study.paths.supervisor_log}."
+    )
+
+
+def _refuse_second(study: Study) -> None:
+    holder = lock_holder(study.paths.lock)
+    if holder is not None:
+        raise study_in_use(study.paths.lock, holder)
+
+
+def ask(study: Study, command: str, text: str = "") -> str | None:
+    """Send a command and return the answer; None when the supervisor is busy and will read it later.
+
+    Raises StudyError when nobody runs the study, unless the command is a hint, which waits for the next supervisor.
+    """
+    holder = lock_holder(study.paths.lock)
+    if holder is None and command != "hint":
+        raise Remedied(
+            f"No process runs study {study.name!r}, so there is nothing to {command.split()[0]}.",
+            remedy=f"`{shell_command(f'run --name {study.name} --detach')}` continues it.",
+            in_panel="Press Continue or run `lab.go_on()` to continue it.",
+        )
+    sent = send(study.paths.commands, command, text)
+    if holder is None:
+        return "nobody runs the study now; the agent gets it when it goes on"
+    return wait_for_answer(study.paths.history, sent, ANSWER_SECONDS)
+
+
+def end(study: Study, seconds: float = 30.0) -> bool:
+    """End a supervisor that does not listen: SIGTERM, which it records, then SIGKILL. Whether nobody holds the study.
+
+    Only on the host and boot that it runs on, as elsewhere its pid means nothing, and only our own program: a notebook
+    that runs the loop itself is somebody's kernel.
+    """
+    for signum in (signal.SIGTERM, signal.SIGKILL):
+        holder = lock_holder(study.paths.lock)
+        if not holder:
+            return holder is None
+        if (holder.get("host"), holder.get("boot_id")) != (os.uname().nodename, boot_id()):
+            return False
+        if holder.get("program") not in PROGRAMS:
+            return False
+        with suppress(ProcessLookupError):  # it went by itself
+            os.kill(int(holder["pid"]), signum)
+        if wait_until_free(study, seconds):
+            return True
+    return False
+
+
+def wait_until_held(study: Study, seconds: float) -> bool:
+    """Whether somebody holds the study within `seconds`, or has held it since it was created."""
+    return _within(seconds, lambda: lock_holder(study.paths.lock) is not None or study.paths.history.exists())
+
+
+def wait_until_free(study: Study, seconds: float) -> bool:
+    """Whether nobody holds the study within `seconds`."""
+    return _within(seconds, lambda: lock_holder(study.paths.lock) is None)
+
+
+def _within(seconds: float, condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.1)
+    return True

@@ -1,0 +1,142 @@
+"""Does the record still stand: which result belongs to which code, rows, settings and versions. It changes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..core.state import Event, StudyState
+from ..record.history import HistoryDamaged, events_so_far, replay
+from ..record.provenance import bound, changed_versions
+from ..record.study import (
+    CORPUS_FILES,
+    SHORT,
+    Study,
+    StudyError,
+    changed_contents,
+    check_corpus,
+    prepare_command,
+    sha256,
+    study_versions,
+)
+from .checks import Check
+
+MOST_NAMED = 5  # files or scores that are named one by one
+
+Change = tuple[str, str, str]  # what of the corpus is not what it was, hash then and hash now
+
+
+def verify(study: Study) -> list[Check]:
+    """Recompute the hashes of all that the study's scores depend on and compare them with its record.
+
+    Example:
+        >>> from autoresearch_kernel import open_study
+        >>> [check.found for check in verify(open_study("nov23")) if check.verdict == "fail"]  # doctest: +SKIP
+        []
+    """
+    try:
+        events = events_so_far(study.paths.history)
+        state = replay(events)
+    except HistoryDamaged as damage:
+        return [Check("history", "fail", str(damage))]
+    changed = list(changed_contents(study, CORPUS_FILES))
+    return [
+        Check("history", "ok", f"{len(events)} records, each with the checksum that it was written with"),
+        _settings(study, state),
+        _prepare(study),
+        *_corpus(study, changed),
+        _sources(study, state),
+        _scores(study, state, events, changed),
+        _versions(study),
+    ]
+
+
+def _settings(study: Study, state: StudyState) -> Check:
+    if not state.study:
+        return Check("study.json", "ok", "the study has not begun, so nothing is bound to it yet")
+    if state.study != json.loads(json.dumps(study.facts)):
+        remedy = f"Restore {study.paths.study}: the first line of {study.paths.history} holds it."
+        return Check("study.json", "fail", "it is not what the history says the study began with", remedy)
+    return Check("study.json", "ok", f"as the study began: {study.time_budget_seconds:g} s a run, seed {study.seed}")
+
+
+def _prepare(study: Study) -> Check:
+    known, now = study.facts["sha256"]["prepare.py"], _hash_of(study.project / "prepare.py")
+    facts = {"recorded": known, "found": now}
+    if known == now:
+        return Check("prepare.py", "ok", f"{known[:SHORT]}, as recorded", facts=facts)
+    found = f"{now[:SHORT]} now, {known[:SHORT]} recorded: its scores belong to another prepare.py"
+    return Check("prepare.py", "fail", found, "Restore it (git checkout prepare.py) or begin a new study.", facts)
+
+
+def _corpus(study: Study, changed: Sequence[Change]) -> Iterator[Check]:
+    corpus = study.facts["corpus"]
+    try:
+        check_corpus(study)
+    except StudyError as error:
+        yield Check("corpus", "fail", str(error))
+        return
+    for what, then, now in changed:
+        remedy = f"Build it again: {prepare_command(study)} --rebuild."
+        yield Check("corpus", "fail", f"{what}: {now[:SHORT]} now, {then[:SHORT]} recorded", remedy)
+    if not changed:
+        hashes = {key: corpus[f"{key}_sha256"] for key in ("content", "tokenizer", "heldout")}
+        words = " · ".join(f"{name} {digest[:SHORT]}" for name, digest in hashes.items())
+        yield Check("corpus", "ok", f"{corpus['corpus']}: {words}", facts=hashes)
+
+
+def _sources(study: Study, state: StudyState) -> Check:
+    wrong = []
+    for experiment in state.experiments:
+        now = _hash_of(study.experiment(experiment.number).train)
+        if now != experiment.train_sha256:
+            wrong.append(f"{experiment.number:04d} ({now[:SHORT]}, {experiment.train_sha256[:SHORT]} recorded)")
+    return _counted("train.py", "is as recorded", len(state.experiments), wrong, "`git show COMMIT:./train.py` has it.")
+
+
+def _hash_of(path: Path) -> str:
+    return sha256(path.read_bytes()) if path.is_file() else "gone"
+
+
+def _scores(study: Study, state: StudyState, events: Sequence[Event], changed: Sequence[Change]) -> Check:
+    """Whether each score is bound to the code, rows and settings that lie here and the versions of its session."""
+    versions: Mapping[str, str] = study.facts.get("versions") or {}
+    total, wrong, unbound = 0, [], 0
+    facts = study.facts | {"sha256": study.facts["sha256"] | {"prepare.py": _hash_of(study.project / "prepare.py")}}
+    if changed:
+        facts |= {"corpus_files": {what: now for what, _, now in changed}}
+    sources = [_hash_of(study.experiment(e.number).train) for e in state.experiments]
+    for event in events:
+        if event["event"] == "opened":
+            versions = event.get("versions") or versions
+        elif event["event"] in ("scored", "tested"):
+            total += 1
+            if not event.get("bound"):
+                unbound += event.get("val_bpb") is not None
+            elif event["bound"] != bound(facts, versions, sources[event["experiment"]]):
+                wrong.append(f"{event['experiment']:04d}, run {event['run'] + 1}")
+    check = _counted("scores", "belongs to what stands here", total, wrong, "")
+    if unbound and check.verdict == "ok":
+        return Check("scores", "warn", f"{unbound} of {total} were recorded by a version that bound them to nothing")
+    return check
+
+
+def _versions(study: Study) -> Check:
+    began, now = study.facts.get("versions") or {}, study_versions()
+    changed = [f"{name} {new} (began with {old})" for name, old, new in changed_versions(began, now)]
+    facts: dict[str, Any] = {"began": began, "now": now}
+    if changed:
+        remedy = "Scores of different versions are compared with care; the record says which made which."
+        return Check("versions", "warn", ", ".join(changed), remedy, facts)
+    mine = now.get("autoresearch-kernel", "not installed")
+    return Check("versions", "ok", f"autoresearch-kernel {mine} and all others are those it began with", facts=facts)
+
+
+def _counted(name: str, is_so: str, total: int, wrong: Sequence[str], remedy: str) -> Check:
+    if not wrong:
+        return Check(name, "ok", f"each of {total} {is_so}", facts={"total": total})
+    more = f" and {len(wrong) - MOST_NAMED} more" if len(wrong) > MOST_NAMED else ""
+    found = f"{len(wrong)} of {total} not: {'; '.join(wrong[:MOST_NAMED])}{more}"
+    return Check(name, "fail", found, remedy, {"total": total, "wrong": list(wrong)})

@@ -1,0 +1,250 @@
+"""The rule: which experiments are kept. Pure functions of scores; nothing is run, read or remembered here.
+
+Scores are validation bits per byte, and lower is better: this module is the only place that says so.
+A training without a score (a crash, a timeout) never gets here: there is no number to judge.
+
+The rule, with m the mean over all runs of the incumbent and sigma the run-to-run standard deviation:
+a first score at or above m is discarded; one more than 3 sigma below is kept at once; anything between
+may be luck, so the code is trained once more with a fresh seed and kept when the mean of both is 0.25 sigma
+below m. That mean, not the lucky run, becomes the score to beat.
+
+That is cautious, as it must be where most proposals make no difference. Where an eighth of them is clearly
+worse (by 3 sigma), proposals do matter, and so do the small wins that caution misses; the rule is then bold:
+the incumbent was chosen for a low score, so m is taken to be 1 sigma above its single score, or 0.4 above the
+mean of two; 0.75 sigma below that is kept at once, and a mean of two below it is kept. Where two fifths are
+clearly worse, sigma is small beside what proposals do, and nothing is confirmed: 0.3 sigma below is kept.
+
+When results tie, the simpler code wins: a challenger with less code whose first score is less than 1 sigma above m is
+run once more, and kept when the mean of both is less than 0.25 sigma above m. As code cannot shrink for ever,
+neither can that.
+docs/decisions.md has the measurements.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from .types import Experiment, Status
+
+NUM_BASELINE_RUNS = 3  # trainings of the baseline before the first proposal: 2 degrees of freedom for sigma
+NUM_FRESH_RUNS = 3  # of the baseline and of the champion, on fresh seeds, behind a study's result
+KEEP_AT_ONCE_SIGMAS = 3.0  # further below the incumbent than this is not luck
+NUM_RUNS_CONFIRMED = 2  # runs behind a keep that was not clear at once
+LEAST_WIN_SIGMAS = 0.25  # of the mean of these runs
+
+BOLD_SHARE = 1 / 8  # of the proposals clearly worse: the rule is bold
+SURE_SHARE = 2 / 5  # of the proposals clearly worse: it confirms nothing
+CLEARLY_WORSE_SIGMAS, LEAST_CLEARLY_WORSE = 3.0, 2  # this far above the incumbent; so many at least
+LUCK_SIGMAS = {1: 1.0, 2: 0.4}  # how far an incumbent of so many runs looks better than it is
+BOLD_KEEP_AT_ONCE_SIGMAS, SURE_KEEP_SIGMAS = 0.75, 0.3
+TIE_SIGMAS, TIE_SIGMAS_CONFIRMED = 1.0, 0.25  # above the incumbent, what a simplification may be after 1 and 2 runs
+LEAST_SIMPLER = 5  # nodes of the syntax tree fewer: about one short statement
+BPB_PER_LOG_SPEED = 0.047  # what a machine that slows down by a factor of e costs, measured on an H200
+RECENT_RUNS = 9  # whose median speed says whether the machine is what it was when the incumbent ran
+
+Verdict = Literal["keep", "discard", "confirm"]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the rule says of a challenger, with the numbers it was said on."""
+
+    verdict: Verdict  # "confirm": train once more with a fresh seed, then ask again
+    reason: str  # one line for people
+    val_bpb: float  # mean over the challenger's runs
+    incumbent_bpb: float  # mean over the incumbent's runs, whatever luck is taken off it
+    sigma: float | None
+
+    @property
+    def delta_sigmas(self) -> float | None:
+        """Difference to the incumbent in sigma, negative is better; None while sigma is unknown or zero."""
+        return (self.val_bpb - self.incumbent_bpb) / self.sigma if self.sigma else None
+
+
+def is_better(score: float, than: float) -> bool:
+    """Whether `score` beats `than`: lower is better, a tie is not."""
+    return score < than
+
+
+def best(experiments: Iterable[Experiment]) -> Experiment | None:
+    """The champion: the last experiment that was kept; None when nothing was kept.
+
+    Not the one with the lowest mean: each was kept for beating the one before it on the machine of that hour, while
+    means from different hours differ by the machine's speed, and the lowest of many is the luckiest.
+    """
+    kept = [e for e in experiments if e.status is Status.KEEP and e.val_bpb is not None]
+    return kept[-1] if kept else None
+
+
+def decide(
+    scores: Sequence[float],
+    incumbent_scores: Sequence[float],
+    sigma: float | None,
+    *,
+    worse_share: float = 0.0,
+    is_lucky: bool = True,
+    is_simpler: bool = False,
+) -> Decision:
+    """Judge a challenger by its runs so far against all runs of the incumbent.
+
+    Args:
+        scores: one per run of the challenger, oldest first; two after a confirmation.
+        incumbent_scores: one per run of the incumbent, its confirmations and re-runs included.
+        sigma: run-to-run standard deviation; None when it is not known, and then every win is confirmed.
+        worse_share: what `clearly_worse_share` says of the study so far; 0 is cautious.
+        is_lucky: the incumbent was chosen for one of these scores; False when all of them were made later.
+        is_simpler: the challenger has less code, so it need not be better.
+
+    Raises ValueError for no scores, or for one that is not a finite number.
+    """
+    y, m = mean(scores), mean(incumbent_scores)
+    _check(sigma)
+    luck_sigmas = LUCK_SIGMAS.get(len(incumbent_scores), 0.0) if is_lucky else 0.0
+    verdict, reason = _judge(y, m, len(scores), luck_sigmas, sigma, worse_share)
+    if verdict == "discard" and is_simpler and sigma is not None:
+        verdict, reason = _tie(y, m, len(scores), sigma) or (verdict, reason)
+    return Decision(verdict, reason, y, m, sigma)
+
+
+def _judge(
+    y: float, m: float, num_runs: int, luck_sigmas: float, sigma: float | None, worse_share: float
+) -> tuple[Verdict, str]:
+    noise = sigma or 0.0
+    is_bold, is_sure = worse_share >= BOLD_SHARE, worse_share >= SURE_SHARE
+    luck = luck_sigmas * noise if is_bold else 0.0
+    level = m + luck
+    mine, theirs = _in_as_few_decimals(y, level)
+    theirs = (
+        f"{theirs} (the incumbent's {m:.{len(theirs) - 2}f} without its luck)" if luck else f"the incumbent's {theirs}"
+    )
+    distance = f"{abs(level - y) / noise:.1f} sigma " if noise and y != level else ""
+    if num_runs >= NUM_RUNS_CONFIRMED:
+        margin = 0.0 if is_bold else LEAST_WIN_SIGMAS * noise
+        if is_better(y, level - margin):
+            return "keep", f"the mean of {num_runs} runs, {mine}, is below {theirs}: kept"
+        enough = " by enough" if is_better(y, level) else ""
+        return "discard", f"the mean of {num_runs} runs, {mine}, is not below {theirs}{enough}: discarded"
+    if not is_better(y, level):
+        above = f" ({distance}above)" if distance else ""
+        return "discard", f"{mine} is not below {theirs}{above}: discarded"
+    if sigma is None:
+        return "confirm", f"{mine} is below {theirs}, but sigma is not known yet: once more, fresh seed"
+    below = f"{mine} is {distance}below {theirs}"
+    margin = SURE_KEEP_SIGMAS if is_sure else BOLD_KEEP_AT_ONCE_SIGMAS if is_bold else KEEP_AT_ONCE_SIGMAS
+    if is_better(y, level - margin * sigma):
+        return "keep", f"{below}: kept at once"
+    if is_sure:
+        return "discard", f"{below}, not enough for a confirmation: discarded"
+    return "confirm", f"{below}, which may be luck: once more, fresh seed"
+
+
+def _tie(y: float, m: float, num_runs: int, sigma: float) -> tuple[Verdict, str] | None:
+    """What becomes of a simplification that is no better; None when it is no tie."""
+    is_confirmed = num_runs >= NUM_RUNS_CONFIRMED
+    if not is_better(y, m + (TIE_SIGMAS_CONFIRMED if is_confirmed else TIE_SIGMAS) * sigma):
+        return None
+    mine, theirs = _in_as_few_decimals(y, m)
+    if is_confirmed:
+        return "keep", f"the mean of {num_runs} runs, {mine}, ties with the incumbent's {theirs}, and is simpler: kept"
+    return "confirm", f"{mine} ties with the incumbent's {theirs}, and is simpler: once more, fresh seed"
+
+
+def is_simpler(challenger: Experiment, incumbent: Experiment) -> bool:
+    """Whether the challenger has less code, by a statement or more; False where that is not known."""
+    mine, theirs = challenger.code_size, incumbent.code_size
+    return mine is not None and theirs is not None and theirs - mine >= LEAST_SIMPLER
+
+
+def clearly_worse_share(experiments: Iterable[Experiment], sigma: float | None) -> float:
+    """Share of the proposals so far that were clearly worse than their incumbents: how bold `decide` may be.
+
+    Where scores differ no more than runs of the same code do, an apparent win is luck as well. A run that was ended
+    early because it was hopeless counts as clearly worse; one that crashed says nothing. It is 0, which is cautious,
+    while sigma is unknown, while fewer than LEAST_CLEARLY_WORSE were seen, and while the machine's speed has moved so
+    far since the incumbent ran that it shifts scores by more than sigma.
+    """
+    if sigma is None:
+        return 0.0
+    num_judged = num_worse = 0
+    speeds: list[float] = []
+    for experiment in experiments:
+        speeds += [speed for run in experiment.runs if (speed := run.measured.get("relative_speed"))]
+        if experiment.number == 0 or experiment.status not in (Status.KEEP, Status.DISCARD):
+            continue
+        num_judged += 1
+        if not experiment.scores or experiment.incumbent_bpb is None:
+            num_worse += not experiment.scores
+        elif experiment.scores[0] > experiment.incumbent_bpb + CLEARLY_WORSE_SIGMAS * sigma:
+            num_worse += 1
+    recent = speeds[-RECENT_RUNS:]
+    drifts = len(recent) > 0 and BPB_PER_LOG_SPEED * abs(math.log(statistics.median(recent))) > sigma
+    return 0.0 if drifts or num_worse < LEAST_CLEARLY_WORSE else num_worse / num_judged
+
+
+def estimate_sigma(groups: Iterable[Sequence[float]]) -> float | None:
+    """Run-to-run standard deviation, pooled over groups of runs of the same code.
+
+    Three baselines give the first estimate; every confirmation and re-run adds to it. Groups of one
+    say nothing and are ignored. None while no code was run twice. A confirmation follows a low first
+    score, but that selection leaves the expected square of the pair as it is for a challenger that is
+    no better than the incumbent.
+
+    Raises ValueError for a score that is not a finite number.
+    """
+    squares, degrees_of_freedom = 0.0, 0
+    for scores in groups:
+        if len(scores) > 1:
+            centre = mean(scores)
+            squares += sum((score - centre) ** 2 for score in scores)
+            degrees_of_freedom += len(scores) - 1
+    return math.sqrt(squares / degrees_of_freedom) if degrees_of_freedom else None
+
+
+def standard_error(num_runs: int, sigma: float | None) -> float | None:
+    """Of a mean over `num_runs` runs, in bits per byte; None while sigma is unknown or nothing ran."""
+    return None if sigma is None or num_runs < 1 else sigma / math.sqrt(num_runs)
+
+
+def improvement(
+    baseline_scores: Sequence[float], champion_scores: Sequence[float], sigma: float | None
+) -> tuple[float, float | None]:
+    """How far the champion's mean lies from the baseline's (negative is better), and the standard error of that.
+
+    For publishing: both means over at least NUM_BASELINE_RUNS fresh seeds, never the running minimum.
+    The standard error is None while sigma is unknown.
+    """
+    difference = mean(champion_scores) - mean(baseline_scores)
+    if sigma is None:
+        return difference, None
+    return difference, sigma * math.sqrt(1 / len(baseline_scores) + 1 / len(champion_scores))
+
+
+def mean(scores: Sequence[float]) -> float:
+    """Of at least one finite score. Raises ValueError otherwise: a failed run has no score, not a made-up one."""
+    if not scores:
+        raise ValueError("There is no score to judge: a run that failed is recorded as failed, not decided.")
+    for score in scores:
+        if not math.isfinite(score):
+            raise ValueError(
+                f"The score {score} is not a finite number and cannot be judged. Record the run as a crash."
+            )
+    first = scores[0]  # differences to it, so that the mean of equal scores is that score to the last bit: a tie
+    return first + math.fsum(score - first for score in scores) / len(scores)
+
+
+def _check(sigma: float | None) -> None:
+    if sigma is not None and not 0 <= sigma < math.inf:
+        raise ValueError(f"Sigma is {sigma}; it is a standard deviation in bits per byte, or None while unknown.")
+
+
+def _in_as_few_decimals(a: float, b: float) -> tuple[str, str]:
+    """Both with four decimals, or with as many as it takes to tell them apart."""
+    for decimals in range(4, 9):
+        texts = f"{a:.{decimals}f}", f"{b:.{decimals}f}"
+        if texts[0] != texts[1] or a == b:
+            break
+    return texts

@@ -1,0 +1,440 @@
+"""The values that the rooms hand to each other: frozen, without I/O, importable everywhere.
+
+A study is a series of experiments under one corpus, budget and rule. An experiment is one
+proposal tried. A run is one training of it; a confirmation is a second run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class Status(StrEnum):
+    """How an experiment ended. From artefacts and exit codes, never from notebook metadata.
+
+    Example:
+        >>> Status("keep") is Status.KEEP
+        True
+    """
+
+    KEEP = "keep"
+    DISCARD = "discard"
+    CRASH = "crash"
+    TIMEOUT = "timeout"
+    INVALID = "invalid"  # the source did not pass the gate; nothing ran
+    REJECTED = "rejected"  # the audit refused the score
+    INTERRUPTED = "interrupted"  # the harness went away while it ran; it runs once more
+
+
+class Cause(StrEnum):
+    """Why a training ended without saying anything about its code. It is made again under the same run index."""
+
+    GONE = "gone"  # the harness went away; the only cause that the experiment itself may have brought about
+    ASKED = "asked"  # a person stopped it
+    SLEPT = "slept"  # the machine slept
+    SLOW = "slow"  # the machine ran much slower than for the incumbent
+    OVERTIME = "overtime"  # it worked longer beyond its budget than the baseline does
+    FULL_DISK = "full disk"
+    KILLED = "killed"  # by somebody else, such as a system short of memory
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One idea: what an agent submits. Its only act is the text of train.py.
+
+    Example, an agent of one's own:
+        >>> class Halver:
+        ...     name = "halver"
+        ...     def propose(self, context):
+        ...         source = context.train_source.replace("MATRIX_LR = 0.04", "MATRIX_LR = 0.02")
+        ...         return Proposal("Half the step may go further.", source, self.name)
+    """
+
+    hypothesis: str  # one sentence
+    train_source: str  # the whole new train.py
+    agent: str  # "search", "baseline", "llm", ...
+    changes: dict[str, Any] = field(default_factory=dict)  # parameter -> new literal; empty for structural edits
+    details: dict[str, Any] = field(default_factory=dict)  # small JSON only the agent reads (trial number, subjects)
+    expected: str = ""  # the effect it should have, "" when the agent does not say
+    refutation: str = ""  # what would show that it is wrong
+    notes: str = ""  # the agent's notes.md, rewritten; "" when it stays as it is
+    transcript: tuple[dict[str, str], ...] = ()  # role and content of each message, for proposal.json alone
+
+
+class Objection(StrEnum):
+    """Why a proposal is given back to its agent instead of being run."""
+
+    GATE = "gate"  # it is no notebook that means what the file says
+    REPEAT = "repeat"  # the same code was tried before
+    DRY_RUN = "dry run"  # a few steps of it fail
+    CONFLICT = "conflict"  # the incumbent changed meanwhile, in the same lines
+    PERSON = "person"  # somebody says no
+    UNUSABLE = "unusable"  # the reply holds no edit that applies; there is no proposal
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A proposal that was given back, and why."""
+
+    experiment: int  # the number that it would have had
+    objection: Objection
+    why: str  # for the agent: a sentence, a traceback, a person's words
+    hypothesis: str
+    proposal: Proposal | None = None  # None for those of earlier experiments, and for an unusable reply
+    parameters: Mapping[str, Any] = field(default_factory=dict)  # all literals of a refused move of the optimiser
+    train_sha256: str = ""  # of the proposal; "" without one
+    transcript: tuple[dict[str, str], ...] = ()  # of an unusable reply
+
+
+@dataclass(frozen=True)
+class Call:
+    """One question to a language model and what it cost."""
+
+    model: str
+    tokens_in: int
+    tokens_out: int  # reasoning included
+    cost: float | None  # US dollars; None when nobody has stated the model's price
+    seconds: float
+    estimated: bool = False  # the server did not count the tokens; they are counted from the text
+    failed: str = ""  # why there is no usable reply; "" when there is one
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a study's calls add up to."""
+
+    calls: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost: float = 0.0  # US dollars, of the calls whose price is known
+    unpriced_calls: int = 0
+
+    @property
+    def tokens(self) -> int:
+        return self.tokens_in + self.tokens_out
+
+    def __add__(self, other: Spent) -> Spent:
+        mine, theirs = (getattr(self, f.name) for f in fields(self)), (getattr(other, f.name) for f in fields(self))
+        return Spent(*(a + b for a, b in zip(mine, theirs, strict=True)))
+
+    def plus(self, call: Call) -> Spent:
+        return self + Spent(1, call.tokens_in, call.tokens_out, call.cost or 0.0, int(call.cost is None))
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a study's calls may add up to in all; None for no limit."""
+
+    max_tokens: int | None = None  # in and out
+    max_cost: float | None = None  # US dollars
+
+
+NO_LIMITS = Limits()
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """What one training left behind. `artefact` is None exactly when `status` is not None.
+
+    Example:
+        >>> with open_session(study) as session:  # doctest: +SKIP
+        ...     outcome = session.train(session.state.unfinished, run=0)
+        >>> outcome.status, outcome.measured["num_steps"]  # doctest: +SKIP
+        (None, 233)
+    """
+
+    status: Status | None  # None: trained, ready to be scored; else crash, timeout or invalid
+    reason: str  # one line for people; "" when it trained
+    artefact: Path | None  # the pickled model
+    notebook: Path | None  # executed, whatever happened; None when the gate refused the source
+    measured: dict[str, Any] = field(default_factory=dict)  # see `run/engine.py`: what the harness measured
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A score on the fixed validation rows, computed outside the training process.
+
+    Example:
+        >>> Evaluation(1.4312, 0.0021, num_tokens=131_047, num_bytes=412_371, evaluation_seconds=3.2).val_bpb
+        1.4312
+    """
+
+    val_bpb: float  # bits per byte, lower is better
+    standard_error: float  # bits per byte, over rows
+    num_tokens: int  # scored targets
+    num_bytes: int  # raw bytes of those targets
+    evaluation_seconds: float
+    nll_path: Path | None = None  # per-token negative log-likelihood in nats, float32 .npy (rows, T)
+    slowest_batch_seconds: float | None = None  # the first one with the model's loading
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What a second process, which saw no targets, says of a claim: see `scoring/audit.py`.
+
+    Example:
+        >>> Audit(True, 0.0, 0.0, num_cuts=256, num_mismatches=0, reason="", seconds=2.1).accepted
+        True
+    """
+
+    accepted: bool
+    correction_bpb: float  # estimated truth minus claim, bits per byte; to be added to the claim
+    standard_error: float  # of the correction, bits per byte
+    num_cuts: int  # places that were looked at, one a row
+    num_mismatches: int  # of these, where the model said something else
+    reason: str  # why it is refused, one line; "" when it is accepted
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of an experiment, as the history remembers it.
+
+    Example:
+        >>> Run(index=1, seed=101, val_bpb=1.4312).val_bpb  # index 1: the confirmation
+        1.4312
+    """
+
+    index: int  # 0 is the first run, 1 a confirmation
+    seed: int
+    status: Status | None = None  # None: trained
+    reason: str = ""
+    val_bpb: float | None = None  # what counts: the claim, corrected by its audit; None when that refused it
+    standard_error: float | None = None
+    claimed_bpb: float | None = None  # what the scorer said, before the audit
+    audit: Audit | None = None  # None where none was made: a discard needs none
+    measured: dict[str, Any] = field(default_factory=dict)
+    attempts: int = 1  # trainings begun under this index that nobody asked to stop: 2 after the harness went away
+    interruptions: tuple[str, ...] = ()  # why earlier trainings under this index did not count, for people
+    causes: tuple[Cause, ...] = ()  # and in one word each, the latest one's included
+    num_decided: int = 0  # experiments decided when it began: for a re-run of the incumbent, its place in time
+    box: str | None = None  # in which it trained and was scored, "none" without one; None where nobody wrote it down
+    bound: str = ""  # digest of all that the score depends on, see `record/provenance.py`; "" in records without one
+
+    @property
+    def slow(self) -> bool:
+        """A training under this index was voided because the machine ran much slower than before."""
+        return Cause.SLOW in self.causes
+
+
+NO_BOX = "none"  # the name of a box that is not there: what --unsafe asks for
+
+
+def is_trusted(run: Run) -> bool:
+    """Whether nothing speaks against a run's figures: code that trains or is scored without a box may write any.
+
+    Example:
+        >>> is_trusted(Run(0, 1, box="bubblewrap")), is_trusted(Run(0, 1, box="none"))
+        (True, False)
+    """
+    return run.box != NO_BOX
+
+
+def scores_of(runs: Iterable[Run]) -> tuple[float, ...]:
+    """val_bpb of each run that has one, in their order."""
+    return tuple(run.val_bpb for run in runs if run.val_bpb is not None)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One proposal tried, folded from the history. `status` is None until it is decided.
+
+    Example:
+        >>> Experiment(7, "Half the step", "search", 3, val_bpb=1.25, incumbent_bpb=1.5).delta_bpb  # negative is better
+        -0.25
+    """
+
+    number: int  # 0 is the baseline
+    hypothesis: str
+    agent: str
+    parent: int | None  # the incumbent it was derived from; None for the baseline
+    changes: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    expected: str = ""
+    refutation: str = ""
+    fingerprint: str = ""  # of its train.py, see `agents/reply.py`; "" in records older than that
+    code_size: int | None = None  # of its train.py, the same; None where it is not known
+    spent: Spent = Spent()  # what proposing it cost
+    runs: tuple[Run, ...] = ()
+    status: Status | None = None
+    val_bpb: float | None = None  # mean over scored runs; None without a score, never 0
+    standard_error: float | None = None  # of that mean
+    reason: str = ""  # the rule's words, or the failure's
+    incumbent_bpb: float | None = None  # the incumbent's pooled mean it was judged against
+    sigma: float | None = None  # run-to-run sd believed at that time
+    train_sha256: str = ""
+    commit: str | None = None  # git commit of its train.py, None without git
+    proposed_at: str = ""  # UTC ISO 8601
+    decided_at: str = ""
+
+    @property
+    def scores(self) -> tuple[float, ...]:
+        """val_bpb of each run that has one, oldest first; re-runs after the decision included."""
+        return scores_of(self.runs)
+
+    @property
+    def claimed_bpb(self) -> float | None:
+        """Mean of what the scorer said, before any audit; for a rejected experiment all there is. None without any."""
+        claims = [run.val_bpb if run.claimed_bpb is None else run.claimed_bpb for run in self.runs]
+        known = [claim for claim in claims if claim is not None]
+        return sum(known) / len(known) if known else None
+
+    @property
+    def correction_bpb(self) -> float:
+        """By how much audits corrected the mean of its claims; 0 where each claim was true."""
+        found = [run.audit.correction_bpb for run in self.runs if run.audit is not None and run.audit.accepted]
+        return sum(found) / len(found) if found else 0.0
+
+    @property
+    def refusal(self) -> Run | None:
+        """The run whose score the audit refused; None when it refused none."""
+        return next((run for run in self.runs if run.status is Status.REJECTED), None)
+
+    @property
+    def delta_bpb(self) -> float | None:
+        """Difference to the incumbent it was judged against; negative is better."""
+        if self.val_bpb is None or self.incumbent_bpb is None:
+            return None
+        return self.val_bpb - self.incumbent_bpb
+
+
+@dataclass(frozen=True)
+class SealedScore:
+    """One model's score on the sealed test split."""
+
+    experiment: int
+    run: int
+    champion: int  # for whose result it was made
+    test_bpb: float | None  # bits per byte, corrected by the audit; None when that refused it
+    reason: str = ""  # the audit's, for refusing it
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a study found: champion less baseline in bits per byte, negative is better. Errors are over seeds.
+
+    Example:
+        >>> Result(7, 1.5, 1.48, -0.02, 0.002, -0.021, 0.002, -0.025, 3, 3, 1).test_difference
+        -0.02
+    """
+
+    champion: int
+    baseline_test_bpb: float  # mean over runs
+    champion_test_bpb: float
+    test_difference: float
+    test_standard_error: float
+    val_difference: float  # of the same models on validation rows
+    val_standard_error: float
+    judged_difference: float  # of the scores that the champion was chosen by
+    num_baseline_runs: int
+    num_champion_runs: int
+    num_looks: int  # champions that the test split was opened for in this study, this one included
+
+
+class Archive(Protocol):
+    """What a study keeps of each experiment, read when it is asked for."""
+
+    def source(self, number: int) -> str:
+        """Its train.py; "" when that is gone."""
+        ...
+
+    def diff(self, number: int) -> str:
+        """Its train.py against its parent's, unified."""
+        ...
+
+    def curve(self, number: int) -> list[dict[str, Any]]:
+        """Points of its first run: progress 0..1, seconds, train_loss, tokens_per_second."""
+        ...
+
+    def output(self, number: int) -> str:
+        """The traceback of a run that failed and the last lines that it printed, as it wrote them."""
+        ...
+
+
+class NoArchive:
+    """Nothing is kept."""
+
+    def source(self, number: int) -> str:
+        return ""
+
+    def diff(self, number: int) -> str:
+        return ""
+
+    def curve(self, number: int) -> list[dict[str, Any]]:
+        return []
+
+    def output(self, number: int) -> str:
+        return ""
+
+
+NO_ARCHIVE = NoArchive()
+
+
+def unheard(call: Call) -> None:
+    """Nobody keeps accounts."""
+
+
+def silent(text: str) -> None:
+    """Nobody watches."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """All that an agent may read before it proposes.
+
+    Example, in the `propose` of an agent:
+        >>> tried = [e.hypothesis for e in context.experiments]  # doctest: +SKIP
+        >>> source = context.train_source.replace("x.square()", "x")  # doctest: +SKIP
+    """
+
+    program: str  # program.md
+    train_source: str  # the incumbent's train.py
+    incumbent: Experiment
+    experiments: tuple[Experiment, ...]  # decided ones, oldest first, the baseline included
+    sigma: float | None
+    study: dict[str, Any]  # study.json: corpus, budget, hardware, versions
+    seed: int  # for the agent's own choices
+    machine_speed: float = 1.0  # of the machine now, relative to the study's start; see `core/drift.py`
+    hints: tuple[str, ...] = ()  # what people said to the agent, oldest first
+    running: Experiment | None = None  # what trains meanwhile, its result unknown; None when nothing does
+    refused: tuple[Refusal, ...] = ()  # what was answered to this very question and given back, oldest first
+    refusals: tuple[Refusal, ...] = ()  # what people refused before, oldest first
+    notes: str = ""  # the agent's own notes.md, as it or a person left it
+    notes_at: int = 0  # experiments decided, the baseline not counted, when the agent last rewrote its notes
+    archive: Archive = NO_ARCHIVE
+    spent: Spent = Spent()
+    limits: Limits = NO_LIMITS
+    on_call: Callable[[Call], None] = unheard  # keeps the accounts; an agent tells it of every call, from any thread
+    on_wait: Callable[[str], None] = silent  # hears why an agent takes its time; raises when nobody waits any more
+    on_send: Callable[[Call], None] = unheard  # hears what a call may cost before it is sent
+
+    @property
+    def number(self) -> int:
+        """Of the experiment that is asked for."""
+        return len(self.experiments) + (self.running is not None)
+
+
+@dataclass(frozen=True)
+class MachineHolder:
+    """Whose training has this machine, as its lock file says; "" and None for what it does not say."""
+
+    study: str = ""
+    pid: int | None = None
+    since: str = ""  # UTC ISO 8601
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is happening now, for people who watch."""
+
+    phase: str  # "proposing", "starting", "training", "scoring", "auditing", "deciding", "paused", "note"
+    experiment: int = 0
+    run: int = 0
+    hypothesis: str = ""
+    fraction: float = 0.0  # of the phase, 0..1
+    metrics: Mapping[str, Any] = field(default_factory=dict)  # the last point of the curve
+    text: str = ""  # of a note or a pause

@@ -1,0 +1,115 @@
+"""A night looked back on: every question is a method of `Analysis`, every answer a `Finding`.
+
+The answers are worked out from the record's values in `gains.py`, `tempo.py` and `tried.py`; nothing is read or run
+here. What the record does not hold, as a results.tsv holds no times and no sigma, is said to be unknown.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+
+from ...core.drift import machine_speeds
+from ...show import html
+from ...show.words import correction_words, count
+from ...system.files import write_atomic
+from .data import Night
+from .finding import Finding, framed
+from .gains import ATTRIBUTION, NOISE, attributed, attribution_words, noise_rows, noise_words, summary
+from .pace import DRIFT, PACE, drift_words, pace_rows, pace_words, reruns, where_the_seconds_go
+from .tried import FAILURES, NEAR, THEME_COLUMNS, failure_rows, near_rows, near_words, theme_rows, theme_words
+
+
+class Analysis(Night):
+    """What a study has found; see `autoresearch_kernel.analyse`.
+
+    night = analyse("nov23")
+    night                   # in a few sentences, with the picture
+    night.attribution()     # who gained what
+    night.pace()            # how fast it went, where the seconds went
+    night.noise()           # how sure it is
+    night.drift()           # whether the machine stayed what it was
+    night.themes()          # what was tried
+    night.near_misses()     # what came close, and what failed
+    night.save("night.html")
+    """
+
+    def __repr__(self) -> str:
+        return f"{self.name}\n{self.summary()}"
+
+    def _repr_html_(self) -> str:
+        from .plots import progress_png  # matplotlib takes half a second
+
+        words = self.summary()
+        picture = html.picture(progress_png(self), f"Every experiment of {self.name}") if self.experiments else ""
+        return html.card(self.name, html.paragraph(words) + framed(picture))
+
+    def summary(self) -> str:
+        """What was found, in a few sentences."""
+        return summary(self)
+
+    def attribution(self) -> Finding:
+        """Who gained what: each kept change with its share of the whole gain, its time and its cost."""
+        from .plots import waterfall_png
+
+        rows = attributed(self)
+        draw = (lambda: waterfall_png(rows)) if rows else None
+        return Finding("Where the gain came from", attribution_words(self, rows), rows, ATTRIBUTION, draw)
+
+    def pace(self) -> Finding:
+        """How fast it went: keep and crash rates, time and cost of a gain, and where the seconds went."""
+        from .plots import seconds_png
+
+        where = where_the_seconds_go(self)
+        draw = (lambda: seconds_png(where)) if where else None
+        return Finding("How fast it went", pace_words(self), pace_rows(self), PACE, draw)
+
+    def noise(self) -> Finding:
+        """How noisy a run is, how large the gains are beside that, and how many of them may be luck."""
+        from .plots import noise_png
+
+        rows = noise_rows(self)
+        draw = (lambda: noise_png(self, rows)) if self.sigma and rows else None
+        return Finding("How sure it is", noise_words(self, rows), rows, NOISE, draw)
+
+    def drift(self) -> Finding:
+        """Whether the machine stayed what it was: its speed over the night, and the incumbents' re-runs."""
+        from .plots import speed_png
+
+        speeds, rows = machine_speeds(self.experiments), reruns(self)
+        draw = (lambda: speed_png(self, speeds, rows)) if speeds else None
+        return Finding("Whether the machine drifted", drift_words(self, speeds, rows), rows, DRIFT, draw)
+
+    def themes(self) -> Finding:
+        """What was tried: by parameter, by part of train.py, else by the words of the idea."""
+        from .plots import themes_png
+
+        rows = theme_rows(self)
+        draw = (lambda: themes_png(self, rows)) if any(row["deltas"] for row in rows) else None
+        return Finding("What was tried", theme_words(rows), rows, THEME_COLUMNS, draw)
+
+    def near_misses(self) -> Finding:
+        """Discards so close to their incumbent that another run might tell; below them what failed, by cause."""
+        rows = near_rows(self)
+        return Finding("Near misses", near_words(self, rows), rows, NEAR, beside=self.failures())
+
+    def failures(self) -> Finding:
+        """What failed, by cause."""
+        failed, tried = len(self.failed), count(len(self.proposals), "experiment")
+        words = f"{failed} of {tried} failed." if failed else "Nothing failed."
+        words += f" The audit refused {len(self.refused)}." if self.refused else ""
+        words += f" {corrected.capitalize()}." if (corrected := correction_words(self.proposals)) else ""
+        return Finding("What failed", words, failure_rows(self), FAILURES)
+
+    def findings(self) -> tuple[Finding, ...]:
+        """All answers, in the order in which they are best read."""
+        asked = (self.attribution, self.pace, self.noise, self.drift, self.themes, self.near_misses)
+        return tuple(ask() for ask in asked)
+
+    def save(self, path: str | Path) -> Path:
+        """Write everything as one HTML page that needs nothing else. Raises OSError when it cannot."""
+        parts = [self._repr_html_(), *(finding._repr_html_() for finding in self.findings())]
+        head = f'<meta charset="utf-8"><title>{escape(self.name)}</title>'
+        body = f'<body style="max-width:62em;margin:2em auto;padding:0 1em">{"".join(parts)}</body>'
+        write_atomic(path, f'<!doctype html><html lang="en"><head>{head}</head>{body}</html>\n')
+        return Path(path)

@@ -1,0 +1,271 @@
+"""What a night gained and how sure that is: the summary, who gained what, and how much of it may be luck. Pure.
+
+Gains are as they were judged: each kept change against the incumbent of its hour, by the runs that it was judged on.
+Means from different hours differ by the machine's speed too, so the best's mean less the baseline's is another figure.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+
+from ...core.decide import mean, standard_error
+from ...core.drift import alike, machine_speeds
+from ...core.types import Experiment, Spent, Status, scores_of
+from ...show.cost import money
+from ...show.html import MARKS
+from ...show.words import bpb, count, duration, idea, percent, signed
+from ...system.files import seconds_of
+from .data import Night, judged_delta, own_runs, score_of
+from .finding import Column, Row, in_time, in_words, share, shortened
+
+# --- in a few sentences
+
+
+def summary(night: Night) -> str:
+    """What was found, in a few sentences."""
+    return " ".join(sentence for sentence in (*_outcome(night), *_trust(night), night.note) if sentence)
+
+
+def _outcome(night: Night) -> Iterator[str]:
+    if not night.experiments:
+        yield "No experiment is decided yet."
+        return
+    baseline, champion = night.baseline, night.best
+    tried = count(len(night.proposals), "experiment") + (f" in {duration(night.seconds)}" if night.seconds else "")
+    if baseline is None or champion is None:
+        yield f"{tried}, none of them kept: there is no baseline to gain on."
+    elif not night.proposals:
+        yield f"The baseline alone: val_bpb {bpb(baseline.val_bpb)}."
+    elif not night.kept:
+        yield f"{tried}, none of which beat the baseline, val_bpb {bpb(baseline.val_bpb)}."
+    else:
+        yield from _gained(night, tried, score_of(baseline), score_of(champion))
+
+
+def _gained(night: Night, tried: str, before: float, after: float) -> Iterator[str]:
+    better = f" ({percent_of(before - after, before)} better)" if night.is_steady and after < before else ""
+    yield f"{tried} took val_bpb from {bpb(before)} to {bpb(after)}, {signed(after - before)}{better}."
+    were = "change was" if len(night.kept) == 1 else "changes were"
+    judged = "" if night.is_steady else f", which gained {signed(-night.gain)} as judged at their hours"
+    yield f"{len(night.kept)} {were} kept{judged}."
+    largest = max(attributed(night), key=lambda row: row["gain"])
+    if len(night.kept) > 1 and largest["share"] is not None:
+        what = f"{largest['number']:04d}: {shortened(largest['idea'])}"
+        yield f"The largest, {percent(largest['share'])} of the gain, is {what}."
+
+
+def percent_of(part: float, whole: float) -> str:
+    """`7.7 %`."""
+    return f"{part / whole:.1%}".replace("%", " %")
+
+
+def _trust(night: Night) -> Iterator[str]:
+    champion, finished = night.best, night.finished or {}
+    if champion is not None and finished.get("champion") == champion.number and night.kept:
+        error = finished.get("difference_standard_error")
+        surely = f" ± {error:.4f}" if error is not None else ""
+        yield f"Run again with fresh seeds at the end, the difference is {signed(finished['difference_bpb'])}{surely}."
+    if night.sigma is not None:
+        yield f"Two runs of the same code differ by a standard deviation of {night.sigma:.4f}."
+    elif night.experiments:
+        yield "How much two runs of the same code differ is not known."
+    if not night.is_steady:
+        speeds = [speed for _, speed in machine_speeds(night.experiments)]
+        yield f"The machine ran at {min(speeds):.2f} to {max(speeds):.2f} times its speed at the start."
+
+
+# --- who gained what
+
+
+def attributed(night: Night) -> list[Row]:
+    """A row for each kept change, oldest first."""
+    rows: list[Row] = []
+    cumulative, chain = 0.0, [night.baseline, *night.kept]
+    for before, kept in pairwise(chain):
+        if before is not None and kept is not None:
+            gain = -judged_delta(kept)
+            cumulative += gain
+            rows.append(_gain_row(night, before, kept, gain) | {"cumulative": cumulative})
+    return rows
+
+
+def _gain_row(night: Night, before: Experiment, kept: Experiment, gain: float) -> Row:
+    between = [e for e in night.experiments if before.number < e.number <= kept.number]
+    spent = None if night.spent is None else sum((night.spent.get(e.number, Spent()) for e in between), Spent())
+    return {
+        "number": kept.number,
+        "idea": idea(kept),
+        "val_bpb": kept.val_bpb,
+        "gain": gain,  # bits per byte, positive is better
+        "standard_error": _error_of_difference(before, kept, night.sigma),
+        "share": gain / night.gain if night.gain > 0 else None,
+        "sigmas": night.in_sigmas(gain),
+        "runs": len(own_runs(kept)) or None,
+        "experiments": len(between),  # tried since the last keep, this one included
+        "seconds": _seconds_between(before, kept),
+        "tokens": spent.tokens if spent and spent.calls else None,
+        "cost": spent.cost if spent and spent.unpriced_calls < spent.calls else None,  # US dollars
+        "spent": spent,
+    }
+
+
+def _error_of_difference(before: Experiment, kept: Experiment, sigma: float | None) -> float | None:
+    """Of a gain, from how often both were run by then."""
+    known = [run for run in before.runs if run.val_bpb is not None and run.num_decided <= kept.number]
+    errors = standard_error(len(known), sigma), standard_error(len(own_runs(kept)), sigma)
+    return None if errors[0] is None or errors[1] is None else math.hypot(errors[0], errors[1])
+
+
+def _seconds_between(before: Experiment, after: Experiment) -> float | None:
+    if not before.decided_at or not after.decided_at:
+        return None
+    return seconds_of(after.decided_at) - seconds_of(before.decided_at)
+
+
+ATTRIBUTION = (
+    Column("#", lambda row: str(row["number"])),
+    Column("what was kept", lambda row: f"● {shortened(row['idea'])}", is_number=False),
+    Column("val_bpb", lambda row: bpb(row["val_bpb"])),
+    Column("Δ", lambda row: in_words(-row["gain"])),
+    Column("σ", lambda row: in_words(None if row["sigmas"] is None else -row["sigmas"], 1)),
+    Column("of the whole", lambda row: share(row["share"])),
+    Column("runs", lambda row: str(row["runs"] or "–")),
+    Column("so far", lambda row: in_words(-row["cumulative"])),
+    Column("tried for it", lambda row: str(row["experiments"])),
+    Column("took", lambda row: in_time(row["seconds"])),
+    Column("cost", lambda row: money(row["spent"]) if row["spent"] is not None and row["spent"].calls else "–"),
+)
+
+
+def attribution_words(night: Night, rows: Sequence[Row]) -> str:
+    if night.baseline is None:
+        return "Nothing was kept, not even a baseline: there is no gain to share out."
+    if not rows:
+        return f"Nothing has beaten the baseline, val_bpb {bpb(night.baseline.val_bpb)}: there is no gain to share out."
+    words = f"{signed(-night.gain)} bits per byte in {count(len(rows), 'kept change')}, each as it was judged."
+    largest = sorted(rows, key=lambda row: -row["gain"])[:3]
+    if len(rows) > 3 and all(row["gain"] >= 0 for row in rows) and night.gain > 0:
+        words += f" The three largest make {percent(sum(row['gain'] for row in largest) / night.gain)} of it."
+    single = sum(row["runs"] == 1 for row in rows)
+    if single:
+        rests = "rests" if single == 1 else "rest"
+        words += f" {single} of them {rests} on one run, which flatters what was chosen for its score."
+    if night.difference is not None and abs(night.difference + night.gain) >= 0.00005:
+        words += (
+            f" Over all runs, re-runs included, the means of best and baseline differ by {signed(night.difference)}."
+        )
+    return words
+
+
+# --- how sure
+
+
+def noise_rows(night: Night) -> list[Row]:
+    """A row for each proposal that was kept, or run again before it was judged."""
+    by_number = {e.number: e for e in night.experiments}
+    rows = []
+    for e in night.proposals:
+        runs = own_runs(e)
+        if e.incumbent_bpb is not None and runs and (len(runs) > 1 or e.status is Status.KEEP):
+            parent = by_number.get(e.parent) if e.parent is not None else None
+            rows.append(_noise_row(night, e, parent, scores_of(runs), e.incumbent_bpb))
+    return rows
+
+
+def _noise_row(
+    night: Night, e: Experiment, parent: Experiment | None, scores: Sequence[float], incumbent: float
+) -> Row:
+    first, delta = scores[0] - incumbent, mean(scores) - incumbent
+    later = mean(scores[1:]) - incumbent if len(scores) > 1 else None
+    return {
+        "number": e.number,
+        "idea": idea(e),
+        "status": str(e.status),
+        "first_delta": first,  # to the incumbent, negative is better
+        "later_delta": later,  # of the runs after the first, which nobody chose
+        "delta": delta,
+        "sigmas": night.in_sigmas(delta),
+        "shrinkage": 1 - later / first if later is not None and first < 0 else None,
+        "luck": _luck(e, parent, scores, night.sigma),
+    }
+
+
+def _luck(e: Experiment, parent: Experiment | None, scores: Sequence[float], sigma: float | None) -> float | None:
+    """Probability that a kept change is in truth no better; from the runs after the first, which nobody chose.
+
+    A single run is taken at its word, so this errs on the low side for what was kept at once.
+    """
+    if e.status is not Status.KEEP or not sigma or parent is None or e.incumbent_bpb is None:
+        return None
+    fair = scores[1:] or scores
+    known = [run for run in parent.runs if run.val_bpb is not None and run.num_decided <= e.number]
+    error = sigma * math.sqrt(1 / len(fair) + 1 / max(1, len(known)))
+    return 0.5 * math.erfc((e.incumbent_bpb - mean(fair)) / error / math.sqrt(2))
+
+
+def _repeats(night: Night) -> int:
+    """Runs of a code beyond its first: what sigma rests on."""
+    judged = [e for e in night.experiments if e.status is not Status.REJECTED]
+    return sum(len(scores) - 1 for e in judged for scores in alike(e.runs))
+
+
+NOISE = (
+    Column("#", lambda row: str(row["number"])),
+    Column("what was kept or run again", lambda row: f"{_sign(row)} {shortened(row['idea'])}", is_number=False),
+    Column("first run Δ", lambda row: in_words(row["first_delta"])),
+    Column("later runs Δ", lambda row: in_words(row["later_delta"])),
+    Column("mean Δ", lambda row: in_words(row["delta"])),
+    Column("σ", lambda row: in_words(row["sigmas"], 1)),
+    Column("luck alone", lambda row: share(row["luck"])),
+)
+
+
+def _sign(row: Mapping[str, str]) -> str:
+    return MARKS[Status(row["status"])][0]
+
+
+def noise_words(night: Night, rows: Sequence[Row]) -> str:
+    if night.sigma is None:
+        return "No code was run twice, so how much of a gain is luck cannot be known."
+    parts = [_sigma_words(night)]
+    gains = [-row["sigmas"] for row in _kept(rows) if row["sigmas"] is not None]
+    if gains:
+        parts.append(f"The median kept change gained {statistics.median(gains):.1f} of these.")
+    again = [row for row in rows if row["later_delta"] is not None and row["first_delta"] < 0]
+    if again:
+        parts.append(_shrinkage_words(again))
+    luck = [row["luck"] for row in rows if row["luck"] is not None]
+    if luck:
+        keeps = count(len(luck), "keep")
+        parts.append(f"Of {keeps}, {sum(luck):.1f} may be expected to be luck alone, more where one run decided.")
+    return " ".join(parts)
+
+
+def _sigma_words(night: Night) -> str:
+    assert night.sigma is not None
+    words, repeats = f"Two runs of the same code differ by a standard deviation of {night.sigma:.4f}", _repeats(night)
+    if repeats:
+        words += f" ± {night.sigma / math.sqrt(2 * repeats):.4f}, from {count(repeats, 'repeated run')}"
+    believed = [e.sigma for e in night.experiments if e.sigma is not None]
+    if believed and max(believed) > 1.1 * min(believed):
+        words += f"; over the night it was believed to be {min(believed):.4f} to {max(believed):.4f}"
+    return f"{words}."
+
+
+def _kept(rows: Iterable[Row]) -> list[Row]:
+    return [row for row in rows if row["status"] == Status.KEEP]
+
+
+def _shrinkage_words(again: Sequence[Row]) -> str:
+    """How promising first scores fared in later runs: regression to the mean."""
+
+    def means(rows: Sequence[Row]) -> str:
+        first, later = mean([r["first_delta"] for r in rows]), mean([r["later_delta"] for r in rows])
+        return f"from {signed(first)} to {signed(later)}"
+
+    kept = _kept(again)
+    words = f"Run again, {count(len(again), 'promising change')} went {means(again)} on average"
+    return words + (f", the {len(kept)} that stayed {means(kept)}." if kept and len(kept) < len(again) else ".")

@@ -1,0 +1,136 @@
+"""Looking back on a study: opens what there is of it, by name, by path or as a results.tsv, for the analysis.
+
+Read-only: it takes no lock, and a study that runs meanwhile is seen as far as it is decided.
+
+    ValueError, RuntimeError
+      ResultsDamaged, StudyError, HistoryDamaged    what cannot be opened; the message says why and what to do
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+from ...core.state import Event, replay
+from ...core.types import Experiment
+from ...record.archive import StudyArchive
+from ...record.history import events_so_far
+from ...record.paths import StudyPaths, project_root
+from ...record.results import read_results
+from ...record.study import Study, StudyError, open_study, study_names
+from ...source.compare import subjects
+from ...system.files import seconds_of
+from .analysis import Analysis
+
+EXAMPLE = Path("docs") / "example"
+EXAMPLE_NOTE = "There is no study here yet: this is the recorded example that comes with the project."
+
+
+def analyse(study: str | Path | Study = "") -> Analysis:
+    """What a study has found.
+
+        night = analyse("nov23")
+        night
+        night.attribution()
+
+    Args:
+        study: a study's name, a Study, its folder, or the path of a results.tsv, also of the original autoresearch.
+            "" is the study touched last, and where there is none the recorded example.
+
+    Raises StudyError when there is no such study, ResultsDamaged for a results.tsv that cannot be read.
+    """
+    if isinstance(study, Study):
+        return _of_study(study)
+    if not study:
+        return _latest()
+    path = Path(study).expanduser()
+    if path.is_file():
+        return _of_results(path)
+    if (path / "study.json").is_file():
+        return _of_study(_open_folder(path))
+    if path.suffix == ".tsv" or len(path.parts) > 1:
+        raise StudyError(
+            f"There is no {path}: neither a results.tsv nor the folder of a study. Give a study's name, as in "
+            'analyse("nov23"), or the path of a results.tsv.'
+        )
+    return _named(str(study))
+
+
+def open_example() -> Study:
+    """The recorded study that comes with the project, to be looked at: its records, diffs and curves.
+
+    Example:
+        >>> study = open_example()  # doctest: +SKIP
+        >>> study.name  # doctest: +SKIP
+    """
+    return _open_folder(project_root() / EXAMPLE)
+
+
+def _latest() -> Analysis:
+    project = project_root()
+    names = [name for name in study_names(project) if (project / "studies" / name / "history.jsonl").is_file()]
+    if names:
+        return _of_study(open_study(names[0], project))
+    return replace(_of_study(open_example()), note=EXAMPLE_NOTE)
+
+
+def _named(name: str) -> Analysis:
+    project = project_root()
+    try:
+        return _of_study(open_study(name, project))
+    except (StudyError, ValueError) as error:
+        names = study_names(project)
+        if name in names:
+            raise
+        there_are = f"There are {', '.join(names[:8])}." if names else "There is none yet: `make run` makes one."
+        raise StudyError(f"There is no study {name!r}. {there_are} A results.tsv is given by its path.") from error
+
+
+def _open_folder(folder: Path) -> Study:
+    """A study anywhere, for reading alone."""
+    paths = StudyPaths(folder.resolve())
+    try:
+        facts = json.loads(paths.study.read_text(encoding="utf-8"))
+        return Study(str(facts["name"]), project_root(), paths, facts)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StudyError(f"{paths.study} cannot be read ({error}). Restore it from a copy.") from error
+
+
+def _of_study(study: Study) -> Analysis:
+    events = events_so_far(study.paths.history)
+    state = replay(events)
+    finished = next((event for event in reversed(events) if event["event"] == "finished"), None)
+    return Analysis(
+        study.name,
+        tuple(_with_subjects(state.decided, StudyArchive(study.paths))),
+        sigma=state.sigma,
+        spent=state.spent_by_experiment,
+        seconds=_seconds_open(events),
+        finished=finished,
+    )
+
+
+def _of_results(path: Path) -> Analysis:
+    note = "From a results.tsv, which holds no times, no cost and no repeated runs: what depends on them is unknown."
+    return Analysis(path.resolve().parent.name or path.stem, read_results(path), note=note)
+
+
+def _with_subjects(experiments: Iterable[Experiment], archive: StudyArchive) -> Iterable[Experiment]:
+    """Where an agent did not say what its edit is about, the code does."""
+    for e in experiments:
+        if e.parent is not None and not e.changes and not e.details.get("subjects"):
+            before, after = archive.source(e.parent), archive.source(e.number)
+            found = subjects(before, after) if before and after else ()
+            e = replace(e, details={**e.details, "subjects": list(found)}) if found else e
+        yield e
+
+
+def _seconds_open(events: Sequence[Event]) -> float | None:
+    """During which a supervisor held the study: not the time between one that ended and the next one."""
+    if not events:
+        return None
+    gaps = [seconds_of(b["time"]) - seconds_of(a["time"]) for a, b in pairwise(events) if b["event"] != "opened"]
+    return max(0.0, sum(gaps))

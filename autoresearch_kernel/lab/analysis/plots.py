@@ -1,0 +1,293 @@
+"""Pictures of a night looked back on: gains as a waterfall, seconds, noise, speed, themes. PNG of matplotlib figures.
+
+The marks are those of `plots.py`: kept is a filled green circle, discarded a hollow grey one, refused by the audit an
+orange triangle. Lower is better, so gains fall.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ...core.drift import STEADY, machine_speeds
+from ...core.types import Status
+from ...show.plots import BLUE, DPI, GREEN, GREY, INK, ORANGE, PALE, RED, png, progress_figure
+from ...show.words import MINUS, duration, percent, signed
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from .data import Night
+
+WIDTH_INCHES, ROW_INCHES, FRAME_INCHES, LEGEND_INCHES = 8.0, 0.24, 0.5, 0.28
+MOST_ROWS = 24  # of a picture; beyond, the words no longer fit beside it
+WORDS_SHARE = 0.38  # of the width, for what stands left of the axes
+NAME_CHARACTERS = 32  # of what stands there after a number
+WIDEST_SIGMAS = 12.0  # differences beyond this are drawn at the edge
+SECOND_COLOURS = {
+    "training": GREEN,
+    "start-up": BLUE,
+    "dev score and hand-over": "#A6CEE3",
+    "shutdown": "#C9C9C9",
+    "scoring": ORANGE,
+}
+
+
+def progress_png(night: Night) -> bytes:
+    """Every experiment, as progress.png shows it."""
+    speeds = machine_speeds(night.experiments)
+    return png(progress_figure(night.experiments, title=night.name, sigma=night.sigma, speeds=speeds))
+
+
+def waterfall_png(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """From the baseline down, a step for each kept change as it was judged."""
+    return png(waterfall_figure(rows))
+
+
+def waterfall_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    shown = rows[-MOST_ROWS:]
+    start = shown[0]["gain"] - shown[0]["cumulative"]  # of what earlier changes gained; 0 when all are shown
+    figure, axes = _rows_figure(len(shown) + 1)
+    levels = [start, *(-row["cumulative"] for row in shown)]
+    span = (max(levels) - min(levels)) or 1e-3
+    for place, row in enumerate(shown):
+        before, after = levels[place], levels[place + 1]
+        colour = GREEN if after < before else GREY
+        axes.barh(place, after - before, left=before, height=0.62, color=colour, alpha=0.85, zorder=3, gid="gain")
+        axes.plot([after, after], [place - 0.31, place + 1.31], color=GREY, linewidth=0.6, zorder=2)
+        part = f"   {percent(row['share'])}".replace("-", MINUS) if row["share"] is not None else ""
+        right = max(before, after) + 0.012 * span
+        axes.text(right, place, f"{signed(after - before)}{part}", va="center", fontsize=8, color=INK)
+    axes.plot([levels[-1]], [len(shown)], "o", color=GREEN, markersize=6.5, markeredgecolor="white", zorder=5)
+    axes.text(
+        levels[-1] + 0.022 * span, len(shown), signed(levels[-1]), va="center", fontsize=8.5, color=GREEN,
+        fontweight="bold",
+    )  # fmt: skip
+    axes.set_xlim(min(levels) - 0.04 * span, max(levels) + 0.22 * span)
+    axes.xaxis.set_major_formatter(lambda x, _: signed(x) if abs(x) > 1e-12 else "0")
+    axes.xaxis.set_major_locator(_few_ticks())
+    _name_rows(axes, [*(f"{row['number']:04d} {_short(row['idea'])}" for row in shown), "in all"])
+    axes.set_xlabel("gained since the baseline, bits per byte (lower is better)", fontsize=8.5, color=INK)
+    return figure
+
+
+def _few_ticks() -> Any:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(5)
+
+
+def seconds_png(where: Mapping[str, float]) -> bytes:
+    """Where the seconds went, as one bar."""
+    return png(seconds_figure(where))
+
+
+def seconds_figure(where: Mapping[str, float]) -> Figure:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH_INCHES, 1.0), dpi=DPI, facecolor="white")
+    axes = figure.add_axes((0.02, 0.58, 0.96, 0.34))
+    axes.set_axis_off()
+    whole, left = sum(where.values()), 0.0
+    for name, seconds in where.items():
+        share, colour = seconds / whole, SECOND_COLOURS.get(name, PALE)
+        axes.barh(0, share, left=left, color=colour, edgecolor="white", linewidth=0.8, label=name, gid="seconds")
+        if share > 0.07:
+            ink = "white" if colour == GREEN else INK
+            axes.text(left + share / 2, 0, percent(share), ha="center", va="center", fontsize=8.5, color=ink)
+        left += share
+    axes.set_xlim(0, 1)
+    handles, names = axes.get_legend_handles_labels()
+    words = [f"{name} {duration(where[name])}" for name in names]
+    figure.legend(
+        handles, words, loc="lower left", bbox_to_anchor=(0.01, 0.0), ncols=3, frameon=False, fontsize=8,
+        handlelength=1.0, handleheight=0.9, columnspacing=1.6, labelcolor=INK, labelspacing=0.25,
+    )  # fmt: skip
+    return figure
+
+
+def noise_png(night: Night, rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """What was kept or run again: first score and mean of the later ones, against the noise of a run."""
+    return png(noise_figure(night, rows))
+
+
+def noise_figure(night: Night, rows: Sequence[Mapping[str, Any]]) -> Figure:
+    assert night.sigma
+    shown, sigma = rows[-MOST_ROWS:], night.sigma
+    figure, axes = _rows_figure(len(shown), legend=True)
+    axes.axvspan(-1, 1, color=BLUE, alpha=0.20, linewidth=0, zorder=0.5, label="± 1 sd of a run")
+    axes.axvline(0, color=GREY, linewidth=0.8, zorder=1)
+    for place, row in enumerate(shown):
+        colour = GREEN if row["status"] == Status.KEEP else GREY
+        first = row["first_delta"] / sigma
+        later = None if row["later_delta"] is None else row["later_delta"] / sigma
+        if later is not None:
+            axes.annotate(
+                "", (later, place), (first, place), zorder=2,
+                arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.8, "shrinkA": 3, "shrinkB": 0},
+            )  # fmt: skip
+            axes.plot([later], [place], "|", color=INK, markersize=9, markeredgewidth=1.4, zorder=5, gid="later runs")
+        is_kept = row["status"] == Status.KEEP
+        axes.plot(
+            [first], [place], "o", color=colour, markersize=6.5 if is_kept else 5, zorder=4, gid="first run",
+            markerfacecolor=colour if is_kept else "white", markeredgecolor="white" if is_kept else colour,
+        )  # fmt: skip
+    handles = [
+        _mark(axes, "o", GREEN, "keep, first run"),
+        _mark(axes, "o", GREY, "discard, first run", hollow=True),
+        _mark(axes, "|", INK, "mean of its later runs"),
+        axes.get_legend_handles_labels()[0][0],
+    ]
+    _legend(figure, handles)
+    _name_rows(axes, [f"{row['number']:04d} {_short(row['idea'])}" for row in shown])
+    axes.margins(x=0.06)
+    axes.set_xlabel(f"difference to the incumbent, in σ of {sigma:.4f} bpb (left is better)", fontsize=8.5, color=INK)
+    return figure
+
+
+def speed_png(night: Night, speeds: Sequence[tuple[float, float]], reruns: Sequence[Mapping[str, Any]]) -> bytes:
+    """The machine's speed over the night; below it the incumbents' re-runs."""
+    return png(speed_figure(night, speeds, reruns))
+
+
+def speed_figure(night: Night, speeds: Sequence[tuple[float, float]], reruns: Sequence[Mapping[str, Any]]) -> Figure:
+    from matplotlib.figure import Figure
+
+    known = [row for row in reruns if row["delta"] is not None]
+    figure = Figure(figsize=(WIDTH_INCHES, 2.9 if known else 1.7), dpi=DPI, facecolor="white")
+    last = max([place for place, _ in speeds] + [row["at"] for row in known])
+    strip = figure.add_axes((0.1, 0.60, 0.87, 0.33) if known else (0.1, 0.28, 0.87, 0.62))
+    _plain_frame(strip)
+    strip.axhspan(1 - STEADY, 1 + STEADY, color=PALE, alpha=0.7, linewidth=0, zorder=0.5)
+    strip.axhline(1, color=GREY, linewidth=0.6, zorder=1)
+    strip.step(
+        [p for p, _ in speeds], [s for _, s in speeds], where="mid", color=INK, linewidth=1.3, zorder=3, gid="speed"
+    )
+    strip.set_ylabel("speed, ×", fontsize=8.5, color=INK)
+    values = [s for _, s in speeds]
+    strip.set_ylim(min(0.85, min(values) - 0.05), max(1.15, max(values) + 0.05))
+    lower = strip
+    if known:
+        strip.set_xticklabels([])
+        lower = figure.add_axes((0.1, 0.17, 0.87, 0.33))
+        _plain_frame(lower)
+        unit = night.sigma or 1.0
+        if night.sigma:
+            lower.axhspan(-1, 1, color=BLUE, alpha=0.20, linewidth=0, zorder=0.5)
+        lower.axhline(0, color=GREY, linewidth=0.6, zorder=1)
+        lower.plot(
+            [row["at"] for row in known], [row["delta"] / unit for row in known], "_", color=GREEN, markersize=11,
+            markeredgewidth=2.0, zorder=4, gid="re-run",
+        )  # fmt: skip
+        lower.set_ylabel("re-run Δ, σ" if night.sigma else "re-run Δ, bpb", fontsize=8.5, color=INK)
+        low, high = lower.get_ylim()
+        lower.set_ylim(
+            min(low, -2.2 * (unit if not night.sigma else 1)), max(high, 2.2 * (unit if not night.sigma else 1))
+        )
+    for axes in (strip, lower):
+        axes.set_xlim(-0.5, max(last, 4) + 0.5)
+    lower.set_xlabel("experiment", fontsize=8.5, color=INK)
+    return figure
+
+
+def themes_png(night: Night, rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """A row for each subject, a mark for each experiment at its difference to the incumbent."""
+    return png(themes_figure(night, rows))
+
+
+def themes_figure(night: Night, rows: Sequence[Mapping[str, Any]]) -> Figure:
+    shown = [row for row in rows if row["tried"]][:MOST_ROWS]
+    sigma = night.sigma
+    figure, axes = _rows_figure(len(shown), legend=True)
+    deltas = [delta for row in shown for _, _, delta in row["deltas"]]
+    edge = WIDEST_SIGMAS * sigma if sigma else 3 * sorted(map(abs, deltas))[len(deltas) // 2] or 1e-3
+    unit = sigma or 1.0
+    if sigma:
+        axes.axvspan(-1, 1, color=BLUE, alpha=0.20, linewidth=0, zorder=0.5, label="± 1 sd of a run")
+    axes.axvline(0, color=GREY, linewidth=0.8, zorder=1)
+    low = min([-3 * unit if sigma else 0.0, *deltas, *([] if sigma else [-1e-4])]) / unit
+    right = min(max(deltas), edge) / unit
+    span = max(right - low, 1e-9)
+    for place, row in enumerate(shown):
+        axes.axhline(place, color=PALE, linewidth=0.6, zorder=0.6)
+        for _, status, delta in row["deltas"]:
+            _draw_delta(axes, min(delta, edge) / unit, place, status, is_beyond=delta > edge)
+        if row["failed"]:
+            axes.plot(
+                [right + 0.09 * span + 0.025 * span * k for k in range(min(row["failed"], 4))],
+                [place] * min(row["failed"], 4), "x", color=RED, markersize=5, markeredgewidth=1.3, gid="failed",
+            )  # fmt: skip
+    failed = any(row["failed"] for row in shown)
+    axes.set_xlim(low - 0.05 * span, right + (0.2 if failed else 0.06) * span)
+    names = [
+        row["subject"] if row["subject"] == row["theme"] else f"{row['theme']} · {row['subject']}" for row in shown
+    ]
+    _name_rows(axes, [_short(name, NAME_CHARACTERS + 5) for name in names])
+    handles = [_mark(axes, "o", GREEN, "keep"), _mark(axes, "o", GREY, "discard", hollow=True)]
+    handles += [_mark(axes, "x", RED, "failed")] if failed else []
+    handles += [_mark(axes, ">", GREY, "further right", hollow=True)] if any(d > edge for d in deltas) else []
+    _legend(figure, handles + (axes.get_legend_handles_labels()[0][:1] if sigma else []))
+    what = f"in σ of {sigma:.4f} bpb" if sigma else "in bits per byte"
+    axes.set_xlabel(f"difference to the incumbent, {what} (left is better)", fontsize=8.5, color=INK)
+    return figure
+
+
+def _draw_delta(axes: Axes, x: float, place: int, status: str, is_beyond: bool) -> None:
+    kept, refused = status == Status.KEEP, status == Status.REJECTED
+    colour = GREEN if kept else ORANGE if refused else GREY
+    axes.plot(
+        [x], [place], ">" if is_beyond else "^" if refused else "o", color=colour, zorder=5 if kept else 4,
+        markersize=6.5 if kept else 5, gid=status, markerfacecolor="none" if not kept and not refused else colour,
+        markeredgecolor="white" if kept else colour, markeredgewidth=0.6 if kept else 0.9,
+    )  # fmt: skip
+
+
+# --- frames, names, legends
+
+
+def _rows_figure(num_rows: int, legend: bool = False) -> tuple[Figure, Axes]:
+    """A figure whose axes have a row, counted from the top, for each of so many things with names at the left."""
+    from matplotlib.figure import Figure
+
+    below = FRAME_INCHES + (LEGEND_INCHES if legend else 0.0)
+    height = ROW_INCHES * num_rows + below + 0.12
+    figure = Figure(figsize=(WIDTH_INCHES, height), dpi=DPI, facecolor="white")
+    axes = figure.add_axes((WORDS_SHARE, below / height, 0.98 - WORDS_SHARE, 1 - (below + 0.12) / height))
+    _plain_frame(axes)
+    axes.set_ylim(num_rows - 0.5, -0.5)
+    return figure, axes
+
+
+def _plain_frame(axes: Axes) -> None:
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(GREY)
+    axes.tick_params(colors=INK, labelsize=8, length=3)
+
+
+def _name_rows(axes: Axes, names: Sequence[str]) -> None:
+    axes.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
+    axes.tick_params(axis="y", length=0)
+
+
+def _short(words: str, most: int = NAME_CHARACTERS) -> str:
+    return words if len(words) <= most else words[: most - 1].rstrip(" ,") + "…"
+
+
+def _mark(axes: Axes, marker: str, colour: str, label: str, hollow: bool = False) -> Any:
+    """A handle for the legend."""
+    from matplotlib.lines import Line2D
+
+    face = "white" if hollow else colour
+    return Line2D(
+        [], [], linestyle="none", marker=marker, color=colour, markerfacecolor=face, label=label, markersize=6
+    )
+
+
+def _legend(figure: Figure, handles: Sequence[Any]) -> None:
+    figure.legend(
+        handles=list(handles), loc="lower left", bbox_to_anchor=(0.16, 0.0), ncols=5, frameon=False,
+        fontsize=8, handletextpad=0.4, columnspacing=1.4, labelcolor=INK, borderpad=0.2,
+    )  # fmt: skip

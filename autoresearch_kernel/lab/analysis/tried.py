@@ -1,0 +1,168 @@
+"""What was tried in a night: by theme, what came close, what failed. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from ...core.decide import is_better
+from ...core.sanitize import is_number
+from ...core.types import Experiment, Status
+from ...show.words import bpb, count, idea, is_ended_early, plain, title
+from .data import FAILED, Night, judged_delta, score_of
+from .finding import Column, Row, in_words, shortened
+from .themes import cause_of, subjects_of
+
+NEAR_SIGMAS = 2.0  # a discard this close to its incumbent may deserve another run
+REFUSED = "refused by the audit"
+NEAREST = 5  # discards that are shown where sigma is not known
+
+
+def theme_rows(night: Night) -> list[Row]:
+    groups: dict[tuple[str, str], list[Experiment]] = {}
+    for experiment in night.proposals:
+        for pair in subjects_of(experiment):
+            groups.setdefault(pair, []).append(experiment)
+    sizes = Counter(theme for (theme, _), members in groups.items() for _ in members)
+    ranked = sorted(groups.items(), key=lambda g: (-sizes[g[0][0]], g[0][0], -len(g[1]), g[0][1]))
+    return [_theme_row(*pair, members, night) for pair, members in ranked]
+
+
+def _theme_row(theme: str, subject: str, members: Sequence[Experiment], night: Night) -> Row:
+    deltas = {e.number: judged_delta(e) for e in members if e.delta_bpb is not None}
+    first = min(deltas, key=lambda number: deltas[number]) if deltas else None
+    return {
+        "theme": theme,
+        "subject": subject,
+        "tried": len(members),
+        "kept": sum(e.status is Status.KEEP for e in members),
+        "failed": sum(e.status in FAILED for e in members),
+        "best_delta": None if first is None else deltas[first],
+        "best_sigmas": None if first is None else night.in_sigmas(deltas[first]),
+        "best_number": first,
+        "values": [e.changes[subject] for e in members if subject in e.changes],
+        "deltas": [(e.number, str(e.status), deltas[e.number]) for e in members if e.number in deltas],
+        "numbers": [e.number for e in members],
+    }
+
+
+def _values(row: Row) -> str:
+    values = row["values"]
+    numbers = [v for v in values if is_number(v)]
+    if numbers and len(numbers) == len(values):
+        return f"{min(numbers):g} … {max(numbers):g}" if min(numbers) != max(numbers) else f"{numbers[0]:g}"
+    return ", ".join(dict.fromkeys(plain(str(value)) for value in values))
+
+
+THEME_COLUMNS = (
+    Column("theme", lambda row: row["theme"], is_number=False),
+    Column("what", lambda row: "" if row["subject"] == row["theme"] else row["subject"], is_number=False),
+    Column("tried", lambda row: str(row["tried"])),
+    Column("kept", lambda row: str(row["kept"])),
+    Column("failed", lambda row: str(row["failed"])),
+    Column("best Δ", lambda row: in_words(row["best_delta"])),
+    Column("σ", lambda row: in_words(row["best_sigmas"], 1)),
+    Column("in", lambda row: "" if row["best_number"] is None else f"{row['best_number']:04d}"),
+    Column("values", _values, is_number=False),
+)
+
+
+def theme_words(rows: Sequence[Row]) -> str:
+    if not rows:
+        return "Nothing but the baseline was tried."
+    numbers = {number for row in rows for number in row["numbers"]}
+    tried = sum(row["tried"] for row in rows)
+    themes = {row["theme"] for row in rows}
+    words = f"{count(len(rows), 'subject')} of {count(len(themes), 'theme')}."
+    best_row = max(rows, key=lambda row: (row["kept"], -(row["best_delta"] or 0.0)))
+    if best_row["kept"]:
+        words += f" Most was kept on {best_row['subject']}: {best_row['kept']} of {best_row['tried']} tried."
+    barren = [row for row in rows if row["tried"] >= 3 and not row["kept"]]
+    if barren:
+        most = sorted(barren, key=lambda row: -row["tried"])[:3]
+        words += " Nothing came of " + ", ".join(f"{row['subject']} ({row['tried']} tried)" for row in most) + "."
+    return words + (" One with two subjects is counted under both." if tried > len(numbers) else "")
+
+
+# --- near misses and failures
+
+
+def near_rows(night: Night) -> list[Row]:
+    """Discards near their incumbents, the nearest (or the best) first."""
+    discards = [e for e in night.proposals if e.status is Status.DISCARD and e.delta_bpb is not None]
+    rows = [_near_row(e, night) for e in discards]
+    rows.sort(key=lambda row: row["delta"])
+    if night.sigma is None:
+        return rows[:NEAREST]
+    return [row for row in rows if row["delta"] <= NEAR_SIGMAS * night.sigma]
+
+
+def _near_row(e: Experiment, night: Night) -> Row:
+    champion = night.best
+    return {
+        "number": e.number,
+        "idea": idea(e),
+        "val_bpb": e.val_bpb,
+        "delta": judged_delta(e),
+        "sigmas": night.in_sigmas(judged_delta(e)),
+        "runs": len(e.scores) or None,
+        "to_best": score_of(e) - score_of(champion) if champion is not None else None,
+        "reason": plain(e.reason),
+    }
+
+
+NEAR = (
+    Column("#", lambda row: str(row["number"])),
+    Column("what was discarded", lambda row: f"○ {shortened(row['idea'])}", is_number=False),
+    Column("val_bpb", lambda row: bpb(row["val_bpb"])),
+    Column("Δ", lambda row: in_words(row["delta"])),
+    Column("σ", lambda row: in_words(row["sigmas"], 1)),
+    Column("runs", lambda row: str(row["runs"] or "–")),
+    Column("Δ to the best", lambda row: in_words(row["to_best"])),
+)
+
+
+def near_words(night: Night, rows: Sequence[Row]) -> str:
+    early = sum(is_ended_early(e) and bool(e.runs) for e in night.proposals)
+    tail = f" {count(early, 'run')} ended early and {'has' if early == 1 else 'have'} no score." if early else ""
+    if night.sigma is None:
+        if not rows:
+            return f"No discard has a score to compare.{tail}"
+        return f"How near is near is not known without sigma; these {len(rows)} came closest to their incumbents.{tail}"
+    if not rows:
+        return f"No discard came within {NEAR_SIGMAS:g} σ of its incumbent.{tail}"
+    words = f"{count(len(rows), 'discard')} within {NEAR_SIGMAS:g} σ of the incumbent, which noise may hide."
+    once = [row for row in rows if row["runs"] == 1]
+    below = sum(is_better(row["delta"], 0.0) for row in rows)
+    words += f" {below} scored below it, not by enough." if below else ""
+    if once:
+        names = ", ".join(f"{row['number']:04d}" for row in once[:3])
+        words += f" Run once only: {len(once)}; the first to run again: {names}."
+    return words + tail
+
+
+def _failure_row(cause: str, members: Sequence[Experiment]) -> Row:
+    last = members[-1]
+    return {
+        "cause": cause,
+        "failed": len(members),
+        "numbers": [e.number for e in members],
+        "example": f"{shortened(title(last))}" + (f" [{shortened(last.reason, 120)}]" if last.reason else ""),
+    }
+
+
+FAILURES = (
+    Column("cause", lambda row: f"{'▲' if row['cause'] == REFUSED else '×'} {row['cause']}", is_number=False),
+    Column("failed", lambda row: str(row["failed"])),
+    Column("the last of them", lambda row: row["example"], is_number=False),
+)
+
+
+def failure_rows(night: Night) -> list[Row]:
+    """A row for each cause of failure, the most frequent first."""
+    groups: dict[str, list[Experiment]] = {}
+    for experiment in night.failed:
+        groups.setdefault(cause_of(experiment), []).append(experiment)
+    if night.refused:
+        groups[REFUSED] = night.refused
+    return [_failure_row(cause, members) for cause, members in sorted(groups.items(), key=lambda g: -len(g[1]))]

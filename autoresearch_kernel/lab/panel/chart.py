@@ -1,0 +1,188 @@
+"""The numbers behind the panel's drawings (`panel.js`): the history of a study, the curve of a run, the table's rows.
+
+What is said with which mark, and which scores are drawn to scale, is decided where the PNGs are made (`plots.py`).
+Everything here is plain JSON, made from values; no file is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ...core.types import Experiment, Status
+from ...show.plots import FAILED, as_drawn, label_of, limits_of, points_of, scored_runs
+from ...show.snapshot import Snapshot
+from ...show.words import (
+    bpb,
+    counts,
+    curve_words,
+    difference,
+    findings,
+    head_and_rest,
+    idea,
+    incumbent_scores,
+    is_ended_early,
+    number,
+    plain,
+    status_word,
+)
+from ...system.files import seconds_of
+
+NEAR_SIGMAS = 2.0  # a discard within so many standard deviations of the incumbent is a near miss
+HYPOTHESIS_CHARACTERS = 2000  # of one experiment that are sent to the table
+CURVE_POINTS = 400  # of one curve; a real one has about 200
+
+
+def mark_of(experiment: Experiment) -> str:
+    """`keep`, `discard`, `ended`, `failed`, `rejected` or `pending`: as it is drawn."""
+    if experiment.status is None:
+        return "pending"
+    if is_ended_early(experiment):
+        return "ended"
+    return "failed" if experiment.status in FAILED else str(experiment.status)
+
+
+Known = dict[tuple[Any, ...], dict[str, Any]]  # what was made before: a night adds one experiment to a thousand
+
+
+def history_data(experiments: Sequence[Experiment], sigma: float | None, known: Known | None = None) -> dict[str, Any]:
+    """Points, scale and noise of the history chart; `known` keeps the points from one call to the next.
+
+    Returns: points (number, val_bpb or null, mark, is_baseline, runs as [column, score], label, words), limits
+    (low, high, bottom, top, or null without a score), sigma, summary for readers without pictures.
+    """
+    experiments = [_so_far(e) for e in experiments]
+    sorted_out = points_of(experiments)
+    limits = limits_of(sorted_out, sigma) if sorted_out.scored else None
+    drawn = [e for e in experiments if e.status is not None or e.val_bpb is not None]
+    return {
+        "points": [_once(_point, e, known) for e in drawn],
+        "limits": limits and {name: getattr(limits, name) for name in ("low", "high", "bottom", "top")},
+        "sigma": sigma,
+        "summary": _summary(experiments),
+    }
+
+
+def _once(make: Callable[[Experiment], dict[str, Any]], experiment: Experiment, known: Known | None) -> dict[str, Any]:
+    if known is None:
+        return make(experiment)
+    key = (experiment.number, experiment.status, experiment.val_bpb, len(experiment.runs), experiment.scores)
+    if key not in known:
+        known[key] = make(experiment)
+    return known[key]
+
+
+def _so_far(experiment: Experiment) -> Experiment:
+    """One that is not decided yet with the mean of the runs that it has, a rejected one with its claim."""
+    experiment = as_drawn(experiment)
+    scores = experiment.scores
+    if experiment.status is not None or experiment.val_bpb is not None or not scores:
+        return experiment
+    return replace(experiment, val_bpb=sum(scores) / len(scores))
+
+
+def _point(experiment: Experiment) -> dict[str, Any]:
+    score, is_refused = experiment.val_bpb, experiment.status is Status.REJECTED
+    against = "" if is_refused else difference(experiment)
+    shown = f"claimed {bpb(score)}" if is_refused else bpb(score)
+    words = [
+        f"{experiment.number:04d} · {status_word(experiment)}",
+        head_and_rest(idea(experiment))[0],
+        " · ".join(part for part in (shown if score is not None else "", against) if part),
+        plain(experiment.reason)[:200] if score is None or is_refused else "",
+    ]
+    return {
+        "number": experiment.number,
+        "val_bpb": number(score),
+        "standard_error": experiment.standard_error,
+        "mark": mark_of(experiment),
+        "is_baseline": experiment.parent is None,
+        "runs": [[column, score] for column, score in scored_runs(experiment)],
+        "label": label_of(experiment) if experiment.status is Status.KEEP else "",
+        "words": "\n".join(line for line in words if line),
+    }
+
+
+def _summary(experiments: Sequence[Experiment]) -> str:
+    scores = incumbent_scores(experiments)
+    words = counts(experiments)
+    return f"{words}; the incumbent's val_bpb went from {bpb(scores[0])} to {bpb(scores[-1])}" if scores else words
+
+
+def curve_data(
+    mine: Sequence[Mapping[str, Any]],
+    theirs: Sequence[Mapping[str, Any]],
+    *,
+    theirs_label: str,
+    budget_seconds: float,
+    mine_label: str = "this run",
+) -> dict[str, Any]:
+    """Train loss over seconds of a run and of the one it is compared with, as [seconds, loss]."""
+    return {
+        "mine": _losses(mine),
+        "theirs": _losses(theirs),
+        "mine_label": mine_label,
+        "theirs_label": theirs_label,
+        "budget": budget_seconds,
+        "summary": curve_words([dict(point) for point in mine]),
+    }
+
+
+def _losses(curve: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
+    every = max(1, len(curve) // CURVE_POINTS)
+    points = [(number(p.get("seconds")), number(p.get("train_loss"))) for p in curve[::every]]
+    return [(round(seconds, 3), round(loss, 5)) for seconds, loss in points if seconds is not None and loss is not None]
+
+
+def table_data(
+    experiments: Sequence[Experiment], now: Snapshot | None = None, known: Known | None = None
+) -> dict[str, Any]:
+    """The rows of the table, oldest first; `known` keeps those of decided experiments from one call to the next."""
+    rows = [
+        _once(_row, e, known) if e.status is not None else _row(e) | {"status": _doing(e, now)} for e in experiments
+    ]
+    return {"rows": rows}
+
+
+def _doing(experiment: Experiment, now: Snapshot | None) -> str:
+    if now is None or not now.is_running or now.experiment is None or now.experiment.number != experiment.number:
+        return "unfinished"
+    return now.activity or "waits"
+
+
+def _row(experiment: Experiment) -> dict[str, Any]:
+    delta, sigma = experiment.delta_bpb, experiment.sigma
+    hypothesis = plain(experiment.hypothesis)[:HYPOTHESIS_CHARACTERS]
+    speeds = [s for run in experiment.runs if (s := number(run.measured.get("tokens_per_second")))]
+    return {
+        "number": experiment.number,
+        "idea": "baseline" if experiment.parent is None else head_and_rest(idea(experiment))[0],
+        "hypothesis": hypothesis,
+        "is_long": bool(head_and_rest(hypothesis)[1]),
+        "is_baseline": experiment.parent is None,
+        "agent": experiment.agent,
+        "val_bpb": number(experiment.val_bpb),
+        "delta": delta,
+        "sigmas": delta / sigma if delta is not None and sigma else None,
+        "speed": speeds[-1] if speeds else None,
+        "mark": mark_of(experiment),
+        "status": status_word(experiment),
+        "reason": plain(experiment.reason)[:300],
+        "near": is_near_miss(experiment),
+        "time": seconds_of(experiment.decided_at) if experiment.decided_at else None,
+        "utc": experiment.decided_at.replace("T", " ")[:19] + " UTC" if experiment.decided_at else "",
+    }
+
+
+def is_near_miss(experiment: Experiment) -> bool:
+    """Discarded, though noise could have done that."""
+    delta, sigma = experiment.delta_bpb, experiment.sigma
+    if experiment.status is not Status.DISCARD or delta is None or not sigma:
+        return False
+    return delta < NEAR_SIGMAS * sigma
+
+
+def found(now: Snapshot) -> str:
+    """What the study has found, in a sentence."""
+    return " ".join(findings(now.state, now.finished).split())

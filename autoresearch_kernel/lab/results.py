@@ -1,0 +1,392 @@
+"""What a step of an experiment gives to the person who takes it: values that show themselves in a notebook.
+
+In a notebook they are HTML and PNG that follow the theme and survive saving; in a terminal they are text. They are made
+from the record and decide nothing. What an agent or a training wrote is escaped.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..core.drift import machine_speeds
+from ..core.state import StudyState
+from ..core.types import Audit, Evaluation, Experiment, Run, Status
+from ..record.archive import failure_output
+from ..record.curves import read_curve
+from ..record.study import Study, StudyError
+from ..show import html
+from ..show.words import (
+    argument,
+    audit_words,
+    bpb,
+    curve_words,
+    difference,
+    findings,
+    grounds,
+    outcome_line,
+    plain,
+    score_line,
+    signed,
+    thousands,
+    title,
+)
+from ..system.files import write_atomic
+
+if TYPE_CHECKING:
+    import numpy as np
+
+CURVE_WIDTH = "660px"
+NUM_COLOURS = 64  # of a small picture: six marks, and their edges against white
+OUTPUT_LIMIT = 4_000  # characters of what a failed run printed
+
+
+class Diff(str):
+    """A unified diff; coloured in a notebook."""
+
+    def _repr_html_(self) -> str:
+        return html.diff_html(self)
+
+
+@dataclass(frozen=True, repr=False)
+class Picture:
+    """A PNG: a notebook shows it, `save` writes it."""
+
+    png: bytes
+    words: str  # what it shows, for readers without pictures
+
+    def save(self, path: str | Path) -> Path:
+        """Write the picture as PNG, whole or not at all."""
+        write_atomic(path, self.png)
+        return Path(path)
+
+    def small(self) -> bytes:
+        """The picture in few colours, a third of the size: for a notebook that is to stay small."""
+        from PIL import Image
+
+        buffer = io.BytesIO()
+        Image.open(io.BytesIO(self.png)).convert("RGB").quantize(NUM_COLOURS).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    def _repr_png_(self) -> bytes:
+        return self.png
+
+    def __repr__(self) -> str:
+        return self.words
+
+
+@dataclass(frozen=True, repr=False)
+class Table:
+    """Experiments, the latest first."""
+
+    experiments: tuple[Experiment, ...]
+    last: int | None = None  # so many of them; None for all
+    above: str = ""  # the study's result, which comes first
+
+    def _repr_html_(self) -> str:
+        if not self.experiments:
+            return html.paragraph(repr(self), is_faint=True)
+        above = html.paragraph(self.above) if self.above else ""
+        return above + html.experiments_table(self.experiments, self.last)
+
+    def __repr__(self) -> str:
+        shown = self.experiments if self.last is None else self.experiments[-self.last :]
+        lines = [*self.above.splitlines(), *map(outcome_line, reversed(shown))]
+        return "\n".join(lines) or "No experiment yet."
+
+
+@dataclass(frozen=True, repr=False)
+class Outcome:
+    """One training: how it ended, what was measured, its curve."""
+
+    study: Study = field(repr=False)
+    experiment: Experiment
+    run: Run
+    next: str  # what a person can do now
+    is_shown: bool = False  # its curve stands above already, where it was drawn while it trained
+
+    @property
+    def status(self) -> Status | None:
+        """None when it trained; else crash, timeout, discard (ended early) ..."""
+        return self.run.status
+
+    @property
+    def reason(self) -> str:
+        """Why it ended otherwise; "" when it trained."""
+        return self.run.reason
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """What the harness measured: num_steps, num_params, tokens_per_second, training_seconds ..."""
+        return self.run.measured
+
+    @property
+    def notebook(self) -> Path:
+        """The executed notebook of this run."""
+        return self.study.experiment(self.experiment.number).notebook(self.run.index)
+
+    @property
+    def curve(self) -> Picture:
+        """The training loss, beside the incumbent's."""
+        return curve_of(self.study, self.experiment, self.run.index)
+
+    def _rows(self) -> list[tuple[str, str]]:
+        rows = dict(grounds(self.experiment, self.run, self.study.facts))
+        return [(name, rows[name]) for name in ("training", "machine", "seconds")]
+
+    def _repr_html_(self) -> str:
+        parts = [] if self.is_shown or not self.run.measured else [_curve_html(self.curve)]
+        parts.append(html.facts(self._rows()))
+        if self.run.status is not None:
+            parts.append(html.paragraph(f"{self.run.status}: {self.run.reason}"))
+            paths = self.study.experiment(self.experiment.number)
+            if output := failure_output(paths)[-OUTPUT_LIMIT:]:
+                parts.append(html.details("What it printed, and where it failed", printed(output)))
+        parts += [_links([self.notebook]), next_html(self.next)]
+        return html.card(title(self.experiment), "".join(parts), state=_run_words(self.run))
+
+    def __repr__(self) -> str:
+        lines = [f"{title(self.experiment)} · {_run_words(self.run)}"]
+        lines += [f"  {name:<9} {words}" for name, words in self._rows() if words]
+        lines += [f"  {self.run.status}: {plain(self.run.reason)}"] if self.run.status is not None else []
+        return "\n".join([*lines, f"Next: {self.next}"])
+
+
+@dataclass(frozen=True, repr=False)
+class Judgement:
+    """The score of one run, and what the rule says of the experiment so far."""
+
+    study: Study = field(repr=False)
+    experiment: Experiment
+    run: Run
+    evaluation: Evaluation | None  # None when there is nothing to score
+    verdict: str  # "keep", "discard", "confirm" (once more, with a fresh seed), "rejected", "crash", "timeout" ...
+    reason: str  # the rule's words
+    judged_bpb: float | None  # mean over the runs that the rule looked at
+    incumbent_bpb: float | None  # mean over the incumbent's
+    sigma: float | None  # run-to-run standard deviation
+    next: str
+
+    @property
+    def val_bpb(self) -> float | None:
+        """Of this run."""
+        return self.evaluation.val_bpb if self.evaluation else None
+
+    @property
+    def audit(self) -> Audit | None:
+        """Of this run: accepted or refused, and by how much its claim was corrected; None where none was due."""
+        return self.run.audit
+
+    @property
+    def standard_error(self) -> float | None:
+        """Of this run's score, over the held-out rows; what another seed changes is `sigma`."""
+        return self.evaluation.standard_error if self.evaluation else None
+
+    @property
+    def delta_bpb(self) -> float | None:
+        """Against the incumbent, over all runs that were judged; negative is better."""
+        return None if self.judged_bpb is None or self.incumbent_bpb is None else self.judged_bpb - self.incumbent_bpb
+
+    @property
+    def delta_sigmas(self) -> float | None:
+        """The same in standard deviations of a run."""
+        return self.delta_bpb / self.sigma if self.delta_bpb is not None and self.sigma else None
+
+    def nats(self) -> np.ndarray:
+        """What the scorer answered: the negative log-likelihood of every held-out token, in nats, (rows, T).
+
+        The score is their sum in bits over the bytes of the text:
+
+        >>> verdict.nats().sum(dtype=float) / np.log(2) / verdict.evaluation.num_bytes  # doctest: +SKIP
+        """
+        return _array_in(self.study.experiment(self.experiment.number).nll(self.run.index), "scored")
+
+    def cuts(self) -> np.ndarray:
+        """What the audit asked a second process, and what it answered: row, place, probability, claimed, blind.
+
+        A record for each place. `claimed` and `blind` are nats of the token after it, when the scorer saw the whole row
+        and when it saw the beginning alone; in an honest model they are the same.
+
+        >>> looked = verdict.cuts()  # doctest: +SKIP
+        >>> abs(looked["blind"] - looked["claimed"]).max()  # doctest: +SKIP
+        """
+        return _array_in(self.study.experiment(self.experiment.number).cuts(self.run.index), "audited")
+
+    def _score_words(self) -> str:
+        if self.evaluation is None:
+            return "not scored" if self.run.claimed_bpb is None else f"claimed {bpb(self.run.claimed_bpb)}, refused"
+        e = self.evaluation
+        return (
+            f"val_bpb {bpb(e.val_bpb)} ± {e.standard_error:.4f} over {thousands(e.num_tokens)} tokens, "
+            f"{thousands(e.num_bytes)} bytes"
+        )
+
+    def _against(self) -> str:
+        if self.delta_bpb is None or self.experiment.number == 0:
+            return ""
+        sigmas = f" ({signed(self.delta_sigmas, 1)} σ)" if self.delta_sigmas is not None else ""
+        return f"{signed(self.delta_bpb)}{sigmas} against the incumbent's {bpb(self.incumbent_bpb)}"
+
+    def _rows(self) -> list[tuple[str, str]]:
+        scores = [run.val_bpb for run in self.experiment.runs if run.val_bpb is not None]
+        runs = ", ".join(map(bpb, scores)) + f": mean {bpb(self.judged_bpb)}" if len(scores) > 1 else ""
+        return [
+            ("this run", self._score_words()),
+            ("audit", audit_words(self.run)),
+            ("each run", runs),
+            ("difference", self._against()),
+            ("σ, run to run", f"{self.sigma:.4f}" if self.sigma else ""),
+            ("the rule", plain(self.reason)),
+        ]
+
+    def _repr_html_(self) -> str:
+        sign, colour = ("◐", html.BLUE) if self.verdict == "confirm" else html.MARKS[Status(self.verdict)]
+        words = "once more, with a fresh seed" if self.verdict == "confirm" else self.verdict
+        mark = f'<span style="color:{colour}" aria-hidden="true">{sign}</span>'
+        head = f'<div style="font-size:115%">{mark} <b>{html.text(words)}</b></div>'
+        body = head + html.facts(self._rows()) + next_html(self.next)
+        return html.card(title(self.experiment), body, state=_run_words(self.run))
+
+    def __repr__(self) -> str:
+        lines = [f"{title(self.experiment)} · {_run_words(self.run)} · {self.verdict}"]
+        lines += [f"  {name:<13} {words}" for name, words in self._rows() if words]
+        return "\n".join([*lines, f"Next: {self.next}"])
+
+
+@dataclass(frozen=True, repr=False)
+class Recorded(Experiment):
+    """An experiment that is decided and recorded; it shows the decision with its reasons."""
+
+    study: Study | None = field(default=None, compare=False)
+    next: str = field(default="", compare=False)
+    is_shown: bool = field(default=False, compare=False)  # its curve stands above already
+
+    @classmethod
+    def of(cls, study: Study, experiment: Experiment, next: str, is_shown: bool = False) -> Recorded:
+        known = {f.name: getattr(experiment, f.name) for f in fields(Experiment)}
+        return cls(**known, study=study, next=next, is_shown=is_shown)
+
+    def _line(self) -> str:
+        against = f"{difference(self)} against {self.parent:04d}" if self.delta_bpb is not None else ""
+        return " · ".join(part for part in (score_line(self), against) if part)
+
+    def _repr_html_(self) -> str:
+        study, last = self.study, self.runs[-1]
+        assert study is not None
+        paths = study.experiment(self.number)
+        notebooks = [path for run in self.runs if (path := paths.notebook(run.index)).is_file()]
+        said = "" if says_no_more(self.hypothesis, title(self)) else argument(self)
+        line = html.text(self._line())
+        parts = [
+            f"<div>{html.status_words(self)}{' · ' if line else ''}{line}</div>",
+            html.paragraph(said) if said else "",
+            html.paragraph(f"Why: {plain(self.reason)}"),
+            "" if self.is_shown else _curve_html(curve_of(study, self, 0)),
+            html.details("Figures: score, training, all seconds accounted for", html.facts(self._grounds(last))),
+            _links([*notebooks, study.paths.results, study.paths.progress]),
+            next_html(self.next),
+        ]
+        return html.card(title(self), "".join(parts))
+
+    def _grounds(self, last: Run) -> list[tuple[str, str]]:
+        assert self.study is not None
+        ref = f"refs/autoresearch/{self.study.name}/{self.number:04d}" if self.commit else "no git here"
+        return [*grounds(self, last, self.study.facts), ("git", ref)]
+
+    def __repr__(self) -> str:
+        lines = [title(self), f"  {self.status} · {self._line()}".rstrip(" ·"), f"  {plain(self.reason)}"]
+        lines += [f"Next: {self.next}"] if self.next else []
+        return "\n".join(lines)
+
+
+def curve_of(study: Study, experiment: Experiment, run: int) -> Picture:
+    """A run's training loss, beside the first run of what it is compared with."""
+    from ..show.plots import curve_png
+
+    curve = read_curve(study.experiment(experiment.number).metrics(run))
+    other, label = beside(study, experiment, run)
+    return Picture(curve_png(curve, other, label=f"{experiment.number:04d}", incumbent_label=label), curve_words(curve))
+
+
+def beside(study: Study, experiment: Experiment, run: int) -> tuple[list[dict[str, Any]] | None, str]:
+    """The curve to compare a run with, and its name: the parent's; of a baseline and a re-run, its own first."""
+    if experiment.parent is not None:
+        return read_curve(study.experiment(experiment.parent).metrics(0)) or None, f"incumbent {experiment.parent:04d}"
+    return (read_curve(study.experiment(experiment.number).metrics(0)) or None, "its first run") if run else (None, "")
+
+
+def figure_of(name: str, state: StudyState) -> Picture:
+    """All experiments of the study of that name and the line of the incumbent."""
+    from ..show.plots import png, progress_figure
+
+    speeds = machine_speeds(state.experiments)
+    figure = progress_figure(state.decided, title=with_result(name, state), sigma=state.sigma, speeds=speeds)
+    return Picture(png(figure), f"{name}: {findings(state, None)}")
+
+
+def with_result(name: str, state: StudyState) -> str:
+    """`nov23 · result: test bpb 1.5021 → 1.4830, −0.0191 ± 0.0021`; the name alone before there is one."""
+    result = state.result
+    if result is None:
+        return name
+    scores = f"{bpb(result.baseline_test_bpb)} → {bpb(result.champion_test_bpb)}"
+    return f"{name} · result: test bpb {scores}, {signed(result.test_difference)} ± {result.test_standard_error:.4f}"
+
+
+def _array_in(path: Path, what: str) -> np.ndarray:
+    import numpy as np
+
+    try:
+        return np.asarray(np.load(path))
+    except FileNotFoundError as error:
+        raise StudyError(
+            f"{path} is not there: the run was not {what}, or it made room for others, as the models and scores "
+            "of old discarded experiments do."
+        ) from error
+
+
+def says_no_more(hypothesis: str, heading: str) -> bool:
+    """Whether a hypothesis is what stands in the heading already."""
+    words = plain(hypothesis).removesuffix(", by hand").rstrip(".")
+    return words == heading.split(" · ", 1)[-1]
+
+
+def printed(words: str) -> str:
+    """Text as it was written, in a box of its own that scrolls."""
+    style = f"{html.CODE_FONT};font-size:12px;color:{html.INK};white-space:pre-wrap;max-height:340px;overflow:auto"
+    return f'<pre style="{style}" tabindex="0">{html.text(words)}</pre>'
+
+
+def next_html(words: str) -> str:
+    """What a person can do now, with the calls in it as code."""
+    if not words:
+        return ""
+    code = f'<code style="{html.CODE_FONT};font-size:inherit;color:{html.INK};background:{html.SHADE};padding:0 3px">'
+    shown = "".join(
+        f"{code}{html.text(part)}</code>" if place % 2 else html.text(part)
+        for place, part in enumerate(words.split("`"))
+    )
+    return f'<div style="color:{html.FAINT};margin-top:6px">Next: {shown}</div>'
+
+
+def _curve_html(picture: Picture) -> str:
+    return f"<div>{html.picture(picture.png, picture.words, width=CURVE_WIDTH)}</div>"
+
+
+def _links(paths: Sequence[Path]) -> str:
+    """Files beside the notebook that shows this, as links; Lab opens them in a tab of its own."""
+    colour = "color:var(--jp-content-link-color, #1976d2)"
+    links = [
+        f'<a href="{html.text(os.path.relpath(path))}" style="{colour}">{html.text(path.name)}</a>'
+        for path in paths
+        if path.is_file()
+    ]
+    return f'<div style="margin:4px 0">Open {" · ".join(links)}</div>' if links else ""
+
+
+def _run_words(run: Run) -> str:
+    return f"run {run.index + 1}, seed {run.seed}"

@@ -1,0 +1,160 @@
+"""A person's own copies of the project's notebooks, so that using a notebook changes no file that git follows.
+
+`notebooks/` belongs to the project. `autoresearch lab` copies its notebooks into `my-notebooks/`, which git ignores,
+and opens the copy. A copy whose code or text was edited is never touched again. A copy that was only run is replaced
+when an upgrade brings another version; the old one, with its outputs, is kept beside it.
+
+Who opens an original can run it, but its outputs are not saved: see `keep_original`. `protect_originals` has every
+Jupyter server of this environment do so, however it is started.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..record.paths import MY_NOTEBOOKS, NOTEBOOKS
+from ..record.study import sha256
+from ..system.files import ensure_folder, write_atomic
+
+TOLD = ".told.json"  # beside the copies: of which version of each notebook a person was told
+SERVER_CONFIG = Path("etc/jupyter/jupyter_server_config.d/autoresearch.json")  # below the prefix of an environment
+KEY = "autoresearch"  # of a copy's metadata: what it was copied from
+Notebook = dict[str, Any]
+
+
+def update_copies(project: Path) -> Iterator[str]:
+    """Make or refresh the copies, and say what a person should know; nothing where all is as it was."""
+    made = []
+    for original in sorted((project / NOTEBOOKS).glob("*.ipynb")):
+        copy = project / MY_NOTEBOOKS / original.name
+        if not copy.exists():
+            _copy(original, copy)
+            made.append(copy.name)
+        elif words := _refresh(original, copy):
+            yield words
+    if made:
+        names = ", ".join(made)
+        yield f"Your copies of the notebooks are in {MY_NOTEBOOKS}/: {names}. Git ignores them; edit them freely."
+
+
+def _copy(original: Path, copy: Path) -> None:
+    content = original.read_bytes()
+    notebook = json.loads(content)
+    notebook["metadata"][KEY] = {"copied_from": sha256(content), "sources": sources_sha256(notebook)}
+    ensure_folder(copy.parent)
+    write_atomic(copy, _text(notebook))
+
+
+def _refresh(original: Path, copy: Path) -> str:
+    """Replace a copy of another version that was not edited; what a person should know, "" when nothing was done."""
+    content, notebook = original.read_bytes(), _read(copy)
+    mark = notebook["metadata"].get(KEY, {}) if notebook else {}
+    if mark.get("copied_from") == sha256(content):
+        return ""
+    if notebook and sources_sha256(notebook) == sources_sha256(json.loads(content)):
+        return ""
+    name = f"{MY_NOTEBOOKS}/{copy.name}"
+    if notebook is None or mark.get("sources") != sources_sha256(notebook):
+        if _was_told(copy, sha256(content)):
+            return ""
+        new = f"{NOTEBOOKS}/{original.name}"
+        return f"{name} has your edits and stays as it is. The project has another version of it now: {new}."
+    kept = ""
+    if has_outputs(notebook):
+        older = _free(copy)
+        copy.rename(older)
+        kept = f" What yours showed is in {MY_NOTEBOOKS}/{older.name}."
+    _copy(original, copy)
+    return f"{name} is now the project's new version.{kept}"
+
+
+def _was_told(copy: Path, version: str) -> bool:
+    """Whether a person was told of this version of an edited copy's original; from now on, they were.
+
+    Kept beside the copies and not in them: of an open notebook that changes on disk, Jupyter asks which to keep.
+    """
+    path = copy.parent / TOLD
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        told = {}
+    told = told if isinstance(told, dict) else {}
+    if told.get(copy.name) == version:
+        return True
+    write_atomic(path, json.dumps({**told, copy.name: version}, indent=1, sort_keys=True) + "\n")
+    return False
+
+
+def _read(path: Path) -> Notebook | None:
+    """A notebook; None where the file is none that can be read."""
+    try:
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    is_notebook = isinstance(notebook, dict) and {"cells", "metadata"} <= set(notebook)
+    return notebook if is_notebook else None
+
+
+def _free(copy: Path) -> Path:
+    number = 1
+    while (path := copy.with_name(f"{copy.stem}-before-upgrade-{number}.ipynb")).exists():
+        number += 1
+    return path
+
+
+def _text(notebook: Notebook) -> str:
+    """As Jupyter writes it."""
+    return json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+
+
+def sources_sha256(notebook: Notebook) -> str:
+    """Of the code and text of its cells. Empty cells do not count: running the last cell of a notebook adds one."""
+    cells = [(cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"]]
+    return hashlib.sha256(json.dumps([cell for cell in cells if cell[1].strip()]).encode()).hexdigest()
+
+
+def has_outputs(notebook: Notebook) -> bool:
+    return any(cell.get("outputs") for cell in notebook["cells"])
+
+
+# --- in the server of JupyterLab
+
+
+def keep_original(model: dict[str, Any], path: str, contents_manager: Any, **_: Any) -> None:
+    """Before a notebook of `notebooks/` is saved: when it was only run, write what the file holds already.
+
+    One whose code or text was edited is saved as it is.
+    """
+    file = Path(contents_manager.root_dir) / path
+    if file.parent.name != NOTEBOOKS or not (file.parent.parent / "prepare.py").is_file() or not file.is_file():
+        return
+    saved, now = _read(file), model.get("content")
+    if model.get("type") != "notebook" or saved is None or now is None or has_outputs(saved):
+        return
+    if sources_sha256(saved) == sources_sha256(now):
+        model["content"] = saved
+
+
+def protect_originals(prefix: Path) -> Path:
+    """Let each Jupyter server of the environment at `prefix` load `keep_original`; returns the file that says so.
+
+    So originals are protected in a plain JupyterLab or Notebook 7 of this environment, too.
+    """
+    path = prefix / SERVER_CONFIG
+    content = json.dumps({"ServerApp": {"jpserver_extensions": {__name__: True}}}, indent=1) + "\n"
+    if not path.is_file() or path.read_text(encoding="utf-8") != content:
+        write_atomic(path, content)
+    return path
+
+
+def _jupyter_server_extension_points() -> list[dict[str, str]]:
+    return [{"module": __name__}]
+
+
+def _load_jupyter_server_extension(server: Any) -> None:
+    """Called while the server starts. Jupytext's extension, which loads later, replaces the contents manager."""
+    server.io_loop.add_callback(lambda: server.contents_manager.register_pre_save_hook(keep_original))

@@ -1,0 +1,144 @@
+"""A notebook that a person runs: what its kernel takes from the folder where it starts, before the first cell.
+
+In the folder of an experiment, `import prepare` then gives what the training had: the study's corpus, budget and seed.
+Elsewhere a training gets a minute, time enough to walk through train.py. What is run by hand is never part of the
+record: it hands nothing over, and it is scored in this process, on the study's validation rows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import dataclass
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ..record.paths import project_root
+from ..record.study import Study, StudyError, check_corpus, open_study, sha256, study_names
+from ..system.files import lock_holder
+from ..system.shell import shell_command
+
+BUDGET_SECONDS = 60  # of a training outside an experiment, unless AUTORESEARCH_TIME_BUDGET says otherwise
+NOTEBOOK = "JPY_SESSION_NAME"  # set by Jupyter's server: the path of the notebook, where it says
+INJECTED = "injected-parameters"  # papermill's tag
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """An experiment whose notebook a person runs again."""
+
+    study: Study
+    number: str  # its folder's name, as in 0007
+    seed: int | None  # of the run that the notebook shows; None when it does not say
+
+
+def rerun_in(folder: Path, notebook: str = "experiment.ipynb") -> Rerun | None:
+    """The experiment that `folder` belongs to, None for any other folder. Raises StudyError for a damaged study."""
+    if len(folder.parents) < 4 or folder.parent.name != "experiments" or folder.parents[2].name != "studies":
+        return None
+    if not (folder.parents[1] / "study.json").is_file():
+        return None
+    return Rerun(open_study(folder.parents[1].name, folder.parents[3]), folder.name, _seed(folder / notebook))
+
+
+def _seed(notebook: Path) -> int | None:
+    """SEED in the cell that papermill put into an executed notebook."""
+    try:
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        (injected,) = (cell for cell in cells if INJECTED in cell["metadata"].get("tags", []))
+        lines = "".join(injected["source"]).splitlines()
+        return next(int(line.partition("=")[2]) for line in lines if line.partition("=")[0].strip() == "SEED")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
+        return None
+
+
+def settle(folder: Path, environ: MutableMapping[str, str]) -> Callable[[], None]:
+    """Set in `environ` what prepare.py reads. Returns what to do when a cell imports prepare: check, and say.
+
+    That raises StudyError when the notebook is an experiment's and cannot train as it did.
+    """
+    try:
+        rerun = rerun_in(folder, Path(environ.get(NOTEBOOK) or "experiment.ipynb").name)
+        settings = _settings(rerun) if rerun is not None else {}
+    except (StudyError, ValueError, KeyError, TypeError) as error:  # a study.json that is not whole
+        return _raiser(StudyError(str(error)))
+    if rerun is None:
+        environ.setdefault("AUTORESEARCH_TIME_BUDGET", str(BUDGET_SECONDS))
+        return say_who_else_trains
+    environ.pop("AUTORESEARCH_HANDOVER", None)
+    environ.pop("AUTORESEARCH_MAX_STEPS", None)
+    environ.update(settings)
+    return lambda: _check(rerun)
+
+
+def _settings(rerun: Rerun) -> dict[str, str]:
+    study = rerun.study
+    settings = {
+        "AUTORESEARCH_CORPUS": str(study.corpus_dir),
+        "AUTORESEARCH_HELDOUT": str(study.heldout_dir),
+        "AUTORESEARCH_TIME_BUDGET": repr(study.time_budget_seconds),
+        "AUTORESEARCH_PROJECT": str(study.project),
+    }
+    if rerun.seed is not None:
+        settings["AUTORESEARCH_SEED"] = str(rerun.seed)
+    if study.facts["hardware"].get("device") == "cpu":
+        settings["AUTORESEARCH_DEVICE"] = "cpu"  # a machine with a GPU can do this too; the other way round it cannot
+    if study.facts["scoring"].get("dtype") == "float32":
+        settings["AUTORESEARCH_DTYPE"] = "float32"  # which every machine can do, as above
+    return settings
+
+
+def _check(rerun: Rerun) -> None:
+    study = rerun.study
+    check_corpus(study)
+    seed = "" if rerun.seed is None else f", seed {rerun.seed}"
+    print(
+        f"Experiment {rerun.number} of study {study.name}, by hand: {study.time_budget_seconds:g} s of training on "
+        f"{study.corpus_dir.name}{seed}. Nothing of it goes into the record."
+    )
+    prepare = study.project / "prepare.py"
+    if prepare.is_file() and sha256(prepare.read_bytes()) != study.facts["sha256"]["prepare.py"]:
+        print(f"{prepare} has changed since the study began, so the score may differ from the recorded one.")
+    say_who_else_trains(study.project)
+
+
+def say_who_else_trains(project: Path | None = None) -> None:
+    """A line for each study of the project that another process runs on this machine now."""
+    try:
+        project = project or project_root()
+    except FileNotFoundError:
+        return
+    for name in study_names(project):
+        holder = lock_holder(project / "studies" / name / "lock")
+        if holder is not None and holder.get("pid") != os.getpid():
+            print(
+                f"Study {name} is running on this machine: its trainings and one here slow each other down. "
+                f"`{shell_command(f'pause --name {name}')}` makes room."
+            )
+
+
+def _raiser(error: Exception) -> Callable[[], None]:
+    def fail() -> None:
+        raise error
+
+    return fail
+
+
+class OnImport(MetaPathFinder):
+    """Calls `before` when a notebook first imports `module`; while that raises, its error is the import's."""
+
+    def __init__(self, module: str, before: Callable[[], Any]) -> None:
+        self.module, self.before = module, before
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname == self.module:
+            self.before()
+            sys.meta_path.remove(self)
+        return None

@@ -1,0 +1,205 @@
+"""Which box works on this machine: found by starting one and reaching out of it.
+
+A box that was not tried is not a box: container profiles, AppArmor and old kernels each take away another part.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..system.processes import start_ticks
+from .hidden_stdlib import held_out_paths
+from .policy import Policy, carve, hidden_paths, python_paths, system_paths
+
+NAMES = ("bubblewrap", "landlock", "seatbelt", "none")
+PROBE_SECONDS = 20.0
+
+Wrap = Callable[[Policy, list[str], str], list[str]]
+
+# Reaches out of the box in every way it knows, and says which ways were open. Imports nothing that takes time.
+_REACH_OUT = """
+import json, os, socket, sys
+given = json.loads(sys.argv[1])
+def can(act):
+    try: act()
+    except BaseException as error: return False if isinstance(error, (OSError, ValueError)) else repr(error)
+    return True
+def connect(family, address):
+    with socket.socket(family, socket.SOCK_STREAM) as s: s.settimeout(1); s.connect(address)
+def read(path):
+    with open(path, "rb") as f: f.read(1)
+def write(path):
+    with open(path, "ab") as f: f.write(b"x")
+def started(pid):
+    with open("/proc/%d/stat" % pid) as f: return f.read().rpartition(")")[2].split()[19]
+def is_it(pid):
+    try: return sys.platform != "linux" or started(pid) == given["started"]
+    except OSError: return False
+def look(path):
+    os.listdir(path) if os.path.isdir(path) else read(path)
+print(json.dumps({
+    "network": can(lambda: connect(socket.AF_INET, ("127.0.0.1", given["port"]))),
+    "files": can(lambda: read(given["file"])) or can(lambda: write(given["file"])) and None,
+    "held out": any(can(lambda: read(path)) is True for path in given["hidden"]),
+    "home": any(can(lambda: look(path)) is True for path in given["home"]),
+    "sockets": can(lambda: connect(socket.AF_UNIX, given["socket"])),
+    "signals": is_it(given["pid"]) and can(lambda: os.kill(given["pid"], 0)),
+    "secrets": is_it(given["pid"]) and can(lambda: read("/proc/%d/environ" % given["pid"])),
+    "work": can(lambda: write(given["own"])),
+}))
+"""
+_WORDS = {  # what a box keeps when it cannot be reached
+    "network": "no network", "files": "no files but the listed ones", "home": "no home",
+    "held out": "no held-out document",
+    "sockets": "no service of this machine", "signals": "no other process", "secrets": "no environment of others",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class BoxReport:
+    """A box as this machine has it. `missing` holds for each thing that is not enforced: what, why, and the remedy."""
+
+    name: str  # "bubblewrap", "landlock", "seatbelt" or "none"
+    enforced: tuple[str, ...] = ()
+    missing: tuple[tuple[str, str, str], ...] = ()
+
+    def why(self) -> str:
+        """What is missing in one line, for people."""
+        return " ".join(f"{what}: {reason}. {remedy}" for what, reason, remedy in self.missing)
+
+
+def find_box(wanted: str, wrap: Wrap) -> BoxReport:
+    """The first box that holds, or the one that is wanted, or none, with what was found wrong with the others."""
+    if wanted not in ("", *NAMES):
+        raise ValueError(f"AUTORESEARCH_BOX is {wanted!r}: use one of {', '.join(NAMES)}, or unset it.")
+    if wanted == "none":
+        return BoxReport("none", (), (("a box", "AUTORESEARCH_BOX=none or --unsafe renounced it", "Unset it."),))
+    missing: list[tuple[str, str, str]] = []
+    for name in (wanted,) if wanted else ("seatbelt",) if sys.platform == "darwin" else ("bubblewrap", "landlock"):
+        held, reason = _try(name, wrap)
+        if not reason:
+            return BoxReport(name, (*held, *_BY_US), (*missing, *_gaps(name)))
+        missing.append((name, reason, _remedy(name, reason)))
+    return BoxReport("none", (), tuple(missing))
+
+
+_BY_US = ("memory, processes and disk are limited", "no process outlives its run", "caches are private")
+
+
+def _try(name: str, wrap: Wrap) -> tuple[tuple[str, ...], str]:
+    """What held in a box that was started, and "", or what was wrong."""
+    if name != "seatbelt" and sys.platform != "linux":
+        return (), f"it needs Linux, this is {platform.system()}"
+    if name == "bubblewrap" and shutil.which("bwrap") is None:
+        return (), "bwrap is not installed"
+    try:
+        with tempfile.TemporaryDirectory(prefix="ar-probe-") as folder:
+            open_ways, reason = _reach_out(name, Path(folder).resolve(), wrap)
+    except OSError as error:
+        return (), f"it could not be tried: {error}"
+    broken = [_WORDS[way] for way in _WORDS if open_ways.get(way) not in (False, None)]
+    if not reason and broken and not (name == "landlock" and broken == [_WORDS["signals"]]):
+        reason = f"a box was started, and it did not hold: {', '.join(broken)}"
+    return tuple(_WORDS[way] for way in _WORDS if open_ways.get(way) is False), reason
+
+
+def _reach_out(name: str, folder: Path, wrap: Wrap) -> tuple[dict[str, bool | str], str]:
+    """Which ways out of a box are open, by a process in it that tries them all; and why it could not be tried."""
+    own, outside = folder / "own", folder / "outside"
+    own.mkdir()
+    outside.write_text("x")
+    paths = [piece for path in (*system_paths(False), *python_paths(hidden_paths(folder))) for piece in _piece(path)]
+    confine = str(Path(__file__).with_name("confine.py"))
+    read_only = (*map(str, paths), confine)
+    policy = Policy(read_only, held_out_paths(read_only), (str(own),), scratch=str(own))
+    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as unix:
+        unix.bind(str(folder / "s"))
+        unix.listen()
+        given = {
+            "port": tcp.getsockname()[1], "file": str(outside), "home": _home_without(policy), "pid": os.getpid(),
+            "socket": str(folder / "s"), "own": str(own / "file"), "started": start_ticks(os.getpid()),
+            "hidden": [path for path in policy.hidden if os.path.isfile(path)],
+        }  # fmt: skip
+        python = [os.path.realpath(sys.executable), "-I", "-S", "-c", _REACH_OUT, json.dumps(given)]
+        env = {"PATH": os.environ.get("PATH", os.defpath)}
+        try:
+            done = subprocess.run(
+                wrap(policy, python, name), env=env, cwd=own, capture_output=True, text=True, timeout=PROBE_SECONDS,
+            )  # fmt: skip
+            said = json.loads(done.stdout)
+        except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+            stderr = "" if not isinstance(error, ValueError) else " ".join(done.stderr.split())[-300:]
+            return {}, stderr or str(error)
+    said["files"] = said["files"] is True or outside.read_text() != "x"
+    return said, "" if said.pop("work") is True else "its own folder could not be written"
+
+
+def _home_without(policy: Policy) -> list[str]:
+    """Some of what lies in the home and leads to nothing that the policy lists."""
+    listed = [Path(path) for path in policy.read_only]
+    inside = [path for path in Path.home().iterdir() if not any(path in (p, *p.parents) for p in listed)]
+    return [str(path) for path in sorted(inside)[:20]]
+
+
+def _piece(path: Path) -> list[Path]:
+    return carve(path, hidden_paths(path.parent)) if path.exists() else []
+
+
+def _gaps(name: str) -> list[tuple[str, str, str]]:
+    """What this kind of box does not do."""
+    if name == "bubblewrap" and _landlock_version() < 1:
+        return [("the first process of the box", "without Landlock code in the box can take it over, no more", "")]
+    if name != "landlock":
+        return []
+    gaps = [
+        ("names of other processes", "Landlock hides what they hold, not that they run", _INSTALL),
+        ("a GPU", "CUDA does not start under Landlock", _INSTALL),
+        ("processes that share memory", "/dev/shm is closed, as it would be shared with everybody", _INSTALL),
+    ]
+    version = _landlock_version()
+    if version < 4:
+        gaps.append(("TCP ports by Landlock", f"its version {version} has none; the call filter refuses them", ""))
+    if version < 6:
+        gaps.append(("signals to other processes of yours", f"version {version} of Landlock cannot", _INSTALL))
+    return gaps
+
+
+_INSTALL = "Install bubblewrap: `sudo apt install bubblewrap`."
+
+
+def _landlock_version() -> int:
+    import ctypes
+
+    return int(ctypes.CDLL(None).syscall(444, None, 0, 1))
+
+
+def _remedy(name: str, reason: str) -> str:
+    """What a person can do about a box that does not start."""
+    if "AF_UNIX" in reason:
+        return "Set TMPDIR to a folder with a short name."
+    if "it needs Linux" in reason:
+        return "On Windows, work inside WSL2."
+    if name == "bubblewrap" and "not installed" in reason:
+        return _INSTALL
+    if name == "bubblewrap" and Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").exists():
+        return (
+            "Ubuntu 24.04 and later allow it to programs with a profile: `sudo apt install apparmor-profiles && "
+            "sudo ln -s /usr/share/apparmor/extra-profiles/bwrap-userns-restrict /etc/apparmor.d/ && "
+            "sudo systemctl reload apparmor`."
+        )
+    if name == "bubblewrap":
+        return (
+            "In a container, allow user namespaces: `docker run --security-opt seccomp=unconfined --security-opt "
+            "systempaths=unconfined`, or `sysctl kernel.unprivileged_userns_clone=1` on the machine."
+        )
+    return "It needs Linux 5.13 or later with Landlock among the names in /sys/kernel/security/lsm."

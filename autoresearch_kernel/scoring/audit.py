@@ -1,0 +1,221 @@
+"""Audits a claimed score blind: a fresh process says the same of beginnings of rows whose continuation it never sees.
+
+The rule that it enforces: *what a model says of a token depends on the artefact and on this row's prefix alone.*
+Scorer A was given rows with their targets, so its claim may rest on them. Scorer B gets, of some rows chosen secretly,
+the tokens up to one cut each, filler behind it, and answers with the logits at the cut. Here, with numpy alone, these
+are normalised, and d = nll of B - nll of A. One cut a row: a longer beginning of the same row would show an earlier
+target. Cuts fall half everywhere alike, half where the claim gains most over the incumbent (by the square of the gain:
+a leak that pays gains much in few places, a change of the model little in all); each d is weighted by the inverse of
+its probability, so claim + correction is unbiased whatever A said.
+
+docs/trust.md has the measurements, and what an audit does not see.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..core.types import Audit
+from ..system.files import write_atomic
+from .score import HeldOut
+from .scorer_process import Guard, ScoringFailed, ScoringSettings, Watched, Wrap, ask, identity
+
+ROW_SHARE, LEAST_ROWS = 0.25, 256  # of the rows are audited, so many at least
+MOST_ANSWER_BYTES = 2**28  # of logits, all in memory at once
+# Nats. Two processes say the same of the same tokens to about 1e-6 in float32; a leak that pays is worth far more.
+MISMATCH_NATS = 0.02
+ROUNDING_NATS = 1e-5  # less is the rounding of float32, and none: an honest score stays as it is to the last bit
+MISMATCHES_ALLOWED = 1 / 200  # of the cuts. Honest models have none; a tie in a router may fall to either side
+MOST_STANDARD_ERROR = 0.0003  # bits per byte: a correction that is less sure than that corrects nothing
+LIMIT_SECONDS, LIMIT_PER_CLAIM_SECOND = 60.0, 2.0  # before B is ended: a start on a busy machine, and A's own time
+RULE = "What a model says of a token may depend on the text before it in its row alone"
+
+
+# A row, a place in it, the probability that it is asked for, and nats of its target: as claimed and as answered blind.
+CUT = np.dtype([("row", "<i8"), ("place", "<i8"), ("probability", "<f8"), ("claimed", "<f8"), ("blind", "<f8")])
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """Where B is asked: one place in each of M rows."""
+
+    rows: np.ndarray  # (M,) indices of rows, in random order
+    places: np.ndarray  # (M,) the target asked for is rows[place + 1]
+    probability: np.ndarray  # (M,) that this very target is asked for
+
+
+def audit(
+    artefact: Path,
+    heldout: HeldOut,
+    settings: ScoringSettings,
+    nll: np.ndarray,
+    *,
+    project: Path,
+    claim_seconds: float,
+    reference: np.ndarray | None = None,
+    on_progress: Callable[[float], None] | None = None,
+    token: str | None = None,
+    on_tick: Callable[[], None] | None = None,
+    on_spawn: Callable[[int], None] | None = None,
+    wrap: Wrap = identity,
+    guard: Guard | None = None,
+    batch_limit_seconds: float | None = None,
+    cuts_path: Path | None = None,
+    seed: int | None = None,
+) -> Audit:
+    """Look at a claim with a second process; whatever the model does, the answer is an Audit.
+
+    Args:
+        nll: what scorer A claimed, nats per target, (N, T).
+        claim_seconds: what A took; B is ended when it takes much longer.
+        reference: the incumbent's nats per target, (N, T); None for a model that knows nothing.
+        cuts_path: where to write what was asked and answered, as an .npy of CUT; nowhere when it is None.
+        seed: of the cuts, a secret; one that is asked once more is asked the same. Drawn here when it is None.
+
+    The callbacks, `wrap`, `guard` and `batch_limit_seconds` are those of `judge.score.score`.
+    Raises ScoringFailed when somebody killed B, or it was slow: that says nothing about the model.
+    """
+    started = time.monotonic()
+    rng = np.random.default_rng(secrets.randbits(128) if seed is None else seed)
+    cuts = draw_cuts(nll, heldout, reference, rng)
+    rows = blinded(heldout, cuts, min(settings.rows_per_batch, len(heldout.rows)), rng)
+    limit_seconds = LIMIT_SECONDS + LIMIT_PER_CLAIM_SECOND * claim_seconds
+    watched = Watched(project, limit_seconds, token, wrap, guard, batch_limit_seconds, on_progress, on_tick, on_spawn)
+    vocab_size = len(heldout.token_bytes)
+    facts = {"cuts": cuts.places.tolist(), "vocab_size": vocab_size}
+    try:
+        answer = ask("audit", artefact, rows, facts, settings, vocab_size * 4, len(cuts.rows), watched)
+        logits = np.frombuffer(answer.data, dtype="<f4").reshape(-1, vocab_size)  # (M, vocab_size)
+        blind = nll_of(logits, heldout.rows[cuts.rows, cuts.places + 1], heldout.special_ids)
+    except ScoringFailed as failure:
+        if failure.may_be_the_machine:
+            raise
+        reason = f"the audit's process failed: {failure}"
+        return Audit(False, 0.0, 0.0, len(cuts.rows), 0, reason, time.monotonic() - started)
+    claimed = nll[cuts.rows, cuts.places].astype(np.float64)
+    if cuts_path is not None:
+        buffer = io.BytesIO()
+        np.save(buffer, np.rec.fromarrays([cuts.rows, cuts.places, cuts.probability, claimed, blind], dtype=CUT))
+        write_atomic(cuts_path, buffer.getvalue())
+    return verdict(blind - claimed, cuts.probability, int(heldout.num_bytes.sum()), time.monotonic() - started)
+
+
+# --- where to look
+
+
+def num_cuts(heldout: HeldOut) -> int:
+    """Rows that an audit looks at, of those with a target."""
+    num_rows = int((heldout.num_bytes > 0).any(axis=1).sum())
+    most = MOST_ANSWER_BYTES // (4 * len(heldout.token_bytes))
+    return min(num_rows, most, max(LEAST_ROWS, round(ROW_SHARE * num_rows)))
+
+
+def draw_cuts(nll: np.ndarray, heldout: HeldOut, reference: np.ndarray | None, rng: np.random.Generator) -> Cuts:
+    """Rows and places, half alike for all, half in proportion to the square of what the claim gains there."""
+    scored = heldout.num_bytes > 0  # (N, T)
+    known = math.log(len(heldout.token_bytes) - len(heldout.special_ids)) if reference is None else reference
+    gain = np.where(scored, np.maximum(known - nll.astype(np.float64), 0.0), 0.0)  # (N, T) nats
+    weight = _half_and_half(scored.astype(np.float64), np.square(gain))  # (N, T), sums to 1
+    in_row = weight.sum(axis=1)  # (N,)
+    inclusion = inclusion_probabilities(in_row, num_cuts(heldout))
+    rows = systematic_sample(inclusion, rng)
+    within = weight[rows] / in_row[rows, None]  # (M, T)
+    places = np.array([rng.choice(within.shape[1], p=p) for p in within], dtype=np.int64)
+    return Cuts(rows, places, inclusion[rows] * within[np.arange(len(rows)), places])
+
+
+def _half_and_half(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    one = one / one.sum()
+    return 0.5 * one + 0.5 * other / other.sum() if other.sum() > 0 else one
+
+
+def inclusion_probabilities(weight: np.ndarray, size: int) -> np.ndarray:
+    """Probabilities (N,) that add up to `size`, in proportion to `weight` but for those that reach 1."""
+    certain = np.zeros(len(weight), dtype=bool)
+    while True:
+        rest = np.where(certain, 0.0, weight)
+        share = rest * ((size - certain.sum()) / rest.sum()) if rest.any() else rest
+        if not (share > 1).any():
+            return np.where(certain, 1.0, share)
+        certain |= share >= 1
+
+
+def systematic_sample(inclusion: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Indices, each with its probability, as many as these add up to, in random order."""
+    order = rng.permutation(len(inclusion))
+    ends = np.cumsum(inclusion[order])
+    marks = rng.random() + np.arange(round(ends[-1]))
+    found = order[np.minimum(np.searchsorted(ends, marks, side="right"), len(order) - 1)]
+    return np.asarray(rng.permutation(np.unique(found)))
+
+
+def blinded(heldout: HeldOut, cuts: Cuts, rows_per_batch: int, rng: np.random.Generator) -> np.ndarray:
+    """What B gets: rows (M', T) that are text up to their cut and random tokens behind it.
+
+    Rows of random tokens alone fill the last batch up, so that all have the shape that A's had.
+    """
+    num_rows = -(-len(cuts.rows) // rows_per_batch) * rows_per_batch
+    ordinary = np.flatnonzero(heldout.token_bytes > 0)
+    rows = rng.choice(ordinary, (num_rows, heldout.rows.shape[1] - 1))  # (M', T)
+    is_known = np.arange(rows.shape[1]) <= cuts.places[:, None]  # (M, T)
+    rows[: len(cuts.rows)][is_known] = heldout.rows[cuts.rows, :-1][is_known]
+    return rows
+
+
+# --- what to think of the answer
+
+
+def nll_of(logits: np.ndarray, targets: np.ndarray, special_ids: list[int]) -> np.ndarray:
+    """Nats per target (M,), in float64, without the special ids' share.
+
+    Raises ScoringFailed for a logit that is NaN or plus infinity, and for logits of which none is finite.
+    """
+    found = []
+    for row, target in zip(logits, targets, strict=True):
+        ordinary = np.delete(row.astype(np.float64), special_ids)
+        if np.isnan(ordinary).any() or (ordinary == np.inf).any() or not np.isfinite(ordinary).any():
+            raise ScoringFailed("it answered with logits that are no numbers")
+        top = ordinary.max()
+        found.append(top + math.log(np.exp(ordinary - top).sum()) - float(row[target]))
+    return np.array(found)
+
+
+def verdict(d: np.ndarray, probability: np.ndarray, num_bytes: int, seconds: float) -> Audit:
+    """What is said of a claim that is `d` nats (M,) below the truth at cuts of such `probability`. A pure function."""
+    d = np.where(np.abs(d) <= ROUNDING_NATS, 0.0, d)
+    num_mismatches = int((~(np.abs(d) <= MISMATCH_NATS)).sum())
+    correction, error = estimate(d, probability, num_bytes)
+    reason = _reason(num_mismatches, len(d), error)
+    finite = (correction, error) if math.isfinite(correction + error) else (0.0, 0.0)
+    return Audit(not reason, *finite, len(d), num_mismatches, reason, seconds)
+
+
+def estimate(d: np.ndarray, probability: np.ndarray, num_bytes: int) -> tuple[float, float]:
+    """Correction of the claim and its standard error, in bits per byte, from `d` nats at the cuts (M,).
+
+    Each cut stands for 1 / probability targets (Horvitz and Thompson). The spread is that of draws with replacement,
+    which is a little more than the truth.
+    """
+    size, weighted = len(d), d / probability  # (M,)
+    with np.errstate(invalid="ignore"):
+        spread = math.sqrt(size / max(size - 1, 1) * float(np.square(weighted - weighted.mean()).sum()))
+    in_bits = math.log(2) * num_bytes
+    return float(weighted.sum()) / in_bits, spread / in_bits
+
+
+def _reason(num_mismatches: int, num_cuts: int, error: float) -> str:
+    """Why a claim is refused; "" when it is not."""
+    where = f"at {num_mismatches} of {num_cuts} secretly chosen places"
+    if num_mismatches > MISMATCHES_ALLOWED * num_cuts or not math.isfinite(error):
+        return f"{where} the model said something else when it could not see what follows. {RULE}"
+    if error > MOST_STANDARD_ERROR:
+        return f"{where} the model said something so different that its score is known to ±{error:.4f} only. {RULE}"
+    return ""

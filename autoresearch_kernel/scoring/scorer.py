@@ -1,0 +1,124 @@
+"""The scoring child: loads one artefact and answers what the model says of rows. Untrusted.
+
+It runs the agent's model code, so nothing it says is believed beyond its shape: the parent
+(`scoring/scorer_process.py`) sends rows, reads a fixed number of float32 values and does the arithmetic.
+Run as `python -m autoresearch_kernel.scoring.scorer PARENT_PID MODE`; standard input carries one line of
+JSON (the request) and then the rows as little-endian uint32. One byte says that the model is loaded next; the answer
+follows.
+
+claim   rows (N, T+1); the answer is a negative log-likelihood per target, (N, T)
+audit   rows (N, T) of which only the beginning of each is text; the answer is the logits at one place of each of the
+        first `len(cuts)` rows, (len(cuts), vocab_size)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..system.environment import die_with_parent
+
+if __name__ == "__main__":  # before torch, whose import takes seconds
+    die_with_parent(int(sys.argv[1]))
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+
+def logits_of(model: Any, x: torch.Tensor, vocab_size: int, dtype: torch.dtype) -> torch.Tensor:
+    """What the model says of token ids `x` (B, T), as float32 (B, T, vocab_size).
+
+    Raises ValueError when the model does not map (B, T) to logits (B, T, vocab_size).
+    """
+    with torch.autocast(x.device.type, dtype=dtype, enabled=dtype != torch.float32):
+        logits = model(x)
+    if not isinstance(logits, torch.Tensor) or logits.shape != (*x.shape, vocab_size):
+        found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise ValueError(
+            f"the model returned {found} for token ids {tuple(x.shape)}; expected logits (B, T, vocab_size), "
+            f"{(*x.shape, vocab_size)}"
+        )
+    return logits.float()  # (B, T, vocab_size)
+
+
+def negative_log_likelihood(logits: torch.Tensor, y: torch.Tensor, special_ids: list[int]) -> torch.Tensor:
+    """Nats per target `y` (B, T), as float32 (B, T); special targets get 0.
+
+    Special ids are masked before normalising, so probability kept for them is not free.
+    """
+    logits[..., special_ids] = -torch.inf
+    is_special = torch.isin(y, torch.tensor(special_ids, device=y.device))
+    targets = torch.where(is_special, -100, y)  # cross_entropy ignores -100
+    nll = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none", ignore_index=-100)
+    return nll.view(y.shape)  # (B, T)
+
+
+def claim(model: Any, rows: np.ndarray, request: dict[str, Any]) -> Iterator[torch.Tensor]:
+    """Nats per target of `rows` (N, T+1), batch by batch, each (B, T)."""
+    dtype = getattr(torch, request["dtype"])
+    for batch in _batches(rows, request):
+        logits = logits_of(model, batch[:, :-1], request["vocab_size"], dtype)
+        yield negative_log_likelihood(logits, batch[:, 1:], request["special_ids"])
+
+
+def audit(model: Any, rows: np.ndarray, request: dict[str, Any]) -> Iterator[torch.Tensor]:
+    """Logits at the cut of each row of `rows` (N, T), batch by batch, each (B, vocab_size)."""
+    dtype, cuts = getattr(torch, request["dtype"]), request["cuts"]
+    for batch in _batches(rows, request):
+        mine, cuts = cuts[: len(batch)], cuts[len(batch) :]  # rows without a cut fill the last batch up
+        logits = logits_of(model, batch, request["vocab_size"], dtype)
+        yield logits[range(len(mine)), mine]  # (B, vocab_size)
+
+
+def _batches(rows: np.ndarray, request: dict[str, Any]) -> Iterator[torch.Tensor]:
+    for start in range(0, len(rows), request["rows_per_batch"]):
+        batch = rows[start : start + request["rows_per_batch"]].astype(np.int64)
+        yield torch.from_numpy(batch).to(request["device"])
+
+
+def answer(mode: str, request: dict[str, Any], rows: np.ndarray, out: BinaryIO) -> None:
+    """Write the float32 answer for `rows` to `out`, batch by batch."""
+    if torch.device(request["device"]).type == "cpu":
+        torch.set_num_threads(request["num_threads"])
+    with Path(request["artefact"]).open("rb") as file:
+        model = pickle.load(file)
+    model = model.to(request["device"]).eval()
+    with torch.inference_mode():
+        for values in {"claim": claim, "audit": audit}[mode](model, rows, request):
+            out.write(values.float().cpu().numpy().astype("<f4").tobytes())
+            out.flush()
+
+
+def _end_with_parent(parent_pid: int) -> None:
+    """A scorer that nobody waits for any more ends itself: where the operating system does not end it."""
+    while os.getppid() == parent_pid:
+        time.sleep(1.0)
+    os._exit(1)
+
+
+def main() -> None:
+    if sys.platform != "linux":
+        threading.Thread(target=_end_with_parent, args=(int(sys.argv[1]),), daemon=True).start()
+    # The model's own prints must not mix with the answer: keep the pipe, point stdout at stderr.
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    request = json.loads(sys.stdin.buffer.readline())
+    data = sys.stdin.buffer.read()
+    rows = np.frombuffer(data, dtype="<u4").reshape(request["num_rows"], -1)
+    out.write(b"R")  # ready: what follows is the model's time
+    out.flush()
+    answer(sys.argv[2], request, rows, out)
+    out.flush()
+    os._exit(0)  # nothing here needs tearing down, and interpreter shutdown with torch takes 0.2 s
+
+
+if __name__ == "__main__":
+    main()

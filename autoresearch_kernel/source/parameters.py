@@ -1,0 +1,351 @@
+"""Reads and edits the parameters cell of a train.py, as text: pure, standard library only.
+
+The cell is the one percent cell tagged `parameters`. Each line in it is an assignment of a
+constant, and its trailing comment says what may be done with it:
+
+    MATRIX_LR = 0.04        # step of the hidden matrices; 0.005..0.2 log
+    WARMDOWN = 0.5          # share of the budget; 0.2..0.9 step 0.05
+    BATCH_TOKENS = 2**12    # tokens a step; 2**10..2**15
+    HEAD_DIM = 32           # channels; {16, 32, 64}
+    VOCAB = 2048            # of the corpus, fixed
+
+A parameter without a range gets a moderate one around its value, a bool both values; a string
+without choices, a zero of unknown scale and anything marked `fixed` is left alone.
+It refuses to touch anything but the literal: comments, spacing and every other line stay as they are.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import math
+import re
+import tokenize
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .syntax import parse, parse_expression
+
+GUESSED_FACTOR = 4  # a range nobody wrote: a quarter of the value to four times it
+LARGEST_EXPONENT = 64  # of a constant power; more is a mistake, and slow
+LARGEST_GUESSED_BITS = 63  # of an integer that may be tuned within a range nobody wrote
+LARGEST_BITS = 4096  # of an integer that is computed; powers of powers would take minutes
+
+CELL_MARKER = re.compile(r"#\s*%%")
+_PARAMETERS_TAG = re.compile(r"""tags\s*=\s*\[[^\]]*["']parameters["']""")
+_NUMBER = r"[-+]?(?:\d[\d_]*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?(?:\s*(?:\*\*|\^)\s*\d+)?"
+_RANGE = re.compile(rf"(?P<low>{_NUMBER})\s*\.\.\s*(?P<high>{_NUMBER})(?P<options>[^;]*)")
+_STEP = re.compile(rf"\bstep\s+({_NUMBER})")
+_CHOICES = re.compile(r"\{([^{}]+)\}")
+_POWER_OF_TWO = re.compile(r"2(\s*\*\*\s*)\d+")
+_WITHIN_ONE = re.compile(r"BETA|MOMENTUM|DROPOUT|FRACTION|SHARE|RATIO|WARMUP|WARMDOWN|COOLDOWN|PROB")
+
+
+class SourceError(ValueError):
+    """A train.py that cannot be read or edited; the message names the line and what to write instead."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One assignment of the parameters cell. `low`, `high` and `step` are in the units of `value`."""
+
+    name: str
+    value: Any
+    text: str  # the literal as written, e.g. "2**16"
+    kind: str  # "int", "float", "bool", "str", "pow2" (tuned over its exponent), or "other" (None, tuples)
+    low: float | int | None = None
+    high: float | int | None = None
+    log: bool = False
+    step: float | int | None = None
+    choices: tuple[Any, ...] | None = None
+    fixed: bool = False
+    comment: str = ""
+    line: int = 0  # 1-based
+
+    @property
+    def tunable(self) -> bool:
+        """Whether an optimiser may move it: a range or at least two choices, and not marked fixed."""
+        if self.fixed:
+            return False
+        return (self.low is not None and self.high is not None) or len(self.choices or ()) > 1
+
+
+def read_parameters(source: str) -> dict[str, Parameter]:
+    """The parameters of `source`, in order. Raises SourceError without exactly one readable parameters cell."""
+    tree = _parse(source)
+    comments = comments_of(source)
+    first, last = find_parameters_cell(comments, source.count("\n") + 1)
+    parameters: dict[str, Parameter] = {}
+    lines = source.split("\n")
+    for statement in tree.body:
+        if not first < statement.lineno <= last:
+            continue
+        target, value = _assignment(statement)
+        if target is None or value is None:
+            continue
+        end = statement.end_lineno or statement.lineno
+        comment = comments.get(end, (0, ""))[1].lstrip("# ").strip()
+        text = _text(lines, value)
+        parameters[target] = _parameter(target, _constant(value), text, comment, statement.lineno)
+    return parameters
+
+
+def set_parameters(source: str, values: Mapping[str, Any]) -> str:
+    """`source` with these literals replaced in its parameters cell, in the style they were written in.
+
+    Raises SourceError for an unknown name or a value that does not fit the parameter's kind.
+    """
+    parameters = read_parameters(source)
+    unknown = sorted(set(values) - set(parameters))
+    if unknown:
+        raise SourceError(
+            f"train.py has no parameter {', '.join(unknown)}. "
+            f"Its parameters cell holds: {', '.join(parameters) or 'none'}."
+        )
+    spans = _value_spans(source, parameters)
+    lines = source.split("\n")
+    for name in sorted(values, key=lambda n: spans[n], reverse=True):
+        (row, column), (end_row, end_column) = spans[name]
+        new = literal(parameters[name], values[name])
+        lines[row : end_row + 1] = [lines[row][:column] + new + lines[end_row][end_column:]]
+    return "\n".join(lines)
+
+
+def _parse(source: str) -> ast.Module:
+    try:
+        return parse(source)
+    except SyntaxError as error:
+        raise SourceError(f"train.py does not parse: {error.msg} in line {error.lineno}.") from error
+    except ValueError as error:  # a null byte
+        raise SourceError(f"train.py does not parse: {error}.") from error
+
+
+def comments_of(source: str) -> dict[int, tuple[int, str]]:
+    """Line number -> (column, comment): from the tokens, so a `#` or `# %%` inside a string is no comment."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return {token.start[0]: (token.start[1], token.string) for token in tokens if token.type == tokenize.COMMENT}
+
+
+def find_parameters_cell(comments: Mapping[int, tuple[int, str]], num_lines: int) -> tuple[int, int]:
+    """(line of the cell's marker, last line of the cell)."""
+    markers = [line for line, (column, text) in comments.items() if column == 0 and CELL_MARKER.match(text)]
+    tagged = [line for line in markers if _PARAMETERS_TAG.search(comments[line][1])]
+    if not tagged:
+        raise SourceError('train.py has no parameters cell. Mark one with the line: # %% tags=["parameters"]')
+    if len(tagged) > 1:
+        raise SourceError(f"train.py has {len(tagged)} parameters cells, in lines {tagged}. Keep one.")
+    following = [line for line in markers if line > tagged[0]]
+    return tagged[0], (following[0] - 1 if following else num_lines)
+
+
+def _assignment(statement: ast.stmt) -> tuple[str | None, ast.expr | None]:
+    """(name, value) of `NAME = value` or `NAME: type = value`; (None, None) for a docstring or comment text."""
+    if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+        target, value = statement.targets[0], statement.value
+    elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
+        target, value = statement.target, statement.value
+    elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+        return None, None
+    else:
+        raise SourceError(f"Line {statement.lineno} of train.py: the parameters cell holds only NAME = constant.")
+    if not isinstance(target, ast.Name):
+        raise SourceError(f"Line {statement.lineno} of train.py: the parameters cell holds only NAME = constant.")
+    return target.id, value
+
+
+def _constant(node: ast.expr) -> Any:
+    """The value of a constant expression: literals, arithmetic on numbers, tuples and lists of them."""
+    if isinstance(node, ast.Constant):
+        return node.value
+    if isinstance(node, (ast.Tuple, ast.List)):
+        items = [_constant(item) for item in node.elts]
+        return tuple(items) if isinstance(node, ast.Tuple) else items
+    try:
+        if isinstance(node, ast.UnaryOp):
+            return _negated(node)
+        if isinstance(node, ast.BinOp):
+            return _arithmetic(node)
+    except (ArithmeticError, TypeError) as error:
+        raise SourceError(f"Line {node.lineno} of train.py: {ast.unparse(node)}: {error}.") from error
+    raise SourceError(
+        f"Line {node.lineno} of train.py: {ast.unparse(node)} is not a constant. "
+        "Write a literal in the parameters cell and compute from it in a later cell."
+    )
+
+
+def _negated(node: ast.UnaryOp) -> Any:
+    value = _constant(node.operand)
+    if isinstance(node.op, ast.USub):
+        return -value
+    if isinstance(node.op, ast.UAdd):
+        return +value
+    raise SourceError(f"Line {node.lineno} of train.py: {ast.unparse(node)} is not a number.")
+
+
+def _arithmetic(node: ast.BinOp) -> Any:
+    left, right = _constant(node.left), _constant(node.right)
+    match node.op:
+        case ast.Add():
+            return left + right
+        case ast.Sub():
+            return left - right
+        case ast.Mult():
+            return left * right
+        case ast.Div():
+            return left / right
+        case ast.FloorDiv():
+            return left // right
+        case ast.Pow() if abs(right) <= LARGEST_EXPONENT and _bits(left) * abs(right) <= LARGEST_BITS:
+            return left**right
+    raise SourceError(f"Line {node.lineno} of train.py: {ast.unparse(node)} is not plain arithmetic on constants.")
+
+
+def _bits(value: Any) -> int:
+    return value.bit_length() if isinstance(value, int) else 0
+
+
+def _parameter(name: str, value: Any, text: str, comment: str, line: int) -> Parameter:
+    fixed = name == "SEED" or re.search(r"\bfixed\b", comment, re.IGNORECASE) is not None
+    given_range, choices = list(_RANGE.finditer(comment)), _CHOICES.search(comment)
+    kind = _kind(value, text, given_range[-1] if given_range else None)
+    common: dict[str, Any] = dict(name=name, value=value, text=text, kind=kind, fixed=fixed, comment=comment, line=line)
+    if kind == "bool":
+        return Parameter(**common, choices=(False, True))
+    if choices:
+        return Parameter(**common, choices=_choices(choices.group(1), kind, line))
+    if kind not in ("int", "float", "pow2"):
+        return Parameter(**common)
+    if given_range:
+        return Parameter(**common, **_range(given_range[-1], kind, name, line))
+    return Parameter(**common, **_guessed_range(name, value, kind))
+
+
+def _kind(value: Any, text: str, given_range: re.Match[str] | None) -> str:
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, int):
+        in_powers = given_range is not None and all(re.search(r"\*\*|\^", given_range[end]) for end in ("low", "high"))
+        is_power = value > 0 and value & (value - 1) == 0
+        return "pow2" if is_power and (in_powers or _POWER_OF_TWO.fullmatch(text)) else "int"
+    return {float: "float", str: "str"}.get(type(value), "other")
+
+
+def _number(text: str, line: int) -> float | int:
+    value = _constant(parse_expression(text.strip().replace("^", "**")))
+    if not isinstance(value, (int, float)):
+        raise SourceError(f"Line {line} of train.py: {text} is not a number.")
+    return value
+
+
+def _choices(text: str, kind: str, line: int) -> tuple[Any, ...]:
+    """Constants between braces; for strings the quotes may be left out."""
+    items = [item.strip() for item in text.split(",") if item.strip()]
+    if kind == "str":
+        return tuple(item.strip("\"'`") for item in items)
+    try:
+        values = [_constant(parse_expression(item.replace("^", "**"))) for item in items]
+    except (SyntaxError, SourceError) as error:
+        raise SourceError(f"Line {line} of train.py: the choices {{{text}}} are not constants.") from error
+    return tuple(float(v) if kind == "float" and isinstance(v, int) else v for v in values)
+
+
+def _range(found: re.Match[str], kind: str, name: str, line: int) -> dict[str, Any]:
+    low, high = _number(found["low"], line), _number(found["high"], line)
+    log = re.search(r"\blog\b", found["options"]) is not None
+    step = _STEP.search(found["options"])
+    if not low < high:
+        raise SourceError(f"Line {line} of train.py: the range of {name}, {found[0].strip()}, is empty.")
+    if (log or kind == "pow2") and low <= 0:
+        raise SourceError(f"Line {line} of train.py: the logarithmic range of {name} must start above 0, not at {low}.")
+    cast = float if kind == "float" else int
+    size = None if step is None else cast(_number(step[1], line))
+    if size is not None and size <= 0:
+        raise SourceError(f"Line {line} of train.py: the step of {name} must be above 0.")
+    return {"low": cast(low), "high": cast(high), "log": log or kind == "pow2", "step": size}
+
+
+def _guessed_range(name: str, value: float | int, kind: str) -> dict[str, Any]:
+    """A moderate range for a parameter whose comment names none; {} where its scale is unknown."""
+    within_one = kind == "float" and 0 <= value <= 1 and _WITHIN_ONE.search(name.upper()) is not None
+    if within_one:
+        return {"low": max(0.0, value - 0.3), "high": min(1.0, value + 0.3)}
+    if value <= 0 or _bits(value) > LARGEST_GUESSED_BITS or not math.isfinite(value):
+        return {}
+    if kind == "float":
+        return {"low": value / GUESSED_FACTOR, "high": value * GUESSED_FACTOR, "log": True}
+    low, high = max(1, int(value) // GUESSED_FACTOR), int(value) * GUESSED_FACTOR
+    return {"low": low, "high": high, "log": True}
+
+
+def _value_spans(source: str, names: Mapping[str, Parameter]) -> dict[str, tuple[tuple[int, int], tuple[int, int]]]:
+    """Name -> ((row, column), (end row, end column)) of its literal: 0-based, in characters."""
+    lines = source.split("\n")
+    at = {parameter.line: name for name, parameter in names.items()}
+    spans = {}
+    for statement in parse(source).body:
+        if statement.lineno in at:
+            target, value = _assignment(statement)
+            if target == at[statement.lineno] and value is not None:
+                spans[target] = _span(lines, value)
+    return spans
+
+
+def _span(lines: list[str], node: ast.expr) -> tuple[tuple[int, int], tuple[int, int]]:
+    end = _position(lines, node.end_lineno or node.lineno, node.end_col_offset or 0)
+    return _position(lines, node.lineno, node.col_offset), end
+
+
+def _text(lines: list[str], node: ast.expr) -> str:
+    (row, column), (end_row, end_column) = _span(lines, node)
+    if row == end_row:
+        return lines[row][column:end_column]
+    return "\n".join([lines[row][column:], *lines[row + 1 : end_row], lines[end_row][:end_column]])
+
+
+def _position(lines: list[str], line: int, byte_offset: int) -> tuple[int, int]:
+    """The syntax tree counts columns in UTF-8 bytes; this counts characters."""
+    return line - 1, len(lines[line - 1].encode()[:byte_offset].decode())
+
+
+def literal(parameter: Parameter, value: Any) -> str:
+    """`value` as source text in the style of `parameter.text`."""
+    kind = parameter.kind
+    if kind in ("int", "pow2", "float") and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if kind == "float" and math.isfinite(value):
+            return _float_text(float(value), parameter.text)
+        if kind != "float" and float(value).is_integer():
+            return _int_text(int(value), parameter.text)
+    elif kind == "bool" and isinstance(value, bool):
+        return repr(value)
+    elif kind == "str" and isinstance(value, str):
+        return _str_text(value, parameter.text)
+    elif kind == "other":
+        return repr(value)
+    raise SourceError(
+        f"Line {parameter.line} of train.py: {parameter.name} = {parameter.text} cannot become {value!r}; "
+        f"it needs {'an int' if kind in ('int', 'pow2') else 'a ' + kind}."
+    )
+
+
+def _int_text(value: int, style: str) -> str:
+    power = _POWER_OF_TWO.fullmatch(style)
+    if power and value > 0 and value & (value - 1) == 0:
+        return f"2{power[1]}{value.bit_length() - 1}"
+    return f"{value:_}" if "_" in style else str(value)
+
+
+def _float_text(value: float, style: str) -> str:
+    """The shortest text that reads back as `value`; in powers of ten when `style` is."""
+    text = repr(value)
+    if "e" in style.lower() and value != 0:
+        text = next(t for digits in range(17) if float(t := f"{value:.{digits}e}") == value)
+    if "e" in text:
+        mantissa, exponent = text.split("e")
+        text = f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+    return text
+
+
+def _str_text(value: str, style: str) -> str:
+    text = repr(value)
+    return f'"{text[1:-1]}"' if style.startswith('"') and '"' not in text else text

@@ -1,0 +1,85 @@
+"""Room on the disk for the next training: what can be missed is removed, and a full disk is waited for."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..core.decide import best
+from ..core.state import StudyState
+from ..record.paths import METRICS
+from ..record.study import Study
+from ..system.disk import Reserve, footprint_bytes, free_bytes
+from .steering import StopNow
+
+if TYPE_CHECKING:
+    from .session import Session
+
+LEAST_FREE_BYTES = 64 * 2**20  # disk space without which no training is begun, besides what one is expected to leave
+ARTEFACT_LIMIT_BYTES = 500 * 10**6  # models, scores and audits of discarded experiments: the oldest go first
+
+
+class Room:
+    """Room for one session's trainings, and the reserve that keeps the record writable."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.reserve = Reserve(session.study.paths.reserve)
+
+    def make(self) -> None:
+        """Wait until a training has room on the disk, removing first what can be missed."""
+        session = self.session
+        if self.lacks():
+            forget_artefacts(session.study, session.state, limit_bytes=0)
+        if missing := self.lacks():
+            session.note(f"{missing}. Free some space; the study then goes on by itself.")
+            session.people.wait(missing, lambda: not self.lacks(), "nothing is missing any more")
+            if session.people.stopping:
+                raise StopNow(session.people.stopping)
+        self.reserve.take()
+
+    def wait_after(self, error: OSError) -> None:
+        """After a write failed because the disk is full: use the reserve to say so, and wait."""
+        self.reserve.release()
+        forget_artefacts(self.session.study, self.session.state, limit_bytes=0)
+        self.session.note(f"The disk is full ({error}).")
+        self.make()
+
+    def lacks(self) -> str:
+        """What is missing for one more training, in a sentence; "" when nothing is."""
+        study = self.session.study
+        folders = [study.experiment(e.number).folder for e in self.session.state.experiments[-5:]]
+        largest = max((footprint_bytes(folder) for folder in folders), default=0)
+        for folder, needed in (
+            (study.paths.folder, LEAST_FREE_BYTES + 2 * largest),
+            (Path(tempfile.gettempdir()), LEAST_FREE_BYTES),
+        ):
+            free = free_bytes(folder)
+            if free < needed:
+                return f"The disk of {folder} has {free / 1e6:.0f} MB left, and a training needs {needed / 1e6:.0f} MB"
+        return ""
+
+
+def give_way(study: Study) -> None:
+    """Release the reserve of a study on a disk that is all but full, so that its record can say so."""
+    if free_bytes(study.paths.folder) < LEAST_FREE_BYTES // 4:
+        Reserve(study.paths.reserve).release()
+
+
+def forget_artefacts(study: Study, state: StudyState, limit_bytes: int = ARTEFACT_LIMIT_BYTES) -> None:
+    """Remove the oldest models of discarded experiments, and what else these left, down to `limit_bytes`.
+
+    Those of the baseline, the incumbent and the best stay, and notebooks, diffs, curves and code are kept for ever.
+    """
+    needed = {0} | {e.number for e in (state.incumbent, best(state.experiments)) if e is not None}
+    room = limit_bytes
+    for experiment in reversed(state.decided):
+        if experiment.number not in needed:
+            paths = study.experiment(experiment.number)
+            for run in experiment.runs:
+                left = [p for p in paths.handover(run.index).rglob("*") if p.is_file() and p.name != METRICS]
+                for path in (*left, paths.nll(run.index), paths.cuts(run.index)):
+                    room -= path.stat().st_size if path.exists() else 0
+                    if room < 0:
+                        path.unlink(missing_ok=True)

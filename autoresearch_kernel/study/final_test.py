@@ -1,0 +1,80 @@
+"""The sealed test split: which models it is opened for, and what is recorded of it. Only `study/finish.py` opens it.
+
+Each model is scored once, and that is recorded before the next one is. What an agent wrote is audited on these rows as
+on the validation rows; the baseline's code is no agent's.
+"""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from ..core.types import Audit, Evaluation, Progress
+from ..record.study import StudyError
+from ..scoring.audit import audit
+from ..scoring.score import HeldOut, ScoringFailed, score
+from ..system.shell import shell_command
+from .loop import mind_people
+from .session import Session
+
+
+def open_test_split(session: Session, champion: int, keys: Sequence[tuple[int, int]]) -> None:
+    """Score models, named by experiment and run, on the test rows unless that is done.
+
+    Raises StudyError for a model that cannot be scored, and for a score that the audit refuses.
+    """
+    heldout = HeldOut.load(session.study.corpus_dir, session.study.heldout_dir, "test")
+    known = {(t.experiment, t.run) for t in session.state.tested}
+    for number, run in keys:
+        if (number, run) not in known:
+            mind_people(session)
+            _test(session, heldout, champion, number, run)
+    for tested in session.state.tested:
+        if (tested.experiment, tested.run) in keys and tested.test_bpb is None:
+            raise StudyError(
+                f"The audit refused the test score of experiment {tested.experiment:04d}, run {tested.run + 1}: "
+                f"{tested.reason} So there is no result."
+            )
+
+
+def _test(session: Session, heldout: HeldOut, champion: int, number: int, run: int) -> None:
+    """Score one model on the test rows and, where an agent wrote its code, audit the score."""
+    experiment = session.state.experiments[number]
+    about = Progress("scoring", number, run, "the sealed test split")
+    with tempfile.TemporaryDirectory(prefix="ar-test-") as folder:
+        try:
+            claim = session.ask(score, about, heldout, nll_path=Path(folder) / "nll.npy")
+            found = _audited(session, about, heldout, claim) if number > 0 else None
+        except ScoringFailed as failure:
+            raise StudyError(
+                f"Experiment {number:04d}, run {run + 1}, could not be scored on the test split: {failure}. "
+                f"`{shell_command(f'finish --name {session.study.name}')}` tries again."
+            ) from failure
+    is_refused = found is not None and not found.accepted
+    session.history.append(
+        "tested",
+        experiment=number,
+        run=run,
+        champion=champion,
+        test_bpb=None if is_refused else claim.val_bpb + (found.correction_bpb if found else 0.0),
+        reason=found.reason if found else "",
+        claimed_bpb=claim.val_bpb,
+        standard_error=claim.standard_error,
+        num_tokens=claim.num_tokens,
+        num_bytes=claim.num_bytes,
+        evaluation_seconds=claim.evaluation_seconds,
+        audit=asdict(found) if found else None,
+        box=session.box,
+        bound=session.bound(experiment),
+    )
+
+
+def _audited(session: Session, about: Progress, heldout: HeldOut, claim: Evaluation) -> Audit:
+    assert claim.nll_path is not None
+    nll = np.load(claim.nll_path)
+    return session.ask(audit, about, heldout, nll, claim_seconds=claim.evaluation_seconds, seed=secrets.randbits(128))

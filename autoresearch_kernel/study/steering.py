@@ -1,0 +1,180 @@
+"""What people ask of a study while it runs: commands obeyed and acknowledged, pauses, and waits that hear them.
+
+It knows the words; what a step does with a wish is the step's affair.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..core.agent import NothingToPropose
+from ..core.types import Progress
+from ..record.commands import Command, Inbox
+from ..system.disk import is_full
+
+if TYPE_CHECKING:
+    from .session import Session
+
+LOOK_EVERY_SECONDS = 0.2  # for commands, while there is nothing else to do
+
+
+class StopNow(RuntimeError):
+    """A person wants the study to end at once; the message says who."""
+
+
+class Enough(NothingToPropose):
+    """What was asked for is done while somebody was waited for."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"The study has had its {what}.")
+        self.reason = what
+
+
+class People:
+    """The people of one session."""
+
+    def __init__(self, session: Session, inbox: Inbox) -> None:
+        self.session, self.inbox = session, inbox
+        self.stopping = ""  # who wants the study to end after this experiment; "" when nobody does
+        self._pausing = ""  # who wants it to pause
+        self._waiting: list[Command] = []  # commands that a full disk keeps from being answered
+        self._is_sent_on = False  # somebody wants a wait to end
+        self._is_reviewing = False  # a person's verdict is waited for
+        self._verdict: Command | None = None
+
+    def obey(self) -> None:
+        """Do what people asked since the last call. Raises StopNow when somebody wants the study to end at once."""
+        self._waiting += self.inbox.read()
+        while self._waiting:
+            command = self._waiting[0]
+            try:
+                stop_now = self._obey(command)
+            except OSError as error:
+                if not is_full(error):
+                    raise
+                return  # it is answered when there is room
+            self._waiting.pop(0)
+            if stop_now:
+                raise StopNow(command.by)
+
+    def answer_old(self, commands: list[Command]) -> None:
+        """Acknowledge what was said while nobody ran the study: hints count, the rest is out of date."""
+        for command in commands:
+            if command.id not in self.session.state.answered:
+                kept = command.command == "hint"
+                self._acknowledge(command, "the agent gets it" if kept else "ignored: nobody ran the study then")
+
+    def _obey(self, command: Command) -> bool:
+        """Acknowledge a command, then act on it; whether it wants the study to end at once."""
+        if command.id in self.session.state.answered:
+            return False
+        unfinished = self.session.state.unfinished
+        after = f"after experiment {unfinished.number:04d}" if unfinished else "after what runs now"
+        match command.command:
+            case "pause":
+                self._acknowledge(command, f"pauses {after}")
+                self._pausing = command.by
+            case "resume":
+                waits = "it waits for `approve` or `reject`" if self._is_reviewing else ""
+                goes_on = "goes on" if self._pausing or self.session.state.paused else "it is not paused"
+                self._acknowledge(command, waits or goes_on)
+                self._pausing, self._is_sent_on = "", True
+            case "stop":
+                self._acknowledge(command, f"stops {after}")
+                self.stopping = command.by
+            case "stop now":
+                again = f"; experiment {unfinished.number:04d} is taken up when the study goes on" if unfinished else ""
+                self._acknowledge(command, f"stops now{again}")
+                return True
+            case "hint":
+                self._acknowledge(command, "the agent gets it with its next question")
+            case "approve" | "reject" as verdict:
+                review = self.session.state.review
+                if review is None:
+                    self._acknowledge(command, "nothing waits for that")
+                elif not self._is_reviewing or self._verdict is not None:
+                    self._acknowledge(command, f"experiment {review.experiment:04d} is being checked already")
+                else:
+                    then = "it is checked, and trains if it passes" if verdict == "approve" else "it is given back"
+                    self._acknowledge(command, f"experiment {review.experiment:04d}: {then}")
+                    self._verdict = command
+            case other:
+                self._acknowledge(command, f"not understood: {other!r}")
+        return False
+
+    def _acknowledge(self, command: Command, answer: str) -> None:
+        words = f"{command.command}{f' ({command.text})' if command.text else ''}, asked by {command.by}: {answer}"
+        self.session.history.append(
+            "command", id=command.id, command=command.command, text=command.text, by=command.by, answer=answer
+        )
+        self.session.watch(Progress("note", text=words[0].upper() + words[1:] + "."))
+
+    def wait_while_paused(self) -> None:
+        """Return when nobody wants the study to pause (any more), or somebody wants it to stop."""
+        self.session.tick()
+        if self._pausing:
+            self.wait(f"by {self._pausing}", lambda: not self._pausing, "asked to go on", is_asked=True)
+
+    def wait(self, reason: str, until: Callable[[], bool], then: str, *, is_asked: bool = False) -> None:
+        """Begin nothing for `reason` until `until()` holds, go on because of `then`; commands are obeyed meanwhile.
+
+        `is_asked`: a person asked for it, and ends it.
+        """
+        if until() or self.stopping:
+            return
+        self.session.history.append("paused", reason=reason, by_person=is_asked)
+        self.session.watch(Progress("paused", text=f"Paused: {reason}"))
+        while not until() and not self.stopping:
+            self.session.tick()
+            time.sleep(LOOK_EVERY_SECONDS)
+        if not self.stopping:
+            self.session.history.append("resumed", reason=then)
+
+    def pause_for(self, seconds: float, reason: str) -> None:
+        """Pause for a while, until somebody resumes the study, or until there is no time left for anything else.
+
+        Raises StopNow, and Enough.
+        """
+        deadline = time.monotonic() + seconds
+        self._is_sent_on = False
+        self._wait_or_end(reason, lambda: self._is_sent_on or time.monotonic() >= deadline, "it is tried again")
+        self.wait_while_paused()
+
+    def wait_for_verdict(self, reason: str) -> Command:
+        """Pause until a person approves or rejects what lies on the desk. Raises StopNow, and Enough."""
+        self._verdict, self._is_reviewing = None, True
+        try:
+            self._wait_or_end(reason, lambda: self._verdict is not None, "a person has looked at it")
+        finally:
+            verdict, self._verdict, self._is_reviewing = self._verdict, None, False
+        assert verdict is not None
+        return verdict
+
+    def _wait_or_end(self, reason: str, until: Callable[[], bool], then: str) -> None:
+        self.wait(reason, lambda: until() or bool(self.session.enough()), then)
+        if self.stopping:
+            raise StopNow(self.stopping)
+        if not until():
+            self.end_if_enough()
+
+    def wait_a_moment(self, seconds: float) -> None:
+        """While nothing trains, obey commands and let a moment pass. Raises StopNow for every stop, and Enough."""
+        self.session.tick()
+        if self.stopping:
+            raise StopNow(self.stopping)
+        self.end_if_enough()
+        time.sleep(seconds)
+
+    def end_if_enough(self) -> None:
+        """Raises Enough when nothing more is to be proposed."""
+        if why := self.session.enough():
+            raise Enough(why)
+
+    def wait_seconds(self, seconds: float) -> None:
+        """Let time pass, obeying commands."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and not self.stopping:
+            self.session.tick()
+            time.sleep(min(LOOK_EVERY_SECONDS, seconds))

@@ -1,0 +1,57 @@
+"""What people look at, rebuilt from the record at any time: results.tsv, progress.png, best/train.py, the notebooks.
+
+Nothing here is recorded, and nothing depends on it.
+"""
+
+from __future__ import annotations
+
+from ..core.decide import best
+from ..core.drift import machine_speeds
+from ..core.state import StudyState
+from ..core.types import Experiment
+from ..record.curves import read_curve
+from ..record.history import write_results
+from ..record.study import Study
+from ..run.notebook import heading_markdown, set_verdict
+from ..show import words
+from ..system.files import write_atomic
+
+
+def show_study(study: Study, state: StudyState) -> None:
+    """results.tsv, progress.png and best/train.py."""
+    from ..show.plots import draw_progress  # matplotlib takes half a second, and only the views need it
+
+    write_results(study.paths.results, state.experiments)
+    speeds = machine_speeds(state.experiments)
+    draw_progress(state.decided, study.paths.progress, title=study.name, sigma=state.sigma, speeds=speeds)
+    champion = best(state.experiments)
+    if champion is not None:
+        write_atomic(study.paths.best_train, study.train_source(champion.number))
+
+
+def show_notebooks(study: Study, state: StudyState, experiment: Experiment) -> None:
+    """The heading, the curve and the verdict in every notebook of an experiment."""
+    from ..show.plots import curve_png
+
+    paths = study.experiment(experiment.number)
+    change = paths.diff.read_text(encoding="utf-8")
+    parent = None if experiment.parent is None else read_curve(study.experiment(experiment.parent).metrics(0))
+    for run in experiment.runs:
+        notebook = paths.notebook(run.index)
+        if not notebook.exists():
+            continue
+        curve = read_curve(paths.metrics(run.index))
+        heading = heading_markdown(
+            words.title(experiment),
+            status_line=words.status_line(experiment, study.facts),
+            hypothesis=words.argument(experiment),
+            diff=change,
+        )
+        picture = curve_png(curve, parent, incumbent_label=f"incumbent {experiment.parent:04d}" if parent else "")
+        set_verdict(
+            notebook,
+            heading=heading,
+            curve_png=picture,
+            curve_text=words.curve_words(curve),
+            verdict=words.verdict(experiment, run, study.facts),
+        )

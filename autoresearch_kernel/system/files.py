@@ -1,0 +1,204 @@
+"""Every durable operation of the record on files (write, fsync, truncate, rename) and the lock of a study.
+
+Nothing else calls `os` for them. A file from `write_atomic` is whole or absent: readers never see half of
+one, and after a power cut the old or the new content is there. Git's durable operations are in `lineage.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import Plain
+from .shell import shell_command
+
+LOCK_TRIES = 5  # within a tenth of a second
+
+
+def write(fd: int, data: bytes) -> None:
+    """Write all of `data`, in one call unless the system takes less, as on a disk that is nearly full.
+
+    The next call then says why: OSError. What was taken stays in the file, for the caller to truncate or unlink.
+    """
+    written = os.write(fd, data)
+    while written < len(data):
+        more = os.write(fd, data[written:])
+        if more == 0:
+            raise OSError(errno.ENOSPC, f"only {written} of {len(data)} bytes were written")
+        written += more
+
+
+def sync(fd: int) -> None:
+    """Wait until the device holds what was written. macOS needs a stronger call than fsync for that."""
+    full_sync = getattr(fcntl, "F_FULLFSYNC", None)
+    if full_sync is None:
+        os.fsync(fd)
+    else:
+        fcntl.fcntl(fd, full_sync)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make new names in `folder` survive a power cut."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def truncate(fd: int, size: int) -> None:
+    """Cut the file to `size` bytes, durably."""
+    os.ftruncate(fd, size)
+    sync(fd)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Replace `target` by `source` in the same folder, durably."""
+    os.replace(source, target)
+    sync_folder(target.parent)
+
+
+def ensure_folder(folder: Path) -> None:
+    """Create `folder` and what is missing above it, durably."""
+    if folder.is_dir():
+        return
+    ensure_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
+
+
+def write_atomic(path: str | Path, data: bytes | str) -> None:
+    """Write the whole file or nothing: temporary file beside it, fsync, rename, fsync of the folder.
+
+    Text is written as UTF-8; missing folders are made. Raises OSError, with the old file as it was and
+    nothing left beside it.
+    """
+    path = Path(path)
+    ensure_folder(path.parent)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        try:
+            write(fd, data.encode() if isinstance(data, str) else data)
+            sync(fd)
+        finally:
+            os.close(fd)
+        rename(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what a `write_atomic` left that was killed before it could rename; for whoever holds the lock."""
+    for path in folder.rglob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+class StudyInUse(Plain, BlockingIOError):
+    """Another process holds the study; `pid` is its number, or None when it did not say."""
+
+    def __init__(self, message: str, pid: int | None) -> None:
+        super().__init__(message)
+        self.pid = pid
+
+
+def take_lock(path: Path) -> int:
+    """Lock `path` and return its descriptor: it stays locked until that is closed or the process is gone.
+
+    The file says who holds it (pid, host, boot, since). Raises StudyInUse, naming the holder, when it is held.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        _lock(fd)
+    except BlockingIOError as error:
+        holder = _facts(fd)
+        os.close(fd)
+        raise study_in_use(path, holder) from error
+    except BaseException:
+        os.close(fd)
+        raise
+    try:
+        os.ftruncate(fd, 0)
+        facts = {"pid": os.getpid(), "host": os.uname().nodename, "boot_id": boot_id(), "since": utc_now()}
+        facts["program"] = Path(sys.argv[0]).name
+        write(fd, json.dumps(facts).encode() + b"\n")
+    except BaseException:  # a full disk, say: do not keep a lock that the caller does not know of
+        os.close(fd)
+        raise
+    return fd
+
+
+def _lock(fd: int) -> None:
+    """`lock_holder` takes the lock for an instant to see whether it is free: that is not a holder, so ask again."""
+    for _ in range(LOCK_TRIES):
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(0.02)
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def lock_holder(path: Path) -> dict[str, Any] | None:
+    """Who holds the lock at this moment (pid, host, boot_id, since), None when nobody does.
+
+    Empty when the holder has not said yet who it is. The system is asked, so a process that died holds nothing.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return None
+    except BlockingIOError:
+        return _facts(fd)
+    finally:
+        os.close(fd)
+
+
+def _facts(fd: int) -> dict[str, Any]:
+    try:
+        facts = json.loads(os.read(fd, 4096))
+    except ValueError:
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def utc_now() -> str:
+    """ISO 8601 in UTC to the millisecond: `2026-11-23T02:14:07.251Z`."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def seconds_of(utc: str) -> float:
+    """Unix time of what `utc_now` wrote."""
+    return datetime.fromisoformat(utc).timestamp()
+
+
+def study_in_use(path: Path, holder: Any) -> StudyInUse:
+    """The error that names who holds the lock, from what `lock_holder` says."""
+    try:
+        pid, who = int(holder["pid"]), f"process {holder['pid']} on {holder['host']} since {holder['since']}"
+    except (ValueError, KeyError, TypeError):  # it took the lock this very moment
+        pid, who = None, "another process"
+    name = path.parent.name
+    return StudyInUse(
+        f"The study {name!r} is being run by {who}. `{shell_command(f'attach --name {name}')}` watches it, "
+        f"`{shell_command(f'stop --name {name}')}` ends it.",
+        pid,
+    )
+
+
+def boot_id() -> str | None:
+    """Tells a pid of this boot from one of an earlier boot; None where the system has none."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None

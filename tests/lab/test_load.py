@@ -1,0 +1,156 @@
+"""Looking back by name, by path, by table; the recorded example; the notebook from top to bottom."""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from autoresearch_kernel import analyse, open_example
+from autoresearch_kernel.lab.analysis.load import EXAMPLE_NOTE
+from autoresearch_kernel.record.history import History, read_events, replay
+from autoresearch_kernel.record.results import ResultsDamaged
+from autoresearch_kernel.record.study import REQUIRED, StudyError
+from autoresearch_kernel.show.snapshot import View
+
+PROJECT = Path(__file__).parents[2]
+NOTEBOOK = PROJECT / "notebooks" / "analysis.ipynb"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project without a study, with the recorded example."""
+    for name in ("prepare.py", "train.py"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "example").symlink_to(PROJECT / "docs" / "example")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def record(project: Path, name: str) -> Path:
+    """A study of a baseline and an edit whose agent did not say what it is about. Two supervisors, an hour apart."""
+    folder = project / "studies" / name
+    for number, source in enumerate(
+        ("ALPHA = 1\n\n\ndef loss():\n    return 1\n", "ALPHA = 1\n\n\ndef loss():\n    return 2\n")
+    ):
+        (folder / "experiments" / f"{number:04d}").mkdir(parents=True)
+        (folder / "experiments" / f"{number:04d}" / "train.py").write_text(source)
+    (folder / "study.json").write_text(json.dumps({"name": name} | dict.fromkeys(REQUIRED, "")))
+    times = iter(
+        f"2026-11-23T{hour}.000Z" for hour in ("01:00:00", "01:00:10", "01:01:00", "02:01:00", "02:01:30", "02:02:00")
+    )
+    with History.open(folder / "history.jsonl", clock=lambda: next(times)) as history:
+        history.append("opened")
+        history.append("proposed", experiment=0, hypothesis="Baseline.", agent="baseline", parent=None)
+        history.append("decided", experiment=0, status="keep", val_bpb=1.5)
+        history.append("opened")
+        history.append("proposed", experiment=1, hypothesis="Try it.", agent="human", parent=0)
+        history.append("decided", experiment=1, status="keep", val_bpb=1.4, incumbent_bpb=1.5)
+    return folder
+
+
+def test_a_study_is_found_by_its_name_its_folder_and_as_the_last_one(project: Path) -> None:
+    folder = record(project, "nov23")
+    for study in ("nov23", folder, str(folder), ""):
+        assert analyse(study).attribution().rows[0]["gain"] == pytest.approx(0.1)
+
+
+def test_what_a_persons_edit_is_about_is_read_from_the_code(project: Path) -> None:
+    record(project, "nov23")
+    assert [row["subject"] for row in analyse("nov23").themes().rows] == ["loss"]
+
+
+def test_the_hours_between_two_supervisors_are_not_the_studys(project: Path) -> None:
+    record(project, "nov23")
+    assert analyse("nov23").seconds == 120.0
+
+
+def test_a_study_without_a_history_has_found_nothing_yet(project: Path) -> None:
+    (record(project, "nov23") / "history.jsonl").unlink()
+    assert "No experiment is decided yet." in repr(analyse("nov23"))
+
+
+def test_a_results_table_is_found_by_its_path(project: Path) -> None:
+    (project / "results.tsv").write_text(
+        "commit\tval_bpb\tmemory_gb\tstatus\tdescription\na\t1.2\t4.0\tkeep\tbaseline\n"
+    )
+    assert "The baseline alone: val_bpb 1.2000." in repr(analyse("results.tsv"))
+    assert "what depends on them is unknown" in repr(analyse(Path("results.tsv")))
+    (project / "results.tsv").write_text("nonsense\n")
+    with pytest.raises(ResultsDamaged, match=r"results\.tsv, line 1: no column"):
+        analyse("results.tsv")
+
+
+def test_what_is_not_there_is_said_with_what_is(project: Path) -> None:
+    with pytest.raises(StudyError, match=r"There is no study 'nov24'\. There is none yet: `make run` makes one\."):
+        analyse("nov24")
+    record(project, "nov23")
+    with pytest.raises(StudyError, match=r"There is no study 'nov24'\. There are nov23\."):
+        analyse("nov24")
+    with pytest.raises(StudyError, match=r"There is no elsewhere/results\.tsv: neither"):
+        analyse("elsewhere/results.tsv")
+
+
+def test_without_a_study_the_recorded_example_is_shown_and_says_so(project: Path) -> None:
+    night = analyse()
+    assert night.note == EXAMPLE_NOTE and EXAMPLE_NOTE in repr(night)
+    assert night.proposals and night.sigma
+
+
+# --- the recorded example
+
+
+def test_the_example_opens_like_any_study() -> None:
+    now = View(open_example()).look()
+    assert now.phase in ("finished", "stopped")
+    assert now.incumbent is not None and len(now.incumbent_curve) > 1
+    for experiment in now.state.decided:
+        assert open_example().experiment(experiment.number).diff.is_file()
+
+
+def test_the_example_names_no_machine() -> None:
+    folder = PROJECT / "docs" / "example"
+    for path in folder.rglob("*"):
+        if path.is_file():
+            text = path.read_text(encoding="utf-8")
+            assert not re.search(r"(?<![\w.])/(?:root|home|tmp|usr|Users|work|var|opt)/", text), path
+    hosts = {event.get("host", "example") for event in read_events(folder / "history.jsonl")}
+    assert hosts == {"example"}
+    assert replay(read_events(folder / "history.jsonl")).experiments
+
+
+def test_the_example_is_small() -> None:
+    sizes = {p: p.stat().st_size for p in (PROJECT / "docs" / "example").rglob("*") if p.is_file()}
+    assert sum(size for p, size in sizes.items() if p.parent.name == "example") < 400_000
+    assert sum(sizes.values()) < 1_500_000
+
+
+# --- the notebook
+
+
+def test_the_notebook_is_committed_without_outputs_and_explains_each_cell() -> None:
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    assert notebook.metadata.kernelspec.name == "autoresearch"
+    cells = notebook.cells
+    assert cells[0].source.startswith("# ")
+    for before, cell in pairwise(cells):
+        if cell.cell_type == "code":
+            assert before.cell_type == "markdown" and not cell.outputs and cell.execution_count is None
+            assert len(cell.source.splitlines()) <= 10
+    assert [cell.source.split(" =")[0] for cell in cells if "parameters" in cell.metadata.get("tags", [])] == ["STUDY"]
+
+
+def test_the_notebook_runs_from_top_to_bottom(project: Path) -> None:
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(project)}}).execute()
+    shown = [o for cell in notebook.cells for o in cell.get("outputs", []) if o.output_type == "execute_result"]
+    assert len(shown) == 8
+    assert EXAMPLE_NOTE in shown[0].data["text/html"] and "<img " in shown[0].data["text/html"]
+    assert all(o.output_type != "error" for cell in notebook.cells for o in cell.get("outputs", []))

@@ -1,0 +1,150 @@
+"""Which box is found, what it is told to do, and that nothing runs without one unasked. Escapes: tests/trust."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from autoresearch_kernel.sandbox.kinds import BoxMissing, probe, require_box, scorer_wrapper, wrap
+from autoresearch_kernel.sandbox.policy import (
+    Policy,
+    carve,
+    hidden_paths,
+    memory_limit,
+    scoring_policy,
+    training_policy,
+)
+from autoresearch_kernel.sandbox.seccomp import program
+from autoresearch_kernel.sandbox.watchdog import Watchdog
+from autoresearch_kernel.system.trees import remove_tree
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_without_a_box_nothing_runs_and_the_error_says_how_it_could(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORESEARCH_BOX", "seatbelt" if sys.platform == "linux" else "bubblewrap")
+    assert probe().name == "none" and probe().missing
+    with pytest.raises(BoxMissing, match=r"(?s)without a box\. .*--unsafe"):
+        require_box()
+
+
+def test_no_box_at_all_must_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORESEARCH_BOX", "none")
+    assert require_box().name == "none" and wrap(Policy(), ["true"]) == ["true"]
+    monkeypatch.setenv("AUTORESEARCH_BOX", "cardboard")
+    with pytest.raises(ValueError, match="'cardboard': use one of bubblewrap, landlock"):
+        probe()
+
+
+def test_a_temporary_folder_too_long_for_sockets_is_said_to_be(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 120)
+    long.mkdir()
+    code = "from autoresearch_kernel.sandbox.kinds import require_box; require_box()"
+    env = {k: v for k, v in os.environ.items() if k != "AUTORESEARCH_BOX"} | {"TMPDIR": str(long)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert "BoxMissing" in done.stderr and "Set TMPDIR to a folder with a short name." in done.stderr
+
+
+def test_a_folder_that_holds_something_hidden_is_allowed_in_pieces(tmp_path: Path) -> None:
+    for name in ("a/b/secret", "a/b/open", "a/c"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "a" / "link").symlink_to(tmp_path / "a" / "b" / "secret")
+    hidden = (tmp_path / "a" / "b" / "secret",)
+    assert carve(tmp_path / "a", hidden) == [tmp_path / "a" / "b" / "open", tmp_path / "a" / "c"]
+    assert carve(tmp_path / "a" / "c", hidden) == [tmp_path / "a" / "c"]
+
+
+def test_a_checkout_is_never_allowed_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    (tmp_path / "prepare.py").touch()
+    policy = training_policy(tmp_path / "c", tmp_path, tmp_path / "h", tmp_path / "o", seconds=1, gpu=False)
+    allowed = [Path(path) for path in policy.read_only]
+    forbidden = [ROOT / ".git", tmp_path / "studies", Path.home() / ".ssh", *hidden_paths(tmp_path)]
+    assert [(a, f) for a in allowed for f in forbidden if a == f or a in f.parents] == []
+    assert ROOT / "autoresearch_kernel" in allowed and tmp_path / "prepare.py" in allowed
+    assert 2**28 < memory_limit() < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def test_an_artefact_that_is_a_link_is_not_scored(tmp_path: Path) -> None:
+    (tmp_path / "model.pkl").symlink_to("/etc/passwd")
+    with pytest.raises(ValueError, match="not a plain file"):
+        scoring_policy(tmp_path / "model.pkl", ROOT, None, gpu=False)
+
+
+@pytest.mark.parametrize("box", ["bubblewrap", "landlock"])
+def test_a_scorer_reads_its_artefact_and_leaves_nothing(
+    box: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTORESEARCH_BOX", box)
+    if probe().name != box:
+        pytest.skip(probe().why())
+    for name in ("model.pkl", "other.pkl"):
+        (tmp_path / name).write_text("weights")
+    code = (
+        "import os, sys, tempfile, prepare\n"
+        "from autoresearch_kernel.system.environment import die_with_parent\ndie_with_parent(int(sys.argv[1]))\n"
+        f"print(open({str(tmp_path / 'model.pkl')!r}).read(), len(tempfile.mkdtemp()) > 0)\n"
+        f"try: open({str(tmp_path / 'other.pkl')!r})\nexcept OSError: print('closed')"
+    )
+    wrapper = scorer_wrapper(ROOT)
+    command = wrapper([sys.executable, "-c", code, str(os.getpid())], tmp_path / "model.pkl")
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.stdout == "weights True\nclosed\n", done.stderr
+    scratch = list(wrapper._folders)
+    wrapper.close()
+    assert not any(map(os.path.exists, scratch))
+
+
+def test_a_step_that_fails_starts_nothing(tmp_path: Path) -> None:
+    spec = '{"folders": ["/dev/null/x"], "links": {}, "env": {}}'
+    confine = ROOT / "autoresearch_kernel" / "sandbox" / "confine.py"
+    command = [sys.executable, "-I", "-S", str(confine), spec, "touch", str(tmp_path / "started")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 125 and "could not be closed (set-up)" in done.stderr
+    assert not (tmp_path / "started").exists()
+
+
+def test_a_filter_is_known_for_two_machines_and_no_jump_is_too_far() -> None:
+    for machine in ("x86_64", "aarch64"):
+        for has_namespaces in (True, False):
+            code = program(has_namespaces, machine)
+            assert code[-8:] == program(True, "x86_64")[-8:] and 100 < len(code) // 8 < 4096
+    assert program(True, "s390x") == b""
+
+
+def test_the_watchdog_is_quiet_within_its_limits_and_names_the_one_that_is_passed(tmp_path: Path) -> None:
+    me = os.getpid()
+    assert Watchdog(me, Policy(memory_bytes=2**45, writable=(str(tmp_path),))).look() == ""
+    assert Watchdog(me, Policy(memory_bytes=2**20)).look() == "used more than 1 MB of memory, its limit"
+    (tmp_path / "x").write_bytes(b"x" * 2_000_000)
+    small = Policy(writable=(str(tmp_path),), writable_bytes=1_000_000)
+    assert Watchdog(me, small).look() == "wrote more than 1 MB to its folders, its limit"
+
+
+def test_what_the_watchdog_cannot_count_is_a_limit_passed(tmp_path: Path) -> None:
+    deep, long, closed = (tmp_path / name for name in ("deep", "long", "closed"))
+    (deep / "/".join(["d"] * 101)).mkdir(parents=True)
+    assert look_at(deep) == "made folders in folders, more than 100 deep, its limit"
+    long.mkdir()
+    here = os.open(long, os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir("n" * 250, dir_fd=here)
+        inner = os.open("n" * 250, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(here)
+    assert look_at(long) == "made a path that is too long to look at, its limit"
+    remove_tree(long)
+    (closed / "inner").mkdir(parents=True)
+    (closed / "inner").chmod(0)
+    can_look = os.access(closed / "inner", os.R_OK)  # as root can
+    assert look_at(closed) == ("" if can_look else "made a folder that cannot be looked into (Permission denied)")
+
+
+def look_at(folder: Path) -> str:
+    return Watchdog(os.getpid(), Policy(writable=(str(folder),))).look()

@@ -1,0 +1,299 @@
+"""The score: hand calculations, and a scorer process that is given bad artefacts."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import cloudpickle
+import numpy as np
+import pytest
+import torch
+
+from autoresearch_kernel.scoring.score import HeldOut, ScoringFailed, ScoringSettings, bits_per_byte, score
+from autoresearch_kernel.system.environment import sweep
+from tests.formats import FORMATS
+
+PROJECT = Path(__file__).parents[2]
+BOS, VOCAB, T = 256, 257, 16
+TOKEN_BYTES = np.array([1] * 256 + [0])
+SETTINGS = ScoringSettings(device="cpu", dtype="float32", rows_per_batch=4, num_threads=2)
+
+
+def rows_of_random_bytes(num_rows: int = 10) -> np.ndarray:
+    rows = np.random.default_rng(0).integers(0, 256, (num_rows, T + 1))
+    rows[:, 0] = BOS
+    rows[:, 7] = BOS  # a document ends in the middle of each row
+    return rows.astype(np.uint16)
+
+
+def pickled(model: torch.nn.Module, folder: Path) -> Path:
+    path = folder / "model.pkl"
+    cloudpickle.register_pickle_by_value(__import__("sys").modules[__name__])
+    path.write_bytes(cloudpickle.dumps(model))
+    return path
+
+
+class Uniform(torch.nn.Module):
+    """The same logit for each token: 8 bits a byte once BOS is masked."""
+
+    def forward(self, idx: torch.Tensor) -> torch.Tensor:
+        logits = torch.zeros(*idx.shape, VOCAB)
+        logits[..., BOS] = 20.0  # nearly all probability on the special token must gain nothing
+        return logits
+
+
+class Mute(torch.nn.Module):
+    def forward(self, idx: torch.Tensor) -> torch.Tensor:
+        return idx
+
+
+class NotANumber(torch.nn.Module):
+    def forward(self, idx: torch.Tensor) -> torch.Tensor:
+        return torch.full((*idx.shape, VOCAB), torch.nan)
+
+
+class Chatty(Uniform):
+    def forward(self, idx: torch.Tensor) -> torch.Tensor:
+        print("looking busy" * 100)
+        return super().forward(idx)
+
+
+class Sleeper(torch.nn.Module):
+    def forward(self, idx: torch.Tensor) -> torch.Tensor:
+        time.sleep(60)
+        return idx
+
+
+class Orphaning(Uniform):
+    """Leaves a process of its own behind, in a session of its own and with the pipe of the answer open."""
+
+    def forward(self, idx: torch.Tensor) -> torch.Tensor:
+        import os
+        import subprocess
+
+        pipes = [int(fd) for fd in os.listdir("/proc/self/fd") if "pipe:" in os.path.realpath(f"/proc/self/fd/{fd}")]
+        assert pipes
+        subprocess.Popen(["sleep", "300"], start_new_session=True, pass_fds=pipes)
+        raise SystemExit(0)
+
+
+class HoldingTheGil(torch.nn.Module):
+    def __init__(self, marker: Path):
+        super().__init__()
+        self.marker = str(marker)
+
+    def forward(self, idx: torch.Tensor) -> torch.Tensor:
+        import ctypes
+        from pathlib import Path
+
+        Path(self.marker).touch()
+        ctypes.PyDLL(None).sleep(60)
+        return idx
+
+
+class Quitter(torch.nn.Module):
+    def forward(self, idx: torch.Tensor) -> torch.Tensor:
+        raise SystemExit(0)
+
+
+class AskingForTheFormat(Uniform):
+    """Uniform where prepare.py names the format that the scorer computes in."""
+
+    def forward(self, idx: torch.Tensor) -> torch.Tensor:
+        import prepare
+
+        used = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+        assert prepare.autocast_dtype("cpu") == used
+        return super().forward(idx)
+
+
+def test_uniform_logits_over_256_bytes_are_8_bits_per_byte_whatever_bos_gets(tmp_path: Path) -> None:
+    heldout = HeldOut(rows_of_random_bytes(), TOKEN_BYTES)
+    nll_path = tmp_path / "nll.npy"
+    result = score(pickled(Uniform(), tmp_path), heldout, SETTINGS, project=PROJECT, nll_path=nll_path)
+    assert result.val_bpb == pytest.approx(8.0, abs=1e-5)
+    assert result.num_tokens == result.num_bytes == 10 * (T - 1)  # the BOS targets are not scored
+    assert result.standard_error == pytest.approx(0.0, abs=1e-5)
+    nll = np.load(nll_path)
+    assert nll.shape == (10, T)
+    assert (nll[:, 6] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
+def test_a_model_may_ask_for_the_number_format_that_it_is_scored_in(tmp_path: Path, dtype: str) -> None:
+    heldout, settings = HeldOut(rows_of_random_bytes(), TOKEN_BYTES), replace(SETTINGS, dtype=dtype)
+    evaluation = score(pickled(AskingForTheFormat(), tmp_path), heldout, settings, project=PROJECT)
+    assert evaluation.val_bpb == pytest.approx(8.0, abs=1e-5)
+
+
+def test_prints_of_the_model_do_not_reach_the_answer(tmp_path: Path) -> None:
+    heldout = HeldOut(rows_of_random_bytes(), TOKEN_BYTES)
+    assert score(pickled(Chatty(), tmp_path), heldout, SETTINGS, project=PROJECT).val_bpb == pytest.approx(
+        8.0, abs=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (Mute(), r"expected logits \(B, T, vocab_size\)"),
+        (NotANumber(), "some tokens have no finite likelihood"),
+        (Quitter(), "it ended before it had answered"),
+    ],
+)
+def test_a_bad_artefact_fails_with_one_line(tmp_path: Path, model: torch.nn.Module, message: str) -> None:
+    heldout = HeldOut(rows_of_random_bytes(), TOKEN_BYTES)
+    with pytest.raises(ScoringFailed, match=message):
+        score(pickled(model, tmp_path), heldout, SETTINGS, project=PROJECT, may_quote=True)
+
+
+class Telltale(torch.nn.Module):
+    """Puts what it was given into its error."""
+
+    def forward(self, idx: torch.Tensor) -> torch.Tensor:
+        raise ValueError(f"tokens {idx[0].tolist()}")
+
+
+def test_what_a_child_says_of_held_out_rows_is_not_told(tmp_path: Path) -> None:
+    heldout = HeldOut(rows_of_random_bytes(), TOKEN_BYTES)
+    with pytest.raises(ScoringFailed) as error:
+        score(pickled(Telltale(), tmp_path), heldout, SETTINGS, project=PROJECT)
+    assert str(error.value) == "the model failed on the held-out rows; what it printed about them is not shown"
+    with pytest.raises(ScoringFailed, match=r"ValueError: tokens \[256, \d+"):
+        score(pickled(Telltale(), tmp_path), heldout, SETTINGS, project=PROJECT, may_quote=True)
+
+
+class Learner(torch.nn.Module):
+    """Takes its time when it is asked first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.is_ready = False
+
+    def forward(self, idx: torch.Tensor) -> torch.Tensor:
+        if not self.is_ready:
+            time.sleep(1.5)
+        self.is_ready = True
+        return torch.zeros(*idx.shape, 257)
+
+
+def test_a_batch_that_takes_long_is_told_and_ended_at_its_limit(tmp_path: Path) -> None:
+    heldout, artefact = HeldOut(rows_of_random_bytes(), TOKEN_BYTES), pickled(Learner(), tmp_path)
+    found = score(artefact, heldout, SETTINGS, project=PROJECT)
+    assert found.slowest_batch_seconds is not None and 1.5 < found.slowest_batch_seconds < found.evaluation_seconds
+    with pytest.raises(ScoringFailed, match=r"took longer than 1\.0 s") as error:
+        score(artefact, heldout, SETTINGS, project=PROJECT, batch_limit_seconds=1.0)
+    assert error.value.may_be_the_machine
+
+
+def test_a_file_that_is_no_pickle_fails_with_one_line(tmp_path: Path) -> None:
+    artefact = tmp_path / "model.pkl"
+    artefact.write_bytes(b"not a model")
+    with pytest.raises(ScoringFailed, match="UnpicklingError"):
+        score(artefact, HeldOut(rows_of_random_bytes(), TOKEN_BYTES), SETTINGS, project=PROJECT, may_quote=True)
+
+
+def test_a_hanging_model_is_ended_at_the_limit(tmp_path: Path) -> None:
+    started = time.monotonic()
+    with pytest.raises(ScoringFailed, match="longer than 4 s"):
+        score(
+            pickled(Sleeper(), tmp_path),
+            HeldOut(rows_of_random_bytes(), TOKEN_BYTES),
+            SETTINGS,
+            project=PROJECT,
+            limit_seconds=4,
+        )
+    assert time.monotonic() - started < 8
+
+
+def test_a_scorer_can_be_watched_and_ended(tmp_path: Path) -> None:
+    moments: list[float] = []
+    spawned: list[int] = []
+
+    def look() -> None:
+        moments.append(time.monotonic())
+        if len(moments) == 8:
+            raise KeyboardInterrupt
+
+    heldout = HeldOut(rows_of_random_bytes(), TOKEN_BYTES)
+    artefact = pickled(Sleeper(), tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        score(artefact, heldout, SETTINGS, project=PROJECT, on_tick=look, on_spawn=spawned.append)
+    assert max(b - a for a, b in pairwise(moments)) < 0.25
+    assert len(spawned) == 1 and not alive(spawned[0])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the model finds the pipe in /proc")
+def test_what_a_model_starts_ends_with_its_score(tmp_path: Path) -> None:
+    heldout = HeldOut(rows_of_random_bytes(), TOKEN_BYTES)
+    started = time.monotonic()
+    with pytest.raises(ScoringFailed, match="the model failed on the held-out rows"):
+        score(pickled(Orphaning(), tmp_path), heldout, SETTINGS, project=PROJECT, token="score-of-ours")
+    assert time.monotonic() - started < 30
+    assert sweep("score-of-ours") == set()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
+def test_a_scorer_dies_with_its_parent_even_in_c_code(tmp_path: Path) -> None:
+    pid_file, marker = tmp_path / "pid", tmp_path / "marker"
+    artefact = pickled(HoldingTheGil(marker), tmp_path)
+    np.savez(tmp_path / "rows.npz", rows=rows_of_random_bytes(), token_bytes=TOKEN_BYTES)
+    code = f"""
+import numpy as np
+from pathlib import Path
+from autoresearch_kernel.scoring.score import HeldOut, ScoringSettings, score
+saved = np.load({str(tmp_path / "rows.npz")!r})
+score(Path({str(artefact)!r}), HeldOut(saved["rows"], saved["token_bytes"]),
+    ScoringSettings("cpu", "float32", 4, 2), project=Path("."),
+    on_spawn=lambda pid: Path({str(pid_file)!r}).write_text(str(pid)))
+"""
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=PROJECT)
+    deadline = time.monotonic() + 60
+    while not marker.exists():
+        assert time.monotonic() < deadline and parent.poll() is None
+        time.sleep(0.05)
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 1
+    while alive(int(pid_file.read_text())) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not alive(int(pid_file.read_text()))
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_bits_per_byte_by_hand() -> None:
+    nll = np.log(2) * np.array([[1.0, 3.0, 99.0], [2.0, 2.0, 4.0]])
+    num_bytes = np.array([[1, 1, 0], [1, 2, 2]])
+    ratio, standard_error = bits_per_byte(nll, num_bytes)
+    assert ratio == pytest.approx(12 / 7)  # the unscored 99 bits are left out
+    residuals = np.array([4 - 2 * 12 / 7, 8 - 5 * 12 / 7])
+    assert standard_error == pytest.approx(math.sqrt(2 * (residuals**2).sum()) / 7)
+
+
+def test_standard_error_matches_the_spread_over_resamples() -> None:
+    rng = np.random.default_rng(0)
+    scores, errors = [], []
+    for _ in range(300):
+        nll = rng.gamma(2.0, 1.0, (40, 8)) * rng.uniform(0.5, 1.5, (40, 1))
+        ratio, error = bits_per_byte(nll, rng.integers(1, 6, (40, 8)))
+        scores.append(ratio)
+        errors.append(error)
+    assert np.mean(errors) == pytest.approx(np.std(scores), rel=0.1)
+
+
+def test_missing_rows_say_how_to_get_them(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"val\.npy is missing. Run `autoresearch prepare`"):
+        HeldOut.load(tmp_path, tmp_path, "val")

@@ -1,0 +1,585 @@
+"""What a night brings, with a trainer and a scorer that only pretend: pauses, sleep, slow machines, full disks, git."""
+
+from __future__ import annotations
+
+import errno
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from autoresearch_kernel.core.state import StudyState
+from autoresearch_kernel.core.types import Audit, Context, Evaluation, Experiment, Proposal, RunOutcome, Status
+from autoresearch_kernel.record import history as history_module
+from autoresearch_kernel.record.commands import send
+from autoresearch_kernel.record.history import read_events, replay
+from autoresearch_kernel.record.study import Study, StudyError, open_study
+from autoresearch_kernel.run.training import EndRun
+from autoresearch_kernel.show import plots
+from autoresearch_kernel.study import disk_space, final_test, loop, session, steering
+from autoresearch_kernel.study.loop import research
+from tests.conftest import counting_study, git
+from tests.study.test_loop import Scripted
+
+SPEED = 1000.0  # tokens a second of this machine on a good day
+
+
+class Machine:
+    """Trains in no time: the score is a function of ALPHA and the seed, the speed is set by the test."""
+
+    def __init__(self) -> None:
+        self.speed: Callable[[int, int], float] = lambda experiment, run: SPEED  # by experiment and call
+        self.curve: Callable[[int], list[float]] = lambda experiment: [6 - 3 * i / 100 for i in range(101)]
+        self.during: Callable[[int], None] = lambda experiment: None  # called in the middle of each training
+        self.slept = 0.0
+        self.trained: list[tuple[int, int]] = []  # experiment and run of each training begun
+        self.tested: list[tuple[int, str]] = []  # experiment and hand-over of each score on test rows
+
+    def run_experiment(self, source: str, paths: Any, *, run: int, seed: int, **options: Any) -> RunOutcome:
+        number = int(paths.folder.name)
+        self.trained.append((number, run))
+        options["on_tick"](0.1)
+        paths.handover(run).mkdir(parents=True, exist_ok=True)
+        points = []
+        speed = self.speed(number, len([t for t in self.trained if t == (number, run)]))
+        for i, loss in enumerate(self.curve(number)):
+            points.append({"step": i, "progress": i / 100, "seconds": i / 50, "train_loss": loss})
+            points[-1]["num_tokens"] = int(speed * i / 50)
+            try:
+                options["on_metrics"](points[-1])
+                options["on_tick"](i / 50)
+            except EndRun as end:
+                return RunOutcome(end.status, end.reason, None, None)
+            if i == 50:
+                self.during(number)
+        paths.metrics(run).write_text("\n".join(map(str, points)).replace("'", '"') + "\n")
+        paths.artefact(run).write_text(f"{source.split('ALPHA = ')[1].split()[0]} {seed}")
+        return RunOutcome(None, "", paths.artefact(run), None, {"tokens_per_second": speed, "training_seconds": 2.0})
+
+    def audit(self, session: Any, experiment: Experiment, run: int) -> Audit:
+        """Believes every claim."""
+        found = Audit(True, 0.0, 0.0, 256, 0, "", 0.1)
+        session.history.append("audited", experiment=experiment.number, run=run, **vars(found))
+        return found
+
+    def score(self, artefact: Path, *_: Any, **__: Any) -> Evaluation:
+        alpha, seed = map(float, artefact.read_text().split())
+        return Evaluation(1.5 + alpha / 100 + (seed * 7919 % 13 - 6) * 1e-4, 0.001, 1000, 3000, 0.1)
+
+    def score_test(self, artefact: Path, *_: Any, nll_path: Path, on_tick: Any, **__: Any) -> Evaluation:
+        """Test rows are harder by 0.05, and a fifth of a gain is lost on them."""
+        on_tick()
+        self.tested.append((int(artefact.parents[1].name), artefact.parent.name))
+        np.save(nll_path, np.zeros(1, dtype=np.float32))
+        alpha, seed = map(float, artefact.read_text().split())
+        test_bpb = 1.55 + 0.8 * alpha / 100 + (seed * 7919 % 13 - 6) * 1e-4
+        return Evaluation(test_bpb, 0.001, 1000, 3000, 0.1, nll_path)
+
+    def audit_test(self, artefact: Path, *_: Any, **__: Any) -> Audit:
+        return Audit(True, 0.0, 0.0, 256, 0, "", 0.1)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    pretended = Machine()
+    monkeypatch.setattr(session, "run_experiment", pretended.run_experiment)
+    monkeypatch.setattr(session, "score", pretended.score)
+    monkeypatch.setattr(final_test, "score", pretended.score_test)
+    monkeypatch.setattr(final_test, "audit", pretended.audit_test)
+    monkeypatch.setattr(loop, "audit_run", pretended.audit)
+    monkeypatch.setattr(session, "slept_seconds", lambda: pretended.slept)
+    monkeypatch.setattr(steering, "LOOK_EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(loop, "FULL_DISK_SECONDS", 0.01)
+    monkeypatch.setattr(loop, "AGENT_WAITS_SECONDS", ())
+    monkeypatch.setattr(plots, "draw_progress", lambda *_, **__: None)  # which takes longer than all the rest
+    yield pretended
+
+
+@pytest.fixture
+def study(project: Path, small_corpus: Path) -> Study:
+    return counting_study(project, small_corpus)
+
+
+def state_of(study: Study) -> StudyState:
+    return replay(read_events(study.paths.history))
+
+
+def events_of(study: Study, kind: str) -> list[dict[str, Any]]:
+    return [event for event in read_events(study.paths.history) if event["event"] == kind]
+
+
+def worse(count: int) -> Scripted:
+    """Ideas that are never kept."""
+    return Scripted(*({"ALPHA": 2.0 + i / 10} for i in range(count)))
+
+
+# --- a study that was cut off
+
+
+def test_a_study_continues_where_it_stopped(study: Study, machine: Machine) -> None:
+    first = list(research(study, Scripted({"ALPHA": 0.2}), experiments=1))
+    again = list(research(open_study("nov23", study.project), Scripted({"ALPHA": 5.0}), experiments=1))
+    assert [e.number for e in first] == [0, 1] and [e.number for e in again] == [2]
+    assert len(events_of(study, "study_started")) == 1
+    assert again[0].parent == 1 and again[0].status is Status.DISCARD
+
+
+def test_what_was_trained_is_not_trained_again_and_what_was_interrupted_runs_once_more(
+    study: Study, machine: Machine
+) -> None:
+    with session.open_session(study) as opened:  # ends after the first training, before its score
+        opened.train(opened.propose(Scripted()), 0)
+    with session.open_session(study) as opened:  # ends in the middle of the second
+        loop.recover(opened)
+        opened.score(opened.state.experiments[0], 0)
+        opened.history.append("started", experiment=0, run=1, seed=session.run_seed(0, 0, 1))
+    baseline = next(iter(research(study, Scripted(), experiments=1)))
+    assert baseline.status is Status.KEEP
+    assert [run.attempts for run in baseline.runs] == [1, 2, 1]
+    assert [event["run"] for event in events_of(study, "trained")] == [0, 1, 2]
+    assert machine.trained == [(0, 0), (0, 1), (0, 2)]
+    assert [event["run"] for event in events_of(study, "interrupted")] == [1]
+    assert len({run.seed for run in baseline.runs}) == 3
+
+
+def test_an_experiment_interrupted_twice_is_given_up(study: Study, machine: Machine) -> None:
+    list(research(study, Scripted({"ALPHA": 5.0}), experiments=1))
+    for attempt in (1, 2):
+        with session.open_session(study) as opened:
+            loop.recover(opened)
+            if attempt == 1:
+                opened.propose(Scripted({"ALPHA": 0.1}))
+            opened.history.append("started", experiment=2, run=0, seed=1)
+    with session.open_session(study) as opened:
+        loop.recover(opened)
+        assert loop.settle(opened).status is Status.INTERRUPTED
+
+
+def test_a_baseline_that_failed_is_tried_again(study: Study, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails_once(source: str, paths: Any, **options: Any) -> RunOutcome:
+        outcome = machine.run_experiment(source, paths, **options)
+        crash = RunOutcome(Status.CRASH, "AssertionError: not yet", None, None)
+        return crash if len(machine.trained) == 1 else outcome
+
+    monkeypatch.setattr(session, "run_experiment", fails_once)
+    with pytest.raises(StudyError, match=r"The baseline did not train \(crash\): .*not yet"):
+        next(iter(research(study, Scripted(), experiments=1)))
+    assert machine.trained == [(0, 0)]
+    assert state_of(study).stopped.startswith("The baseline did not train"), "a person reads this in the panel"
+    baseline = next(iter(research(study, Scripted(), experiments=1)))
+    assert baseline.status is Status.KEEP and len(baseline.scores) == 3
+
+
+# --- people
+
+
+def test_pause_resume_and_stop_are_obeyed_and_acknowledged(study: Study, machine: Machine) -> None:
+    sent = []
+
+    def during(experiment: int) -> None:
+        if experiment == 1:
+            sent.append(send(study.paths.commands, "pause"))
+        elif experiment == 2:
+            sent.append(send(study.paths.commands, "stop"))
+
+    machine.during = during
+    said = []
+
+    def watch(progress: session.Progress) -> None:
+        said.append(progress)
+        if progress.phase == "paused":
+            sent.append(send(study.paths.commands, "resume"))
+
+    done = list(research(study, worse(9), experiments=9, watch=watch))
+    assert [e.number for e in done] == [0, 1, 2]
+    answers = {event["id"]: event["answer"] for event in events_of(study, "command")}
+    assert [answers[command.id] for command in sent] == [
+        "pauses after experiment 0001",
+        "goes on",
+        "stops after experiment 0002",
+    ]
+    paused = [(event["reason"], event["by_person"]) for event in events_of(study, "paused")]
+    assert paused == [(f"by {sent[0].by}", True)]
+    assert len(events_of(study, "resumed")) == 1 and not events_of(study, "finished")
+    assert state_of(study).stopped == f"asked by {sent[-1].by}"
+    # it goes on from there, and what was said before is not obeyed twice
+    assert [e.number for e in research(study, worse(1), experiments=1)] == [3]
+    assert len(events_of(study, "command")) == 3 and state_of(study).finished
+
+
+def test_stop_now_ends_the_training_and_costs_the_experiment_nothing(study: Study, machine: Machine) -> None:
+    def during(experiment: int) -> None:
+        if experiment == 1 and len([t for t in machine.trained if t == (1, 0)]) <= 3:
+            send(study.paths.commands, "stop now")
+
+    machine.during = during
+    ideas = worse(2)
+    assert [e.number for e in research(study, ideas, experiments=2)] == [0]
+    assert list(research(study, ideas, experiments=2)) == []
+    assert list(research(study, ideas, experiments=2)) == []
+    assert [e.number for e in research(study, ideas, experiments=2)] == [1, 2]
+    run = state_of(study).experiments[1].runs[0]
+    assert machine.trained.count((1, 0)) == 4 and run.attempts == 1 and run.val_bpb is not None
+    assert [event["cause"] for event in events_of(study, "interrupted")] == ["asked"] * 3
+    assert all(event["reason"].startswith("stopped by ") for event in events_of(study, "interrupted"))
+
+
+def test_a_stop_that_was_sent_to_nobody_is_out_of_date_but_a_hint_reaches_the_agent(
+    study: Study, machine: Machine
+) -> None:
+    class Listener(Scripted):
+        heard: tuple[str, ...] = ()
+
+        def propose(self, context: Context) -> Proposal:
+            self.heard = context.hints
+            return super().propose(context)
+
+    send(study.paths.commands, "stop now")
+    send(study.paths.commands, "hint", "try smaller steps")
+    agent = Listener({"ALPHA": 3.0})
+    assert [e.number for e in research(study, agent, experiments=1)] == [0, 1]
+    assert agent.heard == ("try smaller steps",)
+    assert [event["answer"] for event in events_of(study, "command")] == [
+        "ignored: nobody ran the study then",
+        "the agent gets it",
+    ]
+
+
+def test_a_loop_that_is_left_is_recorded_as_stopped(study: Study, machine: Machine) -> None:
+    nights = research(study, worse(3), experiments=3)
+    next(nights)
+    nights.close()
+    assert state_of(study).stopped == "nobody asked for more"
+
+
+def test_an_agent_that_fails_is_asked_again_and_given_up_in_the_end(
+    study: Study, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "AGENT_WAITS_SECONDS", (0.01, 0.01))
+
+    class Flaky(Scripted):
+        failures = 2
+
+        def propose(self, context: Context) -> Proposal:
+            if self.failures:
+                self.failures -= 1
+                raise ConnectionError("no route to host")
+            return super().propose(context)
+
+    agent = Flaky({"ALPHA": 3.0})
+    assert [e.number for e in research(study, agent, experiments=1)] == [0, 1]
+    assert sum("asked again" in event["text"] for event in events_of(study, "note")) == 2
+    agent.failures = 99
+    with pytest.raises(StudyError, match=r"failed 3 times, last with ConnectionError: no route to host"):
+        list(research(study, agent, experiments=1))
+    assert "failed 3 times" in state_of(study).stopped
+
+
+# --- the machine
+
+
+def test_a_reply_that_was_received_is_not_asked_for_again(study: Study, machine: Machine) -> None:
+    nights = research(study, worse(1), experiments=1)
+    next(nights)
+    nights.close()
+    with session.open_session(study) as opened:
+        append = opened.history.append
+
+        def power_cut(event: str, /, **fields: Any) -> Any:
+            if event == "proposed":
+                raise OSError(errno.EIO, "the cable was pulled")
+            return append(event, **fields)
+
+        opened.history.append = power_cut  # type: ignore[method-assign]
+        with pytest.raises(OSError):
+            opened.propose(Scripted({"ALPHA": 0.2}))
+    done = list(research(study, Scripted(), experiments=1))
+    assert [(e.number, e.hypothesis) for e in done] == [(1, "Set ALPHA to 0.2")]
+
+
+def test_a_run_during_which_the_machine_slept_is_void_and_made_again(study: Study, machine: Machine) -> None:
+    def during(experiment: int) -> None:
+        if experiment == 1 and machine.trained.count((1, 0)) < 4:
+            machine.slept += 3 * 3600 + 120
+
+    machine.during = during
+    done = list(research(study, worse(1), experiments=1))
+    assert [e.status for e in done] == [Status.KEEP, Status.DISCARD]
+    voided = events_of(study, "interrupted")
+    assert len(voided) == 3 and voided[0]["reason"] == "the machine slept for 3 h 2 min while it trained"
+    assert done[1].runs[0].attempts == 1 and len(done[1].runs) == 1
+
+
+def test_a_run_on_a_machine_much_slower_than_before_is_made_again_rather_than_judged(
+    study: Study, machine: Machine
+) -> None:
+    machine.speed = lambda experiment, call: SPEED * (0.4 if (experiment, call) == (1, 1) else 1.0)
+    done = list(research(study, worse(1), experiments=1))
+    assert machine.trained.count((1, 0)) == 2 and len(done[1].scores) == 1
+    assert done[1].runs[0].slow and done[1].runs[0].attempts == 1
+    (voided,) = events_of(study, "interrupted")
+    assert voided["cause"] == "slow" and voided["reason"].startswith("it ran at 40% of the incumbent's speed")
+    assert done[1].runs[0].measured["relative_speed"] == 1.0
+
+
+def test_slow_twice_asks_the_incumbent_and_a_slow_machine_is_judged_by_its_own_kind(
+    study: Study, machine: Machine
+) -> None:
+    """The machine halves its speed for good while experiment 1 trains: scores are compared at the new speed alone."""
+    machine.speed = lambda experiment, call: SPEED * (0.5 if machine.trained.count((1, 0)) else 1.0)
+    slow_score = machine.score
+    slowed = {"by": 0.1}
+
+    def score(artefact: Path, *_: Any, **__: Any) -> Evaluation:
+        evaluation = slow_score(artefact)
+        slow = machine.trained.count((1, 0)) > 0
+        return Evaluation(evaluation.val_bpb + slowed["by"] * slow, 0.001, 1000, 3000, 0.1)
+
+    machine.score = score  # type: ignore[method-assign]
+    session.score = score  # type: ignore[assignment]
+    done = list(research(study, Scripted({"ALPHA": 0.2}, {"ALPHA": 3.0}), experiments=2))
+    # 0.2 is better than the baseline's 1.0; at half speed it still scores worse than the baseline did at full speed
+    assert done[1].val_bpb is not None and done[1].val_bpb > max(done[0].scores)
+    assert done[1].status is Status.KEEP, done[1].reason
+    state = state_of(study)
+    reruns = [run for run in state.experiments[0].runs if run.num_decided > 0]
+    assert [run.num_decided for run in reruns] == [1, 3, 3, 3] and reruns[0].slow  # the last three at the end
+    assert "slow twice" in " ".join(event["text"] for event in events_of(study, "note"))
+    finished = events_of(study, "finished")[-1]
+    assert finished["machine_speed"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_on_another_machine_than_at_the_start_the_baseline_runs_again_beside_the_champion(
+    study: Study, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Experiment 1 is better by 0.02; from then on the machine is slow, which costs every run 0.1."""
+    plain, slow = machine.score, {"now": False}
+    machine.speed = lambda experiment, call: SPEED * (0.5 if slow["now"] else 1.0)
+
+    def score(artefact: Path, *_: Any, **__: Any) -> Evaluation:
+        evaluation = plain(artefact)
+        return Evaluation(evaluation.val_bpb + 0.1 * slow["now"], 0.001, 1000, 3000, 0.1)
+
+    monkeypatch.setattr(session, "score", score)
+    nights = research(study, Scripted({"ALPHA": -1.0}, {"ALPHA": 3.0}), experiments=2)
+    assert [next(nights).status, next(nights).status] == [Status.KEEP, Status.KEEP]
+    slow["now"] = True
+    assert [e.status for e in nights] == [Status.DISCARD]
+    (finished,) = events_of(study, "finished")
+    assert finished["champion"] == 1 and finished["machine_speed"] == pytest.approx(0.5)
+    assert finished["difference_bpb"] == pytest.approx(-0.02, abs=0.002)
+    late = [run for run in state_of(study).experiments[0].runs if run.num_decided == 3]
+    assert len(late) == 3 and finished["baseline_bpb"] == pytest.approx(1.61, abs=0.002)
+
+
+def test_a_change_that_costs_speed_is_run_twice_and_then_judged_as_it_is(study: Study, machine: Machine) -> None:
+    machine.speed = lambda experiment, call: SPEED * (0.4 if experiment == 1 else 1.0)
+    done = list(research(study, worse(2), experiments=2))
+    assert machine.trained.count((1, 0)) == 2 and machine.trained.count((0, 3)) == 1
+    assert done[1].status is Status.DISCARD and machine.trained.count((2, 0)) == 1
+    assert len(state_of(study).incumbent_scores) == 4
+
+
+def test_the_incumbent_runs_again_after_twenty_experiments(study: Study, machine: Machine) -> None:
+    list(research(study, worse(21), experiments=21))
+    assert machine.trained.index((0, 3)) < machine.trained.index((21, 0))
+    assert machine.trained.count((0, 3)) == 1 and (0, 4) not in machine.trained
+    assert len(state_of(study).incumbent_scores) == 4
+
+
+def test_a_rerun_that_was_cut_off_is_finished_first(study: Study, machine: Machine) -> None:
+    def stop_in_rerun(experiment: int) -> None:
+        if machine.trained[-1] == (0, 3) and machine.trained.count((0, 3)) == 1:
+            send(study.paths.commands, "stop now")
+
+    machine.during = stop_in_rerun
+    ideas = worse(22)
+    first = list(research(study, ideas, experiments=21))
+    assert len(first) == 21 and state_of(study).stopped
+    list(research(study, ideas, experiments=1))
+    assert machine.trained.count((0, 3)) == 2 and len(state_of(study).incumbent_scores) == 4
+
+
+def test_a_hopeless_run_is_ended_early_and_discarded_without_a_score(study: Study, machine: Machine) -> None:
+    falling = machine.curve(0)
+    machine.curve = lambda experiment: falling if experiment != 1 else [6 - 0.5 * i / 100 for i in range(101)]
+    done = list(research(study, worse(2), experiments=2))
+    assert done[1].status is Status.DISCARD and done[1].val_bpb is None and done[1].scores == ()
+    assert re.match(r"ended early: at 50% of the budget its train_loss is", done[1].reason)
+    assert done[2].val_bpb is not None
+    assert done[1].runs[0].measured["ended_at"] == pytest.approx(0.5, abs=0.02)
+    assert study.paths.results.read_text().splitlines()[2].split("\t")[1] == ""
+
+
+def test_a_run_that_looks_hopeless_on_a_slow_machine_is_made_again(study: Study, machine: Machine) -> None:
+    falling = machine.curve(0)
+    machine.speed = lambda experiment, call: SPEED * (0.4 if (experiment, call) == (1, 1) else 1.0)
+    machine.curve = lambda experiment: (
+        [6 - 0.5 * i / 100 for i in range(101)] if experiment == 1 and machine.trained.count((1, 0)) == 1 else falling
+    )
+    done = list(research(study, Scripted({"ALPHA": 0.2}), experiments=1))
+    assert machine.trained.count((1, 0)) == 2 and done[1].status is Status.KEEP
+
+
+def test_a_wall_clock_that_is_set_changes_nothing(
+    study: Study, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offset = timedelta()
+
+    def moved() -> str:
+        now = datetime.now(UTC) + offset
+        return now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    monkeypatch.setattr(history_module.History.open.__func__, "__kwdefaults__", {"lock": None, "clock": moved})
+    nights = research(study, Scripted({"ALPHA": 0.2}, {"ALPHA": 2.0}, {"ALPHA": 0.1}), experiments=3, hours=5)
+    done = [next(nights)]
+    for days in (-1, 2, -1):
+        offset += timedelta(days=days)
+        done.append(next(nights))
+    assert list(nights) == []
+    assert [e.status for e in done] == [Status.KEEP, Status.KEEP, Status.DISCARD, Status.KEEP]
+    times = [event["time"][:10] for event in read_events(study.paths.history)]
+    assert len(set(times)) >= 2 and times != sorted(times)
+    assert len(git(study.project, "for-each-ref", "refs/autoresearch/nov23").splitlines()) == 4
+    list(research(study, worse(1), experiments=1))  # a history whose times go back is read like any other
+    assert len(state_of(study).decided) == 5
+
+
+# --- the disk
+
+
+def test_a_study_waits_for_room_before_it_trains(
+    study: Study, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = {"bytes": 10**12}
+    monkeypatch.setattr(disk_space, "free_bytes", lambda folder: free["bytes"])
+
+    def during(experiment: int) -> None:
+        if machine.trained[-1] == (1, 0):
+            free["bytes"] = 10**6
+
+    machine.during = during
+
+    def watch(progress: session.Progress) -> None:
+        if progress.phase == "paused":
+            assert (2, 0) not in machine.trained
+            free["bytes"] = 10**12
+
+    done = list(research(study, worse(2), experiments=2, watch=watch))
+    assert [e.number for e in done] == [0, 1, 2]
+    (paused,) = events_of(study, "paused")
+    assert re.match(r"The disk of .* has 1 MB left, and a training needs \d+ MB", paused["reason"])
+    assert [event["reason"] for event in events_of(study, "resumed")] == ["nothing is missing any more"]
+
+
+def test_a_training_that_the_full_disk_made_crash_is_made_again(
+    study: Study, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = {"bytes": 10**12}
+    monkeypatch.setattr(disk_space, "free_bytes", lambda folder: free["bytes"])
+    train = machine.run_experiment
+
+    def fails_once(source: str, paths: Any, **options: Any) -> RunOutcome:
+        outcome = train(source, paths, **options)
+        if machine.trained.count((1, 0)) == 1 and machine.trained[-1] == (1, 0):
+            free["bytes"] = 0
+            return RunOutcome(Status.CRASH, "OSError: [Errno 28] No space left on device", None, None)
+        return outcome
+
+    monkeypatch.setattr(session, "run_experiment", fails_once)
+
+    def watch(progress: session.Progress) -> None:
+        if progress.phase == "paused":
+            free["bytes"] = 10**12
+
+    done = list(research(study, worse(1), experiments=1, watch=watch))
+    assert done[1].status is Status.DISCARD and done[1].runs[0].attempts == 1
+    assert "it failed on a full disk" in events_of(study, "interrupted")[0]["reason"]
+
+
+@pytest.mark.parametrize("event", ["proposed", "started", "trained", "scored", "audited", "decided"])
+def test_a_record_that_finds_the_disk_full_is_written_when_there_is_room(
+    study: Study, machine: Machine, monkeypatch: pytest.MonkeyPatch, event: str
+) -> None:
+    append, failures = history_module.History.append, []
+
+    def full_once(self: Any, kind: str, /, **fields: Any) -> Any:
+        if kind == event and fields["experiment"] == 1 and not failures:
+            failures.append(kind)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return append(self, kind, **fields)
+
+    monkeypatch.setattr(history_module.History, "append", full_once)
+    done = list(research(study, Scripted({"ALPHA": 0.2}, {"ALPHA": 2.0}), experiments=2))
+    assert failures == [event]
+    assert [e.number for e in done] == [0, 1, 2] and [e.status for e in done] == ["keep", "keep", "discard"]
+    assert done[1].runs[0].attempts == 1
+    assert len(events_of(study, "finished")) == 1
+
+
+def test_models_of_discards_go_the_oldest_first_down_to_the_stated_size(
+    study: Study, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list(research(study, worse(4), experiments=4))
+    models = [study.experiment(n).artefact(0) for n in range(5)]
+    assert all(model.exists() for model in models)
+    size = models[1].stat().st_size
+    disk_space.forget_artefacts(study, state_of(study), limit_bytes=2 * size)
+    assert [model.exists() for model in models] == [True, False, False, True, True]
+    disk_space.forget_artefacts(study, state_of(study), limit_bytes=0)
+    assert [model.exists() for model in models] == [True, False, False, False, False]
+    assert all(study.experiment(n).metrics(0).exists() for n in range(5))
+
+
+# --- git
+
+
+def test_git_is_brought_to_what_the_history_says(study: Study, machine: Machine) -> None:
+    list(research(study, Scripted({"ALPHA": 0.2}, {"ALPHA": 2.0}), experiments=2))
+    commits = {e.number: e.commit for e in state_of(study).experiments}
+    git(study.project, "update-ref", "-d", "refs/autoresearch/nov23/0001")
+    git(study.project, "update-ref", "refs/autoresearch/nov23/0002", "main")
+    git(study.project, "update-ref", "refs/heads/autoresearch/nov23", str(commits[0]))
+    list(research(study, worse(1), experiments=1))
+    for number, commit in commits.items():
+        assert git(study.project, "rev-parse", f"refs/autoresearch/nov23/{number:04d}") == commit
+    assert git(study.project, "rev-parse", "autoresearch/nov23") == commits[1]
+    assert any("made again: 0001, 0002" in event["text"] for event in events_of(study, "note"))
+
+
+def test_an_experiment_decided_without_git_gets_its_commit_later(study: Study, machine: Machine) -> None:
+    hidden = study.project / ".git-away"
+    shutil.move(study.project / ".git", hidden)
+    list(research(study, Scripted({"ALPHA": 0.2}), experiments=1))
+    assert [e.commit for e in state_of(study).experiments] == [None, None]
+    shutil.move(hidden, study.project / ".git")
+    list(research(study, worse(1), experiments=1))
+    state = state_of(study)
+    assert all(e.commit for e in state.experiments)
+    assert git(study.project, "rev-parse", "autoresearch/nov23") == state.experiments[1].commit
+    assert git(study.project, "show", "autoresearch/nov23:train.py") == study.train_source(1).strip()
+
+
+def test_a_keep_that_git_missed_gets_its_commit_before_its_children(
+    study: Study, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, failures = session.Lineage.record, []
+
+    def fails_once(self: Any, number: int, *arguments: Any, **options: Any) -> str:
+        if number == 1 and not failures:
+            failures.append(number)
+            raise session.LineageError("git hash-object: Input/output error")
+        return record(self, number, *arguments, **options)
+
+    monkeypatch.setattr(session.Lineage, "record", fails_once)
+    list(research(study, Scripted({"ALPHA": -1.0}, {"ALPHA": -3.0}), experiments=2))
+    state = state_of(study)
+    assert failures == [1] and [e.status for e in state.decided] == [Status.KEEP] * 3
+    commits = [str(e.commit) for e in state.decided]
+    assert git(study.project, "rev-parse", "autoresearch/nov23") == commits[2]
+    assert git(study.project, "rev-list", "--max-count=3", commits[2]).split() == commits[::-1]
