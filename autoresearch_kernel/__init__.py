@@ -20,18 +20,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .core.types import Context, Evaluation, Experiment, Proposal, Run, RunOutcome, Status
-from .record.paths import project_root, study_paths
+from .record.paths import study_paths
 from .record.study import Study, StudyError, create_study
+from .system.locations import project_root
 
 if TYPE_CHECKING:
     from .agents.search import SearchAgent
-    from .control.actions import panel
     from .lab.analysis.load import analyse, open_example
+    from .lab.panel.panel import panel
     from .lab.study import ByHand, open_study, start_study
     from .study.loop import research
     from .study.session import Session, open_session
 
-__version__ = "0.6.0"
+from .core.version import __version__ as __version__
+
 __all__ = [
     "ByHand",
     "Context",
@@ -66,7 +68,7 @@ _HOMES = {
     "open_example": ".lab.analysis.load",
     "open_session": ".study.session",
     "open_study": ".lab.study",
-    "panel": ".control.actions",
+    "panel": ".lab.panel.panel",
     "research": ".study.loop",
     "start_study": ".lab.study",
 }

@@ -20,13 +20,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import __version__
 from .agents.options import AGENTS, AgentOptions, chat_of, make_agent
 from .core.types import NO_BOX, Experiment, Limits, Status
-from .record.paths import MY_NOTEBOOKS, project_root
+from .core.version import __version__
+from .record.paths import MY_NOTEBOOKS
 from .record.study import Study, StudyError, open_study, study_exists, study_names
 from .show.terminal import Screen
 from .study.create import CORPORA, PRESETS
+from .system.locations import project_root
 from .system.shell import shell_command
 
 if TYPE_CHECKING:
@@ -222,7 +223,8 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from .show.words import count, outcome_line
+    from .core.format import count
+    from .show.words import outcome_line
     from .study.create import refuse_other_settings, start_study
     from .study.loop import research
 
@@ -268,7 +270,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _finish(arguments: argparse.Namespace) -> None:
-    from .show.words import count, duration
+    from .core.format import count, duration
     from .study.finish import NothingToMeasure, Outlook, finish
 
     study = _named_study(arguments)
@@ -414,8 +416,9 @@ def _read(study: Study) -> tuple[StudyState, dict[str, Any] | None]:
 
 def _print_findings(study: Study) -> None:
     """The last words of a run: what it left and how much better it is."""
+    from .core.format import count
     from .show.cost import spent_words
-    from .show.words import advice, count, findings, is_worth_promoting
+    from .show.words import advice, findings, is_worth_promoting
 
     state, finished = _read(study)
     decided = [e for e in state.experiments if e.status is not None]
@@ -465,7 +468,7 @@ def _named_study(arguments: argparse.Namespace) -> Study:
 
 
 def _status(arguments: argparse.Namespace) -> None:
-    from .show.snapshot import look
+    from .show.follow import look
     from .show.status import status_json, status_table
 
     now = look(_named_study(arguments))
@@ -477,7 +480,7 @@ def _status(arguments: argparse.Namespace) -> None:
 
 def _attach(arguments: argparse.Namespace) -> None:
     from .control.supervisor import wait_until_held
-    from .show.snapshot import follow
+    from .show.follow import follow
     from .show.words import outcome_line
 
     study = _named_study(arguments)

@@ -31,11 +31,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from autoresearch_kernel.record.paths import cache_dir
 from autoresearch_kernel.scoring import audit as audits
 from autoresearch_kernel.scoring import scorer
 from autoresearch_kernel.scoring.score import HeldOut, ScoringSettings, bits_per_byte, score
 from autoresearch_kernel.source.parameters import set_parameters
+from autoresearch_kernel.system.locations import cache_dir
 
 PROJECT = Path(__file__).parents[1]
 NUM_TIMED, NUM_DRAWS, LEAK_SHARES = 5, 400, (0.01, 0.001, 0.0002)

@@ -25,9 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import prepare
 from autoresearch_kernel.record.curves import read_curve
+from autoresearch_kernel.run.training import child_environment
 from autoresearch_kernel.source.parameters import set_parameters
 from autoresearch_kernel.study.presets import read_preset
-from autoresearch_kernel.system.machine import child_environment
 
 PROJECT = Path(__file__).resolve().parents[1]
 OPENMP = ("OMP_", "GOMP_", "KMP_")

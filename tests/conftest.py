@@ -18,6 +18,7 @@ from autoresearch_kernel.agents.search import SearchAgent
 from autoresearch_kernel.record.study import Study, create_study, open_study
 from autoresearch_kernel.scoring.score import ScoringSettings
 from autoresearch_kernel.study.loop import research
+from tests.event_writer import writer  # noqa: F401  (a fixture)
 
 PROJECT = Path(__file__).parents[1]
 DTYPE = os.environ.get("AUTORESEARCH_DTYPE") or "float32"  # set it to run the studies of the tests in another format

@@ -24,10 +24,9 @@ from autoresearch_kernel.show.words import advice, findings
 from autoresearch_kernel.study.create import _promoted_from
 from autoresearch_kernel.study.loop import research
 from autoresearch_kernel.study.session import open_session
-
-from .conftest import counting_study, git
-from .study.test_loop import Scripted
-from .study.test_night import Machine, machine  # noqa: F401
+from tests.conftest import counting_study, git
+from tests.study.test_loop import Scripted
+from tests.study.test_night import Machine, machine  # noqa: F401
 
 
 def test_help_names_every_command() -> None:

@@ -43,7 +43,9 @@ def test_the_code_passes(tool: list[str]) -> None:
 
 def test_version_stands_in_one_place() -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
-    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "autoresearch_kernel.__version__"}
+    assert project["tool"]["setuptools"]["dynamic"]["version"] == {
+        "attr": "autoresearch_kernel.core.version.__version__"
+    }
     newest = re.search(r"^## (\S+)", (PROJECT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert (
         newest is not None and newest[1] == autoresearch_kernel.__version__ == study_versions()["autoresearch-kernel"]

@@ -16,8 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from autoresearch_kernel.source.parameters import Parameter, read_parameters, set_parameters
-
-from .formats import FORMATS, tolerance
+from tests.formats import FORMATS, tolerance
 
 PROJECT = Path(__file__).parents[1]
 SOURCE = (PROJECT / "train.py").read_text()

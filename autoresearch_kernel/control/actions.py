@@ -7,7 +7,6 @@ returns what a person should hear. Nothing is drawn here, and nothing is decided
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from dataclasses import fields as dataclass_fields
@@ -26,24 +25,24 @@ from ..agents.options import (
     refuse_unused,
 )
 from ..core.errors import with_arguments
+from ..core.format import count, duration
 from ..core.state import StudyState
 from ..record import history
 from ..record.git import LineageError
-from ..record.paths import project_root, study_paths
+from ..record.paths import study_paths
 from ..record.study import (
     Study,
     StudyError,
     WouldOverwrite,
     check_unchanged,
-    explained,
     open_study,
     sha256,
     study_exists,
     study_names,
 )
 from ..sandbox.kinds import BoxMissing, require_box
-from ..show.snapshot import look
-from ..show.words import count, duration, result_words
+from ..show.follow import look
+from ..show.words import result_words
 from ..study.create import CORPORA, DEFAULT_BUDGET_SECONDS, PRESETS, Settings, refuse_other_settings, start_study
 from ..system.disk import is_full
 from ..system.files import lock_holder, write_atomic
@@ -348,23 +347,3 @@ def promote(study: Study, force: bool = False) -> str:
 def read_state(study: Study) -> StudyState:
     """The study as its history tells it."""
     return history.read_state(study.paths.history)
-
-
-def panel(study: str | None = None, project: Path | None = None) -> Any:
-    """The control panel, for a notebook: shows a study, starts one, talks to it.
-
-    Args:
-        study: its name; the one touched last when left out.
-        project: folder of train.py and prepare.py; found from the working folder when left out.
-
-    Every button is a method: `start`, `pause`, `resume`, `stop`, `hint`, `approve`, `reject`, `promote`, `select`.
-
-    Example:
-        >>> from autoresearch_kernel import panel
-        >>> p = panel()  # doctest: +SKIP
-        >>> p.hint("leave the learning rates alone")  # doctest: +SKIP
-    """
-    from ..lab.panel.panel import Panel  # ipywidgets, which only a notebook needs
-
-    with explained():
-        return Panel(sys.modules[__name__], project or project_root(), study)

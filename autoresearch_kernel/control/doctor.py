@@ -19,13 +19,14 @@ from typing import Any
 
 from ..core.types import NO_BOX, MachineHolder, RunOutcome, Status
 from ..record.git import LineageError, open_lineage
-from ..record.paths import ExperimentPaths, cache_dir
+from ..record.paths import ExperimentPaths
 from ..record.study import SHORT, heldout_sha256, sha256, study_versions
 from ..run.training import EndRun, run_experiment
 from ..sandbox.kinds import BOX, BoxReport, probe
 from ..study.disk_space import LEAST_FREE_BYTES
 from ..system.disk import free_bytes
 from ..system.environment import SETTINGS
+from ..system.locations import cache_dir
 from ..system.shell import shell_command
 from ..system.speed import SettingRefused, Steadiness, Trial, open_trial
 from .checks import Check

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..agents.reply import diff
+from ..core.format import plain
 from ..core.types import Experiment, Proposal
 from ..record.study import StudyError
 from ..show import html
-from ..show.words import idea, plain, title
+from ..show.words import idea, title
 from ..source.compare import literal_changes
 from ..source.parameters import SourceError, read_parameters, set_parameters
 from ..study.review import edited

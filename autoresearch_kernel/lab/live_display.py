@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..core.format import duration, last_number, plain
 from ..core.types import Progress
 from ..show import html
 from ..show.status import bar
-from ..show.words import curve_words, duration, last_number, plain
+from ..show.words import curve_words
 from .results import CURVE_WIDTH, says_no_more
 
 UPDATE_SECONDS = 1.5  # between two updates of the display

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.drift import machine_speeds
+from ..core.format import bpb, plain, signed, thousands
 from ..core.state import StudyState
 from ..core.types import Audit, Evaluation, Experiment, Run, Status
 from ..record.archive import failure_output
@@ -23,16 +24,12 @@ from ..show import html
 from ..show.words import (
     argument,
     audit_words,
-    bpb,
     curve_words,
     difference,
     findings,
     grounds,
     outcome_line,
-    plain,
     score_line,
-    signed,
-    thousands,
     title,
 )
 from ..system.files import write_atomic

@@ -19,6 +19,7 @@ from ..agents.options import AgentOptions, chat_of, make_agent
 from ..core.agent import Agent, NothingToPropose
 from ..core.decide import mean
 from ..core.errors import Plain, with_arguments
+from ..core.format import bpb, count
 from ..core.next_step import rule_says
 from ..core.state import StudyState
 from ..core.types import Context, Evaluation, Experiment, Limits, Objection, Progress, Proposal, Refusal, Result, Run
@@ -26,12 +27,12 @@ from ..record import study as records
 from ..record.archive import StudyArchive
 from ..record.git import LineageError
 from ..record.history import HistoryDamaged, StudyInUse, read_state
-from ..record.paths import project_root
 from ..record.study import Study, StudyError, check_unchanged, sha256, study_exists, study_names
 from ..show import html
-from ..show.snapshot import Snapshot, look
+from ..show.follow import look
+from ..show.snapshot import Snapshot
 from ..show.status import doing, standing
-from ..show.words import bpb, count, findings, result_words, sealed_words, title
+from ..show.words import findings, result_words, sealed_words, title
 from ..study.finish import finish
 from ..study.loop import (
     SCORE,
@@ -49,6 +50,7 @@ from ..study.loop import train as train_once
 from ..study.proposals import AgentFailed, objection, open_proposal, read_proposal, save_proposal
 from ..study.session import Session, Watch, baseline_proposal, open_session, with_previous
 from ..study.steering import Enough, StopNow
+from ..system.locations import project_root
 from .idea import Idea, StepError
 from .live_display import Curve, Ticker
 from .results import Judgement, Outcome, Picture, Recorded, Table, beside, figure_of, next_html

@@ -2,37 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..system.locations import project_root
+
 NOTEBOOKS = "notebooks"  # the project's, which git follows
 MY_NOTEBOOKS = "my-notebooks"  # a person's copies of them
-
-
-def project_root() -> Path:
-    """The folder with prepare.py and train.py: the working folder or one above it, else the checkout of this package.
-
-    Example:
-        >>> (project_root() / "prepare.py").is_file()
-        True
-
-    Raises FileNotFoundError when neither holds them.
-    """
-    here = Path.cwd()
-    package = Path(__file__).resolve().parents[2]
-    for folder in (here, *here.parents, package):
-        if (folder / "prepare.py").is_file() and (folder / "train.py").is_file():
-            return folder
-    raise FileNotFoundError(
-        f"No prepare.py and train.py in {here}, above it, or in {package}. "
-        "Run autoresearch from a checkout of the project."
-    )
-
-
-def cache_dir() -> Path:
-    """Where corpora live: $AUTORESEARCH_HOME, else ~/.cache/autoresearch (as in the original)."""
-    return Path(os.environ.get("AUTORESEARCH_HOME") or Path.home() / ".cache" / "autoresearch")
 
 
 @dataclass(frozen=True)
@@ -86,10 +62,6 @@ class ExperimentPaths:
         return self.folder / _numbered("audit.npy", run)
 
 
-DEVICE = "AUTORESEARCH_DEVICE"  # read by prepare.py: what to train on, "cpu" or "cuda:1"
-DTYPE = "AUTORESEARCH_DTYPE"  # read by prepare.py: the number format of autocast, "float32" or "bfloat16"
-RUN_TOKEN = "AUTORESEARCH_RUN_TOKEN"  # every process of one run carries it in its environment
-BOX_PARENT = "AUTORESEARCH_BOX_PARENT"  # set inside a box: the pid by which its process knows its parent
 METRICS = "metrics.jsonl"  # the curve, one JSON object a line, written by prepare.TrainingClock
 ARTEFACT = "model.pkl"  # cloudpickle, written by prepare.evaluate_bpb
 HANDOVER = "handover.json"  # what prepare measured in the training process

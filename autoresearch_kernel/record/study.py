@@ -19,8 +19,9 @@ from typing import Any
 
 from ..core.errors import Plain
 from ..system.files import ensure_folder, take_lock, utc_now, write_atomic
+from ..system.locations import DEVICE, DTYPE
 from ..system.shell import shell_command
-from .paths import DEVICE, DTYPE, ExperimentPaths, StudyPaths, study_paths
+from .paths import ExperimentPaths, StudyPaths, study_paths
 
 REQUIRED = ("agent", "corpus", "corpus_dir", "heldout_dir", "hardware", "scoring", "seed", "time_budget_seconds")
 FIXED_FILES = ("prepare.py", "program.md")
@@ -338,7 +339,7 @@ def study_versions() -> dict[str, str]:
     """
     from importlib import metadata  # a fifth of the package's import time, for one call a study
 
-    from .. import __version__
+    from ..core.version import __version__
 
     versions = {"python": platform.python_version(), "system": f"{platform.system()} {platform.release()}"}
     versions["autoresearch-kernel"] = __version__

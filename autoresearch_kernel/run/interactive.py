@@ -18,9 +18,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..record.paths import project_root
 from ..record.study import Study, StudyError, check_corpus, open_study, sha256, study_names
 from ..system.files import lock_holder
+from ..system.locations import project_root
 from ..system.shell import shell_command
 
 BUDGET_SECONDS = 60  # of a training outside an experiment, unless AUTORESEARCH_TIME_BUDGET says otherwise

@@ -29,8 +29,8 @@ from ipykernel.zmqshell import ZMQInteractiveShell
 from traitlets import Type
 from traitlets.config import Config
 
-from .. import __version__
-from ..record.paths import project_root
+from ..core.version import __version__
+from ..system.locations import project_root
 from ..system.processes import die_with_parent
 from .interactive import OnImport, settle
 from .kernelspec import install_kernelspec

@@ -25,14 +25,15 @@ from typing import Any
 from ..core.sanitize import is_number, parse_object, plain_facts
 from ..core.types import MachineHolder, RunOutcome, Status
 from ..record.curves import Tail, curve_points, shorten_curve
-from ..record.paths import ARTEFACT, HANDOVER, METRICS, RUN_TOKEN, ExperimentPaths
+from ..record.paths import ARTEFACT, HANDOVER, METRICS, ExperimentPaths
 from ..sandbox.kinds import require_box, wrap
 from ..sandbox.policy import BOX_FOLDER, Policy, training_policy
 from ..sandbox.watchdog import Watchdog
-from ..system.machine import child_environment, has_gpu, training_lock
+from ..system.environment import environment
+from ..system.locations import DTYPE, RUN_TOKEN
+from ..system.machine import has_gpu, training_lock
 from ..system.processes import ExitWatch, kill_group, sweep
-from ..system.trees import opened_up, remove_tree
-from ..system.untrusted_files import read_plain_file
+from ..system.untrusted_files import opened_up, read_plain_file, remove_tree
 
 TEXTS = {"device", "device_name", "dtype"}  # of the hand-over; all else in it is a number or is left out
 OURS = {
@@ -441,3 +442,37 @@ def _read_json(path: Path) -> dict[str, Any] | None:
         return parse_object(path.read_bytes())
     except OSError:
         return None
+
+
+def child_environment(
+    corpus_dir: Path,
+    time_budget_seconds: float,
+    handover: Path,
+    project: Path,
+    seed: int,
+    folder: Path,  # where it may leave what its libraries want to keep
+    token: str | None = None,
+    max_steps: int | None = None,
+    dtype: str | None = None,
+) -> dict[str, str]:
+    """The environment of a training: what any child may know, plus what prepare.py reads.
+
+    `dtype` is the number format of its study, whatever this process's environment names.
+    """
+    env = environment(token, Path(__file__).resolve().parents[2], prefixes=("AUTORESEARCH_",))
+    for name in ("AUTORESEARCH_HELDOUT", "AUTORESEARCH_HOME"):  # training never learns where the validation rows are
+        env.pop(name, None)
+    if max_steps is not None:
+        env["AUTORESEARCH_MAX_STEPS"] = str(max_steps)
+    if dtype is not None:
+        env[DTYPE] = dtype
+    return env | {
+        "AUTORESEARCH_CORPUS": str(Path(corpus_dir).resolve()),
+        "AUTORESEARCH_TIME_BUDGET": repr(time_budget_seconds),
+        "AUTORESEARCH_HANDOVER": str(handover),
+        "AUTORESEARCH_PROJECT": str(Path(project).resolve()),
+        "AUTORESEARCH_SEED": str(seed),
+        "IPYTHONDIR": str(folder / "ipython"),  # a person's start-up files are not part of an experiment
+        "MPLCONFIGDIR": str(folder / "matplotlib"),
+        "PYTHONUNBUFFERED": "1",
+    }

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..record.paths import cache_dir
+from ..system.locations import cache_dir
 from .hidden_stdlib import held_out_paths
 
 GIB = 2**30

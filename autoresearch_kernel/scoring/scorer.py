@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..system.environment import die_with_parent
+from ..system.processes import die_with_parent
 
 if __name__ == "__main__":  # before torch, whose import takes seconds
     die_with_parent(int(sys.argv[1]))

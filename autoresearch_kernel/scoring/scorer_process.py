@@ -27,8 +27,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from ..record.paths import DTYPE, RUN_TOKEN
-from ..system.environment import environment, sweep
+from ..system.environment import environment
+from ..system.locations import DTYPE, RUN_TOKEN
+from ..system.processes import sweep
 
 # Bytes of float32 logits in one batch: on a CPU about what its cache holds, twice and eight times as much were slower.
 CPU_LOGIT_BYTES, GPU_LOGIT_BYTES = 2**23, 2**30

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
+from ..core.format import thousands
 from ..core.state import StudyState
 from ..core.types import Limits, Spent
-from .words import thousands
 
 
 def tokens(number: int) -> str:

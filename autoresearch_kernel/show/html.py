@@ -11,8 +11,9 @@ import base64
 import html
 from collections.abc import Iterable, Sequence
 
+from ..core.format import bpb, plain
 from ..core.types import Experiment, Status
-from .words import bpb, count_with_baseline, difference, head_and_rest, idea, plain, status_word
+from .words import count_with_baseline, difference, head_and_rest, idea, status_word
 
 GREEN, GREY, RED, ORANGE, BLUE = "#008A63", "#8C8C8C", "#C0392B", "#C77700", "#2E86C1"  # the marks, as in plots.py
 INK = "var(--jp-content-font-color1, #202020)"

@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..core.decide import NUM_BASELINE_RUNS
+from ..core.format import count, duration
 from ..core.state import StudyState, replay
 from ..core.types import Experiment, Run
 from ..record.history import HistoryDamaged, events_so_far
 from ..record.study import Study, StudyError, open_study, study_names
-from .words import count, duration
 
 TYPICAL_OVERHEAD_SECONDS = 10.0  # of a training and its score, on a laptop, where none was measured
 REPEATED_SHARE = 0.5  # of experiments, at most, that run a second time because their score may be luck

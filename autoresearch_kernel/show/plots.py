@@ -27,16 +27,9 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from autoresearch_kernel.core.drift import STEADY
+from autoresearch_kernel.core.format import count, number, thousands
 from autoresearch_kernel.core.types import Experiment, Status
-from autoresearch_kernel.show.words import (
-    correction_words,
-    count,
-    idea,
-    is_ended_early,
-    number,
-    thousands,
-    with_mistrust,
-)
+from autoresearch_kernel.show.words import correction_words, idea, is_ended_early, with_mistrust
 from autoresearch_kernel.system.files import write_atomic
 
 if TYPE_CHECKING:

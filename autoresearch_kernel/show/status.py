@@ -12,32 +12,26 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..core.decide import NUM_BASELINE_RUNS, NUM_FRESH_RUNS
+from ..core.format import bpb, clock, duration, last_number, number, percent, plain, signed
 from ..core.state import Review
 from ..core.types import Experiment
 from ..record.study import Study
 from ..system.files import seconds_of
 from ..system.shell import shell_command
 from .cost import spent_words
+from .snapshot import WAITING_FOR_MACHINE
 from .words import (
     UNTRUSTED,
     audits_words,
-    bpb,
-    clock,
     count_with_baseline,
     counts,
     difference,
-    duration,
     findings,
     idea,
     incumbent_scores,
-    last_number,
     mistrust,
-    number,
-    percent,
-    plain,
     sealed_words,
     sign,
-    signed,
     sparkline,
     status_word,
     title,
@@ -51,7 +45,6 @@ BAR_CELLS, CURVE_CELLS = 12, 40
 STEEP = 0.25  # share of what there is of a curve that may leave through the top, so that the rest is drawn to scale
 SMOOTH = 0.05  # share of a run over which a loss is averaged before two runs are compared
 MOST_NOTES = 3  # notes and commands each
-WAITING_FOR_MACHINE = "waiting for the machine"  # the phase in which another training holds it
 WIDEST = 120  # columns; beyond, the eye loses the row
 
 

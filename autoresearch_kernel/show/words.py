@@ -1,8 +1,4 @@
-"""The words around an experiment and a study: title, heading, verdict, what it found. Pure text.
-
-Numbers have one form everywhere: bits per byte with four decimals, thousands apart, a real minus. What an agent or
-a training wrote is shown without control characters, so that it cannot play with the reader's terminal.
-"""
+"""The words around an experiment and a study: title, heading, verdict, what it found. Pure text."""
 
 from __future__ import annotations
 
@@ -13,61 +9,16 @@ from typing import Any
 
 from ..core.decide import best
 from ..core.drift import STEADY
-from ..core.sanitize import is_number
+from ..core.format import bpb, clock, count, number, plain, signed, thousands
 from ..core.state import StudyState
 from ..core.types import Experiment, MachineHolder, Result, Run, Status, is_trusted
 from ..record.history import peak_memory_mb
 from ..system.shell import shell_command
 
-THIN_SPACE = "\u2009"
-MINUS = "\u2212"
 MANY_EXPERIMENTS = 20  # after fewer, a study that kept nothing is no surprise
 CLEAR_ERRORS = 2.0  # standard errors: a smaller difference may be luck
 HEAD_CHARACTERS = 140  # of a hypothesis that are shown before the rest is unfolded
 SENTENCE_END = re.compile(r"[.!?](?=\s)")
-
-
-def plain(text: str) -> str:
-    """One line without control characters."""
-    if text.isprintable():
-        return " ".join(text.split())
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
-
-def number(value: Any) -> float | None:
-    """A finite number of sensible size; None for anything else that may stand in a curve."""
-    return float(value) if is_number(value) else None
-
-
-def last_number(curve: Sequence[Mapping[str, Any]], name: str) -> float | None:
-    """The latest usable value of a quantity in a curve."""
-    return next((value for point in reversed(curve) if (value := number(point.get(name))) is not None), None)
-
-
-def bpb(value: float | None) -> str:
-    """`1.4312`, or a dash when there is none."""
-    return "–" if value is None else f"{value:.4f}"
-
-
-def signed(value: float, decimals: int = 4) -> str:
-    """`+0.0021` or `−0.0124`."""
-    return f"{value:+.{decimals}f}".replace("-", MINUS)
-
-
-def thousands(value: float) -> str:
-    """`131 072`, with thin spaces."""
-    return f"{value:,.0f}".replace(",", THIN_SPACE)
-
-
-def percent(share: float) -> str:
-    """`62 %`."""
-    return f"{share:.0%}".replace("%", " %")
-
-
-def count(number: int, noun: str) -> str:
-    """`1 experiment`, `2 experiments`, `2 processes`."""
-    plural = "es" if noun.endswith("s") else "s"
-    return f"{thousands(number)} {noun}{'' if number == 1 else plural}"
 
 
 def counts(experiments: Sequence[Experiment]) -> str:
@@ -83,17 +34,6 @@ def count_with_baseline(experiments: Sequence[Experiment]) -> str:
     return " and ".join([*parts, *(["the baseline"] if tried < len(experiments) else [])])
 
 
-def duration(seconds: float) -> str:
-    """`41 s`, `12 min`, `3 h 12 min`, `2 d 3 h`."""
-    if seconds < 119.5:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
-
-
 def waiting_words(holder: MachineHolder) -> str:
     """Whose training a study waits for, since when that one holds the machine, and what happens then."""
     study = f"study {plain(holder.study)}" if holder.study else ""
@@ -101,11 +41,6 @@ def waiting_words(holder: MachineHolder) -> str:
     who = f" ({', '.join(part for part in (study, process) if part)})" if study or process else ""
     since = f" since {clock(holder.since)}" if holder.since else ""
     return f"Another training{who} runs on this machine{since}; this study trains when it has ended."
-
-
-def clock(utc: str) -> str:
-    """`2026-11-23 02:14 UTC`."""
-    return f"{plain(utc).replace('T', ' ')[:16]} UTC"
 
 
 def idea(experiment: Experiment) -> str:

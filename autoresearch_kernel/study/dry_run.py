@@ -18,7 +18,7 @@ from ..record.study import sha256
 from ..run.training import run_experiment
 from ..scoring.score import HeldOut, ScoringFailed, ScoringSettings, score
 from ..system.machine import LONGEST_NAP_SECONDS, slept_seconds
-from ..system.trees import remove_tree
+from ..system.untrusted_files import remove_tree
 
 if TYPE_CHECKING:
     from .session import Session

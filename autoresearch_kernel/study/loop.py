@@ -15,10 +15,10 @@ from ..core.agent import Agent, NothingToPropose
 from ..core.decide import NUM_BASELINE_RUNS, best, improvement, mean
 from ..core.drift import at_present_speed, is_much_slower, present_speed, rerun_due, tolerance
 from ..core.errors import Plain
+from ..core.format import count
 from ..core.next_step import audit_due, late_audit_due, rule_says
 from ..core.types import Cause, Experiment, Limits, Progress, RunOutcome, Status, scores_of
 from ..record.study import Study, StudyError, check_unchanged
-from ..show.words import count
 from ..system.disk import is_full
 from ..system.machine import real_seconds
 from .auditing import audit_run, refuse

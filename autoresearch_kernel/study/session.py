@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ..agents.reply import diff
+from ..core import format
 from ..core.agent import Agent
 from ..core.decide import mean, standard_error
 from ..core.drift import is_much_slower, present_speed
@@ -54,7 +55,7 @@ from ..system.disk import is_full
 from ..system.files import boot_id, remove_temporaries, write_atomic
 from ..system.machine import LONGEST_NAP_SECONDS, slept_seconds
 from ..system.processes import end_leftovers, remember
-from ..system.trees import remove_tree
+from ..system.untrusted_files import remove_tree
 from .disk_space import Room, give_way
 from .monitor import Lookout
 from .proposals import Proposals, encodable, save_proposal
@@ -110,7 +111,7 @@ def open_session(study: Study, watch: Watch = ignore) -> Iterator[Session]:
         history.append("opened", **who, box=box, versions=study_versions())
         session.people.answer_old(old_commands)
         if ended:
-            session.note(f"{words.count(ended, 'process')} of a run that was cut off had to be ended.")
+            session.note(f"{format.count(ended, 'process')} of a run that was cut off had to be ended.")
         if changed := changed_versions(before, study_versions()):
             changes = "; ".join(f"{name} {new}, before {old}" for name, old, new in changed)
             session.note(f"Scores from here on are made by other versions: {changes}. Compare them with that in mind.")
@@ -329,7 +330,7 @@ class Session:
         """
         slept = slept_seconds() - slept_before
         if slept > LONGEST_NAP_SECONDS:
-            return Cause.SLEPT, f"the machine slept for {words.duration(slept)} while it trained"
+            return Cause.SLEPT, f"the machine slept for {format.duration(slept)} while it trained"
         if outcome.status is Status.CRASH and Cause.FULL_DISK not in before.causes and (lack := self.room.lacks()):
             return Cause.FULL_DISK, f"it failed on a full disk: {lack}"
         if {Cause.KILLED, Cause.OVERTIME, Cause.SLOW} & set(before.causes):

@@ -14,46 +14,11 @@ from pathlib import Path
 from typing import TextIO
 
 from ..core.types import MachineHolder
-from ..record.paths import DTYPE, cache_dir
-from .environment import environment
 from .files import utc_now
+from .locations import cache_dir
 
 TRIES_FOR_A_NAME = 5  # a holder writes who it is just after it has locked
 LONGEST_NAP_SECONDS = 1.0  # a training during which the machine slept longer says nothing about the code
-
-
-def child_environment(
-    corpus_dir: Path,
-    time_budget_seconds: float,
-    handover: Path,
-    project: Path,
-    seed: int,
-    folder: Path,  # where it may leave what its libraries want to keep
-    token: str | None = None,
-    max_steps: int | None = None,
-    dtype: str | None = None,
-) -> dict[str, str]:
-    """The environment of a training: what any child may know, plus what prepare.py reads.
-
-    `dtype` is the number format of its study, whatever this process's environment names.
-    """
-    env = environment(token, Path(__file__).resolve().parents[2], prefixes=("AUTORESEARCH_",))
-    for name in ("AUTORESEARCH_HELDOUT", "AUTORESEARCH_HOME"):  # training never learns where the validation rows are
-        env.pop(name, None)
-    if max_steps is not None:
-        env["AUTORESEARCH_MAX_STEPS"] = str(max_steps)
-    if dtype is not None:
-        env[DTYPE] = dtype
-    return env | {
-        "AUTORESEARCH_CORPUS": str(Path(corpus_dir).resolve()),
-        "AUTORESEARCH_TIME_BUDGET": repr(time_budget_seconds),
-        "AUTORESEARCH_HANDOVER": str(handover),
-        "AUTORESEARCH_PROJECT": str(Path(project).resolve()),
-        "AUTORESEARCH_SEED": str(seed),
-        "IPYTHONDIR": str(folder / "ipython"),  # a person's start-up files are not part of an experiment
-        "MPLCONFIGDIR": str(folder / "matplotlib"),
-        "PYTHONUNBUFFERED": "1",
-    }
 
 
 # --- the training lock

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..core.decide import BPB_PER_LOG_SPEED
-from .environment import SETTINGS, family
-from .processes import descendants, processor_seconds, program_of, stolen_seconds
+from .environment import SETTINGS
+from .processes import descendants, family, processor_seconds, program_of, stolen_seconds
 
 SLICES, SLICE_SECONDS, WARM_UP_SECONDS = 15, 0.2, 0.4
 # Spread of the slices. At this one the speed of a whole run cannot move val_bpb by more than 0.002, which is what two

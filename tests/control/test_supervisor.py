@@ -22,12 +22,12 @@ from autoresearch_kernel.control.actions import finish, stop
 from autoresearch_kernel.control.supervisor import end, start_detached, wait_until_free
 from autoresearch_kernel.core.types import Progress
 from autoresearch_kernel.record.history import read_events, replay
-from autoresearch_kernel.record.paths import RUN_TOKEN
 from autoresearch_kernel.record.study import Study, StudyError
-from autoresearch_kernel.show.snapshot import look
+from autoresearch_kernel.show.follow import look
 from autoresearch_kernel.show.status import status_table
 from autoresearch_kernel.study.loop import research
 from autoresearch_kernel.system.files import StudyInUse, take_lock
+from autoresearch_kernel.system.locations import RUN_TOKEN
 from autoresearch_kernel.system.machine import training_lock
 from tests.conftest import COUNTING_TRAIN, copy_of, counting_study, make_project
 from tests.study.test_loop import Scripted

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from autoresearch_kernel.record.paths import RUN_TOKEN
 from autoresearch_kernel.run.notebook import set_verdict
+from autoresearch_kernel.system.locations import RUN_TOKEN
 from autoresearch_kernel.system.processes import adopt_orphans
 
 from . import check, stub

@@ -26,7 +26,7 @@ from nbformat.v4 import nbbase
 
 from autoresearch_kernel.core.agent import NothingToPropose
 from autoresearch_kernel.core.types import Audit, Context, Evaluation, Proposal, RunOutcome, Status
-from autoresearch_kernel.record.paths import RUN_TOKEN, ExperimentPaths
+from autoresearch_kernel.record.paths import ExperimentPaths
 from autoresearch_kernel.record.study import Study, create_study, open_study, study_exists
 from autoresearch_kernel.scoring.score import ScoringFailed
 from autoresearch_kernel.show import plots
@@ -34,6 +34,7 @@ from autoresearch_kernel.study import auditing, disk_space, final_test, loop, se
 from autoresearch_kernel.study.finish import finish
 from autoresearch_kernel.system.disk import Reserve
 from autoresearch_kernel.system.files import write_atomic
+from autoresearch_kernel.system.locations import RUN_TOKEN
 
 from .operations import Injector, replace_in
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from autoresearch_kernel.cli import CONTROL
+from autoresearch_kernel.core.format import bpb
 from autoresearch_kernel.core.state import StudyState, replay
 from autoresearch_kernel.record.history import read_events
 from autoresearch_kernel.record.study import open_study
-from autoresearch_kernel.show.words import bpb, status_word
+from autoresearch_kernel.show.words import status_word
 
 from ..conftest import PROJECT
 from .conftest import Browser, Lab

@@ -16,9 +16,8 @@ from autoresearch_kernel.core.types import Experiment, Run, Status
 from autoresearch_kernel.lab.panel import panel
 from autoresearch_kernel.lab.panel.chart import history_data, table_data
 from autoresearch_kernel.record.history import read_events
-
-from ..journeys.conftest import FLAGS, browser_path
-from .test_plots import SIGMA, experiment, night, run_again
+from tests.journeys.conftest import FLAGS, browser_path
+from tests.show.test_plots import SIGMA, experiment, night, run_again
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

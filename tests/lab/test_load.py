@@ -15,7 +15,7 @@ from autoresearch_kernel.lab.analysis.load import EXAMPLE_NOTE
 from autoresearch_kernel.record.history import History, read_events, replay
 from autoresearch_kernel.record.results import ResultsDamaged
 from autoresearch_kernel.record.study import REQUIRED, StudyError
-from autoresearch_kernel.show.snapshot import View
+from autoresearch_kernel.show.follow import View
 
 PROJECT = Path(__file__).parents[2]
 NOTEBOOK = PROJECT / "notebooks" / "analysis.ipynb"

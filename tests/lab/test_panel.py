@@ -28,11 +28,10 @@ from autoresearch_kernel.lab.panel.panel import FOLLOW, NO_MORE_BEATS, Panel
 from autoresearch_kernel.lab.results import with_result
 from autoresearch_kernel.record.study import StudyError, WouldOverwrite
 from autoresearch_kernel.show import html
-from autoresearch_kernel.show.snapshot import look
+from autoresearch_kernel.show.follow import look
 from autoresearch_kernel.show.status import doing, next_step, standing, status_table
 from autoresearch_kernel.show.words import head_and_rest
 from autoresearch_kernel.system.files import write_atomic
-
 from tests.event_writer import Writer
 
 PROJECT = Path(__file__).parents[2]

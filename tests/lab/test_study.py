@@ -24,7 +24,7 @@ from autoresearch_kernel.record.commands import send
 from autoresearch_kernel.record.history import read_events
 from autoresearch_kernel.record.study import Study
 from autoresearch_kernel.run.kernelspec import notebook_metadata
-from autoresearch_kernel.show.snapshot import look
+from autoresearch_kernel.show.follow import look
 from autoresearch_kernel.show.status import status_table
 from autoresearch_kernel.study.session import open_session
 from tests.conftest import PROJECT, counting_study, git

@@ -20,7 +20,8 @@ import pytest
 
 from autoresearch_kernel.cli import main
 from autoresearch_kernel.lab.working_copies import SERVER_CONFIG, keep_original, update_copies
-from autoresearch_kernel.record.paths import MY_NOTEBOOKS, NOTEBOOKS, project_root
+from autoresearch_kernel.record.paths import MY_NOTEBOOKS, NOTEBOOKS
+from autoresearch_kernel.system.locations import project_root
 from tests.conftest import PROJECT
 
 STEP = f"{MY_NOTEBOOKS}/step.ipynb"

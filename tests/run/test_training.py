@@ -19,8 +19,8 @@ import pytest
 from autoresearch_kernel.core.types import MachineHolder, RunOutcome, Status
 from autoresearch_kernel.record.paths import ExperimentPaths
 from autoresearch_kernel.run.notebook import read_notebook
-from autoresearch_kernel.run.training import CURVE_LIMIT_POINTS, EndRun, run_experiment
-from autoresearch_kernel.system.machine import child_environment, training_lock
+from autoresearch_kernel.run.training import CURVE_LIMIT_POINTS, EndRun, child_environment, run_experiment
+from autoresearch_kernel.system.machine import training_lock
 from autoresearch_kernel.system.processes import descendants
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,7 +20,7 @@ from autoresearch_kernel.sandbox.policy import (
 )
 from autoresearch_kernel.sandbox.seccomp import program
 from autoresearch_kernel.sandbox.watchdog import Watchdog
-from autoresearch_kernel.system.trees import remove_tree
+from autoresearch_kernel.system.untrusted_files import remove_tree
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from autoresearch_kernel.scoring.score import HeldOut, ScoringFailed, ScoringSettings, bits_per_byte, score
-from autoresearch_kernel.system.environment import sweep
+from autoresearch_kernel.system.processes import sweep
 from tests.formats import FORMATS
 
 PROJECT = Path(__file__).parents[2]

@@ -10,8 +10,7 @@ from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.core.types import Experiment, Run, Status
 from autoresearch_kernel.record.study import Study
 from autoresearch_kernel.show.plan import Outlook, outlook_of, overhead_seconds, plan_lines
-
-from ..conftest import counting_study
+from tests.conftest import counting_study
 
 
 def test_a_first_study_says_what_runs_how_long_and_what_will_be_there() -> None:

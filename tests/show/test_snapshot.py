@@ -16,7 +16,8 @@ import pytest
 from autoresearch_kernel.core.types import Experiment, Progress, Result, Status
 from autoresearch_kernel.record.history import HistoryDamaged
 from autoresearch_kernel.record.study import Study
-from autoresearch_kernel.show.snapshot import PHASES, Snapshot, View, follow, look
+from autoresearch_kernel.show.follow import View, follow, look
+from autoresearch_kernel.show.snapshot import PHASES, Snapshot
 from autoresearch_kernel.show.status import doing, next_step
 
 if TYPE_CHECKING:

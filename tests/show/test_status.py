@@ -11,8 +11,9 @@ from autoresearch_kernel.lab.analysis.data import Night
 from autoresearch_kernel.lab.analysis.gains import summary
 from autoresearch_kernel.lab.panel import pages
 from autoresearch_kernel.lab.panel.chart import history_data
+from autoresearch_kernel.show.follow import View
 from autoresearch_kernel.show.plots import progress_figure
-from autoresearch_kernel.show.snapshot import Snapshot, View
+from autoresearch_kernel.show.snapshot import Snapshot
 from autoresearch_kernel.show.status import columns, status_json, status_table
 from autoresearch_kernel.show.words import counts, outcome_line, verdict
 

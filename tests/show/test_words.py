@@ -6,13 +6,11 @@ from typing import Any
 
 import pytest
 
+from autoresearch_kernel.core.format import count, duration, number
 from autoresearch_kernel.core.types import Audit, Cause, Experiment, Run, Status
 from autoresearch_kernel.show.words import (
     audits_words,
     correction_words,
-    count,
-    duration,
-    number,
     outcome_line,
     sparkline,
     unclear_words,

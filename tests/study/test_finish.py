@@ -16,7 +16,7 @@ from autoresearch_kernel.lab.study import open_study
 from autoresearch_kernel.record.commands import send
 from autoresearch_kernel.record.study import Study, StudyError
 from autoresearch_kernel.scoring.score import HeldOut, ScoringFailed
-from autoresearch_kernel.show.snapshot import look
+from autoresearch_kernel.show.follow import look
 from autoresearch_kernel.show.words import findings, is_worth_promoting
 from autoresearch_kernel.study import final_test
 from autoresearch_kernel.study import finish as finishing

@@ -13,8 +13,8 @@ from autoresearch_kernel.core.types import Run, is_trusted
 from autoresearch_kernel.record.study import StudyError
 from autoresearch_kernel.sandbox import kinds
 from autoresearch_kernel.sandbox.probe import BoxReport
+from autoresearch_kernel.show.follow import look
 from autoresearch_kernel.show.plots import progress_figure
-from autoresearch_kernel.show.snapshot import look
 from autoresearch_kernel.show.status import status_json, status_table
 from autoresearch_kernel.show.words import findings, grounds, outcome_line, status_line
 from autoresearch_kernel.study.finish import finish

@@ -13,9 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from autoresearch_kernel.record.paths import RUN_TOKEN
-from autoresearch_kernel.system.environment import sweep
-from autoresearch_kernel.system.processes import end_leftovers, remember
+from autoresearch_kernel.system.locations import RUN_TOKEN
+from autoresearch_kernel.system.processes import end_leftovers, remember, sweep
 
 Start = Callable[..., subprocess.Popen[bytes]]
 

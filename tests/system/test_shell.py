@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from autoresearch_kernel.system.shell import shell_command
-
-from ..conftest import PROJECT
+from tests.conftest import PROJECT
 
 SCRIPTS = sysconfig.get_path("scripts")
 BARE_PATH = "/usr/bin:/bin"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch_kernel.system.trees import opened_up, remove_tree
+from autoresearch_kernel.system.untrusted_files import opened_up, remove_tree
 
 
 def nest(folder: Path, levels: int, name: str = "d") -> None:

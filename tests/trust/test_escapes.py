@@ -25,10 +25,9 @@ import prepare
 from autoresearch_kernel.core.types import RunOutcome, Status
 from autoresearch_kernel.record.paths import ExperimentPaths
 from autoresearch_kernel.run.notebook import read_notebook
-from autoresearch_kernel.run.training import run_experiment
+from autoresearch_kernel.run.training import child_environment, run_experiment
 from autoresearch_kernel.sandbox.kinds import probe, wrap
 from autoresearch_kernel.sandbox.policy import scoring_policy, training_policy
-from autoresearch_kernel.system.machine import child_environment
 from autoresearch_kernel.system.processes import descendants
 from tests.trust.escapes.reach import PRELUDE, REACHES, Reach
 from tests.trust.outcomes import record

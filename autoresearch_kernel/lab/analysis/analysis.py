@@ -10,8 +10,9 @@ from html import escape
 from pathlib import Path
 
 from ...core.drift import machine_speeds
+from ...core.format import count
 from ...show import html
-from ...show.words import correction_words, count
+from ...show.words import correction_words
 from ...system.files import write_atomic
 from .data import Night
 from .finding import Finding, framed

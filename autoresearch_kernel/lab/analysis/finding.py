@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...core.format import MINUS, count, duration, percent, plain, signed
 from ...core.types import Status
 from ...show import html
-from ...show.words import MINUS, count, duration, percent, plain, signed
 
 Row = dict[str, Any]
 

@@ -13,10 +13,11 @@ from itertools import pairwise
 
 from ...core.decide import mean, standard_error
 from ...core.drift import alike, machine_speeds
+from ...core.format import bpb, count, duration, percent, signed
 from ...core.types import Experiment, Spent, Status, scores_of
 from ...show.cost import money
 from ...show.html import MARKS
-from ...show.words import bpb, count, duration, idea, percent, signed
+from ...show.words import idea
 from ...system.files import seconds_of
 from .data import Night, judged_delta, own_runs, score_of
 from .finding import Column, Row, in_time, in_words, share, shortened

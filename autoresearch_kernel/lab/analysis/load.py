@@ -18,11 +18,12 @@ from ...core.state import Event, replay
 from ...core.types import Experiment
 from ...record.archive import StudyArchive
 from ...record.history import events_so_far
-from ...record.paths import StudyPaths, project_root
+from ...record.paths import StudyPaths
 from ...record.results import read_results
 from ...record.study import Study, StudyError, open_study, study_names
 from ...source.compare import subjects
 from ...system.files import seconds_of
+from ...system.locations import project_root
 from .analysis import Analysis
 
 EXAMPLE = Path("docs") / "example"

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from ...core.decide import mean
 from ...core.drift import STEADY
+from ...core.format import bpb, count, duration, percent, signed
 from ...core.types import Experiment, Run, Spent, Status
 from ...show.cost import tokens
-from ...show.words import SECONDS, bpb, count, duration, percent, signed
+from ...show.words import SECONDS
 from .data import Night
 from .finding import Column, Row, in_words
 

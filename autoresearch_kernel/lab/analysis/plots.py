@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...core.drift import STEADY, machine_speeds
+from ...core.format import MINUS, duration, percent, signed
 from ...core.types import Status
 from ...show.plots import BLUE, DPI, GREEN, GREY, INK, ORANGE, PALE, RED, png, progress_figure
-from ...show.words import MINUS, duration, percent, signed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 
+from ...core.format import plain
 from ...core.types import Experiment, Status
-from ...show.words import plain
 
 # Words of a change -> its theme; the first that matches counts. `_` ends a word: MATRIX_LR is about "lr".
 THEMES = (

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ...core.decide import is_better
+from ...core.format import bpb, count, plain
 from ...core.sanitize import is_number
 from ...core.types import Experiment, Status
-from ...show.words import bpb, count, idea, is_ended_early, plain, title
+from ...show.words import idea, is_ended_early, title
 from .data import FAILED, Night, judged_delta, score_of
 from .finding import Column, Row, in_words, shortened
 from .themes import cause_of, subjects_of

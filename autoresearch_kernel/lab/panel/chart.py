@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ...core.format import bpb, number, plain
 from ...core.types import Experiment, Status
 from ...show.plots import FAILED, as_drawn, label_of, limits_of, points_of, scored_runs
 from ...show.snapshot import Snapshot
 from ...show.words import (
-    bpb,
     counts,
     curve_words,
     difference,
@@ -23,8 +23,6 @@ from ...show.words import (
     idea,
     incumbent_scores,
     is_ended_early,
-    number,
-    plain,
     status_word,
 )
 from ...system.files import seconds_of

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ...core.format import count, duration, percent, plain
 from ...core.state import Review, StudyState
 from ...core.types import Experiment, Status
 from ...record.archive import StudyArchive
@@ -22,15 +23,11 @@ from ...show.status import agent_words, command_line, doing
 from ...show.words import (
     argument,
     audits_words,
-    count,
     counts,
     difference,
-    duration,
     grounds,
     head_and_rest,
     idea,
-    percent,
-    plain,
     score_line,
     sealed_words,
 )

@@ -25,18 +25,22 @@ import ipywidgets as widgets
 from IPython.display import display, update_display
 from traitlets import Int, Unicode
 
+from ...control import actions
 from ...core.errors import Plain, with_arguments
+from ...core.format import clock
 from ...core.state import StudyState, replay
 from ...core.types import Experiment, Status
 from ...record.archive import StudyArchive
 from ...record.history import read_state
 from ...record.study import Remedied, Study, StudyError, WouldOverwrite, explained
 from ...show import html
-from ...show.snapshot import Snapshot, View
+from ...show.follow import View
+from ...show.snapshot import Snapshot
 from ...show.status import standing
-from ...show.words import clock, counts, sealed_words
-from ...system.environment import memory_mb
+from ...show.words import counts, sealed_words
 from ...system.files import utc_now
+from ...system.locations import project_root
+from ...system.processes import memory_mb
 from ...system.shell import shell_command
 from ..results import Picture, Table, figure_of
 from . import pages
@@ -65,10 +69,14 @@ _open: weakref.WeakSet[Panel] = weakref.WeakSet()  # panels whose thread runs
 class Control(Protocol):
     """What the buttons do: the functions of `autoresearch_kernel/control/actions.py`."""
 
-    AGENTS: Sequence[str]
-    NO_READERS: Mapping[str, str]  # agents to which a hint says nothing, and why
-    CORPORA: Sequence[str]
-    PRESETS: Sequence[str]
+    @property
+    def AGENTS(self) -> Sequence[str]: ...
+    @property
+    def NO_READERS(self) -> Mapping[str, str]: ...  # agents to which a hint says nothing, and why
+    @property
+    def CORPORA(self) -> Sequence[str]: ...
+    @property
+    def PRESETS(self) -> Sequence[str]: ...
 
     def study_names(self, project: Path) -> list[str]: ...
     def open_study(self, name: str, project: Path) -> Study: ...
@@ -742,3 +750,21 @@ def _tail(path: Path) -> str:
     except OSError:
         return ""
     return "\n".join(lines[-LOG_LINES:])
+
+
+def panel(study: str | None = None, project: Path | None = None) -> Any:
+    """The control panel, for a notebook: shows a study, starts one, talks to it.
+
+    Args:
+        study: its name; the one touched last when left out.
+        project: folder of train.py and prepare.py; found from the working folder when left out.
+
+    Every button is a method: `start`, `pause`, `resume`, `stop`, `hint`, `approve`, `reject`, `promote`, `select`.
+
+    Example:
+        >>> from autoresearch_kernel import panel
+        >>> p = panel()  # doctest: +SKIP
+        >>> p.hint("leave the learning rates alone")  # doctest: +SKIP
+    """
+    with explained():
+        return Panel(actions, project or project_root(), study)

@@ -1,0 +1,73 @@
+"""Numbers and short texts in one form everywhere: four decimals for bits per byte, thin spaces, a real minus.
+
+Text of an agent or a training is shown without control characters, so that it cannot change the reader's terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .sanitize import is_number
+
+THIN_SPACE = "\u2009"
+MINUS = "\u2212"
+
+
+def plain(text: str) -> str:
+    """One line without control characters."""
+    if text.isprintable():
+        return " ".join(text.split())
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def number(value: Any) -> float | None:
+    """A finite number of sensible size; None for anything else that may stand in a curve."""
+    return float(value) if is_number(value) else None
+
+
+def last_number(curve: Sequence[Mapping[str, Any]], name: str) -> float | None:
+    """The latest usable value of a quantity in a curve."""
+    return next((value for point in reversed(curve) if (value := number(point.get(name))) is not None), None)
+
+
+def bpb(value: float | None) -> str:
+    """`1.4312`, or a dash when there is none."""
+    return "–" if value is None else f"{value:.4f}"
+
+
+def signed(value: float, decimals: int = 4) -> str:
+    """`+0.0021` or `−0.0124`."""
+    return f"{value:+.{decimals}f}".replace("-", MINUS)
+
+
+def thousands(value: float) -> str:
+    """`131 072`, with thin spaces."""
+    return f"{value:,.0f}".replace(",", THIN_SPACE)
+
+
+def percent(share: float) -> str:
+    """`62 %`."""
+    return f"{share:.0%}".replace("%", " %")
+
+
+def count(number: int, noun: str) -> str:
+    """`1 experiment`, `2 experiments`, `2 processes`."""
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{thousands(number)} {noun}{'' if number == 1 else plural}"
+
+
+def duration(seconds: float) -> str:
+    """`41 s`, `12 min`, `3 h 12 min`, `2 d 3 h`."""
+    if seconds < 119.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def clock(utc: str) -> str:
+    """`2026-11-23 02:14 UTC`."""
+    return f"{plain(utc).replace('T', ' ')[:16]} UTC"

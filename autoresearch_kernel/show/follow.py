@@ -1,0 +1,423 @@
+"""Follows a study from outside: what another process does with it at this moment, from its files alone.
+
+`look` gives a Snapshot; a `View` gives many and reads only what was added since the last one, so a client may ask
+several times a second. `follow` yields what happens as it happens, for `autoresearch attach`. This module writes
+nothing and asks no process: the history says what was done, the lock who does it now, and the curve how far the
+running training is. The curve comes from code that an agent wrote: only finite numbers in it count.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..core.drift import rerun_due
+from ..core.format import last_number, number, plain
+from ..core.next_step import audit_due, late_audit_due, rule_says
+from ..core.state import Event, StudyState, replay
+from ..core.types import Experiment, MachineHolder, Progress, Run, Status
+from ..record.curves import Tail, curve_points, read_curve
+from ..record.history import decode, read_events
+from ..record.study import Study
+from ..system.files import lock_holder, seconds_of
+from .snapshot import AT_WORK, ENDED, WAITING, WAITING_FOR_MACHINE, Snapshot
+from .status import command_line, next_step
+from .words import waiting_words
+
+CURVE_LIMIT_POINTS = 10_000  # a real curve has about 200
+RECENT_POINTS = 10  # of the curve, behind the tokens a second of this moment
+LOOK_EVERY_SECONDS = 0.25
+
+
+def look(study: Study) -> Snapshot:
+    """A study at this moment. Raises HistoryDamaged when its history cannot be trusted."""
+    return View(study).look()
+
+
+def follow(study: Study, *, every_seconds: float = LOOK_EVERY_SECONDS) -> Iterator[Experiment | Progress]:
+    """What happens from now on: each experiment as it is decided, notes, and how far the run is; until it ends.
+
+    Unless it was finished, the last value is a note that says how it ended and what to do next.
+    """
+    view = View(study)
+    known: int | None = None
+    while True:
+        now = view.look()
+        if known is None and now.activity == "training":
+            yield replace(_progress(now), phase="starting", fraction=0.0, metrics={})
+        for event in view.events[len(view.events) if known is None else known :]:
+            yield from _news(event, now.state)
+        known = len(view.events)
+        if not now.is_running:
+            if now.phase != "finished":  # what was found says that better
+                yield Progress("note", text=next_step(now))
+            return
+        yield _progress(now)
+        time.sleep(every_seconds)
+
+
+def _news(event: Event, state: StudyState) -> Iterator[Experiment | Progress]:
+    """What a person should hear of an event."""
+    kind = event["event"]
+    if kind == "decided":
+        yield state.experiments[event["experiment"]]
+    elif kind == "started":
+        experiment = state.experiments[event["experiment"]]
+        yield Progress("starting", experiment.number, event["run"], experiment.hypothesis)
+    elif kind == "note":
+        yield Progress("note", text=plain(event["text"]))
+    elif kind == "command":
+        yield Progress("note", text=command_line(event))
+    elif kind == "waiting":
+        yield Progress("note", text=waiting_words(MachineHolder(event["study"], event["pid"], event["since"])))
+    elif kind == "refused":
+        yield Progress("note", text=f"Given back ({event['objection']}): {plain(event['why'])[:200]}")
+    elif kind in ("paused", "resumed"):
+        yield Progress("note", text=f"{kind.capitalize()}: {plain(event['reason'])}")
+
+
+def _progress(now: Snapshot) -> Progress:
+    if now.phase in WAITING:
+        return Progress(now.phase, text=next_step(now))
+    if now.experiment is None:
+        return Progress(now.activity, len(now.state.experiments))
+    loss, speed = last_number(now.curve, "train_loss"), now.tokens_per_second
+    metrics = {"train_loss": loss, "tokens_per_second": speed} if now.activity == "training" else {}
+    run = now.run.index if now.run else 0
+    return Progress(now.activity, now.experiment.number, run, now.experiment.hypothesis, now.fraction, metrics)
+
+
+class View:
+    """One study, looked at again and again. `events` are those of the last look."""
+
+    def __init__(self, study: Study, clock: Callable[[], float] = time.time) -> None:
+        self.study = study
+        self._clock = clock
+        self._history = _HistoryReader(study.paths.history)
+        self._folded = _fold([])
+        self._curve: _CurveReader | None = None
+        self._incumbent_curve: tuple[int, tuple[Mapping[str, Any], ...]] | None = None
+
+    @property
+    def events(self) -> Sequence[Event]:
+        return self._history.events
+
+    def look(self) -> Snapshot:
+        holder = lock_holder(self.study.paths.lock)
+        if self._history.read():
+            self._folded = _fold(self._history.events)
+        if holder is None and _phase(self._folded, is_held=False) == "gone":
+            holder = lock_holder(self.study.paths.lock)  # it may have been taken up while we read
+        folded, is_held = self._folded, holder is not None
+        experiment, run = (
+            (None, None) if folded.activity in ("proposing", "dry run") else (folded.experiment, folded.run)
+        )
+        incumbent = self._compared_with(experiment)
+        curve = self._read_curve(folded)
+        now = self._clock()
+        phase = _phase(folded, is_held)
+        activity = "" if phase in ENDED or phase in WAITING else folded.activity
+        fraction = seconds_left = None
+        if activity == "training":
+            fraction, seconds_left = self._training_left(curve, now)
+        until = now if is_held or not folded.last_event_at else seconds_of(folded.last_event_at)
+        return Snapshot(
+            study=self.study,
+            state=folded.state,
+            finished=folded.last.get("finished"),
+            holder=holder,
+            phase=phase,
+            activity=activity,
+            experiment=experiment,
+            run=run,
+            rerun_reason=folded.rerun_reason,
+            is_finishing=folded.is_finishing,
+            curve=curve,
+            incumbent=incumbent,
+            incumbent_curve=self._read_incumbent_curve(incumbent),
+            fraction=_fraction(curve) if fraction is None else fraction,
+            seconds_left=seconds_left,
+            tokens_per_second=_tokens_per_second(curve),
+            time=now,
+            began_at=folded.began_at,
+            opened_at=folded.opened_at,
+            last_event_at=folded.last_event_at,
+            study_seconds=max(0.0, until - seconds_of(folded.began_at)) if folded.began_at else 0.0,
+            supervisor_seconds=max(0.0, until - seconds_of(folded.opened_at)) if folded.opened_at else 0.0,
+            experiments_per_hour=folded.experiments_per_hour,
+            notes=folded.notes,
+            commands=folded.commands,
+        )
+
+    def _compared_with(self, experiment: Experiment | None) -> Experiment | None:
+        parent = experiment.parent if experiment is not None and experiment.status is None else None
+        return self._folded.state.incumbent if parent is None else self._folded.state.experiments[parent]
+
+    def _read_curve(self, folded: _Folded) -> tuple[Mapping[str, Any], ...]:
+        """Of the run in work; the curve of an attempt that was cut off earlier is not its own."""
+        if folded.experiment is None or folded.run is None or not folded.has_begun:
+            self._curve = None
+            return ()
+        path = self.study.experiment(folded.experiment.number).metrics(folded.run.index)
+        key = (path, folded.last["started"]["seq"])
+        if self._curve is None or self._curve.key != key:
+            self._curve = _CurveReader(key)
+        return self._curve.read()
+
+    def _read_incumbent_curve(self, incumbent: Experiment | None) -> tuple[Mapping[str, Any], ...]:
+        if incumbent is None:
+            return ()
+        if self._incumbent_curve is None or self._incumbent_curve[0] != incumbent.number:
+            path = self.study.experiment(incumbent.number).metrics(0)
+            self._incumbent_curve = incumbent.number, tuple(read_curve(path)[:CURVE_LIMIT_POINTS])
+        return self._incumbent_curve[1]
+
+    def _training_left(self, curve: Sequence[Mapping[str, Any]], now: float) -> tuple[float, float]:
+        """Share of the training that is done, and seconds left; it goes on between two points of the curve."""
+        budget = self.study.time_budget_seconds
+        progress = last_number(curve, "progress")
+        if progress is None or self._curve is None:
+            return 0.0, budget
+        done = progress + max(0.0, now - self._curve.written_at) / budget
+        return min(1.0, max(0.0, done)), min(budget, max(0.0, budget * (1 - done)))
+
+
+class _HistoryReader:
+    """The events of a history, read once and then only what was added."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._forget()
+
+    def _forget(self) -> None:
+        self.events: list[Event] = []
+        self._size = 0  # bytes of the whole lines that were read
+        self._inode: int | None = None
+
+    def read(self) -> bool:
+        """Whether anything changed. Raises HistoryDamaged."""
+        before = len(self.events)
+        try:
+            with open(self.path, "rb") as file:
+                facts = os.fstat(file.fileno())
+                if facts.st_size < self._size or facts.st_ino != self._inode:
+                    self._forget()
+                    self._inode, before = facts.st_ino, -1
+                file.seek(self._size)
+                lines = file.read().split(b"\n")[:-1]  # what has no newline yet is not whole
+        except FileNotFoundError:
+            self._forget()
+            return before > 0
+        is_first = self._size == 0
+        for line in lines:
+            event, _ = decode(line, len(self.events) + 1)
+            if event is None:
+                break
+            self.events.append(event)
+            self._size += len(line) + 1
+        else:
+            return len(self.events) != before
+        if not is_first:  # a record that we saw was taken back and another one written
+            self._forget()
+            return self.read()
+        read_events(self.path)  # says what is damaged; is silent of a last line that a power cut left
+        return len(self.events) != before
+
+
+class _CurveReader:
+    """The points of a growing metrics.jsonl, which an agent's code may replace by anything at any time."""
+
+    def __init__(self, key: tuple[Path, int]) -> None:
+        self.key, self.path = key, key[0]  # the key tells attempts apart
+        self._forget()
+
+    def _forget(self) -> None:
+        self._tail = Tail(self.path)
+        self._points: list[dict[str, Any]] = []
+        self._inode: int | None = None
+        self.written_at = 0.0  # Unix time
+
+    def read(self) -> tuple[Mapping[str, Any], ...]:
+        try:
+            facts = self.path.stat()
+        except OSError:
+            self._forget()
+            return ()
+        if facts.st_ino != self._inode or facts.st_size < self._tail.offset:
+            self._forget()
+            self._inode = facts.st_ino
+        if stat.S_ISREG(facts.st_mode) and len(self._points) < CURVE_LIMIT_POINTS:
+            self._points += curve_points(self._tail.read_lines())
+        self.written_at = facts.st_mtime
+        return tuple(self._points)
+
+
+@dataclass(frozen=True)
+class _Folded:
+    """All that follows from the history alone: worked out anew only when there is a new event."""
+
+    state: StudyState
+    last: Mapping[str, Event]  # the last event of each kind
+    activity: str
+    experiment: Experiment | None
+    run: Run | None
+    has_begun: bool  # the run was begun by the present supervisor, or has ended
+    rerun_reason: str
+    is_concluding: bool
+    is_finishing: bool  # measuring the study's result
+    is_finished: bool
+    began_at: str
+    opened_at: str
+    last_event_at: str
+    experiments_per_hour: float | None
+    notes: tuple[Event, ...]
+    commands: tuple[Event, ...]
+
+
+def _fold(events: Sequence[Event]) -> _Folded:
+    state = replay(events)
+    last = {event["event"]: event for event in events}
+    opened = last.get("opened") or (events[0] if events else {})  # early studies have no `opened`
+    session = events[opened["seq"] - 1 :] if events else []
+    experiment, run, is_again = _in_work(state, last)
+    started = _seq(last, "started")
+    is_finishing = _is_finishing(last, opened)
+    why = _why_again(state, experiment) if is_again and experiment is not None and not is_finishing else ""
+    is_concluding = is_again and not why
+    activity = _activity_now(experiment, run, last, opened)
+    if experiment is not None and (audited := _run_in_audit(experiment, run, state, is_again)) is not None:
+        activity, run = "auditing", experiment.runs[audited]
+    if state.waiting is not None:
+        activity = "waiting"
+    return _Folded(
+        state=state,
+        last=last,
+        activity=activity,
+        experiment=experiment,
+        run=run,
+        has_begun=started > opened.get("seq", 0) or (run is not None and run.status is not Status.INTERRUPTED),
+        rerun_reason=why,
+        is_concluding=is_concluding,
+        is_finishing=is_finishing,
+        is_finished=_is_finished(last, opened),
+        began_at=events[0]["time"] if events else "",
+        opened_at=opened.get("time", ""),
+        last_event_at=events[-1]["time"] if events else "",
+        experiments_per_hour=_per_hour(session),
+        notes=tuple(event for event in session if event["event"] == "note"),
+        commands=tuple(event for event in session if event["event"] == "command"),
+    )
+
+
+def _is_finishing(last: Mapping[str, Event], opened: Event) -> bool:
+    return _seq(last, "finishing") > max(opened.get("seq", 0), _seq(last, "result"))
+
+
+def _is_finished(last: Mapping[str, Event], opened: Event) -> bool:
+    """Whether the last supervisor came to the end of what was asked, or to the study's result."""
+    ended = max(_seq(last, "finished"), _seq(last, "result"))
+    return ended > max(opened.get("seq", 0), _seq(last, "proposed"))
+
+
+def _seq(last: Mapping[str, Event], kind: str) -> int:
+    return last[kind]["seq"] if kind in last else 0
+
+
+def _in_work(state: StudyState, last: Mapping[str, Event]) -> tuple[Experiment | None, Run | None, bool]:
+    """The experiment in work, its run, and whether that is one more run of what was decided before."""
+    if _seq(last, "started") > max(_seq(last, kind) for kind in ("decided", "finished", "opened")):
+        started = last["started"]
+        begun = state.experiments[started["experiment"]]
+        run = begun.runs[started["run"]]
+        if _is_open(run) or state.unfinished is None:
+            return begun, run, begun.status is not None
+    experiment = state.unfinished
+    return experiment, experiment.runs[-1] if experiment and experiment.runs else None, False
+
+
+def _is_dry_run(last: Mapping[str, Event]) -> bool:
+    return _seq(last, "dry_run") > _seq(last, "opened") and last["dry_run"]["ended"] is None
+
+
+def _is_open(run: Run) -> bool:
+    """Whether it is being trained or scored, if anybody does anything."""
+    return not run.reason and run.val_bpb is None and run.status in (None, Status.INTERRUPTED)
+
+
+def _activity_now(experiment: Experiment | None, run: Run | None, last: Mapping[str, Event], opened: Event) -> str:
+    if experiment is None and _is_dry_run(last):
+        return "dry run"
+    activity = _activity(experiment, run)
+    return "scoring" if activity == "proposing" and _is_finishing(last, opened) else activity
+
+
+def _activity(experiment: Experiment | None, run: Run | None) -> str:
+    """What is done to the experiment now, if anybody does anything."""
+    if experiment is None:
+        return "proposing"
+    if run is None or _is_open(run):
+        return "training" if run is None or run.status is Status.INTERRUPTED else "scoring"
+    return "deciding" if experiment.status is None else "proposing"
+
+
+def _run_in_audit(experiment: Experiment, run: Run | None, state: StudyState, is_again: bool) -> int | None:
+    """The run whose score is being audited, if anybody does anything; None when none is."""
+    if run is None or _is_open(run):
+        return None
+    if experiment.status is None:
+        return audit_due(experiment, rule_says(experiment, state)[0])
+    return late_audit_due(experiment) if is_again else None
+
+
+def _why_again(state: StudyState, experiment: Experiment) -> str:
+    """Why the incumbent runs again in the middle of a study; "" when the study is being concluded."""
+    if state.unfinished is not None:
+        return f"experiment {state.unfinished.number:04d} was slow twice, which may be the machine"
+    if state.incumbent is None or experiment.number != state.incumbent.number:
+        return ""
+    return rerun_due(state.experiments, replace(experiment, runs=experiment.runs[:-1]), state.sigma)
+
+
+def _phase(folded: _Folded, is_held: bool) -> str:
+    state, experiment = folded.state, folded.experiment
+    if folded.is_finished:
+        return "finished"
+    if not is_held:
+        return "stopped" if state.stopped else "gone" if state.experiments else "not started"
+    if state.paused:
+        return "reviewing" if state.review is not None else "paused"
+    if state.incumbent is None:
+        return "measuring the baseline"
+    if folded.is_finishing:
+        return "finishing"
+    if folded.is_concluding:
+        return "concluding"
+    if folded.rerun_reason and experiment is not None and folded.activity in AT_WORK:
+        return "re-running the incumbent"
+    return WAITING_FOR_MACHINE if folded.activity == "waiting" else folded.activity
+
+
+def _per_hour(session: Sequence[Event]) -> float | None:
+    """Experiments decided in an hour, counted from the beginning of the first one to the end of the last."""
+    proposed = next((e["time"] for e in session if e["event"] == "proposed" and e["experiment"] > 0), "")
+    decided = [e["time"] for e in session if e["event"] == "decided" and e["experiment"] > 0 and e["time"] >= proposed]
+    hours = (seconds_of(decided[-1]) - seconds_of(proposed)) / 3600 if proposed and decided else 0.0
+    return len(decided) / hours if hours > 0 else None
+
+
+def _fraction(curve: Sequence[Mapping[str, Any]]) -> float:
+    """Share of the training that the curve covers."""
+    progress = last_number(curve, "progress")
+    return min(1.0, max(0.0, progress or 0.0))
+
+
+def _tokens_per_second(curve: Sequence[Mapping[str, Any]]) -> float | None:
+    speeds = [number(point.get("tokens_per_second")) for point in curve[-RECENT_POINTS:]]
+    known = [speed for speed in speeds if speed is not None]
+    return statistics.median(known) if known else None
