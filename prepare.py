@@ -227,8 +227,8 @@ NOT_CORE = {
     "pydoc_data", "site-packages", "dist-packages", "__pycache__",
 }  # fmt: skip
 
-# Modules and packages that no training imports: the held-out documents. A box hides their files and compiled files
-# (autoresearch_kernel/sandbox/hidden_stdlib.py has the same list), which it could not do with what torch or Jupyter import.
+# Modules and packages that no training imports: the held-out documents. A sandbox hides their files and compiled files
+# (sandbox/hidden_stdlib.py has the same list), which it could not do with what torch or Jupyter import.
 HELD_OUT = (
     "aifc", "asynchat", "asyncore", "cgi", "cgitb", "compileall", "dbm", "doctest", "fileinput", "ftplib", "graphlib",
     "imaplib", "mailbox", "modulefinder", "nntplib", "optparse", "poplib", "pyclbr", "sched", "shelve", "smtpd",

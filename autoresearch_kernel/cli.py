@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .agents.options import AGENTS, AgentOptions, chat_of, make_agent
-from .core.types import NO_BOX, Experiment, Limits, Status
+from .core.types import NO_SANDBOX, Experiment, Limits, Status
 from .core.version import __version__
 from .record.paths import MY_NOTEBOOKS
 from .record.study import Study, StudyError, open_study, study_exists, study_names
@@ -175,7 +175,7 @@ def _may_be_unsafe(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--unsafe",
         action="store_true",
-        help="run without a box, where there is none to be had: every result is marked untrusted",
+        help="run without a sandbox, where there is none to be had: every result is marked untrusted",
     )
 
 
@@ -229,7 +229,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from .study.loop import research
 
     _hide_key()
-    _choose_box(arguments.unsafe)
+    _choose_sandbox(arguments.unsafe)
     project, asked = project_root(), _settings(arguments)
     name = arguments.name or datetime.now().strftime("%b%d").lower()
     is_new = not study_exists(name, project)
@@ -277,7 +277,7 @@ def _finish(arguments: argparse.Namespace) -> None:
     known = _read(study)[0].result
     if known is None:
         _hide_key()
-        _choose_box(arguments.unsafe)
+        _choose_sandbox(arguments.unsafe)
         try:
             outlook = Outlook.of(study)
         except NothingToMeasure as nothing:
@@ -309,19 +309,19 @@ def _hide_key() -> None:
         _hide_environment()
 
 
-def _choose_box(unsafe: bool) -> None:
-    """Refuse to go on without a box, or with --unsafe do without: in what is started from here on, too."""
-    from .control.actions import need_box
-    from .sandbox.kinds import BOX
+def _choose_sandbox(unsafe: bool) -> None:
+    """Refuse to go on without a sandbox, or with --unsafe do without: in what is started from here on, too."""
+    from .control.actions import need_sandbox
+    from .sandbox.kinds import SANDBOX
 
     if unsafe:
-        os.environ[BOX] = NO_BOX
-        print("No box: code that an agent wrote can reach all that you can. Its results are marked untrusted.")
-    elif os.environ.get(BOX) == NO_BOX:
+        os.environ[SANDBOX] = NO_SANDBOX
+        print("No sandbox: code that an agent wrote can reach all that you can. Its results are marked untrusted.")
+    elif os.environ.get(SANDBOX) == NO_SANDBOX:
         raise StudyError(
-            f"{BOX} is {NO_BOX!r}, which renounces the box. Unset it, or say --unsafe to go on without one."
+            f"{SANDBOX} is {NO_SANDBOX!r}, which renounces the sandbox. Unset it, or say --unsafe to go on without one."
         )
-    need_box(unsafe)
+    need_sandbox(unsafe)
 
 
 def _hide_environment() -> None:

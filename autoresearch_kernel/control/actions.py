@@ -40,7 +40,7 @@ from ..record.study import (
     study_exists,
     study_names,
 )
-from ..sandbox.kinds import BoxMissing, require_box
+from ..sandbox.kinds import SandboxMissing, require_sandbox
 from ..show.follow import look
 from ..show.words import result_words
 from ..study.create import CORPORA, DEFAULT_BUDGET_SECONDS, PRESETS, Settings, refuse_other_settings, start_study
@@ -102,7 +102,7 @@ class Plan:
     experiments: int | None = None
     hours: float | None = None
     approve: bool | None = None
-    unsafe: bool = False  # where there is no box: run without one, every result marked untrusted
+    unsafe: bool = False  # where there is no sandbox: run without one, every result marked untrusted
     options: AgentOptions = field(default_factory=AgentOptions)
 
     def words(self) -> list[str]:
@@ -207,7 +207,7 @@ def begin(name: str, project: Path, fields: Mapping[str, Any], say: Callable[[st
     asked, plan = settings_of(fields)
     if wrong := problems(name, project, fields):
         raise SettingsRefused(wrong)
-    need_box(plan.unsafe)
+    need_sandbox(plan.unsafe)
     try:
         study = start_study(name, project, asked, say)
     except LineageError as error:  # a branch of that name is there
@@ -224,7 +224,7 @@ def go_on(study: Study, fields: Mapping[str, Any]) -> int:
         raise SettingsRefused(wrong)
     _still_there(study)
     refuse_other_settings(study, asked)
-    need_box(plan.unsafe)
+    need_sandbox(plan.unsafe)
     if study.agent in WITH_MODEL:
         if not knows_server():
             raise StudyError(NO_SERVER)
@@ -253,7 +253,7 @@ def finish(study: Study, unsafe: bool = False) -> str:
             "wait until it ends or stop it, then finish it."
         )
     outlook = Outlook.of(study)
-    need_box(unsafe)
+    need_sandbox(unsafe)
     pid = start_detached(study, ["--unsafe"] if unsafe else [], command="finish")
     return (
         f"Process {pid} measures the result in the background: {count(outlook.num_trainings, 'training')} of "
@@ -271,13 +271,13 @@ def _still_there(study: Study) -> None:
         raise StudyError(f"Study {study.name} was removed: {study.paths.study} is gone.")
 
 
-def need_box(unsafe: bool) -> None:
-    """Raise StudyError where code would run without a box and nobody said --unsafe: now, not in a log later."""
+def need_sandbox(unsafe: bool) -> None:
+    """Raise StudyError where code would run without a sandbox and nobody said --unsafe: now, not in a log later."""
     if unsafe:
         return
     try:
-        require_box()
-    except BoxMissing as missing:
+        require_sandbox()
+    except SandboxMissing as missing:
         raise StudyError(str(missing)) from missing
 
 

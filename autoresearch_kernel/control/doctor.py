@@ -17,12 +17,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..core.types import NO_BOX, MachineHolder, RunOutcome, Status
+from ..core.types import NO_SANDBOX, MachineHolder, RunOutcome, Status
 from ..record.git import LineageError, open_lineage
 from ..record.paths import ExperimentPaths
 from ..record.study import SHORT, heldout_sha256, sha256, study_versions
 from ..run.training import EndRun, run_experiment
-from ..sandbox.kinds import BOX, BoxReport, probe
+from ..sandbox.kinds import SANDBOX, SandboxReport, probe
 from ..study.disk_space import LEAST_FREE_BYTES
 from ..system.disk import free_bytes
 from ..system.environment import SETTINGS
@@ -72,8 +72,8 @@ def examine(project: Path) -> Iterator[Check]:
         yield disk(project)
         yield from corpora()
         yield git(project)
-        box = _find_box()
-        yield boxed(box)
+        sandbox = _find_sandbox()
+        yield sandboxed(sandbox)
         try:
             facts = trial.facts()
         except SettingRefused as refusal:
@@ -87,7 +87,7 @@ def examine(project: Path) -> Iterator[Check]:
         yield machine(facts)
         yield device(facts)
         yield threads(facts, os.environ, usable_cores())
-        yield kernel(project, box)
+        yield kernel(project, sandbox)
         yield _steady(trial)
 
 
@@ -197,34 +197,42 @@ def git(project: Path) -> Check:
     return Check("git", "ok", f"{facts['version']}; each experiment's train.py becomes a commit", facts=facts)
 
 
-def _find_box() -> BoxReport:
+def _find_sandbox() -> SandboxReport:
     try:
         return probe()
-    except ValueError as error:  # a box that nobody knows was asked for
-        return BoxReport(NO_BOX, (), (("what was asked for", str(error), f"Unset {BOX}."),))
+    except ValueError as error:  # a sandbox that nobody knows was asked for
+        return SandboxReport(NO_SANDBOX, (), (("what was asked for", str(error), f"Unset {SANDBOX}."),))
 
 
-def boxed(box: BoxReport) -> Check:
-    """What the box enforces; every way out was tried from inside it."""
-    facts = {"name": box.name, "enforced": list(box.enforced), "missing": [list(gap) for gap in box.missing]}
-    gaps = "; ".join(f"{what}: {reason}" for what, reason, _ in box.missing)
-    remedy = next((words for _, _, words in box.missing if words), "")
-    if box.name == NO_BOX and os.environ.get(BOX) == NO_BOX:
-        found = f"none, as {BOX}={NO_BOX} wants it: every result is marked untrusted"
-        return Check("box", "fail", found, f"Unset {BOX}; a study runs without a box with --unsafe alone.", facts)
-    if box.name == NO_BOX:
+def sandboxed(sandbox: SandboxReport) -> Check:
+    """What the sandbox enforces; every way out was tried from inside it."""
+    facts = {
+        "name": sandbox.name,
+        "enforced": list(sandbox.enforced),
+        "missing": [list(gap) for gap in sandbox.missing],
+    }
+    gaps = "; ".join(f"{what}: {reason}" for what, reason, _ in sandbox.missing)
+    remedy = next((words for _, _, words in sandbox.missing if words), "")
+    if sandbox.name == NO_SANDBOX and os.environ.get(SANDBOX) == NO_SANDBOX:
+        found = f"none, as {SANDBOX}={NO_SANDBOX} wants it: every result is marked untrusted"
+        return Check(
+            "sandbox", "fail", found, f"Unset {SANDBOX}; a study runs without a sandbox with --unsafe alone.", facts
+        )
+    if sandbox.name == NO_SANDBOX:
         found = f"none, and without one no study runs: {gaps}"
-        return Check("box", "fail", found, f"{remedy} --unsafe runs without, and marks every result untrusted.", facts)
-    found = f"{box.name}: {', '.join(box.enforced)}"
-    if box.missing:
-        return Check("box", "warn", f"{found}. Not: {gaps}", remedy, facts)
-    return Check("box", "ok", found, facts=facts)
+        return Check(
+            "sandbox", "fail", found, f"{remedy} --unsafe runs without, and marks every result untrusted.", facts
+        )
+    found = f"{sandbox.name}: {', '.join(sandbox.enforced)}"
+    if sandbox.missing:
+        return Check("sandbox", "warn", f"{found}. Not: {gaps}", remedy, facts)
+    return Check("sandbox", "ok", found, facts=facts)
 
 
-def kernel(project: Path, box: BoxReport) -> Check:
-    """Start an empty training the way real ones are: runner, box, kernel, torch, prepare.py, hand-over."""
-    if box.name == NO_BOX and os.environ.get(BOX) != NO_BOX:
-        return Check("kernel", "fail", "not tried, as there is no box to start it in")
+def kernel(project: Path, sandbox: SandboxReport) -> Check:
+    """Start an empty training the way real ones are: runner, sandbox, kernel, torch, prepare.py, hand-over."""
+    if sandbox.name == NO_SANDBOX and os.environ.get(SANDBOX) != NO_SANDBOX:
+        return Check("kernel", "fail", "not tried, as there is no sandbox to start it in")
     try:
         outcome = _train_nothing(project)
     except (OSError, RuntimeError, EndRun) as error:

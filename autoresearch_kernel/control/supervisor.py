@@ -1,7 +1,8 @@
 """The detached supervisor: a study that goes on when the terminal, the browser or the session is closed.
 
 It is the command `autoresearch run` in a process of its own session, with its output in the study's supervisor.log.
-Talking to it is `record/commands.py`, seeing it `show/snapshot.py`; here it is started, and ended when it does not listen.
+`record/commands.py` talks to it and `show/follow.py` sees it; this module starts it, and ends it when it
+does not listen.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Did a training work outside its budget? The clock that the parent holds; pure functions of runs.
 
 The budget is kept by a clock inside the training, which an agent's code can stop, or be done with most of its work
-before it starts: "warm-up steps" that teach. So the time of all cells is also taken from outside the box. What
+before it starts: "warm-up steps" that teach. So the time of all cells is also taken from outside the sandbox. What
 exceeds the budget is overtime: imports, building the model, compiling, the dev score and the hand-over. The baseline,
 a person's code, shows how much of that there is to do, and a challenger may need little more.
 

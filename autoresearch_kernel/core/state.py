@@ -15,8 +15,8 @@ from .decide import estimate_sigma, mean, standard_error
 from .drift import alike, at_present_speed
 from .errors import Plain
 from .types import (
-    NO_BOX,
     NO_LIMITS,
+    NO_SANDBOX,
     Audit,
     Call,
     Cause,
@@ -222,7 +222,7 @@ def _started(fold: _Fold, event: Event) -> None:
     """Until it ends, a run is an interrupted one: that is what it is if nothing comes after."""
     runs, index = fold.runs[event["experiment"]], event["run"]
     run = {"index": index, "seed": event["seed"], "status": Status.INTERRUPTED, "num_decided": fold.num_decided}
-    run["box"] = event.get("box")
+    run["sandbox"] = event.get("sandbox")
     if index == len(runs):
         runs.append(run)
     else:
@@ -259,8 +259,8 @@ def _scored(fold: _Fold, event: Event) -> None:
     run, val_bpb = fold.run(event), event.get("val_bpb")
     run["val_bpb"], run["standard_error"] = val_bpb, event.get("standard_error")
     run["bound"] = event.get("bound") or ""
-    if event.get("box") == NO_BOX:  # it trained in one, and was scored by a later session without
-        run["box"] = NO_BOX
+    if event.get("sandbox") == NO_SANDBOX:  # it trained in one, and was scored by a later session without
+        run["sandbox"] = NO_SANDBOX
     if val_bpb is None:
         run["status"] = Status(event["status"])
         run["reason"] = event.get("reason") or ""

@@ -212,7 +212,9 @@ class Run:
     interruptions: tuple[str, ...] = ()  # why earlier trainings under this index did not count, for people
     causes: tuple[Cause, ...] = ()  # and in one word each, the latest one's included
     num_decided: int = 0  # experiments decided when it began: for a re-run of the incumbent, its place in time
-    box: str | None = None  # in which it trained and was scored, "none" without one; None where nobody wrote it down
+    sandbox: str | None = (
+        None  # in which it trained and was scored, "none" without one; None where nobody wrote it down
+    )
     bound: str = ""  # digest of all that the score depends on, see `record/provenance.py`; "" in records without one
 
     @property
@@ -221,17 +223,17 @@ class Run:
         return Cause.SLOW in self.causes
 
 
-NO_BOX = "none"  # the name of a box that is not there: what --unsafe asks for
+NO_SANDBOX = "none"  # the name of a sandbox that is not there: what --unsafe asks for
 
 
 def is_trusted(run: Run) -> bool:
-    """Whether nothing speaks against a run's figures: code that trains or is scored without a box may write any.
+    """Whether nothing speaks against a run's figures: code that trains or is scored without a sandbox may write any.
 
     Example:
-        >>> is_trusted(Run(0, 1, box="bubblewrap")), is_trusted(Run(0, 1, box="none"))
+        >>> is_trusted(Run(0, 1, sandbox="bubblewrap")), is_trusted(Run(0, 1, sandbox="none"))
         (True, False)
     """
-    return run.box != NO_BOX
+    return run.sandbox != NO_SANDBOX
 
 
 def scores_of(runs: Iterable[Run]) -> tuple[float, ...]:

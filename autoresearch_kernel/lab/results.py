@@ -353,7 +353,7 @@ def says_no_more(hypothesis: str, heading: str) -> bool:
 
 
 def printed(words: str) -> str:
-    """Text as it was written, in a box of its own that scrolls."""
+    """Text as it was written, in a sandbox of its own that scrolls."""
     style = f"{html.CODE_FONT};font-size:12px;color:{html.INK};white-space:pre-wrap;max-height:340px;overflow:auto"
     return f'<pre style="{style}" tabindex="0">{html.text(words)}</pre>'
 

@@ -297,6 +297,6 @@ def _row(experiment: Experiment) -> tuple[str, ...]:
         "" if experiment.val_bpb is None else f"{experiment.val_bpb:.6f}",
         "" if peak is None else f"{peak / 1024:.1f}",
         str(experiment.status),
-        ("" if all(map(is_trusted, experiment.runs)) else "untrusted (no box): ")
+        ("" if all(map(is_trusted, experiment.runs)) else "untrusted (no sandbox): ")
         + " ".join(experiment.hypothesis.split()),
     )

@@ -22,7 +22,7 @@ from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
 from traitlets import default
 
-from ..sandbox.policy import BOX_FOLDER
+from ..sandbox.policy import SANDBOX_FOLDER
 from ..system.processes import descendants, kill_group, peak_memory_mb
 from .kernelspec import KERNEL_NAME, kernelspec
 
@@ -44,7 +44,7 @@ class OwnSpecs(KernelSpecManager):
 
 
 class OwnKernelManager(AsyncKernelManager):
-    """A kernel manager that knows our kernelspec, and may start the kernel through another command: its box."""
+    """A kernel manager that knows our kernelspec, and may start the kernel through another command: its sandbox."""
 
     prefix: tuple[str, ...] = ()
 
@@ -59,8 +59,8 @@ class OwnKernelManager(AsyncKernelManager):
 class Kernel:
     """One kernel process from its start to its end. Start it from the main thread: it dies with the thread's end.
 
-    With `prefix`, the start of a command that ends in a box (`sandbox/kinds.py`), it runs in that box: of `folder` it may
-    then only write to `folder`/kernel, where its sockets and its working folder `cwd` must be.
+    With `prefix`, the start of a command that ends in a sandbox (`sandbox/kinds.py`), it runs in that sandbox: of
+    `folder` it may then only write to `folder`/kernel, where its sockets and its working folder `cwd` must be.
     """
 
     def __init__(
@@ -74,15 +74,17 @@ class Kernel:
         self.own_folder = folder is None
         self.folder = folder or Path(tempfile.mkdtemp(prefix="ar-"))  # mode 0700
         self.log = self.folder / "kernel.log"
-        self.is_boxed = bool(prefix)
-        self.has_own_pids = self.is_boxed and Path(prefix[0]).name == "bwrap"
-        self.peak_memory_mb = 0.0  # of what was ended with it in a box of its own pids: the system does not tell later
+        self.is_sandboxed = bool(prefix)
+        self.has_own_pids = self.is_sandboxed and Path(prefix[0]).name == "bwrap"
+        self.peak_memory_mb = (
+            0.0  # of what was ended with it in a sandbox of its own pids: the system does not tell later
+        )
         self.left_behind = 0  # processes that it had not ended itself; where no pids of its own, the runner counts
-        inside = self.folder / BOX_FOLDER
+        inside = self.folder / SANDBOX_FOLDER
         inside.mkdir(exist_ok=True)
         connection_file = inside / "kernel.json"
         short = len(os.fsencode(connection_file)) <= LONGEST_SOCKET_PATH and sys.platform != "win32"
-        if self.is_boxed and not short:
+        if self.is_sandboxed and not short:
             raise KernelFailed(f"{connection_file} is too long for a socket. Set TMPDIR to a shorter folder.")
         self.manager = OwnKernelManager(
             kernel_name=name, connection_file=str(connection_file), transport="ipc" if short else "tcp"
@@ -101,7 +103,7 @@ class Kernel:
         self.pgid = self.process.pid if sys.platform != "win32" else None  # it leads a session of its own
 
     def poll(self) -> int | None:
-        """The exit code once it has ended, negative for a signal, as of a process without a box."""
+        """The exit code once it has ended, negative for a signal, as of a process without a sandbox."""
         code = self.process.poll()
         return 128 - code if self.has_own_pids and code is not None and code > 128 else code
 
@@ -141,7 +143,7 @@ class Kernel:
         return ""
 
     def signal(self, signum: int) -> None:
-        """Signal the kernel and its children: in a box of its own pids all but SIGKILL are for those inside."""
+        """Signal the kernel and its children: in a sandbox of its own pids all but SIGKILL are for those inside."""
         if self.has_own_pids and signum != signal.SIGKILL:
             if len(inside := descendants(self.process.pid)) > 1:
                 kill_group(_group_of(inside[1]), signum)
@@ -155,7 +157,7 @@ class Kernel:
         self.exit_code = self.poll()
         inside = descendants(self.process.pid) if self.has_own_pids else []
         self.peak_memory_mb = max(self.peak_memory_mb, *map(peak_memory_mb, [self.process.pid, *inside]))
-        self.left_behind += max(0, len(inside) - 2)  # besides the first process of the box and the kernel
+        self.left_behind += max(0, len(inside) - 2)  # besides the first process of the sandbox and the kernel
         self.signal(signal.SIGKILL if sys.platform != "win32" else signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout=5)
@@ -177,7 +179,7 @@ def _group_of(pid: int) -> int | None:
 
 
 def _reap(pid: int, timeout_seconds: float = 5.0) -> None:
-    """Wait for the first process of a box, which is ours once bwrap is gone; all others in it end before it does."""
+    """Wait for the first process of a sandbox, ours once bwrap is gone; all others in it end before it."""
     deadline = time.monotonic() + timeout_seconds
     with suppress(ChildProcessError):
         while os.waitpid(pid, os.WNOHANG)[0] == 0 and time.monotonic() < deadline:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ..sandbox.policy import BOX_FOLDER
+from ..sandbox.policy import SANDBOX_FOLDER
 from ..system.processes import adopt_orphans, die_with_parent, kill_descendants
 from .kernel_process import Kernel
 from .outputs import Trickle
@@ -32,11 +32,11 @@ class Job:
     notebook: str  # as built by `run/notebook.py`
     output: str  # where the executed notebook goes
     outcome: str  # where the outcome goes
-    folder: str  # short-lived; mode 0700. Its part BOX_FOLDER is the kernel's: sockets, the working folder
+    folder: str  # short-lived; mode 0700. Its part SANDBOX_FOLDER is the kernel's: sockets, the working folder
     parameters: dict[str, Any]
     deadline_seconds: float  # from the kernel's start
     parent_pid: int
-    prefix: list[str]  # the start of the kernel's command: its box
+    prefix: list[str]  # the start of the kernel's command: its sandbox
 
 
 class Stop:
@@ -59,7 +59,7 @@ def run(job: Job) -> dict[str, Any]:
     """Execute the job's notebook; the outcome as JSON. The kernel starts while papermill is being imported."""
     begun = time.monotonic()
     stop = Stop()
-    work = Path(job.folder) / BOX_FOLDER / "work"
+    work = Path(job.folder) / SANDBOX_FOLDER / "work"
     work.mkdir(parents=True, exist_ok=True)
     stop.kernel = kernel = Kernel(folder=Path(job.folder), cwd=str(work), prefix=job.prefix)
     try:

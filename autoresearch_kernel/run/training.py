@@ -26,8 +26,8 @@ from ..core.sanitize import is_number, parse_object, plain_facts
 from ..core.types import MachineHolder, RunOutcome, Status
 from ..record.curves import Tail, curve_points, shorten_curve
 from ..record.paths import ARTEFACT, HANDOVER, METRICS, ExperimentPaths
-from ..sandbox.kinds import require_box, wrap
-from ..sandbox.policy import BOX_FOLDER, Policy, training_policy
+from ..sandbox.kinds import require_sandbox, wrap
+from ..sandbox.policy import SANDBOX_FOLDER, Policy, training_policy
 from ..sandbox.watchdog import Watchdog
 from ..system.environment import environment
 from ..system.locations import DTYPE, RUN_TOKEN
@@ -58,7 +58,7 @@ class EndRun(Exception):
 
 
 class LimitPassed(EndRun):
-    """The run passed a limit of its box, and was ended for it."""
+    """The run passed a limit of its sandbox, and was ended for it."""
 
 
 def run_experiment(
@@ -89,8 +89,8 @@ def run_experiment(
     """Train once and say what came of it: trained, crash, timeout or invalid, with the reason in one line.
 
     With `max_steps`, steps are the budget instead of seconds. `dtype` is the number format to train in, "float32" or
-    "bfloat16"; without it prepare.py chooses. The training runs in the box of this machine;
-    `limits` replaces its default limits, fields of `run.policy.Policy`. Raises BoxMissing where there is no box.
+    "bfloat16"; without it prepare.py chooses. The training runs in the sandbox of this machine; `limits` replaces its
+    default limits, fields of `run.policy.Policy`. Raises SandboxMissing where there is no sandbox.
 
     `on_output` gets the notebook's output as it comes, `on_metrics` each point of the curve. `on_wait` hears whose
     training holds the machine while this one waits for it; `study` is the name that others then hear of this one.
@@ -102,7 +102,7 @@ def run_experiment(
     """
     from .notebook import InvalidSource, build_notebook, heading_markdown, write_notebook
 
-    box = require_box()
+    sandbox = require_sandbox()
     begun = time.monotonic()
     heading = heading_markdown(title, status_line=_status_line(run, seed), hypothesis=hypothesis, diff=diff)
     try:
@@ -111,7 +111,7 @@ def run_experiment(
         return RunOutcome(Status.INVALID, str(error), None, None)
     handover = _fresh_folder(paths.handover(run))
     folder = Path(tempfile.mkdtemp(prefix="ar-")).resolve()  # short, for socket paths; mode 0700
-    own = folder / BOX_FOLDER  # beside the hand-over the only part that the training may write to
+    own = folder / SANDBOX_FOLDER  # beside the hand-over the only part that the training may write to
     try:
         own.mkdir()
         write_notebook(notebook, folder / "train.ipynb")
@@ -119,7 +119,7 @@ def run_experiment(
         limit = startup_allowance_seconds + time_budget_seconds + handover_allowance_seconds
         policy = training_policy(corpus_dir, project, handover, own, seconds=limit, gpu=has_gpu(), **(limits or {}))
         launch = _Launch(
-            folder, paths.notebook(run), paths.runner_log(run), handover, limit, {"SEED": seed}, policy, box.name
+            folder, paths.notebook(run), paths.runner_log(run), handover, limit, {"SEED": seed}, policy, sandbox.name
         )
         env = child_environment(corpus_dir, time_budget_seconds, handover, project, seed, own, token, max_steps, dtype)
         calls = _Calls(on_output, on_metrics, on_tick, on_spawn)
@@ -165,7 +165,7 @@ class _Launch:
     limit_seconds: float
     parameters: dict[str, Any]
     policy: Policy
-    box: str
+    sandbox: str
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def _run_runner(launch: _Launch, env: dict[str, str], lock: int | None, calls: _
         parameters=launch.parameters,
         deadline_seconds=launch.limit_seconds,
         parent_pid=os.getpid(),
-        prefix=wrap(launch.policy, [], launch.box),
+        prefix=wrap(launch.policy, [], launch.sandbox),
     )
     (launch.folder / "job.json").write_text(json.dumps(asdict(job)), encoding="utf-8")
     started = time.monotonic()

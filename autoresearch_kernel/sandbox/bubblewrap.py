@@ -28,7 +28,7 @@ def bubblewrap_prefix(policy: Policy) -> list[str]:
     known = _options(command)
     return [
         command, "--unshare-all", "--unshare-user", *(["--disable-userns"] if "--disable-userns" in known else []),
-        "--cap-drop", "ALL", "--die-with-parent", "--new-session", "--hostname", "box",
+        "--cap-drop", "ALL", "--die-with-parent", "--new-session", "--hostname", "sandbox",
         "--proc", "/proc", *(part for path in _machine_in_proc() for part in ("--ro-bind-try", path, path)),
         "--dev", "/dev",
         *_tmpfs("/dev/shm", policy, known), *_tmpfs("/tmp", policy, known),

@@ -1,7 +1,7 @@
 """`python -I -S confine.py SPEC COMMAND...`: gives up what SPEC (JSON) says, then becomes COMMAND.
 
-The last step into a box: limits, environment and a system call filter, and Landlock where there are no namespaces. It
-imports nothing of the package, so that it starts within a few hundredths of a second, and it refuses to start the
+The last step into a sandbox: limits, environment and a system call filter, and Landlock where there are no namespaces.
+It imports nothing of the package, so that it starts within a few hundredths of a second, and it refuses to start the
 command when a step fails: exit code 125 and one line that says which.
 """
 
@@ -43,23 +43,23 @@ def main() -> None:
         step = f"starting {command[0]}"
         os.execvpe(command[0], command, os.environ)
     except (OSError, ValueError) as error:
-        sys.stderr.write(f"The box could not be closed ({step}): {error}. Nothing was started.\n")
+        sys.stderr.write(f"The sandbox could not be closed ({step}): {error}. Nothing was started.\n")
         sys.exit(REFUSED)
 
 
 def set_up(spec: dict[str, Any]) -> None:
-    """The box's own folders and environment, its session, and its end when its parent ends."""
+    """The sandbox's own folders and environment, its session, and its end when its parent ends."""
     for folder in spec["folders"]:
         os.makedirs(folder, mode=0o700, exist_ok=True)
     for link, target in spec["links"].items():
         if not os.path.lexists(link):
             os.symlink(target, link)
     os.environ.update(spec["env"])
-    if "AUTORESEARCH_RUNNER_PID" in os.environ:  # inside a box the runner goes by another number
+    if "AUTORESEARCH_RUNNER_PID" in os.environ:  # inside a sandbox the runner goes by another number
         os.environ["AUTORESEARCH_RUNNER_PID"] = str(os.getppid())
     if os.getppid() == 1:  # ipykernel takes it for the death of its parent
         os.environ.pop("JPY_PARENT_PID", None)
-    os.environ["AUTORESEARCH_BOX_PARENT"] = str(os.getppid())
+    os.environ["AUTORESEARCH_SANDBOX_PARENT"] = str(os.getppid())
     if os.getpgrp() != os.getpid():
         os.setsid()  # an interrupt is for the command and its children
 
@@ -83,7 +83,7 @@ def limit(spec: dict[str, Any]) -> None:
 
 
 def _tasks_of_mine() -> int:
-    """Threads of this user that /proc shows: the limit counts them all (in a box of namespaces, those of the box)."""
+    """Threads of this user that /proc shows: the limit counts them all (in namespaces, those of the sandbox)."""
     total, mine = 0, os.getuid()
     for name in os.listdir("/proc"):
         if name.isdecimal():
@@ -118,7 +118,7 @@ def end_with_parent(spec: dict[str, Any]) -> None:
 def restrict_files(spec: dict[str, Any]) -> None:
     """Landlock: only the listed paths can be opened; no TCP; signals and abstract sockets stay inside.
 
-    In a box of namespaces it only keeps the command from the memory of the first process of the box.
+    In a sandbox of namespaces it only keeps the command from the memory of the first process of the sandbox.
     """
     rules = spec["landlock"]
     version = _libc.syscall(_CREATE_RULESET, None, 0, 1)

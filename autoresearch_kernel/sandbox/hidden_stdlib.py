@@ -1,7 +1,8 @@
-"""Which files of Python's own library no box may read: they are the held-out documents of the corpus `stdlib`.
+"""Which files of Python's own library no sandbox may read: they are the held-out documents of the corpus `stdlib`.
 
-prepare.py holds out modules that no training imports. Their source and compiled files are hidden in every box, whatever
-its corpus, and so is each other standard library that a box would show: another version has nearly the same text.
+prepare.py holds out modules that no training imports. Their source and compiled files are hidden in every sandbox,
+whatever its corpus, and so is each other standard library that a sandbox would show: another version has nearly the
+same text.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ _ON_MACOS = ("/Library/Frameworks", "/System/Library/Frameworks")
 
 
 def held_out_paths(read_only: Iterable[str]) -> tuple[str, ...]:
-    """Files and folders to hide, as they are found below the `read_only` paths of a box: links lead to none of them.
+    """Files and folders to hide, as they are found below the `read_only` paths of a sandbox: links lead to none of
+    them.
 
     Example:
         >>> held_out_paths(["/etc"])

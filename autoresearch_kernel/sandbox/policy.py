@@ -1,4 +1,4 @@
-"""What code that an agent wrote may see, write and use: the policy of a box, which `sandbox/kinds.py` has enforced.
+"""What code that an agent wrote may see, write and use: the policy of a sandbox, which `sandbox/kinds.py` has enforced.
 
 Everything is an allow-list. A folder that holds something to hide, such as a home or a project with its studies, is
 never allowed as a whole: only those of its children that hold nothing of the kind.
@@ -18,7 +18,7 @@ from ..system.locations import cache_dir
 from .hidden_stdlib import held_out_paths
 
 GIB = 2**30
-BOX_FOLDER = "kernel"  # of a run's folder: the part that its kernel may write to
+SANDBOX_FOLDER = "kernel"  # of a run's folder: the part that its kernel may write to
 PACKAGE = Path(__file__).resolve().parents[1]
 
 # Programs, libraries and what they read on the way. No passwd, no ssh, no machine-id.
@@ -33,7 +33,8 @@ _PREFIX_PARTS = ("bin", "lib", "lib64", "include", "share", "libexec", "nvvm", "
 
 @dataclass(frozen=True)
 class Policy:
-    """What the code in one box may do. All paths are absolute; what is not listed does not exist for it, or is closed.
+    """What the code in one sandbox may do. All paths are absolute; what is not listed does not exist for it, or is
+    closed.
 
     Example:
         >>> Policy(read_only=("/usr",), max_processes=8).max_processes
@@ -45,7 +46,7 @@ class Policy:
     writable: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()  # of read_only: what Python imports from a checkout that is itself closed
     env: Mapping[str, str] = field(default_factory=dict)  # set on top of the child's own
-    scratch: str | None = None  # for home, tmp and caches where the box has no file system of its own
+    scratch: str | None = None  # for home, tmp and caches where the sandbox has no file system of its own
     gpu: bool = False
     memory_bytes: int = 0  # of all its processes together; 0 means no limit, here and below
     max_processes: int = 512
@@ -104,7 +105,7 @@ def scoring_policy(artefact: Path, project: Path, scratch: Path | None, *, gpu: 
 
 
 def memory_limit() -> int:
-    """Bytes that a box may use: what the machine or its container has, less 15 % and at least 2 GiB (or half)."""
+    """Bytes that a sandbox may use: what the machine or its container has, less 15 % and at least 2 GiB (or half)."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
@@ -119,7 +120,7 @@ def memory_limit() -> int:
 
 
 def hidden_paths(project: Path, corpus_dir: Path | None = None) -> tuple[Path, ...]:
-    """What no box may see as a whole: home, project, every corpus and its held-out rows, and the keys in /root."""
+    """What no sandbox may see as a whole: home, project, every corpus and its held-out rows, and the keys in /root."""
     paths = [Path.home(), Path("/root"), project, cache_dir()]
     if rows := os.environ.get("AUTORESEARCH_HELDOUT"):
         paths.append(Path(rows))

@@ -1,6 +1,6 @@
-"""Which box works on this machine: found by starting one and reaching out of it.
+"""Which sandbox works on this machine: found by starting one and reaching out of it.
 
-A box that was not tried is not a box: container profiles, AppArmor and old kernels each take away another part.
+A sandbox that was not tried is not a sandbox: container profiles, AppArmor and old kernels each take away another part.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PROBE_SECONDS = 20.0
 
 Wrap = Callable[[Policy, list[str], str], list[str]]
 
-# Reaches out of the box in every way it knows, and says which ways were open. Imports nothing that takes time.
+# Reaches out of the sandbox in every way it knows, and says which ways were open. Imports nothing that takes time.
 _REACH_OUT = """
 import json, os, socket, sys
 given = json.loads(sys.argv[1])
@@ -58,7 +58,7 @@ print(json.dumps({
     "work": can(lambda: write(given["own"])),
 }))
 """
-_WORDS = {  # what a box keeps when it cannot be reached
+_WORDS = {  # what a sandbox keeps when it cannot be reached
     "network": "no network", "files": "no files but the listed ones", "home": "no home",
     "held out": "no held-out document",
     "sockets": "no service of this machine", "signals": "no other process", "secrets": "no environment of others",
@@ -66,8 +66,8 @@ _WORDS = {  # what a box keeps when it cannot be reached
 
 
 @dataclass(frozen=True)
-class BoxReport:
-    """A box as this machine has it. `missing` holds for each thing that is not enforced: what, why, and the remedy."""
+class SandboxReport:
+    """A sandbox as this machine has it. `missing`: what is not enforced, why, and the remedy, for each thing."""
 
     name: str  # "bubblewrap", "landlock", "seatbelt" or "none"
     enforced: tuple[str, ...] = ()
@@ -78,26 +78,28 @@ class BoxReport:
         return " ".join(f"{what}: {reason}. {remedy}" for what, reason, remedy in self.missing)
 
 
-def find_box(wanted: str, wrap: Wrap) -> BoxReport:
-    """The first box that holds, or the one that is wanted, or none, with what was found wrong with the others."""
+def find_sandbox(wanted: str, wrap: Wrap) -> SandboxReport:
+    """The first sandbox that holds, or the one that is wanted, or none, with what was found wrong with the others."""
     if wanted not in ("", *NAMES):
-        raise ValueError(f"AUTORESEARCH_BOX is {wanted!r}: use one of {', '.join(NAMES)}, or unset it.")
+        raise ValueError(f"AUTORESEARCH_SANDBOX is {wanted!r}: use one of {', '.join(NAMES)}, or unset it.")
     if wanted == "none":
-        return BoxReport("none", (), (("a box", "AUTORESEARCH_BOX=none or --unsafe renounced it", "Unset it."),))
+        return SandboxReport(
+            "none", (), (("a sandbox", "AUTORESEARCH_SANDBOX=none or --unsafe renounced it", "Unset it."),)
+        )
     missing: list[tuple[str, str, str]] = []
     for name in (wanted,) if wanted else ("seatbelt",) if sys.platform == "darwin" else ("bubblewrap", "landlock"):
         held, reason = _try(name, wrap)
         if not reason:
-            return BoxReport(name, (*held, *_BY_US), (*missing, *_gaps(name)))
+            return SandboxReport(name, (*held, *_BY_US), (*missing, *_gaps(name)))
         missing.append((name, reason, _remedy(name, reason)))
-    return BoxReport("none", (), tuple(missing))
+    return SandboxReport("none", (), tuple(missing))
 
 
 _BY_US = ("memory, processes and disk are limited", "no process outlives its run", "caches are private")
 
 
 def _try(name: str, wrap: Wrap) -> tuple[tuple[str, ...], str]:
-    """What held in a box that was started, and "", or what was wrong."""
+    """What held in a sandbox that was started, and "", or what was wrong."""
     if name != "seatbelt" and sys.platform != "linux":
         return (), f"it needs Linux, this is {platform.system()}"
     if name == "bubblewrap" and shutil.which("bwrap") is None:
@@ -109,12 +111,12 @@ def _try(name: str, wrap: Wrap) -> tuple[tuple[str, ...], str]:
         return (), f"it could not be tried: {error}"
     broken = [_WORDS[way] for way in _WORDS if open_ways.get(way) not in (False, None)]
     if not reason and broken and not (name == "landlock" and broken == [_WORDS["signals"]]):
-        reason = f"a box was started, and it did not hold: {', '.join(broken)}"
+        reason = f"a sandbox was started, and it did not hold: {', '.join(broken)}"
     return tuple(_WORDS[way] for way in _WORDS if open_ways.get(way) is False), reason
 
 
 def _reach_out(name: str, folder: Path, wrap: Wrap) -> tuple[dict[str, bool | str], str]:
-    """Which ways out of a box are open, by a process in it that tries them all; and why it could not be tried."""
+    """Which ways out of a sandbox are open, by a process in it that tries them all; and why it could not be tried."""
     own, outside = folder / "own", folder / "outside"
     own.mkdir()
     outside.write_text("x")
@@ -156,9 +158,11 @@ def _piece(path: Path) -> list[Path]:
 
 
 def _gaps(name: str) -> list[tuple[str, str, str]]:
-    """What this kind of box does not do."""
+    """What this kind of sandbox does not do."""
     if name == "bubblewrap" and _landlock_version() < 1:
-        return [("the first process of the box", "without Landlock code in the box can take it over, no more", "")]
+        return [
+            ("the first process of the sandbox", "without Landlock code in the sandbox can take it over, no more", "")
+        ]
     if name != "landlock":
         return []
     gaps = [
@@ -184,7 +188,7 @@ def _landlock_version() -> int:
 
 
 def _remedy(name: str, reason: str) -> str:
-    """What a person can do about a box that does not start."""
+    """What a person can do about a sandbox that does not start."""
     if "AF_UNIX" in reason:
         return "Set TMPDIR to a folder with a short name."
     if "it needs Linux" in reason:

@@ -1,7 +1,7 @@
 """macOS: a Seatbelt profile for `sandbox-exec`. Written from Apple's own profiles; it has not been run on a Mac.
 
-`autoresearch doctor` on a Mac tells whether it holds there: the probe reaches out of the box and reports what it could
-touch. Apple calls sandbox-exec deprecated and has shipped it with every release so far.
+`autoresearch doctor` on a Mac tells whether it holds there: the probe reaches out of the sandbox and reports what it
+could touch. Apple calls sandbox-exec deprecated and has shipped it with every release so far.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The system calls that a box refuses, as a BPF program: what opens a way out that namespaces or Landlock leave open.
+"""The system calls that a sandbox refuses, as a BPF program: what opens a way out that namespaces or Landlock leave
+open.
 
 Numbers are those of x86_64 and aarch64, from the kernel's own tables. Elsewhere there is no filter.
 """

@@ -1,6 +1,7 @@
-"""Watches what a boxed process and all below it use, several times a second, and ends them when it is too much.
+"""Watches what a sandboxed process and all below it use, several times a second, and ends them when it is too much.
 
-Works for every box and for none. Memory that is shared counts once; deleted files that are still open count as well.
+Works for every sandbox and for none. Memory that is shared counts once; deleted files that are still open count as
+well.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Watchdog:
         self.peak_bytes = 0
         self._started = time.monotonic()
         self._looked_at_disk = 0.0
-        self._unmapped_bytes = 0  # memory that is no process's: files in memory, /tmp and /dev/shm of the box
+        self._unmapped_bytes = 0  # memory that is no process's: files in memory, /tmp and /dev/shm of the sandbox
         self._seen: dict[int, str | None] = {}  # with when they began: a pid may be given again
 
     def look(self) -> str:

@@ -95,11 +95,10 @@ def score(
 
     `on_tick` is called at least four times a second while the child works, `on_spawn` gets its pid (it leads a process
     group), and all processes of the scorer carry `token` in their environment. Whatever a callback raises ends them.
-    `wrap` puts the child into a box, `guard` says at each look why it must end. A batch, the first one with the loading
-    of the model, may take `batch_limit_seconds`. With `may_quote` a failure is told in the child's words: for rows that
-    are nobody's secret alone.
-    Raises ScoringFailed when the child dies, hangs past `limit_seconds` or answers anything but
-    one finite, non-negative number per target.
+    `wrap` puts the child into a sandbox, `guard` says at each look why it must end. A batch, the first one with the
+    loading of the model, may take `batch_limit_seconds`. With `may_quote` a failure is told in the child's words: for
+    rows that are nobody's secret alone. Raises ScoringFailed when the child dies, hangs past `limit_seconds` or answers
+    anything but one finite, non-negative number per target.
     """
     started = time.monotonic()
     watched = Watched(

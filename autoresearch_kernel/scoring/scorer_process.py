@@ -1,6 +1,6 @@
 """Starts a scoring child, sends it rows and reads a fixed number of bytes back. It believes nothing that it reads.
 
-A child runs the agent's model code (`scoring/scorer.py`). It gets one line of JSON and the rows on its standard input, a
+A child runs the agent's model code (`scorer.py`). It gets one line of JSON and the rows on its standard input, a
 pipe for its answer and nothing else; whatever happens, nothing of it is left when `ask` returns.
 
 It says one byte before it loads the model, so its own start is not taken for the model's time. From then on each batch
@@ -36,9 +36,9 @@ CPU_LOGIT_BYTES, GPU_LOGIT_BYTES = 2**23, 2**30
 SAID_BYTES = 20_000  # of what a child printed, the end, in which its traceback is looked for
 UNREAD = "the model failed on the held-out rows; what it printed about them is not shown"
 LOOK_EVERY_SECONDS = 0.1  # at the child; how often `on_tick` is called
-KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)  # exit codes of a child that somebody killed; the second in a box
+KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)  # exit codes of a child that somebody killed; the second in a sandbox
 
-Wrap = Callable[[list[str], Path], list[str]]  # (command, artefact) -> the command to start: a box around it
+Wrap = Callable[[list[str], Path], list[str]]  # (command, artefact) -> the command to start: a sandbox around it
 Guard = Callable[[int], Callable[[], str]]  # pid -> called at each look: why the child must end, "" while it need not
 
 
@@ -49,7 +49,7 @@ class ScoringFailed(RuntimeError):
 
 
 def identity(command: list[str], artefact: Path) -> list[str]:
-    """No box."""
+    """No sandbox."""
     return command
 
 

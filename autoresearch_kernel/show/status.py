@@ -62,11 +62,11 @@ def status_table(now: Snapshot, last: int = 20, width: int = 80) -> str:
 
 
 def _mistrust(now: Snapshot) -> str:
-    """What ran without a box, in a sentence; "" when nothing did."""
+    """What ran without a sandbox, in a sentence; "" when nothing did."""
     found = [e for e in now.state.experiments if mistrust(e)]
     if not found:
         return ""
-    without = f"{count_with_baseline(found)} ran without a box, where code can reach all that you can"
+    without = f"{count_with_baseline(found)} ran without a sandbox, where code can reach all that you can"
     return f"{UNTRUSTED.capitalize()}: {without}. `{shell_command('doctor')}` says what is missing."
 
 
@@ -355,7 +355,7 @@ def status_json(now: Snapshot) -> dict[str, Any]:
     finished                     the last `finished` event: champion, difference_bpb ...; null before one
     result                       test_difference ± test_standard_error in bits per byte and what it shrank from, of
                                  the incumbent; null before `autoresearch finish`
-    untrusted                    numbers of experiments that ran without a box
+    untrusted                    numbers of experiments that ran without a sandbox
     running                      experiment, run, seed, idea, hypothesis, fraction, seconds_left, tokens_per_second,
                                  curve and incumbent_curve (progress, seconds, train_loss, tokens_per_second a point),
                                  incumbent; null when nothing is in work

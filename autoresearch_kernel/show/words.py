@@ -99,11 +99,11 @@ def difference(experiment: Experiment) -> str:
     return signed(delta) + (f" ({signed(delta / experiment.sigma, 1)} σ)" if experiment.sigma else "")
 
 
-UNTRUSTED = "untrusted (no box)"
+UNTRUSTED = "untrusted (no sandbox)"
 
 
 def mistrust(*experiments: Experiment) -> str:
-    """`untrusted (no box)` when code of any of them could reach beyond its run; "" otherwise."""
+    """`untrusted (no sandbox)` when code of any of them could reach beyond its run; "" otherwise."""
     return "" if all(is_trusted(run) for e in experiments for run in e.runs) else UNTRUSTED
 
 
@@ -154,7 +154,7 @@ def grounds(experiment: Experiment, run: Run, facts: dict[str, Any]) -> list[tup
         ("audit", audits_words(experiment)),
         ("training", _training(run)),
         ("machine", _machine(run)),
-        ("box", UNTRUSTED if not is_trusted(run) else run.box or ""),
+        ("sandbox", UNTRUSTED if not is_trusted(run) else run.sandbox or ""),
         ("seconds", _seconds(run)),
         ("corpus", _corpus(facts)),
         ("code", _code(experiment)),

@@ -94,7 +94,7 @@ def _failure(session: Session, proposal: Proposal, number: int) -> str:
             token=token,
             on_tick=session.tick,
             may_quote=True,
-            **session.boxed(),
+            **session.sandboxed(),
         )
     except ScoringFailed as failure:
         return f"The model that it handed over could not be scored: {failure}"

@@ -69,7 +69,7 @@ def _test(session: Session, heldout: HeldOut, champion: int, number: int, run: i
         num_bytes=claim.num_bytes,
         evaluation_seconds=claim.evaluation_seconds,
         audit=asdict(found) if found else None,
-        box=session.box,
+        sandbox=session.sandbox,
         bound=session.bound(experiment),
     )
 

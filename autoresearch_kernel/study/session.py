@@ -46,7 +46,7 @@ from ..record.history import History
 from ..record.provenance import bound, changed_versions
 from ..record.study import Study, StudyError, sha256, study_versions
 from ..run.training import run_experiment
-from ..sandbox.kinds import BOX, BoxMissing, require_box, scorer_options
+from ..sandbox.kinds import SANDBOX, SandboxMissing, require_sandbox, scorer_options
 from ..scoring.score import HeldOut, ScoringFailed, ScoringSettings, score
 from ..show import words
 from ..source.compare import code_size, fingerprint
@@ -85,9 +85,9 @@ def open_session(study: Study, watch: Watch = ignore) -> Iterator[Session]:
         ...     session.decide(session.state.unfinished)
 
     Raises StudyInUse when another process runs it, HistoryDamaged when its record cannot be trusted,
-    FileNotFoundError when its held-out rows are gone, StudyError where there is no box and none was renounced.
+    FileNotFoundError when its held-out rows are gone, StudyError where there is no sandbox and none was renounced.
     """
-    box = _box_name()
+    sandbox = _sandbox_name()
     heldout = HeldOut.load(study.corpus_dir, study.heldout_dir, "val")
     give_way(study)
     with History.open(study.paths.history, lock=study.paths.lock) as history:
@@ -104,11 +104,11 @@ def open_session(study: Study, watch: Watch = ignore) -> Iterator[Session]:
         remove_temporaries(study.paths.folder)
         if not history.events:
             history.append("study_started", study=study.facts)
-        boxed = partial(scorer_options, study.project)
-        session = Session(study, history, lineage, heldout, watch, inbox, boxed=boxed, box=box)
+        sandboxed = partial(scorer_options, study.project)
+        session = Session(study, history, lineage, heldout, watch, inbox, sandboxed=sandboxed, sandbox=sandbox)
         before = _last_versions(study, history.events)
         who = {"pid": os.getpid(), "host": os.uname().nodename, "boot_id": boot_id()}
-        history.append("opened", **who, box=box, versions=study_versions())
+        history.append("opened", **who, sandbox=sandbox, versions=study_versions())
         session.people.answer_old(old_commands)
         if ended:
             session.note(f"{format.count(ended, 'process')} of a run that was cut off had to be ended.")
@@ -123,11 +123,11 @@ def open_session(study: Study, watch: Watch = ignore) -> Iterator[Session]:
             session.proposals.give_up()
 
 
-def _box_name() -> str:
+def _sandbox_name() -> str:
     try:
-        return require_box().name
-    except BoxMissing as missing:
-        raise StudyError(f"{missing} In a notebook that is os.environ[{BOX!r}] = 'none'.") from missing
+        return require_sandbox().name
+    except SandboxMissing as missing:
+        raise StudyError(f"{missing} In a notebook that is os.environ[{SANDBOX!r}] = 'none'.") from missing
 
 
 def _last_versions(study: Study, events: Sequence[Mapping[str, Any]]) -> Mapping[str, str]:
@@ -153,8 +153,10 @@ class Session:
     inbox: Inbox
     enough: Callable[[], str] = lambda: ""  # why nothing more is to be proposed; "" while something is
     by_hand: bool = False  # a person takes each step, and approves a proposal by going on with it
-    boxed: Callable[[], dict[str, Any]] = dict  # what each scorer is started with: `wrap` and `guard` of judge.score
-    box: str = ""  # that trainings and scorers of this session run in, "none" without one
+    sandboxed: Callable[[], dict[str, Any]] = (
+        dict  # what each scorer is started with: `wrap` and `guard` of judge.score
+    )
+    sandbox: str = ""  # that trainings and scorers of this session run in, "none" without one
     _last_program: str = ""
     _known: StudyState | None = None
 
@@ -260,7 +262,7 @@ class Session:
         study, paths = self.study, self.study.experiment(experiment.number)
         seed = run_seed(study.seed, experiment.number, run)
         self.watch(Progress("starting", experiment.number, run, experiment.hypothesis))
-        self.history.append("started", experiment=experiment.number, run=run, seed=seed, box=self.box)
+        self.history.append("started", experiment=experiment.number, run=run, seed=seed, sandbox=self.sandbox)
         looks = Lookout(self, experiment, run)
         slept = slept_seconds()
         token = secrets.token_hex(16)
@@ -369,7 +371,7 @@ class Session:
             self.history.append("scored", experiment=experiment.number, run=run, status=Status.CRASH, reason=reason)
             return None
         facts = {name: value for name, value in asdict(evaluation).items() if name != "nll_path"}
-        facts |= {"box": self.box, "bound": self.bound(experiment)}
+        facts |= {"sandbox": self.sandbox, "bound": self.bound(experiment)}
         self.history.append("scored", experiment=experiment.number, run=run, **facts)
         return evaluation
 
@@ -401,7 +403,7 @@ class Session:
                 on_spawn=lambda pid: remember(study.paths.running, pid, token),
                 batch_limit_seconds=limit,
                 **options,
-                **self.boxed(),
+                **self.sandboxed(),
             )
 
         self.watch(about)

@@ -34,4 +34,4 @@ def cache_dir() -> Path:
 DEVICE = "AUTORESEARCH_DEVICE"  # read by prepare.py: what to train on, "cpu" or "cuda:1"
 DTYPE = "AUTORESEARCH_DTYPE"  # read by prepare.py: the number format of autocast, "float32" or "bfloat16"
 RUN_TOKEN = "AUTORESEARCH_RUN_TOKEN"  # every process of one run carries it in its environment
-BOX_PARENT = "AUTORESEARCH_BOX_PARENT"  # set inside a box: the pid by which its process knows its parent
+SANDBOX_PARENT = "AUTORESEARCH_SANDBOX_PARENT"  # set inside a sandbox: the pid by which its process knows its parent

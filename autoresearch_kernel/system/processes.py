@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .files import write_atomic
-from .locations import BOX_PARENT, RUN_TOKEN
+from .locations import RUN_TOKEN, SANDBOX_PARENT
 
 if TYPE_CHECKING:
     import psutil
@@ -300,8 +300,11 @@ def die_with_parent(parent_pid: int, signum: int = signal.SIGKILL) -> None:
     if sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signum), 0, 0, 0)
-    # In a box, which ends with the parent of its own accord, the parent goes by another number.
-    if os.getppid() not in (parent_pid, int(os.environ.get(BOX_PARENT) or parent_pid)):  # it went away before the call
+    # In a sandbox, which ends with the parent of its own accord, the parent goes by another number.
+    if os.getppid() not in (
+        parent_pid,
+        int(os.environ.get(SANDBOX_PARENT) or parent_pid),
+    ):  # it went away before the call
         os._exit(1)
 
 

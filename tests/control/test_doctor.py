@@ -22,8 +22,8 @@ from autoresearch_kernel.control.verify import verify
 from autoresearch_kernel.record.history import read_events, replay
 from autoresearch_kernel.record.provenance import bound
 from autoresearch_kernel.record.study import Study
-from autoresearch_kernel.sandbox.kinds import BOX, probe
-from autoresearch_kernel.sandbox.probe import BoxReport
+from autoresearch_kernel.sandbox.kinds import SANDBOX, probe
+from autoresearch_kernel.sandbox.probe import SandboxReport
 from autoresearch_kernel.study.loop import research
 from autoresearch_kernel.system.processes import program_of, python_program
 from autoresearch_kernel.system.speed import Load, Steadiness, busiest, busy_words
@@ -32,7 +32,7 @@ from tests.study.test_loop import Scripted
 
 FACTS = {"device": "cpu", "device_name": "a test machine", "dtype": "float32", "num_threads": 2, "instructions": "AVX2"}
 PARTS = ("content", "tokenizer", "heldout")
-NAMES = ["versions", "disk", "corpus", "git", "box", "machine", "device", "threads", "kernel", "steady"]
+NAMES = ["versions", "disk", "corpus", "git", "sandbox", "machine", "device", "threads", "kernel", "steady"]
 
 
 def test_the_doctor_looks_at_everything_in_real_processes_and_leaves_nothing(project: Path, small_corpus: Path) -> None:
@@ -48,7 +48,7 @@ def test_the_doctor_looks_at_everything_in_real_processes_and_leaves_nothing(pro
     checks = {check["name"]: check for check in said["checks"]}
     assert list(checks) == NAMES
     assert said["verdict"] in ("ok", "warn") and not [c for c in said["checks"] if c["verdict"] == "fail"]
-    assert checks["box"]["facts"]["name"] == probe().name and "no network" in checks["box"]["found"]
+    assert checks["sandbox"]["facts"]["name"] == probe().name and "no network" in checks["sandbox"]["found"]
     assert "hashes agree" in checks["corpus"]["found"] and small_corpus.name in checks["corpus"]["found"]
     assert checks["kernel"]["facts"]["kernel_start_seconds"] < checks["kernel"]["facts"]["total_seconds"]
     assert checks["steady"]["facts"]["flops"] > 1e8 and checks["steady"]["facts"]["spread"] > 0
@@ -156,20 +156,20 @@ def test_threads_are_set_against_the_cores_that_may_be_used(
     assert check.verdict == verdict and words in check.found
 
 
-def test_where_no_box_can_be_had_the_doctor_fails_with_the_remedy(
+def test_where_no_sandbox_can_be_had_the_doctor_fails_with_the_remedy(
     monkeypatch: pytest.MonkeyPatch, project: Path
 ) -> None:
-    monkeypatch.delenv(BOX, raising=False)
-    none = BoxReport("none", (), (("bubblewrap", "bwrap is not installed", "Install bubblewrap."),))
-    check = doctor.boxed(none)
+    monkeypatch.delenv(SANDBOX, raising=False)
+    none = SandboxReport("none", (), (("bubblewrap", "bwrap is not installed", "Install bubblewrap."),))
+    check = doctor.sandboxed(none)
     assert check.verdict == "fail" and "bwrap is not installed" in check.found
     assert check.remedy == "Install bubblewrap. --unsafe runs without, and marks every result untrusted."
     assert doctor.kernel(project, none).verdict == "fail"  # nothing runs outside to find out
-    half = BoxReport("landlock", ("no network",), (("a GPU", "CUDA does not start", "Install bubblewrap."),))
-    check = doctor.boxed(half)
+    half = SandboxReport("landlock", ("no network",), (("a GPU", "CUDA does not start", "Install bubblewrap."),))
+    check = doctor.sandboxed(half)
     assert (check.verdict, check.remedy) == ("warn", "Install bubblewrap.") and "Not: a GPU" in check.found
-    monkeypatch.setenv(BOX, "none")
-    assert doctor.boxed(none).verdict == "fail"
+    monkeypatch.setenv(SANDBOX, "none")
+    assert doctor.sandboxed(none).verdict == "fail"
 
 
 def test_a_corpus_whose_bytes_changed_is_found_and_none_is_a_remark(small_corpus: Path, tmp_path: Path) -> None:
@@ -199,9 +199,9 @@ def test_git_and_disk_are_remarks_until_nothing_would_run(project: Path, monkeyp
 
 
 def test_a_table_has_a_line_a_check_and_the_remedy_below() -> None:
-    checks = [Check("box", "ok", "bubblewrap"), Check("git", "warn", "git is not installed", "Install git.")]
+    checks = [Check("sandbox", "ok", "bubblewrap"), Check("git", "warn", "git is not installed", "Install git.")]
     assert table(checks, width=80).splitlines() == [
-        "✓ box             bubblewrap",
+        "✓ sandbox             bubblewrap",
         "! git             git is not installed",
         "                  → Install git.",
     ]

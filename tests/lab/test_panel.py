@@ -794,7 +794,7 @@ def test_the_front_end_ships_with_the_package() -> None:
     folder = Path(pages.__file__).parent
     declared = (Path(__file__).parents[2] / "pyproject.toml").read_text()
     for name in ("panel.js", "panel.css"):
-        assert (folder / name).is_file() and f"show/{name}" in declared
+        assert (folder / name).is_file() and f"lab/panel/{name}" in declared
 
 
 def test_data_of_the_drawings_is_json_without_nan(writer: Writer) -> None:

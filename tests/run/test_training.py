@@ -86,7 +86,7 @@ def gone_within(seconds: float, *pids: int) -> bool:
 
 
 class Below:
-    """All processes that a run ever had, seen from outside: a box has numbers of its own for them."""
+    """All processes that a run ever had, seen from outside: a sandbox has numbers of its own for them."""
 
     def __init__(self) -> None:
         self.runner = 0

@@ -1,4 +1,4 @@
-"""Which files of Python's own library a box hides: tests/trust reaches for them."""
+"""Which files of Python's own library a sandbox hides: tests/trust reaches for them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from autoresearch_kernel.sandbox.seatbelt import profile
 STDLIB = Path(sysconfig.get_paths()["stdlib"])
 
 
-def test_what_prepare_holds_out_is_what_a_box_hides() -> None:
+def test_what_prepare_holds_out_is_what_a_sandbox_hides() -> None:
     assert prepare.HELD_OUT == HELD_OUT
     hidden = {Path(path) for path in held_out_paths([str(STDLIB)])}
     for path in prepare._stdlib_files(STDLIB):

@@ -1,4 +1,4 @@
-"""Which box is found, what it is told to do, and that nothing runs without one unasked. Escapes: tests/trust."""
+"""Which sandbox is found, what it is told to do, and that nothing runs without one unasked. Escapes: tests/trust."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch_kernel.sandbox.kinds import BoxMissing, probe, require_box, scorer_wrapper, wrap
+from autoresearch_kernel.sandbox.kinds import SandboxMissing, probe, require_sandbox, scorer_wrapper, wrap
 from autoresearch_kernel.sandbox.policy import (
     Policy,
     carve,
@@ -25,17 +25,17 @@ from autoresearch_kernel.system.untrusted_files import remove_tree
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_without_a_box_nothing_runs_and_the_error_says_how_it_could(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTORESEARCH_BOX", "seatbelt" if sys.platform == "linux" else "bubblewrap")
+def test_without_a_sandbox_nothing_runs_and_the_error_says_how_it_could(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORESEARCH_SANDBOX", "seatbelt" if sys.platform == "linux" else "bubblewrap")
     assert probe().name == "none" and probe().missing
-    with pytest.raises(BoxMissing, match=r"(?s)without a box\. .*--unsafe"):
-        require_box()
+    with pytest.raises(SandboxMissing, match=r"(?s)without a sandbox\. .*--unsafe"):
+        require_sandbox()
 
 
-def test_no_box_at_all_must_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTORESEARCH_BOX", "none")
-    assert require_box().name == "none" and wrap(Policy(), ["true"]) == ["true"]
-    monkeypatch.setenv("AUTORESEARCH_BOX", "cardboard")
+def test_no_sandbox_at_all_must_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORESEARCH_SANDBOX", "none")
+    assert require_sandbox().name == "none" and wrap(Policy(), ["true"]) == ["true"]
+    monkeypatch.setenv("AUTORESEARCH_SANDBOX", "cardboard")
     with pytest.raises(ValueError, match="'cardboard': use one of bubblewrap, landlock"):
         probe()
 
@@ -43,10 +43,10 @@ def test_no_box_at_all_must_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_temporary_folder_too_long_for_sockets_is_said_to_be(tmp_path: Path) -> None:
     long = tmp_path / ("x" * 120)
     long.mkdir()
-    code = "from autoresearch_kernel.sandbox.kinds import require_box; require_box()"
-    env = {k: v for k, v in os.environ.items() if k != "AUTORESEARCH_BOX"} | {"TMPDIR": str(long)}
+    code = "from autoresearch_kernel.sandbox.kinds import require_sandbox; require_sandbox()"
+    env = {k: v for k, v in os.environ.items() if k != "AUTORESEARCH_SANDBOX"} | {"TMPDIR": str(long)}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
-    assert "BoxMissing" in done.stderr and "Set TMPDIR to a folder with a short name." in done.stderr
+    assert "SandboxMissing" in done.stderr and "Set TMPDIR to a folder with a short name." in done.stderr
 
 
 def test_a_folder_that_holds_something_hidden_is_allowed_in_pieces(tmp_path: Path) -> None:
@@ -75,18 +75,18 @@ def test_an_artefact_that_is_a_link_is_not_scored(tmp_path: Path) -> None:
         scoring_policy(tmp_path / "model.pkl", ROOT, None, gpu=False)
 
 
-@pytest.mark.parametrize("box", ["bubblewrap", "landlock"])
+@pytest.mark.parametrize("sandbox", ["bubblewrap", "landlock"])
 def test_a_scorer_reads_its_artefact_and_leaves_nothing(
-    box: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sandbox: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("AUTORESEARCH_BOX", box)
-    if probe().name != box:
+    monkeypatch.setenv("AUTORESEARCH_SANDBOX", sandbox)
+    if probe().name != sandbox:
         pytest.skip(probe().why())
     for name in ("model.pkl", "other.pkl"):
         (tmp_path / name).write_text("weights")
     code = (
         "import os, sys, tempfile, prepare\n"
-        "from autoresearch_kernel.system.environment import die_with_parent\ndie_with_parent(int(sys.argv[1]))\n"
+        "from autoresearch_kernel.system.processes import die_with_parent\ndie_with_parent(int(sys.argv[1]))\n"
         f"print(open({str(tmp_path / 'model.pkl')!r}).read(), len(tempfile.mkdtemp()) > 0)\n"
         f"try: open({str(tmp_path / 'other.pkl')!r})\nexcept OSError: print('closed')"
     )

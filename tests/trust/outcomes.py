@@ -1,4 +1,4 @@
-"""What was tried against the box and the score, and what came of it: the tables of docs/trust.md.
+"""What was tried against the sandbox and the score, and what came of it: the tables of docs/trust.md.
 
 The suites call `record` once for each thing they try. With AUTORESEARCH_WRITE_OUTCOMES set, the tables are written anew
 when the session ends; otherwise what was tried must stand there already. Rows of earlier sessions are kept in a
@@ -17,11 +17,11 @@ from pathlib import Path
 PAGE = Path(__file__).parents[2] / "docs" / "trust.md"
 MARK = "<!-- What follows is written by the tests: see tests/trust/outcomes.py. -->\n"
 TITLES = {
-    "escape": ("Escapes: a training that reaches out of its box", "what was tried"),
+    "escape": ("Escapes: a training that reaches out of its sandbox", "what was tried"),
     "cheat": ("Cheats: a train.py that claims what it did not learn", "what was tried"),
     "honest": ("Honest models, which must pass", "model"),
 }
-BOXES = ("bubblewrap", "landlock")
+SANDBOXES = ("bubblewrap", "landlock")
 
 Row = dict[str, str]
 
@@ -31,10 +31,10 @@ def rows_file() -> Path:
     return Path(tempfile.gettempdir()) / f"autoresearch-outcomes-{os.getuid()}.jsonl"
 
 
-def record(kind: str, name: str, what: str, outcome: str, box: str = "") -> None:
+def record(kind: str, name: str, what: str, outcome: str, sandbox: str = "") -> None:
     """Note one outcome: `kind` is "escape", "cheat" or "honest"; `name` identifies the row, `what` is shown for it.
 
-    An escape names the `box` it was tried in. The last outcome of a name (and box) is the one that counts.
+    An escape names the `sandbox` it was tried in. The last outcome of a name (and sandbox) is the one that counts.
     """
     if kind not in TITLES:
         raise ValueError(f"kind {kind!r}: use one of {', '.join(TITLES)}")
@@ -44,7 +44,9 @@ def record(kind: str, name: str, what: str, outcome: str, box: str = "") -> None
         )
         return
     with open(rows_file(), "a", encoding="utf-8") as file:
-        file.write(json.dumps({"kind": kind, "name": name, "what": what, "outcome": outcome, "box": box}) + "\n")
+        file.write(
+            json.dumps({"kind": kind, "name": name, "what": what, "outcome": outcome, "sandbox": sandbox}) + "\n"
+        )
     atexit.unregister(write_page)
     atexit.register(write_page)
 
@@ -72,14 +74,14 @@ def tables(rows: list[Row]) -> str:
 
 
 def _table(rows: list[Row], first: str) -> str:
-    """One line per name, one column per box; a box that a machine lacks has a dash."""
-    boxes = [box for box in BOXES if any(row["box"] == box for row in rows)]
+    """One line per name, one column per sandbox; a sandbox that a machine lacks has a dash."""
+    sandboxes = [sandbox for sandbox in SANDBOXES if any(row["sandbox"] == sandbox for row in rows)]
     cells: dict[str, dict[str, str]] = {}
     for row in rows:
         cells.setdefault(row["name"], {})["what"] = row["what"]
-        cells[row["name"]][row["box"]] = row["outcome"]
-    columns = boxes or [""]
-    head = [first, *(boxes or ["outcome"])]
+        cells[row["name"]][row["sandbox"]] = row["outcome"]
+    columns = sandboxes or [""]
+    head = [first, *(sandboxes or ["outcome"])]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for cell in cells.values():
         lines.append("| " + " | ".join(_plain(cell.get(column, "-")) for column in ("what", *columns)) + " |")

@@ -1,4 +1,5 @@
-"""Escapes: a training that reaches out of its box, or harms the machine. Each is tried in every box that there is.
+"""Escapes: a training that reaches out of its sandbox, or harms the machine. Each is tried in every sandbox that there
+is.
 
 What counts is what is left: files, processes, and what servers outside heard. See docs/trust.md.
 """
@@ -47,9 +48,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="bubblewrap and 
 
 
 @pytest.fixture(params=["bubblewrap", "landlock"])
-def box(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A kind of box, in use; a machine without it says so, and CI must have both."""
-    monkeypatch.setenv("AUTORESEARCH_BOX", request.param)
+def sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A kind of sandbox, in use; a machine without it says so, and CI must have both."""
+    monkeypatch.setenv("AUTORESEARCH_SANDBOX", request.param)
     report = probe()
     if report.name != request.param:
         reason = f"this machine has no {request.param}: {report.why()}"
@@ -90,7 +91,7 @@ class World:
     def precious(self) -> list[Path]:
         return [
             self.project / "train.py", self.project / "prepare.py", self.study / "history.jsonl",
-            self.project / ".git" / "config", PROJECT / "autoresearch_kernel" / "loop.py",
+            self.project / ".git" / "config", PROJECT / "autoresearch_kernel" / "study" / "loop.py",
         ]  # fmt: skip
 
     def listing(self) -> dict[str, tuple[bytes, int]]:
@@ -115,7 +116,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     assert before.keys() == after.keys()
 
 
-# --- ways out, tried by a process in the box of a training
+# --- ways out, tried by a process in the sandbox of a training
 
 
 @pytest.fixture
@@ -169,25 +170,29 @@ def outside(world: World, tmp_path: Path) -> Iterator[dict[str, Any]]:
         assert f" {0x0A57 + os.getpid()} " not in Path(f"/proc/sysvipc/{table}").read_text()
 
 
-# Stands between the test and the box, so that what kills its parent does not kill the tests.
+# Stands between the test and the sandbox, so that what kills its parent does not kill the tests.
 PARENT = "import json, subprocess, sys; sys.exit(subprocess.run(json.loads(sys.argv[1])).returncode)"
 
 
 @pytest.mark.parametrize("reach", REACHES, ids=lambda reach: reach.name)
-def test_a_reach_out_of_the_box_meets_nothing(reach: Reach, box: str, world: World, outside: dict[str, Any]) -> None:
+def test_a_reach_out_of_the_sandbox_meets_nothing(
+    reach: Reach, sandbox: str, world: World, outside: dict[str, Any]
+) -> None:
     handover, own = world.paths.handover(0), world.folder / "own"
     handover.mkdir(parents=True)
     own.mkdir()
     given = {**outside, "own": str(own), "canary": CANARY}
     policy = training_policy(world.corpus, world.project, handover, own, seconds=20, gpu=False)
     env = child_environment(world.corpus, 5.0, handover, world.project, 1, own)
-    command = wrap(policy, [sys.executable, "-c", PRELUDE + reach.code + "\nprint('tried')", json.dumps(given)], box)
+    command = wrap(
+        policy, [sys.executable, "-c", PRELUDE + reach.code + "\nprint('tried')", json.dumps(given)], sandbox
+    )
     parent = [sys.executable, "-c", PARENT, json.dumps(command)]
     done = subprocess.run(parent, env=env, cwd=own, capture_output=True, text=True, timeout=30)
     shutil.rmtree(own)
     assert "REACHED" not in done.stdout and "Traceback" not in done.stderr, done
     assert done.returncode == 0 and done.stdout.endswith("tried\n"), done
-    record("escape", reach.name, reach.what, _refusals(done.stdout), box)
+    record("escape", reach.name, reach.what, _refusals(done.stdout), sandbox)
 
 
 def _refusals(stdout: str) -> str:
@@ -197,7 +202,7 @@ def _refusals(stdout: str) -> str:
     return ", ".join(dict.fromkeys(words)) or next(iter(found), "nothing of it outside")
 
 
-def test_without_a_box_the_same_reaches_succeed(world: World, tmp_path: Path) -> None:
+def test_without_a_sandbox_the_same_reaches_succeed(world: World, tmp_path: Path) -> None:
     """The suite can fail: what it looks for is there."""
     for reach in (reach for reach in REACHES if reach.name in ("home", "held-out", "other study")):
         given = {
@@ -253,7 +258,7 @@ def _has_text_of(path: Path, known: set[str]) -> bool:
 
 
 @pytest.mark.parametrize("who", ["training", "scorer"])
-def test_the_text_of_the_held_out_documents_is_nowhere_in_a_box(who: str, box: str, world: World) -> None:
+def test_the_text_of_the_held_out_documents_is_nowhere_in_a_sandbox(who: str, sandbox: str, world: World) -> None:
     handover, own = world.paths.handover(0), world.folder / "own"
     for folder in (handover, own):
         folder.mkdir(parents=True)
@@ -269,17 +274,17 @@ def test_the_text_of_the_held_out_documents_is_nowhere_in_a_box(who: str, box: s
     search = [sys.executable, "-c", SEARCH, json.dumps(given)]
     env = child_environment(world.corpus, 5.0, handover, world.project, 1, own)
     without = subprocess.run(search, capture_output=True, text=True, check=True).stdout
-    done = subprocess.run(wrap(policy, search, box), env=env, cwd=own, capture_output=True, text=True, check=True)
+    done = subprocess.run(wrap(policy, search, sandbox), env=env, cwd=own, capture_output=True, text=True, check=True)
     shutil.rmtree(own)
     found, read = ({Path(path) for path in json.loads(said)[0]} for said in (without, done.stdout))
     copies = {path for path in found if _has_text_of(path, known)}
     assert {path for path in documents if _lines(path)} <= copies and [path for path in copies if path.suffix == ".pyc"]
     assert (copies | set(documents)) & read == set() and read <= found
     what = "read the held-out documents in Python's library, their compiled files and other Pythons"
-    record("escape", f"library {who}", f"{what} ({who})", ", ".join(json.loads(done.stdout)[1]), box)
+    record("escape", f"library {who}", f"{what} ({who})", ", ".join(json.loads(done.stdout)[1]), sandbox)
 
 
-def test_what_is_not_held_out_can_be_imported_in_a_box(box: str, world: World) -> None:
+def test_what_is_not_held_out_can_be_imported_in_a_sandbox(sandbox: str, world: World) -> None:
     handover, own = world.paths.handover(0), world.folder / "own"
     for folder in (handover, own):
         folder.mkdir(parents=True)
@@ -291,7 +296,7 @@ def test_what_is_not_held_out_can_be_imported_in_a_box(box: str, world: World) -
         "import ipykernel.debugger, ipykernel.kernelapp\nprint('imported')\n"
     )
     env = child_environment(world.corpus, 5.0, handover, world.project, 1, own)
-    command = wrap(policy, [sys.executable, "-c", code], box)
+    command = wrap(policy, [sys.executable, "-c", code], sandbox)
     done = subprocess.run(command, env=env, cwd=own, capture_output=True, text=True, check=False)
     shutil.rmtree(own)
     assert done.stdout == "imported\n", done.stderr
@@ -337,8 +342,8 @@ def _is_zombie(pid: int) -> bool:
 
 
 @pytest.fixture
-def train(box: str, world: World) -> Callable[..., Ran]:
-    """Trains in the box; nothing of it may be alive afterwards, and the study holds no secret."""
+def train(sandbox: str, world: World) -> Callable[..., Ran]:
+    """Trains in the sandbox; nothing of it may be alive afterwards, and the study holds no secret."""
 
     def run(cell: str, *arguments: Any, **options: Any) -> Ran:
         ran = Ran(world, cell, *arguments, **options)
@@ -353,24 +358,26 @@ def train(box: str, world: World) -> Callable[..., Ran]:
 Train = Callable[..., Ran]
 
 
-def test_a_fork_bomb_is_defused(train: Train, box: str) -> None:
+def test_a_fork_bomb_is_defused(train: Train, sandbox: str) -> None:
     cell = "import os, time\nwhile True:\n    try: os.fork()\n    except OSError: time.sleep(0.01)"
     ran = train(cell, max_processes=100)
     assert (ran.outcome.status, ran.reason) == (Status.CRASH, "had more than 100 processes, its limit")
     assert ran.seconds < 15
-    record("escape", "fork bomb", "fork without end", f"ended: {ran.reason}", box)
+    record("escape", "fork bomb", "fork without end", f"ended: {ran.reason}", sandbox)
 
 
-def test_a_memory_hog_is_ended_before_the_machine_suffers(train: Train, box: str) -> None:
+def test_a_memory_hog_is_ended_before_the_machine_suffers(train: Train, sandbox: str) -> None:
     cell = (
         "import os, time\nfor _ in range(3): os.fork()\nhoard = []\nwhile True: hoard.append(bytearray(b'x' * 2**24))"
     )
     ran = train(cell, memory_bytes=2**30)
     assert (ran.outcome.status, ran.reason) == (Status.CRASH, "used more than 1.1 GB of memory, its limit")
-    record("escape", "memory hog", "eight processes that take memory as fast as they can", f"ended: {ran.reason}", box)
+    record(
+        "escape", "memory hog", "eight processes that take memory as fast as they can", f"ended: {ran.reason}", sandbox
+    )
 
 
-def test_memory_that_is_no_process_s_counts(train: Train, box: str) -> None:
+def test_memory_that_is_no_process_s_counts(train: Train, sandbox: str) -> None:
     cell = (
         "import os, time\nfds = []\n"
         "for _ in range(400):\n    fds.append(os.memfd_create('x'))\n    os.write(fds[-1], bytes(2**22))\n"
@@ -378,10 +385,10 @@ def test_memory_that_is_no_process_s_counts(train: Train, box: str) -> None:
     )
     ran = train(cell, memory_bytes=2**30)
     assert (ran.outcome.status, ran.reason) == (Status.CRASH, "used more than 1.1 GB of memory, its limit")
-    record("escape", "memory files", "take memory as files that no process maps", f"ended: {ran.reason}", box)
+    record("escape", "memory files", "take memory as files that no process maps", f"ended: {ran.reason}", sandbox)
 
 
-def test_a_disk_filler_meets_its_quota(train: Train, box: str, world: World) -> None:
+def test_a_disk_filler_meets_its_quota(train: Train, sandbox: str, world: World) -> None:
     cell = (
         "import os, time\nhandover = os.environ['AUTORESEARCH_HANDOVER']\n"
         "for i in range(10_000):\n    with open(f'{handover}/{i}', 'wb') as file: file.write(bytes(2**20))\n"
@@ -390,27 +397,27 @@ def test_a_disk_filler_meets_its_quota(train: Train, box: str, world: World) -> 
     ran = train(cell, writable_bytes=50_000_000)
     assert (ran.outcome.status, ran.reason) == (Status.CRASH, "wrote more than 50 MB to its folders, its limit")
     assert list(world.paths.handover(0).iterdir()) == []
-    record("escape", "disk filler", "fill the disk, file by file", f"ended: {ran.reason}", box)
+    record("escape", "disk filler", "fill the disk, file by file", f"ended: {ran.reason}", sandbox)
 
 
-def test_a_deleted_file_that_grows_meets_the_quota_too(train: Train, box: str) -> None:
+def test_a_deleted_file_that_grows_meets_the_quota_too(train: Train, sandbox: str) -> None:
     cell = (
         "import os, time\npath = os.environ['AUTORESEARCH_HANDOVER'] + '/x'\nfile = open(path, 'wb')\nos.unlink(path)\n"
         "while True:\n    file.write(bytes(2**20)); time.sleep(0.001)"
     )
     ran = train(cell, writable_bytes=50_000_000)
     assert (ran.outcome.status, ran.reason) == (Status.CRASH, "wrote more than 50 MB to its folders, its limit")
-    record("escape", "nameless file", "fill the disk with a file that was deleted", f"ended: {ran.reason}", box)
+    record("escape", "nameless file", "fill the disk with a file that was deleted", f"ended: {ran.reason}", sandbox)
 
 
-def test_a_giant_file_stops_growing(train: Train, box: str) -> None:
+def test_a_giant_file_stops_growing(train: Train, sandbox: str) -> None:
     cell = "open('giant', 'wb').write(bytes(2**24))"
     ran = train(cell, max_file_bytes=2**20)
     assert ran.outcome.status is Status.CRASH and "OSError: [Errno 27] File too large" in ran.reason
-    record("escape", "giant file", "write one file past its limit", "refused: File too large", box)
+    record("escape", "giant file", "write one file past its limit", "refused: File too large", sandbox)
 
 
-def test_a_daemon_ends_with_its_training(train: Train, box: str) -> None:
+def test_a_daemon_ends_with_its_training(train: Train, sandbox: str) -> None:
     cell = (
         "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n"
         "        os.closerange(0, 100)\n        os.execve('/bin/sleep', ['sleep', '300'], {})\n    os._exit(0)\n"
@@ -418,10 +425,10 @@ def test_a_daemon_ends_with_its_training(train: Train, box: str) -> None:
     )
     ran = train(cell)
     assert ran.outcome.status is None and ran.outcome.measured["left_behind"] >= 1
-    record("escape", "daemon", "a daemon by two forks, without an environment", "gone with its training", box)
+    record("escape", "daemon", "a daemon by two forks, without an environment", "gone with its training", sandbox)
 
 
-def test_a_training_that_ignores_signals_ends_in_time(train: Train, box: str) -> None:
+def test_a_training_that_ignores_signals_ends_in_time(train: Train, sandbox: str) -> None:
     cell = (
         "import os, signal, time\nfor number in set(range(1, 32)) - {9, 19}: signal.signal(number, signal.SIG_IGN)\n"
         "os.fork()\nwhile True: time.sleep(1)"
@@ -429,22 +436,22 @@ def test_a_training_that_ignores_signals_ends_in_time(train: Train, box: str) ->
     ran = train(cell, limit=3.0)
     assert (ran.outcome.status, ran.reason[:30]) == (Status.TIMEOUT, "passed its hard limit of 3 s i")
     assert ran.seconds < 10
-    record("escape", "ignored signals", "ignore SIGINT, SIGTERM and all others", f"ended: {ran.reason}", box)
+    record("escape", "ignored signals", "ignore SIGINT, SIGTERM and all others", f"ended: {ran.reason}", sandbox)
 
 
-def test_an_interrupt_reaches_the_code_in_the_box(train: Train, world: World) -> None:
+def test_an_interrupt_reaches_the_code_in_the_sandbox(train: Train, world: World) -> None:
     ran = train("while True: pass", limit=3.0)
     assert ran.outcome.status is Status.TIMEOUT
     assert "KeyboardInterrupt" in world.paths.notebook(0).read_text()
 
 
-def test_a_gigabyte_of_prints_is_cut(train: Train, box: str, world: World) -> None:
+def test_a_gigabyte_of_prints_is_cut(train: Train, sandbox: str, world: World) -> None:
     cell = "line = 'x' * 1_000_000\nfor _ in range(1000): print(line)"
     ran = train(cell)
     assert ran.outcome.status is None
     size = sum(path.stat().st_size for path in world.paths.folder.rglob("*") if path.is_file())
     assert size < 4_000_000 and len("".join(ran.said)) < 4_000_000
-    record("escape", "prints", "print a gigabyte", f"trained; {size / 1e6:.1f} MB kept", box)
+    record("escape", "prints", "print a gigabyte", f"trained; {size / 1e6:.1f} MB kept", sandbox)
 
 
 FORGED = """
@@ -463,7 +470,7 @@ forge("stream", {"name": "stdout", "text": "half a character \\\\ud800"})
 """
 
 
-def test_forged_messages_change_nothing(train: Train, box: str, world: World) -> None:
+def test_forged_messages_change_nothing(train: Train, sandbox: str, world: World) -> None:
     ran = train(FORGED)
     text = world.paths.notebook(0).read_text()
     assert ran.outcome.status is None, ran.reason
@@ -471,10 +478,10 @@ def test_forged_messages_change_nothing(train: Train, box: str, world: World) ->
     assert outputs and {kind for output in outputs for kind in output.get("data", {})} <= {"text/plain"}
     assert {output.get("name", "stdout") for output in outputs} <= {"stdout", "stderr"}
     assert all(isinstance(cell.get("execution_count", 1), int | None) for cell in json.loads(text)["cells"])
-    record("escape", "forged messages", "send what no kernel sends", "kept as text or dropped; trained", box)
+    record("escape", "forged messages", "send what no kernel sends", "kept as text or dropped; trained", sandbox)
 
 
-def test_a_forged_end_of_a_cell_does_not_make_a_training(train: Train, box: str) -> None:
+def test_a_forged_end_of_a_cell_does_not_make_a_training(train: Train, sandbox: str) -> None:
     cell = (
         "kernel = get_ipython().kernel\nparent = kernel.get_parent()\n"
         "idle = {'execution_state': 'idle'}\n"
@@ -483,20 +490,22 @@ def test_a_forged_end_of_a_cell_does_not_make_a_training(train: Train, box: str)
     )
     ran = train(cell)
     assert ran.outcome.status is Status.CRASH and ran.outcome.artefact is None
-    record("escape", "forged end", "say that all cells ran, and exit", f"crash: {ran.reason}", box)
+    record("escape", "forged end", "say that all cells ran, and exit", f"crash: {ran.reason}", sandbox)
 
 
 @pytest.mark.parametrize("name", ["model.pkl", "handover.json", "metrics.jsonl"])
-def test_a_link_in_the_hand_over_leads_nowhere(train: Train, box: str, world: World, name: str) -> None:
+def test_a_link_in_the_hand_over_leads_nowhere(train: Train, sandbox: str, world: World, name: str) -> None:
     target = world.folder / "cache" / "heldout" / "a" / "val.npy"
     cell = f"(handover / {name!r}).unlink(missing_ok=True)\n(handover / {name!r}).symlink_to({str(target)!r})\n"
     ran = train("pass", HAND_OVER + cell)
     assert not (world.paths.handover(0) / name).exists()
     assert ran.outcome.artefact is None if name != "metrics.jsonl" else ran.outcome.status is None
-    record("escape", f"link {name}", f"hand over {name} as a link to the held-out rows", "removed, never opened", box)
+    record(
+        "escape", f"link {name}", f"hand over {name} as a link to the held-out rows", "removed, never opened", sandbox
+    )
 
 
-def test_pipes_in_the_hand_over_hang_nobody(train: Train, box: str, world: World) -> None:
+def test_pipes_in_the_hand_over_hang_nobody(train: Train, sandbox: str, world: World) -> None:
     cell = (
         "import os, time\nfor name in ('metrics.jsonl', 'model.pkl', 'handover.json'):\n"
         "    os.mkfifo(os.environ['AUTORESEARCH_HANDOVER'] + '/' + name)\ntime.sleep(0.5)"
@@ -504,7 +513,7 @@ def test_pipes_in_the_hand_over_hang_nobody(train: Train, box: str, world: World
     ran = train(cell, "")
     assert ran.outcome.status is Status.CRASH and "no model.pkl was handed over" in ran.reason and ran.seconds < 10
     assert list(world.paths.handover(0).iterdir()) == []
-    record("escape", "pipes", "hand over pipes that nobody writes to", f"crash: {ran.reason}", box)
+    record("escape", "pipes", "hand over pipes that nobody writes to", f"crash: {ran.reason}", sandbox)
 
 
 SECOND_WRITER = """
@@ -520,11 +529,11 @@ subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
 """
 
 
-def test_a_second_writer_of_the_hand_over_changes_no_figure_of_ours(train: Train, box: str) -> None:
+def test_a_second_writer_of_the_hand_over_changes_no_figure_of_ours(train: Train, sandbox: str) -> None:
     measured = train(SECOND_WRITER).outcome.measured
     assert measured["exit_code"] is None and measured["left_behind"] >= 1 and measured["total_seconds"] > 0.5
     what = "keep writing handover.json from another process"
-    record("escape", "second writer", what, "ended; our figures stand", box)
+    record("escape", "second writer", what, "ended; our figures stand", sandbox)
 
 
 HOSTILE = """
@@ -541,7 +550,7 @@ print(bad)
 """
 
 
-def test_hostile_html_stays_text(train: Train, box: str, world: World) -> None:
+def test_hostile_html_stays_text(train: Train, sandbox: str, world: World) -> None:
     from nbconvert import HTMLExporter
 
     ran = train(HOSTILE)
@@ -552,11 +561,11 @@ def test_hostile_html_stays_text(train: Train, box: str, world: World) -> None:
     assert "<script>" in str(outputs) and "widgets" not in notebook.metadata
     page, _ = HTMLExporter().from_notebook_node(notebook)
     assert "alert(1)&lt;/script&gt;" in page and "<script>alert(1)" not in page and "<img src=x" not in page
-    record("escape", "html", "show scripts as HTML, SVG, Javascript, Markdown, widget", "kept as text", box)
+    record("escape", "html", "show scripts as HTML, SVG, Javascript, Markdown, widget", "kept as text", sandbox)
 
 
 def test_a_shared_cache_is_no_channel_to_the_next_run(
-    train: Train, box: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    train: Train, sandbox: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
@@ -573,11 +582,15 @@ def test_a_shared_cache_is_no_channel_to_the_next_run(
     assert [train(cell).said[0].split("\n")[0] for _ in range(2)] == ["nothing", "nothing"]
     assert list(shared.iterdir()) == []
     record(
-        "escape", "compile cache", "leave something in a compile cache for the next run", "the next finds nothing", box
+        "escape",
+        "compile cache",
+        "leave something in a compile cache for the next run",
+        "the next finds nothing",
+        sandbox,
     )
 
 
-def test_a_secret_of_the_supervisor_is_nowhere_in_the_study(train: Train, box: str, world: World) -> None:
+def test_a_secret_of_the_supervisor_is_nowhere_in_the_study(train: Train, sandbox: str, world: World) -> None:
     cell = (
         "import glob, os, subprocess\nprint(dict(os.environ))\n"
         "for path in glob.glob('/proc/*/environ') + glob.glob('/proc/*/task/*/environ'):\n"
@@ -586,13 +599,13 @@ def test_a_secret_of_the_supervisor_is_nowhere_in_the_study(train: Train, box: s
     )
     ran = train(cell)
     assert ran.outcome.status is None and CANARY not in "".join(ran.said) and "PYTHONPATH" in "".join(ran.said)
-    record("escape", "secrets", "print every environment it can find", "no secret in the study", box)
+    record("escape", "secrets", "print every environment it can find", "no secret in the study", sandbox)
 
 
-def test_what_else_it_leaves_is_removed(train: Train, box: str, world: World) -> None:
+def test_what_else_it_leaves_is_removed(train: Train, sandbox: str, world: World) -> None:
     after = HAND_OVER + "import os\n(handover / 'deep').mkdir()\n(handover / 'deep' / 'x').symlink_to('/')\n"
     after += "os.link(handover / 'model.pkl', handover / 'twin')\n(handover / '.hidden').write_text('x')\n"
     ran = train("pass", after.replace("os.link(handover / 'model.pkl', handover / 'twin')\n", ""))
     assert ran.outcome.status is None
     assert sorted(path.name for path in world.paths.handover(0).iterdir()) == ["handover.json", "model.pkl"]
-    record("escape", "left-overs", "leave other files and links beside the hand-over", "removed", box)
+    record("escape", "left-overs", "leave other files and links beside the hand-over", "removed", sandbox)

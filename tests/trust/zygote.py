@@ -1,12 +1,11 @@
 """Scorers and trainings that need not import torch each time: forked from a process that has. For tests alone.
 
-A forked scorer runs the scorer's own module as `__main__`, with the descriptors that `scoring/scorer_process.py` opened, and the
-environment and folder that it would have had; it ends when whoever was started in its place is killed. `wrap` puts it
-in the place of the real command.
+A forked scorer runs the scorer's own module as `__main__`, with the descriptors that `scorer_process.py` opened, and
+the environment and folder that it would have had; it ends when the process started in its place is killed. `wrap`
+puts it in the place of the real command.
 
-    zygote.py serve SOCKET                 waits for something to start
-    zygote.py ask SOCKET PARENT MODE       stands for a scorer: hands its descriptors over, ends as the scorer ends
-    zygote.py ask SOCKET train.py          the same for a train.py in this folder
+zygote.py serve SOCKET waits for something to start zygote.py ask SOCKET PARENT MODE stands for a scorer: hands its
+descriptors over, ends as the scorer ends zygote.py ask SOCKET train.py the same for a train.py in this folder
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Ways out of a box that need no notebook: each is a few lines of Python that end in `given` things outside.
+"""Ways out of a sandbox that need no notebook: each is a few lines of Python that end in `given` things outside.
 
 Code prints "REACHED", with what it got, when it is out. `given` holds paths, ports and pids of things outside: see
 `outside` in test_escapes.py, which also looks whether anything out there has changed.
