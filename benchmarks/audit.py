@@ -33,7 +33,8 @@ import torch
 
 from autoresearch_kernel.scoring import audit as audits
 from autoresearch_kernel.scoring import scorer
-from autoresearch_kernel.scoring.score import HeldOut, ScoringSettings, bits_per_byte, score
+from autoresearch_kernel.scoring.job import HeldOut, ScoringSettings
+from autoresearch_kernel.scoring.score import bits_per_byte, score
 from autoresearch_kernel.source.parameters import set_parameters
 from autoresearch_kernel.system.locations import cache_dir
 

@@ -27,7 +27,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from autoresearch_kernel.scoring.score import HeldOut, ScoringFailed, ScoringSettings, score
+from autoresearch_kernel.scoring.job import HeldOut, ScoringSettings
+from autoresearch_kernel.scoring.score import score
+from autoresearch_kernel.scoring.scorer_process import ScoringFailed
 from autoresearch_kernel.source.parameters import read_parameters, set_parameters
 from autoresearch_kernel.study.presets import read_preset
 

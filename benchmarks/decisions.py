@@ -27,7 +27,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from autoresearch_kernel.agents.reply import diff
+from autoresearch_kernel.source.diff import diff
 from autoresearch_kernel.core.decide import (
     BPB_PER_LOG_SPEED,
     NUM_BASELINE_RUNS,

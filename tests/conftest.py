@@ -16,7 +16,7 @@ import pytest
 
 from autoresearch_kernel.agents.search import SearchAgent
 from autoresearch_kernel.record.study import Study, create_study, open_study
-from autoresearch_kernel.scoring.score import ScoringSettings
+from autoresearch_kernel.scoring.job import ScoringSettings
 from autoresearch_kernel.study.loop import research
 from tests.event_writer import writer  # noqa: F401  (a fixture)
 

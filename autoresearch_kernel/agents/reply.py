@@ -78,13 +78,6 @@ class Submission:
     whole: str | None
 
 
-def diff(old: str, new: str) -> str:
-    """A unified diff of two train.py texts that `git apply` accepts; empty when they are equal."""
-    before, after = lines_of(old), lines_of(new)
-    text = difflib.unified_diff(before, after, "a/train.py", "b/train.py")
-    return "".join(line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in text)
-
-
 def _bare_lines(text: str) -> list[str]:
     return [line.removesuffix("\n") for line in lines_of(text)]
 

@@ -28,7 +28,7 @@ from autoresearch_kernel.core.agent import NothingToPropose
 from autoresearch_kernel.core.types import Audit, Context, Evaluation, Proposal, RunOutcome, Status
 from autoresearch_kernel.record.paths import ExperimentPaths
 from autoresearch_kernel.record.study import Study, create_study, open_study, study_exists
-from autoresearch_kernel.scoring.score import ScoringFailed
+from autoresearch_kernel.scoring.scorer_process import ScoringFailed
 from autoresearch_kernel.show import plots
 from autoresearch_kernel.study import auditing, disk_space, final_test, loop, session
 from autoresearch_kernel.study.finish import finish

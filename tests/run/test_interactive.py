@@ -25,7 +25,8 @@ from autoresearch_kernel.record.study import Study
 from autoresearch_kernel.run.interactive import rerun_in, settle
 from autoresearch_kernel.run.kernelspec import KERNEL_NAME, install_kernelspec
 from autoresearch_kernel.run.training import run_experiment
-from autoresearch_kernel.scoring.score import HeldOut, ScoringSettings, score
+from autoresearch_kernel.scoring.job import HeldOut, ScoringSettings
+from autoresearch_kernel.scoring.score import score
 from autoresearch_kernel.system.files import take_lock
 from tests.conftest import counting_study
 

@@ -23,7 +23,9 @@ from autoresearch_kernel.scoring.audit import (
     systematic_sample,
     verdict,
 )
-from autoresearch_kernel.scoring.score import HeldOut, ScoringFailed, ScoringSettings, bits_per_byte, score
+from autoresearch_kernel.scoring.job import HeldOut, ScoringSettings
+from autoresearch_kernel.scoring.score import bits_per_byte, score
+from autoresearch_kernel.scoring.scorer_process import ScoringFailed
 
 PROJECT = Path(__file__).parents[2]
 BOS, VOCAB, T = 256, 257, 16

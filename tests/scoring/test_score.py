@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 import torch
 
-from autoresearch_kernel.scoring.score import HeldOut, ScoringFailed, ScoringSettings, bits_per_byte, score
+from autoresearch_kernel.scoring.job import HeldOut, ScoringSettings
+from autoresearch_kernel.scoring.score import bits_per_byte, score
+from autoresearch_kernel.scoring.scorer_process import ScoringFailed
 from autoresearch_kernel.system.processes import sweep
 from tests.formats import FORMATS
 
@@ -248,7 +250,8 @@ def test_a_scorer_dies_with_its_parent_even_in_c_code(tmp_path: Path) -> None:
     code = f"""
 import numpy as np
 from pathlib import Path
-from autoresearch_kernel.scoring.score import HeldOut, ScoringSettings, score
+from autoresearch_kernel.scoring.job import HeldOut, ScoringSettings
+from autoresearch_kernel.scoring.score import score
 saved = np.load({str(tmp_path / "rows.npz")!r})
 score(Path({str(artefact)!r}), HeldOut(saved["rows"], saved["token_bytes"]),
     ScoringSettings("cpu", "float32", 4, 2), project=Path("."),

@@ -14,7 +14,7 @@ from autoresearch_kernel.core.next_step import audit_due, late_audit_due
 from autoresearch_kernel.core.types import Audit, Experiment, Run, Status
 from autoresearch_kernel.record.history import read_events, replay
 from autoresearch_kernel.record.study import Study
-from autoresearch_kernel.scoring.score import ScoringFailed
+from autoresearch_kernel.scoring.scorer_process import ScoringFailed
 from autoresearch_kernel.study import auditing
 from autoresearch_kernel.study.loop import research
 from autoresearch_kernel.study.session import open_session

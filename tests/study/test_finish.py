@@ -15,7 +15,8 @@ from autoresearch_kernel.core.types import Audit, Evaluation, SealedScore, Statu
 from autoresearch_kernel.lab.study import open_study
 from autoresearch_kernel.record.commands import send
 from autoresearch_kernel.record.study import Study, StudyError
-from autoresearch_kernel.scoring.score import HeldOut, ScoringFailed
+from autoresearch_kernel.scoring.job import HeldOut
+from autoresearch_kernel.scoring.scorer_process import ScoringFailed
 from autoresearch_kernel.show.follow import look
 from autoresearch_kernel.show.words import findings, is_worth_promoting
 from autoresearch_kernel.study import final_test

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch_kernel.system.machine import real_seconds, slept_seconds, training_lock
+from autoresearch_kernel.system.clock import real_seconds, slept_seconds
+from autoresearch_kernel.system.machine import training_lock
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -31,7 +31,9 @@ from autoresearch_kernel.record.archive import StudyArchive
 from autoresearch_kernel.record.history import read_events, replay
 from autoresearch_kernel.record.study import Study
 from autoresearch_kernel.scoring.audit import audit
-from autoresearch_kernel.scoring.score import HeldOut, ScoringFailed, ScoringSettings, Wrap, identity, score
+from autoresearch_kernel.scoring.job import HeldOut, ScoringSettings, Wrap, identity
+from autoresearch_kernel.scoring.score import score
+from autoresearch_kernel.scoring.scorer_process import ScoringFailed
 from autoresearch_kernel.source.parameters import set_parameters
 from autoresearch_kernel.study.loop import research
 from tests.conftest import COUNTING_TRAIN, PROJECT
