@@ -419,7 +419,7 @@ class ByHand(Study):
                     session.history.append("stopped", reason=BETWEEN)
 
     def _judge(self, session: Steps, number: int) -> None:
-        """Score the run, audit the score, and run the incumbent again where the machine was slow: all before the rule."""
+        """Take all steps that come before the rule: score, audit, runs of the incumbent where the machine was slow."""
         while (step := next_step(session.state)).action is not Action.DECIDE:
             if step.action is Action.PROPOSE or (step.action is Action.TRAIN and step.experiment == number):
                 return

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -44,6 +44,7 @@ from .train import train
 from .views import show_notebooks, show_study
 
 
+@dataclass
 class Steps(Session):
     """A study held open by this process, with the steps as methods; made by `open_session`.
 

@@ -24,11 +24,11 @@ from autoresearch_kernel.cli import CONTROL, lab_command
 from autoresearch_kernel.record.study import Study
 from autoresearch_kernel.run.interactive import rerun_in, settle
 from autoresearch_kernel.run.kernelspec import KERNEL_NAME, install_kernelspec
-from autoresearch_kernel.run.training import run_experiment
-from autoresearch_kernel.scoring.job import HeldOut, ScoringSettings
+from autoresearch_kernel.scoring.job import HeldOut, ScoringJob, ScoringSettings
 from autoresearch_kernel.scoring.score import score
 from autoresearch_kernel.system.files import take_lock
 from tests.conftest import counting_study
+from tests.trainings import train
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = """
@@ -145,22 +145,12 @@ def files_of(folder: Path) -> dict[str, str]:
 def run_baseline(study: Study) -> float:
     """The first run of a study as the supervisor has it run and scored; its val_bpb."""
     paths, allowances = study.experiment(0), ("startup_allowance_seconds", "handover_allowance_seconds")
-    outcome = run_experiment(
-        study.train_source(0),
-        paths,
-        run=0,
-        seed=1234,
-        title="0000",
-        hypothesis="",
-        diff="",
-        corpus_dir=study.corpus_dir,
-        time_budget_seconds=study.time_budget_seconds,
-        project=study.project,
-        **{name: study.facts[name] for name in allowances},
-    )
+    settings = {name: study.facts[name] for name in (*allowances, "time_budget_seconds")}
+    outcome = train(study.train_source(0), paths, study.corpus_dir, study.project, seed=1234, **settings)
     assert outcome.artefact is not None, outcome.reason
     heldout = HeldOut.load(study.corpus_dir, study.heldout_dir, "val")
-    return score(outcome.artefact, heldout, ScoringSettings(**study.facts["scoring"]), project=study.project).val_bpb
+    settings = ScoringSettings(**study.facts["scoring"])
+    return score(ScoringJob(outcome.artefact, heldout, settings, study.project)).val_bpb
 
 
 def test_an_executed_experiment_runs_again_by_hand_to_the_recorded_score(
