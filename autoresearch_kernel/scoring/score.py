@@ -8,7 +8,9 @@ claim is true, `scoring/audit.py` finds.
 
 from __future__ import annotations
 
+import contextlib
 import io
+import json
 import math
 import time
 from collections.abc import Callable
@@ -19,7 +21,7 @@ import numpy as np
 
 from ..core.types import Evaluation
 from ..system.files import write_atomic
-from ..system.shell import shell_command
+from ..system.shell import corpus_command, shell_command
 from .scorer_process import Guard, ScoringFailed, ScoringSettings, Watched, Wrap, ask, identity
 
 __all__ = ["Guard", "HeldOut", "ScoringFailed", "ScoringSettings", "Wrap", "bits_per_byte", "identity", "score"]
@@ -41,7 +43,7 @@ class HeldOut:
         rows_path, bytes_path = heldout_dir / f"{split}.npy", corpus_dir / "token_bytes.npy"
         for path in (rows_path, bytes_path):
             if not path.is_file():
-                build = shell_command("prepare")
+                build = _build_command(corpus_dir, heldout_dir)
                 raise FileNotFoundError(f"{path} is missing. Run `{build}` to build the corpus again.")
         return HeldOut(np.load(rows_path), np.load(bytes_path))
 
@@ -53,6 +55,14 @@ class HeldOut:
     def num_bytes(self) -> np.ndarray:
         """Raw bytes per target, (N, T) int64; a target with 0 bytes is not scored."""
         return np.asarray(self.token_bytes[self.rows[:, 1:]].astype(np.int64))
+
+
+def _build_command(corpus_dir: Path, heldout_dir: Path) -> str:
+    """What builds the corpus again; the options are those of meta.json, which both sides have."""
+    for side in (corpus_dir, heldout_dir):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            return corpus_command(corpus_dir, json.loads((side / "meta.json").read_bytes()))
+    return shell_command("prepare")
 
 
 def bits_per_byte(nll: np.ndarray, num_bytes: np.ndarray) -> tuple[float, float]:
