@@ -71,12 +71,22 @@ def _command(options: str = "") -> str:
 
 
 def _command_again(folder: Path, meta: dict[str, Any]) -> str:
-    """What builds the corpus of a folder again, as it was made; without its meta.json, as far as its name says."""
-    options = meta.get("prepared_with") or _options_in_name(folder.name, meta.get("options") or {})
+    """What builds the corpus of a folder again: as it was made, or without any meta.json as far as its name says."""
+    known = _meta_of_other_side(folder) | meta
+    options = known.get("prepared_with") or _options_in_name(folder.name, known.get("options") or {})
     options, folder = f"{options} --rebuild".strip(), folder.absolute()
     if folder.parent.name in ("corpora", "heldout") and folder.parents[1].resolve() != home_dir().resolve():
         options += f" --home {shlex.quote(str(folder.parents[1]))}"
     return _command(options)
+
+
+def _meta_of_other_side(folder: Path) -> dict[str, Any]:
+    """meta.json of the held-out side of a training side, or the other way round; empty where it cannot be read."""
+    side = "heldout" if folder.parent.name == "corpora" else "corpora"
+    try:
+        return dict(json.loads((folder.absolute().parent.parent / side / folder.name / "meta.json").read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _options_in_name(key: str, known: dict[str, Any]) -> str:
@@ -134,12 +144,10 @@ def read_meta(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / "meta.json"
     try:
         meta: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        again = _command_again(path.parent, {})
-        raise PrepareError(f"{path.parent} holds no finished corpus. Make one: {again}") from None
-    except ValueError as error:
-        again = _command_again(path.parent, {})
-        raise PrepareError(f"{path} is damaged ({error}). Make it again: {again}") from error
+    except (FileNotFoundError, ValueError) as error:
+        missing = isinstance(error, FileNotFoundError)
+        words = f"{path.parent} holds no finished corpus. Make one" if missing else f"{path} is damaged ({error})"
+        raise PrepareError(f"{words}: {_command_again(path.parent, {})}") from (None if missing else error)
     if meta.get("format") != FORMAT:
         again = _command_again(path.parent, meta)
         raise PrepareError(f"{path} has format {meta.get('format')}, not {FORMAT}: {again}")
@@ -246,7 +254,7 @@ def make_dataloader(
 def _check_batch(tokenizer: Tokenizer, B: int, T: int, split: str) -> None:
     longest = int(read_meta(_directory(tokenizer))["sequence_length"])
     if split not in ("train", "dev", "val"):
-        raise ValueError(f"Split {split!r}: choose 'train', 'dev' or, by hand, 'val'.")
+        raise ValueError(f"Split {split!r}: choose 'train', 'dev' or, outside an experiment, 'val'.")
     if B < 1 or not 1 <= T <= longest:
         raise ValueError(f"Batch of {B} rows of {T} tokens: at least one row, of 1 to MAX_SEQ_LEN = {longest} tokens.")
     if split == "val" and longest != T:

@@ -113,6 +113,11 @@ def messages_of(corpus: Path, home: Path) -> Iterator[str]:
     with pytest.raises(PrepareError) as cut:
         prepare.read_split(corpus, "train")
     yield str(cut.value)
+    for damage in ("", "[", json.dumps({"format": 2, "options": meta["options"]})):
+        (corpus / "meta.json").write_text(damage)
+        with pytest.raises(PrepareError) as damaged:
+            prepare.read_meta(corpus)
+        yield str(damaged.value)
     (corpus / "meta.json").write_text(json.dumps(meta | {"content_sha256": "0"}))
     with pytest.raises(PrepareError) as other:
         prepare.read_heldout(corpus, "val")

@@ -116,8 +116,8 @@ def test_an_ordinary_kernel_draws_the_curve_too_and_without_the_package_prints_l
 ) -> None:
     settings = {"AUTORESEARCH_CORPUS": str(small_corpus), "PYTHONPATH": str(ROOT)}
     with kernel(tmp_path, "python3", **settings) as client:
-        drawn = outputs(client, TRAIN)
         without = outputs(client, "import sys\nsys.modules['autoresearch_kernel'] = None\n" + TRAIN)
+        drawn = outputs(client, "del sys.modules['autoresearch_kernel']\n" + TRAIN)
     assert {kind for kind, _ in drawn} == {"display_data", "update_display_data"}
     assert "<svg" in drawn[-1][1]["data"]["image/svg+xml"]
     assert {kind for kind, _ in without} == {"stream"} and "train_loss" in text(without)
