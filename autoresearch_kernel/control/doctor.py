@@ -27,7 +27,7 @@ from ..study.disk_space import LEAST_FREE_BYTES
 from ..system.disk import free_bytes
 from ..system.environment import SETTINGS
 from ..system.locations import cache_dir
-from ..system.shell import shell_command
+from ..system.shell import corpus_command, shell_command
 from ..system.speed import SettingRefused, Steadiness, Trial, open_trial
 from .checks import Check
 
@@ -146,9 +146,7 @@ def corpora(cache: Path | None = None) -> Iterator[Check]:
 
 def _corpus(folder: Path, heldout: Path) -> Check:
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-    sizes = f"--vocab-size {meta['vocab_size']} --sequence-length {meta['sequence_length']}"
-    again = shell_command(f"prepare --corpus {meta['corpus']} {sizes} --rebuild")
-    remedy = f"`{again}` makes it anew."
+    remedy = f"`{corpus_command(folder, meta)}` makes it anew."
     tokenizer = folder / "tokenizer.tiktoken"
     found = {
         "tokenizer": sha256(tokenizer.read_bytes()) if tokenizer.is_file() else "gone",

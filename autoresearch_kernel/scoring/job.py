@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..system.shell import shell_command
+from ..system.shell import corpus_command, shell_command
 
 # Bytes of float32 logits in one batch: on a CPU about what its cache holds, twice and eight times as much were slower.
 CPU_LOGIT_BYTES, GPU_LOGIT_BYTES = 2**23, 2**30
@@ -52,7 +54,7 @@ class HeldOut:
         rows_path, bytes_path = heldout_dir / f"{split}.npy", corpus_dir / "token_bytes.npy"
         for path in (rows_path, bytes_path):
             if not path.is_file():
-                build = shell_command("prepare")
+                build = _build_command(corpus_dir, heldout_dir)
                 raise FileNotFoundError(f"{path} is missing. Run `{build}` to build the corpus again.")
         return HeldOut(np.load(rows_path), np.load(bytes_path))
 
@@ -64,6 +66,14 @@ class HeldOut:
     def num_bytes(self) -> np.ndarray:
         """Raw bytes per target, (N, T) int64; a target with 0 bytes is not scored."""
         return np.asarray(self.token_bytes[self.rows[:, 1:]].astype(np.int64))
+
+
+def _build_command(corpus_dir: Path, heldout_dir: Path) -> str:
+    """What builds the corpus again; the options are those of meta.json, which both sides have."""
+    for side in (corpus_dir, heldout_dir):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            return corpus_command(corpus_dir, json.loads((side / "meta.json").read_bytes()))
+    return shell_command("prepare")
 
 
 @dataclass(frozen=True)

@@ -52,8 +52,8 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def kernel(folder: Path, **environment: str) -> Iterator[Any]:
-    manager, client = start_new_kernel(kernel_name=KERNEL_NAME, cwd=str(folder), env=os.environ | environment)
+def kernel(folder: Path, kernel_name: str = KERNEL_NAME, **environment: str) -> Iterator[Any]:
+    manager, client = start_new_kernel(kernel_name=kernel_name, cwd=str(folder), env=os.environ | environment)
     try:
         yield client
     finally:
@@ -110,6 +110,18 @@ def test_a_first_training_by_hand_makes_its_corpus_and_draws_one_picture(tmp_pat
         assert last["text/plain"].startswith("step ") and "100%" in last["text/plain"]
         assert ET.fromstring(last["image/svg+xml"]).tag.endswith("svg")
         assert text(outputs(client, "import prepare; print(prepare.TIME_BUDGET)")).strip() == "60.0"
+
+
+def test_an_ordinary_kernel_draws_the_curve_too_and_without_the_package_prints_lines(
+    tmp_path: Path, small_corpus: Path
+) -> None:
+    settings = {"AUTORESEARCH_CORPUS": str(small_corpus), "PYTHONPATH": str(ROOT)}
+    with kernel(tmp_path, "python3", **settings) as client:
+        without = outputs(client, "import sys\nsys.modules['autoresearch_kernel'] = None\n" + TRAIN)
+        drawn = outputs(client, "del sys.modules['autoresearch_kernel']\n" + TRAIN)
+    assert {kind for kind, _ in drawn} == {"display_data", "update_display_data"}
+    assert "<svg" in drawn[-1][1]["data"]["image/svg+xml"]
+    assert {kind for kind, _ in without} == {"stream"} and "train_loss" in text(without)
 
 
 def test_in_an_experiment_and_in_a_terminal_there_are_lines_instead(tmp_path: Path, small_corpus: Path) -> None:

@@ -22,14 +22,15 @@ from typing import Any
 
 import pytest
 
-import prepare
 from autoresearch_kernel.core.types import RunOutcome, Status
+from autoresearch_kernel.corpora.sources import split_of_path, stdlib_files
 from autoresearch_kernel.record.paths import ExperimentPaths
 from autoresearch_kernel.run.notebook import read_notebook
 from autoresearch_kernel.run.training import training_environment
 from autoresearch_kernel.sandbox.kinds import probe, wrap
 from autoresearch_kernel.sandbox.policy import scoring_policy, training_policy
 from autoresearch_kernel.system.processes import descendants
+from autoresearch_kernel.system.standard_library import HELD_OUT
 from tests.trainings import train as run_one
 from tests.trainings import training
 from tests.trust.escapes.reach import PRELUDE, REACHES, Reach
@@ -240,8 +241,8 @@ print(json.dumps([sorted(set(read)), sorted(set(met))]))
 
 def _held_out_documents() -> list[Path]:
     root = Path(sysconfig.get_paths()["stdlib"])
-    names = [path.relative_to(root).as_posix() for path in prepare._stdlib_files(root)]
-    return [root / name for name in names if prepare._split_of_path(name) in ("val", "test")]
+    names = [path.relative_to(root).as_posix() for path in stdlib_files(root)]
+    return [root / name for name in names if split_of_path(name) in ("val", "test")]
 
 
 def _lines(path: Path) -> set[str]:
@@ -272,7 +273,7 @@ def test_the_text_of_the_held_out_documents_is_nowhere_in_a_sandbox(who: str, sa
     documents = _held_out_documents()
     known = set().union(*map(_lines, documents))
     roots = [path for path in policy.read_only if path != "/sys"]
-    given = {"names": prepare.HELD_OUT, "documents": list(map(str, documents)), "roots": roots}
+    given = {"names": HELD_OUT, "documents": list(map(str, documents)), "roots": roots}
     search = [sys.executable, "-c", SEARCH, json.dumps(given)]
     env = training_environment(training("", world.paths, world.corpus, world.project), own)
     without = subprocess.run(search, capture_output=True, text=True, check=True).stdout
