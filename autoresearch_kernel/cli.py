@@ -377,9 +377,9 @@ def _detach(study: Study, arguments: argparse.Namespace) -> None:
 
 def _say_if_busy() -> None:
     """Takes a second. A study on a busy machine starts all the same."""
-    from .system.speed import busy_words, look_around
+    from .system.speed import busy_words, measure_load
 
-    if words := busy_words(look_around()):
+    if words := busy_words(measure_load()):
         print(words, flush=True)
 
 

@@ -32,7 +32,7 @@ from ..sandbox.watchdog import Watchdog
 from ..system.environment import environment
 from ..system.locations import DTYPE
 from ..system.machine import has_gpu, training_lock
-from ..system.processes import ExitWatch, kill_group, sweep
+from ..system.processes import ExitWatch, kill_by_token, kill_group
 from ..system.untrusted_files import remove_tree
 from .handover import _read_json, keep_only_the_handover, read_handover
 
@@ -213,7 +213,7 @@ def _run_runner(training: Training, folder: Path, sandbox: str, lock: int | None
         ended_by = why
     finally:
         _stop(runner, overran, watchdog)
-        left_behind = len(sweep(training.token))
+        left_behind = len(kill_by_token(training.token))
     return _End(_read_json(outcome), runner.returncode, overran, started, time.monotonic(), left_behind, ended_by)
 
 
