@@ -22,7 +22,8 @@ from ..record.git import LineageError, open_lineage
 from ..record.paths import ExperimentPaths
 from ..record.study import SHORT, heldout_sha256, sha256, study_versions
 from ..run.training import EndRun, Listener, Training, run_training
-from ..sandbox.kinds import SANDBOX, SandboxReport, probe
+from ..sandbox.kinds import SANDBOX, probe
+from ..sandbox.probe import SandboxReport
 from ..study.disk_space import LEAST_FREE_BYTES
 from ..system.disk import free_bytes
 from ..system.environment import SETTINGS

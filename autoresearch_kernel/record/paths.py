@@ -1,4 +1,4 @@
-"""The only module that knows the names of files: of the project, of a study, of the cache."""
+"""The names of all files of the project, of a study and of the cache. No other module knows them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 from ..system.locations import project_root
 
-NOTEBOOKS = "notebooks"  # the project's, which git follows
-MY_NOTEBOOKS = "my-notebooks"  # a person's copies of them
+NOTEBOOKS = "notebooks"  # of the project, under git
+MY_NOTEBOOKS = "my-notebooks"  # a user's copies of them
 
 
 @dataclass(frozen=True)
 class ExperimentPaths:
-    """Files of one experiment. Run 0 is plain; a confirmation carries its index: `experiment-1.ipynb`."""
+    """Files of one experiment. Names of run 0 have no index; those of later runs do: `experiment-1.ipynb`."""
 
     folder: Path
 
@@ -30,12 +30,12 @@ class ExperimentPaths:
         return self.folder / "proposal.json"
 
     def refused(self, index: int) -> Path:
-        """A proposal that was given back to its agent."""
+        """A proposal that was refused and returned to its agent."""
         return self.folder / f"refused-{index}.json"
 
     @property
     def dry_run(self) -> ExperimentPaths:
-        """What a dry run leaves, when it fails."""
+        """The files of a dry run that failed."""
         return ExperimentPaths(self.folder / "dry-run")
 
     def notebook(self, run: int) -> Path:
@@ -45,7 +45,7 @@ class ExperimentPaths:
         return self.folder / _numbered("runner.log", run)
 
     def handover(self, run: int) -> Path:
-        """Folder the training kernel writes to: see HANDOVER_* names below."""
+        """Folder that the training kernel writes to: METRICS, ARTEFACT and HANDOVER below."""
         return self.folder / _numbered("handover", run)
 
     def metrics(self, run: int) -> Path:
@@ -58,7 +58,7 @@ class ExperimentPaths:
         return self.folder / _numbered("nll.npy", run)
 
     def cuts(self, run: int) -> Path:
-        """Where the audit of a run looked, and what it found there."""
+        """The places and answers of the audit of a run."""
         return self.folder / _numbered("audit.npy", run)
 
 
@@ -96,12 +96,12 @@ class StudyPaths:
 
     @property
     def commands(self) -> Path:
-        """What people ask of the supervisor: see `record/commands.py`."""
+        """Commands of users to the supervisor: see `record/commands.py`."""
         return self.folder / "commands.jsonl"
 
     @property
     def notes(self) -> Path:
-        """What the agent has learned, in its own words; a person may edit it."""
+        """The agent's own notes on what it has learned; a user may edit them."""
         return self.folder / "notes.md"
 
     @property
@@ -115,17 +115,17 @@ class StudyPaths:
 
     @property
     def running(self) -> Path:
-        """Which process trains or scores now, so that it can be ended should the supervisor vanish."""
+        """The process that trains or scores now, so that a later supervisor can end it."""
         return self.folder / "running.json"
 
     @property
     def activity(self) -> Path:
-        """What the supervisor does at this moment, for views."""
+        """What the supervisor does now, for views."""
         return self.folder / "activity.json"
 
     @property
     def reserve(self) -> Path:
-        """Disk space kept for the record."""
+        """Disk space that is reserved for the record."""
         return self.folder / "reserve"
 
     @property
@@ -141,12 +141,7 @@ class StudyPaths:
 
 
 def study_paths(name: str, root: Path | None = None) -> StudyPaths:
-    """The files of study `name`. Raises ValueError for a name that is not a plain file name.
-
-    Example:
-        >>> study_paths("nov23").history.name
-        'history.jsonl'
-    """
+    """The files of study `name`. Raises ValueError for a name that is not a plain file name."""
     if not name or name.startswith(".") or not all(c.isalnum() or c in "-_." for c in name):
         raise ValueError(f"Study name {name!r}: use letters, digits, '-', '_' and '.', as in 'nov23'.")
     return StudyPaths((root or project_root()) / "studies" / name)

@@ -1,7 +1,7 @@
-"""Reads a results.tsv, ours or the original autoresearch's, as experiments.
+"""Reads a results.tsv, of this program or the original autoresearch, as experiments.
 
-Such a table knows a commit, a score, memory, a status and a sentence: no runs, no sigma, no times, no parents. What it
-does not know stays None here. The original writes 0.000000 for a crash, which is no score.
+Such a table has a commit, a score, memory, a status and a sentence, but no runs, sigma, times or parents, which are
+None here. The original writes 0.000000 for a crash, which is not a score.
 
 ValueError
   ResultsDamaged    a table that cannot be read; the message names the line
@@ -18,17 +18,17 @@ from ..core.types import Experiment, Status
 from .history import RESULT_COLUMNS
 
 NEEDED = ("val_bpb", "status", "description")
-MOST_BPB = 64.0  # bits per byte; a model that knows nothing has 8
+MOST_BPB = 64.0  # bits per byte; a uniform guess over bytes has 8
 
 
 class ResultsDamaged(ValueError):
-    """A results.tsv that cannot be read as one."""
+    """A file cannot be read as a results.tsv."""
 
 
 def read_results(path: str | Path) -> tuple[Experiment, ...]:
-    """One experiment a row, in the order of the rows, each judged against the last one kept before it.
+    """One experiment a row, in the order of the rows, each compared with the last kept one before it.
 
-    Raises FileNotFoundError, or ResultsDamaged naming the line.
+    Raises FileNotFoundError, or ResultsDamaged, which names the line.
     """
     path = Path(path)
     try:
@@ -60,7 +60,7 @@ def _columns(path: Path, lines: Sequence[tuple[int, str]]) -> list[str]:
 
 
 def _cells(line: str, columns: Sequence[str], where: str) -> dict[str, str]:
-    """Column -> text. A description in the last column may hold tabs of its own."""
+    """Column -> text. A description in the last column may contain tabs."""
     cells = line.split("\t", len(columns) - 1 if columns[-1] == "description" else -1)
     least = 1 + max(columns.index(name) for name in ("val_bpb", "status"))
     if len(cells) < least or len(cells) > len(columns):
@@ -106,7 +106,7 @@ def _status(text: str, where: str) -> Status:
 
 
 def _number(text: str, name: str, where: str) -> float | None:
-    """None for an empty cell or a dash, and for what is no finite number, as a diverged training leaves it."""
+    """None for an empty cell or a dash, and for NaN or infinity, which a diverged training leaves."""
     if text.lower() in ("", "-", "–", "n/a", "na", "none", "null"):
         return None
     try:
