@@ -43,10 +43,7 @@ SURE_SHARE = 2 / 5  # of the proposals clearly worse: the rule confirms nothing
 CLEARLY_WORSE_SIGMAS, LEAST_CLEARLY_WORSE = 3.0, 2  # above the incumbent; and the least number of such proposals
 LUCK_SIGMAS = {1: 1.0, 2: 0.4}  # number of runs -> how much better an incumbent looks than it is
 BOLD_KEEP_AT_ONCE_SIGMAS, SURE_KEEP_SIGMAS = 0.75, 0.3
-TIE_SIGMAS, TIE_SIGMAS_CONFIRMED = (
-    1.0,
-    0.25,
-)  # how far above a simplification may be, after 1 and 2 runs
+TIE_SIGMAS, TIE_SIGMAS_CONFIRMED = 1.0, 0.25  # how far above a simplification may be, after 1 and 2 runs
 LEAST_SIMPLER = 5  # nodes of the syntax tree fewer: about one short statement
 BPB_PER_LOG_SPEED = 0.047  # cost of a machine that slows down by a factor of e, measured on an H200
 RECENT_RUNS = 9  # whose median speed shows whether the machine has changed since the incumbent ran

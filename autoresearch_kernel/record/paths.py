@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..system.locations import project_root
 
@@ -11,23 +12,24 @@ NOTEBOOKS = "notebooks"  # of the project, under git
 MY_NOTEBOOKS = "my-notebooks"  # a user's copies of them
 
 
+class _File:
+    """An attribute of a folder's paths: the file `name` in it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, paths: Any, owner: type) -> Path:
+        return Path(paths.folder, self.name)
+
+
 @dataclass(frozen=True)
 class ExperimentPaths:
     """Files of one experiment. Names of run 0 have no index; those of later runs do: `experiment-1.ipynb`."""
 
     folder: Path
-
-    @property
-    def train(self) -> Path:
-        return self.folder / "train.py"
-
-    @property
-    def diff(self) -> Path:
-        return self.folder / "change.diff"
-
-    @property
-    def proposal(self) -> Path:
-        return self.folder / "proposal.json"
+    train = _File("train.py")
+    diff = _File("change.diff")
+    proposal = _File("proposal.json")
 
     def refused(self, index: int) -> Path:
         """A proposal that was refused and returned to its agent."""
@@ -77,64 +79,19 @@ class StudyPaths:
     """Files of one study."""
 
     folder: Path
-
-    @property
-    def study(self) -> Path:
-        return self.folder / "study.json"
-
-    @property
-    def history(self) -> Path:
-        return self.folder / "history.jsonl"
-
-    @property
-    def results(self) -> Path:
-        return self.folder / "results.tsv"
-
-    @property
-    def progress(self) -> Path:
-        return self.folder / "progress.png"
-
-    @property
-    def commands(self) -> Path:
-        """Commands of users to the supervisor: see `record/commands.py`."""
-        return self.folder / "commands.jsonl"
-
-    @property
-    def notes(self) -> Path:
-        """The agent's own notes on what it has learned; a user may edit them."""
-        return self.folder / "notes.md"
-
-    @property
-    def desk(self) -> Path:
-        """The train.py that waits for a user's approval."""
-        return self.folder / "desk" / "train.py"
-
-    @property
-    def lock(self) -> Path:
-        return self.folder / "lock"
-
-    @property
-    def running(self) -> Path:
-        """The process that trains or scores now, so that a later supervisor can end it."""
-        return self.folder / "running.json"
-
-    @property
-    def activity(self) -> Path:
-        """What the supervisor does now, for views."""
-        return self.folder / "activity.json"
-
-    @property
-    def reserve(self) -> Path:
-        """Disk space that is reserved for the record."""
-        return self.folder / "reserve"
-
-    @property
-    def supervisor_log(self) -> Path:
-        return self.folder / "supervisor.log"
-
-    @property
-    def best_train(self) -> Path:
-        return self.folder / "best" / "train.py"
+    study = _File("study.json")
+    history = _File("history.jsonl")
+    results = _File("results.tsv")
+    progress = _File("progress.png")
+    commands = _File("commands.jsonl")  # of users to the supervisor: see `record/commands.py`
+    notes = _File("notes.md")  # what the agent has learned, in its own words; a user may edit them
+    desk = _File("desk/train.py")  # the train.py that waits for a user's approval
+    lock = _File("lock")
+    running = _File("running.json")  # the process that trains or scores now, so that a later supervisor can end it
+    activity = _File("activity.json")  # what the supervisor does now, for views
+    reserve = _File("reserve")  # disk space that is kept for the record
+    supervisor_log = _File("supervisor.log")
+    best_train = _File("best/train.py")
 
     def experiment(self, number: int) -> ExperimentPaths:
         return ExperimentPaths(self.folder / "experiments" / f"{number:04d}")

@@ -64,11 +64,7 @@ class Kernel:
     """
 
     def __init__(
-        self,
-        name: str = KERNEL_NAME,
-        folder: Path | None = None,
-        cwd: str | None = None,
-        prefix: Sequence[str] = (),
+        self, name: str = KERNEL_NAME, folder: Path | None = None, cwd: str | None = None, prefix: Sequence[str] = ()
     ) -> None:
         self.name = name
         self.own_folder = folder is None
