@@ -138,7 +138,10 @@ def open_measuring_process(project: Path, python: str = sys.executable) -> Itera
         [python, "-c", _CHILD], cwd=project, env=SETTINGS | dict(os.environ), text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
+        measuring = MeasuringProcess(process)
         try:
-            yield MeasuringProcess(process)
+            yield measuring
         finally:
             process.kill()
+            with suppress(BrokenPipeError):  # of a request that an ended child did not read
+                measuring.stdin.close()
