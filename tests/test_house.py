@@ -115,7 +115,7 @@ def test_heavy_dependencies_stay_at_home(path: Path) -> None:
 
 
 def test_the_reader_of_imports_sees_what_is_there() -> None:
-    assert {"record/history.py", "run/training.py", "scoring/score.py"} <= own_imports(PACKAGE / "study" / "session.py")
+    assert {"record/history.py", "run/backend.py", "scoring/job.py"} <= own_imports(PACKAGE / "study" / "session.py")
     assert "torch" in top_level_packages(PACKAGE / "scoring" / "scorer.py")
 
 

@@ -87,12 +87,9 @@ class Proposals:
         """At the end of a session: what an unanswered question said is recorded, and what it may still cost."""
         self.tick()
         question, self.question = self.question, None
-        if question is not None and not question.is_done:
-            question.is_given_up = True
-            if question.sent is not None:
-                sent = replace(question.sent, failed="given up when the study stopped")
-                with suppress(OSError):  # a full disk, on which nothing else is recorded either
-                    self._record(sent, question.context.number)
+        if question is not None and not question.is_done and (sent := question.give_up()) is not None:
+            with suppress(OSError):  # a full disk, on which nothing else is recorded either
+                self._record(replace(sent, failed="given up when the study stopped"), question.context.number)
 
     def _record(self, said: Call | Refusal | str, number: int) -> None:
         if isinstance(said, Call):

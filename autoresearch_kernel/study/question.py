@@ -35,6 +35,7 @@ class Question:
     is_saved: bool = False
     sent: Call | None = None  # what the call that is out may cost
     is_given_up: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self.thread = threading.Thread(target=self._think, name=f"agent {self.agent.name}", daemon=True)
@@ -72,13 +73,24 @@ class Question:
     def _heard(self) -> Context:
         return replace(self.context, on_call=self._hear, on_wait=self._wait, on_send=self._send)
 
+    def give_up(self) -> Call | None:
+        """Let the agent send no further call; what the call that is out may cost, None while none is out."""
+        with self.lock:
+            self.is_given_up = True
+            return self.sent
+
     def _send(self, call: Call) -> None:
-        self.sent = call
+        with self.lock:
+            self._go_on()
+            self.sent = call
 
     def _wait(self, why: str) -> None:
+        self._go_on()
+        self.said.append(why)
+
+    def _go_on(self) -> None:
         if self.is_given_up:
             raise AgentUnavailable("the supervisor no longer waits for it")
-        self.said.append(why)
 
     def _hear(self, call: Call) -> None:
         self.said.append(call)
