@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from .core.version import __version__
 from .record.study import Study, StudyError, open_study, study_names
 from .study.options import OPTIONS, Option, StudyOptions
-from .system.locations import project_root
+from .system.locations import project_root, require_cache
 from .system.shell import shell_command
 
 if TYPE_CHECKING:
@@ -62,7 +62,9 @@ def _new(arguments: Arguments) -> None:
 
 def _prepare(arguments: Arguments) -> int:
     """prepare.py in a process of its own: it needs torch, and its options are its own."""
-    return subprocess.call([sys.executable, str(project_root() / "prepare.py"), *arguments.others])
+    project = project_root()
+    require_cache()
+    return subprocess.call([sys.executable, str(project / "prepare.py"), *arguments.others])
 
 
 def _doctor(arguments: Arguments) -> int:

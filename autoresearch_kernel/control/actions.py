@@ -47,6 +47,7 @@ from ..study.options import (
 )
 from ..system.disk import is_full
 from ..system.files import lock_holder, write_atomic
+from ..system.locations import require_cache
 from .supervisor import ask, end, start_detached, wait_until_free
 
 NO_SERVER = (
@@ -121,7 +122,7 @@ def begin(name: str, project: Path, fields: Mapping[str, Any], say: Callable[[st
     asked = options_of(fields)
     if wrong := problems(name, project, fields):
         raise SettingsRefused(wrong)
-    need_sandbox(bool(asked.unsafe))
+    check_machine(bool(asked.unsafe))
     try:
         study = start_study(name, project, asked, say)
     except LineageError as error:  # a branch of that name is there
@@ -138,7 +139,7 @@ def go_on(study: Study, fields: Mapping[str, Any]) -> int:
         raise SettingsRefused(wrong)
     _still_there(study)
     refuse_other_settings(study, asked)
-    need_sandbox(bool(asked.unsafe))
+    check_machine(bool(asked.unsafe))
     if study.agent in WITH_MODEL:
         if not knows_server():
             raise StudyError(NO_SERVER)
@@ -166,7 +167,7 @@ def finish(study: Study, unsafe: bool = False) -> str:
             "wait until it ends or stop it, then finish it."
         )
     outlook = Outlook.of(study)
-    need_sandbox(unsafe)
+    check_machine(unsafe)
     pid = start_detached(study, ["--unsafe"] if unsafe else [], command="finish")
     return (
         f"Process {pid} measures the result in the background: {count(outlook.num_trainings, 'training')} of "
@@ -184,8 +185,12 @@ def _still_there(study: Study) -> None:
         raise StudyError(f"Study {study.name} was removed: {study.paths.study} is gone.")
 
 
-def need_sandbox(unsafe: bool) -> None:
-    """Raise StudyError where code would run without a sandbox and nobody said --unsafe: now, not in a log later."""
+def check_machine(unsafe: bool) -> None:
+    """Raise StudyError or NoPlace where no study can run, instead of letting a supervisor fail and log it.
+
+    That is so without a sandbox, unless `unsafe` renounces it, and without a place for corpora and locks.
+    """
+    require_cache()
     if unsafe:
         return
     try:

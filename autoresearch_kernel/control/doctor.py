@@ -26,7 +26,7 @@ from ..sandbox.kinds import SANDBOX, SandboxReport, probe
 from ..study.disk_space import LEAST_FREE_BYTES
 from ..system.disk import free_bytes
 from ..system.environment import SETTINGS
-from ..system.locations import cache_dir
+from ..system.locations import NoPlace, cache_dir, require_cache
 from ..system.shell import shell_command
 from ..system.speed import SettingRefused, Steadiness, Trial, open_trial
 from .checks import Check
@@ -112,7 +112,11 @@ def versions() -> Check:
 
 
 def disk(project: Path) -> Check:
-    """Room where studies, corpora and temporary files lie."""
+    """Whether studies, corpora and temporary files have a place, and room there."""
+    try:
+        require_cache()
+    except NoPlace as error:
+        return Check("disk", "fail", str(error))
     places = {"studies": project / "studies", "corpora": cache_dir(), "temporary files": Path(tempfile.gettempdir())}
     free = {name: free_bytes(path) for name, path in places.items()}
     words = " · ".join(f"{name} {_gb(value)}" for name, value in free.items())

@@ -30,7 +30,7 @@ from ..show.words import advice, findings, is_worth_promoting, outcome_line
 from ..study.options import StudyOptions, agent_of, limits_of, refuse_other_settings, supervisor_words
 from ..system.shell import shell_command
 from ..system.speed import busy_words, look_around
-from .actions import need_sandbox
+from .actions import check_machine
 from .supervisor import start_detached, wait_until_held
 
 PR_SET_DUMPABLE = 4  # of prctl(2)
@@ -160,7 +160,7 @@ def choose_sandbox(unsafe: bool) -> None:
         raise StudyError(
             f"{SANDBOX} is {NO_SANDBOX!r}, which renounces the sandbox. Unset it, or say --unsafe to go on without one."
         )
-    need_sandbox(unsafe)
+    check_machine(unsafe)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from ..agents.options import WITH_MODEL, model_chat, read_recording
 from ..record.history import HistoryDamaged, read_state
 from ..record.paths import study_paths
 from ..record.study import Study, StudyError, create_study, open_study, study_names
+from ..system.locations import require_cache
 from .options import StudyOptions, agent_options
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def start_study(name: str, project: Path, asked: StudyOptions, say: Callable[[st
 
     agent = asked.value("agent")
     options = _checked_options(agent, project, asked)
+    require_cache()
     open_lineage(project, name, is_new=True)  # a branch of that name is better refused now than after a minute
     recorded = _recorded(options["from"], project) if agent == "replay" else None
     source = recorded.train_source(0) if recorded else (project / "train.py").read_text(encoding="utf-8")

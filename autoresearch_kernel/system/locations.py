@@ -25,6 +25,10 @@ class ForeignProject(NoProject):
     """A prepare.py that is not this program's, such as that of the original autoresearch."""
 
 
+class NoPlace(Plain, OSError):
+    """The folder for corpora and locks cannot be written; the message names the variable that says where it is."""
+
+
 def project_root(folder: str | Path | None = None) -> Path:
     """The folder with our prepare.py and train.py: `folder`, or the working folder, or the nearest one above it.
 
@@ -51,8 +55,8 @@ def _own(project: Path) -> Path:
     if not OWN_PREPARE.search((project / "prepare.py").read_text(encoding="utf-8", errors="replace")):
         raise ForeignProject(
             f"{project / 'prepare.py'} is not this program's (the original autoresearch has one of the same name), so "
-            f"nothing of it was run: `{shell_command('new DIR')}` makes a folder in which this program works, and "
-            'its `analyse("results.tsv")` reads results of the original.'
+            f"nothing of it was run: `{shell_command('new DIR')}` makes a folder in which this program works. "
+            '`analyse("results.tsv")` in a notebook there reads results of the original, too.'
         )
     return project
 
@@ -72,6 +76,19 @@ def originals() -> Path:
 def cache_dir() -> Path:
     """Where corpora live: $AUTORESEARCH_HOME, else ~/.cache/autoresearch (as in the original)."""
     return Path(os.environ.get("AUTORESEARCH_HOME") or Path.home() / ".cache" / "autoresearch")
+
+
+def require_cache() -> None:
+    """Raise NoPlace where the folder of `cache_dir` does not exist and cannot be made, or cannot be written."""
+    cache = cache_dir()
+    nearest = next(path for path in (cache, *cache.parents) if os.path.exists(path))
+    if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
+        return
+    variable = "AUTORESEARCH_HOME" if os.environ.get("AUTORESEARCH_HOME") else "HOME"
+    raise NoPlace(
+        f"{variable} is {os.environ.get(variable) or Path.home()}, where corpora and locks cannot be kept ({cache} cannot "
+        "be written). Set HOME to a folder of yours that exists, or AUTORESEARCH_HOME to one for corpora and locks."
+    )
 
 
 DEVICE = "AUTORESEARCH_DEVICE"  # read by prepare.py: what to train on, "cpu" or "cuda:1"
