@@ -1,6 +1,7 @@
-"""Copies what `autoresearch new` needs from the top of the checkout into the built package; all else is pyproject.toml's.
+"""Copies what `autoresearch new` needs from the top of the checkout into the built package.
 
-The wheel then has it in `autoresearch_kernel/project/`. An editable install reads the checkout itself.
+All else is in pyproject.toml. The wheel has these files in `autoresearch_kernel/project/`; an editable
+install reads the checkout itself.
 """
 
 from __future__ import annotations

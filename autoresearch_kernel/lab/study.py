@@ -130,11 +130,11 @@ def start_study(
     folder = None if files_folder is None else str(Path(files_folder).expanduser().resolve())
     given = {"budget": budget, "agent": agent, "corpus": corpus, "preset": preset, "seed": seed, "model": model}
     given |= {"files_folder": folder, **of_agent}
+    asked = options_of(given, OF_A_NEW_STUDY)
+    if wrong := wrong_values(given):
+        raise SettingsRefused(wrong)
     root = _root(project)
     with _in_one_sentence(), _in_python():
-        asked = options_of(given, OF_A_NEW_STUDY)
-        if wrong := wrong_values(given):
-            raise SettingsRefused(wrong)
         if study_exists(name, root):
             study = records.open_study(name, root)
             refuse_other_settings(study, asked)

@@ -86,8 +86,8 @@ def require_cache() -> None:
         return
     variable = "AUTORESEARCH_HOME" if os.environ.get("AUTORESEARCH_HOME") else "HOME"
     raise NoPlace(
-        f"{variable} is {os.environ.get(variable) or Path.home()}, where corpora and locks cannot be kept ({cache} cannot "
-        "be written). Set HOME to a folder of yours that exists, or AUTORESEARCH_HOME to one for corpora and locks."
+        f"{variable} is {os.environ.get(variable) or Path.home()}, where corpora and locks cannot be kept: "
+        f"{cache} cannot be written. Set HOME to a folder of yours that exists, or AUTORESEARCH_HOME to one for them."
     )
 
 

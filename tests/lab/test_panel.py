@@ -31,7 +31,6 @@ from autoresearch_kernel.show import html
 from autoresearch_kernel.show.follow import look
 from autoresearch_kernel.show.status import doing, next_step, standing, status_table
 from autoresearch_kernel.show.words import head_and_rest
-from autoresearch_kernel.study.options import options_of
 from autoresearch_kernel.system.files import write_atomic
 from tests.event_writer import Writer
 
@@ -472,11 +471,6 @@ def test_what_is_wrong_is_said_at_its_field(
     assert words.replace("'", "&#x27;") in form.messages[field].value
     assert [name for name, message in form.messages.items() if message.value] == [field]
     assert form.start_button.disabled and form.read() is None
-
-
-def test_a_setting_that_nothing_has_is_refused_by_name() -> None:
-    with pytest.raises(StudyError, match=r"no setting 'budgets'.*budget"):
-        options_of({"budgets": 3})
 
 
 def form_of(project: Path) -> StudyForm:

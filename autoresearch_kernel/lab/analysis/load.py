@@ -24,6 +24,7 @@ from ...record.study import Study, StudyError, open_study, study_names
 from ...source.compare import subjects
 from ...system.files import seconds_of
 from ...system.locations import originals, project_root
+from ...system.shell import shell_command
 from .analysis import Analysis
 
 EXAMPLE = Path("docs") / "example"
@@ -86,7 +87,9 @@ def _named(name: str) -> Analysis:
         names = study_names(project)
         if name in names:
             raise
-        there_are = f"There are {', '.join(names[:8])}." if names else "There is none yet: `make run` makes one."
+        there_are = (
+            f"There are {', '.join(names[:8])}." if names else f"There is none yet: `{shell_command('run')}` makes one."
+        )
         raise StudyError(f"There is no study {name!r}. {there_are} A results.tsv is given by its path.") from error
 
 
