@@ -20,6 +20,7 @@ from autoresearch_kernel.show.status import status_json, status_table
 from autoresearch_kernel.show.words import findings, grounds, outcome_line, status_line
 from autoresearch_kernel.study.finish import finish
 from autoresearch_kernel.study.loop import research
+from autoresearch_kernel.study.options import StudyOptions, supervisor_words
 from autoresearch_kernel.study.session import open_session
 from tests.conftest import counting_study
 from tests.study import test_night
@@ -54,9 +55,8 @@ def test_without_a_sandbox_nothing_runs_and_the_reason_the_remedy_and_the_way_ro
 
 
 def test_unsafe_is_passed_on_to_what_is_started(monkeypatch: pytest.MonkeyPatch, no_sandbox: None) -> None:
-    _, plan = actions.settings_of({"unsafe": True, "experiments": 3})
-    assert plan.words() == ["--experiments", "3", "--unsafe"]
-    assert actions.settings_of({})[1].words() == []
+    assert supervisor_words(StudyOptions(unsafe=True, experiments=3)) == ["--experiments", "3", "--unsafe"]
+    assert supervisor_words(StudyOptions()) == []
     choose_sandbox(True)
     assert os.environ[kinds.SANDBOX] == "none"
 
