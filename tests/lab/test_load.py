@@ -87,9 +87,7 @@ def test_a_results_table_is_found_by_its_path(project: Path) -> None:
 
 
 def test_what_is_not_there_is_said_with_what_is(project: Path) -> None:
-    with pytest.raises(
-        StudyError, match=r"There is no study 'nov24'\. There is none yet: `autoresearch run` makes one"
-    ):
+    with pytest.raises(StudyError, match=r"There is no study 'nov24'\. There is none yet: `autoresearch run` makes"):
         analyse("nov24")
     record(project, "nov23")
     with pytest.raises(StudyError, match=r"There is no study 'nov24'\. There are nov23\."):
