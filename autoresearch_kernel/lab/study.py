@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..agents.options import AgentOptions, chat_of, make_agent
+from ..agents.options import chat_of
 from ..core.agent import Agent, NothingToPropose
 from ..core.decide import mean
 from ..core.errors import Plain, with_arguments
@@ -36,6 +36,16 @@ from ..show.words import findings, result_words, sealed_words, title
 from ..study.execute import execute
 from ..study.finish import finish
 from ..study.loop import resume, settle
+from ..study.options import (
+    OF_A_NEW_STUDY,
+    SettingsRefused,
+    StudyOptions,
+    agent_of,
+    limits_of,
+    options_of,
+    refuse_other_settings,
+    wrong_values,
+)
 from ..study.proposal_files import open_proposal, read_proposal, save_proposal
 from ..study.question import AgentFailed, objection
 from ..study.session import Watch
@@ -65,7 +75,7 @@ def open_study(name: str | None = None, project: str | Path | None = None) -> By
 
     Raises StudyError when there is none.
     """
-    root = Path(project) if project is not None else project_root()
+    root = _root(project)
     names = study_names(root) if name is None else [name]
     if not names:
         raise StudyError(
@@ -83,7 +93,7 @@ def start_study(
     preset: str | None = None,
     seed: int | None = None,
     model: str | None = None,
-    files_folder: str | None = None,
+    files_folder: str | Path | None = None,
     project: str | Path | None = None,
     **of_agent: Any,
 ) -> ByHand:
@@ -106,19 +116,27 @@ def start_study(
 
     Raises StudyError for settings that do not go together, or are not those the study began with.
     """
-    from ..study.create import Settings, refuse_other_settings
     from ..study.create import start_study as create
 
-    root = Path(project) if project is not None else project_root()
-    options = AgentOptions(model=model, **of_agent)
-    asked = Settings(budget, corpus, files_folder, preset, agent, seed, options)
+    folder = None if files_folder is None else str(Path(files_folder).expanduser().resolve())
+    given = {"budget": budget, "agent": agent, "corpus": corpus, "preset": preset, "seed": seed, "model": model}
+    given |= {"files_folder": folder, **of_agent}
+    asked = options_of(given, OF_A_NEW_STUDY)
+    if wrong := wrong_values(given):
+        raise SettingsRefused(wrong)
+    root = _root(project)
     with _in_one_sentence(), _in_python():
         if study_exists(name, root):
             study = records.open_study(name, root)
             refuse_other_settings(study, asked)
         else:
             study = create(name, root, asked)
-    return ByHand(**vars(study), asked=options)
+    return ByHand(**vars(study), asked=asked)
+
+
+def _root(project: str | Path | None) -> Path:
+    with _in_one_sentence():
+        return project_root(project)
 
 
 class Interrupted(Plain, KeyboardInterrupt):
@@ -150,7 +168,7 @@ class ByHand(Study):
     Each step may be run again: what is recorded is shown, not done twice.
     """
 
-    asked: AgentOptions = field(default_factory=AgentOptions, compare=False)  # what a person said of the agent
+    asked: StudyOptions = field(default_factory=StudyOptions, compare=False)  # what a person said of the agent
 
     # --- the steps
 
@@ -374,7 +392,7 @@ class ByHand(Study):
 
     @cached_property
     def _agent(self) -> Agent:
-        return make_agent(self, self.asked)
+        return agent_of(self, self.asked, limits_of(self._state(), self.asked))
 
     def _state(self) -> StudyState:
         with _in_one_sentence():

@@ -16,8 +16,9 @@ from typing import Any
 import yaml
 
 from ..system.environment import SETTINGS
+from ..system.locations import originals
+from .options import PRESETS
 
-NAMES = ("auto", "laptop", "gpu", "h100")
 PROBE_SECONDS = 120  # limit, not duration: a cold disk can take most of a minute to import torch
 
 # FLOP/s of the probe on the machine where the CPU points were tuned: 2 cores with AVX2, float32, both quiet.
@@ -138,8 +139,8 @@ def choose_preset(
     name: str, *, budget_seconds: float, measured: dict[str, Any] | None = None, folder: Path | None = None
 ) -> Preset:
     """The named preset from `folder`, or for `auto` the one that suits the measured machine and the budget."""
-    if name not in NAMES:
-        raise PresetError(f"There is no preset {name!r}. Choose one of {', '.join(NAMES)}.")
+    if name not in PRESETS:
+        raise PresetError(f"There is no preset {name!r}. Choose one of {', '.join(PRESETS)}.")
     if name != "auto":
         return read_preset(name, folder)
     if measured is None:
@@ -166,9 +167,9 @@ def read_preset(name: str, folder: Path | None = None) -> Preset:
 
 
 def _folder() -> Path:
-    """presets/ of the project we stand in, else of the one this package belongs to."""
+    """presets/ of the working folder, else those that come with this program."""
     here = Path.cwd() / "presets"
-    return here if here.is_dir() else Path(__file__).resolve().parents[2] / "presets"
+    return here if here.is_dir() else originals() / "presets"
 
 
 def _for_cpu(budget_seconds: float, measured: dict[str, Any]) -> Preset:

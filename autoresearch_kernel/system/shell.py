@@ -16,11 +16,12 @@ from .locations import cache_dir
 PROGRAM = "autoresearch"
 
 
-def shell_command(words: str) -> str:
+def shell_command(words: str, is_elsewhere: bool = False) -> str:
     """`autoresearch run --name nov23`, in the form that starts this very program.
 
     Args:
         words: what follows the program's name, as "run --name nov23".
+        is_elsewhere: whether the command is for another working folder, where a relative path would not be found.
 
     The plain name stands where the shell finds this environment's program by it, as it does in an active environment.
     Elsewhere it is the program's path: relative where it lies below the working folder, absolute in a notebook, whose
@@ -32,7 +33,7 @@ def shell_command(words: str) -> str:
     found = shutil.which(PROGRAM)
     if found is not None and os.path.samefile(found, program):
         return f"{PROGRAM} {words}"
-    return f"{shlex.quote(_typed(program))} {words}"
+    return f"{shlex.quote(str(program) if is_elsewhere else _typed(program))} {words}"
 
 
 def corpus_command(corpus_dir: Path, meta: Mapping[str, Any]) -> str:

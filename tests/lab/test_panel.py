@@ -41,7 +41,6 @@ HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script> & 'quotes' \""
 class Recorder(SimpleNamespace):
     """The functions of control.py, written down instead of done: talking to a supervisor is not the subject here."""
 
-    AGENTS, CORPORA, PRESETS = actions.AGENTS, actions.CORPORA, actions.PRESETS
     NO_READERS = actions.NO_READERS
 
     def __init__(self, writer: Writer) -> None:
@@ -447,13 +446,13 @@ def test_without_a_study_there_is_a_form(tmp_path: Path, writer: Writer) -> None
     ("changes", "field", "words"),
     [
         ({"name": "a b"}, "name", "Letters, digits"),
-        ({"budget": "soon"}, "budget", "'soon' is not a number"),
-        ({"budget": "-3"}, "budget", "More than 0"),
-        ({"experiments": "2.5"}, "experiments", "not a whole number"),
-        ({"agent": "llm"}, "model", "By what name"),
-        ({"agent": "llm", "model": "gpt-5-mini", "max_cost": "x"}, "max_cost", "'x' is not a number"),
+        ({"budget": "soon"}, "budget", "'soon' is not possible: give seconds, a number above 0"),
+        ({"budget": "-3"}, "budget", "-3.0 is not possible"),
+        ({"experiments": "2.5"}, "experiments", "give a whole number above 0"),
+        ({"agent": "llm"}, "model", "the name by which its server knows it"),
+        ({"agent": "llm", "model": "gpt-5-mini", "max_cost": "x"}, "max_cost", "'x' is not possible: give US dollars"),
         ({"agent": "llm", "model": "never-heard-of", "max_cost": "5"}, "max_cost", "price of 'never-heard-of'"),
-        ({"agent": "replay"}, "recording", "Name the study"),
+        ({"agent": "replay"}, "recording", "the study whose proposals are made once more"),
         ({"agent": "replay", "recording": "nov1"}, "recording", "There is no study nov1"),
         ({"corpus": "files"}, "files_folder", "whole path"),
         ({"corpus": "files", "files_folder": "/nowhere/at/all"}, "files_folder", "There is no folder"),
@@ -464,8 +463,7 @@ def test_what_is_wrong_is_said_at_its_field(
 ) -> None:
     monkeypatch.delenv("OPENAI_MODEL", raising=False)
     monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:11434/v1")
-    choices = actions.AGENTS, actions.CORPORA, actions.PRESETS
-    form = StudyForm(*choices, lambda name, fields: actions.problems(name, tmp_path, fields), lambda: None)
+    form = StudyForm(lambda name, fields: actions.problems(name, tmp_path, fields), lambda: None)
     form.open("nov24", can_cancel=True)
     assert form.read() is not None
     for name, value in changes.items():
@@ -475,14 +473,8 @@ def test_what_is_wrong_is_said_at_its_field(
     assert form.start_button.disabled and form.read() is None
 
 
-def test_a_setting_that_nothing_has_is_refused_by_name() -> None:
-    with pytest.raises(StudyError, match=r"no setting 'budgets'.*budget"):
-        actions.settings_of({"budgets": 3})
-
-
 def form_of(project: Path) -> StudyForm:
-    choices = actions.AGENTS, actions.CORPORA, actions.PRESETS
-    return StudyForm(*choices, lambda name, fields: actions.problems(name, project, fields), lambda: None)
+    return StudyForm(lambda name, fields: actions.problems(name, project, fields), lambda: None)
 
 
 @pytest.mark.parametrize("agent", ["llm", "hybrid"])
@@ -818,8 +810,8 @@ def test_its_picture_and_its_table_are_of_the_study_it_shows(writer: Writer, pan
 def test_the_notebook_runs_from_top_to_bottom_before_there_is_a_study(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("prepare.py", "train.py"):
-        (tmp_path / name).write_text("")
+    (tmp_path / "prepare.py").write_text("class TrainingClock: ...\n")
+    (tmp_path / "train.py").write_text("")
     monkeypatch.chdir(tmp_path)
     notebook = nbformat.read(PROJECT / "notebooks" / "control.ipynb", as_version=4)
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()

@@ -1,4 +1,4 @@
-"""One question to an agent: when the supervisor gives it up, the agent sends nothing more, and what it sent is billed."""
+"""A question to an agent that the supervisor gives up: the agent sends nothing more, and what it sent is billed."""
 
 from __future__ import annotations
 

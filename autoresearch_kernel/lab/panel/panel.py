@@ -70,13 +70,7 @@ class Control(Protocol):
     """What the buttons do: the functions of `autoresearch_kernel/control/actions.py`."""
 
     @property
-    def AGENTS(self) -> Sequence[str]: ...
-    @property
     def NO_READERS(self) -> Mapping[str, str]: ...  # agents to which a hint says nothing, and why
-    @property
-    def CORPORA(self) -> Sequence[str]: ...
-    @property
-    def PRESETS(self) -> Sequence[str]: ...
 
     def study_names(self, project: Path) -> list[str]: ...
     def open_study(self, name: str, project: Path) -> Study: ...
@@ -179,8 +173,7 @@ class Panel:
         self.top = widgets.HBox([self.picker, self.new_button, self.acts], layout=widgets.Layout(flex_flow="row wrap"))
         self.said = Drawing(kind="spoken", data="")
         self.result, self.gauge, self.notice = widgets.HTML(), widgets.HTML(), widgets.HTML()
-        choices = self.control.AGENTS, self.control.CORPORA, self.control.PRESETS
-        self.form = StudyForm(*choices, self._check, self._start_clicked)
+        self.form = StudyForm(self._check, self._start_clicked)
         self._build_review()
         self.history = Drawing(kind="history")
         self.curve = Drawing(kind="curve")
@@ -767,4 +760,4 @@ def panel(study: str | None = None, project: Path | None = None) -> Any:
         >>> p.hint("leave the learning rates alone")  # doctest: +SKIP
     """
     with explained():
-        return Panel(actions, project or project_root(), study)
+        return Panel(actions, project_root(project), study)
