@@ -25,10 +25,11 @@ from ..record.study import SHORT, heldout_sha256, sha256, study_versions
 from ..run.training import EndRun, Listener, Training, run_training
 from ..sandbox.kinds import SANDBOX, SandboxReport, probe
 from ..study.disk_space import LEAST_FREE_BYTES
+from ..system.corpus_command import corpus_command
 from ..system.disk import free_bytes
 from ..system.environment import SETTINGS
 from ..system.locations import NoPlace, cache_dir, originals, require_cache
-from ..system.shell import corpus_command, shell_command
+from ..system.shell import shell_command
 from ..system.speed import SettingRefused, Steadiness, Trial, open_trial
 from .checks import Check
 

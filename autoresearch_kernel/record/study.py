@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import Plain
+from ..system.corpus_command import corpus_command
 from ..system.files import ensure_folder, take_lock, utc_now, write_atomic
 from ..system.locations import DEVICE, DTYPE
-from ..system.shell import corpus_command, shell_command
+from ..system.shell import shell_command
 from .paths import ExperimentPaths, StudyPaths, study_paths
 
 REQUIRED: dict[str, type | tuple[type, ...]] = {  # what study.json has to hold, of which types

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..system.shell import corpus_command, shell_command
+from ..system.corpus_command import corpus_command
+from ..system.shell import shell_command
 
 # Bytes of float32 logits in one batch: on a CPU about what its cache holds, twice and eight times as much were slower.
 CPU_LOGIT_BYTES, GPU_LOGIT_BYTES = 2**23, 2**30

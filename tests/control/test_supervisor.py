@@ -164,7 +164,8 @@ def test_stop_now_and_kill_9_lose_nothing_that_was_decided(study: Study, capsys:
 
 
 def test_a_supervisor_that_cannot_start_says_why(study: Study) -> None:
-    (study.project / "prepare.py").write_text("# another\n")
+    prepare = study.project / "prepare.py"
+    prepare.write_text(prepare.read_text() + "\n# another\n")
     with pytest.raises(StudyError, match=r"did not start \(exit status 1\)\. It said: [\s\S]*prepare\.py has changed"):
         start_detached(study)
 
