@@ -27,7 +27,6 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from autoresearch_kernel.agents.reply import diff
 from autoresearch_kernel.core.decide import (
     BPB_PER_LOG_SPEED,
     NUM_BASELINE_RUNS,
@@ -49,6 +48,7 @@ from autoresearch_kernel.core.drift import (
 )
 from autoresearch_kernel.core.early_stopping import caution, hopeless
 from autoresearch_kernel.core.types import Experiment, Run, Status
+from autoresearch_kernel.source.diff import diff
 from autoresearch_kernel.source.parameters import set_parameters
 from autoresearch_kernel.study.presets import read_preset
 

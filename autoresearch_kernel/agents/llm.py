@@ -14,8 +14,8 @@ from typing import Protocol
 
 from ..core.agent import AgentUnavailable, NothingToPropose, UnusableReply
 from ..core.types import Call, Context, Objection, Proposal, Refusal
+from ..source.cell import SourceError
 from ..source.compare import literal_changes, subjects
-from ..source.parameters import SourceError
 from ..system.shell import shell_command
 from .chat import Chat, ModelUnavailable, PromptTooLong, Reply, count_tokens, read_prices
 from .prompt import build_prompt, objection_text

@@ -13,8 +13,9 @@ import textwrap
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ..source.compare import ended, lines_of, parameters_cell, parsed
-from ..source.syntax import parse
+from ..source.cell import has_cell
+from ..source.diff import ended, lines_of
+from ..source.syntax import parse, parsed
 
 FORM = """HYPOTHESIS: one sentence that could turn out false
 EXPECTED: the effect on val_bpb, and why that size
@@ -76,13 +77,6 @@ class Submission:
     notes: str  # its notes.md, rewritten; "" when it stays as it is
     edits: tuple[Edit, ...]
     whole: str | None
-
-
-def diff(old: str, new: str) -> str:
-    """A unified diff of two train.py texts that `git apply` accepts; empty when they are equal."""
-    before, after = lines_of(old), lines_of(new)
-    text = difflib.unified_diff(before, after, "a/train.py", "b/train.py")
-    return "".join(line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in text)
 
 
 def _bare_lines(text: str) -> list[str]:
@@ -223,7 +217,7 @@ def _whole_file(lines: list[str]) -> tuple[str | None, list[str]]:
     texts = {(a, b): ended(textwrap.dedent("\n".join(lines[a + 1 : b]))) for a, b in spans}
     found: list[tuple[int, int]] = []
     for a, b in spans:
-        if all(b < start or a > end for start, end in found) and parsed(texts[a, b]) and parameters_cell(texts[a, b]):
+        if all(b < start or a > end for start, end in found) and parsed(texts[a, b]) and has_cell(texts[a, b]):
             found.append((a, b))
     if len({texts[span] for span in found}) > 1:
         raise EditError(

@@ -11,14 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..agents.reply import diff
 from ..core.format import plain
 from ..core.types import Experiment, Proposal
 from ..record.study import StudyError
 from ..show import html
 from ..show.words import idea, title
+from ..source.cell import SourceError
 from ..source.compare import literal_changes
-from ..source.parameters import SourceError, read_parameters, set_parameters
+from ..source.diff import diff
+from ..source.parameters import read_parameters, set_parameters
 from ..study.review import edited
 from ..study.session import with_previous
 from .results import Diff, next_html

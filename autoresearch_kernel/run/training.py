@@ -100,7 +100,8 @@ def run_experiment(
     A callback ends the run by raising EndRun, which is returned as the outcome. Whatever ends this call,
     another exception of theirs or Ctrl-C included, no process of the run is left.
     """
-    from .notebook import InvalidSource, build_notebook, heading_markdown, write_notebook
+    from ..source.gate import InvalidSource
+    from .notebook import build_notebook, heading_markdown, write_notebook
 
     sandbox = require_sandbox()
     begun = time.monotonic()

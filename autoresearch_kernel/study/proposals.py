@@ -23,9 +23,11 @@ from ..core.state import StudyState
 from ..core.types import Call, Context, Experiment, Objection, Progress, Proposal, Refusal, Status
 from ..record.paths import ExperimentPaths
 from ..record.study import Study, sha256
-from ..run.notebook import InvalidSource, check_source
-from ..source.compare import fingerprint, literal_changes, rebase
-from ..source.parameters import SourceError, read_parameters
+from ..run.notebook import check_source
+from ..source.cell import SourceError
+from ..source.compare import fingerprint, literal_changes
+from ..source.diff import rebase
+from ..source.parameters import read_parameters
 from ..system.disk import is_full
 from ..system.files import write_atomic
 from .dry_run import dry_run
@@ -117,7 +119,7 @@ def objection(proposal: Proposal, context: Context) -> Refusal | None:
     try:
         check_source(proposal.train_source)
         read_parameters(proposal.train_source)  # the ranges in the comments, which the optimiser reads
-    except (InvalidSource, SourceError) as error:
+    except SourceError as error:
         return Refusal(context.number, Objection.GATE, str(error), proposal.hypothesis, proposal)
     mine = fingerprint(proposal.train_source)
     tried = [e for e in context.experiments if e.fingerprint == mine and e.status is not Status.INTERRUPTED]

@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from ..agents.reply import diff
 from ..core import format
 from ..core.agent import Agent
 from ..core.decide import mean, standard_error
@@ -49,8 +48,10 @@ from ..run.training import run_experiment
 from ..sandbox.kinds import SANDBOX, SandboxMissing, require_sandbox, scorer_options
 from ..scoring.score import HeldOut, ScoringFailed, ScoringSettings, score
 from ..show import words
+from ..source.cell import SourceError
 from ..source.compare import code_size, fingerprint
-from ..source.parameters import SourceError, read_parameters
+from ..source.diff import diff
+from ..source.parameters import read_parameters
 from ..system.disk import is_full
 from ..system.files import boot_id, remove_temporaries, write_atomic
 from ..system.machine import LONGEST_NAP_SECONDS, slept_seconds

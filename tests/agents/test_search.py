@@ -18,7 +18,8 @@ from autoresearch_kernel.agents.search import SearchAgent, SearchError, known_va
 from autoresearch_kernel.agents.search_model import Axis, Look, believe, open_limits, targets
 from autoresearch_kernel.core.agent import Agent
 from autoresearch_kernel.core.types import Context, Experiment, Proposal, Run, Status
-from autoresearch_kernel.source.parameters import SourceError, read_parameters, set_parameters
+from autoresearch_kernel.source.cell import SourceError
+from autoresearch_kernel.source.parameters import read_parameters, set_parameters
 
 PROJECT = Path(__file__).parents[2]
 SIGMA = 0.003

@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from autoresearch_kernel.agents.reply import diff
 from autoresearch_kernel.core.early_stopping import CHECKPOINTS, LATE, caution, hopeless, projected_timeout
+from autoresearch_kernel.source.diff import diff
 from autoresearch_kernel.source.parameters import set_parameters
 
 PARAMETERS = """\
