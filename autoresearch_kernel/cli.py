@@ -303,9 +303,9 @@ def _finish(arguments: argparse.Namespace) -> None:
 
 def _hide_key() -> None:
     """First, so that nothing that is started here inherits it."""
-    from .agents.chat import read_key
+    from .agents.server import take_key
 
-    if read_key():
+    if take_key():
         _hide_environment()
 
 

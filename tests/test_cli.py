@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch_kernel.agents import chat
 from autoresearch_kernel.agents.options import AgentOptions
 from autoresearch_kernel.cli import _limits, main
 from autoresearch_kernel.core.state import replay
@@ -243,7 +242,6 @@ def test_the_table_of_costs_says_how_a_price_gets_known() -> None:
 def test_a_limit_of_the_study_counts_where_the_command_has_none(
     project: Path, small_corpus: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chat, "_key", None)
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     study = counting_study(project, small_corpus, agent="llm", agent_options={"model": "mine", "prompt_tokens": 9000})
     with open_session(study) as session:

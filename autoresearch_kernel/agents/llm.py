@@ -17,7 +17,9 @@ from ..core.types import Call, Context, Objection, Proposal, Refusal
 from ..source.cell import SourceError
 from ..source.compare import literal_changes, subjects
 from ..system.shell import shell_command
-from .chat import Chat, ModelUnavailable, PromptTooLong, Reply, count_tokens, read_prices
+from .chat import Chat, Reply
+from .failures import ModelUnavailable, PromptTooLong
+from .prices import count_tokens, read_prices
 from .prompt import build_prompt, objection_text
 from .reply import EditError, Submission, apply_edits, read_submission
 

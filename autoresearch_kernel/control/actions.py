@@ -13,7 +13,6 @@ from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Any
 
-from ..agents.chat import knows_server, read_prices
 from ..agents.options import (
     AGENTS,
     NO_READERS,
@@ -24,6 +23,8 @@ from ..agents.options import (
     make_agent,
     refuse_unused,
 )
+from ..agents.prices import read_prices
+from ..agents.server import knows_server
 from ..core.errors import with_arguments
 from ..core.format import count, duration
 from ..core.state import StudyState

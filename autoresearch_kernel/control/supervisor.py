@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from ..agents.chat import read_key
+from ..agents.server import read_key
 from ..record.commands import send, wait_for_answer
 from ..record.study import Remedied, Study, StudyError
 from ..system.files import boot_id, ensure_folder, lock_holder, study_in_use
@@ -38,7 +38,7 @@ def start_detached(study: Study, options: Sequence[str] = (), command: str = "ru
     """
     _refuse_second(study)
     ensure_folder(study.paths.folder)
-    key = read_key()  # which takes it out of our environment
+    key = read_key()
     words = [sys.executable, "-m", "autoresearch_kernel.cli", command, "--name", study.name, *options]
     with open(study.paths.supervisor_log, "ab") as log:
         begin = log.tell()

@@ -489,7 +489,6 @@ def form_of(project: Path) -> StudyForm:
 def test_a_missing_key_is_said_at_the_agent_with_how_to_give_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, agent: str
 ) -> None:
-    monkeypatch.setattr("autoresearch_kernel.agents.chat._key", None)  # an earlier test's
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     form = form_of(tmp_path)
@@ -506,7 +505,6 @@ def test_a_missing_key_is_said_at_the_agent_with_how_to_give_one(
 
 
 def test_a_key_that_is_given_while_the_form_is_open_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("autoresearch_kernel.agents.chat._key", None)
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     made = Panel(actions, tmp_path)
@@ -520,7 +518,6 @@ def test_a_key_that_is_given_while_the_form_is_open_is_seen(tmp_path: Path, monk
 def test_a_study_is_not_continued_without_the_key_that_it_needs(
     writer: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autoresearch_kernel.agents.chat._key", None)
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     writer.study.facts.update(agent="llm", asked={}, seed=0)
