@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         ("pause", _ask("pause"), "begin nothing new once the present experiment is decided"),
         ("resume", _ask("resume"), "go on after a pause"),
         ("stop", _stop, "end the study once the present experiment is decided"),
-        ("hint", _ask("hint"), "say something to the agent"),
+        ("hint", _hint, "say something to the agent"),
         ("approve", _approve, "let train what waits for you, as it lies on the study's desk"),
         ("reject", _ask("reject"), "give back what waits for you; the agent reads why"),
     ):
@@ -134,7 +134,10 @@ def _parser() -> argparse.ArgumentParser:
         if name == "reject":
             command.add_argument("--why", dest="text", required=True, help="for the agent")
         if name == "hint":
-            command.add_argument("text", help="what the agent should know before its next proposal")
+            command.add_argument(
+                "text", nargs="?", default="", help="what the agent should know before its next proposal"
+            )
+            command.add_argument("--clear", action="store_true", help="take back what was said to the agent before")
 
     cost = commands.add_parser("cost", help="what a study's model has used, experiment by experiment")
     cost.add_argument("--name", help="of the study; default: the one touched last")
@@ -510,6 +513,13 @@ def _ask(command: str) -> Callable[[argparse.Namespace], None]:
         print(f"{study.name}: {say_to(study, command, getattr(arguments, 'text', ''))}.")
 
     return wish
+
+
+def _hint(arguments: argparse.Namespace) -> None:
+    from .control.actions import hint
+
+    study = _named_study(arguments)
+    print(f"{study.name}: {hint(study, arguments.text, arguments.clear)}.")
 
 
 def _approve(arguments: argparse.Namespace) -> None:

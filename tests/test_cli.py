@@ -15,6 +15,7 @@ from autoresearch_kernel.agents.options import AgentOptions
 from autoresearch_kernel.cli import _limits, main
 from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.core.types import NO_LIMITS, Limits, Progress, Spent, Status
+from autoresearch_kernel.record.commands import Inbox
 from autoresearch_kernel.record.history import read_events, read_state
 from autoresearch_kernel.record.study import study_names
 from autoresearch_kernel.show.cost import cost_table, plan_words
@@ -203,6 +204,17 @@ def test_a_hint_that_nobody_would_read_is_refused_and_not_sent(
     said = capsys.readouterr().err
     assert said.startswith("autoresearch: The embedded optimiser does not read hints") and "Error" not in said
     assert not study.paths.commands.exists()
+
+
+def test_hints_are_cleared_by_the_command_line(
+    project: Path, small_corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = counting_study(project, small_corpus)
+    assert main(["hint"]) == 1 and "nothing in the hint" in capsys.readouterr().err
+    assert main(["hint", "--clear"]) == 0 and main(["hint", "--clear", "leave the rates alone"]) == 0
+    sent = [(command.command, command.text) for command in Inbox(study.paths.commands).read()]
+    assert sent == [("clear hints", ""), ("clear hints", ""), ("hint", "leave the rates alone")]
+    assert capsys.readouterr().out.count("it holds when the study goes on") == 3
 
 
 def test_a_second_run_of_the_same_study_names_the_first(project: Path, small_corpus: Path) -> None:

@@ -72,6 +72,9 @@ class Recorder(SimpleNamespace):
         self.asked.append((command, text))
         return f"answer to {command}"
 
+    def hint(self, study: Any, text: str = "", clear: bool = False) -> str:
+        return self.say_to(study, "hint", text)
+
     def stop(self, study: Any, now: bool = False) -> str:
         self.asked.append(("stop", now))
         return "stops"
