@@ -1,8 +1,8 @@
-"""What a language model is told before it proposes, and what it is told when a proposal comes back. Pure text.
+"""What a language model is told before it proposes, and when a proposal comes back. Pure text.
 
-It owns the wording, the order and the rules by which a record of any length fits a number of tokens. It asks no
-model, applies no edit and decides nothing: the numbers are those of the record. The same context gives the same
-text, byte for byte, and what changes least comes first, so that a server's prefix cache is of use.
+This module has the wording, the order and the rules by which a history of any length fits a number of tokens. The
+numbers are those of the history. The same context gives the same text, byte for byte, and what changes least comes
+first, so that a server's prefix cache is of use.
 
 What a file or a run wrote is fenced, and the model is told that fences hold data. Control characters never pass.
 """
@@ -11,41 +11,32 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ..core.format import bpb, count, plain
 from ..core.sanitize import is_number
 from ..core.types import Context, Objection, Refusal, Status
 from ..record.history import peak_memory_mb
 from . import history_text
-from .history_text import (
-    DIFF_LIMIT,
-    FIELD_LIMIT,
-    OUTPUT_LIMIT,
-    Plan,
-    count,
-    diff_of,
-    fence,
-    in_full,
-    plain,
-    worth_showing,
-)
-from .history_text import clean_output as clean_output
+from .history_text import DIFF_LIMIT, FIELD_LIMIT, OUTPUT_LIMIT, Detail, diff_of, in_full, most_informative
+from .untrusted_text import clean_output, fence
 
 CLEAR_SIGMAS = 3.0  # a gain beyond this is kept without a second run, whatever else the rule knows; docs/decisions.md
 HINT_LIMIT = 2000  # characters of one hint
+HINTS_SHARE = 1 / 8  # of a prompt's tokens: the newest hints within it are shown
 SHARE_IN_FULL = 1 / 3  # of the tokens that are not needed by all means: kept free for experiments in full
 
 Count = Callable[[str], int]
 
-PLANS = (
-    Plan(200, None, 0, 12_000, 50),
-    Plan(110, None, 0, 12_000, 50),
-    Plan(60, None, 0, 12_000, 20),
-    Plan(110, 100, 60, 8000, 20),
-    Plan(110, 50, 40, 8000, 20),
-    Plan(90, 25, 25, 6000, 10),
-    Plan(70, 8, 10, 3000, 5),
+DETAILS = (
+    Detail(200, None, 0, 12_000, 50),
+    Detail(110, None, 0, 12_000, 50),
+    Detail(60, None, 0, 12_000, 20),
+    Detail(110, 100, 60, 8000, 20),
+    Detail(110, 50, 40, 8000, 20),
+    Detail(90, 25, 25, 6000, 10),
+    Detail(70, 8, 10, 3000, 5),
 )
 
 
@@ -90,38 +81,42 @@ The largest gains, the near misses (discards that came closest), the last that f
 def build_prompt(context: Context, budget_tokens: int, count_tokens: Count) -> str:
     """The one message that asks for experiment `context.number`, at most `budget_tokens` long.
 
-    Where the whole record does not fit, fewer experiments are shown in full, then lines get shorter, then old
-    experiments are counted by subject. The program, the reply format, train.py, hints, the last lines and the
-    sections that are due stay. `context.refused` is no part of it: those are later turns, see `objection_text`.
+    Where the whole history does not fit, fewer experiments are shown in full, then lines get shorter, then old
+    experiments are counted by subject. Of the hints, the newest stay. The program, the reply format, train.py, the
+    last lines and the sections that are due always stay. `context.refused` is no part of it: those are later turns,
+    see `objection_text`.
 
     Raises ValueError, with the number of tokens it takes, when even the least does not fit.
     """
-    before, after = [*_stable(context), *_incumbent(context)], list(_asked(context))
-    middle = {plan: list(_record(context, plan)) for plan in PLANS}
+    before, running, last = [*_stable(context), *_incumbent(context)], [*_running(context)], [*_asked(context)]
+    hints: list[str] = []  # none until the rest is known to fit
+    middle = {detail: list(_record(context, detail)) for detail in DETAILS}
     shown: dict[int, str] = {}  # experiments in full, by number
 
-    def compose(plan: Plan, shown: Mapping[int, str]) -> str:
+    def compose(detail: Detail, shown: Mapping[int, str]) -> str:
         full = [IN_FULL, *(shown[number] for number in sorted(shown))] if shown else []
-        return "\n\n".join([*before, *middle[plan], *full, *after]) + "\n"
+        return "\n\n".join([*before, *middle[detail], *full, *running, *hints, *last]) + "\n"
 
-    least = count_tokens(compose(PLANS[-1], {}))
+    least = count_tokens(compose(DETAILS[-1], {}))
     if least > budget_tokens:
         raise ValueError(
             f"The prompt for experiment {context.number:04d} takes {least} tokens at the very least, of which "
             f"{count_tokens(context.train_source)} are train.py, and it may take {budget_tokens}. Allow at least "
             f"{least} tokens, with a model that reads as many, or shorten program.md or train.py."
         )
+    hints += _hints(context.hints, min(int(HINTS_SHARE * budget_tokens), budget_tokens - least), count_tokens)
+    least = count_tokens(compose(DETAILS[-1], {}))
     for_lines = budget_tokens - int((budget_tokens - least) * SHARE_IN_FULL)
-    plan = next((plan for plan in PLANS if count_tokens(compose(plan, {})) <= for_lines), PLANS[-1])
-    for experiment, why in worth_showing(context.experiments):
+    detail = next((detail for detail in DETAILS if count_tokens(compose(detail, {})) <= for_lines), DETAILS[-1])
+    for experiment, why in most_informative(context.experiments):
         more = shown | {experiment.number: in_full(experiment, why, context.archive)}
-        if count_tokens(compose(plan, more)) > budget_tokens:
+        if count_tokens(compose(detail, more)) > budget_tokens:
             break
         shown = more
-    for better in PLANS[: PLANS.index(plan)]:  # lines may have what the experiments in full left free
+    for better in DETAILS[: DETAILS.index(detail)]:  # lines may have what the experiments in full left free
         if count_tokens(prompt := compose(better, shown)) <= budget_tokens:
             return prompt
-    return compose(plan, shown)
+    return compose(detail, shown)
 
 
 # program.md: what always holds, and what is said only when it applies
@@ -233,7 +228,7 @@ def _facts(study: Mapping[str, Any]) -> Iterator[str]:
         yield f"Versions: {plain(', '.join(used), 200)}."
     preset = study.get("preset", {})
     if parameters := preset.get("parameters"):
-        values = ", ".join(f"{name}={history_text.literal(value)}" for name, value in parameters.items())
+        values = ", ".join(f"{name}={history_text.value_text(value)}" for name, value in parameters.items())
         yield f"The baseline's configuration (preset {preset.get('name')}): {plain(values, 2000)}."
     if study.get("agent") == "hybrid":
         yield "An optimiser tunes the numbers of the parameters cell between your turns: propose what it cannot."
@@ -247,13 +242,14 @@ def _incumbent(context: Context) -> Iterator[str]:
     yield "# What counts\n\n" + "\n".join(f"- {sentence}" for sentence in _what_counts(context))
 
 
-def _record(context: Context, plan: Plan) -> Iterator[str]:
+def _record(context: Context, detail: Detail) -> Iterator[str]:
     if context.notes.strip():
-        yield f"# Your notes\n\n{fence(clean_output(context.notes, plan.notes_limit))}"
-    yield f"# The record\n\n{LEGEND}\n\n{fence(chr(10).join(history_text.record(context.experiments, plan)))}"
-    if refusals := context.refusals[-plan.num_refusals :]:
-        lines = [f"- {plain(r.hypothesis, 200)}\n  > {plain(r.why, FIELD_LIMIT)}" for r in refusals]
-        yield "# What people refused, and why\n\n" + "\n".join(lines)
+        yield f"# Your notes\n\n{fence(clean_output(context.notes, detail.notes_limit))}"
+    lines = "\n".join(history_text.experiment_lines(context.experiments, detail))
+    yield f"# The record\n\n{LEGEND}\n\n{fence(lines)}"
+    if refusals := context.refusals[-detail.num_refusals :]:
+        refused = [f"- {plain(r.hypothesis, 200)}\n  > {plain(r.why, FIELD_LIMIT)}" for r in refusals]
+        yield "# What people refused, and why\n\n" + "\n".join(refused)
 
 
 def _measured(context: Context) -> Iterator[str]:
@@ -261,7 +257,7 @@ def _measured(context: Context) -> Iterator[str]:
     incumbent = context.incumbent
     run = next((run for run in reversed(incumbent.runs) if run.val_bpb is not None), None)
     baseline = next((e for e in context.experiments if e.number == 0), incumbent)
-    was = f"; the baseline's {history_text.bpb(baseline.val_bpb)}" if incumbent.number and baseline.val_bpb else ""
+    was = f"; the baseline's {bpb(baseline.val_bpb)}" if incumbent.number and baseline.val_bpb else ""
     yield f"val_bpb {history_text.score(incumbent)}, {count(len(incumbent.scores), 'run')}{was}"
     if run is None:
         return
@@ -310,18 +306,33 @@ def _what_counts(context: Context) -> Iterator[str]:
         )
 
 
-def _asked(context: Context) -> Iterator[str]:
-    """What only holds for this question."""
+def _running(context: Context) -> Iterator[str]:
     if (running := context.running) is not None:
-        what = f"{running.number:04d} {history_text.about(running, FIELD_LIMIT)}"
+        what = f"{running.number:04d} {history_text.description(running, FIELD_LIMIT)}"
         diff = diff_of(running, context.archive, DIFF_LIMIT // 2)
         yield (
             "# Running now, result unknown\n\nIf it is kept, your edit is merged into it: propose something else, "
             f"elsewhere in the file.\n\n{fence(chr(10).join(filter(None, (what, diff))))}"
         )
-    if context.hints:
-        hints = ["> " + clean_output(hint, HINT_LIMIT).strip().replace("\n", "\n> ") for hint in context.hints]
-        yield "# Hints from the people who asked you, the latest last\n\n" + "\n\n".join(hints)
+
+
+def _hints(hints: Sequence[str], room_tokens: int, count_tokens: Count) -> list[str]:
+    """The newest hints that take at most `room_tokens`, the latest last; a line says how many were left out."""
+    limit = min(HINT_LIMIT, room_tokens // 2)  # characters: one takes up to two tokens, so that the newest fits
+    shown: list[str] = []
+    section: list[str] = []
+    for num_older in reversed(range(len(hints))):
+        shown.insert(0, "> " + clean_output(hints[num_older], limit).strip().replace("\n", "\n> "))
+        left_out = [f"({count(num_older, 'earlier hint')} left out for lack of room.)"] if num_older else []
+        text = "\n\n".join(["# Hints from the people who asked you, the latest last", *left_out, *shown])
+        if count_tokens(f"\n\n{text}") > room_tokens:
+            break
+        section = [text]
+    return section
+
+
+def _asked(context: Context) -> Iterator[str]:
+    """What only holds for this question."""
     if due := due_sections(context):
         yield "# Of the program, this applies now"
         yield from due

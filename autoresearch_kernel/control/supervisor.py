@@ -80,7 +80,7 @@ def _refuse_second(study: Study) -> None:
 def ask(study: Study, command: str, text: str = "") -> str | None:
     """Send a command and return the answer; None when the supervisor is busy and will read it later.
 
-    Raises StudyError when nobody runs the study, unless the command is for the agent, which waits for the next supervisor.
+    Raises StudyError when no process runs the study, unless the command is for the agent: the next supervisor reads it.
     """
     holder = lock_holder(study.paths.lock)
     if holder is None and command not in FOR_THE_AGENT:
