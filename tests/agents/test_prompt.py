@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from autoresearch_kernel.agents import prices
-from autoresearch_kernel.agents.prompt import HINTS_SHARE, _hints, build_prompt, due_sections, notes_due, objection_text
+from autoresearch_kernel.agents.program_sections import due_sections, notes_due
+from autoresearch_kernel.agents.prompt import HINTS_SHARE, _hints, build_prompt, objection_text
 from autoresearch_kernel.agents.untrusted_text import clean_output, fence
 from autoresearch_kernel.core.types import Context, Experiment, Objection, Proposal, Refusal, Run, Status
 

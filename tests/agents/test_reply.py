@@ -10,7 +10,8 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from autoresearch_kernel.agents.reply import Edit, EditError, Submission, apply_edits, read_submission
+from autoresearch_kernel.agents.edits import Edit, EditError, Submission, apply_edits
+from autoresearch_kernel.agents.reply import read_submission
 
 PROJECT = Path(__file__).parents[2]
 TRAIN = (PROJECT / "train.py").read_text(encoding="utf-8")
