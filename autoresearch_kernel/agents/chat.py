@@ -27,6 +27,7 @@ from .stream import Answer, mended
 
 WAITS_SECONDS = (1.0, 4.0, 15.0, 60.0)
 MOST_RETRY_AFTER_SECONDS = 600.0
+CLIENT_GRACE_SECONDS = 1.0  # that the client waits longer than we do: its timeout only ends a reader that was left
 
 _UNKNOWN = re.compile(r"unsupported|not support|unrecogni[sz]ed|unknown|unexpected|not permitted|extra")
 
@@ -206,7 +207,8 @@ class Chat:
 
         limits = self.timeouts
         silence = limits.first_byte_seconds if "stream" in parameters else limits.whole_seconds
-        timeout = openai.Timeout(max(silence, limits.silence_seconds), connect=limits.connect_seconds)
+        wait = max(silence, limits.silence_seconds) + CLIENT_GRACE_SECONDS
+        timeout = openai.Timeout(wait, connect=limits.connect_seconds)
         arrived: queue.SimpleQueue[bytes | Exception | None] = queue.SimpleQueue()
         is_given_up = threading.Event()
         arguments = (self._client, parameters | {"timeout": timeout}, arrived, is_given_up)
