@@ -1,7 +1,7 @@
-"""Everything that is fixed: the corpus, the tokenizer, the batches, the clock, and the hand-over of the model.
+"""Everything that is fixed: the tokenizer, the rows and batches of a corpus, the clock, and the hand-over of the model.
 
-`python prepare.py` makes a corpus; `from prepare import ...` gives train.py what it needs. Nobody edits this file
-during a study: its hash is part of the record.
+`from prepare import ...` gives train.py what it needs; `python prepare.py` makes a corpus, which the package
+autoresearch_kernel does. A study records the hash of this file and ends when a user edits it.
 
 The names are those of the original autoresearch program (`MAX_SEQ_LEN`, `make_dataloader`, `evaluate_bpb`, ...).
 What is different on purpose: tokens are made once and memory-mapped, where the original tokenised while it trained;
@@ -12,34 +12,29 @@ never predicting BOS; a part of the training documents, `dev`, is for train.py t
 (`val`, `test`) lie in a folder of their own, which an experiment neither reads nor needs; the tokenizer is stored as
 data, not as a pickle; and inside an experiment `evaluate_bpb` hands the model over to be scored by another process.
 
-This file refuses to know about notebooks, studies, agents and decisions.
+This file knows no study, agent or decision. What training and scoring call here never imports the package.
 """
 
 from __future__ import annotations
 
-import argparse
 import base64
 import contextlib
-import errno
 import functools
-import hashlib
-import importlib.util
-import io
+import importlib
 import json
 import math
 import operator
 import os
 import pickle
 import platform
+import re
+import shlex
 import shutil
 import sys
-import sysconfig
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
 from typing import Any, BinaryIO
 
 _IMPORTED_AT = time.monotonic()  # about when this process began; `_process_start` knows better where it can
@@ -50,13 +45,10 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-FORMAT = 2  # of a corpus folder; meta.json carries it
+FORMAT = 3  # of a corpus folder; meta.json carries it
 TIME_BUDGET = float(os.environ.get("AUTORESEARCH_TIME_BUDGET") or 300)  # seconds of training
 SPECIAL_TOKENS = tuple(f"<|reserved_{i}|>" for i in range(4))  # the last ids of the vocabulary; the first is BOS
 DEV_TOKENS = 2**14  # targets that evaluate_bpb scores on dev: well under a second for a small model on two cores
-HELDOUT_TOKENS = 2**17  # targets in val and in test; a paired comparison is then good to about 0.002 bpb
-HELDOUT_TOKENS_LONG = 40 * 2**19  # the same from 2048 tokens of context on, as in the original
-TOKENIZER_CHARACTERS = 250_000_000  # the tokenizer is trained on at most this much text
 
 # How text is cut before pairs are merged: GPT-4's rule, but digits in groups of at most two.
 SPLIT_PATTERN = "|".join(
@@ -73,9 +65,44 @@ SPLIT_PATTERN = "|".join(
 
 
 def _command(options: str = "") -> str:
-    """How a person runs this file: by `python` where that is this interpreter, as in an active environment."""
+    """How a user runs this file: by `python` where that is this interpreter, as in an active environment."""
     python = "python" if shutil.which("python") == sys.executable else sys.executable
     return f"{python} prepare.py {options}".rstrip()
+
+
+def _command_again(folder: Path, meta: dict[str, Any]) -> str:
+    """What builds the corpus of a folder again: as it was made, or without any meta.json as far as its name says."""
+    known = _meta_of_other_side(folder) | meta
+    options = known.get("prepared_with") or _options_in_name(folder.name, known.get("options") or {})
+    options, folder = f"{options} --rebuild".strip(), folder.absolute()
+    if folder.parent.name in ("corpora", "heldout") and folder.parents[1].resolve() != home_dir().resolve():
+        options += f" --home {shlex.quote(str(folder.parents[1]))}"
+    return _command(options)
+
+
+def _meta_of_other_side(folder: Path) -> dict[str, Any]:
+    """meta.json of the held-out side of a training side, or the other way round; empty where it cannot be read."""
+    side = "heldout" if folder.parent.name == "corpora" else "corpora"
+    try:
+        return dict(json.loads((folder.absolute().parent.parent / side / folder.name / "meta.json").read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _options_in_name(key: str, known: dict[str, Any]) -> str:
+    """Options of this file that give a corpus the name `key`, as in `climbmix-v8192-t2048`."""
+    found = re.fullmatch(r"([a-z]+)(?:_\w+)?-v(\d+)-t(\d+)", key)
+    if found is None:
+        return ""
+    options = f"--corpus {found[1]}"
+    if found[1] == "files":
+        options += f" --files-folder {shlex.quote(known.get('folder', 'DIR'))}"
+    options += f" --vocab-size {found[2]} --sequence-length {found[3]}"
+    return options + (f" --num-shards {known['num_shards']}" if "num_shards" in known else "")
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
 
 
 class PrepareError(RuntimeError):
@@ -99,7 +126,7 @@ def corpus_dir() -> Path:
     for folder in (corpora / "stdlib-v2048-t256", *sorted(corpora.glob("stdlib-*"))):
         if (folder / "meta.json").is_file():
             return folder
-    if _is_by_hand_in_jupyter():
+    if _is_users_notebook():
         say(f"No corpus in {corpora} yet. Making the embedded one first, which takes about ten seconds.")
         return prepare()
     raise PrepareError(f"No corpus in {corpora}. Make one first (about ten seconds): {_command()}")
@@ -117,12 +144,13 @@ def read_meta(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / "meta.json"
     try:
         meta: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise PrepareError(f"{path.parent} holds no finished corpus. Make one: {_command()}") from None
-    except ValueError as error:
-        raise PrepareError(f"{path} is damaged ({error}). Make it again: {_command('--rebuild')}") from error
+    except (FileNotFoundError, ValueError) as error:
+        missing = isinstance(error, FileNotFoundError)
+        words = f"{path.parent} holds no finished corpus. Make one" if missing else f"{path} is damaged ({error})"
+        raise PrepareError(f"{words}: {_command_again(path.parent, {})}") from (None if missing else error)
     if meta.get("format") != FORMAT:
-        raise PrepareError(f"{path} has format {meta.get('format')}, not {FORMAT}: {_command('--rebuild')}")
+        again = _command_again(path.parent, meta)
+        raise PrepareError(f"{path} has format {meta.get('format')}, not {FORMAT}: {again}")
     return meta
 
 
@@ -193,618 +221,9 @@ class Tokenizer:
         return self.enc.decode(list(ids))
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """A tokenizer of `vocab_size` ids, special ones included; of fewer where the text has too few pairs to merge."""
-    import rustbpe
-
-    trainer = rustbpe.Tokenizer()
-    trainer.train_from_iterator(iter(texts), vocab_size - len(SPECIAL_TOKENS), pattern=SPLIT_PATTERN)
-    return Tokenizer({bytes(token): rank for token, rank in trainer.get_mergeable_ranks()})
-
-
 def get_token_bytes(device: str | torch.device = "cpu") -> torch.Tensor:
     """Raw bytes of each token of the corpus in use, int32 (vocab_size,); 0 for special tokens."""
     return torch.from_numpy(np.load(corpus_dir() / "token_bytes.npy")).to(device)
-
-
-# ---------------------------------------------------------------- documents
-
-Document = tuple[str, str]  # split (train, dev, val or test) and text
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a corpus comes from. `documents()` may be called again and gives the same documents in the same order."""
-
-    name: str
-    documents: Callable[[], Iterator[Document]]
-    options: dict[str, Any]  # what makes two corpora of one name differ; kept in meta.json
-
-
-# Folders of the standard library that are tests, data or absent from some distributions.
-NOT_CORE = {
-    "test", "tests", "idlelib", "encodings", "lib2to3", "distutils", "tkinter", "turtledemo", "msilib", "ensurepip",
-    "pydoc_data", "site-packages", "dist-packages", "__pycache__",
-}  # fmt: skip
-
-# Modules and packages that no training imports: the held-out documents. A sandbox hides their files and compiled files
-# (sandbox/hidden_stdlib.py has the same list), which it could not do with what torch or Jupyter import.
-HELD_OUT = (
-    "aifc", "asynchat", "asyncore", "cgi", "cgitb", "compileall", "dbm", "doctest", "fileinput", "ftplib", "graphlib",
-    "imaplib", "mailbox", "modulefinder", "nntplib", "optparse", "poplib", "pyclbr", "sched", "shelve", "smtpd",
-    "smtplib", "sunau", "symtable", "tabnanny", "telnetlib", "trace", "turtle", "venv", "wave", "webbrowser", "wsgiref",
-    "zipapp",
-)  # fmt: skip
-
-
-def stdlib_source() -> Source:
-    """Python's own library: the core's .py files and pydoc's topics, no duplicates, split by name and hash."""
-    root = Path(sysconfig.get_paths()["stdlib"])
-    return Source("stdlib", functools.partial(_stdlib_documents, root), {"python": platform.python_version()})
-
-
-def _stdlib_documents(root: Path) -> Iterator[Document]:
-    seen: set[bytes] = set()
-    for path in _stdlib_files(root):
-        data = path.read_bytes()
-        digest = hashlib.sha256(data).digest()
-        if data and digest not in seen:
-            seen.add(digest)
-            yield _split_of_path(path.relative_to(root).as_posix()), _decode(data, path)
-
-
-def _stdlib_files(root: Path) -> list[Path]:
-    files = [path for path in root.rglob("*.py") if not NOT_CORE & set(path.relative_to(root).parts)]
-    files = [path for path in files if not path.name.startswith("_sysconfigdata")]  # differs from machine to machine
-    topics = root / "pydoc_data" / "topics.py"
-    files += [topics] if topics.is_file() else []
-    return sorted(files, key=lambda path: path.relative_to(root).as_posix())
-
-
-def _split_of_path(path: str) -> str:
-    """What HELD_OUT names is val or test, as a hash of the path says; of the rest a fortieth is dev.
-
-    The same on every machine and in every version of Python.
-    """
-    number = int(hashlib.sha256(path.encode()).hexdigest(), 16)
-    if path.partition("/")[0].removesuffix(".py") in HELD_OUT:
-        return "test" if number % 2 else "val"
-    return "train" if number // 10 % 40 else "dev"
-
-
-def _decode(data: bytes, path: Path) -> str:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise PrepareError(
-            f"{path} is not UTF-8: byte 0x{data[error.start]:02x} at position {error.start:,}. "
-            f"Convert it (iconv -f latin1 -t utf-8) or move it out of the folder."
-        ) from error
-
-
-def parquet_texts(path: Path) -> Iterator[str]:
-    """The `text` column, row by row; "" for a missing value. Raises PrepareError when there is no such table."""
-    _need("pyarrow")
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            if "text" not in file.schema_arrow.names:
-                raise PrepareError(f"{path} has no column 'text', only {', '.join(file.schema_arrow.names)}.")
-            for batch in file.iter_batches(batch_size=2048, columns=["text"]):
-                yield from (text or "" for text in batch.column(0).to_pylist())
-    except (pyarrow.ArrowException, OSError) as error:
-        raise PrepareError(f"{path} is not a whole parquet file ({error}). Remove it and run again.") from error
-
-
-CLIMBMIX = "karpathy/climbmix-400b-shuffle"
-CLIMBMIX_HELDOUT = 6542  # the last shard, held out by the original program too
-TINYSTORIES = "karpathy/tinystories-gpt4-clean"
-
-
-def climbmix_source(downloads: Path, num_shards: int, log: Callable[[str], None]) -> Source:
-    """Web text in shards of about 90 MB: the first `num_shards` to train on, the original's pinned one held out."""
-
-    def documents() -> Iterator[Document]:
-        shards = (*range(num_shards), CLIMBMIX_HELDOUT)
-        paths = [fetch(CLIMBMIX, f"shard_{shard:05d}.parquet", downloads, log) for shard in shards]
-        for shard, path in zip(shards, paths, strict=True):
-            for i, text in enumerate(parquet_texts(path)):
-                if text:
-                    yield _split_of_climbmix(shard, i), text
-
-    if not 1 <= num_shards <= CLIMBMIX_HELDOUT:
-        raise PrepareError(f"{num_shards} shards: choose 1 to {CLIMBMIX_HELDOUT}.")
-    return Source("climbmix", documents, {"num_shards": num_shards})
-
-
-def _split_of_climbmix(shard: int, row: int) -> str:
-    if shard == CLIMBMIX_HELDOUT:
-        return "test" if row % 5 == 4 else "val"
-    return "dev" if row % 1000 == 0 else "train"
-
-
-def tinystories_source(downloads: Path, log: Callable[[str], None]) -> Source:
-    """Short stories, one file of 640 MB, split by row as its author suggests: 10,000 test, 10,000 val, then train."""
-
-    def documents() -> Iterator[Document]:
-        path = fetch(TINYSTORIES, "tinystories_gpt4_clean.parquet", downloads, log)
-        for i, text in enumerate(parquet_texts(path)):
-            if text:
-                yield ("test" if i < 10_000 else "val" if i < 20_000 else "dev" if i % 1000 == 0 else "train"), text
-
-    return Source("tinystories", documents, {})
-
-
-def fetch(
-    repository: str, name: str, downloads: Path, log: Callable[[str], None], attempts: int = 5, wait: float = 1.0
-) -> Path:
-    """One parquet file of a dataset on the Hugging Face hub ($HF_ENDPOINT), downloaded once; resumed, and retried.
-
-    Waits `wait` seconds after the first failure and doubles it after each. Raises PrepareError in the end, or at once
-    for what no retry helps. A full disk passes through as OSError.
-    """
-    _need("huggingface_hub", "pyarrow")
-    from huggingface_hub import errors as hub
-    from huggingface_hub import hf_hub_download
-
-    folder = downloads / repository.replace("/", "--")
-    hub_url = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-    for attempt in range(1, attempts + 1):
-        try:
-            if not (folder / name).is_file():
-                log(f"  downloading {name} of {repository}")
-                hf_hub_download(repository, name, repo_type="dataset", local_dir=folder, endpoint=hub_url)
-            _check_parquet(folder / name)
-            return folder / name
-        except (hub.RepositoryNotFoundError, hub.RevisionNotFoundError, hub.RemoteEntryNotFoundError) as error:
-            raise PrepareError(f"{hub_url} has no {name} in {repository}: {_first_line(error)}") from error
-        except (hub.HTTPError, OSError, ValueError) as error:  # type: ignore[attr-defined]
-            if _is_full_disk(error):
-                raise
-            if attempt == attempts:
-                raise PrepareError(
-                    f"Could not download {name} of {repository} from {hub_url} in {attempts} attempts: "
-                    f"{_first_line(error)} Check the network and run again: what has arrived is kept."
-                ) from error
-            log(f"  attempt {attempt} of {attempts} failed ({_first_line(error)}); again in {wait:.0f} s")
-            time.sleep(wait)
-            wait *= 2
-    raise AssertionError("unreachable")
-
-
-def _need(*packages: str) -> None:
-    """Raise PrepareError when packages of the extra `corpora` are not installed."""
-    if missing := [package for package in packages if importlib.util.find_spec(package) is None]:
-        raise PrepareError(
-            f"This corpus is read with {' and '.join(missing)}, not installed here. In the project's folder: "
-            f"make setup EXTRAS=corpora. In another environment: pip install {' '.join(missing)}"
-        )
-
-
-def _check_parquet(path: Path) -> None:
-    """Remove a download that is not parquet from end to end, and raise ValueError."""
-    import pyarrow.parquet
-
-    try:
-        pyarrow.parquet.read_metadata(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        path.unlink()
-        raise ValueError(f"{path.name} arrived broken: {error}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def files_source(folder: Path) -> Source:
-    """A person's folder: every .txt, .md and .py file, .jsonl line and .parquet row is a document.
-
-    Hidden files are left out, and so are duplicates. In the order of a hash of their names, the first documents are
-    val (a tenth of the text), the next test (a twentieth) and dev (a fortieth), the rest train.
-    """
-    if not folder.is_dir():
-        raise PrepareError(f"There is no folder {folder}. Name one with --files-folder.")
-    files = _text_files(folder)
-    if not files:
-        raise PrepareError(f"{folder} holds no {' '.join(sorted(READERS))} file, not even in its folders.")
-    listing = [(path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    splits: dict[str, str] = {}
-
-    def documents() -> Iterator[Document]:
-        if not splits:
-            splits.update(_splits_of_names({name: len(text) for name, text in _file_documents(folder, files)}, folder))
-        return ((splits[name], text) for name, text in _file_documents(folder, files))
-
-    options = {"folder": str(folder), "listing_sha256": hashlib.sha256(json.dumps(listing).encode()).hexdigest()}
-    return Source("files", documents, options)
-
-
-def _text_files(folder: Path) -> list[Path]:
-    names = {path: path.relative_to(folder).parts for path in folder.rglob("*") if path.suffix.lower() in READERS}
-    return sorted(
-        path
-        for path, parts in names.items()
-        if path.is_file() and "__pycache__" not in parts and not any(part.startswith(".") for part in parts)
-    )
-
-
-def _file_documents(folder: Path, files: list[Path]) -> Iterator[tuple[str, str]]:
-    """Name and text of each document that is neither blank nor a duplicate."""
-    seen: set[bytes] = set()
-    for path in files:
-        for i, text in enumerate(READERS[path.suffix.lower()](path)):
-            digest = hashlib.sha256(_encoded(text, path)).digest()
-            if text.strip() and digest not in seen:
-                seen.add(digest)
-                yield f"{path.relative_to(folder).as_posix()}#{i}", text
-
-
-def _encoded(text: str, path: Path) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:  # "\ud800" in JSON is half a character
-        raise PrepareError(f"{path} holds text that is not Unicode: {error}.") from error
-
-
-def _splits_of_names(sizes: dict[str, int], folder: Path) -> dict[str, str]:
-    """A split for each name, by the hash of the name and the size of what came before it."""
-    total, splits, taken = sum(sizes.values()), {}, 0
-    names = iter(sorted(sizes, key=lambda name: hashlib.sha256(name.encode()).digest()))
-    for split, end in (("val", 0.1), ("test", 0.15), ("dev", 0.175)):
-        for name in names:
-            splits[name] = split
-            taken += sizes[name]
-            if taken >= end * total:
-                break
-    if taken > total / 2:
-        raise PrepareError(
-            f"Too little text in {folder} for its four splits: its {len(sizes)} documents are too few, or too uneven, "
-            "to hold out a sixth of the text. Add documents, or cut long ones into several files."
-        )
-    return splits | dict.fromkeys(names, "train")
-
-
-def _whole_file(path: Path) -> Iterator[str]:
-    yield _decode(path.read_bytes(), path)
-
-
-def _json_lines(path: Path) -> Iterator[str]:
-    """Each line an object with a `text`, or a string."""
-    for number, line in enumerate(_decode(path.read_bytes(), path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except ValueError as error:
-            raise PrepareError(f"{path}, line {number}, is not JSON: {error}.") from error
-        text = value.get("text") if isinstance(value, dict) else value
-        if not isinstance(text, str):
-            raise PrepareError(f"{path}, line {number}, has no string under 'text'.")
-        yield text
-
-
-READERS: dict[str, Callable[[Path], Iterator[str]]] = {
-    ".txt": _whole_file,
-    ".md": _whole_file,
-    ".py": _whole_file,
-    ".jsonl": _json_lines,
-    ".parquet": parquet_texts,
-}
-
-
-# ---------------------------------------------------------------- building a corpus
-
-SPLITS = ("train", "dev", "val", "test")
-
-
-def say(line: str) -> None:
-    print(line, flush=True)
-
-
-def prepare(
-    corpus: str = "stdlib",
-    *,
-    vocab_size: int = 2048,
-    sequence_length: int = 256,
-    eval_tokens: int | None = None,
-    files_folder: str | Path | None = None,
-    num_shards: int | None = None,
-    home: str | Path | None = None,
-    rebuild: bool = False,
-    log: Callable[[str], None] = say,
-) -> Path:
-    """Make a corpus unless it is already there; its training-side folder.
-
-    `eval_tokens` bounds the targets of val and of test. Raises PrepareError, and then leaves nothing behind that
-    could be taken for a corpus.
-    """
-    root = Path(home) if home is not None else home_dir()
-    _check_sizes(vocab_size, sequence_length)
-    name = corpus if corpus != "files" else f"files_{_short_hash(_folder_of(files_folder))}"
-    key = f"{name}-v{vocab_size}-t{sequence_length}"
-    folder, heldout = root / "corpora" / key, root / "heldout" / key
-    source = _open_source(corpus, files_folder, num_shards, root, log)
-    limit = eval_tokens or (HELDOUT_TOKENS_LONG if sequence_length >= 2048 else HELDOUT_TOKENS)
-    with _explained(root), _lock(root, key):
-        is_old = _is_of_another_format(folder)
-        if is_old:
-            log(f"Corpus {key} was made by a version that held out other text: it is made again")
-        if not rebuild and not is_old and _is_finished(folder, heldout):
-            _describe_finished(folder, source, log)
-        else:
-            _build(source, folder, heldout, vocab_size, sequence_length, limit, log)
-    return folder
-
-
-def _is_of_another_format(folder: Path) -> bool:
-    try:
-        return bool(json.loads((folder / "meta.json").read_text(encoding="utf-8"))["format"] != FORMAT)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False  # there is none, or it is damaged, which is told elsewhere
-
-
-def _open_source(
-    corpus: str, files_folder: str | Path | None, num_shards: int | None, root: Path, log: Callable[[str], None]
-) -> Source:
-    """Cheap: nothing is downloaded yet."""
-    if corpus == "stdlib":
-        return stdlib_source()
-    if corpus == "tinystories":
-        return tinystories_source(root / "downloads", log)
-    if corpus == "climbmix":
-        shards = 10 if num_shards is None else CLIMBMIX_HELDOUT if num_shards == -1 else num_shards
-        return climbmix_source(root / "downloads", shards, log)
-    if corpus == "files":
-        return files_source(_folder_of(files_folder))
-    raise PrepareError(f"Corpus {corpus!r} is not known: choose stdlib, tinystories, climbmix or files.")
-
-
-def _folder_of(files_folder: str | Path | None) -> Path:
-    if files_folder is None:
-        raise PrepareError(f"The corpus 'files' needs a folder: {_command('--corpus files --files-folder DIR')}")
-    return Path(files_folder).expanduser().resolve()
-
-
-def _short_hash(folder: Path) -> str:
-    return hashlib.sha256(str(folder).encode()).hexdigest()[:8]
-
-
-def _check_sizes(vocab_size: int, sequence_length: int) -> None:
-    least = 256 + len(SPECIAL_TOKENS)
-    if not least <= vocab_size <= 2**20:
-        raise PrepareError(f"Vocabulary of {vocab_size}: choose {least} (all bytes and the special tokens) to {2**20}.")
-    if not 8 <= sequence_length <= 2**20:
-        raise PrepareError(f"Sequence length {sequence_length}: choose 8 to {2**20}.")
-
-
-def _is_finished(folder: Path, heldout: Path) -> bool:
-    """Both sides are there and of one making."""
-    if not (folder / "meta.json").is_file() or not (heldout / "meta.json").is_file():
-        return False
-    return read_meta(folder) == read_meta(heldout)
-
-
-def _describe_finished(folder: Path, source: Source, log: Callable[[str], None]) -> None:
-    meta = read_meta(folder)
-    log(f"Corpus {folder.name} is already there, made {meta['created_at']}: {folder}")
-    for name, value in source.options.items():
-        if meta["options"].get(name) != value:
-            log(f"  It was made with {name} {meta['options'].get(name)}, not {value}: --rebuild makes it again.")
-
-
-@contextlib.contextmanager
-def _explained(root: Path) -> Iterator[None]:
-    """A full disk is the failure people meet here: say so."""
-    try:
-        yield
-    except OSError as error:
-        if not _is_full_disk(error):
-            raise
-        raise PrepareError(
-            f"No room to write under {root}: {error.strerror}. The unfinished corpus was removed. Free some space, "
-            "or choose another disk with --home."
-        ) from error
-
-
-def _is_full_disk(error: BaseException) -> bool:
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-@contextlib.contextmanager
-def _lock(root: Path, key: str) -> Iterator[None]:
-    """One builder per corpus; the second waits and finds it finished. The system frees the lock of a killed one."""
-    import fcntl
-
-    root.mkdir(parents=True, exist_ok=True)
-    with open(root / f".{key}.lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _build(
-    source: Source,
-    folder: Path,
-    heldout: Path,
-    vocab_size: int,
-    sequence_length: int,
-    limit: int,
-    log: Callable[[str], None],
-) -> None:
-    """Write both sides into temporary siblings, then rename: held-out first, the training side last."""
-    with _temporary_sibling(folder) as new, _temporary_sibling(heldout) as new_heldout:
-        log(f"Corpus {folder.name}: training the tokenizer")
-        tokenizer = train_tokenizer(_tokenizer_texts(source), vocab_size)
-        log(f"Corpus {folder.name}: tokenizing")
-        facts = _write_streams(source, tokenizer, new, log)
-        _check_enough(facts, source.name, sequence_length)
-        facts |= _move_heldout(tokenizer, new, new_heldout, sequence_length, limit)
-        _write_bytes(new / "tokenizer.tiktoken", tokenizer.to_bytes())
-        _write_array(new / "token_bytes.npy", tokenizer.token_bytes)
-        meta = _meta(source, folder.name, tokenizer, sequence_length, facts)
-        for side in (new_heldout, new):
-            _write_bytes(side / "meta.json", json.dumps(meta, indent=1).encode())
-        _put_in_place(new_heldout, heldout)
-        _put_in_place(new, folder)
-    log(f"Corpus {folder.name}: {meta['num_train_tokens']:,} tokens to train on, {meta['num_val_rows']:,} rows of val")
-    log(f"  {folder}\n  {heldout}")
-
-
-def _tokenizer_texts(source: Source) -> Iterator[str]:
-    """Training documents alone, whole, until enough was read."""
-    characters = 0
-    for split, text in source.documents():
-        if split == "train":
-            yield text
-            characters += len(text)
-        if characters >= TOKENIZER_CHARACTERS:
-            return
-
-
-@contextlib.contextmanager
-def _temporary_sibling(folder: Path) -> Iterator[Path]:
-    """A new folder beside `folder`, gone afterwards. Call under the lock: leftovers of killed builders go first."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    for left_over in folder.parent.glob(f".{folder.name}.*"):
-        shutil.rmtree(left_over, ignore_errors=True)
-    new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        new.chmod(0o755)
-        yield new
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-
-
-def _put_in_place(new: Path, folder: Path) -> None:
-    """Rename `new` to `folder`; an older one is moved aside first, so that no half of it is ever there."""
-    aside = new.with_name(new.name + ".old")
-    if folder.exists():
-        os.rename(folder, aside)
-    os.rename(new, folder)
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def _write_bytes(path: Path, data: bytes | memoryview) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _write_array(path: Path, array: np.ndarray) -> None:
-    """np.save, but with an errno when the disk is full."""
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    _write_bytes(path, buffer.getbuffer())
-
-
-def _write_streams(source: Source, tokenizer: Tokenizer, folder: Path, log: Callable[[str], None]) -> dict[str, Any]:
-    """Tokenize every document into `<split>.bin`, each after a BOS; counts, and a hash of all that was read."""
-    dtype = _token_dtype(tokenizer)
-    content, num_documents, num_bytes, tokens = hashlib.sha256(), 0, 0, dict.fromkeys(SPLITS, 0)
-    started = said_at = time.monotonic()
-    with contextlib.ExitStack() as stack:
-        files = {split: stack.enter_context(open(folder / f"{split}.bin", "wb")) for split in SPLITS}
-        for batch in _batched(source.documents()):
-            for (split, text), ids in zip(batch, _encode_batch(tokenizer, batch), strict=True):
-                data = text.encode()
-                content.update(f"{split} {hashlib.sha256(data).hexdigest()}\n".encode())
-                files[split].write(np.asarray(ids, dtype=dtype).tobytes())
-                tokens[split] += len(ids)
-                num_documents, num_bytes = num_documents + 1, num_bytes + len(data)
-            if time.monotonic() - said_at > 5:
-                said_at = time.monotonic()
-                rate = num_bytes / 1e6 / (said_at - started)
-                log(f"  {num_documents:,} documents, {num_bytes / 1e6:,.0f} MB at {rate:.1f} MB/s")
-        for file in files.values():
-            file.flush()
-            os.fsync(file.fileno())
-    counts = {f"num_{split}_tokens": count for split, count in tokens.items()}
-    sizes = {"num_documents": num_documents, "num_bytes": num_bytes, "token_dtype": np.dtype(dtype).name}
-    return {"content_sha256": content.hexdigest(), **sizes, **counts}
-
-
-def _token_dtype(tokenizer: Tokenizer) -> type[np.unsignedinteger[Any]]:
-    return np.uint16 if tokenizer.get_vocab_size() <= 2**16 else np.uint32
-
-
-def _batched(documents: Iterator[Document], characters: int = 8_000_000) -> Iterator[list[Document]]:
-    batch: list[Document] = []
-    size = 0
-    for document in documents:
-        batch.append(document)
-        size += len(document[1])
-        if size >= characters:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-def _encode_batch(tokenizer: Tokenizer, batch: list[Document]) -> list[list[int]]:
-    texts = [text for _, text in batch]
-    return tokenizer.encode(texts, prepend=tokenizer.get_bos_token_id(), num_threads=os.cpu_count() or 1)
-
-
-def _move_heldout(
-    tokenizer: Tokenizer, folder: Path, heldout: Path, sequence_length: int, limit: int
-) -> dict[str, Any]:
-    """Cut the val and test streams into fixed rows in the held-out folder, and take the streams away."""
-    facts: dict[str, Any] = {}
-    digest = hashlib.sha256()
-    for split in ("val", "test"):
-        stream = np.memmap(folder / f"{split}.bin", dtype=_token_dtype(tokenizer), mode="r")
-        rows = cut_rows(stream, sequence_length, limit, tokenizer.get_bos_token_id())
-        _write_array(heldout / f"{split}.npy", rows)
-        digest.update(rows.tobytes())
-        facts[f"num_{split}_rows"] = len(rows)
-        facts[f"num_{split}_bytes"] = int(tokenizer.token_bytes[rows[:, 1:]].sum())
-        (folder / f"{split}.bin").unlink()
-    return facts | {"heldout_sha256": digest.hexdigest()}
-
-
-def cut_rows(stream: np.ndarray, sequence_length: int, limit: int, bos: int) -> np.ndarray:
-    """At most `limit` targets of a token stream as rows, spread evenly over it: (rows, T+1), column 0 always BOS."""
-    available = len(stream) // sequence_length
-    count = min(available, max(1, limit // sequence_length))
-    chosen = np.arange(count) * available // max(1, count)
-    rows = np.full((count, sequence_length + 1), bos, dtype=stream.dtype)
-    rows[:, 1:] = stream[: available * sequence_length].reshape(available, sequence_length)[chosen]
-    return rows
-
-
-def _check_enough(facts: dict[str, Any], name: str, sequence_length: int) -> None:
-    sizes = {split: facts[f"num_{split}_tokens"] for split in SPLITS}
-    if min(sizes.values()) >= sequence_length and sizes["val"] >= 4 * sequence_length:
-        return
-    listed = ", ".join(f"{split} {size:,}" for split, size in sizes.items())
-    raise PrepareError(
-        f"Too little text in {name} for its four splits: {listed} tokens. Each needs a row of {sequence_length}, and "
-        "val four. Add documents, or choose a smaller --sequence-length."
-    )
-
-
-def _meta(
-    source: Source, key: str, tokenizer: Tokenizer, sequence_length: int, facts: dict[str, Any]
-) -> dict[str, Any]:
-    from importlib.metadata import version
-
-    return {
-        "format": FORMAT,
-        "corpus": source.name,
-        "key": key,
-        "tokenizer_sha256": hashlib.sha256(tokenizer.to_bytes()).hexdigest(),
-        "split_pattern": SPLIT_PATTERN,
-        "vocab_size": tokenizer.get_vocab_size(),
-        "bos_token_id": tokenizer.get_bos_token_id(),
-        "sequence_length": sequence_length,
-        **facts,
-        "options": source.options,
-        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("torch", "numpy", "tiktoken", "rustbpe")},
-    }
 
 
 # ---------------------------------------------------------------- batches
@@ -818,10 +237,10 @@ _epoch = 0  # of the last training batch
 def make_dataloader(
     tokenizer: Tokenizer, B: int, T: int, split: str, device: str | torch.device | None = None, seed: int = 0
 ) -> Iterator[Batch]:
-    """Batches without end: x (B, T), y (B, T), both int64 on `device`, and the epoch, from 1.
+    """Batches without end: x (B, T), y (B, T), both int64 on `device` (default: get_device()), and the epoch, from 1.
 
     A row is BOS and T tokens of the stream. Each epoch shifts the cuts, shuffles the rows, and makes every token of
-    the split a target; a batch may straddle two epochs. `dev` and `val` (by hand only) come in order.
+    the split a target; a batch may straddle two epochs. `dev`, and `val` outside an experiment, come in order.
     """
     _check_batch(tokenizer, B, T, split)
     where = torch.device(device) if device is not None else get_device()
@@ -835,7 +254,7 @@ def make_dataloader(
 def _check_batch(tokenizer: Tokenizer, B: int, T: int, split: str) -> None:
     longest = int(read_meta(_directory(tokenizer))["sequence_length"])
     if split not in ("train", "dev", "val"):
-        raise ValueError(f"Split {split!r}: choose 'train', 'dev' or, by hand, 'val'.")
+        raise ValueError(f"Split {split!r}: choose 'train', 'dev' or, outside an experiment, 'val'.")
     if B < 1 or not 1 <= T <= longest:
         raise ValueError(f"Batch of {B} rows of {T} tokens: at least one row, of 1 to MAX_SEQ_LEN = {longest} tokens.")
     if split == "val" and longest != T:
@@ -853,7 +272,9 @@ def read_split(folder: Path, split: str) -> np.ndarray:
     expected = meta[f"num_{split}_tokens"] * dtype.itemsize
     size = path.stat().st_size if path.is_file() else 0
     if size != expected:
-        raise PrepareError(f"{path} has {size:,} bytes, not {expected:,}. Make it again: {_command('--rebuild')}")
+        raise PrepareError(
+            f"{path} has {size:,} bytes, not {expected:,}. Make it again: {_command_again(folder, meta)}"
+        )
     return np.memmap(path, dtype=dtype, mode="r")
 
 
@@ -883,10 +304,20 @@ def _heldout_rows(tokenizer: Tokenizer) -> Iterator[tuple[np.ndarray, int]]:
 
 def read_heldout(folder: Path, split: str) -> np.ndarray:
     """The fixed rows of `val` or `test` that belong to a training-side folder, (rows, T+1)."""
-    heldout = heldout_dir(folder)
-    if read_meta(heldout)["content_sha256"] != read_meta(folder)["content_sha256"]:
-        raise PrepareError(f"{heldout} belongs to another making of {folder}: {_command('--rebuild')}")
+    heldout, meta = heldout_dir(folder), read_meta(folder)
+    if read_meta(heldout)["content_sha256"] != meta["content_sha256"]:
+        raise PrepareError(f"{heldout} belongs to another making of {folder}: {_command_again(folder, meta)}")
     rows: np.ndarray = np.load(heldout / f"{split}.npy", mmap_mode="r")
+    return rows
+
+
+def cut_rows(stream: np.ndarray, sequence_length: int, limit: int, bos: int) -> np.ndarray:
+    """At most `limit` targets of a token stream as rows, spread evenly over it: (rows, T+1), column 0 always BOS."""
+    available = len(stream) // sequence_length
+    count = min(available, max(1, limit // sequence_length))
+    chosen = np.arange(count) * available // max(1, count)
+    rows = np.full((count, sequence_length + 1), bos, dtype=stream.dtype)
+    rows[:, 1:] = stream[: available * sequence_length].reshape(available, sequence_length)[chosen]
     return rows
 
 
@@ -968,18 +399,26 @@ def autocast(device: torch.device | str) -> contextlib.AbstractContextManager[An
     return torch.autocast(torch.device(device).type, dtype=dtype)
 
 
-# Dense bfloat16 peak in FLOP/s, from the makers' data sheets; the first name that the device's contains counts.
+# Dense bfloat16 peak in FLOP/s, from the makers' data sheets, by the words of the device's name.
 PEAK_FLOPS = {
-    "B300": 2.25e15, "B200": 2.25e15, "GH200": 989e12, "H200": 989e12, "H100 PCIe": 756e12, "H100 NVL": 835e12,
-    "H100": 989e12, "H800": 989e12, "H20": 148e12, "A100": 312e12, "A800": 312e12, "A40": 150e12, "A10": 125e12,
-    "L40S": 362e12, "L4": 121e12, "RTX 5090": 210e12, "RTX 4090": 165e12, "RTX 3090": 71e12,
-    "MI355": 2.5e15, "MI325": 1.307e15, "MI300X": 1.307e15, "MI250": 362e12,
+    "B300": 2.25e15, "B200": 2.25e15, "GB200": 2.5e15, "GH200": 989e12, "H200 NVL": 835e12, "H200": 989e12,
+    "H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H800 PCIe": 756e12, "H800": 989e12, "H20": 148e12,
+    "A100": 312e12, "A800": 312e12, "A40": 150e12, "A10": 125e12, "L40S": 362e12, "L4": 121e12, "RTX 5090": 210e12,
+    "RTX 4090": 165e12, "RTX 3090": 71e12, "MI355X": 2.5e15, "MI325X": 1.307e15, "MI300X": 1.307e15,
+    "MI250X": 383e12, "MI250": 362e12, "MI250X MI250": 362e12,
 }  # fmt: skip
+# Words of a device's name that say who made it, its memory or its socket; any other word makes it another device.
+_NOT_OF_THE_MODEL = re.compile(r"NVIDIA|TESLA|GEFORCE|AMD|INSTINCT|SXM\d?|PCIE|OAM|\d+GB?|HBM\w+")
 
 
 def peak_flops(device_name: str) -> float | None:
-    """Dense bfloat16 peak of a GPU by its name, FLOP/s; None when it is not in the table."""
-    return next((flops for name, flops in PEAK_FLOPS.items() if name in device_name), None)
+    """Dense bfloat16 peak of a GPU by its whole name, FLOP/s; None when the table does not have it."""
+    words = set(re.findall(r"\w+", device_name.upper()))
+    for name, flops in PEAK_FLOPS.items():
+        more = words - (model := set(name.upper().split()))
+        if model <= words and all(_NOT_OF_THE_MODEL.fullmatch(word) for word in more):
+            return flops
+    return None
 
 
 def device_name(device: torch.device) -> str:
@@ -1023,8 +462,8 @@ class TrainingClock:
             ...
             clock.report(train_loss=loss)
 
-    `step` counts finished steps: 0 in the first turn of the loop, num_steps after it. `progress` runs from 0 to 1.
-    The monotonic clock starts at the first `running()`. With $AUTORESEARCH_MAX_STEPS, steps are the budget.
+    `step` is the number of the turn in the loop, from 0; `num_steps` counts finished steps. `progress` runs from 0 to
+    1. The monotonic clock starts at the first `running()`. With $AUTORESEARCH_MAX_STEPS, steps are the budget.
     """
 
     points = 200  # of the curve in metrics.jsonl
@@ -1034,16 +473,13 @@ class TrainingClock:
         self.time_budget_seconds = TIME_BUDGET if time_budget_seconds is None else float(time_budget_seconds)
         self.max_steps = int(os.environ.get("AUTORESEARCH_MAX_STEPS") or 0)
         self.step = -1
+        self._reported_steps = 0  # as of the last `report`
         self.train_loss: float | None = None  # of the last step
         self._started: float | None = None
         self._stopped: float | None = None
         self._tokens_before = 0
         self._curve = _Curve(self.points)
-        self._screen: _Screen | _Picture
-        if _is_by_hand_in_jupyter():
-            self._screen = _Picture(self._curve, report_every_seconds)
-        else:
-            self._screen = _Screen(self.lines, report_every_seconds)
+        self._screen = _screen_for(self._curve, self.lines, report_every_seconds)
 
     def running(self) -> bool:
         """Whether there is time for another step."""
@@ -1082,6 +518,11 @@ class TrainingClock:
         return min(1.0, steps / self.max_steps if self.max_steps else self.elapsed / self.time_budget_seconds)
 
     @property
+    def num_steps(self) -> int:
+        """Finished steps: the turns of the loop before this one, and this one once its loss was reported."""
+        return max(self.step, self._reported_steps, 0)
+
+    @property
     def num_tokens(self) -> int:
         """Training tokens that make_dataloader gave since the clock started."""
         return _tokens_handed_out - self._tokens_before
@@ -1089,7 +530,8 @@ class TrainingClock:
     def report(self, train_loss: float | torch.Tensor, **more: float) -> None:
         """Take the loss of this step, in nats a token. Raises FloatingPointError once training has come apart."""
         self.train_loss = train_loss.item() if isinstance(train_loss, torch.Tensor) else float(train_loss)
-        step, seconds = self.step + 1, self.elapsed
+        self._reported_steps = step = self.step + 1
+        seconds = self.elapsed
         if not self.train_loss <= _loss_limit():
             self._curve.flush()
             raise FloatingPointError(
@@ -1099,7 +541,8 @@ class TrainingClock:
         point = {"step": step, "progress": round(self._spent(step), 5), "seconds": round(seconds, 3)}
         point |= {"train_loss": self.train_loss, "num_tokens": self.num_tokens}
         self._curve.add(point | more)
-        self._screen.show(step, self._spent(step), self.train_loss, self.num_tokens / max(seconds, 1e-9))
+        line = _progress_line(step, self._spent(step), self.train_loss, self.num_tokens / max(seconds, 1e-9))
+        self._screen.show(line, self._spent(step))
 
 
 @functools.cache
@@ -1118,9 +561,14 @@ class _Curve:
         self.points = points
         self.mode = "w"
         self.losses: list[float] = []
-        self.seen: list[tuple[float, float]] = []  # seconds and train_loss of each line, for `_Picture`
+        self.seen: list[tuple[float, float]] = []  # seconds and train_loss of each line
         self.pending: dict[str, Any] | None = None
         self.last = {"progress": 0.0, "seconds": 0.0, "num_tokens": 0}
+
+    @property
+    def seconds(self) -> float:
+        """Of training, as of the last report."""
+        return float((self.pending or self.last)["seconds"])
 
     def add(self, point: dict[str, Any]) -> None:
         self.losses.append(point["train_loss"])
@@ -1148,6 +596,20 @@ def _progress_line(step: int, progress: float, train_loss: float, tokens_per_sec
     return f"step {step:5d} | {progress:4.0%} | train_loss {train_loss:.4f} | {tokens_per_second:9,.0f} tokens/s"
 
 
+def _screen_for(curve: _Curve, lines: int, every_seconds: float) -> Any:
+    """In a notebook that a user runs, the curve that the package draws; elsewhere, and without it, printed lines."""
+    if _is_users_notebook():
+        with contextlib.suppress(ImportError):
+            return importlib.import_module("autoresearch_kernel.run.live_curve").LiveCurve(curve, every_seconds)
+    return _Screen(lines, every_seconds)
+
+
+def _is_users_notebook() -> bool:
+    """Whether a user runs this in Jupyter. An experiment is a notebook too, but it has a hand-over folder."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return getattr(shell, "kernel", None) is not None and _handover_dir() is None
+
+
 class _Screen:
     """The progress line: one that is rewritten on a terminal, else about `lines` in all."""
 
@@ -1158,9 +620,9 @@ class _Screen:
         self.shown_at, self.shown_progress = -math.inf, -1.0
         self.pending = ""
 
-    def show(self, step: int, progress: float, train_loss: float, tokens_per_second: float) -> None:
+    def show(self, line: str, progress: float) -> None:
         now = time.monotonic()
-        self.pending = _progress_line(step, progress, train_loss, tokens_per_second)
+        self.pending = line
         due = now - self.shown_at >= self.every_seconds and progress - self.shown_progress >= self.least_progress
         if due:
             self.shown_at, self.shown_progress = now, progress
@@ -1175,113 +637,18 @@ class _Screen:
         self.pending = ""
 
 
-# ---------------------------------------------------------------- the curve under a cell
-
-
-def _is_by_hand_in_jupyter() -> bool:
-    """Whether a person runs this in a notebook. In an experiment, also one, the harness draws the curve."""
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    return getattr(shell, "kernel", None) is not None and _handover_dir() is None
-
-
-class _Picture:
-    """The curve so far, under the cell that trains: one SVG, drawn anew at most every `every_seconds`.
-
-    It is text, made by hand in about 3 ms: matplotlib's would take 70 ms of every second from the training.
-    """
-
-    def __init__(self, curve: _Curve, every_seconds: float) -> None:
-        self.curve, self.every_seconds = curve, every_seconds
-        self.shown_at = -math.inf
-        self.words = ""
-        self.handle: Any = None  # of the output that is updated in place
-
-    def show(self, step: int, progress: float, train_loss: float, tokens_per_second: float) -> None:
-        self.words = _progress_line(step, progress, train_loss, tokens_per_second)
-        if time.monotonic() - self.shown_at >= self.every_seconds:
-            self.shown_at = time.monotonic()
-            seconds = (self.curve.pending or self.curve.last)["seconds"]
-            self._display(seconds / progress if progress else seconds)
-
-    def flush(self) -> None:
-        if self.words:
-            self._display(self.curve.last["seconds"])
-
-    def _display(self, seconds: float) -> None:
-        from IPython.display import display
-
-        words = " ".join(self.words.split())
-        bundle = {"image/svg+xml": curve_svg(self.curve.seen, seconds, words), "text/plain": words}
-        if self.handle is None:
-            self.handle = display(bundle, raw=True, display_id=True)
-        else:
-            self.handle.update(bundle, raw=True)
-
-
-def curve_svg(points: list[tuple[float, float]], seconds: float, words: str) -> str:
-    """train_loss over `seconds` of training, `words` above it. Its grey and green are legible on light and on dark.
-
-    The axis fits the loss after a tenth of the time: the steep fall before leaves through the top.
-    """
-    left, right, top, bottom = 48.0, 622.0, 30.0, 190.0
-    losses, seconds = [loss for _, loss in points], max(seconds, 1e-3)
-    settled = [loss for at, loss in points if at >= points[-1][0] / 10] or [0.0]
-    pad = 0.06 * (max(settled) - min(settled)) or 0.5
-    low, high = min(settled) - pad, max(settled) + pad
-    xs = [left + (right - left) * at / seconds for at, _ in points]
-
-    def y(loss: float) -> float:
-        return bottom - (bottom - top) * (loss - low) / (high - low)
-
-    def line(values: list[float], style: str) -> str:
-        corners = " ".join(f"{x:.1f},{y(loss):.1f}" for x, loss in zip(xs, values, strict=True))
-        return f'<polyline clip-path="url(#plot)" points="{corners}" fill="none" stroke="#0a9a70" {style}/>'
-
-    def tick(x: float, y: float, side: str, anchor: str, dx: float, dy: float, value: float) -> str:
-        label = f'<text x="{x + dx:.1f}" y="{y + dy:.1f}" text-anchor="{anchor}">{value:g}</text>'
-        return f'<path d="M{x:.1f} {y:.1f}{side}" stroke="#808080" stroke-width="0.8"/>{label}'
-
-    across = [left + (right - left) * at / seconds for at in _ticks(0.0, seconds)]
-    parts = [
-        '<svg xmlns="http://www.w3.org/2000/svg" width="640" height="226" viewBox="0 0 640 226" role="img" '
-        f'font-family="system-ui, sans-serif" font-size="11" fill="#808080"><title>{words}</title>',
-        f'<clipPath id="plot"><path d="M{left} {top}H{right}V{bottom}H{left}z"/></clipPath>',
-        f'<path d="M{left} {top}V{bottom}H{right}" fill="none" stroke="#808080" stroke-width="0.8"/>',
-        *(tick(x, bottom, "v4", "middle", 0, 16, at) for x, at in zip(across, _ticks(0.0, seconds), strict=True)),
-        *(tick(left, y(loss), "h-4", "end", -7, 4, loss) for loss in _ticks(low, high)),
-        f'<text x="{left}" y="16" font-size="12">{words}</text>',
-        f'<text x="{right}" y="{bottom + 31}" text-anchor="end">train_loss (nats a token) over seconds</text>',
-        line(losses, 'stroke-width="0.7" stroke-opacity="0.45"'),
-        line(_smoothed(losses), 'stroke-width="1.8"'),
-        "</svg>",
-    ]
-    return "".join(parts)
-
-
-def _smoothed(losses: list[float]) -> list[float]:
-    """Mean over a twentieth of the curve around each point: over less at the start, looking back at the end."""
-    half = len(losses) // 40
-    parts = [losses[max(0, i - half) : i + min(half, i) + 1] for i in range(len(losses))]
-    return [sum(part) / len(part) for part in parts]
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """At most nine round numbers between the two."""
-    rough = (high - low) / 8
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
-    return [round(i * step, 10) for i in range(math.ceil(low / step), math.floor(high / step + 0.01) + 1)]
-
-
 # ---------------------------------------------------------------- evaluation and hand-over
 
 
-def evaluate_bpb(model: torch.nn.Module, tokenizer: Tokenizer, batch_size: int) -> float:
+def evaluate_bpb(
+    model: torch.nn.Module, tokenizer: Tokenizer, batch_size: int, device: str | torch.device | None = None
+) -> float:
     """Bits per byte, lower is better: the last line of a train.py.
 
-    Inside an experiment, hand the model over to be scored elsewhere and return the figure of the dev split. By hand,
-    score the validation rows, print the summary and return val_bpb. `model` maps token ids (B, T) to logits
-    (B, T, vocab_size); at most `batch_size` rows are scored at a time.
+    Inside an experiment, hand the model over to be scored by another process and return the figure of the dev split.
+    Outside, score the validation rows, print the summary and return val_bpb. `model` maps token ids (B, T) to logits
+    (B, T, vocab_size); at most `batch_size` rows are scored at a time. Rows are scored where the model's parameters
+    are: `device` is accepted because forks of the original pass it, and changes nothing.
     """
     if _clock is not None:
         _clock.stop()
@@ -1298,7 +665,7 @@ def evaluate_bpb(model: torch.nn.Module, tokenizer: Tokenizer, batch_size: int) 
 
 
 def _rows_to_score(tokenizer: Tokenizer, handover: Path | None) -> np.ndarray:
-    """All of val by hand; in an experiment, where val is out of reach, a part of dev."""
+    """All of val outside an experiment; inside one, where val is out of reach, a part of dev."""
     folder = _directory(tokenizer)
     if handover is None:
         return read_heldout(folder, "val")
@@ -1387,6 +754,13 @@ def _pickle_by_value(model: torch.nn.Module, file: BinaryIO) -> None:
         ) from error
 
 
+def _write_bytes(path: Path, data: bytes | memoryview) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def _replace(path: Path, data: bytes) -> None:
     """Write a file so that it is there whole or not at all."""
     partial = path.with_suffix(".tmp")
@@ -1408,7 +782,7 @@ def _measured(model: torch.nn.Module, evaluation_seconds: float) -> dict[str, An
         "training_seconds": seconds,
         "start_up_seconds": (clock._started or time.monotonic()) - _process_start(),
         "evaluation_seconds": evaluation_seconds,
-        "num_steps": max(0, clock.step),
+        "num_steps": clock.num_steps,
         "num_tokens": clock.num_tokens,
         "tokens_per_second": clock.num_tokens / seconds if seconds else None,
         "epoch": _epoch,
@@ -1475,27 +849,43 @@ def _depth(model: torch.nn.Module) -> int:
     return max((len(m) for m in model.modules() if isinstance(m, torch.nn.ModuleList)), default=0)
 
 
-# ---------------------------------------------------------------- command line
+# ---------------------------------------------------------------- building a corpus
+
+
+def prepare(corpus: str = "stdlib", **options: Any) -> Path:
+    """Make a corpus unless it is already there; its training-side folder. Raises PrepareError.
+
+    `options` are those of `build_corpus` in autoresearch_kernel/corpora/build.py, which does it: vocab_size,
+    sequence_length, eval_tokens, files_folder, num_shards, home, rebuild, log.
+    """
+    folder: Path = _corpora("build").build_corpus(corpus, **options)
+    return folder
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="prepare.py", description="Make a corpus: documents, tokenizer and splits.")
-    parser.add_argument("--corpus", default="stdlib", choices=["stdlib", "tinystories", "climbmix", "files"])
-    parser.add_argument("--files-folder", metavar="DIR", help="your folder, for --corpus files")
-    parser.add_argument("--vocab-size", type=int, default=2048, metavar="N")
-    parser.add_argument("--sequence-length", type=int, default=256, metavar="T")
-    parser.add_argument("--eval-tokens", type=int, metavar="N", help="tokens in the validation rows, at most")
-    parser.add_argument("--num-shards", type=int, metavar="N", help="training shards of climbmix; 10 by default")
-    parser.add_argument("--home", metavar="DIR", help="where corpora go; ~/.cache/autoresearch by default")
-    parser.add_argument("--rebuild", action="store_true", help="make it again though it is there")
-    options = vars(parser.parse_args(arguments))
+    """The command line: `python prepare.py --help` lists its options."""
     try:
-        prepare(**options)
+        command = _corpora("command")
     except PrepareError as error:
         print(f"prepare.py: {error}", file=sys.stderr)
         return 1
-    return 0
+    return int(command.main(arguments))
+
+
+def _corpora(module: str) -> ModuleType:
+    """A module of the package's room that builds corpora."""
+    try:
+        return importlib.import_module(f"autoresearch_kernel.corpora.{module}")
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("autoresearch_kernel"):
+            raise
+        raise PrepareError(
+            "Corpora are built by the package autoresearch-kernel, which this Python does not have: run `make setup` "
+            "in the project's folder and use its Python, or install the package "
+            f"({sys.executable} -m pip install autoresearch-kernel)."
+        ) from None
 
 
 if __name__ == "__main__":
+    sys.modules["prepare"] = sys.modules["__main__"]  # so that the package imports this very file
     sys.exit(main())

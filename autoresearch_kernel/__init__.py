@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .lab.panel.panel import panel
     from .lab.study import ByHand, open_study, start_study
     from .study.loop import research
-    from .study.session import Session, open_session
+    from .study.steps import Steps, open_session
 
 from .core.version import __version__ as __version__
 
@@ -43,8 +43,8 @@ __all__ = [
     "Run",
     "RunOutcome",
     "SearchAgent",
-    "Session",
     "Status",
+    "Steps",
     "Study",
     "StudyError",
     "analyse",
@@ -63,10 +63,10 @@ __all__ = [
 _HOMES = {
     "ByHand": ".lab.study",
     "SearchAgent": ".agents.search",
-    "Session": ".study.session",
+    "Steps": ".study.steps",
     "analyse": ".lab.analysis.load",
     "open_example": ".lab.analysis.load",
-    "open_session": ".study.session",
+    "open_session": ".study.steps",
     "open_study": ".lab.study",
     "panel": ".lab.panel.panel",
     "research": ".study.loop",

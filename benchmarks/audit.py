@@ -33,7 +33,8 @@ import torch
 
 from autoresearch_kernel.scoring import audit as audits
 from autoresearch_kernel.scoring import scorer
-from autoresearch_kernel.scoring.score import HeldOut, ScoringSettings, bits_per_byte, score
+from autoresearch_kernel.scoring.job import HeldOut, ScoringJob, ScoringSettings
+from autoresearch_kernel.scoring.score import bits_per_byte, score
 from autoresearch_kernel.source.parameters import set_parameters
 from autoresearch_kernel.system.locations import cache_dir
 
@@ -72,13 +73,13 @@ def trained(folder: Path, corpus: Path, seed: int, steps: int) -> Path:
 def cost(one: Path, other: Path, heldout: HeldOut, settings: ScoringSettings) -> tuple[np.ndarray, np.ndarray]:
     """Print the seconds of both scorers; the nats of the challenger and the incumbent, (N, T) each."""
     for path in (one, other):
-        score(path, heldout, settings, project=PROJECT, nll_path=path.with_name("nll.npy"))
+        score(ScoringJob(path, heldout, settings, PROJECT), path.with_name("nll.npy"))
     nll, incumbent = (np.load(path.with_name("nll.npy")) for path in (one, other))
     claims, looks = [], []
     for _ in range(NUM_TIMED):
-        claims.append(score(one, heldout, settings, project=PROJECT).evaluation_seconds)
+        claims.append(score(ScoringJob(one, heldout, settings, PROJECT)).evaluation_seconds)
         facts = {"claim_seconds": claims[-1], "reference": incumbent}
-        looks.append(audits.audit(one, heldout, settings, nll, project=PROJECT, **facts).seconds)
+        looks.append(audits.audit(ScoringJob(one, heldout, settings, PROJECT), nll, **facts).seconds)
     start = statistics.median(_start_seconds() for _ in range(NUM_TIMED))
     a, b = statistics.median(claims), statistics.median(looks)
     rows, cuts = len(heldout.rows), audits.num_cuts(heldout)
@@ -101,7 +102,7 @@ def honest(
     """Print how often the honest model was blamed."""
     ends, num_processes, num_draws, num_mismatches, refused, worst = time.monotonic() + seconds, 0, 0, 0, 0, 0.0
     while time.monotonic() < ends - 0.75 * seconds:
-        found = audits.audit(path, heldout, settings, nll, project=PROJECT, claim_seconds=10.0, reference=incumbent)
+        found = audits.audit(ScoringJob(path, heldout, settings, PROJECT), nll, claim_seconds=10.0, reference=incumbent)
         num_processes, num_mismatches = num_processes + 1, num_mismatches + found.num_mismatches
         refused += not found.accepted
     torch.set_num_threads(settings.num_threads)

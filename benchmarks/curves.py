@@ -27,7 +27,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from autoresearch_kernel.scoring.score import HeldOut, ScoringFailed, ScoringSettings, score
+from autoresearch_kernel.scoring.job import HeldOut, ScoringJob, ScoringSettings
+from autoresearch_kernel.scoring.score import score
+from autoresearch_kernel.scoring.scorer_process import ScoringFailed
 from autoresearch_kernel.source.parameters import read_parameters, set_parameters
 from autoresearch_kernel.study.presets import read_preset
 
@@ -132,7 +134,7 @@ def train(job: Job, source: str, steps: int, corpus: Path, heldout: HeldOut, wor
     if done.returncode == 0:
         scoring = ScoringSettings.for_corpus("cpu", "float32", heldout.rows.shape[1] - 1, len(heldout.token_bytes))
         try:
-            record["val_bpb"] = round(score(handover / "model.pkl", heldout, scoring, project=PROJECT).val_bpb, 5)
+            record["val_bpb"] = round(score(ScoringJob(handover / "model.pkl", heldout, scoring, PROJECT)).val_bpb, 5)
         except ScoringFailed as failure:
             record["failure"] = str(failure)
     else:

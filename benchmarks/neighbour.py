@@ -25,7 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import prepare
 from autoresearch_kernel.record.curves import read_curve
-from autoresearch_kernel.run.training import child_environment
+from autoresearch_kernel.record.paths import ExperimentPaths
+from autoresearch_kernel.run.training import Training, training_environment
 from autoresearch_kernel.source.parameters import set_parameters
 from autoresearch_kernel.study.presets import read_preset
 
@@ -78,7 +79,8 @@ def neighbour(kind: str, corpus: Path, script: Path) -> Iterator[None]:
 def tokens_per_second(variant: str, steps: int, corpus: Path, script: Path) -> float:
     """One training of `steps` steps, of fewer when they take too long; its start is not counted, nor is a score."""
     with tempfile.TemporaryDirectory() as folder:
-        env = child_environment(corpus, 3600.0, Path(folder), PROJECT, 1, Path(folder))
+        training = Training("", ExperimentPaths(Path(folder)), 0, 1, "", "", "", corpus, PROJECT, 3600.0, 0.0, 0.0)
+        env = training_environment(training, Path(folder)) | {"AUTORESEARCH_HANDOVER": folder}
         env = openmp_settings(env, variant) | {"AUTORESEARCH_MAX_STEPS": str(steps)}
         env["PYTHONPATH"] = os.pathsep.join([str(PROJECT), env["PYTHONPATH"]])
         with running([sys.executable, str(script)], env, folder) as process:

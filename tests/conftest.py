@@ -16,9 +16,12 @@ import pytest
 
 from autoresearch_kernel.agents.search import SearchAgent
 from autoresearch_kernel.record.study import Study, create_study, open_study
-from autoresearch_kernel.scoring.score import ScoringSettings
+from autoresearch_kernel.run.backend import using_backend
+from autoresearch_kernel.scoring.job import ScoringSettings
+from autoresearch_kernel.show import plots
 from autoresearch_kernel.study.loop import research
 from tests.event_writer import writer  # noqa: F401  (a fixture)
+from tests.pretended import Machine
 
 PROJECT = Path(__file__).parents[1]
 DTYPE = os.environ.get("AUTORESEARCH_DTYPE") or "float32"  # set it to run the studies of the tests in another format
@@ -115,9 +118,18 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     forget_views(monkeypatch)
 
 
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    """Sessions run on a backend that trains in no time; the picture of the study, the slowest part, is not drawn."""
+    monkeypatch.setattr(plots, "draw_progress", lambda *_, **__: None)
+    pretended = Machine()
+    with using_backend(pretended.backend):
+        yield pretended
+
+
 def forget_views(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("show_study", "show_notebooks"):
-        monkeypatch.setattr(f"autoresearch_kernel.study.session.{name}", lambda *arguments: None)
+        monkeypatch.setattr(f"autoresearch_kernel.study.steps.{name}", lambda *arguments: None)
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -23,10 +23,10 @@ from autoresearch_kernel.show.terminal import Screen
 from autoresearch_kernel.show.words import advice, findings
 from autoresearch_kernel.study.create import _promoted_from
 from autoresearch_kernel.study.loop import research
-from autoresearch_kernel.study.session import open_session
+from autoresearch_kernel.study.steps import open_session
 from tests.conftest import counting_study, git
+from tests.pretended import Machine
 from tests.study.test_loop import Scripted
-from tests.study.test_night import Machine, machine  # noqa: F401
 
 
 def test_help_names_every_command() -> None:
@@ -69,7 +69,7 @@ def test_status_continue_and_promote(
     project: Path,
     small_corpus: Path,
     capsys: pytest.CaptureFixture[str],
-    machine: Machine,  # noqa: F811
+    machine: Machine,
 ) -> None:
     study = counting_study(project, small_corpus)
     assert main(["status"]) == 0
@@ -117,7 +117,7 @@ def test_a_study_that_kept_nothing_says_what_that_means_and_has_nothing_to_finis
     project: Path,
     small_corpus: Path,
     capsys: pytest.CaptureFixture[str],
-    machine: Machine,  # noqa: F811
+    machine: Machine,
 ) -> None:
     study = counting_study(project, small_corpus)
     list(research(study, Scripted({"ALPHA": 3.0}), experiments=1))
@@ -151,7 +151,7 @@ def test_a_study_that_kept_nothing_says_what_that_means_and_has_nothing_to_finis
 def test_a_study_whose_experiments_all_failed_points_to_their_logs(
     project: Path,
     small_corpus: Path,
-    machine: Machine,  # noqa: F811
+    machine: Machine,
 ) -> None:
     study = counting_study(project, small_corpus)
     list(research(study, Scripted({"ALPHA": 3.0}), experiments=1))

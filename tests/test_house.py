@@ -16,7 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (  # from the lowest; "" is the package's root
     {"core", "source"},
     {"system"},
-    {"record", "sandbox", "scoring"},
+    {"record", "sandbox", "scoring", "corpora"},
     {"agents", "run", "show"},
     {"study"},
     {"control"},
@@ -35,6 +35,7 @@ HOMES = {
     "ipywidgets": {"lab/panel/panel.py", "lab/panel/form.py"},
     "anywidget": {"lab/panel/panel.py"},
     "dask": {"run/training.py"},
+    "prepare": {f"corpora/{name}.py" for name in ("build", "command", "downloads", "readers", "sources", "tokens")},
 }
 
 

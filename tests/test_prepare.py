@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import time
-import xml.etree.ElementTree as ET
 from itertools import islice
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import pytest
 import torch
 
 import prepare
+from autoresearch_kernel.corpora.tokens import train_tokenizer
 from tests.formats import FORMATS, HAS_BFLOAT16
 
 ROOT = Path(__file__).parent.parent
@@ -75,19 +75,19 @@ class Guess(torch.nn.Module):
 
 
 def test_text_that_is_not_ascii_survives_the_tokenizer() -> None:
-    tokenizer = prepare.train_tokenizer([TEXT] * 3, vocab_size=300)
+    tokenizer = train_tokenizer([TEXT] * 3, vocab_size=300)
     assert tokenizer.decode(tokenizer.encode(TEXT)) == TEXT
     assert tokenizer.get_vocab_size() == 300
     assert len(tokenizer.encode(TEXT)) < len(TEXT.encode())
 
 
 def test_token_bytes_add_up_to_the_raw_bytes_of_the_text() -> None:
-    tokenizer = prepare.train_tokenizer([TEXT], vocab_size=280)
+    tokenizer = train_tokenizer([TEXT], vocab_size=280)
     assert tokenizer.token_bytes[tokenizer.encode(TEXT)].sum() == len(TEXT.encode())
 
 
 def test_special_tokens_have_no_bytes_and_no_text_encodes_to_them() -> None:
-    tokenizer = prepare.train_tokenizer([TEXT], vocab_size=270)
+    tokenizer = train_tokenizer([TEXT], vocab_size=270)
     special = range(tokenizer.get_bos_token_id(), tokenizer.get_vocab_size())
     assert len(special) == len(prepare.SPECIAL_TOKENS)
     assert tokenizer.token_bytes[special].sum() == 0
@@ -96,11 +96,11 @@ def test_special_tokens_have_no_bytes_and_no_text_encodes_to_them() -> None:
 
 def test_a_tokenizer_trained_twice_is_the_same() -> None:
     texts = [Path(os.__file__).read_text(), Path(json.__file__).read_text()]
-    assert prepare.train_tokenizer(texts, 512).to_bytes() == prepare.train_tokenizer(texts, 512).to_bytes()
+    assert train_tokenizer(texts, 512).to_bytes() == train_tokenizer(texts, 512).to_bytes()
 
 
 def test_tokenizer_comes_back_from_its_folder(tmp_path: Path) -> None:
-    trained = prepare.train_tokenizer([TEXT] * 3, vocab_size=300)
+    trained = train_tokenizer([TEXT] * 3, vocab_size=300)
     loaded = write_corpus(tmp_path / "c", np.arange(9), np.arange(9), sequence_length=8, ranks=trained.ranks)
     assert loaded.encode(TEXT) == trained.encode(TEXT)
     assert loaded.encode([TEXT], prepend=loaded.get_bos_token_id()) == [[296, *trained.encode(TEXT)]]
@@ -295,6 +295,25 @@ def test_a_piped_run_prints_about_twenty_lines(
     assert lines[-1].startswith("step   500 | 100%")
 
 
+def test_a_loop_that_is_left_with_break_has_finished_the_step_that_it_reported() -> None:
+    clock = prepare.TrainingClock(60.0)
+    while clock.running():
+        clock.report(train_loss=3.0)
+        if clock.step == 4:
+            break
+    assert clock.num_steps == 5
+    clock.stop()
+    assert clock.num_steps == 5 and not clock.running() and clock.num_steps == 5
+
+
+def test_a_step_that_was_not_reported_before_the_break_is_not_counted() -> None:
+    clock = prepare.TrainingClock(60.0)
+    assert clock.num_steps == 0
+    while clock.running() and clock.step < 3:
+        clock.report(train_loss=3.0)
+    assert clock.num_steps == 3
+
+
 @pytest.mark.parametrize("loss", [math.nan, math.inf, 1e9])
 def test_a_loss_that_came_apart_names_its_step_and_value(loss: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTORESEARCH_MAX_STEPS", "9")
@@ -344,7 +363,27 @@ def test_peaks_are_found_by_the_name_that_the_driver_gives() -> None:
     assert prepare.peak_flops("NVIDIA H100 PCIe") == 756e12
     assert prepare.peak_flops("NVIDIA A100-SXM4-80GB") == 312e12
     assert prepare.peak_flops("NVIDIA L4") == 121e12
+    assert prepare.peak_flops("NVIDIA GH200 144G HBM3e") == 989e12
+    assert prepare.peak_flops("NVIDIA GeForce RTX 4090") == 165e12
+    assert prepare.peak_flops("AMD Instinct MI300X") == 1.307e15
+    assert prepare.peak_flops("AMD Instinct MI250X / MI250") == 362e12
     assert prepare.peak_flops("4 x x86_64") is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "NVIDIA L40",
+        "NVIDIA RTX A1000 Laptop GPU",
+        "NVIDIA RTX A4000",
+        "NVIDIA A10G",
+        "NVIDIA GeForce RTX 4090 Laptop GPU",
+        "NVIDIA GeForce RTX 3090 Ti",
+        "NVIDIA A100-SXM4-40GB MIG 1g.5gb",
+    ],
+)
+def test_a_device_with_a_similar_name_has_no_known_peak(name: str) -> None:
+    assert prepare.peak_flops(name) is None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -445,16 +484,15 @@ print(model(torch.zeros(2, 5, dtype=torch.int64)).shape)
 
 
 def test_an_experiment_hands_over_what_it_measured(corpus: Path, tmp_path: Path) -> None:
-    done = train(
-        corpus, TRAIN + "print('dev', evaluate_bpb(model, tokenizer, 4))", AUTORESEARCH_HANDOVER=str(tmp_path / "h")
-    )
+    source = TRAIN + "import sys\nprint('dev', evaluate_bpb(model, tokenizer, 4), 'autoresearch_kernel' in sys.modules)"
+    done = train(corpus, source, AUTORESEARCH_HANDOVER=str(tmp_path / "h"))
     assert done.returncode == 0, done.stderr
     measured = json.loads((tmp_path / "h" / "handover.json").read_text())
     assert measured["num_steps"] == 3 and measured["num_tokens"] == 3 * 2 * 16
     assert measured["num_params"] == 260 * 8 + 260 + 2 * (8 * 8 + 8)
     assert measured["device"] == "cpu" and measured["mfu_percent"] is None
     assert 0 < measured["start_up_seconds"] < 60 and measured["epoch"] == 1
-    assert f"dev {measured['dev_bpb']}" in done.stdout
+    assert f"dev {measured['dev_bpb']} False" in done.stdout  # and the package was not needed
     assert "val_bpb" not in done.stdout
 
 
@@ -469,6 +507,21 @@ def test_by_hand_the_summary_of_the_original_is_printed(corpus: Path) -> None:
     values = {line.split(":")[0]: line.split(":")[1].strip() for line in block[:-1]}
     assert float(values["val_bpb"]) == pytest.approx(float(block[-1].split()[1]), abs=1e-6)
     assert values["num_steps"] == "3" and values["depth"] == "2"
+
+
+def test_a_device_may_be_given_as_forks_of_the_original_do(corpus: Path) -> None:
+    source = TRAIN.replace('"train")', '"train", device="cpu")')
+    source += "print('same', evaluate_bpb(model, tokenizer, 4, device='cuda') == evaluate_bpb(model, tokenizer, 4))"
+    done = train(corpus, source)
+    assert done.returncode == 0, done.stderr
+    assert "same True" in done.stdout
+
+
+def test_steps_of_a_loop_that_was_left_with_break_are_all_handed_over(corpus: Path, tmp_path: Path) -> None:
+    source = TRAIN + "    if clock.step == 1:\n        break\nevaluate_bpb(model, tokenizer, 4)"
+    done = train(corpus, source, AUTORESEARCH_HANDOVER=str(tmp_path / "h"))
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "h" / "handover.json").read_text())["num_steps"] == 2
 
 
 def test_a_model_that_cannot_be_pickled_says_what_it_may_hold(corpus: Path, tmp_path: Path) -> None:
@@ -487,26 +540,43 @@ def test_without_a_corpus_the_first_line_says_how_to_make_one(tmp_path: Path) ->
         assert f"Make one first (about ten seconds): {python} prepare.py\n" in done.stderr
 
 
+def test_without_the_package_one_sentence_says_what_to_do(tmp_path: Path) -> None:
+    source = "import sys; sys.modules['autoresearch_kernel'] = None; import prepare; sys.exit(prepare.main([]))"
+    done = run_script(tmp_path, source, PYTHONPATH=str(ROOT), AUTORESEARCH_HOME=str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.startswith("prepare.py: Corpora are built by the package autoresearch-kernel")
+    assert "make setup" in done.stderr and "pip install autoresearch-kernel" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "options"),
+    [
+        ("climbmix-v8192-t2048", "--corpus climbmix --vocab-size 8192 --sequence-length 2048"),
+        ("files_ab12-v512-t64", "--corpus files --files-folder DIR --vocab-size 512 --sequence-length 64"),
+    ],
+)
+def test_a_folder_without_a_corpus_says_how_to_make_the_one_that_it_is_named_after(
+    tmp_path: Path, key: str, options: str
+) -> None:
+    with pytest.raises(prepare.PrepareError) as missing:
+        prepare.read_meta(tmp_path / "corpora" / key)
+    assert f"prepare.py {options} --rebuild --home {tmp_path}" in str(missing.value)
+
+
 def test_importing_prepare_brings_in_nothing_that_only_some_need() -> None:
     source = "import torch, sys; before = set(sys.modules); import prepare; print(*set(sys.modules) - before)"
     done = subprocess.run(
         [sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
     )
-    heavy = {"tiktoken", "rustbpe", "huggingface_hub", "pyarrow", "cloudpickle", "torch._dynamo", "requests"}
+    heavy = {
+        "autoresearch_kernel",
+        "tiktoken",
+        "rustbpe",
+        "huggingface_hub",
+        "pyarrow",
+        "cloudpickle",
+        "torch._dynamo",
+        "requests",
+    }
     assert not heavy & set(done.stdout.split())
-
-
-def test_the_picture_of_a_curve_shows_its_end_and_round_numbers() -> None:
-    points = [(0.3 * i, 3 + 4 / (1 + i)) for i in range(1, 201)]
-    drawn = ET.fromstring(prepare.curve_svg(points, 60.0, "step 7"))
-    texts = [element.text for element in drawn.iter() if element.tag.endswith("text")]
-    assert {"step 7", "0", "30", "60"} <= set(texts)
-    lines = [element.get("points", "") for element in drawn.iter() if element.tag.endswith("polyline")]
-    assert len(lines) == 2 and all(line.split()[-1].startswith("622.0,") and "nan" not in line for line in lines)
-    heights = [float(corner.partition(",")[2]) for corner in lines[1].split()]
-    assert min(heights[20:]) >= 30 and max(heights) <= 190  # what comes after a tenth of the time is all in view
-
-
-@pytest.mark.parametrize("points", [[], [(0.0, 7.6)], [(0.1, 7.6), (0.2, 7.6)]])
-def test_a_curve_that_has_hardly_begun_is_drawn_too(points: list[tuple[float, float]]) -> None:
-    assert "nan" not in prepare.curve_svg(points, points[-1][0] if points else 0.0, "step 0")

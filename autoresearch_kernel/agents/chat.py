@@ -271,5 +271,5 @@ def _read(
                     return
                 arrived.put(piece)
         arrived.put(None)
-    except Exception as error:  # raised again where somebody waits for it
+    except Exception as error:  # raised again by `_pieces`
         arrived.put(error)

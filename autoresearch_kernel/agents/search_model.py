@@ -32,7 +32,7 @@ STEPS_IN_RANGE = 8  # a linear parameter crosses its range in so many steps
 FIRST_REACH, LATER_REACH = 1.0, 2.0  # steps from the incumbent: at the first observation, afterwards
 WINDOW = 0.35  # steps on either side of the aimed-at value that the value is chosen from
 SECOND_PARAMETER, THIRD_PARAMETER = 0.35, 0.08  # chances that a proposal moves one more
-UNTRIED_FACTOR = 1.5  # factor on the sampled gain of a parameter nobody has moved yet
+UNTRIED_FACTOR = 1.5  # factor on the sampled gain of a parameter that no experiment has moved
 FOLLOW_UP = 0.75  # chance that a kept change is followed by another step the same way
 SECOND_SHARE = 0.3  # of the best move's expected gain, for a second one beside it
 

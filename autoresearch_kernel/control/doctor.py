@@ -21,13 +21,13 @@ from ..core.types import NO_SANDBOX, MachineHolder, RunOutcome, Status
 from ..record.git import LineageError, open_lineage
 from ..record.paths import ExperimentPaths
 from ..record.study import SHORT, heldout_sha256, sha256, study_versions
-from ..run.training import EndRun, run_experiment
+from ..run.training import EndRun, Listener, Training, run_training
 from ..sandbox.kinds import SANDBOX, SandboxReport, probe
 from ..study.disk_space import LEAST_FREE_BYTES
 from ..system.disk import free_bytes
 from ..system.environment import SETTINGS
 from ..system.locations import cache_dir
-from ..system.shell import shell_command
+from ..system.shell import corpus_command, shell_command
 from ..system.speed import SettingRefused, Steadiness, Trial, open_trial
 from .checks import Check
 
@@ -146,9 +146,7 @@ def corpora(cache: Path | None = None) -> Iterator[Check]:
 
 def _corpus(folder: Path, heldout: Path) -> Check:
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-    sizes = f"--vocab-size {meta['vocab_size']} --sequence-length {meta['sequence_length']}"
-    again = shell_command(f"prepare --corpus {meta['corpus']} {sizes} --rebuild")
-    remedy = f"`{again}` makes it anew."
+    remedy = f"`{corpus_command(folder, meta)}` makes it anew."
     tokenizer = folder / "tokenizer.tiktoken"
     found = {
         "tokenizer": sha256(tokenizer.read_bytes()) if tokenizer.is_file() else "gone",
@@ -257,21 +255,21 @@ def _train_nothing(project: Path) -> RunOutcome:
         empty = Path(folder) / "corpus"
         empty.mkdir()
         paths = ExperimentPaths(Path(folder) / "0000")
-        outcome = run_experiment(
-            _EMPTY,
-            paths,
+        training = Training(
+            source=_EMPTY,
+            paths=paths,
             run=0,
             seed=1,
             title="Nothing",
             hypothesis="",
             diff="",
             corpus_dir=empty,
+            project=project,
             time_budget_seconds=1.0,
             startup_allowance_seconds=KERNEL_LIMIT_SECONDS,
             handover_allowance_seconds=1.0,
-            project=project,
-            on_wait=refuse,
         )
+        outcome = run_training(training, Listener(on_wait=refuse))
         said = paths.runner_log(0).read_text(errors="replace").split("\n") if paths.runner_log(0).is_file() else []
         last = next((line.strip() for line in reversed(said) if line.strip()), "")
         is_crash = outcome.status is Status.CRASH and last

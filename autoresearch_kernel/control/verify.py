@@ -79,7 +79,7 @@ def _corpus(study: Study, changed: Sequence[Change]) -> Iterator[Check]:
         yield Check("corpus", "fail", str(error))
         return
     for what, then, now in changed:
-        remedy = f"Build it again: {prepare_command(study)} --rebuild."
+        remedy = f"Build it again: {prepare_command(study)}."
         yield Check("corpus", "fail", f"{what}: {now[:SHORT]} now, {then[:SHORT]} recorded", remedy)
     if not changed:
         hashes = {key: corpus[f"{key}_sha256"] for key in ("content", "tokenizer", "heldout")}

@@ -21,7 +21,7 @@ from ..source.compare import literal_changes
 from ..source.diff import diff
 from ..source.parameters import read_parameters, set_parameters
 from ..study.review import edited
-from ..study.session import with_previous
+from ..study.steps import with_previous
 from .results import Diff, next_html
 
 BY_HAND = "(edited by hand)"

@@ -20,7 +20,7 @@ from ..core.agent import Agent, NothingToPropose
 from ..core.decide import mean
 from ..core.errors import Plain, with_arguments
 from ..core.format import bpb, count
-from ..core.next_step import rule_says
+from ..core.next_step import Action, next_step, of_last_run, rule_says
 from ..core.state import StudyState
 from ..core.types import Context, Evaluation, Experiment, Limits, Objection, Progress, Proposal, Refusal, Result, Run
 from ..record import study as records
@@ -33,23 +33,14 @@ from ..show.follow import look
 from ..show.snapshot import Snapshot
 from ..show.status import doing, standing
 from ..show.words import findings, result_words, sealed_words, title
+from ..study.execute import execute
 from ..study.finish import finish
-from ..study.loop import (
-    SCORE,
-    TRAIN,
-    ask_the_incumbent,
-    close,
-    lacks,
-    look_after_incumbent,
-    look_closely,
-    score_again,
-    settle,
-    take_up,
-)
-from ..study.loop import train as train_once
-from ..study.proposals import AgentFailed, objection, open_proposal, read_proposal, save_proposal
-from ..study.session import Session, Watch, baseline_proposal, open_session, with_previous
+from ..study.loop import resume, settle
+from ..study.proposal_files import open_proposal, read_proposal, save_proposal
+from ..study.question import AgentFailed, objection
+from ..study.session import Watch
 from ..study.steering import Enough, StopNow
+from ..study.steps import Steps, baseline_proposal, open_session, with_previous
 from ..system.locations import project_root
 from .idea import Idea, StepError
 from .live_display import Curve, Ticker
@@ -199,7 +190,8 @@ class ByHand(Study):
             return self._recorded_idea(state, state.unfinished)
         with self._opened() as (session, ticker):
             refused = self._give_back(session) if anew else ()
-            look_after_incumbent(session)
+            while (step := next_step(session.state)).action is not Action.PROPOSE:
+                execute(session, step)
             session.limit(Limits(self.asked.max_tokens, self.asked.max_cost))
             asked = agent or self._agent
             if (chat := chat_of(asked)) is not None:
@@ -229,20 +221,16 @@ class ByHand(Study):
         state = self._measured()
         if (known := self._known(idea, state)) is not None:
             return self._outcome(state, known)
-        if state.unfinished is not None and self._run_due(state, state.unfinished) is None:
+        if state.unfinished is not None and not self._is_training_due(state, state.unfinished):
             return self._outcome(state, state.unfinished)
         with self._opened() as (session, ticker):
-            unfinished = session.state.unfinished
-            number = (unfinished or session.propose(_Given(self._take(session, idea)))).number
-            if unfinished is not None and lacks(unfinished) is None:
-                self._look_twice(session, number)  # a judge() that was cut off
-            run = self._run_due(session.state, session.state.experiments[number])
-            if run is not None:
-                train_once(session, session.state.experiments[number], run)
-                while lacks(session.state.experiments[number]) == (TRAIN, run):
-                    train_once(session, session.state.experiments[number], run)
-                ended = session.state.experiments[number].runs[run].status
-                ticker.done(f"run {run + 1}: {'trained' if ended is None else ended}")
+            number = (session.state.unfinished or session.propose(_Given(self._take(session, idea)))).number
+            if of_last_run(session.state.experiments[number]) is None:
+                self._judge(session, number)  # a judge() that was cut off
+            while (step := next_step(session.state)).action is Action.TRAIN and step.experiment == number:
+                execute(session, step)
+                ended = session.state.experiments[number].runs[step.run].status
+                ticker.done(f"run {step.run + 1}: {'trained' if ended is None else ended}")
             return self._outcome(session.state, session.state.experiments[number], ticker.has_curve)
 
     def judge(self) -> Judgement:
@@ -261,16 +249,16 @@ class ByHand(Study):
         experiment = state.unfinished or self._last(state)
         if experiment is None:
             raise StepError(f"There is nothing to judge yet: {self._next(state)}.")
-        lacking = lacks(experiment) if experiment.status is None else None
-        if lacking is not None and lacking[0] == TRAIN:
+        if experiment.status is not None or next_step(state).action is Action.DECIDE:
+            return self._judgement(state, experiment)
+        lacking = of_last_run(experiment)
+        if lacking is not None and lacking.action is Action.TRAIN:
             raise StepError(f"There is nothing to judge yet: {self._next(state)}.")
-        if lacking is None:
+        if lacking is None and self._is_training_due(state, experiment):
             return self._judgement(state, experiment)
         with self._opened() as (session, ticker):
-            number, run = experiment.number, lacking[1]
-            if lacks(session.state.experiments[number]) == lacking:
-                score_again(session, session.state.experiments[number], run)
-            self._look_twice(session, number)
+            number, run = experiment.number, experiment.runs[-1].index
+            self._judge(session, number)
             judgement = self._judgement(session.state, session.state.experiments[number])
             score = f"{bpb(judgement.val_bpb)} bits per byte" if judgement.evaluation else judgement.verdict
             ticker.done(f"run {run + 1}: {score}", title(experiment))
@@ -287,12 +275,15 @@ class ByHand(Study):
         """
         state = self._measured()
         experiment = state.unfinished or self._last(state)
-        if experiment is None or (experiment.status is None and lacks(experiment) is not None):
+        if experiment is None or (experiment.status is None and of_last_run(experiment) is not None):
             raise StepError(f"There is nothing to record yet: {self._next(state)}.")
         if experiment.status is None:
             with self._opened() as (session, _):
-                self._look_twice(session, experiment.number)
-                if close(session, session.state.experiments[experiment.number]) is None:
+                self._judge(session, experiment.number)
+                step = next_step(session.state)
+                if step.action is Action.DECIDE:
+                    execute(session, step)
+                else:
                     reason = rule_says(session.state.experiments[experiment.number], session.state)[1]
                     raise StepError(
                         f"The rule wants one more run of {experiment.number:04d} ({reason}): `study.run()` and "
@@ -404,7 +395,7 @@ class ByHand(Study):
         return Ticker(self.time_budget_seconds, beside_)
 
     @contextmanager
-    def _opened(self) -> Iterator[tuple[Session, Ticker]]:
+    def _opened(self) -> Iterator[tuple[Steps, Ticker]]:
         """The study held open for one step; what goes wrong is said in one sentence."""
         with _in_one_sentence():
             check_unchanged(self)
@@ -419,22 +410,22 @@ class ByHand(Study):
                     waits.append(notes[-1])  # which says why
 
             with open_session(self, watch) as session:
-                session.by_hand = True
-                session.enough = lambda: waits[-1] if waits else ""  # nobody waits in a cell for a server that is down
+                session.is_interactive = True
+                session.enough = lambda: waits[-1] if waits else ""  # a cell does not wait for a server that is down
                 try:
-                    take_up(session)
+                    resume(session)
                     yield session, ticker
                 finally:
                     session.history.append("stopped", reason=BETWEEN)
 
-    def _look_twice(self, session: Session, number: int) -> None:
-        """What comes between a score and the rule: the incumbent, where the machine was slow, and the audit."""
-        while ask_the_incumbent(session, session.state.experiments[number]):
-            pass
-        while look_closely(session, session.state.experiments[number]):
-            pass
+    def _judge(self, session: Steps, number: int) -> None:
+        """Take all steps that come before the rule: score, audit, runs of the incumbent where the machine was slow."""
+        while (step := next_step(session.state)).action is not Action.DECIDE:
+            if step.action is Action.PROPOSE or (step.action is Action.TRAIN and step.experiment == number):
+                return
+            execute(session, step)
 
-    def _give_back(self, session: Session) -> tuple[Refusal, ...]:
+    def _give_back(self, session: Steps) -> tuple[Refusal, ...]:
         """Put aside what is proposed, so that another idea is asked for; what is kept of it says so."""
         if (found := session.proposals.saved()) is None:
             return ()
@@ -443,7 +434,7 @@ class ByHand(Study):
         session.proposals.refuse(refusal)
         return (refusal,)
 
-    def _take(self, session: Session, idea: Idea | None) -> Proposal:
+    def _take(self, session: Steps, idea: Idea | None) -> Proposal:
         """The proposal that a person wants to run, checked if it is not as its agent made it.
 
         It is put where an agent's reply is kept, so that a kernel that dies now does not lose it.
@@ -485,12 +476,10 @@ class ByHand(Study):
             return None
         return state.decided[-1]
 
-    def _run_due(self, state: StudyState, experiment: Experiment) -> int | None:
-        """Index of the run that is to be trained; None when something else comes first."""
-        lacking = lacks(experiment)
-        if lacking is not None:
-            return lacking[1] if lacking[0] == TRAIN else None
-        return experiment.runs[-1].index + 1 if rule_says(experiment, state)[0] == "confirm" else None
+    def _is_training_due(self, state: StudyState, experiment: Experiment) -> bool:
+        """Whether a run of the unfinished experiment is to be trained next."""
+        step = next_step(state)
+        return step.action is Action.TRAIN and step.experiment == experiment.number
 
     def _next(self, state: StudyState) -> str:
         """What a person can do now."""
@@ -500,11 +489,10 @@ class ByHand(Study):
         if experiment is None:
             return "`study.run(idea)` trains what is proposed" if open_proposal(self, state) else ASK
         name = f"{experiment.number:04d}"
-        match lacks(experiment):
-            case (step, run) if step == SCORE:
-                return f"`study.judge()` scores run {run + 1} of {name} on held-out text"
-            case (_, run):
-                return f"`study.run()` trains run {run + 1} of {name}"
+        if (step := of_last_run(experiment)) is not None:
+            if step.action is Action.SCORE:
+                return f"`study.judge()` scores run {step.run + 1} of {name} on held-out text"
+            return f"`study.run()` trains run {step.run + 1} of {name}"
         if rule_says(experiment, state)[0] == "confirm":
             return f"`study.run()` trains {name} once more with a fresh seed, then `study.judge()`"
         return f"`study.record()` writes the decision on {name} down"

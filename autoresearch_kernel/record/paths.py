@@ -106,7 +106,7 @@ class StudyPaths:
 
     @property
     def desk(self) -> Path:
-        """The train.py that waits for a person."""
+        """The train.py that waits for a user's approval."""
         return self.folder / "desk" / "train.py"
 
     @property
@@ -117,6 +117,11 @@ class StudyPaths:
     def running(self) -> Path:
         """Which process trains or scores now, so that it can be ended should the supervisor vanish."""
         return self.folder / "running.json"
+
+    @property
+    def activity(self) -> Path:
+        """What the supervisor does at this moment, for views."""
+        return self.folder / "activity.json"
 
     @property
     def reserve(self) -> Path:

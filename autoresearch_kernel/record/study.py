@@ -20,7 +20,7 @@ from typing import Any
 from ..core.errors import Plain
 from ..system.files import ensure_folder, take_lock, utc_now, write_atomic
 from ..system.locations import DEVICE, DTYPE
-from ..system.shell import shell_command
+from ..system.shell import corpus_command, shell_command
 from .paths import ExperimentPaths, StudyPaths, study_paths
 
 REQUIRED = ("agent", "corpus", "corpus_dir", "heldout_dir", "hardware", "scoring", "seed", "time_budget_seconds")
@@ -274,7 +274,7 @@ def check_corpus(study: Study) -> None:
     for what, then, now in changed_contents(study, SMALL_FILES):
         raise StudyError(
             f"{what} of study {study.name!r} no longer hold what they held ({then[:SHORT]} then, {now[:SHORT]} now): "
-            f"a score on them would mean nothing. Build the corpus again: {prepare_command(study)} --rebuild."
+            f"a score on them would mean nothing. Build the corpus again: {prepare_command(study)}."
         )
 
 
@@ -314,12 +314,7 @@ def heldout_sha256(heldout_dir: Path) -> str:
 
 def prepare_command(study: Study) -> str:
     """What builds the study's corpus again."""
-    corpus, folder = study.facts["corpus"], study.facts["asked"].get("files_folder")
-    files = f" --files-folder {folder}" if folder else ""
-    return shell_command(
-        f"prepare --corpus {corpus['corpus']}{files} --vocab-size {corpus['vocab_size']} "
-        f"--sequence-length {corpus['sequence_length']}"
-    )
+    return corpus_command(study.corpus_dir, study.facts["corpus"])
 
 
 def _fixed_hashes(project: Path) -> dict[str, str]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
-import stat
 import subprocess
 import sys
 import tempfile
@@ -18,39 +18,33 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..core.sanitize import is_number, parse_object, plain_facts
+from ..core.sanitize import is_number
 from ..core.types import MachineHolder, RunOutcome, Status
-from ..record.curves import Tail, curve_points, shorten_curve
-from ..record.paths import ARTEFACT, HANDOVER, METRICS, ExperimentPaths
+from ..record.curves import Tail, curve_points
+from ..record.paths import ExperimentPaths
 from ..sandbox.kinds import require_sandbox, wrap
 from ..sandbox.policy import SANDBOX_FOLDER, Policy, training_policy
 from ..sandbox.watchdog import Watchdog
 from ..system.environment import environment
-from ..system.locations import DTYPE, RUN_TOKEN
+from ..system.locations import DTYPE
 from ..system.machine import has_gpu, training_lock
 from ..system.processes import ExitWatch, kill_group, sweep
-from ..system.untrusted_files import opened_up, read_plain_file, remove_tree
+from ..system.untrusted_files import remove_tree
+from .handover import _read_json, keep_only_the_handover, read_handover
 
-TEXTS = {"device", "device_name", "dtype"}  # of the hand-over; all else in it is a number or is left out
-OURS = {
-    "runner_start_seconds", "kernel_start_seconds", "cells_seconds", "shutdown_seconds", "process_peak_memory_mb",
-    "exit_code", "left_behind", "overhead_seconds", "total_seconds", "relative_speed", "ended_at", "scored",
-    "scoring_seconds", "slowest_batch_seconds",
-}  # fmt: skip  # facts of a run that are measured from outside, whatever the hand-over calls so
 RUNNER_MARGIN_SECONDS = 20.0  # what the runner itself may take on top, before it is asked to end
 PATIENCE_SECONDS = 5.0  # for the runner to end its kernel and write its record, before it is killed
 LOOK_EVERY_SECONDS = 0.1  # at the runner's output and the curve
-HANDOVER_LIMIT_BYTES = 100_000  # of handover.json; a real one has a few hundred
 CURVE_LIMIT_POINTS = 2_000  # passed on; a real curve has about 200
 CURVE_SECONDS = 0.1  # spent on points at a time, before the limits are looked at again
 
 
 class EndRun(Exception):
-    """Raised by a callback of `run_experiment` to end the run; `status` and `reason` become the run's."""
+    """Raised by a callback of a Listener to end the run; `status` and `reason` become the run's."""
 
     def __init__(self, status: Status, reason: str) -> None:
         super().__init__(reason)
@@ -61,53 +55,70 @@ class LimitPassed(EndRun):
     """The run passed a limit of its sandbox, and was ended for it."""
 
 
-def run_experiment(
-    source: str,
-    paths: ExperimentPaths,
-    *,
-    run: int,
-    seed: int,
-    title: str,
-    hypothesis: str,
-    diff: str,
-    corpus_dir: Path,
-    time_budget_seconds: float,
-    project: Path,
-    startup_allowance_seconds: float,
-    handover_allowance_seconds: float,
-    on_output: Callable[[str], None] | None = None,
-    on_metrics: Callable[[dict[str, Any]], None] | None = None,
-    on_wait: Callable[[MachineHolder], None] | None = None,
-    study: str = "",
-    token: str | None = None,
-    on_tick: Callable[[float], None] | None = None,
-    on_spawn: Callable[[int], None] | None = None,
-    max_steps: int | None = None,
-    dtype: str | None = None,
-    limits: Mapping[str, Any] | None = None,
-) -> RunOutcome:
-    """Train once and say what came of it: trained, crash, timeout or invalid, with the reason in one line.
+@dataclass(frozen=True)
+class Training:
+    """One training: what is trained, on what, for how long, and where it leaves what it makes."""
 
-    With `max_steps`, steps are the budget instead of seconds. `dtype` is the number format to train in, "float32" or
-    "bfloat16"; without it prepare.py chooses. The training runs in the sandbox of this machine; `limits` replaces its
-    default limits, fields of `run.policy.Policy`. Raises SandboxMissing where there is no sandbox.
+    source: str  # of train.py
+    paths: ExperimentPaths
+    run: int
+    seed: int
+    title: str
+    hypothesis: str
+    diff: str
+    corpus_dir: Path
+    project: Path
+    time_budget_seconds: float
+    startup_allowance_seconds: float
+    handover_allowance_seconds: float
+    study: str = ""  # its name, for other studies that wait for this machine
+    token: str = field(default_factory=lambda: secrets.token_hex(16))  # in the environment of each of its processes
+    max_steps: int | None = None  # the budget in steps, instead of seconds
+    dtype: str | None = None  # number format, "float32" or "bfloat16"; None: prepare.py chooses
+    limits: Mapping[str, Any] = field(default_factory=dict)  # of the sandbox, fields of sandbox.policy.Policy
 
-    `on_output` gets the notebook's output as it comes, `on_metrics` each point of the curve. `on_wait` hears whose
-    training holds the machine while this one waits for it; `study` is the name that others then hear of this one.
-    `on_tick` is called at least four times a second, with 0.0 while another training holds the machine and then with
-    the seconds since the runner started; `on_spawn` gets the runner's pid, which leads a process group. All processes
-    of the run carry `token` in their environment.
-    A callback ends the run by raising EndRun, which is returned as the outcome. Whatever ends this call,
-    another exception of theirs or Ctrl-C included, no process of the run is left.
+    @property
+    def limit_seconds(self) -> float:
+        """After which the runner is ended, from its start."""
+        return self.startup_allowance_seconds + self.time_budget_seconds + self.handover_allowance_seconds
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who is told what a training does. A callback ends the training by raising EndRun, which becomes its outcome."""
+
+    on_output: Callable[[str], None] | None = None  # gets the notebook's output as it comes
+    on_metrics: Callable[[dict[str, Any]], None] | None = None  # gets each point of the curve
+    on_wait: Callable[[MachineHolder], None] | None = None  # hears whose training holds the machine meanwhile
+    # Called at least four times a second: with 0.0 while another training holds the machine, then with the seconds
+    # since the runner started.
+    on_tick: Callable[[float], None] | None = None
+    on_spawn: Callable[[int], None] | None = None  # gets the runner's pid, which leads a process group
+
+
+NO_LISTENER = Listener()
+
+
+def run_training(training: Training, listener: Listener = NO_LISTENER) -> RunOutcome:
+    """Train once in the sandbox of this machine: trained, crash, timeout or invalid, with the reason in one line.
+
+    Raises SandboxMissing where there is no sandbox. Whatever ends this call, an exception of a callback or Ctrl-C
+    included, no process of the run is left.
     """
     from ..source.gate import InvalidSource
     from .notebook import build_notebook, heading_markdown, write_notebook
 
     sandbox = require_sandbox()
     begun = time.monotonic()
-    heading = heading_markdown(title, status_line=_status_line(run, seed), hypothesis=hypothesis, diff=diff)
+    paths, run = training.paths, training.run
+    heading = heading_markdown(
+        training.title,
+        status_line=_status_line(run, training.seed),
+        hypothesis=training.hypothesis,
+        diff=training.diff,
+    )
     try:
-        notebook = build_notebook(source, heading=heading)
+        notebook = build_notebook(training.source, heading=heading)
     except InvalidSource as error:
         return RunOutcome(Status.INVALID, str(error), None, None)
     handover = _fresh_folder(paths.handover(run))
@@ -117,16 +128,9 @@ def run_experiment(
         own.mkdir()
         write_notebook(notebook, folder / "train.ipynb")
         write_notebook(notebook, paths.notebook(run))
-        limit = startup_allowance_seconds + time_budget_seconds + handover_allowance_seconds
-        policy = training_policy(corpus_dir, project, handover, own, seconds=limit, gpu=has_gpu(), **(limits or {}))
-        launch = _Launch(
-            folder, paths.notebook(run), paths.runner_log(run), handover, limit, {"SEED": seed}, policy, sandbox.name
-        )
-        env = child_environment(corpus_dir, time_budget_seconds, handover, project, seed, own, token, max_steps, dtype)
-        calls = _Calls(on_output, on_metrics, on_tick, on_spawn)
-        with training_lock(on_wait, on_tick, study) as lock:
+        with training_lock(listener.on_wait, listener.on_tick, training.study) as lock:
             waited = time.monotonic() - begun
-            end = _run_runner(launch, env, lock, calls)
+            end = _run_runner(training, folder, sandbox.name, lock, listener)
         keep_only_the_handover(handover)
     except EndRun as why:  # before the runner started
         _close_notebook(paths.notebook(run), "Stopped", why.reason)
@@ -134,7 +138,7 @@ def run_experiment(
         return RunOutcome(why.status, why.reason, None, paths.notebook(run), measured)
     finally:
         _clear_away(folder)
-    return _judge(end, paths, run, limit, begun + waited)
+    return _judge(end, training, begun + waited)
 
 
 def _status_line(run: int, seed: int) -> str:
@@ -158,18 +162,6 @@ def _clear_away(folder: Path) -> None:
 
 
 @dataclass(frozen=True)
-class _Launch:
-    folder: Path
-    output: Path
-    log: Path
-    handover: Path
-    limit_seconds: float
-    parameters: dict[str, Any]
-    policy: Policy
-    sandbox: str
-
-
-@dataclass(frozen=True)
 class _End:
     """How the runner ended."""
 
@@ -182,74 +174,80 @@ class _End:
     ended_by: EndRun | None  # a callback had it ended
 
 
-@dataclass(frozen=True)
-class _Calls:
-    """Whom to tell what happens."""
-
-    on_output: Callable[[str], None] | None
-    on_metrics: Callable[[dict[str, Any]], None] | None
-    on_tick: Callable[[float], None] | None
-    on_spawn: Callable[[int], None] | None
-
-
-def _run_runner(launch: _Launch, env: dict[str, str], lock: int | None, calls: _Calls) -> _End:
+def _run_runner(training: Training, folder: Path, sandbox: str, lock: int | None, listener: Listener) -> _End:
     from .runner import Job
 
-    outcome = launch.folder / "outcome.json"
+    paths, outcome = training.paths, folder / "outcome.json"
+    policy = _policy(training, folder)
     job = Job(
-        notebook=str(launch.folder / "train.ipynb"),
-        output=str(launch.output.resolve()),
+        notebook=str(folder / "train.ipynb"),
+        output=str(paths.notebook(training.run).resolve()),
         outcome=str(outcome),
-        folder=str(launch.folder),
-        parameters=launch.parameters,
-        deadline_seconds=launch.limit_seconds,
+        folder=str(folder),
+        parameters={"SEED": training.seed},
+        deadline_seconds=training.limit_seconds,
         parent_pid=os.getpid(),
-        prefix=wrap(launch.policy, [], launch.sandbox),
+        prefix=wrap(policy, [], sandbox),
     )
-    (launch.folder / "job.json").write_text(json.dumps(asdict(job)), encoding="utf-8")
+    (folder / "job.json").write_text(json.dumps(asdict(job)), encoding="utf-8")
+    env = training_environment(training, folder / SANDBOX_FOLDER)
     started = time.monotonic()
-    with open(launch.log, "wb") as log:
+    with open(paths.runner_log(training.run), "wb") as log:
         runner = subprocess.Popen(
-            [sys.executable, "-m", "autoresearch_kernel.run.runner", str(launch.folder / "job.json")],
+            [sys.executable, "-m", "autoresearch_kernel.run.runner", str(folder / "job.json")],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             env=env,
-            cwd=launch.folder,
+            cwd=folder,
             start_new_session=True,
             pass_fds=() if lock is None else (lock,),
         )
     overran, ended_by = False, None
     # Its time has clocks of its own, which know what it was doing when it ended.
-    watchdog = Watchdog(runner.pid, replace(launch.policy, seconds=0.0), [launch.folder])
+    watchdog = Watchdog(runner.pid, replace(policy, seconds=0.0), [folder])
     try:
-        if calls.on_spawn is not None:
-            calls.on_spawn(runner.pid)
-        overran = _watch(runner, launch, started, calls, watchdog)
+        if listener.on_spawn is not None:
+            listener.on_spawn(runner.pid)
+        overran = _watch(runner, training, started, listener, watchdog)
     except EndRun as why:
         ended_by = why
     finally:
         _stop(runner, overran, watchdog)
-        left_behind = len(sweep(env[RUN_TOKEN]))
+        left_behind = len(sweep(training.token))
     return _End(_read_json(outcome), runner.returncode, overran, started, time.monotonic(), left_behind, ended_by)
 
 
-def _watch(runner: subprocess.Popen[bytes], launch: _Launch, started: float, calls: _Calls, watchdog: Watchdog) -> bool:
+def _policy(training: Training, folder: Path) -> Policy:
+    return training_policy(
+        training.corpus_dir,
+        training.project,
+        training.paths.handover(training.run).resolve(),
+        folder / SANDBOX_FOLDER,
+        seconds=training.limit_seconds,
+        gpu=has_gpu(),
+        **training.limits,
+    )
+
+
+def _watch(
+    runner: subprocess.Popen[bytes], training: Training, started: float, listener: Listener, watchdog: Watchdog
+) -> bool:
     """Pass on output and curve until the runner ends; True when it had to be asked to, whether or not it then did."""
-    deadline = time.monotonic() + launch.limit_seconds + RUNNER_MARGIN_SECONDS
-    output, curve = Tail(launch.log), Tail(launch.handover / METRICS)
-    overran, points = False, _Points(calls.on_metrics)
+    deadline = time.monotonic() + training.limit_seconds + RUNNER_MARGIN_SECONDS
+    output, curve = Tail(training.paths.runner_log(training.run)), Tail(training.paths.metrics(training.run))
+    overran, points = False, _Points(listener.on_metrics)
     exit_watch = ExitWatch(runner.pid)
     try:
         while True:
-            if calls.on_tick is not None:
-                calls.on_tick(time.monotonic() - started)
+            if listener.on_tick is not None:
+                listener.on_tick(time.monotonic() - started)
             ended = runner.poll() is not None
             if not ended and (limit := watchdog.look()):
                 watchdog.end()
                 raise LimitPassed(Status.CRASH, limit)
-            if calls.on_output is not None and (text := output.read()):
-                calls.on_output(text)
+            if listener.on_output is not None and (text := output.read()):
+                listener.on_output(text)
             if points.room and (ended or not points.waiting):
                 points.add(curve_points(curve.read_lines()))
             points.pass_on(is_last=ended)
@@ -305,13 +303,14 @@ def _stop(runner: subprocess.Popen[bytes], was_asked: bool, watchdog: Watchdog) 
 # --- what came of it
 
 
-def _judge(end: _End, paths: ExperimentPaths, run: int, limit: float, begun: float) -> RunOutcome:
+def _judge(end: _End, training: Training, begun: float) -> RunOutcome:
     """The status, from what the run left: a complete hand-over and a notebook of which every cell ran."""
+    paths, run = training.paths, training.run
     handed_over, complaint = read_handover(paths.handover(run))
     artefact = paths.artefact(run)
     said = end.outcome or {}
     measured = _measured(end, handed_over or {}, begun)
-    status, reason = _status(end, said, handed_over is not None, complaint, limit)
+    status, reason = _status(end, said, handed_over is not None, complaint, training.limit_seconds)
     if end.ended_by is not None:
         _close_notebook(paths.notebook(run), "Stopped", reason)
     elif end.outcome is None:
@@ -342,43 +341,6 @@ def _status(
     where = f" in cell {said['cell']}" if said.get("cell") else ""
     when = " before the hand-over" if said["ended"] in ("exit", "died") and not handed_over else ""
     return Status.CRASH, f"{said['reason']}{where}{when}"
-
-
-def read_handover(folder: Path) -> tuple[dict[str, Any] | None, str]:
-    """What prepare.py measured, or None and what is missing of the hand-over."""
-    if not _is_plain_file(folder / ARTEFACT) or (folder / ARTEFACT).stat().st_size == 0:
-        return None, f"no {ARTEFACT} was handed over: does the last cell call evaluate_bpb?"
-    try:
-        facts = read_plain_file(folder / HANDOVER, HANDOVER_LIMIT_BYTES)
-    except OSError:
-        return None, f"there is no usable {HANDOVER}"
-    content = parse_object(facts.decode("utf-8", errors="replace"))
-    if content is None:
-        return None, f"{HANDOVER} is not a JSON object"
-    return plain_facts(content, texts=TEXTS, without=OURS), ""
-
-
-def keep_only_the_handover(folder: Path) -> None:
-    """Remove whatever a training left beside its hand-over, and what only has the names of one: links, pipes, folders,
-    files that are closed to their owner.
-
-    What reads these files later may then open them. A curve without end is cut to what is ever read of it.
-    """
-    with opened_up(folder):
-        for entry in folder.iterdir():
-            is_known = entry.name in (ARTEFACT, HANDOVER, METRICS)
-            if not (is_known and _is_plain_file(entry) and os.access(entry, os.R_OK | os.W_OK)):
-                remove_tree(entry)
-    if (folder / METRICS).exists():
-        shorten_curve(folder / METRICS)
-
-
-def _is_plain_file(path: Path) -> bool:
-    try:
-        found = path.lstat()
-    except OSError:
-        return False
-    return stat.S_ISREG(found.st_mode) and found.st_nlink == 1
 
 
 def _measured(end: _End, handed_over: dict[str, Any], begun: float) -> dict[str, Any]:
@@ -438,42 +400,26 @@ def _cell_status(cell: Any) -> str:
     return str(cell.metadata.get("papermill", {}).get("status", "pending"))
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        return parse_object(path.read_bytes())
-    except OSError:
-        return None
+def training_environment(training: Training, folder: Path) -> dict[str, str]:
+    """What a training finds in its environment: what any child may know, plus what prepare.py reads.
 
-
-def child_environment(
-    corpus_dir: Path,
-    time_budget_seconds: float,
-    handover: Path,
-    project: Path,
-    seed: int,
-    folder: Path,  # where it may leave what its libraries want to keep
-    token: str | None = None,
-    max_steps: int | None = None,
-    dtype: str | None = None,
-) -> dict[str, str]:
-    """The environment of a training: what any child may know, plus what prepare.py reads.
-
-    `dtype` is the number format of its study, whatever this process's environment names.
+    Args:
+        folder: where the training's libraries may write what they keep.
     """
-    env = environment(token, Path(__file__).resolve().parents[2], prefixes=("AUTORESEARCH_",))
+    env = environment(training.token, Path(__file__).resolve().parents[2], prefixes=("AUTORESEARCH_",))
     for name in ("AUTORESEARCH_HELDOUT", "AUTORESEARCH_HOME"):  # training never learns where the validation rows are
         env.pop(name, None)
-    if max_steps is not None:
-        env["AUTORESEARCH_MAX_STEPS"] = str(max_steps)
-    if dtype is not None:
-        env[DTYPE] = dtype
+    if training.max_steps is not None:
+        env["AUTORESEARCH_MAX_STEPS"] = str(training.max_steps)
+    if training.dtype is not None:  # that of the study, whatever this process's environment names
+        env[DTYPE] = training.dtype
     return env | {
-        "AUTORESEARCH_CORPUS": str(Path(corpus_dir).resolve()),
-        "AUTORESEARCH_TIME_BUDGET": repr(time_budget_seconds),
-        "AUTORESEARCH_HANDOVER": str(handover),
-        "AUTORESEARCH_PROJECT": str(Path(project).resolve()),
-        "AUTORESEARCH_SEED": str(seed),
-        "IPYTHONDIR": str(folder / "ipython"),  # a person's start-up files are not part of an experiment
+        "AUTORESEARCH_CORPUS": str(training.corpus_dir.resolve()),
+        "AUTORESEARCH_TIME_BUDGET": repr(training.time_budget_seconds),
+        "AUTORESEARCH_HANDOVER": str(training.paths.handover(training.run).resolve()),
+        "AUTORESEARCH_PROJECT": str(training.project.resolve()),
+        "AUTORESEARCH_SEED": str(training.seed),
+        "IPYTHONDIR": str(folder / "ipython"),  # a user's start-up files are not part of an experiment
         "MPLCONFIGDIR": str(folder / "matplotlib"),
         "PYTHONUNBUFFERED": "1",
     }

@@ -1,8 +1,8 @@
 """Which files of Python's own library no sandbox may read: they are the held-out documents of the corpus `stdlib`.
 
-prepare.py holds out modules that no training imports. Their source and compiled files are hidden in every sandbox,
-whatever its corpus, and so is each other standard library that a sandbox would show: another version has nearly the
-same text.
+`system/standard_library.py` names the modules; no training imports them. Their source and compiled files are hidden in
+every sandbox, whatever its corpus, and so is each other standard library that a sandbox would show: another version has
+nearly the same text.
 """
 
 from __future__ import annotations
@@ -13,12 +13,7 @@ import sys
 import sysconfig
 from collections.abc import Iterable
 
-HELD_OUT = (  # as in prepare.py, which stands alone and whose import takes seconds
-    "aifc", "asynchat", "asyncore", "cgi", "cgitb", "compileall", "dbm", "doctest", "fileinput", "ftplib", "graphlib",
-    "imaplib", "mailbox", "modulefinder", "nntplib", "optparse", "poplib", "pyclbr", "sched", "shelve", "smtpd",
-    "smtplib", "sunau", "symtable", "tabnanny", "telnetlib", "trace", "turtle", "venv", "wave", "webbrowser", "wsgiref",
-    "zipapp",
-)  # fmt: skip
+from ..system.standard_library import HELD_OUT
 
 _MARKS = ("os", "abc", "codecs", "traceback")  # modules that a folder of a standard library has
 _DEPTH = 6  # folders below a listed one in which another standard library is looked for

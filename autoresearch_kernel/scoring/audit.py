@@ -17,16 +17,15 @@ import io
 import math
 import secrets
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from ..core.types import Audit
 from ..system.files import write_atomic
-from .score import HeldOut
-from .scorer_process import Guard, ScoringFailed, ScoringSettings, Watched, Wrap, ask, identity
+from .job import HeldOut, ScoringJob
+from .scorer_process import ScoringFailed, ask
 
 ROW_SHARE, LEAST_ROWS = 0.25, 256  # of the rows are audited, so many at least
 MOST_ANSWER_BYTES = 2**28  # of logits, all in memory at once
@@ -53,21 +52,11 @@ class Cuts:
 
 
 def audit(
-    artefact: Path,
-    heldout: HeldOut,
-    settings: ScoringSettings,
+    job: ScoringJob,
     nll: np.ndarray,
     *,
-    project: Path,
     claim_seconds: float,
     reference: np.ndarray | None = None,
-    on_progress: Callable[[float], None] | None = None,
-    token: str | None = None,
-    on_tick: Callable[[], None] | None = None,
-    on_spawn: Callable[[int], None] | None = None,
-    wrap: Wrap = identity,
-    guard: Guard | None = None,
-    batch_limit_seconds: float | None = None,
     cuts_path: Path | None = None,
     seed: int | None = None,
 ) -> Audit:
@@ -80,19 +69,19 @@ def audit(
         cuts_path: where to write what was asked and answered, as an .npy of CUT; nowhere when it is None.
         seed: of the cuts, a secret; one that is asked once more is asked the same. Drawn here when it is None.
 
-    The callbacks, `wrap`, `guard` and `batch_limit_seconds` are those of `judge.score.score`.
     Raises ScoringFailed when somebody killed B, or it was slow: that says nothing about the model.
     """
     started = time.monotonic()
+    heldout, settings = job.heldout, job.settings
     rng = np.random.default_rng(secrets.randbits(128) if seed is None else seed)
     cuts = draw_cuts(nll, heldout, reference, rng)
     rows = blinded(heldout, cuts, min(settings.rows_per_batch, len(heldout.rows)), rng)
     limit_seconds = LIMIT_SECONDS + LIMIT_PER_CLAIM_SECOND * claim_seconds
-    watched = Watched(project, limit_seconds, token, wrap, guard, batch_limit_seconds, on_progress, on_tick, on_spawn)
+    job = replace(job, limit_seconds=limit_seconds)
     vocab_size = len(heldout.token_bytes)
     facts = {"cuts": cuts.places.tolist(), "vocab_size": vocab_size}
     try:
-        answer = ask("audit", artefact, rows, facts, settings, vocab_size * 4, len(cuts.rows), watched)
+        answer = ask("audit", job, rows, facts, vocab_size * 4, len(cuts.rows))
         logits = np.frombuffer(answer.data, dtype="<f4").reshape(-1, vocab_size)  # (M, vocab_size)
         blind = nll_of(logits, heldout.rows[cuts.rows, cuts.places + 1], heldout.special_ids)
     except ScoringFailed as failure:

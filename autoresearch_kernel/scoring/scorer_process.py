@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,42 +30,18 @@ import numpy as np
 from ..system.environment import environment
 from ..system.locations import DTYPE, RUN_TOKEN
 from ..system.processes import sweep
+from .job import ScoringJob
 
-# Bytes of float32 logits in one batch: on a CPU about what its cache holds, twice and eight times as much were slower.
-CPU_LOGIT_BYTES, GPU_LOGIT_BYTES = 2**23, 2**30
 SAID_BYTES = 20_000  # of what a child printed, the end, in which its traceback is looked for
 UNREAD = "the model failed on the held-out rows; what it printed about them is not shown"
 LOOK_EVERY_SECONDS = 0.1  # at the child; how often `on_tick` is called
 KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)  # exit codes of a child that somebody killed; the second in a sandbox
-
-Wrap = Callable[[list[str], Path], list[str]]  # (command, artefact) -> the command to start: a sandbox around it
-Guard = Callable[[int], Callable[[], str]]  # pid -> called at each look: why the child must end, "" while it need not
 
 
 class ScoringFailed(RuntimeError):
     """The artefact could not be scored; the message is one line for people."""
 
     may_be_the_machine = False  # killed by somebody, or slow: the artefact may be as good as any
-
-
-def identity(command: list[str], artefact: Path) -> list[str]:
-    """No sandbox."""
-    return command
-
-
-@dataclass(frozen=True)
-class ScoringSettings:
-    """Numeric settings of scoring. They belong to the study, never to train.py."""
-
-    device: str
-    dtype: str  # autocast dtype: "float32" or "bfloat16"
-    rows_per_batch: int
-    num_threads: int
-
-    @staticmethod
-    def for_corpus(device: str, dtype: str, sequence_length: int, vocab_size: int) -> ScoringSettings:
-        size = CPU_LOGIT_BYTES if device == "cpu" else GPU_LOGIT_BYTES
-        return ScoringSettings(device, dtype, max(1, size // (4 * sequence_length * vocab_size)), os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
@@ -76,57 +52,40 @@ class Answer:
     slowest_batch_seconds: float  # the first one with the model's loading
 
 
-@dataclass(frozen=True)
-class Watched:
-    """How a child is started and who is told what it does."""
-
-    project: Path  # whose modules it may import
-    limit_seconds: float
-    token: str | None = None  # all its processes carry it in their environment
-    wrap: Wrap = identity
-    guard: Guard | None = None
-    batch_limit_seconds: float | None = None  # for one batch, with the model's loading for the first
-    on_progress: Callable[[float], None] | None = None
-    on_tick: Callable[[], None] | None = None  # whatever these raise ends the child
-    on_spawn: Callable[[int], None] | None = None  # gets the pid; the child leads a process group
-    may_quote: bool = False  # the rows are nobody's secret: a failure is told in the child's words
-
-
 def ask(
-    mode: str, artefact: Path, rows: np.ndarray, facts: Mapping[str, Any], settings: ScoringSettings, row_bytes: int,
-    num_answers: int, watched: Watched,
-) -> Answer:  # fmt: skip
+    mode: str, job: ScoringJob, rows: np.ndarray, facts: Mapping[str, Any], row_bytes: int, num_answers: int
+) -> Answer:
     """What a fresh scorer process answers: `row_bytes` for each of the first `num_answers` rows.
 
     Args:
-        mode: "claim" or "audit", see `scoring/scorer.py`.
+        mode: "claim" or "audit", see `scorer.py`.
         rows: token ids, two-dimensional, sent as little-endian uint32.
         facts: what the child must know besides.
 
     Raises ScoringFailed when it dies, hangs, or answers more or less.
     """
     size = row_bytes * num_answers
-    request = {"artefact": str(artefact), "num_rows": len(rows), **asdict(settings), **facts}
-    env = environment(watched.token, watched.project, Path(__file__).resolve().parents[2])
-    env[DTYPE] = settings.dtype  # for a model that asks prepare.py for the format
+    request = {"artefact": str(job.artefact), "num_rows": len(rows), **asdict(job.settings), **facts}
+    env = environment(job.token, job.project, Path(__file__).resolve().parents[2])
+    env[DTYPE] = job.settings.dtype  # for a model that asks prepare.py for the format
     with tempfile.TemporaryFile() as question, tempfile.TemporaryFile() as complaints:
         question.write(json.dumps(request).encode() + b"\n")
         question.write(rows.astype("<u4").tobytes())
         question.seek(0)
         command = [sys.executable, "-m", "autoresearch_kernel.scoring.scorer", str(os.getpid()), mode]
         try:
-            command = watched.wrap(command, artefact)
+            command = job.wrap(command, job.artefact)
         except ValueError as error:  # what was handed over is no plain file
             raise ScoringFailed(str(error)) from error
         with _started(command, question, complaints, env) as child:
-            answer = _read(child, size, settings.rows_per_batch * row_bytes, watched)
+            answer = _read(child, size, job.settings.rows_per_batch * row_bytes, job)
             if len(answer.data) != size:
                 with contextlib.suppress(subprocess.TimeoutExpired):  # it closed its pipe and lives on
                     child.wait(1.0)
             exit_code = child.returncode
         if len(answer.data) != size:
             complaints.seek(max(0, complaints.seek(0, os.SEEK_END) - SAID_BYTES))
-            raise _failure(_last_line(complaints.read(SAID_BYTES)), exit_code, watched.may_quote)
+            raise _failure(_last_line(complaints.read(SAID_BYTES)), exit_code, job.may_quote)
     return answer
 
 
@@ -143,29 +102,29 @@ def _started(
         _end(child, env[RUN_TOKEN])
 
 
-def _read(child: subprocess.Popen[bytes], size: int, batch_bytes: int, watched: Watched) -> Answer:
+def _read(child: subprocess.Popen[bytes], size: int, batch_bytes: int, job: ScoringJob) -> Answer:
     """What the child answers until it closes its pipe or is gone, a little over `size` bytes at most."""
     assert child.stdout is not None
-    if watched.on_spawn is not None:
-        watched.on_spawn(child.pid)
-    must_end = watched.guard(child.pid) if watched.guard is not None else lambda: ""
-    deadline = time.monotonic() + watched.limit_seconds
+    if job.on_spawn is not None:
+        job.on_spawn(child.pid)
+    must_end = job.guard(child.pid) if job.guard is not None else lambda: ""
+    deadline = time.monotonic() + job.limit_seconds
     answer, ready = bytearray(), False
     batch = slowest = 0.0  # when the present batch began, and how long the slowest one took
     with selectors.DefaultSelector() as selector:
         selector.register(child.stdout, selectors.EVENT_READ)
         while len(answer) <= size:
-            if watched.on_tick is not None:
-                watched.on_tick()
+            if job.on_tick is not None:
+                job.on_tick()
             if why := must_end():
                 raise ScoringFailed(why)
             gone = child.poll() is not None  # before the look: what it wrote, it wrote before it went
             if time.monotonic() > deadline:
-                raise ScoringFailed(f"scoring took longer than {watched.limit_seconds:.0f} s")
+                raise ScoringFailed(f"scoring took longer than {job.limit_seconds:.0f} s")
             if ready and len(answer) < size:
                 slowest = max(slowest, time.monotonic() - batch)
-                if watched.batch_limit_seconds is not None and slowest > watched.batch_limit_seconds:
-                    raise _too_slow(watched.batch_limit_seconds)
+                if job.batch_limit_seconds is not None and slowest > job.batch_limit_seconds:
+                    raise _too_slow(job.batch_limit_seconds)
             if not selector.select(LOOK_EVERY_SECONDS):
                 if gone:  # and a child of its own keeps the pipe open
                     break
@@ -179,8 +138,8 @@ def _read(child: subprocess.Popen[bytes], size: int, batch_bytes: int, watched: 
             answer += chunk
             if len(answer) // batch_bytes > whole or len(answer) >= size:
                 slowest, batch = max(slowest, time.monotonic() - batch), time.monotonic()
-            if watched.on_progress is not None:
-                watched.on_progress(min(1.0, len(answer) / size))
+            if job.on_progress is not None:
+                job.on_progress(min(1.0, len(answer) / size))
     return Answer(bytes(answer), slowest)
 
 

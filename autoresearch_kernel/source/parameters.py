@@ -28,8 +28,8 @@ from typing import Any
 from .cell import SourceError, assignments, comments_of, constant, num_bits, parse_source
 from .syntax import parse_expression
 
-GUESSED_FACTOR = 4  # a range nobody wrote: a quarter of the value to four times it
-LARGEST_GUESSED_BITS = 63  # of an integer that may be tuned within a range nobody wrote
+GUESSED_FACTOR = 4  # of a range that the comment does not give: a quarter of the value to four times it
+LARGEST_GUESSED_BITS = 63  # of an integer that may be tuned within a guessed range
 
 _NUMBER = r"[-+]?(?:\d[\d_]*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?(?:\s*(?:\*\*|\^)\s*\d+)?"
 _RANGE = re.compile(rf"(?P<low>{_NUMBER})\s*\.\.\s*(?P<high>{_NUMBER})(?P<options>[^;]*)")

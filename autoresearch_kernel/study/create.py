@@ -50,7 +50,7 @@ def start_study(name: str, project: Path, asked: Settings, say: Callable[[str], 
     Raises StudyError for what does not go together, before anything is built.
     """
     from ..record.git import open_lineage
-    from ..scoring.score import ScoringSettings
+    from ..scoring.job import ScoringSettings
     from ..source.parameters import read_parameters, set_parameters
     from .presets import choose_preset, measure_machine
 

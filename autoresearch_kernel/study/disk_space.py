@@ -1,42 +1,38 @@
-"""Room on the disk for the next training: what can be missed is removed, and a full disk is waited for."""
+"""Disk space for the next training: removes what a study can do without, and waits while the disk is full."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..core.decide import best
 from ..core.state import StudyState
 from ..record.paths import METRICS
 from ..record.study import Study
 from ..system.disk import Reserve, footprint_bytes, free_bytes
-from .steering import StopNow
-
-if TYPE_CHECKING:
-    from .session import Session
+from .session import Session
+from .steering import Steering
 
 LEAST_FREE_BYTES = 64 * 2**20  # disk space without which no training is begun, besides what one is expected to leave
 ARTEFACT_LIMIT_BYTES = 500 * 10**6  # models, scores and audits of discarded experiments: the oldest go first
 
 
-class Room:
-    """Room for one session's trainings, and the reserve that keeps the record writable."""
+class DiskSpace:
+    """Disk space for one session's trainings, and the reserve that keeps the record writable."""
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
+    def __init__(self, session: Session, steering: Steering) -> None:
+        self.session, self.steering = session, steering
         self.reserve = Reserve(session.study.paths.reserve)
 
     def make(self) -> None:
-        """Wait until a training has room on the disk, removing first what can be missed."""
+        """Wait until there is disk space for a training, after removing what the study can do without."""
         session = self.session
         if self.lacks():
             forget_artefacts(session.study, session.state, limit_bytes=0)
         if missing := self.lacks():
             session.note(f"{missing}. Free some space; the study then goes on by itself.")
-            session.people.wait(missing, lambda: not self.lacks(), "nothing is missing any more")
-            if session.people.stopping:
-                raise StopNow(session.people.stopping)
+            self.steering.wait(missing, lambda: not self.lacks(), "nothing is missing any more")
+            self.steering.end_if_stopping()
         self.reserve.take()
 
     def wait_after(self, error: OSError) -> None:
@@ -55,7 +51,7 @@ class Room:
             (study.paths.folder, LEAST_FREE_BYTES + 2 * largest),
             (Path(tempfile.gettempdir()), LEAST_FREE_BYTES),
         ):
-            free = free_bytes(folder)
+            free = self.session.backend.free_bytes(folder)
             if free < needed:
                 return f"The disk of {folder} has {free / 1e6:.0f} MB left, and a training needs {needed / 1e6:.0f} MB"
         return ""
@@ -73,13 +69,13 @@ def forget_artefacts(study: Study, state: StudyState, limit_bytes: int = ARTEFAC
     Those of the baseline, the incumbent and the best stay, and notebooks, diffs, curves and code are kept for ever.
     """
     needed = {0} | {e.number for e in (state.incumbent, best(state.experiments)) if e is not None}
-    room = limit_bytes
+    left_bytes = limit_bytes
     for experiment in reversed(state.decided):
         if experiment.number not in needed:
             paths = study.experiment(experiment.number)
             for run in experiment.runs:
                 left = [p for p in paths.handover(run.index).rglob("*") if p.is_file() and p.name != METRICS]
                 for path in (*left, paths.nll(run.index), paths.cuts(run.index)):
-                    room -= path.stat().st_size if path.exists() else 0
-                    if room < 0:
+                    left_bytes -= path.stat().st_size if path.exists() else 0
+                    if left_bytes < 0:
                         path.unlink(missing_ok=True)

@@ -10,20 +10,21 @@ import secrets
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ..core.types import Audit, Evaluation, Progress
 from ..record.study import StudyError
-from ..scoring.audit import audit
-from ..scoring.score import HeldOut, ScoringFailed, score
+from ..scoring.job import HeldOut
+from ..scoring.scorer_process import ScoringFailed
 from ..system.shell import shell_command
-from .loop import mind_people
-from .session import Session
+from .evaluation import ask
+from .steps import Steps
 
 
-def open_test_split(session: Session, champion: int, keys: Sequence[tuple[int, int]]) -> None:
+def open_test_split(session: Steps, champion: int, keys: Sequence[tuple[int, int]]) -> None:
     """Score models, named by experiment and run, on the test rows unless that is done.
 
     Raises StudyError for a model that cannot be scored, and for a score that the audit refuses.
@@ -32,7 +33,7 @@ def open_test_split(session: Session, champion: int, keys: Sequence[tuple[int, i
     known = {(t.experiment, t.run) for t in session.state.tested}
     for number, run in keys:
         if (number, run) not in known:
-            mind_people(session)
+            session.steering.check()
             _test(session, heldout, champion, number, run)
     for tested in session.state.tested:
         if (tested.experiment, tested.run) in keys and tested.test_bpb is None:
@@ -42,13 +43,13 @@ def open_test_split(session: Session, champion: int, keys: Sequence[tuple[int, i
             )
 
 
-def _test(session: Session, heldout: HeldOut, champion: int, number: int, run: int) -> None:
+def _test(session: Steps, heldout: HeldOut, champion: int, number: int, run: int) -> None:
     """Score one model on the test rows and, where an agent wrote its code, audit the score."""
     experiment = session.state.experiments[number]
     about = Progress("scoring", number, run, "the sealed test split")
     with tempfile.TemporaryDirectory(prefix="ar-test-") as folder:
         try:
-            claim = session.ask(score, about, heldout, nll_path=Path(folder) / "nll.npy")
+            claim = ask(session, partial(session.backend.score, nll_path=Path(folder) / "nll.npy"), about, heldout)
             found = _audited(session, about, heldout, claim) if number > 0 else None
         except ScoringFailed as failure:
             raise StudyError(
@@ -74,7 +75,10 @@ def _test(session: Session, heldout: HeldOut, champion: int, number: int, run: i
     )
 
 
-def _audited(session: Session, about: Progress, heldout: HeldOut, claim: Evaluation) -> Audit:
+def _audited(session: Steps, about: Progress, heldout: HeldOut, claim: Evaluation) -> Audit:
     assert claim.nll_path is not None
     nll = np.load(claim.nll_path)
-    return session.ask(audit, about, heldout, nll, claim_seconds=claim.evaluation_seconds, seed=secrets.randbits(128))
+    question = partial(
+        session.backend.audit, nll=nll, claim_seconds=claim.evaluation_seconds, seed=secrets.randbits(128)
+    )
+    return ask(session, question, about, heldout)

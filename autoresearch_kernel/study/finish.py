@@ -18,15 +18,19 @@ from dataclasses import asdict, dataclass
 
 from ..core.decide import NUM_FRESH_RUNS, mean
 from ..core.drift import at_present_speed
+from ..core.next_step import of_decided
 from ..core.state import StudyState
 from ..core.types import Experiment, Result, Run, Status, scores_of
 from ..record.history import read_state
 from ..record.study import Remedied, Study, StudyError, check_unchanged
+from ..run.backend import Backend
 from ..show.plan import TYPICAL_OVERHEAD_SECONDS, overhead_seconds
 from ..system.shell import shell_command
+from .execute import execute, one_more_run
 from .final_test import open_test_split
-from .loop import advance, despite_full_disk, ended_on_record, mind_people, still_stands, take_up, train_and_score
-from .session import Session, Watch, ignore, open_session
+from .loop import despite_full_disk, ended_on_record, resume
+from .session import Watch, ignore
+from .steps import Steps, open_session
 
 NO_KEEP = "no change beat the baseline by more than the noise between runs, which is usual in a short study"
 NUM_SEEDS = NUM_FRESH_RUNS  # fresh runs of each
@@ -60,7 +64,7 @@ class Outlook:
         )
 
 
-def finish(study: Study, watch: Watch = ignore) -> Result | None:
+def finish(study: Study, watch: Watch = ignore, backend: Backend | None = None) -> Result | None:
     """The result of the study's champion; measured the first time, read from the record from then on.
 
     Example:
@@ -69,7 +73,7 @@ def finish(study: Study, watch: Watch = ignore) -> Result | None:
         >>> result.test_difference, result.test_standard_error  # doctest: +SKIP
         (-0.0191, 0.0021)
 
-    None when a person stopped it; the same call goes on. Raises NothingToMeasure when there is no champion besides the
+    None when a user stopped it; the same call goes on. Raises NothingToMeasure when there is no champion besides the
     baseline, StudyError when a model of either fails again and again or when the audit refuses one on the test rows,
     StudyInUse when another process runs the study.
     """
@@ -78,10 +82,10 @@ def finish(study: Study, watch: Watch = ignore) -> Result | None:
     champion_of(state, study.name)
     if state.result is not None:
         return state.result
-    with open_session(study, watch) as session, ended_on_record(session):
-        despite_full_disk(session, lambda: take_up(session))
+    with open_session(study, watch, backend) as session, ended_on_record(session):
+        despite_full_disk(session, lambda: resume(session))
         return despite_full_disk(session, lambda: _measure(session))
-    return None  # somebody stopped it
+    return None  # a user stopped it
 
 
 def champion_of(state: StudyState, name: str) -> Experiment:
@@ -97,18 +101,21 @@ def champion_of(state: StudyState, name: str) -> Experiment:
     return champion
 
 
-def _measure(session: Session) -> Result:
+def _measure(session: Steps) -> Result:
     """Train what is missing, look at the scores, then open the test split."""
     study = session.study
     champion = champion_of(session.state, study.name).number
     if session.state.result is not None:
         return session.state.result
     session.history.append("finishing", champion=champion)
+    session.purpose = "result"
     failures: Counter[int] = Counter()
     while (number := training_due(_counts(study, session.state, champion))) is not None:
-        mind_people(session)
-        _train(session, number, failures)
-    if not still_stands(session, champion):  # the audit refused a fresh score: another experiment is the champion
+        session.steering.check()
+        _one_step(session, number, failures)
+    while step := of_decided(session.state.experiments[champion]):  # audits of the fresh runs
+        execute(session, step)
+    if session.state.experiments[champion].status is not Status.KEEP:  # refused, so another experiment is the champion
         return _measure(session)
     pair = [(number, _usable(study, session.state, number)[-NUM_SEEDS:]) for number in (0, champion)]
     open_test_split(session, champion, [(number, run.index) for number, runs in pair for run in runs])
@@ -151,11 +158,9 @@ def training_due(counts: dict[int, int]) -> int | None:
     return fewest if counts[fewest] < NUM_SEEDS else None
 
 
-def _train(session: Session, number: int, failures: Counter[int]) -> None:
+def _one_step(session: Steps, number: int, failures: Counter[int]) -> None:
     """Do what the experiment's last run lacks, or make one more."""
-    experiment = session.state.experiments[number]
-    if not advance(session, experiment):
-        train_and_score(session, experiment, experiment.runs[-1].index + 1)
+    execute(session, one_more_run(session, number))
     run = session.state.experiments[number].runs[-1]
     if run.status in (None, Status.INTERRUPTED):
         return

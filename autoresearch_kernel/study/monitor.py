@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..core.drift import is_much_slower, relative_speed
 from ..core.early_stopping import caution, hopeless, projected_timeout
@@ -11,15 +11,13 @@ from ..core.sanitize import is_number
 from ..core.types import Experiment, Progress, Status
 from ..record.curves import read_curve
 from ..run.training import EndRun
-
-if TYPE_CHECKING:
-    from .session import Session
+from .session import Session
 
 FAIR_SPEED = 0.85  # a run slower than this, and not so slow that it is made again, may owe its place to the machine
 
 
-class Lookout:
-    """What `run_experiment` calls while it trains; it tells the session's watcher what it sees."""
+class Monitor:
+    """What a backend calls while it trains; it tells the session's watcher what it sees."""
 
     def __init__(self, session: Session, experiment: Experiment, run: int) -> None:
         study, state, paths = session.study, session.state, session.study.experiment(experiment.number)
@@ -44,7 +42,7 @@ class Lookout:
         progress = point.get("progress")
         fraction = float(progress) if is_number(progress) else 0.0
         e = self.experiment
-        self.session.watch(Progress("training", e.number, self.run, e.hypothesis, fraction, point))
+        self.session.tell(Progress("training", e.number, self.run, e.hypothesis, fraction, point))
         budget = {"time_budget_seconds": self.budget, "hard_limit_seconds": self.limit}
         if why := projected_timeout(self.points, seconds_since_start=self.seconds, **budget):
             raise EndRun(Status.TIMEOUT, f"ended early: {why}")
@@ -54,7 +52,7 @@ class Lookout:
                 raise EndRun(Status.DISCARD, f"ended early: {why}")
 
     def at_clock(self, seconds: float) -> None:
-        """Raises StopNow when somebody wants that."""
+        """Raises StopNow when a user wants the study to end at once."""
         self.session.tick()
         self.seconds = seconds
 

@@ -1,145 +1,41 @@
 """From an agent's reply to a proposal that is worth its budget: given back, merged, tried for a few steps, approved.
 
-An agent is asked in a thread of its own, so that a study listens to people while an agent thinks, and so that it may
-think while the experiment before trains. The thread reads values and returns a value; the record is written here, by
-the thread that holds the study.
+The agent thinks in a thread (`question.py`), so that the supervisor obeys commands meanwhile, and so that the agent may
+think while the experiment before trains.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import os
-import threading
-import time
-from collections import deque
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, replace
 
 from ..core.agent import Agent, AgentUnavailable, NothingToPropose, UnusableReply, asks_person, listens, thinks_ahead
-from ..core.state import StudyState
-from ..core.types import Call, Context, Experiment, Objection, Progress, Proposal, Refusal, Status
-from ..record.paths import ExperimentPaths
-from ..record.study import Study, sha256
-from ..run.notebook import check_source
-from ..source.cell import SourceError
-from ..source.compare import fingerprint, literal_changes
+from ..core.types import Call, Context, Experiment, Objection, Progress, Proposal, Refusal
+from ..record.study import sha256
+from ..source.compare import literal_changes
 from ..source.diff import rebase
-from ..source.parameters import read_parameters
 from ..system.disk import is_full
 from ..system.files import write_atomic
+from .disk_space import DiskSpace
 from .dry_run import dry_run
-from .review import Rejected, Unreadable, await_person
+from .proposal_files import _json, _utf8, encodable, open_proposal, save_proposal
+from .question import MOST_FIXES, AgentFailed, Question, num_fixes, objection
+from .review import Rejected, Unreadable, await_verdict
+from .session import Session
+from .steering import Steering
 
-if TYPE_CHECKING:
-    from .session import Session
-
-MOST_FIXES = 2  # of a proposal, before it is run as it is
 MOST_QUESTIONS = 3  # asked anew after replies without a proposal, before the study pauses
 PAUSE_SECONDS = (30.0, 60.0, 120.0, 300.0, 600.0)  # before an agent that could not answer is asked again; then the last
 LOOK_EVERY_SECONDS = 0.05
 
 
-class AgentFailed(RuntimeError):
-    """An agent raised what no agent should; the message says what."""
-
-
-@dataclass
-class Question:
-    """One question to an agent, in a thread: what it says on the way, and its answer."""
-
-    agent: Agent
-    context: Context
-    said: deque[Call | Refusal | str] = field(default_factory=deque)  # for the record, oldest first
-    proposal: Proposal | None = None
-    failure: Exception | None = None
-    is_saved: bool = False
-    sent: Call | None = None  # what the call that is out may cost
-    is_given_up: bool = False
-
-    def __post_init__(self) -> None:
-        self.thread = threading.Thread(target=self._think, name=f"agent {self.agent.name}", daemon=True)
-        self.thread.start()
-
-    @property
-    def is_done(self) -> bool:
-        return not self.thread.is_alive()
-
-    def _think(self) -> None:
-        try:
-            self.proposal = self._ask()
-        except Exception as error:  # raised where the answer is wanted
-            self.failure = error
-        except BaseException as error:  # SystemExit, say
-            self.failure = RuntimeError(f"{type(error).__name__}: {error}")
-
-    def _ask(self) -> Proposal:
-        """The agent's answer, given back while it can be seen, without running it, to be of no use."""
-        context = self._heard()
-        while True:
-            proposal = self.agent.propose(context)
-            if not listens(self.agent, context):
-                return proposal
-            refusal = objection(proposal, context)
-            if refusal is None:
-                return proposal
-            if num_fixes(context.refused) >= MOST_FIXES:
-                if refusal.objection is Objection.GATE:
-                    return proposal  # the record says `invalid`, and the agent reads why
-                raise UnusableReply(refusal)
-            self.said.append(refusal)
-            context = replace(self._heard(), refused=(*context.refused, refusal))
-
-    def _heard(self) -> Context:
-        return replace(self.context, on_call=self._hear, on_wait=self._wait, on_send=self._send)
-
-    def _send(self, call: Call) -> None:
-        self.sent = call
-
-    def _wait(self, why: str) -> None:
-        if self.is_given_up:
-            raise AgentUnavailable("nobody waits for it any more")
-        self.said.append(why)
-
-    def _hear(self, call: Call) -> None:
-        self.said.append(call)
-        self.sent = None
-        self.context = replace(self.context, spent=self.context.spent.plus(call))
-
-
-def num_fixes(refused: Sequence[Refusal]) -> int:
-    """How often an agent was asked to mend something; a person's no is no fix."""
-    return sum(r.objection is not Objection.PERSON for r in refused)
-
-
-def objection(proposal: Proposal, context: Context) -> Refusal | None:
-    """Why a proposal need not be run: no notebook, or the code of an experiment that was tried. A pure function."""
-    try:
-        check_source(proposal.train_source)
-        read_parameters(proposal.train_source)  # the ranges in the comments, which the optimiser reads
-    except SourceError as error:
-        return Refusal(context.number, Objection.GATE, str(error), proposal.hypothesis, proposal)
-    mine = fingerprint(proposal.train_source)
-    tried = [e for e in context.experiments if e.fingerprint == mine and e.status is not Status.INTERRUPTED]
-    tried += [context.running] if context.running is not None and context.running.fingerprint == mine else []
-    if fingerprint(context.train_source) == mine:
-        why = f"it is the code of the incumbent, {context.incumbent.number:04d}"
-    elif tried:
-        first = tried[0]
-        became = f": {first.status}, {first.reason}" if first.status is not None else ", which trains now"
-        why = f"it is the code of experiment {first.number:04d}{became}"
-    else:
-        return None
-    return Refusal(context.number, Objection.REPEAT, why, proposal.hypothesis, proposal)
-
-
 class Proposals:
     """The questions of one session; it writes their record."""
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
+    def __init__(self, session: Session, steering: Steering, disk_space: DiskSpace) -> None:
+        self.session, self.steering, self.disk_space = session, steering, disk_space
         self.question: Question | None = None
         self.is_waited_for = False  # nothing trains until there is an answer
         self.ask_again_at = 0.0  # monotonic: when what failed ahead is asked again
@@ -183,8 +79,8 @@ class Proposals:
             return
         if not self.ask_again_at:
             self.session.note(f"The agent could not answer: {failure}")
-            self.ask_again_at = time.monotonic() + PAUSE_SECONDS[0]
-        if time.monotonic() >= self.ask_again_at:
+            self.ask_again_at = self.session.clock.monotonic() + PAUSE_SECONDS[0]
+        if self.session.clock.monotonic() >= self.ask_again_at:
             self.ask_again_at = 0.0
             self.question = Question(question.agent, replace(question.context, spent=self.session.state.spent))
 
@@ -260,7 +156,7 @@ class Proposals:
                 continue
             if isinstance(settled, Proposal):
                 save_proposal(self.session.study.experiment(context.number), settled, context.incumbent.number)
-                self.session.people.end_if_enough()  # it is there when the study goes on
+                self.steering.end_if_enough()  # it is there when the study goes on
                 return settled
             self.refuse(settled)
             is_conflict = settled.objection is Objection.CONFLICT  # the code has changed under it: start again
@@ -279,7 +175,7 @@ class Proposals:
         self.is_waited_for = True
         try:
             while not question.is_done:
-                session.people.wait_a_moment(LOOK_EVERY_SECONDS)
+                self.steering.wait_a_moment(LOOK_EVERY_SECONDS)
             self.tick()
         finally:
             self.is_waited_for = False
@@ -300,7 +196,7 @@ class Proposals:
         seconds = PAUSE_SECONDS[min(times, len(PAUSE_SECONDS) - 1)]
         reason = reason.rstrip(". \n")
         self.session.note(f"The agent cannot answer: {reason}.")
-        self.session.people.pause_for(seconds, f"{reason}. It is asked again in {seconds:g} s")
+        self.steering.pause_for(seconds, f"{reason}. It is asked again in {seconds:g} s")
 
     # --- checks
 
@@ -321,7 +217,7 @@ class Proposals:
         is_heard = listens(agent, context)
         if is_heard and (refusal := self._check(proposal, context)):
             return refusal
-        is_needed = (session.state.approve or asks_person(agent)) and not session.by_hand
+        is_needed = (session.state.approve or asks_person(agent)) and not session.is_interactive
         if not is_needed or "approved_by" in proposal.details:  # by a person, before the harness went away
             return proposal
         return self._review(proposal, context, asks_person(agent))
@@ -336,7 +232,7 @@ class Proposals:
         if is_last:
             return None
         save_proposal(self.session.study.experiment(context.number), proposal, context.incumbent.number)
-        if failure := dry_run(self.session, proposal, context.number):
+        if failure := dry_run(self.session, self.disk_space, proposal, context.number):
             return Refusal(context.number, Objection.DRY_RUN, failure, proposal.hypothesis, proposal)
         return None
 
@@ -346,7 +242,7 @@ class Proposals:
         save_proposal(session.study.experiment(context.number), proposal, context.incumbent.number)
         while True:
             try:
-                approved = await_person(session, proposal, context.incumbent, context.number, is_draft)
+                approved = await_verdict(session, self.steering, proposal, context.incumbent, context.number, is_draft)
             except Rejected as no:
                 if is_draft:
                     session.note("There is nothing to reject: it waits for your train.py.")
@@ -358,52 +254,10 @@ class Proposals:
             if approved.train_source == proposal.train_source and not is_draft:
                 return approved
             refusal = objection(approved, context)
-            failure = refusal.why if refusal else dry_run(session, approved, context.number)
+            failure = refusal.why if refusal else dry_run(session, self.disk_space, approved, context.number)
             if not failure:
                 return approved
             reason = failure.strip().splitlines()
             last = f" ... {reason[-1]}" if len(reason) > 1 else ""
             why = reason[0].rstrip(".") + last
             session.note(f"Your train.py was not taken: {why}. It is still in {session.study.paths.desk}.")
-
-
-def open_proposal(study: Study, state: StudyState) -> tuple[Proposal, int] | None:
-    """What is proposed for the next experiment, not recorded yet, and the incumbent it was made for; None without."""
-    found = read_proposal(study.experiment(len(state.experiments)))
-    if found is None:
-        return None
-    kept = {e.number for e in state.decided if e.status is Status.KEEP}
-    refused = {r.train_sha256 for r in state.refusals if r.experiment == len(state.experiments)}
-    return found if found[1] in kept and sha256(found[0].train_source) not in refused else None
-
-
-def read_proposal(paths: ExperimentPaths) -> tuple[Proposal, int] | None:
-    """What `save_proposal` wrote, and its parent; None when there is none, or another version wrote it."""
-    try:
-        facts = json.loads(paths.proposal.read_text(encoding="utf-8"))
-        parent = int(facts.pop("parent"))
-        facts.pop("spent", None)
-        return Proposal(**facts | {"transcript": tuple(facts.get("transcript") or ())}), parent
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
-
-
-def save_proposal(paths: ExperimentPaths, proposal: Proposal, parent: int | None, **facts: Any) -> None:
-    """proposal.json: what was proposed for which incumbent, with the whole conversation."""
-    write_atomic(paths.proposal, _json({"parent": parent} | asdict(proposal) | facts))
-
-
-def encodable(proposal: Proposal) -> Proposal:
-    """The proposal with texts that can be written."""
-    names = ("hypothesis", "train_source", "expected", "refutation", "notes")
-    words: dict[str, Any] = {name: _utf8(getattr(proposal, name)) for name in names}
-    return replace(proposal, **words)
-
-
-def _json(facts: dict[str, Any]) -> str:
-    return _utf8(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
-
-
-def _utf8(text: str) -> str:
-    """Text that can be written: half of a surrogate pair, as a model's reply may hold, becomes a question mark."""
-    return text.encode("utf-8", "replace").decode("utf-8")

@@ -1,12 +1,11 @@
-"""What waits for a person: a train.py on the study's desk, to be approved as it is, edited, or rejected.
+"""Review of a proposal by a user, who approves its train.py as it is, edits it, or rejects it.
 
-The file is a person's from the moment it lies there: it is written once for each proposal and then only read.
+The file under review belongs to the user: the supervisor writes it once for each proposal and then only reads it.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from ..core.types import Experiment, Progress, Proposal
 from ..record.commands import Command
@@ -14,24 +13,22 @@ from ..record.study import sha256
 from ..show.status import wanted
 from ..source.compare import literal_changes
 from ..system.files import ensure_folder, write_atomic
+from .session import Session
+from .steering import Steering
 
-if TYPE_CHECKING:
-    from .session import Session
-
-
-EDITED = "edited"  # by a person, behind the name of an agent
+EDITED = "edited"  # by a user; stands behind the name of the agent
 
 
 class Rejected(Exception):
-    """A person says no; the message says why."""
+    """The user rejects the proposal; the message says why."""
 
 
 class Unreadable(Exception):
-    """What lies on the desk is no text; the message says why."""
+    """The file under review is no text; the message says why."""
 
 
-def put_on_desk(session: Session, proposal: Proposal, number: int, is_draft: bool) -> None:
-    """Lay a proposal on the desk, unless it lies there already, with what a person has made of it."""
+def put_under_review(session: Session, proposal: Proposal, number: int, is_draft: bool) -> None:
+    """Write the file under review, unless it is there already, perhaps with a user's edits."""
     digest, review = sha256(proposal.train_source), session.state.review
     desk = session.study.paths.desk
     if review is None or review.train_sha256 != digest or not desk.is_file():
@@ -42,16 +39,18 @@ def put_on_desk(session: Session, proposal: Proposal, number: int, is_draft: boo
         )
 
 
-def await_person(session: Session, proposal: Proposal, parent: Experiment, number: int, is_draft: bool) -> Proposal:
-    """Wait for `autoresearch approve` and return what the desk holds then.
+def await_verdict(
+    session: Session, steering: Steering, proposal: Proposal, parent: Experiment, number: int, is_draft: bool
+) -> Proposal:
+    """Wait for `autoresearch approve` and return the proposal with the file as it is then.
 
-    Raises Rejected, Unreadable when the desk holds no text any more, StopNow, and Enough.
+    Raises Rejected, Unreadable when the file is no text any more, StopNow, and Enough.
     """
-    put_on_desk(session, proposal, number, is_draft)
+    put_under_review(session, proposal, number, is_draft)
     review = session.state.review
     assert review is not None
-    session.watch(Progress("reviewing", number, hypothesis=proposal.hypothesis, text=wanted(session.study, review)))
-    command = session.people.wait_for_verdict(
+    session.tell(Progress("reviewing", number, hypothesis=proposal.hypothesis, text=wanted(session.study, review)))
+    command = steering.wait_for_verdict(
         f"experiment {number:04d} waits for your {'train.py' if is_draft else 'approval'}"
     )
     if command.command == "reject":
@@ -74,7 +73,7 @@ def _approved(proposal: Proposal, source: str, parent_source: str, command: Comm
 
 
 def edited(proposal: Proposal, source: str, parent_source: str, hypothesis: str) -> Proposal:
-    """The proposal with a person's train.py: what its agent noted for itself does not hold for that one."""
+    """The proposal with a user's train.py; what its agent noted about its own train.py is left out."""
     own = ("parameters", "previous", "structure")
     return replace(
         proposal,

@@ -1,13 +1,11 @@
-"""What people ask of a study while it runs: commands obeyed and acknowledged, pauses, and waits that hear them.
+"""Steers a running study: obeys and acknowledges users' commands, pauses, and waits while it reads commands.
 
-It knows the words; what a step does with a wish is the step's affair.
+This module parses commands. The step that is running decides how to react.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from ..agents.options import NO_READERS
 from ..core.agent import NothingToPropose
@@ -15,39 +13,37 @@ from ..core.format import count
 from ..core.types import Progress
 from ..record.commands import FOR_THE_AGENT, Command, Inbox
 from ..system.disk import is_full
+from .session import Session
 
-if TYPE_CHECKING:
-    from .session import Session
-
-LOOK_EVERY_SECONDS = 0.2  # for commands, while there is nothing else to do
+LOOK_EVERY_SECONDS = 0.2  # for commands, while the supervisor waits
 
 
 class StopNow(RuntimeError):
-    """A person wants the study to end at once; the message says who."""
+    """A user wants the study to end at once; the message says who."""
 
 
 class Enough(NothingToPropose):
-    """What was asked for is done while somebody was waited for."""
+    """The study has had what was asked for while it waited for an agent or a user."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"The study has had its {what}.")
         self.reason = what
 
 
-class People:
-    """The people of one session."""
+class Steering:
+    """What users asked of one session."""
 
     def __init__(self, session: Session, inbox: Inbox) -> None:
         self.session, self.inbox = session, inbox
-        self.stopping = ""  # who wants the study to end after this experiment; "" when nobody does
+        self.stopping = ""  # who wants the study to end after this experiment; "" while no user does
         self._pausing = ""  # who wants it to pause
         self._waiting: list[Command] = []  # commands that a full disk keeps from being answered
-        self._is_sent_on = False  # somebody wants a wait to end
-        self._is_reviewing = False  # a person's verdict is waited for
+        self._is_sent_on = False  # a user wants a wait to end
+        self._is_reviewing = False  # it waits for a user's verdict
         self._verdict: Command | None = None
 
     def obey(self) -> None:
-        """Do what people asked since the last call. Raises StopNow when somebody wants the study to end at once."""
+        """Do what users asked since the last call. Raises StopNow when a user wants the study to end at once."""
         self._waiting += self.inbox.read()
         while self._waiting:
             command = self._waiting[0]
@@ -62,10 +58,10 @@ class People:
                 raise StopNow(command.by)
 
     def answer_old(self, commands: list[Command]) -> None:
-        """Acknowledge commands sent while no process ran the study: those for the agent hold, others do not."""
+        """Acknowledge commands sent while no supervisor ran the study: those for the agent hold, others do not."""
         for command in commands:
             if command.id not in self.session.state.answered:
-                old = "ignored: nobody ran the study then"
+                old = "ignored: no supervisor ran the study then"
                 self._acknowledge(command, self._for_agent(command) if command.command in FOR_THE_AGENT else old)
 
     def _for_agent(self, command: Command) -> str:
@@ -93,7 +89,7 @@ class People:
                 self._acknowledge(command, f"stops {after}")
                 self.stopping = command.by
             case "stop now":
-                again = f"; experiment {unfinished.number:04d} is taken up when the study goes on" if unfinished else ""
+                again = f"; experiment {unfinished.number:04d} is resumed when the study goes on" if unfinished else ""
                 self._acknowledge(command, f"stops now{again}")
                 return True
             case "hint" | "clear hints":
@@ -119,8 +115,18 @@ class People:
         )
         self.session.watch(Progress("note", text=words[0].upper() + words[1:] + "."))
 
+    def check(self) -> None:
+        """Between two steps: pause while a user wants that. Raises StopNow when a user wants the study to end."""
+        self.wait_while_paused()
+        self.end_if_stopping()
+
+    def end_if_stopping(self) -> None:
+        """Raises StopNow when a user wants the study to end."""
+        if self.stopping:
+            raise StopNow(self.stopping)
+
     def wait_while_paused(self) -> None:
-        """Return when nobody wants the study to pause (any more), or somebody wants it to stop."""
+        """Return when no user wants the study to pause (any more), or one wants it to stop."""
         self.session.tick()
         if self._pausing:
             self.wait(f"by {self._pausing}", lambda: not self._pausing, "asked to go on", is_asked=True)
@@ -128,15 +134,15 @@ class People:
     def wait(self, reason: str, until: Callable[[], bool], then: str, *, is_asked: bool = False) -> None:
         """Begin nothing for `reason` until `until()` holds, go on because of `then`; commands are obeyed meanwhile.
 
-        `is_asked`: a person asked for it, and ends it.
+        `is_asked`: a user asked for it, and ends it.
         """
         if until() or self.stopping:
             return
         self.session.history.append("paused", reason=reason, by_person=is_asked)
-        self.session.watch(Progress("paused", text=f"Paused: {reason}"))
+        self.session.tell(Progress("paused", text=f"Paused: {reason}"))
         while not until() and not self.stopping:
             self.session.tick()
-            time.sleep(LOOK_EVERY_SECONDS)
+            self.session.clock.sleep(LOOK_EVERY_SECONDS)
         if not self.stopping:
             self.session.history.append("resumed", reason=then)
 
@@ -145,16 +151,18 @@ class People:
 
         Raises StopNow, and Enough.
         """
-        deadline = time.monotonic() + seconds
+        deadline = self.session.clock.monotonic() + seconds
         self._is_sent_on = False
-        self._wait_or_end(reason, lambda: self._is_sent_on or time.monotonic() >= deadline, "it is tried again")
+        self._wait_or_end(
+            reason, lambda: self._is_sent_on or self.session.clock.monotonic() >= deadline, "it is tried again"
+        )
         self.wait_while_paused()
 
     def wait_for_verdict(self, reason: str) -> Command:
-        """Pause until a person approves or rejects what lies on the desk. Raises StopNow, and Enough."""
+        """Pause until a user approves or rejects the train.py under review. Raises StopNow, and Enough."""
         self._verdict, self._is_reviewing = None, True
         try:
-            self._wait_or_end(reason, lambda: self._verdict is not None, "a person has looked at it")
+            self._wait_or_end(reason, lambda: self._verdict is not None, "a user has looked at it")
         finally:
             verdict, self._verdict, self._is_reviewing = self._verdict, None, False
         assert verdict is not None
@@ -162,18 +170,16 @@ class People:
 
     def _wait_or_end(self, reason: str, until: Callable[[], bool], then: str) -> None:
         self.wait(reason, lambda: until() or bool(self.session.enough()), then)
-        if self.stopping:
-            raise StopNow(self.stopping)
+        self.end_if_stopping()
         if not until():
             self.end_if_enough()
 
     def wait_a_moment(self, seconds: float) -> None:
         """While nothing trains, obey commands and let a moment pass. Raises StopNow for every stop, and Enough."""
         self.session.tick()
-        if self.stopping:
-            raise StopNow(self.stopping)
+        self.end_if_stopping()
         self.end_if_enough()
-        time.sleep(seconds)
+        self.session.clock.sleep(seconds)
 
     def end_if_enough(self) -> None:
         """Raises Enough when nothing more is to be proposed."""
@@ -182,7 +188,7 @@ class People:
 
     def wait_seconds(self, seconds: float) -> None:
         """Let time pass, obeying commands."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and not self.stopping:
+        deadline = self.session.clock.monotonic() + seconds
+        while self.session.clock.monotonic() < deadline and not self.stopping:
             self.session.tick()
-            time.sleep(min(LOOK_EVERY_SECONDS, seconds))
+            self.session.clock.sleep(min(LOOK_EVERY_SECONDS, seconds))

@@ -103,24 +103,3 @@ def has_gpu() -> bool:
         return False
     drivers = ("nvidia[0-9]*", "kfd", "dxg")  # CUDA, ROCm, both under WSL2
     return sys.platform == "darwin" or any(True for name in drivers for _ in Path("/dev").glob(name))
-
-
-# --- clocks
-
-
-def real_seconds() -> float:
-    """A clock that nobody can set and that also runs while the machine sleeps (on Linux and macOS)."""
-    if sys.platform == "linux":
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-    if sys.platform == "darwin":
-        return time.clock_gettime(time.CLOCK_MONOTONIC_RAW)
-    return time.monotonic()
-
-
-def slept_seconds() -> float:
-    """Seconds that this machine has slept since it started; 0.0 where the system does not say."""
-    if sys.platform == "linux":
-        return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
-    if sys.platform == "darwin":  # of one rate, which CLOCK_MONOTONIC is not: it is adjusted
-        return time.clock_gettime(time.CLOCK_MONOTONIC_RAW) - time.clock_gettime(time.CLOCK_UPTIME_RAW)
-    return 0.0

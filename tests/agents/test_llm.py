@@ -16,17 +16,15 @@ from autoresearch_kernel.agents.options import read_recording
 from autoresearch_kernel.agents.prices import Prices
 from autoresearch_kernel.agents.replay import ReplayAgent
 from autoresearch_kernel.agents.search import SearchAgent
-from autoresearch_kernel.core.types import Evaluation, Experiment, Limits, Progress, Proposal, Status
+from autoresearch_kernel.core.types import Evaluation, Experiment, Limits, Progress, RunOutcome, Status
 from autoresearch_kernel.record.commands import send
 from autoresearch_kernel.record.history import Event, read_events, replay
 from autoresearch_kernel.record.study import Study
+from autoresearch_kernel.run.training import Listener, Training
+from autoresearch_kernel.scoring.job import ScoringJob
 from autoresearch_kernel.show.cost import cost_table
 from autoresearch_kernel.source.parameters import set_parameters
-from autoresearch_kernel.study import dry_run, proposals
-from autoresearch_kernel.study import loop as loop_module
-from autoresearch_kernel.study import session as session_module
 from autoresearch_kernel.study.loop import research
-from autoresearch_kernel.study.session import Session
 from benchmarks.idle import idle_seconds
 from tests.conftest import COUNTING_TRAIN, PROJECT, counting_study, forget_views, make_project
 from tests.llm_server import (
@@ -44,7 +42,7 @@ from tests.llm_server import (
     say,
     too_long,
 )
-from tests.study.test_night import Machine, machine  # noqa: F401
+from tests.pretended import Machine
 
 KEY = "sk-canary-0123456789abcdef"
 NUM_EXPERIMENTS = 20
@@ -118,10 +116,15 @@ def chat(server: ScriptedServer, **how: object) -> Chat:
 def night(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> Night:
     """Twenty experiments against a server that misbehaves in every way. Training is pretended: ALPHA alone counts."""
 
-    def failure(session: Session, proposal: Proposal, number: int) -> str:
-        return "crash: RuntimeError: a typing error" if "a typing error" in proposal.train_source else ""
+    machine = Machine()
 
-    def score(artefact: Path, *_: object, **__: object) -> Evaluation:
+    def dry_run(training: Training, listener: Listener) -> RunOutcome:
+        is_wrong = "a typing error" in training.source
+        crash = RunOutcome(Status.CRASH, "RuntimeError: a typing error", None, None)
+        return crash if is_wrong else machine.pretend_dry_run(training, listener)
+
+    def score(job: ScoringJob) -> Evaluation:
+        artefact = job.artefact
         number, source = int(artefact.parents[1].name), (artefact.parents[1] / "train.py").read_text()
         smoothing = float(source.split("ALPHA = ")[1].split()[0])
         noise = 3e-4 * int(artefact.parent.name.removeprefix("handover").removeprefix("-") or 0)
@@ -130,15 +133,11 @@ def night(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> Night
     with pytest.MonkeyPatch.context() as monkeypatch:
         project = make_project(tmp_path_factory.mktemp("night"), small_corpus, monkeypatch)
         forget_views(monkeypatch)
-        monkeypatch.setattr(session_module, "run_experiment", Machine().run_experiment)
-        monkeypatch.setattr(session_module, "score", score)
-        monkeypatch.setattr(loop_module, "audit_run", Machine().audit)
-        monkeypatch.setattr(dry_run, "_failure", failure)
-        monkeypatch.setattr(proposals, "PAUSE_SECONDS", (0.5,))
+        machine.dry_run, machine.score = dry_run, score
         study = counting_study(project, small_corpus, agent="llm")
         with ScriptedServer(NIGHT) as server:
             agent = LLMAgent(chat(server, timeouts=Timeouts(1.0, 1.0, 1.0, 20.0)), prompt_tokens=20_000)
-            experiments = list(research(study, agent, experiments=NUM_EXPERIMENTS))
+            experiments = list(research(study, agent, experiments=NUM_EXPERIMENTS, backend=machine.backend))
     return Night(study, experiments, read_events(study.paths.history), server)
 
 
@@ -151,7 +150,7 @@ def test_every_behaviour_ends_in_the_right_record(night: Night) -> None:
     assert statuses[0] is Status.KEEP and statuses[1] is Status.KEEP
     assert set(statuses) <= {Status.KEEP, Status.DISCARD}
     paused = [e["reason"] for e in night.of("paused")]
-    assert paused and all("127.0.0.1" in reason and "asked again in 0.5 s" in reason for reason in paused)
+    assert paused and all("127.0.0.1" in reason and "asked again in 30 s" in reason for reason in paused)
     assert "LINE = 10" in night.study.train_source(10)
     assert night.of("finished")[-1]["difference_bpb"] < -0.1
     for experiment in night.experiments[1:]:
@@ -180,7 +179,7 @@ def test_the_accounts_add_up(night: Night) -> None:
 def test_two_replays_of_a_recording_make_the_same_proposals(
     night: Night,
     small_corpus: Path,
-    machine: Machine,  # noqa: F811
+    machine: Machine,
     no_pictures: None,
 ) -> None:
     made = []
@@ -287,13 +286,13 @@ def study(project: Path, small_corpus: Path) -> Study:
 
 
 @pytest.fixture
-def no_dry_runs(monkeypatch: pytest.MonkeyPatch, no_pictures: None) -> None:
-    monkeypatch.setattr(dry_run, "_failure", lambda session, proposal, number: "")
+def no_dry_runs(no_pictures: None) -> None:
+    """Dry runs, which the pretended machine makes, and no views."""
 
 
 def test_limits_end_a_study_cleanly_and_are_never_passed(
     study: Study,
-    machine: Machine,  # noqa: F811
+    machine: Machine,
     no_dry_runs: None,
 ) -> None:
     answers = iter(range(1000))
@@ -312,7 +311,7 @@ def test_limits_end_a_study_cleanly_and_are_never_passed(
 
 def test_requests_that_fail_count_and_retries_do_not_pass_a_limit(
     study: Study,
-    machine: Machine,  # noqa: F811
+    machine: Machine,
     no_dry_runs: None,
 ) -> None:
     with ScriptedServer(respond=lambda body: replace(CUT_OFF, num_chunks=40)) as server:
@@ -323,7 +322,7 @@ def test_requests_that_fail_count_and_retries_do_not_pass_a_limit(
         assert 0 < state.spent.tokens <= 12_000 and state.spent.calls == len(server.requests) < 5
 
 
-def test_one_limit_leaves_the_other_as_it_was(study: Study, machine: Machine) -> None:  # noqa: F811
+def test_one_limit_leaves_the_other_as_it_was(study: Study, machine: Machine) -> None:
     list(islice(research(study, SearchAgent(), experiments=1, limits=Limits(max_tokens=500)), 1))
     list(research(study, SearchAgent(), experiments=1, limits=Limits(max_cost=1.0)))
     assert replay(read_events(study.paths.history)).limits == Limits(500, 1.0)
@@ -331,7 +330,7 @@ def test_one_limit_leaves_the_other_as_it_was(study: Study, machine: Machine) ->
 
 def test_what_is_asked_when_a_study_stops_is_on_the_bill(
     study: Study,
-    machine: Machine,  # noqa: F811
+    machine: Machine,
 ) -> None:
     def watch(progress: Progress) -> None:
         if progress.phase == "proposing":
@@ -345,7 +344,7 @@ def test_what_is_asked_when_a_study_stops_is_on_the_bill(
 
 def test_a_prompt_that_no_server_setting_takes_gets_shorter_with_its_reply(
     study: Study,
-    machine: Machine,  # noqa: F811
+    machine: Machine,
     no_dry_runs: None,
 ) -> None:
     sizes = []
@@ -361,7 +360,7 @@ def test_a_prompt_that_no_server_setting_takes_gets_shorter_with_its_reply(
 
 def test_the_model_stands_in_when_the_optimiser_has_nothing(
     study: Study,
-    machine: Machine,  # noqa: F811
+    machine: Machine,
     no_dry_runs: None,
 ) -> None:
     fixed = COUNTING_TRAIN.replace("  # added to every count; 0.001..10.0 log", "  # fixed").replace(
@@ -377,11 +376,9 @@ def test_the_model_stands_in_when_the_optimiser_has_nothing(
 
 def test_a_limit_of_cost_without_a_price_is_said_before_anything_is_spent(
     study: Study,
-    machine: Machine,  # noqa: F811
+    machine: Machine,
     no_dry_runs: None,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(proposals, "PAUSE_SECONDS", (0.1,))
     with ScriptedServer() as server:
         agent = LLMAgent(chat(server, prices=Prices()))
         list(research(study, agent, hours=4 / 3600, limits=Limits(max_cost=1.0)))
@@ -391,7 +388,7 @@ def test_a_limit_of_cost_without_a_price_is_said_before_anything_is_spent(
 
 def test_a_hybrid_gives_the_model_its_share_and_the_optimiser_starts_from_the_new_structure(
     study: Study,
-    machine: Machine,  # noqa: F811
+    machine: Machine,
     no_dry_runs: None,
 ) -> None:
     answers = iter(range(1000))

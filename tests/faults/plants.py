@@ -12,8 +12,7 @@ from autoresearch_kernel.core import next_step
 from autoresearch_kernel.record import history
 from autoresearch_kernel.record.git import Lineage
 from autoresearch_kernel.record.history import History
-from autoresearch_kernel.study import loop, session
-from autoresearch_kernel.study.session import Session
+from autoresearch_kernel.study import steps, train
 from autoresearch_kernel.system import files
 
 from .operations import replace_in
@@ -79,7 +78,7 @@ def deaf() -> None:
 
 def no_views() -> None:
     """Nothing is shown to people."""
-    replace_in(Session, show=lambda self, experiment: None)
+    replace_in(steps.Steps, show=lambda self, experiment: None)
 
 
 def no_refs() -> None:
@@ -89,19 +88,18 @@ def no_refs() -> None:
 
 def one_seed() -> None:
     """Every run of an experiment has the seed of its first."""
-    seed = session.run_seed
-    replace_in(session, run_seed=lambda study_seed, experiment, run: seed(study_seed, experiment, 0))
+    seed = train.run_seed
+    replace_in(train, run_seed=lambda study_seed, experiment, run: seed(study_seed, experiment, 0))
 
 
 def leftovers() -> None:
     """What a killed write left stays."""
-    replace_in(session, remove_temporaries=lambda folder: None)
+    replace_in(steps, remove_temporaries=lambda folder: None)
 
 
 def no_audits() -> None:
     """Every claim is believed."""
-    assert next_step.audit_due is loop.audit_due
-    replace_in(loop, audit_due=lambda experiment, verdict: None)
+    replace_in(next_step, audit_due=lambda experiment, verdict: None)
 
 
 def none() -> None:

@@ -14,7 +14,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -26,11 +26,13 @@ from nbformat.v4 import nbbase
 
 from autoresearch_kernel.core.agent import NothingToPropose
 from autoresearch_kernel.core.types import Audit, Context, Evaluation, Proposal, RunOutcome, Status
-from autoresearch_kernel.record.paths import ExperimentPaths
 from autoresearch_kernel.record.study import Study, create_study, open_study, study_exists
-from autoresearch_kernel.scoring.score import ScoringFailed
+from autoresearch_kernel.run.backend import Backend
+from autoresearch_kernel.run.training import Listener, Training
+from autoresearch_kernel.scoring.job import ScoringJob
+from autoresearch_kernel.scoring.scorer_process import ScoringFailed
 from autoresearch_kernel.show import plots
-from autoresearch_kernel.study import auditing, disk_space, final_test, loop, session
+from autoresearch_kernel.study import disk_space, loop
 from autoresearch_kernel.study.finish import finish
 from autoresearch_kernel.system.disk import Reserve
 from autoresearch_kernel.system.files import write_atomic
@@ -125,17 +127,15 @@ def drive(folder: Path, injector: Injector, *, real_views: bool = False) -> None
     os.chdir(folder / "project")
     injector.install()
     stub = Stub(injector)
-    replace_in(session, run_experiment=stub.run_experiment, score=stub.score)
-    replace_in(auditing, audit=stub.audit)
-    replace_in(final_test, score=partial(stub.score, split="test"), audit=stub.audit)
+    backend = Backend(stub.train, stub.score, stub.audit)
     replace_in(disk_space, Reserve=partial(Reserve, size_bytes=RESERVE_BYTES))
     replace_in(tempfile, tempdir=str(folder))  # what a killed process leaves there goes with the folder
     if not real_views:
         make_views_cheap()
     study = take_study(folder)
-    for _ in loop.research(study, Scripted(injector), experiments=len(IDEAS) + 1):
+    for _ in loop.research(study, Scripted(injector), experiments=len(IDEAS) + 1, backend=backend):
         pass
-    finish(study)
+    finish(study, backend=backend)
 
 
 def make_views_cheap() -> None:
@@ -193,39 +193,39 @@ class Stub:
     def __init__(self, injector: Injector) -> None:
         self.injector = injector
 
-    def run_experiment(
-        self, source: str, paths: ExperimentPaths, *, run: int, seed: int, title: str, **options: Any
-    ) -> RunOutcome:
+    def train(self, training: Training, listener: Listener) -> RunOutcome:
+        paths, run = training.paths, training.run
         busy = BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         who = f"trainer {paths.folder.name} run {run}"
-        with self.injector.conversation(who, busy) as reply, _process(options):
-            outcome = self._train(source, paths, run, seed, title)
+        with self.injector.conversation(who, busy) as reply, _process(training.token, listener.on_spawn):
+            outcome = self._train(training)
             fault = reply()
             if fault == "failure":
                 return RunOutcome(Status.CRASH, "the runner was killed by signal 9", None, paths.notebook(run))
             self.injector.end(fault)
         return outcome
 
-    def _train(self, source: str, paths: ExperimentPaths, run: int, seed: int, title: str) -> RunOutcome:
+    def _train(self, training: Training) -> RunOutcome:
+        source, paths, run = training.source, training.paths, training.run
         handover = paths.handover(run)
         shutil.rmtree(handover, ignore_errors=True)
         handover.mkdir(parents=True)
-        write_atomic(paths.notebook(run), notebook(title, source))
+        write_atomic(paths.notebook(run), notebook(training.title, source))
         points = [{"step": n, "progress": n / 4, "seconds": n / 4, "train_loss": 3 - n / 4} for n in range(1, 5)]
         paths.metrics(run).write_text("".join(json.dumps(point) + "\n" for point in points))
         if "raise" in source:
             return RunOutcome(Status.CRASH, "RuntimeError: a bad idea", None, paths.notebook(run))
-        paths.artefact(run).write_bytes(_model(true_bpb(source, seed)))  # by another process, on a real night
+        paths.artefact(run).write_bytes(_model(true_bpb(source, training.seed)))  # by another process, on a real night
         measured = {"training_seconds": 1.0, "total_seconds": 2.0, "device": "cpu", "process_peak_memory_mb": 100.0}
         (handover / "handover.json").write_text(json.dumps(measured))
         return RunOutcome(None, "", paths.artefact(run), paths.notebook(run), measured)
 
-    def score(
-        self, artefact: Path, heldout: Any, settings: Any, *, nll_path: Path, split: str = "val", **options: Any
-    ) -> Evaluation:
+    def score(self, job: ScoringJob, nll_path: Path) -> Evaluation:
+        """On validation rows, or on test rows, whose nats no study keeps."""
+        artefact, split = job.artefact, "val" if "experiments" in nll_path.parts else "test"
         busy = BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         who = f"scorer {artefact.parents[1].name} {artefact.parent.name} {split}"
-        with self.injector.conversation(who, busy) as reply, _process(options):
+        with self.injector.conversation(who, busy) as reply, _process(job.token, job.on_spawn):
             val_bpb = self._read_model(artefact) + TEST_OFFSET * (split == "test")
             fault = reply()
             if fault == "failure":
@@ -236,11 +236,12 @@ class Stub:
         write_atomic(nll_path, buffer.getvalue())
         return Evaluation(val_bpb, 0.0001, 4, 4, 0.5, nll_path)
 
-    def audit(self, artefact: Path, heldout: Any, settings: Any, nll: Any, **options: Any) -> Audit:
+    def audit(self, job: ScoringJob, nll: Any, **facts: Any) -> Audit:
         """Refuses what leaked; killed, as its fault is, it says nothing about the model and is asked once more."""
+        artefact = job.artefact
         busy = BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         who = f"auditor {artefact.parents[1].name} {artefact.parent.name}"
-        with self.injector.conversation(who, busy) as reply, _process(options):
+        with self.injector.conversation(who, busy) as reply, _process(job.token, job.on_spawn):
             self._read_model(artefact)
             fault = reply()
             if fault == "failure":
@@ -260,20 +261,20 @@ class Stub:
 
 
 @contextmanager
-def _process(options: Mapping[str, Any]) -> Iterator[None]:
+def _process(token: str | None, on_spawn: Callable[[int], None] | None) -> Iterator[None]:
     """What trains or scores: it ends with a supervisor that has not told it to begin, and outlives any other.
 
     It begins once the supervisor has written down whom to end after a crash.
     """
-    if options.get("token") is None or options.get("on_spawn") is None:
+    if token is None or on_spawn is None:
         yield
         return
-    environment = {"PATH": os.environ["PATH"], RUN_TOKEN: options["token"]}
+    environment = {"PATH": os.environ["PATH"], RUN_TOKEN: token}
     command = ["sh", "-c", "read begin && exec sleep 1000"]
     with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, start_new_session=True) as child:
         assert child.stdin is not None
         try:
-            options["on_spawn"](child.pid)
+            on_spawn(child.pid)
             child.stdin.write(b"begin\n")
             child.stdin.flush()
             yield

@@ -624,9 +624,7 @@ def raise_(error: Exception) -> str:
 
 
 @pytest.mark.parametrize("agent", ["search", "replay", "human"])
-def test_a_hint_to_an_agent_that_reads_none_is_refused(
-    writer: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, agent: str
-) -> None:
+def test_a_hint_to_an_agent_that_reads_none_is_refused(writer: Writer, tmp_path: Path, agent: str) -> None:
     writer.study.facts["agent"] = agent
     writer.open().baseline()
     made = Panel(Recorder(writer), tmp_path)

@@ -24,14 +24,14 @@ from autoresearch_kernel.record.commands import send
 from autoresearch_kernel.record.history import read_events
 from autoresearch_kernel.record.study import Study
 from autoresearch_kernel.run.kernelspec import notebook_metadata
+from autoresearch_kernel.scoring.job import ScoringJob
 from autoresearch_kernel.show.follow import look
 from autoresearch_kernel.show.status import status_table
-from autoresearch_kernel.study.session import open_session
+from autoresearch_kernel.study.steps import open_session
 from tests.conftest import PROJECT, counting_study, git
+from tests.pretended import SPEED, Machine
 from tests.study.test_loop import Scripted
-from tests.study.test_night import SPEED, Machine, events_of, machine, state_of
-
-__all__ = ["machine"]  # a fixture
+from tests.study.test_night import events_of, state_of
 
 NOTEBOOK = PROJECT / "notebooks" / "step.ipynb"
 HOSTILE = "<img src=x onerror=alert(1)> \x1b[31m<script>bad()</script>"
@@ -70,13 +70,13 @@ def walk(study: ByHand) -> None:
 
 
 def test_walked_by_hand_a_study_is_event_for_event_what_the_night_makes_of_it(
-    project: Path, small_corpus: Path, machine: Machine, no_pictures: None, monkeypatch: pytest.MonkeyPatch
+    project: Path, small_corpus: Path, machine: Machine, no_pictures: None
 ) -> None:
-    def score(artefact: Path, *_: Any, **__: Any) -> Evaluation:  # ALPHA matters little, so that wins are confirmed
-        alpha, seed = map(float, artefact.read_text().split())
+    def score(job: ScoringJob) -> Evaluation:  # ALPHA matters little, so that wins are confirmed
+        alpha, seed = map(float, job.artefact.read_text().split())
         return Evaluation(1.5 + alpha / 500 + (seed * 7919 % 13 - 6) * 2e-4, 0.001, 1000, 3000, 0.1)
 
-    monkeypatch.setattr("autoresearch_kernel.study.session.score", score)
+    machine.score = score
     machine.speed = lambda experiment, call: SPEED * (0.4 if (experiment, call) == (2, 1) else 1.0)
     night, hand = (counting_study(project, small_corpus, name) for name in ("night", "hand"))
     list(research(night, SearchAgent(), experiments=6))
@@ -196,7 +196,7 @@ def test_a_kernel_that_dies_while_it_trains_leaves_a_run_to_make_again(study: By
         session.history.append("started", experiment=2, run=0, seed=1)
     with pytest.raises(StepError, match="0002 is not finished"):
         again(study).run(second.change(ALPHA=4.0))
-    assert again(study).run().status is None and "the harness went away" in str(events_of(study, "note"))
+    assert again(study).run().status is None and "the supervisor went away" in str(events_of(study, "note"))
 
 
 def test_between_two_steps_a_study_is_stopped_and_held_by_nobody(study: ByHand) -> None:
@@ -317,7 +317,7 @@ def test_an_idea_for_what_is_no_longer_the_best_is_not_run(study: ByHand) -> Non
 
 def test_in_a_study_where_people_approve_going_on_is_the_approval(study: ByHand) -> None:
     with open_session(study) as session:
-        session.need_approval(True)
+        session.require_approval(True)
     study.baseline()
     walk(study)
     assert [e.number for e in state_of(study).decided] == [0, 1]
@@ -326,10 +326,10 @@ def test_in_a_study_where_people_approve_going_on_is_the_approval(study: ByHand)
 # --- a training that fails
 
 
-def test_a_crash_is_judged_and_recorded_as_one(study: ByHand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_is_judged_and_recorded_as_one(study: ByHand, machine: Machine) -> None:
     study.baseline()
     crashed = RunOutcome(Status.CRASH, "RuntimeError: a bad idea", None, None, {"total_seconds": 1.0})
-    monkeypatch.setattr("autoresearch_kernel.study.session.run_experiment", lambda *_, **__: crashed)
+    machine.train = lambda training, listener: crashed
     outcome = study.run(study.propose())
     assert (outcome.status, outcome.reason) == (Status.CRASH, "RuntimeError: a bad idea")
     assert "a bad idea" in outcome._repr_html_() and "record()" in outcome.next

@@ -24,10 +24,11 @@ from autoresearch_kernel.cli import CONTROL, lab_command
 from autoresearch_kernel.record.study import Study
 from autoresearch_kernel.run.interactive import rerun_in, settle
 from autoresearch_kernel.run.kernelspec import KERNEL_NAME, install_kernelspec
-from autoresearch_kernel.run.training import run_experiment
-from autoresearch_kernel.scoring.score import HeldOut, ScoringSettings, score
+from autoresearch_kernel.scoring.job import HeldOut, ScoringJob, ScoringSettings
+from autoresearch_kernel.scoring.score import score
 from autoresearch_kernel.system.files import take_lock
 from tests.conftest import counting_study
+from tests.trainings import train
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = """
@@ -51,8 +52,8 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def kernel(folder: Path, **environment: str) -> Iterator[Any]:
-    manager, client = start_new_kernel(kernel_name=KERNEL_NAME, cwd=str(folder), env=os.environ | environment)
+def kernel(folder: Path, kernel_name: str = KERNEL_NAME, **environment: str) -> Iterator[Any]:
+    manager, client = start_new_kernel(kernel_name=kernel_name, cwd=str(folder), env=os.environ | environment)
     try:
         yield client
     finally:
@@ -111,6 +112,18 @@ def test_a_first_training_by_hand_makes_its_corpus_and_draws_one_picture(tmp_pat
         assert text(outputs(client, "import prepare; print(prepare.TIME_BUDGET)")).strip() == "60.0"
 
 
+def test_an_ordinary_kernel_draws_the_curve_too_and_without_the_package_prints_lines(
+    tmp_path: Path, small_corpus: Path
+) -> None:
+    settings = {"AUTORESEARCH_CORPUS": str(small_corpus), "PYTHONPATH": str(ROOT)}
+    with kernel(tmp_path, "python3", **settings) as client:
+        without = outputs(client, "import sys\nsys.modules['autoresearch_kernel'] = None\n" + TRAIN)
+        drawn = outputs(client, "del sys.modules['autoresearch_kernel']\n" + TRAIN)
+    assert {kind for kind, _ in drawn} == {"display_data", "update_display_data"}
+    assert "<svg" in drawn[-1][1]["data"]["image/svg+xml"]
+    assert {kind for kind, _ in without} == {"stream"} and "train_loss" in text(without)
+
+
 def test_in_an_experiment_and_in_a_terminal_there_are_lines_instead(tmp_path: Path, small_corpus: Path) -> None:
     handover = {"AUTORESEARCH_CORPUS": str(small_corpus), "AUTORESEARCH_HANDOVER": str(tmp_path / "h")}
     with kernel(tmp_path, AUTORESEARCH_TIME_BUDGET="7", **handover) as client:
@@ -144,22 +157,12 @@ def files_of(folder: Path) -> dict[str, str]:
 def run_baseline(study: Study) -> float:
     """The first run of a study as the supervisor has it run and scored; its val_bpb."""
     paths, allowances = study.experiment(0), ("startup_allowance_seconds", "handover_allowance_seconds")
-    outcome = run_experiment(
-        study.train_source(0),
-        paths,
-        run=0,
-        seed=1234,
-        title="0000",
-        hypothesis="",
-        diff="",
-        corpus_dir=study.corpus_dir,
-        time_budget_seconds=study.time_budget_seconds,
-        project=study.project,
-        **{name: study.facts[name] for name in allowances},
-    )
+    settings = {name: study.facts[name] for name in (*allowances, "time_budget_seconds")}
+    outcome = train(study.train_source(0), paths, study.corpus_dir, study.project, seed=1234, **settings)
     assert outcome.artefact is not None, outcome.reason
     heldout = HeldOut.load(study.corpus_dir, study.heldout_dir, "val")
-    return score(outcome.artefact, heldout, ScoringSettings(**study.facts["scoring"]), project=study.project).val_bpb
+    settings = ScoringSettings(**study.facts["scoring"])
+    return score(ScoringJob(outcome.artefact, heldout, settings, study.project)).val_bpb
 
 
 def test_an_executed_experiment_runs_again_by_hand_to_the_recorded_score(

@@ -19,9 +19,11 @@ import pytest
 from autoresearch_kernel.core.types import MachineHolder, RunOutcome, Status
 from autoresearch_kernel.record.paths import ExperimentPaths
 from autoresearch_kernel.run.notebook import read_notebook
-from autoresearch_kernel.run.training import CURVE_LIMIT_POINTS, EndRun, child_environment, run_experiment
+from autoresearch_kernel.run.training import CURVE_LIMIT_POINTS, EndRun, training_environment
 from autoresearch_kernel.system.machine import training_lock
 from autoresearch_kernel.system.processes import descendants
+from tests.trainings import train as run_one
+from tests.trainings import training
 
 ROOT = Path(__file__).resolve().parents[2]
 PARAMETERS = '# %% tags=["parameters"]\nSEED = 1  # fixed\n\n'
@@ -49,16 +51,8 @@ def train(tmp_path: Path, paths: ExperimentPaths, monkeypatch: pytest.MonkeyPatc
 
     def run(cell: str = "", after: str = HANDOVER, limit: float = 20.0, **options: Any) -> RunOutcome:
         options = {"run": 0, "seed": 7, "title": "0007 · Try", "hypothesis": "It helps.", "diff": "-a\n+b", **options}
-        return run_experiment(
-            PARAMETERS + (f"# %%\n{cell}\n\n" if cell else "") + after,
-            paths,
-            corpus_dir=tmp_path,
-            time_budget_seconds=limit,
-            startup_allowance_seconds=0,
-            handover_allowance_seconds=0,
-            project=ROOT,
-            **options,
-        )
+        source = PARAMETERS + (f"# %%\n{cell}\n\n" if cell else "") + after
+        return run_one(source, paths, tmp_path, ROOT, time_budget_seconds=limit, **options)
 
     return run
 
@@ -239,10 +233,9 @@ def test_a_killed_supervisor_takes_all_of_it_along(tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path
 from autoresearch_kernel.record.paths import ExperimentPaths
-from autoresearch_kernel.run.training import run_experiment
-run_experiment({PARAMETERS + "# %%" + MANY!r}, ExperimentPaths(Path({str(paths.folder)!r})),
-    run=0, seed=1, title="t", hypothesis="h", diff="", corpus_dir=Path("."), time_budget_seconds=60, project=Path("."),
-    startup_allowance_seconds=60, handover_allowance_seconds=60,
+from tests.trainings import train
+train({PARAMETERS + "# %%" + MANY!r}, ExperimentPaths(Path({str(paths.folder)!r})), Path("."), Path("."),
+    time_budget_seconds=60, startup_allowance_seconds=60, handover_allowance_seconds=60,
     on_spawn=lambda pid: Path({str(file)!r}).write_text(f"{{pid}}\\n"))
 """
     env = {**os.environ, "AUTORESEARCH_HOME": str(tmp_path / "home")}
@@ -323,7 +316,8 @@ def test_a_training_sees_no_secret_and_no_held_out_rows(monkeypatch: pytest.Monk
     monkeypatch.setenv("AUTORESEARCH_HELDOUT", "canary")
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.setenv("GOMP_SPINCOUNT", "5")
-    env = child_environment(tmp_path, 30.0, tmp_path / "h", ROOT, 3, tmp_path)
+    asked = training("", ExperimentPaths(tmp_path), tmp_path, ROOT, time_budget_seconds=30.0, seed=3)
+    env = training_environment(asked, tmp_path)
     assert "canary" not in env.values()
     assert env["OMP_NUM_THREADS"] == "3" and env["GOMP_SPINCOUNT"] == "5" and env["PATH"] == os.environ["PATH"]
     assert env["AUTORESEARCH_TIME_BUDGET"] == "30.0" and env["AUTORESEARCH_SEED"] == "3"
@@ -352,10 +346,7 @@ def test_two_trainings_never_share_the_machine(train: Train) -> None:
 
 def test_a_folder_with_braces_in_its_name_is_a_folder(tmp_path: Path, train: Train, paths: ExperimentPaths) -> None:
     odd = ExperimentPaths(tmp_path / "{x} {0}" / "0001")
-    outcome = run_experiment(
-        PARAMETERS + HANDOVER, odd, run=0, seed=1, title="t", hypothesis="h", diff="", corpus_dir=tmp_path,
-        time_budget_seconds=20, startup_allowance_seconds=60, handover_allowance_seconds=60, project=ROOT,
-    )  # fmt: skip
+    outcome = run_one(PARAMETERS + HANDOVER, odd, tmp_path, ROOT, startup_allowance_seconds=60)
     assert outcome.status is None and odd.notebook(0).is_file()
 
 

@@ -7,8 +7,8 @@ import sys
 import sysconfig
 from pathlib import Path
 
-import prepare
-from autoresearch_kernel.sandbox.hidden_stdlib import HELD_OUT, held_out_paths
+from autoresearch_kernel.corpora.sources import split_of_path, stdlib_files
+from autoresearch_kernel.sandbox.hidden_stdlib import held_out_paths
 from autoresearch_kernel.sandbox.kinds import wrap
 from autoresearch_kernel.sandbox.policy import Policy
 from autoresearch_kernel.sandbox.seatbelt import profile
@@ -16,11 +16,10 @@ from autoresearch_kernel.sandbox.seatbelt import profile
 STDLIB = Path(sysconfig.get_paths()["stdlib"])
 
 
-def test_what_prepare_holds_out_is_what_a_sandbox_hides() -> None:
-    assert prepare.HELD_OUT == HELD_OUT
+def test_what_the_corpus_holds_out_is_what_a_sandbox_hides() -> None:
     hidden = {Path(path) for path in held_out_paths([str(STDLIB)])}
-    for path in prepare._stdlib_files(STDLIB):
-        split = prepare._split_of_path(path.relative_to(STDLIB).as_posix())
+    for path in stdlib_files(STDLIB):
+        split = split_of_path(path.relative_to(STDLIB).as_posix())
         assert bool({path, path.parent} & hidden) == (split in ("val", "test")), path
 
 
@@ -30,7 +29,8 @@ def test_no_training_imports_a_held_out_module() -> None:
         "import cloudpickle, tiktoken, IPython, ipykernel.debugger, ipykernel.kernelapp, prepare\n"
         "import multiprocessing.managers, concurrent.futures.process, unittest.mock, asyncio\n"
         "import autoresearch_kernel.scoring.scorer\n"
-        "print(sorted({name.partition('.')[0] for name in sys.modules} & set(prepare.HELD_OUT)))\n"
+        "from autoresearch_kernel.system.standard_library import HELD_OUT\n"
+        "print(sorted({name.partition('.')[0] for name in sys.modules} & set(HELD_OUT)))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "[]\n", done.stderr

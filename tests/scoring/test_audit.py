@@ -23,7 +23,9 @@ from autoresearch_kernel.scoring.audit import (
     systematic_sample,
     verdict,
 )
-from autoresearch_kernel.scoring.score import HeldOut, ScoringFailed, ScoringSettings, bits_per_byte, score
+from autoresearch_kernel.scoring.job import HeldOut, ScoringJob, ScoringSettings
+from autoresearch_kernel.scoring.score import bits_per_byte, score
+from autoresearch_kernel.scoring.scorer_process import ScoringFailed
 
 PROJECT = Path(__file__).parents[2]
 BOS, VOCAB, T = 256, 257, 16
@@ -81,9 +83,9 @@ def look_at(model: torch.nn.Module, folder: Path, heldout: HeldOut | None = None
     path = folder / "model.pkl"
     cloudpickle.register_pickle_by_value(__import__("sys").modules[__name__])
     path.write_bytes(cloudpickle.dumps(model))
-    claim = score(path, heldout, SETTINGS, project=PROJECT, nll_path=folder / "nll.npy")
+    claim = score(ScoringJob(path, heldout, SETTINGS, PROJECT), folder / "nll.npy")
     seconds = claim.evaluation_seconds
-    return audit(path, heldout, SETTINGS, np.load(folder / "nll.npy"), project=PROJECT, claim_seconds=seconds)
+    return audit(ScoringJob(path, heldout, SETTINGS, PROJECT), np.load(folder / "nll.npy"), claim_seconds=seconds)
 
 
 def test_an_honest_model_is_accepted_and_its_score_stays_what_it_was(tmp_path: Path) -> None:

@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 import torch
 
-from autoresearch_kernel.scoring.score import HeldOut, ScoringFailed, ScoringSettings, bits_per_byte, score
+from autoresearch_kernel.scoring.job import HeldOut, ScoringJob, ScoringSettings
+from autoresearch_kernel.scoring.score import bits_per_byte, score
+from autoresearch_kernel.scoring.scorer_process import ScoringFailed
 from autoresearch_kernel.system.processes import sweep
 from tests.formats import FORMATS
 
@@ -116,7 +118,7 @@ class AskingForTheFormat(Uniform):
 def test_uniform_logits_over_256_bytes_are_8_bits_per_byte_whatever_bos_gets(tmp_path: Path) -> None:
     heldout = HeldOut(rows_of_random_bytes(), TOKEN_BYTES)
     nll_path = tmp_path / "nll.npy"
-    result = score(pickled(Uniform(), tmp_path), heldout, SETTINGS, project=PROJECT, nll_path=nll_path)
+    result = score(ScoringJob(pickled(Uniform(), tmp_path), heldout, SETTINGS, PROJECT), nll_path)
     assert result.val_bpb == pytest.approx(8.0, abs=1e-5)
     assert result.num_tokens == result.num_bytes == 10 * (T - 1)  # the BOS targets are not scored
     assert result.standard_error == pytest.approx(0.0, abs=1e-5)
@@ -128,13 +130,13 @@ def test_uniform_logits_over_256_bytes_are_8_bits_per_byte_whatever_bos_gets(tmp
 @pytest.mark.parametrize("dtype", FORMATS)
 def test_a_model_may_ask_for_the_number_format_that_it_is_scored_in(tmp_path: Path, dtype: str) -> None:
     heldout, settings = HeldOut(rows_of_random_bytes(), TOKEN_BYTES), replace(SETTINGS, dtype=dtype)
-    evaluation = score(pickled(AskingForTheFormat(), tmp_path), heldout, settings, project=PROJECT)
+    evaluation = score(ScoringJob(pickled(AskingForTheFormat(), tmp_path), heldout, settings, PROJECT))
     assert evaluation.val_bpb == pytest.approx(8.0, abs=1e-5)
 
 
 def test_prints_of_the_model_do_not_reach_the_answer(tmp_path: Path) -> None:
     heldout = HeldOut(rows_of_random_bytes(), TOKEN_BYTES)
-    assert score(pickled(Chatty(), tmp_path), heldout, SETTINGS, project=PROJECT).val_bpb == pytest.approx(
+    assert score(ScoringJob(pickled(Chatty(), tmp_path), heldout, SETTINGS, PROJECT)).val_bpb == pytest.approx(
         8.0, abs=1e-5
     )
 
@@ -150,7 +152,7 @@ def test_prints_of_the_model_do_not_reach_the_answer(tmp_path: Path) -> None:
 def test_a_bad_artefact_fails_with_one_line(tmp_path: Path, model: torch.nn.Module, message: str) -> None:
     heldout = HeldOut(rows_of_random_bytes(), TOKEN_BYTES)
     with pytest.raises(ScoringFailed, match=message):
-        score(pickled(model, tmp_path), heldout, SETTINGS, project=PROJECT, may_quote=True)
+        score(ScoringJob(pickled(model, tmp_path), heldout, SETTINGS, PROJECT, may_quote=True))
 
 
 class Telltale(torch.nn.Module):
@@ -163,10 +165,10 @@ class Telltale(torch.nn.Module):
 def test_what_a_child_says_of_held_out_rows_is_not_told(tmp_path: Path) -> None:
     heldout = HeldOut(rows_of_random_bytes(), TOKEN_BYTES)
     with pytest.raises(ScoringFailed) as error:
-        score(pickled(Telltale(), tmp_path), heldout, SETTINGS, project=PROJECT)
+        score(ScoringJob(pickled(Telltale(), tmp_path), heldout, SETTINGS, PROJECT))
     assert str(error.value) == "the model failed on the held-out rows; what it printed about them is not shown"
     with pytest.raises(ScoringFailed, match=r"ValueError: tokens \[256, \d+"):
-        score(pickled(Telltale(), tmp_path), heldout, SETTINGS, project=PROJECT, may_quote=True)
+        score(ScoringJob(pickled(Telltale(), tmp_path), heldout, SETTINGS, PROJECT, may_quote=True))
 
 
 class Learner(torch.nn.Module):
@@ -186,10 +188,10 @@ class Learner(torch.nn.Module):
 
 def test_a_batch_that_takes_long_is_told_and_ended_at_its_limit(tmp_path: Path) -> None:
     heldout, artefact = HeldOut(rows_of_random_bytes(), TOKEN_BYTES), pickled(Learner(), tmp_path)
-    found = score(artefact, heldout, SETTINGS, project=PROJECT)
+    found = score(ScoringJob(artefact, heldout, SETTINGS, PROJECT))
     assert found.slowest_batch_seconds is not None and 1.5 < found.slowest_batch_seconds < found.evaluation_seconds
     with pytest.raises(ScoringFailed, match=r"took longer than 1\.0 s") as error:
-        score(artefact, heldout, SETTINGS, project=PROJECT, batch_limit_seconds=1.0)
+        score(ScoringJob(artefact, heldout, SETTINGS, PROJECT, batch_limit_seconds=1.0))
     assert error.value.may_be_the_machine
 
 
@@ -197,19 +199,14 @@ def test_a_file_that_is_no_pickle_fails_with_one_line(tmp_path: Path) -> None:
     artefact = tmp_path / "model.pkl"
     artefact.write_bytes(b"not a model")
     with pytest.raises(ScoringFailed, match="UnpicklingError"):
-        score(artefact, HeldOut(rows_of_random_bytes(), TOKEN_BYTES), SETTINGS, project=PROJECT, may_quote=True)
+        score(ScoringJob(artefact, HeldOut(rows_of_random_bytes(), TOKEN_BYTES), SETTINGS, PROJECT, may_quote=True))
 
 
 def test_a_hanging_model_is_ended_at_the_limit(tmp_path: Path) -> None:
     started = time.monotonic()
     with pytest.raises(ScoringFailed, match="longer than 4 s"):
-        score(
-            pickled(Sleeper(), tmp_path),
-            HeldOut(rows_of_random_bytes(), TOKEN_BYTES),
-            SETTINGS,
-            project=PROJECT,
-            limit_seconds=4,
-        )
+        heldout = HeldOut(rows_of_random_bytes(), TOKEN_BYTES)
+        score(ScoringJob(pickled(Sleeper(), tmp_path), heldout, SETTINGS, PROJECT, limit_seconds=4))
     assert time.monotonic() - started < 8
 
 
@@ -225,7 +222,7 @@ def test_a_scorer_can_be_watched_and_ended(tmp_path: Path) -> None:
     heldout = HeldOut(rows_of_random_bytes(), TOKEN_BYTES)
     artefact = pickled(Sleeper(), tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        score(artefact, heldout, SETTINGS, project=PROJECT, on_tick=look, on_spawn=spawned.append)
+        score(ScoringJob(artefact, heldout, SETTINGS, PROJECT, on_tick=look, on_spawn=spawned.append))
     assert max(b - a for a, b in pairwise(moments)) < 0.25
     assert len(spawned) == 1 and not alive(spawned[0])
 
@@ -235,7 +232,7 @@ def test_what_a_model_starts_ends_with_its_score(tmp_path: Path) -> None:
     heldout = HeldOut(rows_of_random_bytes(), TOKEN_BYTES)
     started = time.monotonic()
     with pytest.raises(ScoringFailed, match="the model failed on the held-out rows"):
-        score(pickled(Orphaning(), tmp_path), heldout, SETTINGS, project=PROJECT, token="score-of-ours")
+        score(ScoringJob(pickled(Orphaning(), tmp_path), heldout, SETTINGS, PROJECT, token="score-of-ours"))
     assert time.monotonic() - started < 30
     assert sweep("score-of-ours") == set()
 
@@ -248,11 +245,12 @@ def test_a_scorer_dies_with_its_parent_even_in_c_code(tmp_path: Path) -> None:
     code = f"""
 import numpy as np
 from pathlib import Path
-from autoresearch_kernel.scoring.score import HeldOut, ScoringSettings, score
+from autoresearch_kernel.scoring.job import HeldOut, ScoringJob, ScoringSettings
+from autoresearch_kernel.scoring.score import score
 saved = np.load({str(tmp_path / "rows.npz")!r})
-score(Path({str(artefact)!r}), HeldOut(saved["rows"], saved["token_bytes"]),
-    ScoringSettings("cpu", "float32", 4, 2), project=Path("."),
-    on_spawn=lambda pid: Path({str(pid_file)!r}).write_text(str(pid)))
+score(ScoringJob(Path({str(artefact)!r}), HeldOut(saved["rows"], saved["token_bytes"]),
+    ScoringSettings("cpu", "float32", 4, 2), Path("."),
+    on_spawn=lambda pid: Path({str(pid_file)!r}).write_text(str(pid))))
 """
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=PROJECT)
     deadline = time.monotonic() + 60

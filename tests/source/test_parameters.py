@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 from pathlib import Path
 
 import pytest
 
 from autoresearch_kernel.source.cell import SourceError
 from autoresearch_kernel.source.parameters import read_parameters, set_parameters
+from autoresearch_kernel.source.syntax import parse
 
 PROJECT = Path(__file__).parents[2]
 
@@ -179,4 +179,4 @@ def test_every_parameter_of_the_real_train_file_can_be_read_and_moved() -> None:
         else:
             assert p.low is not None and p.high is not None and p.low <= p.value <= p.high, p
         new = set_parameters(source, {p.name: p.choices[0] if p.choices else p.low})
-        assert ast.parse(new) and read_parameters(new)[p.name].text != ""
+        assert parse(new) and read_parameters(new)[p.name].text != ""

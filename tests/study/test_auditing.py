@@ -14,10 +14,11 @@ from autoresearch_kernel.core.next_step import audit_due, late_audit_due
 from autoresearch_kernel.core.types import Audit, Experiment, Run, Status
 from autoresearch_kernel.record.history import read_events, replay
 from autoresearch_kernel.record.study import Study
-from autoresearch_kernel.scoring.score import ScoringFailed
-from autoresearch_kernel.study import auditing
+from autoresearch_kernel.run.backend import LOCAL
+from autoresearch_kernel.scoring.job import ScoringJob
+from autoresearch_kernel.scoring.scorer_process import ScoringFailed
 from autoresearch_kernel.study.loop import research
-from autoresearch_kernel.study.session import open_session
+from autoresearch_kernel.study.steps import open_session
 from tests.record.test_history import Study as Events
 from tests.study.test_loop import Scripted, events_of
 from tests.trust.test_cheats import LEAK
@@ -109,20 +110,20 @@ def test_a_model_that_is_gone_when_its_audit_is_due_trains_again(measured: Study
 
 
 def test_an_audit_that_is_killed_is_made_once_more_and_killed_twice_is_a_refusal(
-    measured: Study, no_pictures: None, monkeypatch: pytest.MonkeyPatch
+    measured: Study, no_pictures: None
 ) -> None:
     killed = ScoringFailed("the scorer was killed (out of memory?)")
     killed.may_be_the_machine = True
     answers: list[Any] = [killed, FINE, killed, killed]
 
-    def audit(*arguments: Any, **options: Any) -> Audit:
+    def audit(job: ScoringJob, **facts: Any) -> Audit:
         answer = answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    monkeypatch.setattr(auditing, "audit", audit)
-    kept, rejected = islice(research(measured, Scripted({"ALPHA": 0.3}, {"ALPHA": 0.02})), 2)
+    ideas = Scripted({"ALPHA": 0.3}, {"ALPHA": 0.02})
+    kept, rejected = islice(research(measured, ideas, backend=replace(LOCAL, audit=audit)), 2)
     assert kept.status is Status.KEEP
     assert rejected.status is Status.REJECTED and "ended twice" in rejected.reason
 

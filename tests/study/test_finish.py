@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,20 +14,19 @@ from autoresearch_kernel.core.types import Audit, Evaluation, SealedScore, Statu
 from autoresearch_kernel.lab.study import open_study
 from autoresearch_kernel.record.commands import send
 from autoresearch_kernel.record.study import Study, StudyError
-from autoresearch_kernel.scoring.score import HeldOut, ScoringFailed
+from autoresearch_kernel.scoring.job import HeldOut, ScoringJob
+from autoresearch_kernel.scoring.scorer_process import ScoringFailed
 from autoresearch_kernel.show.follow import look
 from autoresearch_kernel.show.words import findings, is_worth_promoting
 from autoresearch_kernel.study import final_test
 from autoresearch_kernel.study import finish as finishing
 from autoresearch_kernel.study.finish import NothingToMeasure, Outlook, finish, standard_error, training_due
 from autoresearch_kernel.study.loop import research
-from autoresearch_kernel.study.session import open_session
+from autoresearch_kernel.study.steps import open_session
 from tests.conftest import counting_study
-from tests.study import test_night
+from tests.pretended import SPEED, Machine
 from tests.study.test_loop import Scripted
-from tests.study.test_night import SPEED, Machine, events_of, state_of
-
-machine = test_night.machine  # the fixture
+from tests.study.test_night import events_of, state_of
 
 
 def void(value: object) -> None:
@@ -105,10 +103,8 @@ def test_a_second_finish_says_what_the_first_one_found_and_touches_nothing(
 def test_nothing_is_trained_or_scored_twice_wherever_a_finish_was_cut_off(
     found: Study,
     machine: Machine,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Cut off in each training and before each test score."""
-    plain = machine.score_test
     cuts = {"left": 0}
 
     def cut() -> None:
@@ -116,11 +112,11 @@ def test_nothing_is_trained_or_scored_twice_wherever_a_finish_was_cut_off(
         if cuts["left"] == 0:
             raise KeyboardInterrupt
 
-    def score(*arguments: Any, **options: Any) -> Evaluation:
+    def score(job: ScoringJob) -> Evaluation:
         cut()
-        return plain(*arguments, **options)
+        return machine.pretend_test_score(job)
 
-    monkeypatch.setattr(final_test, "score", score)
+    machine.score_test = score
     machine.during = lambda number: cut()
     result, num_cut = None, 0
     while result is None:
@@ -180,26 +176,24 @@ def test_without_a_champion_the_split_stays_sealed(
 def test_a_model_that_fails_on_fresh_seeds_has_no_result(
     found: Study,
     machine: Machine,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fails(artefact: Path, *_: object, **__: object) -> None:
+    def fails(job: ScoringJob) -> Evaluation:
         raise ScoringFailed("its logits are NaN")
 
-    monkeypatch.setattr("autoresearch_kernel.study.session.score", fails)
+    machine.score = fails
     with pytest.raises(StudyError, match=r"0000 failed on 3 fresh seeds, last with crash: .*NaN.*tries again"):
         finish(found)
     assert machine.tested == []
-    monkeypatch.setattr("autoresearch_kernel.study.session.score", machine.score)
+    machine.score = machine.pretend_score
     assert finish(found) is not None
 
 
 def test_a_test_score_that_the_audit_refuses_is_no_result(
     found: Study,
     machine: Machine,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     refusal = Audit(False, 0.0, 0.0, 256, 90, "at 90 of 256 places the model said something else", 0.1)
-    monkeypatch.setattr(final_test, "audit", lambda *_, **__: refusal)
+    machine.audit_test = lambda job, **_: refusal
     for _ in range(2):
         with pytest.raises(StudyError, match="refused the test score of experiment 0001, run 2: at 90 of 256"):
             finish(found)
@@ -210,18 +204,17 @@ def test_a_test_score_that_the_audit_refuses_is_no_result(
 def test_a_scorer_that_somebody_killed_is_asked_once_more(
     found: Study,
     machine: Machine,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    plain, kills = machine.score_test, [True]
+    kills = [True]
 
-    def score(*arguments: Any, **options: Any) -> Evaluation:
+    def score(job: ScoringJob) -> Evaluation:
         if kills and kills.pop():
             failure = ScoringFailed("the scorer was killed by signal 9")
             failure.may_be_the_machine = True
             raise failure
-        return plain(*arguments, **options)
+        return machine.pretend_test_score(job)
 
-    monkeypatch.setattr(final_test, "score", score)
+    machine.score_test = score
     assert finish(found) is not None and len(machine.tested) == 6
 
 

@@ -14,13 +14,13 @@ import pytest
 
 from autoresearch_kernel.agents.search import SearchAgent
 from autoresearch_kernel.core.agent import NothingToPropose
-from autoresearch_kernel.core.types import Context, Experiment, Proposal, Status
+from autoresearch_kernel.core.types import Context, Experiment, Progress, Proposal, Status
 from autoresearch_kernel.record.history import read_events, replay
 from autoresearch_kernel.record.study import Study, StudyError, check_unchanged
 from autoresearch_kernel.source.parameters import set_parameters
 from autoresearch_kernel.study.disk_space import forget_artefacts
 from autoresearch_kernel.study.loop import research
-from autoresearch_kernel.study.session import Progress, open_session
+from autoresearch_kernel.study.steps import open_session
 from tests.conftest import COUNTING_TRAIN, counting_study, git
 
 

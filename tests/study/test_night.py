@@ -1,103 +1,32 @@
-"""What a night brings, with a trainer and a scorer that only pretend: pauses, sleep, slow machines, full disks, git."""
+"""What a night brings, on a backend that only pretends: pauses, sleep, slow machines, full disks, git."""
 
 from __future__ import annotations
 
 import errno
 import re
 import shutil
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from autoresearch_kernel.core.state import StudyState
-from autoresearch_kernel.core.types import Audit, Context, Evaluation, Experiment, Proposal, RunOutcome, Status
+from autoresearch_kernel.core.types import Context, Evaluation, Progress, Proposal, RunOutcome, Status
 from autoresearch_kernel.record import history as history_module
 from autoresearch_kernel.record.commands import send
+from autoresearch_kernel.record.git import Lineage, LineageError
 from autoresearch_kernel.record.history import read_events, replay
 from autoresearch_kernel.record.study import Study, StudyError, open_study
-from autoresearch_kernel.run.training import EndRun
-from autoresearch_kernel.show import plots
-from autoresearch_kernel.study import disk_space, final_test, loop, session, steering
-from autoresearch_kernel.study.loop import research
+from autoresearch_kernel.run.training import Listener, Training
+from autoresearch_kernel.scoring.job import ScoringJob
+from autoresearch_kernel.study.disk_space import forget_artefacts
+from autoresearch_kernel.study.loop import recover, research, settle
+from autoresearch_kernel.study.steps import open_session
+from autoresearch_kernel.study.train import run_seed
 from tests.conftest import counting_study, git
+from tests.pretended import SPEED, Machine
 from tests.study.test_loop import Scripted
-
-SPEED = 1000.0  # tokens a second of this machine on a good day
-
-
-class Machine:
-    """Trains in no time: the score is a function of ALPHA and the seed, the speed is set by the test."""
-
-    def __init__(self) -> None:
-        self.speed: Callable[[int, int], float] = lambda experiment, run: SPEED  # by experiment and call
-        self.curve: Callable[[int], list[float]] = lambda experiment: [6 - 3 * i / 100 for i in range(101)]
-        self.during: Callable[[int], None] = lambda experiment: None  # called in the middle of each training
-        self.slept = 0.0
-        self.trained: list[tuple[int, int]] = []  # experiment and run of each training begun
-        self.tested: list[tuple[int, str]] = []  # experiment and hand-over of each score on test rows
-
-    def run_experiment(self, source: str, paths: Any, *, run: int, seed: int, **options: Any) -> RunOutcome:
-        number = int(paths.folder.name)
-        self.trained.append((number, run))
-        options["on_tick"](0.1)
-        paths.handover(run).mkdir(parents=True, exist_ok=True)
-        points = []
-        speed = self.speed(number, len([t for t in self.trained if t == (number, run)]))
-        for i, loss in enumerate(self.curve(number)):
-            points.append({"step": i, "progress": i / 100, "seconds": i / 50, "train_loss": loss})
-            points[-1]["num_tokens"] = int(speed * i / 50)
-            try:
-                options["on_metrics"](points[-1])
-                options["on_tick"](i / 50)
-            except EndRun as end:
-                return RunOutcome(end.status, end.reason, None, None)
-            if i == 50:
-                self.during(number)
-        paths.metrics(run).write_text("\n".join(map(str, points)).replace("'", '"') + "\n")
-        paths.artefact(run).write_text(f"{source.split('ALPHA = ')[1].split()[0]} {seed}")
-        return RunOutcome(None, "", paths.artefact(run), None, {"tokens_per_second": speed, "training_seconds": 2.0})
-
-    def audit(self, session: Any, experiment: Experiment, run: int) -> Audit:
-        """Believes every claim."""
-        found = Audit(True, 0.0, 0.0, 256, 0, "", 0.1)
-        session.history.append("audited", experiment=experiment.number, run=run, **vars(found))
-        return found
-
-    def score(self, artefact: Path, *_: Any, **__: Any) -> Evaluation:
-        alpha, seed = map(float, artefact.read_text().split())
-        return Evaluation(1.5 + alpha / 100 + (seed * 7919 % 13 - 6) * 1e-4, 0.001, 1000, 3000, 0.1)
-
-    def score_test(self, artefact: Path, *_: Any, nll_path: Path, on_tick: Any, **__: Any) -> Evaluation:
-        """Test rows are harder by 0.05, and a fifth of a gain is lost on them."""
-        on_tick()
-        self.tested.append((int(artefact.parents[1].name), artefact.parent.name))
-        np.save(nll_path, np.zeros(1, dtype=np.float32))
-        alpha, seed = map(float, artefact.read_text().split())
-        test_bpb = 1.55 + 0.8 * alpha / 100 + (seed * 7919 % 13 - 6) * 1e-4
-        return Evaluation(test_bpb, 0.001, 1000, 3000, 0.1, nll_path)
-
-    def audit_test(self, artefact: Path, *_: Any, **__: Any) -> Audit:
-        return Audit(True, 0.0, 0.0, 256, 0, "", 0.1)
-
-
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    pretended = Machine()
-    monkeypatch.setattr(session, "run_experiment", pretended.run_experiment)
-    monkeypatch.setattr(session, "score", pretended.score)
-    monkeypatch.setattr(final_test, "score", pretended.score_test)
-    monkeypatch.setattr(final_test, "audit", pretended.audit_test)
-    monkeypatch.setattr(loop, "audit_run", pretended.audit)
-    monkeypatch.setattr(session, "slept_seconds", lambda: pretended.slept)
-    monkeypatch.setattr(steering, "LOOK_EVERY_SECONDS", 0.01)
-    monkeypatch.setattr(loop, "FULL_DISK_SECONDS", 0.01)
-    monkeypatch.setattr(loop, "AGENT_WAITS_SECONDS", ())
-    monkeypatch.setattr(plots, "draw_progress", lambda *_, **__: None)  # which takes longer than all the rest
-    yield pretended
 
 
 @pytest.fixture
@@ -132,12 +61,12 @@ def test_a_study_continues_where_it_stopped(study: Study, machine: Machine) -> N
 def test_what_was_trained_is_not_trained_again_and_what_was_interrupted_runs_once_more(
     study: Study, machine: Machine
 ) -> None:
-    with session.open_session(study) as opened:  # ends after the first training, before its score
+    with open_session(study) as opened:  # ends after the first training, before its score
         opened.train(opened.propose(Scripted()), 0)
-    with session.open_session(study) as opened:  # ends in the middle of the second
-        loop.recover(opened)
+    with open_session(study) as opened:  # ends in the middle of the second
+        recover(opened)
         opened.score(opened.state.experiments[0], 0)
-        opened.history.append("started", experiment=0, run=1, seed=session.run_seed(0, 0, 1))
+        opened.history.append("started", experiment=0, run=1, seed=run_seed(0, 0, 1))
     baseline = next(iter(research(study, Scripted(), experiments=1)))
     assert baseline.status is Status.KEEP
     assert [run.attempts for run in baseline.runs] == [1, 2, 1]
@@ -150,23 +79,23 @@ def test_what_was_trained_is_not_trained_again_and_what_was_interrupted_runs_onc
 def test_an_experiment_interrupted_twice_is_given_up(study: Study, machine: Machine) -> None:
     list(research(study, Scripted({"ALPHA": 5.0}), experiments=1))
     for attempt in (1, 2):
-        with session.open_session(study) as opened:
-            loop.recover(opened)
+        with open_session(study) as opened:
+            recover(opened)
             if attempt == 1:
                 opened.propose(Scripted({"ALPHA": 0.1}))
             opened.history.append("started", experiment=2, run=0, seed=1)
-    with session.open_session(study) as opened:
-        loop.recover(opened)
-        assert loop.settle(opened).status is Status.INTERRUPTED
+    with open_session(study) as opened:
+        recover(opened)
+        assert settle(opened).status is Status.INTERRUPTED
 
 
-def test_a_baseline_that_failed_is_tried_again(study: Study, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails_once(source: str, paths: Any, **options: Any) -> RunOutcome:
-        outcome = machine.run_experiment(source, paths, **options)
+def test_a_baseline_that_failed_is_tried_again(study: Study, machine: Machine) -> None:
+    def fails_once(training: Training, listener: Listener) -> RunOutcome:
+        outcome = machine.pretend_training(training, listener)
         crash = RunOutcome(Status.CRASH, "AssertionError: not yet", None, None)
         return crash if len(machine.trained) == 1 else outcome
 
-    monkeypatch.setattr(session, "run_experiment", fails_once)
+    machine.train = fails_once
     with pytest.raises(StudyError, match=r"The baseline did not train \(crash\): .*not yet"):
         next(iter(research(study, Scripted(), experiments=1)))
     assert machine.trained == [(0, 0)]
@@ -190,7 +119,7 @@ def test_pause_resume_and_stop_are_obeyed_and_acknowledged(study: Study, machine
     machine.during = during
     said = []
 
-    def watch(progress: session.Progress) -> None:
+    def watch(progress: Progress) -> None:
         said.append(progress)
         if progress.phase == "paused":
             sent.append(send(study.paths.commands, "resume"))
@@ -245,7 +174,7 @@ def test_a_stop_that_was_sent_to_nobody_is_out_of_date_but_a_hint_reaches_the_ag
     assert [e.number for e in research(study, agent, experiments=1)] == [0, 1]
     assert agent.heard == ("try smaller steps",)
     assert [event["answer"] for event in events_of(study, "command")] == [
-        "ignored: nobody ran the study then",
+        "ignored: no supervisor ran the study then",
         "the agent gets it with its next question",
     ]
 
@@ -279,14 +208,10 @@ def test_a_loop_that_is_left_is_recorded_as_stopped(study: Study, machine: Machi
     nights = research(study, worse(3), experiments=3)
     next(nights)
     nights.close()
-    assert state_of(study).stopped == "nobody asked for more"
+    assert state_of(study).stopped == "the caller asked for no more"
 
 
-def test_an_agent_that_fails_is_asked_again_and_given_up_in_the_end(
-    study: Study, machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(loop, "AGENT_WAITS_SECONDS", (0.01, 0.01))
-
+def test_an_agent_that_fails_is_asked_again_and_given_up_in_the_end(study: Study, machine: Machine) -> None:
     class Flaky(Scripted):
         failures = 2
 
@@ -300,9 +225,9 @@ def test_an_agent_that_fails_is_asked_again_and_given_up_in_the_end(
     assert [e.number for e in research(study, agent, experiments=1)] == [0, 1]
     assert sum("asked again" in event["text"] for event in events_of(study, "note")) == 2
     agent.failures = 99
-    with pytest.raises(StudyError, match=r"failed 3 times, last with ConnectionError: no route to host"):
+    with pytest.raises(StudyError, match=r"failed 5 times, last with ConnectionError: no route to host"):
         list(research(study, agent, experiments=1))
-    assert "failed 3 times" in state_of(study).stopped
+    assert "failed 5 times" in state_of(study).stopped
 
 
 # --- the machine
@@ -312,7 +237,7 @@ def test_a_reply_that_was_received_is_not_asked_for_again(study: Study, machine:
     nights = research(study, worse(1), experiments=1)
     next(nights)
     nights.close()
-    with session.open_session(study) as opened:
+    with open_session(study) as opened:
         append = opened.history.append
 
         def power_cut(event: str, /, **fields: Any) -> Any:
@@ -330,7 +255,7 @@ def test_a_reply_that_was_received_is_not_asked_for_again(study: Study, machine:
 def test_a_run_during_which_the_machine_slept_is_void_and_made_again(study: Study, machine: Machine) -> None:
     def during(experiment: int) -> None:
         if experiment == 1 and machine.trained.count((1, 0)) < 4:
-            machine.slept += 3 * 3600 + 120
+            machine.time.slept += 3 * 3600 + 120
 
     machine.during = during
     done = list(research(study, worse(1), experiments=1))
@@ -360,13 +285,12 @@ def test_slow_twice_asks_the_incumbent_and_a_slow_machine_is_judged_by_its_own_k
     slow_score = machine.score
     slowed = {"by": 0.1}
 
-    def score(artefact: Path, *_: Any, **__: Any) -> Evaluation:
-        evaluation = slow_score(artefact)
+    def score(job: ScoringJob) -> Evaluation:
+        evaluation = slow_score(job)
         slow = machine.trained.count((1, 0)) > 0
         return Evaluation(evaluation.val_bpb + slowed["by"] * slow, 0.001, 1000, 3000, 0.1)
 
-    machine.score = score  # type: ignore[method-assign]
-    session.score = score  # type: ignore[assignment]
+    machine.score = score
     done = list(research(study, Scripted({"ALPHA": 0.2}, {"ALPHA": 3.0}), experiments=2))
     # 0.2 is better than the baseline's 1.0; at half speed it still scores worse than the baseline did at full speed
     assert done[1].val_bpb is not None and done[1].val_bpb > max(done[0].scores)
@@ -380,17 +304,17 @@ def test_slow_twice_asks_the_incumbent_and_a_slow_machine_is_judged_by_its_own_k
 
 
 def test_on_another_machine_than_at_the_start_the_baseline_runs_again_beside_the_champion(
-    study: Study, machine: Machine, monkeypatch: pytest.MonkeyPatch
+    study: Study, machine: Machine
 ) -> None:
     """Experiment 1 is better by 0.02; from then on the machine is slow, which costs every run 0.1."""
     plain, slow = machine.score, {"now": False}
     machine.speed = lambda experiment, call: SPEED * (0.5 if slow["now"] else 1.0)
 
-    def score(artefact: Path, *_: Any, **__: Any) -> Evaluation:
-        evaluation = plain(artefact)
+    def score(job: ScoringJob) -> Evaluation:
+        evaluation = plain(job)
         return Evaluation(evaluation.val_bpb + 0.1 * slow["now"], 0.001, 1000, 3000, 0.1)
 
-    monkeypatch.setattr(session, "score", score)
+    machine.score = score
     nights = research(study, Scripted({"ALPHA": -1.0}, {"ALPHA": 3.0}), experiments=2)
     assert [next(nights).status, next(nights).status] == [Status.KEEP, Status.KEEP]
     slow["now"] = True
@@ -451,16 +375,14 @@ def test_a_run_that_looks_hopeless_on_a_slow_machine_is_made_again(study: Study,
     assert machine.trained.count((1, 0)) == 2 and done[1].status is Status.KEEP
 
 
-def test_a_wall_clock_that_is_set_changes_nothing(
-    study: Study, machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wall_clock_that_is_set_changes_nothing(study: Study, machine: Machine) -> None:
     offset = timedelta()
 
     def moved() -> str:
         now = datetime.now(UTC) + offset
         return now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
-    monkeypatch.setattr(history_module.History.open.__func__, "__kwdefaults__", {"lock": None, "clock": moved})
+    machine.time.utc_now = moved
     nights = research(study, Scripted({"ALPHA": 0.2}, {"ALPHA": 2.0}, {"ALPHA": 0.1}), experiments=3, hours=5)
     done = [next(nights)]
     for days in (-1, 2, -1):
@@ -478,11 +400,9 @@ def test_a_wall_clock_that_is_set_changes_nothing(
 # --- the disk
 
 
-def test_a_study_waits_for_room_before_it_trains(
-    study: Study, machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_study_waits_for_room_before_it_trains(study: Study, machine: Machine) -> None:
     free = {"bytes": 10**12}
-    monkeypatch.setattr(disk_space, "free_bytes", lambda folder: free["bytes"])
+    machine.free_bytes = lambda folder: free["bytes"]
 
     def during(experiment: int) -> None:
         if machine.trained[-1] == (1, 0):
@@ -490,7 +410,7 @@ def test_a_study_waits_for_room_before_it_trains(
 
     machine.during = during
 
-    def watch(progress: session.Progress) -> None:
+    def watch(progress: Progress) -> None:
         if progress.phase == "paused":
             assert (2, 0) not in machine.trained
             free["bytes"] = 10**12
@@ -502,23 +422,20 @@ def test_a_study_waits_for_room_before_it_trains(
     assert [event["reason"] for event in events_of(study, "resumed")] == ["nothing is missing any more"]
 
 
-def test_a_training_that_the_full_disk_made_crash_is_made_again(
-    study: Study, machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_training_that_the_full_disk_made_crash_is_made_again(study: Study, machine: Machine) -> None:
     free = {"bytes": 10**12}
-    monkeypatch.setattr(disk_space, "free_bytes", lambda folder: free["bytes"])
-    train = machine.run_experiment
+    machine.free_bytes = lambda folder: free["bytes"]
 
-    def fails_once(source: str, paths: Any, **options: Any) -> RunOutcome:
-        outcome = train(source, paths, **options)
+    def fails_once(training: Training, listener: Listener) -> RunOutcome:
+        outcome = machine.pretend_training(training, listener)
         if machine.trained.count((1, 0)) == 1 and machine.trained[-1] == (1, 0):
             free["bytes"] = 0
             return RunOutcome(Status.CRASH, "OSError: [Errno 28] No space left on device", None, None)
         return outcome
 
-    monkeypatch.setattr(session, "run_experiment", fails_once)
+    machine.train = fails_once
 
-    def watch(progress: session.Progress) -> None:
+    def watch(progress: Progress) -> None:
         if progress.phase == "paused":
             free["bytes"] = 10**12
 
@@ -547,16 +464,14 @@ def test_a_record_that_finds_the_disk_full_is_written_when_there_is_room(
     assert len(events_of(study, "finished")) == 1
 
 
-def test_models_of_discards_go_the_oldest_first_down_to_the_stated_size(
-    study: Study, machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_models_of_discards_go_the_oldest_first_down_to_the_stated_size(study: Study, machine: Machine) -> None:
     list(research(study, worse(4), experiments=4))
     models = [study.experiment(n).artefact(0) for n in range(5)]
     assert all(model.exists() for model in models)
-    size = models[1].stat().st_size
-    disk_space.forget_artefacts(study, state_of(study), limit_bytes=2 * size)
+    size = sum(path.stat().st_size for path in (models[1], study.experiment(1).nll(0)))
+    forget_artefacts(study, state_of(study), limit_bytes=2 * size)
     assert [model.exists() for model in models] == [True, False, False, True, True]
-    disk_space.forget_artefacts(study, state_of(study), limit_bytes=0)
+    forget_artefacts(study, state_of(study), limit_bytes=0)
     assert [model.exists() for model in models] == [True, False, False, False, False]
     assert all(study.experiment(n).metrics(0).exists() for n in range(5))
 
@@ -593,15 +508,15 @@ def test_an_experiment_decided_without_git_gets_its_commit_later(study: Study, m
 def test_a_keep_that_git_missed_gets_its_commit_before_its_children(
     study: Study, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record, failures = session.Lineage.record, []
+    record, failures = Lineage.record, []
 
     def fails_once(self: Any, number: int, *arguments: Any, **options: Any) -> str:
         if number == 1 and not failures:
             failures.append(number)
-            raise session.LineageError("git hash-object: Input/output error")
+            raise LineageError("git hash-object: Input/output error")
         return record(self, number, *arguments, **options)
 
-    monkeypatch.setattr(session.Lineage, "record", fails_once)
+    monkeypatch.setattr(Lineage, "record", fails_once)
     list(research(study, Scripted({"ALPHA": -1.0}, {"ALPHA": -3.0}), experiments=2))
     state = state_of(study)
     assert failures == [1] and [e.status for e in state.decided] == [Status.KEEP] * 3

@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
 from autoresearch_kernel.agents.replay import HumanAgent, ReplayAgent
 from autoresearch_kernel.agents.search import SearchAgent
 from autoresearch_kernel.core.agent import AgentUnavailable, UnusableReply
-from autoresearch_kernel.core.types import Call, Context, Evaluation, Objection, Progress, Proposal, Refusal, Status
+from autoresearch_kernel.core.types import (
+    Call,
+    Context,
+    Evaluation,
+    Objection,
+    Progress,
+    Proposal,
+    Refusal,
+    RunOutcome,
+    Status,
+)
 from autoresearch_kernel.record.commands import send
 from autoresearch_kernel.record.study import Study
+from autoresearch_kernel.run.training import Listener as TrainingListener
+from autoresearch_kernel.run.training import Training
+from autoresearch_kernel.scoring.job import ScoringJob
 from autoresearch_kernel.source.parameters import set_parameters
-from autoresearch_kernel.study import dry_run, proposals, session
 from autoresearch_kernel.study.loop import research
 from tests.conftest import COUNTING_TRAIN
-from tests.study.test_night import Machine, events_of, machine, state_of, study  # noqa: F401
+from tests.pretended import Machine
+from tests.study.test_night import events_of, state_of, study  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -54,16 +65,15 @@ class Listener:
 
 
 @pytest.fixture
-def tried(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> Iterator[list[int]]:  # noqa: F811
+def tried(machine: Machine) -> list[int]:
     """Numbers of the experiments of which a dry run was made; what contains `boom` fails in it."""
-    numbers: list[int] = []
 
-    def pretended(opened: Any, proposal: Proposal, number: int) -> str:
-        numbers.append(number)
-        return "crash: RuntimeError: boom" if "boom" in proposal.train_source else ""
+    def pretended(training: Training, listener: TrainingListener) -> RunOutcome:
+        outcome = machine.pretend_dry_run(training, listener)
+        return RunOutcome(Status.CRASH, "RuntimeError: boom", None, None) if "boom" in training.source else outcome
 
-    monkeypatch.setattr(dry_run, "_failure", pretended)
-    yield numbers
+    machine.dry_run = pretended
+    return machine.dry_runs
 
 
 def refusals(study: Study) -> list[tuple[int, str]]:  # noqa: F811
@@ -101,9 +111,7 @@ def test_after_two_fixes_what_still_crashes_is_run_and_counts_as_a_crash(study: 
 def test_a_repeat_is_never_run_and_repeats_pause_the_study(
     study: Study,  # noqa: F811
     tried: list[int],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(proposals, "PAUSE_SECONDS", (0.05,))
     agent = Listener(*[COUNTING_TRAIN] * 9, {"ALPHA": 0.5})
     done = list(research(study, agent, experiments=1))
     assert [e.number for e in done] == [0, 1] and done[1].changes == {}
@@ -121,14 +129,12 @@ def test_a_reply_without_a_proposal_is_recorded_and_asked_for_anew(study: Study,
 def test_an_agent_that_cannot_answer_pauses_the_study_until_it_can(
     study: Study,  # noqa: F811
     tried: list[int],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(proposals, "PAUSE_SECONDS", (0.05,))
     agent = Listener(*[AgentUnavailable("example.org does not answer.")] * 7, {"ALPHA": 0.5})
     done = list(research(study, agent, experiments=1))
     assert [e.status for e in done] == [Status.KEEP, Status.KEEP]
     paused = events_of(study, "paused")
-    assert len(paused) == 7 and paused[0]["reason"] == "example.org does not answer. It is asked again in 0.05 s"
+    assert len(paused) == 7 and paused[0]["reason"] == "example.org does not answer. It is asked again in 30 s"
 
 
 def test_a_person_may_send_a_pause_for_the_agent_on(study: Study, tried: list[int]) -> None:  # noqa: F811
@@ -144,9 +150,7 @@ def test_a_person_may_send_a_pause_for_the_agent_on(study: Study, tried: list[in
 def test_hours_end_also_while_an_agent_cannot_answer(
     study: Study,  # noqa: F811
     tried: list[int],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(proposals, "PAUSE_SECONDS", (0.05,))
     agent = Listener(*[AgentUnavailable("down")] * 1000)
     done = list(research(study, agent, hours=3 / 3600))
     assert [e.number for e in done] == [0]
@@ -156,14 +160,13 @@ def test_hours_end_also_while_an_agent_cannot_answer(
 def test_when_results_tie_the_simpler_code_is_kept(
     study: Study,  # noqa: F811
     tried: list[int],
-    machine: Machine,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
+    machine: Machine,
 ) -> None:
-    def score(artefact: Path, *_: Any, **__: Any) -> Evaluation:
-        seed = int(artefact.read_text().split()[1])
+    def score(job: ScoringJob) -> Evaluation:
+        seed = int(job.artefact.read_text().split()[1])
         return Evaluation(1.5 + (seed if seed < 3 else 1.2) * 1e-4, 0.001, 1000, 3000, 0.1)
 
-    monkeypatch.setattr(session, "score", score)  # a fifth of sigma above the baseline
+    machine.score = score  # a fifth of sigma above the baseline
     shorter = COUNTING_TRAIN.replace("    clock.report(train_loss=5.0 / (clock.step + 1))\n", "    clock.report()\n")
     longer = with_line("unused = [i * i for i in range(3)]")
     done = list(research(study, Listener(longer, shorter), experiments=2))
@@ -186,7 +189,7 @@ def waits_for(condition: Callable[[], bool]) -> Callable[[int], None]:
 def test_the_next_proposal_is_made_while_one_trains_and_merged_when_that_one_is_kept(
     study: Study,  # noqa: F811
     tried: list[int],
-    machine: Machine,  # noqa: F811
+    machine: Machine,
 ) -> None:
     agent = Listener({"ALPHA": 0.5}, {"NUM_BATCHES": 30}, {"ALPHA": 0.4}, ahead=True)
     until_asked = waits_for(lambda: len(agent.contexts) > machine.trained[-1][0])
@@ -205,7 +208,7 @@ def test_the_next_proposal_is_made_while_one_trains_and_merged_when_that_one_is_
 def test_a_proposal_that_conflicts_with_what_was_kept_meanwhile_is_asked_for_anew(
     study: Study,  # noqa: F811
     tried: list[int],
-    machine: Machine,  # noqa: F811
+    machine: Machine,
 ) -> None:
     agent = Listener({"ALPHA": 0.5}, {"ALPHA": 0.7}, {"ALPHA": 0.2}, ahead=True)
     machine.during = lambda number: waits_for(lambda: len(agent.contexts) > number)(number) if number == 1 else None
@@ -218,7 +221,7 @@ def test_a_proposal_that_conflicts_with_what_was_kept_meanwhile_is_asked_for_ane
 def test_what_was_answered_ahead_survives_the_harness(
     study: Study,  # noqa: F811
     tried: list[int],
-    machine: Machine,  # noqa: F811
+    machine: Machine,
 ) -> None:
     agent = Listener({"ALPHA": 0.5}, {"NUM_BATCHES": 30}, ahead=True)
 
@@ -240,22 +243,18 @@ def test_what_was_answered_ahead_survives_the_harness(
 def test_what_failed_ahead_is_asked_again_while_the_experiment_trains(
     study: Study,  # noqa: F811
     tried: list[int],
-    machine: Machine,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
+    machine: Machine,
 ) -> None:
-    monkeypatch.setattr(proposals, "PAUSE_SECONDS", (0.05,))
     agent = Listener(
         {"ALPHA": 0.5}, AgentUnavailable("down"), AgentUnavailable("down"), {"NUM_BATCHES": 30}, ahead=True
     )
-    opened: list[Any] = []
-    original = proposals.Proposals.tick
-    monkeypatch.setattr(proposals.Proposals, "tick", lambda self: (opened.append(self), original(self))[1])
 
     def during(number: int) -> None:
         deadline = time.monotonic() + 5
         while number == 1 and len(agent.contexts) < 4 and time.monotonic() < deadline:
-            opened[-1].tick()
-            time.sleep(0.01)
+            machine.time.sleep(1.0)
+            assert machine.listener.on_tick is not None
+            machine.listener.on_tick(0.1)
 
     machine.during = during
     done = list(research(study, agent, experiments=2))
@@ -387,19 +386,20 @@ def test_a_refused_recording_is_skipped(study: Study, tried: list[int]) -> None:
 
 def test_a_dry_run_that_was_cut_off_is_made_again(
     study: Study,  # noqa: F811
-    machine: Machine,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
+    machine: Machine,
 ) -> None:
     calls = []
 
-    def failure(opened: Any, proposal: Proposal, number: int) -> str:
-        calls.append(number)
+    def cut_off_once(training: Training, listener: TrainingListener) -> RunOutcome:
+        calls.append(training.source)
         if len(calls) == 1:
             send(study.paths.commands, "stop now")
-            opened.tick()
-        return "crash: RuntimeError: boom" if len(calls) == 2 else ""
+            assert listener.on_tick is not None
+            listener.on_tick(0.1)
+        outcome = machine.pretend_dry_run(training, listener)
+        return RunOutcome(Status.CRASH, "RuntimeError: boom", None, None) if len(calls) == 2 else outcome
 
-    monkeypatch.setattr(dry_run, "_failure", failure)
+    machine.dry_run = cut_off_once
     list(research(study, Listener({"ALPHA": 0.5}), experiments=1))
     done = list(research(study, Listener({"ALPHA": 0.4}), experiments=1))
     assert (

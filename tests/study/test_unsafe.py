@@ -19,13 +19,11 @@ from autoresearch_kernel.show.status import status_json, status_table
 from autoresearch_kernel.show.words import findings, grounds, outcome_line, status_line
 from autoresearch_kernel.study.finish import finish
 from autoresearch_kernel.study.loop import research
-from autoresearch_kernel.study.session import open_session
+from autoresearch_kernel.study.steps import open_session
 from tests.conftest import counting_study
-from tests.study import test_night
+from tests.pretended import Machine
 from tests.study.test_loop import Scripted
-from tests.study.test_night import Machine, events_of, state_of
-
-machine = test_night.machine  # the fixture
+from tests.study.test_night import events_of, state_of
 
 
 @pytest.fixture
@@ -52,7 +50,7 @@ def test_without_a_sandbox_nothing_runs_and_the_reason_the_remedy_and_the_way_ro
     assert not (project / "studies" / "new").exists() and not study.paths.history.exists()
 
 
-def test_unsafe_is_passed_on_to_what_is_started(monkeypatch: pytest.MonkeyPatch, no_sandbox: None) -> None:
+def test_unsafe_is_passed_on_to_what_is_started(no_sandbox: None) -> None:
     _, plan = actions.settings_of({"unsafe": True, "experiments": 3})
     assert plan.words() == ["--experiments", "3", "--unsafe"]
     assert actions.settings_of({})[1].words() == []

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch_kernel.system.machine import real_seconds, slept_seconds, training_lock
+from autoresearch_kernel.system.clock import real_seconds, slept_seconds
+from autoresearch_kernel.system.machine import training_lock
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -83,9 +84,7 @@ def test_two_projects_take_turns_on_one_processor(
         ({"AUTORESEARCH_DEVICE": "cpu"}, {"AUTORESEARCH_DEVICE": "cuda"}, True),
     ],
 )
-def test_two_gpus_train_at_once_and_one_does_not(
-    monkeypatch: pytest.MonkeyPatch, one: dict[str, str], other: dict[str, str], together: bool
-) -> None:
+def test_two_gpus_train_at_once_and_one_does_not(one: dict[str, str], other: dict[str, str], together: bool) -> None:
     class Waiting(Exception):
         pass
 
@@ -112,11 +111,11 @@ def test_a_runner_that_outlives_its_supervisor_still_holds_the_machine(tmp_path:
     code = f"""
 from pathlib import Path
 from autoresearch_kernel.record.paths import ExperimentPaths
-from autoresearch_kernel.run.training import run_experiment
+from tests.trainings import train
 source = '# %% tags=["parameters"]\\nSEED = 1\\n\\n# %%\\nimport time\\ntime.sleep(300)\\n'
-run_experiment(source, ExperimentPaths(Path({str(tmp_path)!r}, "0001")), run=0, seed=1, title="t", hypothesis="h",
-    diff="", corpus_dir=Path("."), time_budget_seconds=60, project=Path("."), startup_allowance_seconds=60,
-    handover_allowance_seconds=60, on_spawn=lambda pid: Path({str(pids)!r}).write_text(str(pid)))
+train(source, ExperimentPaths(Path({str(tmp_path)!r}, "0001")), Path("."), Path("."),
+    time_budget_seconds=60, startup_allowance_seconds=60, handover_allowance_seconds=60,
+    on_spawn=lambda pid: Path({str(pids)!r}).write_text(str(pid)))
 """
     supervisor = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
     wait_until(lambda: pids.exists() and pids.read_text() != "")

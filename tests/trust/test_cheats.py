@@ -31,7 +31,9 @@ from autoresearch_kernel.record.archive import StudyArchive
 from autoresearch_kernel.record.history import read_events, replay
 from autoresearch_kernel.record.study import Study
 from autoresearch_kernel.scoring.audit import audit
-from autoresearch_kernel.scoring.score import HeldOut, ScoringFailed, ScoringSettings, Wrap, identity, score
+from autoresearch_kernel.scoring.job import HeldOut, ScoringJob, ScoringSettings, Wrap, identity
+from autoresearch_kernel.scoring.score import score
+from autoresearch_kernel.scoring.scorer_process import ScoringFailed
 from autoresearch_kernel.source.parameters import set_parameters
 from autoresearch_kernel.study.loop import research
 from tests.conftest import COUNTING_TRAIN, PROJECT
@@ -144,15 +146,16 @@ class Bench:
     def judge(self, artefact: Path, limit_seconds: float = LIMIT_SECONDS, is_forked: bool = True) -> Found:
         """Score and audit, with a process each."""
         wrap = self.forked if is_forked else identity
-        options: dict[str, Any] = {"project": PROJECT, "guard": too_large, "wrap": wrap}
-        options["batch_limit_seconds"] = BATCH_LIMIT_SECONDS
+        job = ScoringJob(
+            artefact, self.heldout, self.settings, PROJECT, wrap=wrap, guard=too_large, limit_seconds=limit_seconds,
+            batch_limit_seconds=BATCH_LIMIT_SECONDS,
+        )  # fmt: skip
         nll = artefact.with_name("nll.npy")
         try:
-            claim = score(artefact, self.heldout, self.settings, nll_path=nll, limit_seconds=limit_seconds, **options)
+            claim = score(job, nll)
         except ScoringFailed as failure:
             return Found(None, None, str(failure))
-        options |= {"claim_seconds": 1.0, "reference": self.reference}
-        found = audit(artefact, self.heldout, self.settings, np.load(nll), **options)
+        found = audit(job, np.load(nll), claim_seconds=1.0, reference=self.reference)
         return Found(claim, found, found.reason)
 
 

@@ -22,14 +22,17 @@ from typing import Any
 
 import pytest
 
-import prepare
 from autoresearch_kernel.core.types import RunOutcome, Status
+from autoresearch_kernel.corpora.sources import split_of_path, stdlib_files
 from autoresearch_kernel.record.paths import ExperimentPaths
 from autoresearch_kernel.run.notebook import read_notebook
-from autoresearch_kernel.run.training import child_environment, run_experiment
+from autoresearch_kernel.run.training import training_environment
 from autoresearch_kernel.sandbox.kinds import probe, wrap
 from autoresearch_kernel.sandbox.policy import scoring_policy, training_policy
 from autoresearch_kernel.system.processes import descendants
+from autoresearch_kernel.system.standard_library import HELD_OUT
+from tests.trainings import train as run_one
+from tests.trainings import training
 from tests.trust.escapes.reach import PRELUDE, REACHES, Reach
 from tests.trust.outcomes import record
 
@@ -183,7 +186,7 @@ def test_a_reach_out_of_the_sandbox_meets_nothing(
     own.mkdir()
     given = {**outside, "own": str(own), "canary": CANARY}
     policy = training_policy(world.corpus, world.project, handover, own, seconds=20, gpu=False)
-    env = child_environment(world.corpus, 5.0, handover, world.project, 1, own)
+    env = training_environment(training("", world.paths, world.corpus, world.project), own)
     command = wrap(
         policy, [sys.executable, "-c", PRELUDE + reach.code + "\nprint('tried')", json.dumps(given)], sandbox
     )
@@ -238,8 +241,8 @@ print(json.dumps([sorted(set(read)), sorted(set(met))]))
 
 def _held_out_documents() -> list[Path]:
     root = Path(sysconfig.get_paths()["stdlib"])
-    names = [path.relative_to(root).as_posix() for path in prepare._stdlib_files(root)]
-    return [root / name for name in names if prepare._split_of_path(name) in ("val", "test")]
+    names = [path.relative_to(root).as_posix() for path in stdlib_files(root)]
+    return [root / name for name in names if split_of_path(name) in ("val", "test")]
 
 
 def _lines(path: Path) -> set[str]:
@@ -270,9 +273,9 @@ def test_the_text_of_the_held_out_documents_is_nowhere_in_a_sandbox(who: str, sa
     documents = _held_out_documents()
     known = set().union(*map(_lines, documents))
     roots = [path for path in policy.read_only if path != "/sys"]
-    given = {"names": prepare.HELD_OUT, "documents": list(map(str, documents)), "roots": roots}
+    given = {"names": HELD_OUT, "documents": list(map(str, documents)), "roots": roots}
     search = [sys.executable, "-c", SEARCH, json.dumps(given)]
-    env = child_environment(world.corpus, 5.0, handover, world.project, 1, own)
+    env = training_environment(training("", world.paths, world.corpus, world.project), own)
     without = subprocess.run(search, capture_output=True, text=True, check=True).stdout
     done = subprocess.run(wrap(policy, search, sandbox), env=env, cwd=own, capture_output=True, text=True, check=True)
     shutil.rmtree(own)
@@ -295,7 +298,7 @@ def test_what_is_not_held_out_can_be_imported_in_a_sandbox(sandbox: str, world: 
         "import logging.handlers, multiprocessing.managers, unittest.mock, urllib.request, IPython\n"
         "import ipykernel.debugger, ipykernel.kernelapp\nprint('imported')\n"
     )
-    env = child_environment(world.corpus, 5.0, handover, world.project, 1, own)
+    env = training_environment(training("", world.paths, world.corpus, world.project), own)
     command = wrap(policy, [sys.executable, "-c", code], sandbox)
     done = subprocess.run(command, env=env, cwd=own, capture_output=True, text=True, check=False)
     shutil.rmtree(own)
@@ -313,11 +316,9 @@ class Ran:
         self.said: list[str] = []
         self.runner = 0
         begun = time.monotonic()
-        self.outcome: RunOutcome = run_experiment(
-            PARAMETERS + cell + "\n" + after, world.paths, run=0, seed=1, title="t", hypothesis="h", diff="",
-            corpus_dir=world.corpus, time_budget_seconds=limit, startup_allowance_seconds=0,
-            handover_allowance_seconds=0, project=world.project, on_spawn=self._spawned, on_tick=self._look,
-            on_output=self.said.append, limits=limits,
+        self.outcome: RunOutcome = run_one(
+            PARAMETERS + cell + "\n" + after, world.paths, world.corpus, world.project, time_budget_seconds=limit,
+            on_spawn=self._spawned, on_tick=self._look, on_output=self.said.append, limits=limits,
         )  # fmt: skip
         self.seconds = time.monotonic() - begun
         self.reason = self.outcome.reason

@@ -1,0 +1,50 @@
+"""Where experiments run: the functions that train, score and audit, with the disk and the clock of that machine.
+
+A session gets a backend as an argument. LOCAL is this machine; a test passes one that trains in no time, and another
+machine is one more backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.types import Audit, Evaluation, RunOutcome
+from ..scoring.audit import audit
+from ..scoring.score import score
+from ..system.clock import SYSTEM_CLOCK, Clock
+from ..system.disk import free_bytes
+from .training import Listener, Training, run_training
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What a session runs experiments on; the signatures are those of the functions of LOCAL."""
+
+    train: Callable[[Training, Listener], RunOutcome] = run_training
+    score: Callable[..., Evaluation] = score
+    audit: Callable[..., Audit] = audit
+    free_bytes: Callable[[Path], int] = free_bytes  # on the disk of a folder
+    clock: Clock = SYSTEM_CLOCK
+
+
+LOCAL = Backend()
+_chosen: ContextVar[Backend] = ContextVar("backend", default=LOCAL)
+
+
+def chosen_backend() -> Backend:
+    """What a session runs on that is given no backend: LOCAL, except within `using_backend`."""
+    return _chosen.get()
+
+
+@contextmanager
+def using_backend(backend: Backend) -> Iterator[None]:
+    """Within this block, sessions that are given no backend run on this one."""
+    token = _chosen.set(backend)
+    try:
+        yield
+    finally:
+        _chosen.reset(token)

@@ -1,0 +1,99 @@
+"""What a scorer process is given: a model, held-out rows, numeric settings, and who watches it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..system.shell import corpus_command, shell_command
+
+# Bytes of float32 logits in one batch: on a CPU about what its cache holds, twice and eight times as much were slower.
+CPU_LOGIT_BYTES, GPU_LOGIT_BYTES = 2**23, 2**30
+SCORING_LIMIT_SECONDS = 600.0  # loading plus rows; generous, because a hang is rare and a false end costs a run
+
+Wrap = Callable[[list[str], Path], list[str]]  # (command, artefact) -> the command to start: a sandbox around it
+Guard = Callable[[int], Callable[[], str]]  # pid -> called several times a second: why the process must end, or ""
+
+
+def identity(command: list[str], artefact: Path) -> list[str]:
+    """No sandbox."""
+    return command
+
+
+@dataclass(frozen=True)
+class ScoringSettings:
+    """Numeric settings of scoring. They belong to the study, never to train.py."""
+
+    device: str
+    dtype: str  # autocast dtype: "float32" or "bfloat16"
+    rows_per_batch: int
+    num_threads: int
+
+    @staticmethod
+    def for_corpus(device: str, dtype: str, sequence_length: int, vocab_size: int) -> ScoringSettings:
+        size = CPU_LOGIT_BYTES if device == "cpu" else GPU_LOGIT_BYTES
+        return ScoringSettings(device, dtype, max(1, size // (4 * sequence_length * vocab_size)), os.cpu_count() or 1)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Fixed rows of one split and what is needed to turn nats into bits per byte."""
+
+    rows: np.ndarray  # (N, T+1) token ids, column 0 is BOS
+    token_bytes: np.ndarray  # (vocab_size,) raw bytes per token, 0 for special tokens
+
+    @staticmethod
+    def load(corpus_dir: Path, heldout_dir: Path, split: str) -> HeldOut:
+        """Rows of "val" or "test". Raises FileNotFoundError naming the missing file."""
+        rows_path, bytes_path = heldout_dir / f"{split}.npy", corpus_dir / "token_bytes.npy"
+        for path in (rows_path, bytes_path):
+            if not path.is_file():
+                build = _build_command(corpus_dir, heldout_dir)
+                raise FileNotFoundError(f"{path} is missing. Run `{build}` to build the corpus again.")
+        return HeldOut(np.load(rows_path), np.load(bytes_path))
+
+    @property
+    def special_ids(self) -> list[int]:
+        return [int(i) for i in np.flatnonzero(self.token_bytes == 0)]
+
+    @property
+    def num_bytes(self) -> np.ndarray:
+        """Raw bytes per target, (N, T) int64; a target with 0 bytes is not scored."""
+        return np.asarray(self.token_bytes[self.rows[:, 1:]].astype(np.int64))
+
+
+def _build_command(corpus_dir: Path, heldout_dir: Path) -> str:
+    """What builds the corpus again; the options are those of meta.json, which both sides have."""
+    for side in (corpus_dir, heldout_dir):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            return corpus_command(corpus_dir, json.loads((side / "meta.json").read_bytes()))
+    return shell_command("prepare")
+
+
+@dataclass(frozen=True)
+class ScoringJob:
+    """One model and the rows that it is scored on, with limits and callbacks.
+
+    `on_tick` is called at least four times a second while the scorer works, `on_spawn` gets its pid, which leads a
+    process group. An exception from a callback ends the scorer and is raised to the caller.
+    """
+
+    artefact: Path  # the pickled model
+    heldout: HeldOut
+    settings: ScoringSettings
+    project: Path  # whose modules the scorer may import
+    token: str | None = None  # all processes of the scorer carry it in their environment
+    wrap: Wrap = identity
+    guard: Guard | None = None
+    limit_seconds: float = SCORING_LIMIT_SECONDS
+    batch_limit_seconds: float | None = None  # for one batch, with the model's loading for the first
+    on_progress: Callable[[float], None] | None = None  # share of the answer that has arrived, 0..1
+    on_tick: Callable[[], None] | None = None
+    on_spawn: Callable[[int], None] | None = None
+    may_quote: bool = False  # the rows are no secret: a failure may quote what the scorer printed

@@ -1,0 +1,116 @@
+"""Scores and audits of one session's models: asks the backend, and records what it answers.
+
+How an audit works is in `scoring/audit.py`; which runs are audited is in `core/next_step.py`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+
+from ..core.overtime import allowed_batch_seconds
+from ..core.types import Audit, Evaluation, Experiment, Progress, Status
+from ..scoring.job import HeldOut, ScoringJob, ScoringSettings
+from ..scoring.scorer_process import ScoringFailed
+from ..system.processes import remember
+from .session import Session
+
+T = TypeVar("T")
+
+
+def ask(session: Session, question: Callable[[ScoringJob], T], about: Progress, heldout: HeldOut) -> T:
+    """What `question`, a score or an audit, answers about the model of the run that `about` names.
+
+    It is asked once more when its process was killed or slow, as the model is on the disk. Raises ScoringFailed.
+    """
+    study, token = session.study, secrets.token_hex(16)
+    limit = None
+    if about.experiment > 0:
+        limit = allowed_batch_seconds(session.state.experiments[0].runs, study.time_budget_seconds)
+
+    def once() -> T:
+        job = ScoringJob(
+            study.experiment(about.experiment).artefact(about.run),
+            heldout,
+            ScoringSettings(**study.facts["scoring"]),
+            study.project,
+            token=token,
+            batch_limit_seconds=limit,
+            on_progress=lambda fraction: session.tell(replace(about, fraction=fraction)),
+            on_tick=session.tick,
+            on_spawn=lambda pid: remember(study.paths.running, pid, token),
+            **session.sandboxed(),
+        )
+        return question(job)
+
+    session.tell(about)
+    try:
+        answer = once()
+    except ScoringFailed as failure:
+        if not failure.may_be_the_machine:
+            raise
+        session.note(f"{failure}; the supervisor asks once more.")
+        answer = once()
+    study.paths.running.unlink(missing_ok=True)
+    return answer
+
+
+def score_run(session: Session, experiment: Experiment, run: int) -> Evaluation | None:
+    """Score a run's model and record it; None when it cannot be scored, which counts as a crash."""
+    about = Progress("scoring", experiment.number, run, experiment.hypothesis)
+    nll_path = session.study.experiment(experiment.number).nll(run)
+    record = partial(session.history.append, "scored", experiment=experiment.number, run=run)
+    try:
+        evaluation = ask(session, partial(session.backend.score, nll_path=nll_path), about, session.heldout)
+    except ScoringFailed as failure:
+        record(status=Status.CRASH, reason=f"scoring failed: {failure}")
+        return None
+    facts = {name: value for name, value in asdict(evaluation).items() if name != "nll_path"}
+    record(**facts, sandbox=session.sandbox, bound=session.bound(experiment))
+    return evaluation
+
+
+def audit_run(session: Session, experiment: Experiment, run: int) -> Audit | None:
+    """Audit a scored run and record what came of it; None when its model or its claims are gone."""
+    paths = session.study.experiment(experiment.number)
+    if not paths.artefact(run).exists() or not paths.nll(run).exists():
+        return None
+    about = Progress("auditing", experiment.number, run, experiment.hypothesis)
+    question = partial(
+        session.backend.audit,
+        nll=np.load(paths.nll(run)),
+        claim_seconds=experiment.runs[run].measured.get("scoring_seconds") or 0.0,
+        reference=_reference(session, experiment),
+        cuts_path=paths.cuts(run),
+        seed=secrets.randbits(128),
+    )
+    try:
+        found = ask(session, question, about, session.heldout)
+    except ScoringFailed as failure:  # killed or slow twice, it is the model's doing
+        found = Audit(False, 0.0, 0.0, 0, 0, f"the audit's process was ended twice: {failure}", 0.0)
+    session.history.append("audited", experiment=experiment.number, run=run, **asdict(found))
+    if not found.accepted:
+        session.note(f"Experiment {experiment.number:04d}, run {run + 1}: the audit refused its score: {found.reason}.")
+    return found
+
+
+def refuse(session: Session, experiment: Experiment, run: int, reason: str) -> None:
+    """Record that a run cannot be audited, which refuses its score."""
+    facts = asdict(Audit(False, 0.0, 0.0, 0, 0, reason, 0.0))
+    session.history.append("audited", experiment=experiment.number, run=run, **facts)
+
+
+def _reference(session: Session, experiment: Experiment) -> np.ndarray | None:
+    """Nats per target of what the experiment is compared with, else the baseline's; None where no file holds any."""
+    for number in dict.fromkeys((experiment.parent, 0)):
+        if number is not None and number != experiment.number:
+            for run in reversed(session.state.experiments[number].runs):
+                path = session.study.experiment(number).nll(run.index)
+                if run.val_bpb is not None and path.exists():
+                    return np.asarray(np.load(path))
+    return None

@@ -1,0 +1,133 @@
+"""Executes one step of a study, and what belongs to it: notes, audits that refuse, views."""
+
+from __future__ import annotations
+
+from ..core.agent import Agent
+from ..core.decide import mean
+from ..core.drift import at_present_speed, present_speed
+from ..core.next_step import MOST_ATTEMPTS, Action, Step, of_decided, of_last_run
+from ..core.types import Experiment, Status, scores_of
+from ..record.study import StudyError
+from .disk_space import forget_artefacts
+from .evaluation import audit_run, refuse
+from .question import AgentFailed
+from .steps import Steps
+
+AGENT_WAITS_SECONDS = (5.0, 30.0, 120.0, 600.0)  # before an agent that failed is asked again
+
+
+def execute(session: Steps, step: Step, agent: Agent | None = None) -> None:
+    """Execute a step that `next_step` returned; CONCLUDE is the caller's.
+
+    Raises NothingToPropose, StopNow, and StudyError when the baseline fails or the agent fails again and again.
+    """
+    if step.action is Action.PROPOSE:
+        assert agent is not None, "a proposal needs an agent"
+        _propose(session, agent)
+        return
+    experiment = session.state.experiments[step.experiment]
+    session.purpose, session.why = _purpose(session, experiment), step.why if step.action is Action.TRAIN else ""
+    match step.action:
+        case Action.TRAIN:
+            _train(session, experiment, step)
+        case Action.SCORE:
+            _score(session, experiment, step.run)
+        case Action.AUDIT:
+            _audit(session, experiment, step.run)
+        case Action.DECIDE:
+            _decide(session, step)
+    _stop_without_baseline(session, step.experiment)
+
+
+def _purpose(session: Steps, experiment: Experiment) -> str:
+    if experiment.status is None:
+        return "experiment" if experiment.number else "baseline"
+    return session.purpose if session.purpose in ("conclusion", "result") else "rerun"
+
+
+def _propose(session: Steps, agent: Agent) -> None:
+    """Ask the agent, again and again for a while when it fails: a network that is gone for a minute ends no study."""
+    session.purpose, session.why = "experiment", ""
+    for wait_seconds in (*AGENT_WAITS_SECONDS, None):
+        try:
+            session.propose(agent)
+            return
+        except AgentFailed as failure:
+            if wait_seconds is None:
+                raise StudyError(
+                    f"The agent {agent.name!r} failed {len(AGENT_WAITS_SECONDS) + 1} times, last with {failure}. "
+                    "Everything decided is recorded; the same command goes on."
+                ) from failure
+            session.note(f"The agent {agent.name!r} failed ({failure}); it is asked again in {wait_seconds:g} s.")
+            session.steering.wait_seconds(wait_seconds)
+            session.steering.end_if_stopping()
+
+
+def _train(session: Steps, experiment: Experiment, step: Step) -> None:
+    if step.why:
+        who = "The baseline" if experiment.number == 0 else f"Experiment {experiment.number:04d}, the incumbent,"
+        session.note(f"{who} runs again: {step.why}.")
+    session.train(experiment, step.run)
+
+
+def _score(session: Steps, experiment: Experiment, run: int) -> None:
+    """Score a run; train it again when its model is gone."""
+    if session.study.experiment(experiment.number).artefact(run).exists():
+        session.score(experiment, run)
+        _show_rerun(session, experiment)
+    else:
+        session.note(f"The model of experiment {experiment.number:04d}, run {run + 1}, is gone; it trains again.")
+        session.train(experiment, run)
+
+
+def _audit(session: Steps, experiment: Experiment, run: int) -> None:
+    """Audit a run; train it again when its model is gone."""
+    if audit_run(session, experiment, run) is None:
+        if experiment.runs[run].attempts < MOST_ATTEMPTS:
+            session.note(f"The model of experiment {experiment.number:04d}, run {run + 1}, is gone; it trains again.")
+            session.train(experiment, run)
+            return
+        refuse(session, experiment, run, "its model or its scores were gone, twice, when the audit was due")
+    _show_rerun(session, experiment)
+
+
+def _decide(session: Steps, step: Step) -> None:
+    decided = session.decide(step)
+    forget_artefacts(session.study, session.state)
+    session.show(decided)
+
+
+def _show_rerun(session: Steps, before: Experiment) -> None:
+    """After a later run of a decided experiment: say what it has changed, and draw it."""
+    experiment = session.state.experiments[before.number]
+    if before.status is None or of_decided(experiment) is not None:
+        return
+    if experiment.status is not Status.KEEP:  # the audit refused the run, so it is no longer kept
+        session.commits.reconcile()
+    elif experiment.runs[-1].val_bpb is not None:
+        old = scores_of(at_present_speed(experiment.runs[:-1], session.state.sigma))
+        new = scores_of(at_present_speed(experiment.runs, session.state.sigma))
+        session.note(
+            f"Experiment {experiment.number:04d} ran again: {mean(old):.4f} -> {mean(new):.4f}, the machine at "
+            f"{present_speed(session.state.experiments):.2f} times its speed at the start."
+        )
+    session.show(experiment)
+
+
+def _stop_without_baseline(session: Steps, number: int) -> None:
+    """Raises StudyError when the run that just ended was the baseline's and it failed: nothing can be compared."""
+    experiment = session.state.experiments[number]
+    run = experiment.runs[-1]
+    if number == 0 and experiment.status is None and run.status not in (None, Status.INTERRUPTED):
+        paths = session.study.experiment(0)
+        what = "was refused by the audit" if run.status is Status.REJECTED else "did not train"
+        raise StudyError(
+            f"The baseline {what} ({run.status}): {run.reason}. Its notebook and log are in {paths.folder}. "
+            f"The same command tries it again; to begin with another train.py, remove {session.study.paths.folder}."
+        )
+
+
+def one_more_run(session: Steps, number: int) -> Step:
+    """What the last run of a decided experiment lacks, else the training of one more run."""
+    experiment = session.state.experiments[number]
+    return of_last_run(experiment) or Step(Action.TRAIN, number, len(experiment.runs))

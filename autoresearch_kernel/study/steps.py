@@ -1,0 +1,253 @@
+"""The five steps of an experiment: propose, train, score, audit, decide; and the session that has them.
+
+A step records what it did before it returns, so no recorded step is done twice, and a study that was cut off continues
+from its files. The order of the steps is in `core/next_step.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
+from ..core.agent import Agent
+from ..core.decide import mean, standard_error
+from ..core.format import count
+from ..core.next_step import Step
+from ..core.state import replay
+from ..core.types import Evaluation, Experiment, Progress, Proposal, RunOutcome, Status
+from ..record.commands import Inbox
+from ..record.git import open_lineage
+from ..record.history import History
+from ..record.provenance import changed_versions
+from ..record.study import Study, StudyError, sha256, study_versions
+from ..run.backend import Backend, chosen_backend
+from ..sandbox.kinds import SANDBOX, SandboxMissing, require_sandbox, scorer_options
+from ..scoring.job import HeldOut
+from ..source.cell import SourceError
+from ..source.compare import code_size, fingerprint
+from ..source.diff import diff
+from ..source.parameters import read_parameters
+from ..system.files import boot_id, remove_temporaries, write_atomic
+from ..system.processes import end_leftovers
+from .commits import Commits
+from .disk_space import DiskSpace, give_way
+from .evaluation import score_run
+from .proposal_files import encodable, save_proposal
+from .proposals import Proposals
+from .session import Session, Watch, ignore
+from .steering import Steering
+from .train import train
+from .views import show_notebooks, show_study
+
+
+@dataclass
+class Steps(Session):
+    """A study held open by this process, with the steps as methods; made by `open_session`.
+
+    Example:
+        >>> with open_session(study) as session:  # doctest: +SKIP
+        ...     print(session.state.incumbent.val_bpb, session.state.sigma)
+    """
+
+    def __post_init__(self) -> None:
+        self.steering = Steering(self, self.inbox)
+        self.disk_space = DiskSpace(self, self.steering)
+        self.proposals = Proposals(self, self.steering, self.disk_space)
+        self.commits = Commits(self)
+        self.hooks = [self.proposals.tick, self.steering.obey]
+
+    def propose(self, agent: Agent) -> Experiment:
+        """Ask for the next idea and record it; without any experiment yet that is the baseline.
+
+        Raises NothingToPropose, and AgentFailed for whatever else the agent raises; nothing is recorded then.
+        """
+        state = self.state
+        number, incumbent = len(state.experiments), state.incumbent
+        paths = self.study.experiment(number)
+        if incumbent is None:
+            proposal, parent_source = baseline_proposal(self.study), self.study.train_source(0)
+        else:
+            self.tell(Progress("proposing", number))
+            parent_source = self.source(incumbent)
+            proposal = self.proposals.next(agent)
+        proposal = with_previous(encodable(proposal), parent_source)
+        parent, spent = incumbent.number if incumbent else None, self.state.spent_on(number)
+        save_proposal(paths, proposal, parent, spent=asdict(spent))
+        self._take_notes(proposal)
+        write_atomic(paths.train, proposal.train_source)
+        write_atomic(paths.diff, diff(parent_source, proposal.train_source))
+        self.history.append(
+            "proposed",
+            experiment=number,
+            hypothesis=proposal.hypothesis,
+            agent=proposal.agent,
+            parent=parent,
+            changes=proposal.changes,
+            details=proposal.details,
+            expected=proposal.expected,
+            refutation=proposal.refutation,
+            fingerprint=fingerprint(proposal.train_source),
+            code_size=code_size(proposal.train_source),
+            train_sha256=sha256(proposal.train_source),
+        )
+        return self.state.experiments[number]
+
+    def _take_notes(self, proposal: Proposal) -> None:
+        """The agent's notes, rewritten with this proposal: into the history, and into notes.md for users to edit."""
+        if proposal.notes and proposal.notes != self.state.notes:
+            write_atomic(self.study.paths.notes, proposal.notes.rstrip() + "\n")
+            self.history.append("notes", text=proposal.notes, decided=max(0, len(self.state.decided) - 1))
+
+    def train(self, experiment: Experiment, run: int) -> RunOutcome:
+        """Train once, in a notebook of its own, within the budget; waits until there is disk space for it.
+
+        The status is `interrupted`, and the run is to be made again, when it says nothing about the code.
+        """
+        self.disk_space.make()
+        return train(self, self.disk_space, experiment, run)
+
+    def score(self, experiment: Experiment, run: int) -> Evaluation | None:
+        """Score a run's model in a process of its own; None when it cannot be scored, which counts as a crash."""
+        return score_run(self, experiment, run)
+
+    def decide(self, step: Step) -> Experiment:
+        """Record the decision that `next_step` has come to."""
+        state = self.state
+        experiment, status, reason = state.experiments[step.experiment], step.status, step.why
+        assert status is not None, "only a step of Action.DECIDE has a decision"
+        self.tell(Progress("deciding", experiment.number))
+        mine = experiment.scores if status in (Status.KEEP, Status.DISCARD) else ()
+        self.history.append(
+            "decided",
+            experiment=experiment.number,
+            status=status,
+            reason=reason,
+            val_bpb=mean(mine) if mine else None,
+            standard_error=standard_error(len(mine), state.sigma) if mine else None,
+            incumbent_bpb=state.incumbent_bpb,
+            sigma=state.sigma,
+            commit=self.commits.make(experiment, status, reason, state.incumbent),
+        )
+        return self.state.experiments[experiment.number]
+
+    def show(self, experiment: Experiment) -> None:
+        """Rebuild what users look at: results.tsv, progress.png, best/train.py, the experiment's notebooks.
+
+        A view that cannot be drawn does not end the study: that is recorded, and it is drawn with the next one.
+        """
+        for number in (*self.state.undrawn, experiment.number):
+            try:
+                show_study(self.study, self.state)
+                show_notebooks(self.study, self.state, self.state.experiments[number])
+            except Exception as error:
+                why = f"{type(error).__name__}: {error}"
+                if number not in self.state.undrawn:
+                    self.history.append("undrawn", experiment=number, reason=why)
+                    text = f"The views of experiment {number:04d} could not be drawn: {why}"
+                    self.watch(Progress("note", text=text))
+                continue
+            if number in self.state.undrawn:
+                self.history.append("drawn", experiment=number)
+
+
+def with_previous(proposal: Proposal, parent_source: str) -> Proposal:
+    """The proposal with the literals that it replaces, so that users read `ALPHA 1.0 → 0.5`."""
+    if not proposal.changes or "previous" in proposal.details:
+        return proposal
+    try:
+        known = read_parameters(parent_source)
+        previous = {name: known[name].value for name in proposal.changes}
+        json.dumps(previous)
+    except (SourceError, KeyError, TypeError, ValueError):
+        return proposal
+    return replace(proposal, details=proposal.details | {"previous": previous})
+
+
+def baseline_proposal(study: Study) -> Proposal:
+    """Experiment 0: train.py with the preset folded in, as the study began."""
+    preset = study.facts["preset"]["name"]
+    hypothesis = f"Baseline: train.py with the preset {preset}"
+    return Proposal(hypothesis, study.train_source(0), agent="baseline", details={"preset": preset})
+
+
+# --- opening
+
+
+@contextmanager
+def open_session(study: Study, watch: Watch = ignore, backend: Backend | None = None) -> Iterator[Steps]:
+    """Hold a study open for writing.
+
+    Args:
+        watch: called with what is happening now.
+        backend: what trains, scores and audits, and the clock; this machine when left out.
+
+    Example, one experiment in the order of `next_step`:
+        >>> with open_session(study) as session:  # doctest: +SKIP
+        ...     experiment = session.propose(SearchAgent())
+        ...     session.train(experiment, run=0)
+        ...     session.score(experiment, run=0)
+        ...     session.decide(next_step(session.state))
+
+    Raises StudyInUse when another process runs it, HistoryDamaged when its record cannot be trusted,
+    FileNotFoundError when its held-out rows are gone, StudyError where there is no sandbox and none was renounced.
+    """
+    backend = backend or chosen_backend()
+    sandbox = _sandbox_name()
+    heldout = HeldOut.load(study.corpus_dir, study.heldout_dir, "val")
+    give_way(study)
+    with History.open(study.paths.history, lock=study.paths.lock, clock=backend.clock.utc_now) as history:
+        inbox = Inbox(study.paths.commands)
+        old_commands = inbox.read()
+        _refuse_another_beginning(study, history)
+        lineage, why_not = open_lineage(study.project, study.name, is_new=not history.events)
+        ended = end_leftovers(study.paths.running)
+        remove_temporaries(study.paths.folder)
+        if not history.events:
+            history.append("study_started", study=study.facts)
+        before = _last_versions(study, history.events)
+        session = Steps(
+            study, history, lineage, heldout, inbox, watch, backend, sandbox,
+            partial(scorer_options, study.project),
+        )  # fmt: skip
+        who = {"pid": os.getpid(), "host": os.uname().nodename, "boot_id": boot_id()}
+        history.append("opened", **who, sandbox=sandbox, versions=study_versions())
+        session.steering.answer_old(old_commands)
+        if ended:
+            session.note(f"{count(ended, 'process')} of a run that was cut off had to be ended.")
+        if changed := changed_versions(before, study_versions()):
+            changes = "; ".join(f"{name} {new}, before {old}" for name, old, new in changed)
+            session.note(f"Scores from here on are made by other versions: {changes}. Compare them with that in mind.")
+        if lineage is None:
+            watch(Progress("note", text=f"No git lineage: {why_not}. Every train.py is kept in {study.paths.folder}."))
+        try:
+            yield session
+        finally:
+            session.proposals.give_up()
+            study.paths.activity.unlink(missing_ok=True)
+
+
+def _sandbox_name() -> str:
+    try:
+        return require_sandbox().name
+    except SandboxMissing as missing:
+        raise StudyError(f"{missing} In a notebook that is os.environ[{SANDBOX!r}] = 'none'.") from missing
+
+
+def _refuse_another_beginning(study: Study, history: History) -> None:
+    recorded = replay(history.events).study
+    if recorded and recorded != json.loads(json.dumps(study.facts)):
+        raise StudyError(
+            f"{study.paths.study} is not what {study.paths.history} says the study began with. Restore it: the "
+            "first line of the history holds the original."
+        )
+
+
+def _last_versions(study: Study, events: Sequence[Mapping[str, Any]]) -> Mapping[str, str]:
+    """Those that the last session ran with, or the study began with."""
+    opened = (event["versions"] for event in reversed(events) if event["event"] == "opened" and event.get("versions"))
+    return next(opened, study.facts.get("versions") or {})
