@@ -140,6 +140,13 @@ def _say(arguments: Arguments) -> None:
     print(f"{study.name}: {say_to(study, arguments.command, getattr(arguments, 'text', ''))}.")
 
 
+def _hint(arguments: Arguments) -> None:
+    from .control.actions import hint
+
+    study = _named_study(arguments)
+    print(f"{study.name}: {hint(study, arguments.text, arguments.clear)}.")
+
+
 def _stop(arguments: Arguments) -> None:
     from .control.actions import stop
 
@@ -308,8 +315,10 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
         Command("stop", _stop, "end the study once the present experiment is decided", (
             NAME, _argument("--now", action="store_true", help="end what runs, too; it is resumed later"),
         )),
-        Command("hint", _say, "tell the agent something before its next proposal", (
-            NAME, _argument("text", help="what the agent should know"),
+        Command("hint", _hint, "tell the agent something before its next proposal", (
+            NAME,
+            _argument("text", nargs="?", default="", help="what the agent should know"),
+            _argument("--clear", action="store_true", help="take back the earlier hints"),
         )),
         Command("approve", _approve, "let train what waits for your approval", (
             NAME,

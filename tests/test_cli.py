@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch_kernel.agents import chat
 from autoresearch_kernel.cli import main
 from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.core.types import NO_LIMITS, Limits, Progress, Spent, Status
+from autoresearch_kernel.record.commands import Inbox
 from autoresearch_kernel.record.history import read_events, read_state
 from autoresearch_kernel.record.study import study_names
 from autoresearch_kernel.show.cost import cost_table, plan_words
@@ -207,6 +207,17 @@ def test_a_hint_that_nobody_would_read_is_refused_and_not_sent(
     assert not study.paths.commands.exists()
 
 
+def test_hints_are_cleared_by_the_command_line(
+    project: Path, small_corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = counting_study(project, small_corpus)
+    assert main(["hint"]) == 1 and "nothing in the hint" in capsys.readouterr().err
+    assert main(["hint", "--clear"]) == 0 and main(["hint", "--clear", "leave the rates alone"]) == 0
+    sent = [(command.command, command.text) for command in Inbox(study.paths.commands).read()]
+    assert sent == [("clear hints", ""), ("clear hints", ""), ("hint", "leave the rates alone")]
+    assert capsys.readouterr().out.count("it holds when the study goes on") == 3
+
+
 def test_a_second_run_of_the_same_study_names_the_first(project: Path, small_corpus: Path) -> None:
     from autoresearch_kernel.system.files import StudyInUse
 
@@ -244,7 +255,6 @@ def test_the_table_of_costs_says_how_a_price_gets_known() -> None:
 def test_a_limit_of_the_study_counts_where_the_command_has_none(
     project: Path, small_corpus: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chat, "_key", None)
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     study = counting_study(project, small_corpus, agent="llm", agent_options={"model": "mine", "prompt_tokens": 9000})
     with open_session(study) as session:

@@ -25,8 +25,7 @@ FLOORS = (  # from the lowest; "" is the package's root
 )
 LARGEST_ROOT = 4  # modules
 HOMES = {
-    "openai": {"agents/chat.py"},
-    "optuna": {"agents/search.py"},
+    "openai": {"agents/chat.py", "agents/failures.py"},
     "psutil": {"system/environment.py", "system/processes.py"},
     "papermill": {"run/engine.py"},
     "ipykernel": {"run/kernel.py", "__main__.py"},

@@ -81,7 +81,8 @@ def model_chat(project: Path, options: dict[str, Any], max_cost: float | None) -
     Raises StudyError when it has no key, no address or no price that a limit of cost needs, and when the study's
     prompts went to a server of one's own that nobody names any more.
     """
-    from .chat import make_chat, read_prices
+    from .chat import make_chat
+    from .prices import read_prices
 
     server = options.get("server") or DEFAULT_SERVER
     if server != DEFAULT_SERVER and not os.environ.get("OPENAI_BASE_URL", "").strip():

@@ -11,12 +11,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..agents.chat import knows_server, read_prices
 from ..agents.options import NO_READERS, PRICES, WITH_MODEL
+from ..agents.prices import read_prices
+from ..agents.server import knows_server
 from ..core.errors import with_arguments
 from ..core.format import count, duration
 from ..core.state import StudyState
 from ..record import history
+from ..record.commands import FOR_THE_AGENT
 from ..record.git import LineageError
 from ..record.paths import study_paths
 from ..record.study import (
@@ -64,6 +66,7 @@ __all__ = [
     "begin",
     "finish",
     "go_on",
+    "hint",
     "open_study",
     "problems",
     "promote",
@@ -204,9 +207,18 @@ def say_to(study: Study, command: str, text: str = "") -> str:
 
     Raises StudyError when no process runs the study, and for a hint to an agent that reads none.
     """
-    if command == "hint" and study.agent in NO_READERS:
+    if command in FOR_THE_AGENT and study.agent in NO_READERS:
         raise StudyError(NO_READERS[study.agent])
     return ask(study, command, text) or LATER
+
+
+def hint(study: Study, text: str = "", clear: bool = False) -> str:
+    """Say something to the agent; with `clear` it no longer gets what was said before. Returns the answer."""
+    text = text.strip()
+    if not text and not clear:
+        raise StudyError("There is nothing in the hint. Write what the agent should know.")
+    answers = [say_to(study, "clear hints")] if clear else []
+    return "; ".join([*answers, *([say_to(study, "hint", text)] if text else [])])
 
 
 def stop(study: Study, now: bool = False) -> str:

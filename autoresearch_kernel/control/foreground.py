@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..agents.chat import read_key
 from ..agents.options import chat_of
+from ..agents.server import take_key
 from ..core.agent import Agent
 from ..core.format import count, duration
 from ..core.state import StudyState
@@ -138,7 +138,7 @@ def attach(study: Study) -> None:
 
 def hide_key() -> None:
     """Take the model's key out of the environment before anything is started, so that nothing inherits it."""
-    if read_key():
+    if take_key():
         hide_environment()
 
 

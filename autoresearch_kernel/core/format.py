@@ -8,17 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .sanitize import is_number
+from .sanitize import flat, is_number
 
 THIN_SPACE = "\u2009"
 MINUS = "\u2212"
 
 
-def plain(text: str) -> str:
-    """One line without control characters."""
-    if text.isprintable():
-        return " ".join(text.split())
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+def plain(text: str, limit: int | None = None) -> str:
+    """One line without control characters and escape sequences, cut to `limit` characters."""
+    if limit is None:
+        return flat(text)
+    line = flat(text[: 8 * limit])
+    return line if len(line) <= limit else line[: max(0, limit - 1)].rstrip() + "…"
 
 
 def number(value: Any) -> float | None:

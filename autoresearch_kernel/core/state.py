@@ -65,7 +65,7 @@ class StudyState:
     waiting: MachineHolder | None = None  # whose training the next one waits for; None while it waits for none
     waiting_since: str = ""  # UTC ISO 8601; "" while it does not wait
     answered: frozenset[str] = frozenset()  # ids of commands that the history acknowledges
-    hints: tuple[str, ...] = ()  # what people said to the agent, oldest first
+    hints: tuple[str, ...] = ()  # what people said to the agent and did not clear, oldest first
     undrawn: tuple[int, ...] = ()  # experiments whose views could not be drawn
     spent_by_experiment: Mapping[int, Spent] = field(default_factory=dict)  # on models, those never proposed included
     limits: Limits = NO_LIMITS  # of that
@@ -372,6 +372,8 @@ def _command(fold: _Fold, event: Event) -> None:
     fold.answered.add(event["id"])
     if event["command"] == "hint":
         fold.hints.append(event["text"])
+    elif event["command"] == "clear hints":
+        fold.hints.clear()
 
 
 def _undrawn(fold: _Fold, event: Event) -> None:

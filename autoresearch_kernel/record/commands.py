@@ -19,7 +19,8 @@ from ..system.files import ensure_folder, sync, utc_now, write
 from .curves import Tail
 from .history import read_events
 
-KNOWN = ("pause", "resume", "stop", "stop now", "hint", "approve", "reject")
+FOR_THE_AGENT = ("hint", "clear hints")  # they wait for the next supervisor when none runs
+KNOWN = ("pause", "resume", "stop", "stop now", *FOR_THE_AGENT, "approve", "reject")
 TEXT_LIMIT = 10_000  # characters of a hint: a line stays far below what a single write takes
 
 

@@ -32,7 +32,7 @@ FIXED_FILES = ("prepare.py", "program.md")
 SMALL_FILES = ("tokenizer.tiktoken", "token_bytes.npy")  # of the training side; looked at whenever a study goes on
 CORPUS_FILES = (*SMALL_FILES, "train.bin", "dev.bin")
 SHORT = 8  # digits of a hash that a person is shown
-RECORDED_PACKAGES = ("torch", "numpy", "tiktoken", "papermill", "optuna", "ipykernel")
+RECORDED_PACKAGES = ("torch", "numpy", "tiktoken", "papermill", "ipykernel")
 
 # Seconds from the kernel's start to the clock's (imports, compilation), and from the clock's end to the artefact.
 STARTUP_ALLOWANCE_SECONDS = 120.0

@@ -14,7 +14,8 @@ from dataclasses import asdict, replace
 from ..core.agent import Agent, AgentUnavailable, NothingToPropose, UnusableReply, asks_person, listens, thinks_ahead
 from ..core.types import Call, Context, Experiment, Objection, Progress, Proposal, Refusal
 from ..record.study import sha256
-from ..source.compare import literal_changes, rebase
+from ..source.compare import literal_changes
+from ..source.diff import rebase
 from ..system.disk import is_full
 from ..system.files import write_atomic
 from .disk_space import DiskSpace

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 
 from ..core.agent import Agent, AgentUnavailable, UnusableReply, listens
 from ..core.types import Call, Context, Objection, Proposal, Refusal, Status
-from ..run.notebook import InvalidSource, check_source
+from ..run.notebook import check_source
+from ..source.cell import SourceError
 from ..source.compare import fingerprint
-from ..source.parameters import SourceError, read_parameters
+from ..source.parameters import read_parameters
 
 MOST_FIXES = 2  # of a proposal, before it is run as it is
 
@@ -108,7 +109,7 @@ def objection(proposal: Proposal, context: Context) -> Refusal | None:
     try:
         check_source(proposal.train_source)
         read_parameters(proposal.train_source)  # the ranges in the comments, which the optimiser reads
-    except (InvalidSource, SourceError) as error:
+    except SourceError as error:
         return Refusal(context.number, Objection.GATE, str(error), proposal.hypothesis, proposal)
     mine = fingerprint(proposal.train_source)
     tried = [e for e in context.experiments if e.fingerprint == mine and e.status is not Status.INTERRUPTED]

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from autoresearch_kernel.agents import chat
 from autoresearch_kernel.agents.llm import HybridAgent, LLMAgent
 from autoresearch_kernel.agents.options import chat_of, make_agent, read_recording
 from autoresearch_kernel.agents.replay import HumanAgent, ReplayAgent
@@ -24,7 +23,6 @@ LLM = {"model": "gpt-5-mini", "prompt_tokens": 20_000}
 
 @pytest.fixture(autouse=True)
 def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat, "_key", None)
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL"):
         monkeypatch.delenv(name, raising=False)
 
@@ -42,7 +40,7 @@ def test_a_model_needs_a_key_or_an_address(project: Path, small_corpus: Path, mo
     monkeypatch.setenv("OPENAI_API_KEY", "sk-canary-0123456789")
     agent = make_agent(study)
     assert isinstance(agent, LLMAgent) and agent.chat.model == "gpt-5-mini" and agent.prompt_tokens == 20_000
-    assert "OPENAI_API_KEY" not in os.environ  # no child inherits it
+    assert os.environ["OPENAI_API_KEY"] == "sk-canary-0123456789", "a user's kernel keeps its environment"
 
 
 def test_a_limit_of_cost_needs_a_price(project: Path, small_corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,15 +100,14 @@ def test_the_prompts_of_a_local_study_do_not_go_to_a_service(
         assert chat is not None and chat.host == ("127.0.0.1:9" if address else "api.openai.com")
 
 
-def test_the_study_in_the_background_gets_the_key_again(
+def test_the_study_in_the_background_gets_the_key_and_the_kernel_keeps_it(
     project: Path, small_corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = study_of(project, small_corpus, "llm", **LLM)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-canary-0123456789")
-    chat.read_key()
     said = "import os; print(os.environ['OPENAI_API_KEY'])"
     popen = subprocess.Popen
     monkeypatch.setattr(supervisor.subprocess, "Popen", lambda _, **how: popen([sys.executable, "-c", said], **how))
     supervisor.start_detached(study)
     assert study.paths.supervisor_log.read_text() == "sk-canary-0123456789\n"
-    assert "OPENAI_API_KEY" not in os.environ
+    assert os.environ["OPENAI_API_KEY"] == "sk-canary-0123456789"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from autoresearch_kernel.agents.history_text import fence
-from autoresearch_kernel.agents.prompt import build_prompt, clean_output, due_sections, notes_due, objection_text
+from autoresearch_kernel.agents import prices
+from autoresearch_kernel.agents.program_sections import due_sections, notes_due
+from autoresearch_kernel.agents.prompt import HINTS_SHARE, _hints, build_prompt, objection_text
+from autoresearch_kernel.agents.untrusted_text import clean_output, fence
 from autoresearch_kernel.core.types import Context, Experiment, Objection, Proposal, Refusal, Run, Status
 
 PROJECT = Path(__file__).parents[2]
@@ -325,6 +328,34 @@ def test_what_runs_now_and_what_people_said_is_told() -> None:
     assert "- Dropout of 0.1.\n  > No dropout, please" in found["What people refused, and why"]
     assert "MATRIX_LR is exhausted" in found["Your notes"]
     assert "Propose experiment 0012" in found["Now"] and "<notes> with your notes" in found["Now"]
+
+
+def test_hints_never_keep_a_prompt_from_fitting() -> None:
+    """Three hundred long hints, and the least budget that the prompt without any takes."""
+    with pytest.raises(ValueError, match="at the very least") as caught:
+        build_prompt(context(10), 10, count_tokens)
+    least = int(str(caught.value).split("takes ")[1].split()[0])
+    hints = tuple(f"hint {number}: {'smaller steps, please ' * 80}" for number in range(300))
+    for budget in (least, least + 40, least + 400, BUDGET):
+        assert count_tokens(build_prompt(context(10, hints=hints), budget, count_tokens)) <= budget
+
+
+def test_the_newest_hints_are_shown_and_the_others_counted() -> None:
+    hints = tuple(f"hint {number}: {'smaller steps, please ' * 40}" for number in range(300))
+    found = parts(build_prompt(context(10, hints=hints), BUDGET, count_tokens))
+    said = found["Hints from the people who asked you, the latest last"]
+    shown = [int(number) for number in re.findall(r"> hint (\d+):", said)]
+    assert shown == list(range(shown[0], 300)) and len(shown) > 5
+    assert f"({shown[0]} earlier hints left out for lack of room.)" in said
+    assert count_tokens(said) <= HINTS_SHARE * BUDGET
+    few = parts(build_prompt(context(10, hints=("one", "two")), BUDGET, count_tokens))
+    assert "left out" not in few["Hints from the people who asked you, the latest last"]
+
+
+def test_the_newest_hint_is_cut_where_there_is_little_room() -> None:
+    [said] = _hints(["中文" * 1000], 600, prices.count_tokens)
+    assert "中文" in said and "characters left out" in said and prices.count_tokens(said) <= 600
+    assert _hints(["one", "two"], 10, prices.count_tokens) == [], "no room at all"
 
 
 def test_a_training_that_measured_nonsense_changes_nothing() -> None:

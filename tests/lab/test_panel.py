@@ -71,6 +71,9 @@ class Recorder(SimpleNamespace):
         self.asked.append((command, text))
         return f"answer to {command}"
 
+    def hint(self, study: Any, text: str = "", clear: bool = False) -> str:
+        return self.say_to(study, "hint", text)
+
     def stop(self, study: Any, now: bool = False) -> str:
         self.asked.append(("stop", now))
         return "stops"
@@ -481,7 +484,6 @@ def form_of(project: Path) -> StudyForm:
 def test_a_missing_key_is_said_at_the_agent_with_how_to_give_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, agent: str
 ) -> None:
-    monkeypatch.setattr("autoresearch_kernel.agents.chat._key", None)  # an earlier test's
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     form = form_of(tmp_path)
@@ -498,7 +500,6 @@ def test_a_missing_key_is_said_at_the_agent_with_how_to_give_one(
 
 
 def test_a_key_that_is_given_while_the_form_is_open_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("autoresearch_kernel.agents.chat._key", None)
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     made = Panel(actions, tmp_path)
@@ -512,7 +513,6 @@ def test_a_key_that_is_given_while_the_form_is_open_is_seen(tmp_path: Path, monk
 def test_a_study_is_not_continued_without_the_key_that_it_needs(
     writer: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autoresearch_kernel.agents.chat._key", None)
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     writer.study.facts.update(agent="llm", asked={}, seed=0)

@@ -356,7 +356,7 @@ def test_follow_gives_what_happens_from_now_on_and_ends_with_the_study(writer: W
     assert any(p.phase == "paused" and "autoresearch resume --name nov23" in p.text for p in steps)
     notes = [p.text for p in steps if p.phase == "note"]
     assert notes == [
-        "the disk [2J fills up",
+        "the disk fills up",
         "ann@here: pause → pauses now",
         "Paused: by ann@here",
         "Resumed: asked to go on",
