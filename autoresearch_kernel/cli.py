@@ -418,7 +418,7 @@ def _print_findings(study: Study) -> None:
     """The last words of a run: what it left and how much better it is."""
     from .core.format import count
     from .show.cost import spent_words
-    from .show.words import advice, findings, is_worth_promoting
+    from .show.study_words import advice, findings, is_worth_promoting
 
     state, finished = _read(study)
     decided = [e for e in state.experiments if e.status is not None]

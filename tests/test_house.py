@@ -32,11 +32,14 @@ HOMES = {
     "ipykernel": {"run/kernel.py", "__main__.py"},
     "jupytext": {"run/notebook.py"},
     "torch": {"scoring/scorer.py"},
-    "matplotlib": {"show/plots.py", "lab/analysis/plots.py"},
+    "matplotlib": {
+        "show/plot_style.py", "show/plot_scale.py", "show/plot_labels.py", "show/plot_progress.py",
+        "show/plot_curve.py", "lab/analysis/plots.py",
+    },
     "ipywidgets": {"lab/panel/panel.py", "lab/panel/form.py"},
     "anywidget": {"lab/panel/panel.py"},
     "dask": {"run/training.py"},
-}
+}  # fmt: skip
 
 
 def name_of(path: Path) -> str:

@@ -42,7 +42,7 @@ from ..record.study import (
 )
 from ..sandbox.kinds import SandboxMissing, require_sandbox
 from ..show.follow import look
-from ..show.words import result_words
+from ..show.study_words import result_words
 from ..study.create import CORPORA, DEFAULT_BUDGET_SECONDS, PRESETS, Settings, refuse_other_settings, start_study
 from ..system.disk import is_full
 from ..system.files import lock_holder, write_atomic

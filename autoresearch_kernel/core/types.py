@@ -30,6 +30,9 @@ class Status(StrEnum):
     INTERRUPTED = "interrupted"  # the harness went away while it ran; it runs once more
 
 
+FAILED = frozenset({Status.CRASH, Status.TIMEOUT, Status.INVALID, Status.INTERRUPTED})  # there is no score
+
+
 class Cause(StrEnum):
     """Why a training ended without saying anything about its code. It is made again under the same run index."""
 

@@ -21,17 +21,8 @@ from ..record.archive import failure_output
 from ..record.curves import read_curve
 from ..record.study import Study, StudyError
 from ..show import html
-from ..show.words import (
-    argument,
-    audit_words,
-    curve_words,
-    difference,
-    findings,
-    grounds,
-    outcome_line,
-    score_line,
-    title,
-)
+from ..show.study_words import findings
+from ..show.words import argument, audit_words, curve_words, difference, grounds, outcome_line, score_line, title
 from ..system.files import write_atomic
 
 if TYPE_CHECKING:
@@ -302,7 +293,7 @@ class Recorded(Experiment):
 
 def curve_of(study: Study, experiment: Experiment, run: int) -> Picture:
     """A run's training loss, beside the first run of what it is compared with."""
-    from ..show.plots import curve_png
+    from ..show.plot_curve import curve_png
 
     curve = read_curve(study.experiment(experiment.number).metrics(run))
     other, label = beside(study, experiment, run)
@@ -318,7 +309,8 @@ def beside(study: Study, experiment: Experiment, run: int) -> tuple[list[dict[st
 
 def figure_of(name: str, state: StudyState) -> Picture:
     """All experiments of the study of that name and the line of the incumbent."""
-    from ..show.plots import png, progress_figure
+    from ..show.plot_progress import progress_figure
+    from ..show.plot_style import png
 
     speeds = machine_speeds(state.experiments)
     figure = progress_figure(state.decided, title=with_result(name, state), sigma=state.sigma, speeds=speeds)

@@ -32,7 +32,8 @@ from ..show import html
 from ..show.follow import look
 from ..show.snapshot import Snapshot
 from ..show.status import doing, standing
-from ..show.words import findings, result_words, sealed_words, title
+from ..show.study_words import findings, result_words, sealed_words
+from ..show.words import title
 from ..study.finish import finish
 from ..study.loop import (
     SCORE,
@@ -52,7 +53,7 @@ from ..study.session import Session, Watch, baseline_proposal, open_session, wit
 from ..study.steering import Enough, StopNow
 from ..system.locations import project_root
 from .idea import Idea, StepError
-from .live_display import Curve, Ticker
+from .live_display import Curve, LiveDisplay
 from .results import Judgement, Outcome, Picture, Recorded, Table, beside, figure_of, next_html
 
 BETWEEN = "by hand, between two steps"  # why a study that is walked through stands still
@@ -60,7 +61,7 @@ MEASURE = "`study.baseline()` measures the baseline, three runs"
 ASK = "`study.propose()` asks for an idea"
 
 
-def open_study(name: str | None = None, project: str | Path | None = None) -> ByHand:
+def open_study(name: str | None = None, project: str | Path | None = None) -> InteractiveStudy:
     """A study that exists, to look at, to walk through by hand, or to hand to `research`.
 
     Args:
@@ -80,7 +81,7 @@ def open_study(name: str | None = None, project: str | Path | None = None) -> By
         raise StudyError(
             f'There is no study in {root / "studies"} yet. Start one: `study = start_study("lesson", budget=20)`.'
         )
-    return ByHand(**vars(records.open_study(names[0], root)))
+    return InteractiveStudy(**vars(records.open_study(names[0], root)))
 
 
 def start_study(
@@ -95,7 +96,7 @@ def start_study(
     files_folder: str | None = None,
     project: str | Path | None = None,
     **of_agent: Any,
-) -> ByHand:
+) -> InteractiveStudy:
     """A new study, or the one of that name when it began with these settings: so the cell may be run again.
 
     Args:
@@ -127,7 +128,7 @@ def start_study(
             refuse_other_settings(study, asked)
         else:
             study = create(name, root, asked)
-    return ByHand(**vars(study), asked=options)
+    return InteractiveStudy(**vars(study), asked=options)
 
 
 class Interrupted(Plain, KeyboardInterrupt):
@@ -145,7 +146,7 @@ class _Given:
 
 
 @dataclass(frozen=True, repr=False)
-class ByHand(Study):
+class InteractiveStudy(Study):
     """A study whose experiments a person takes step by step. `research` and `open_session` take it as any other.
 
     Example:
@@ -171,14 +172,14 @@ class ByHand(Study):
         """
         is_shown = False
         if self._state().incumbent is None:
-            with self._opened() as (session, ticker):
+            with self._opened() as (session, live):
                 if session.state.unfinished is None and session.state.incumbent is None:
                     session.propose(_Given(baseline_proposal(self)))
                 if session.state.incumbent is None:
                     settle(session)
                 baseline = session.state.experiments[0]
-                ticker.done(f"{count(len(baseline.scores), 'run')}, σ {bpb(session.state.sigma)}", title(baseline))
-                is_shown = ticker.has_curve
+                live.done(f"{count(len(baseline.scores), 'run')}, σ {bpb(session.state.sigma)}", title(baseline))
+                is_shown = live.has_curve
         return self._recorded(self._state(), 0, is_shown)
 
     def propose(self, agent: Agent | None = None, *, anew: bool = False) -> Idea:
@@ -197,13 +198,13 @@ class ByHand(Study):
             if anew:
                 raise StepError(f"{self._stands(state)} Another idea comes after its decision.")
             return self._recorded_idea(state, state.unfinished)
-        with self._opened() as (session, ticker):
+        with self._opened() as (session, live):
             refused = self._give_back(session) if anew else ()
             look_after_incumbent(session)
             session.limit(Limits(self.asked.max_tokens, self.asked.max_cost))
             asked = agent or self._agent
             if (chat := chat_of(asked)) is not None:
-                ticker.say(f"asking {chat.model} at {chat.host}")
+                live.say(f"asking {chat.model} at {chat.host}")
             try:
                 proposal = session.proposals.next(asked, refused)
             except AgentFailed as error:
@@ -213,7 +214,7 @@ class ByHand(Study):
             incumbent = session.state.incumbent
             assert incumbent is not None
             source = session.source(incumbent)
-            ticker.done(f"{len(session.state.experiments):04d} is proposed")
+            live.done(f"{len(session.state.experiments):04d} is proposed")
             return Idea(len(session.state.experiments), with_previous(proposal, source), incumbent.number, source)
 
     def run(self, idea: Idea | None = None) -> Outcome:
@@ -231,7 +232,7 @@ class ByHand(Study):
             return self._outcome(state, known)
         if state.unfinished is not None and self._run_due(state, state.unfinished) is None:
             return self._outcome(state, state.unfinished)
-        with self._opened() as (session, ticker):
+        with self._opened() as (session, live):
             unfinished = session.state.unfinished
             number = (unfinished or session.propose(_Given(self._take(session, idea)))).number
             if unfinished is not None and lacks(unfinished) is None:
@@ -242,8 +243,8 @@ class ByHand(Study):
                 while lacks(session.state.experiments[number]) == (TRAIN, run):
                     train_once(session, session.state.experiments[number], run)
                 ended = session.state.experiments[number].runs[run].status
-                ticker.done(f"run {run + 1}: {'trained' if ended is None else ended}")
-            return self._outcome(session.state, session.state.experiments[number], ticker.has_curve)
+                live.done(f"run {run + 1}: {'trained' if ended is None else ended}")
+            return self._outcome(session.state, session.state.experiments[number], live.has_curve)
 
     def judge(self) -> Judgement:
         """Score the run on held-out text, audit the score if it may be kept, and hear what the rule says.
@@ -266,14 +267,14 @@ class ByHand(Study):
             raise StepError(f"There is nothing to judge yet: {self._next(state)}.")
         if lacking is None:
             return self._judgement(state, experiment)
-        with self._opened() as (session, ticker):
+        with self._opened() as (session, live):
             number, run = experiment.number, lacking[1]
             if lacks(session.state.experiments[number]) == lacking:
                 score_again(session, session.state.experiments[number], run)
             self._look_twice(session, number)
             judgement = self._judgement(session.state, session.state.experiments[number])
             score = f"{bpb(judgement.val_bpb)} bits per byte" if judgement.evaluation else judgement.verdict
-            ticker.done(f"run {run + 1}: {score}", title(experiment))
+            live.done(f"run {run + 1}: {score}", title(experiment))
             return judgement
 
     def record(self) -> Recorded:
@@ -307,11 +308,11 @@ class ByHand(Study):
             >>> result = study.finish()  # doctest: +SKIP
             >>> result.test_difference, result.test_standard_error  # doctest: +SKIP
         """
-        ticker = self._ticker()
+        live = self._live_display()
         with _in_one_sentence():
-            result = finish(self, ticker.watch)
+            result = finish(self, live.watch)
         if result is not None:
-            ticker.done(result_words(result).splitlines()[0], f"The result of {self.name}")
+            live.done(result_words(result).splitlines()[0], f"The result of {self.name}")
         return result
 
     # --- looking
@@ -353,7 +354,7 @@ class ByHand(Study):
             >>> for experiment in research(study, SearchAgent(), experiments=5, watch=study.watch()):  # doctest: +SKIP
             ...     display(study.view(experiment.number))
         """
-        return self._ticker().watch
+        return self._live_display().watch
 
     def _heading(self, now: Snapshot) -> tuple[str, str]:
         """How the study stands, in a word and in a sentence."""
@@ -396,23 +397,23 @@ class ByHand(Study):
             raise StepError(f"There is nothing to compare with yet: {MEASURE}.")
         return state
 
-    def _ticker(self) -> Ticker:
+    def _live_display(self) -> LiveDisplay:
         def beside_(progress: Progress) -> tuple[str, Curve | None, str]:
             experiment = self._state().experiments[progress.experiment]
             return title(experiment), *beside(self, experiment, progress.run)
 
-        return Ticker(self.time_budget_seconds, beside_)
+        return LiveDisplay(self.time_budget_seconds, beside_)
 
     @contextmanager
-    def _opened(self) -> Iterator[tuple[Session, Ticker]]:
+    def _opened(self) -> Iterator[tuple[Session, LiveDisplay]]:
         """The study held open for one step; what goes wrong is said in one sentence."""
         with _in_one_sentence():
             check_unchanged(self)
-            ticker, notes = self._ticker(), [""]
+            live, notes = self._live_display(), [""]
             waits: list[str] = []
 
             def watch(progress: Progress) -> None:
-                ticker.watch(progress)
+                live.watch(progress)
                 if progress.phase == "note":
                     notes.append(progress.text)
                 elif progress.phase == "paused":
@@ -423,7 +424,7 @@ class ByHand(Study):
                 session.enough = lambda: waits[-1] if waits else ""  # nobody waits in a cell for a server that is down
                 try:
                     take_up(session)
-                    yield session, ticker
+                    yield session, live
                 finally:
                     session.history.append("stopped", reason=BETWEEN)
 

@@ -28,7 +28,7 @@ from ..record.study import Study
 from ..system.files import lock_holder, seconds_of
 from .snapshot import AT_WORK, ENDED, WAITING, WAITING_FOR_MACHINE, Snapshot
 from .status import command_line, next_step
-from .words import waiting_words
+from .study_words import waiting_words
 
 CURVE_LIMIT_POINTS = 10_000  # a real curve has about 200
 RECENT_POINTS = 10  # of the curve, behind the tokens a second of this moment

@@ -13,9 +13,10 @@ from collections.abc import Iterable, Sequence
 
 from ..core.format import bpb, plain
 from ..core.types import Experiment, Status
-from .words import count_with_baseline, difference, head_and_rest, idea, status_word
+from .study_words import count_with_baseline
+from .words import difference, head_and_rest, idea, status_word
 
-GREEN, GREY, RED, ORANGE, BLUE = "#008A63", "#8C8C8C", "#C0392B", "#C77700", "#2E86C1"  # the marks, as in plots.py
+GREEN, GREY, RED, ORANGE, BLUE = "#008A63", "#8C8C8C", "#C0392B", "#C77700", "#2E86C1"  # the marks, as in plot_style.py
 INK = "var(--jp-content-font-color1, #202020)"
 FAINT = "var(--jp-content-font-color2, #666)"
 LINE = "var(--jp-border-color2, #ddd)"

@@ -20,23 +20,8 @@ from ..system.files import seconds_of
 from ..system.shell import shell_command
 from .cost import spent_words
 from .snapshot import WAITING_FOR_MACHINE
-from .words import (
-    UNTRUSTED,
-    audits_words,
-    count_with_baseline,
-    counts,
-    difference,
-    findings,
-    idea,
-    incumbent_scores,
-    mistrust,
-    sealed_words,
-    sign,
-    sparkline,
-    status_word,
-    title,
-    waiting_words,
-)
+from .study_words import count_with_baseline, counts, findings, incumbent_scores, sealed_words, waiting_words
+from .words import UNTRUSTED, audits_words, difference, idea, mistrust, sign, sparkline, status_word, title
 
 if TYPE_CHECKING:
     from .snapshot import Snapshot

@@ -48,7 +48,7 @@ from ..record.study import Study, StudyError, sha256, study_versions
 from ..run.training import run_experiment
 from ..sandbox.kinds import SANDBOX, SandboxMissing, require_sandbox, scorer_options
 from ..scoring.score import HeldOut, ScoringFailed, ScoringSettings, score
-from ..show import words
+from ..show import study_words, words
 from ..source.compare import code_size, fingerprint
 from ..source.parameters import SourceError, read_parameters
 from ..system.disk import is_full
@@ -199,7 +199,7 @@ class Session:
     def wait_for_machine(self, holder: MachineHolder) -> None:
         """Record whose training this one waits for, so that every view can say it."""
         self.history.append("waiting", **asdict(holder))
-        self.watch(Progress("note", text=words.waiting_words(holder)))
+        self.watch(Progress("note", text=study_words.waiting_words(holder)))
 
     def begun(self, pid: int, token: str) -> None:
         """A training has the machine and runs as process `pid`."""

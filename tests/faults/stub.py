@@ -29,7 +29,7 @@ from autoresearch_kernel.core.types import Audit, Context, Evaluation, Proposal,
 from autoresearch_kernel.record.paths import ExperimentPaths
 from autoresearch_kernel.record.study import Study, create_study, open_study, study_exists
 from autoresearch_kernel.scoring.score import ScoringFailed
-from autoresearch_kernel.show import plots
+from autoresearch_kernel.show import plot_curve, plot_progress
 from autoresearch_kernel.study import auditing, disk_space, final_test, loop, session
 from autoresearch_kernel.study.finish import finish
 from autoresearch_kernel.system.disk import Reserve
@@ -152,7 +152,8 @@ def make_views_cheap() -> None:
     def curve_png(points: Any, *_: Any, **__: Any) -> bytes:
         return PNG + repr(list(points)).encode()
 
-    replace_in(plots, draw_progress=draw_progress, curve_png=curve_png)
+    replace_in(plot_progress, draw_progress=draw_progress)
+    replace_in(plot_curve, curve_png=curve_png)
     replace_in(nbbase, validate=lambda *_, **__: None)
 
 

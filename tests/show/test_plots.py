@@ -17,7 +17,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from autoresearch_kernel.core.types import Audit, Experiment, Run, Status
-from autoresearch_kernel.show.plots import curve_figure, curve_png, draw_progress, label_of, points_of, progress_figure
+from autoresearch_kernel.show.plot_curve import curve_figure, curve_png
+from autoresearch_kernel.show.plot_labels import label_of
+from autoresearch_kernel.show.plot_points import points_of
+from autoresearch_kernel.show.plot_progress import draw_progress, progress_figure
 
 SIGMA = 0.003
 MARKS = (
@@ -429,7 +432,7 @@ def test_a_curve_png_is_small() -> None:
 
 def test_matplotlib_is_not_imported_before_a_picture_and_pyplot_never() -> None:
     code = (
-        "import sys; from autoresearch_kernel.show.plots import curve_png; print('matplotlib' in sys.modules);"
+        "import sys; from autoresearch_kernel.show.plot_curve import curve_png; print('matplotlib' in sys.modules);"
         "curve_png([{'step': 1, 'train_loss': 2.0}], None); print('matplotlib.pyplot' in sys.modules)"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

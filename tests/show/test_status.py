@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from autoresearch_kernel.lab.analysis.data import Night
+from autoresearch_kernel.lab.analysis.data import StudyData
 from autoresearch_kernel.lab.analysis.gains import summary
 from autoresearch_kernel.lab.panel import pages
 from autoresearch_kernel.lab.panel.chart import history_data
 from autoresearch_kernel.show.follow import View
-from autoresearch_kernel.show.plots import progress_figure
+from autoresearch_kernel.show.plot_progress import progress_figure
 from autoresearch_kernel.show.snapshot import Snapshot
 from autoresearch_kernel.show.status import columns, status_json, status_table
-from autoresearch_kernel.show.words import counts, outcome_line, verdict
+from autoresearch_kernel.show.study_words import counts
+from autoresearch_kernel.show.words import outcome_line, verdict
 
 if TYPE_CHECKING:
     from tests.event_writer import Writer
@@ -179,8 +180,8 @@ def test_the_baseline_is_neither_an_experiment_nor_kept_wherever_they_are_counte
     assert any("2 experiments, 1 kept" in text.get_text() for text in drawn.texts)
     legend = {text.get_text() for legend in drawn.legends for text in legend.get_texts()}
     assert {"keep 1", "discard 1"} <= legend
-    assert summary(Night("nov23", state.decided)).startswith("2 experiments ")
-    assert "1 change was kept" in summary(Night("nov23", state.decided))
+    assert summary(StudyData("nov23", state.decided)).startswith("2 experiments ")
+    assert "1 change was kept" in summary(StudyData("nov23", state.decided))
 
 
 def test_a_study_that_waits_for_the_machine_says_for_whom(writer: Writer) -> None:

@@ -20,7 +20,7 @@ from autoresearch_kernel.record.commands import send
 from autoresearch_kernel.record.history import read_events, replay
 from autoresearch_kernel.record.study import Study, StudyError, open_study
 from autoresearch_kernel.run.training import EndRun
-from autoresearch_kernel.show import plots
+from autoresearch_kernel.show import plot_progress
 from autoresearch_kernel.study import disk_space, final_test, loop, session, steering
 from autoresearch_kernel.study.loop import research
 from tests.conftest import counting_study, git
@@ -96,7 +96,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     monkeypatch.setattr(steering, "LOOK_EVERY_SECONDS", 0.01)
     monkeypatch.setattr(loop, "FULL_DISK_SECONDS", 0.01)
     monkeypatch.setattr(loop, "AGENT_WAITS_SECONDS", ())
-    monkeypatch.setattr(plots, "draw_progress", lambda *_, **__: None)  # which takes longer than all the rest
+    monkeypatch.setattr(plot_progress, "draw_progress", lambda *_, **__: None)  # which takes longer than all the rest
     yield pretended
 
 

@@ -8,13 +8,12 @@ from typing import Any
 
 from ...core.decide import best, mean
 from ...core.drift import STEADY, machine_speeds
-from ...core.types import Experiment, Run, Spent, Status, scores_of
-
-FAILED = (Status.CRASH, Status.TIMEOUT, Status.INVALID, Status.INTERRUPTED)
+from ...core.types import FAILED, Experiment, Run, Spent, Status, scores_of
+from ...show.plot_points import score_of
 
 
 @dataclass(frozen=True, repr=False)
-class Night:
+class StudyData:
     """A study, or what a results.tsv tells of one."""
 
     name: str
@@ -65,7 +64,7 @@ class Night:
 
     @property
     def whole_gain(self) -> float:
-        """Of the whole night: with fresh seeds at its end where that was done, else as judged if the machine allows."""
+        """Of the whole study: with fresh seeds at its end where that was done, else as judged if the machine allows."""
         finished = self.finished or {}
         if self.best is not None and finished.get("champion") == self.best.number:
             return -float(finished["difference_bpb"])
@@ -78,12 +77,6 @@ class Night:
 
     def in_sigmas(self, delta: float | None) -> float | None:
         return delta / self.sigma if delta is not None and self.sigma else None
-
-
-def score_of(experiment: Experiment) -> float:
-    """val_bpb of one that has a score."""
-    assert experiment.val_bpb is not None
-    return experiment.val_bpb
 
 
 def own_runs(experiment: Experiment) -> list[Run]:

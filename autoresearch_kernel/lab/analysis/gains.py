@@ -1,4 +1,4 @@
-"""What a night gained and how sure that is: the summary, who gained what, and how much of it may be luck. Pure.
+"""What a study gained and how sure that is: the summary, who gained what, and how much of it may be luck. Pure.
 
 Gains are as they were judged: each kept change against the incumbent of its hour, by the runs that it was judged on.
 Means from different hours differ by the machine's speed too, so the best's mean less the baseline's is another figure.
@@ -17,43 +17,44 @@ from ...core.format import bpb, count, duration, percent, signed
 from ...core.types import Experiment, Spent, Status, scores_of
 from ...show.cost import money
 from ...show.html import MARKS
+from ...show.plot_points import score_of
 from ...show.words import idea
 from ...system.files import seconds_of
-from .data import Night, judged_delta, own_runs, score_of
+from .data import StudyData, judged_delta, own_runs
 from .finding import Column, Row, in_time, in_words, share, shortened
 
 # --- in a few sentences
 
 
-def summary(night: Night) -> str:
+def summary(data: StudyData) -> str:
     """What was found, in a few sentences."""
-    return " ".join(sentence for sentence in (*_outcome(night), *_trust(night), night.note) if sentence)
+    return " ".join(sentence for sentence in (*_outcome(data), *_trust(data), data.note) if sentence)
 
 
-def _outcome(night: Night) -> Iterator[str]:
-    if not night.experiments:
+def _outcome(data: StudyData) -> Iterator[str]:
+    if not data.experiments:
         yield "No experiment is decided yet."
         return
-    baseline, champion = night.baseline, night.best
-    tried = count(len(night.proposals), "experiment") + (f" in {duration(night.seconds)}" if night.seconds else "")
+    baseline, champion = data.baseline, data.best
+    tried = count(len(data.proposals), "experiment") + (f" in {duration(data.seconds)}" if data.seconds else "")
     if baseline is None or champion is None:
         yield f"{tried}, none of them kept: there is no baseline to gain on."
-    elif not night.proposals:
+    elif not data.proposals:
         yield f"The baseline alone: val_bpb {bpb(baseline.val_bpb)}."
-    elif not night.kept:
+    elif not data.kept:
         yield f"{tried}, none of which beat the baseline, val_bpb {bpb(baseline.val_bpb)}."
     else:
-        yield from _gained(night, tried, score_of(baseline), score_of(champion))
+        yield from _gained(data, tried, score_of(baseline), score_of(champion))
 
 
-def _gained(night: Night, tried: str, before: float, after: float) -> Iterator[str]:
-    better = f" ({percent_of(before - after, before)} better)" if night.is_steady and after < before else ""
+def _gained(data: StudyData, tried: str, before: float, after: float) -> Iterator[str]:
+    better = f" ({percent_of(before - after, before)} better)" if data.is_steady and after < before else ""
     yield f"{tried} took val_bpb from {bpb(before)} to {bpb(after)}, {signed(after - before)}{better}."
-    were = "change was" if len(night.kept) == 1 else "changes were"
-    judged = "" if night.is_steady else f", which gained {signed(-night.gain)} as judged at their hours"
-    yield f"{len(night.kept)} {were} kept{judged}."
-    largest = max(attributed(night), key=lambda row: row["gain"])
-    if len(night.kept) > 1 and largest["share"] is not None:
+    were = "change was" if len(data.kept) == 1 else "changes were"
+    judged = "" if data.is_steady else f", which gained {signed(-data.gain)} as judged at their hours"
+    yield f"{len(data.kept)} {were} kept{judged}."
+    largest = max(attributed(data), key=lambda row: row["gain"])
+    if len(data.kept) > 1 and largest["share"] is not None:
         what = f"{largest['number']:04d}: {shortened(largest['idea'])}"
         yield f"The largest, {percent(largest['share'])} of the gain, is {what}."
 
@@ -63,47 +64,47 @@ def percent_of(part: float, whole: float) -> str:
     return f"{part / whole:.1%}".replace("%", " %")
 
 
-def _trust(night: Night) -> Iterator[str]:
-    champion, finished = night.best, night.finished or {}
-    if champion is not None and finished.get("champion") == champion.number and night.kept:
+def _trust(data: StudyData) -> Iterator[str]:
+    champion, finished = data.best, data.finished or {}
+    if champion is not None and finished.get("champion") == champion.number and data.kept:
         error = finished.get("difference_standard_error")
         surely = f" ± {error:.4f}" if error is not None else ""
         yield f"Run again with fresh seeds at the end, the difference is {signed(finished['difference_bpb'])}{surely}."
-    if night.sigma is not None:
-        yield f"Two runs of the same code differ by a standard deviation of {night.sigma:.4f}."
-    elif night.experiments:
+    if data.sigma is not None:
+        yield f"Two runs of the same code differ by a standard deviation of {data.sigma:.4f}."
+    elif data.experiments:
         yield "How much two runs of the same code differ is not known."
-    if not night.is_steady:
-        speeds = [speed for _, speed in machine_speeds(night.experiments)]
+    if not data.is_steady:
+        speeds = [speed for _, speed in machine_speeds(data.experiments)]
         yield f"The machine ran at {min(speeds):.2f} to {max(speeds):.2f} times its speed at the start."
 
 
 # --- who gained what
 
 
-def attributed(night: Night) -> list[Row]:
+def attributed(data: StudyData) -> list[Row]:
     """A row for each kept change, oldest first."""
     rows: list[Row] = []
-    cumulative, chain = 0.0, [night.baseline, *night.kept]
+    cumulative, chain = 0.0, [data.baseline, *data.kept]
     for before, kept in pairwise(chain):
         if before is not None and kept is not None:
             gain = -judged_delta(kept)
             cumulative += gain
-            rows.append(_gain_row(night, before, kept, gain) | {"cumulative": cumulative})
+            rows.append(_gain_row(data, before, kept, gain) | {"cumulative": cumulative})
     return rows
 
 
-def _gain_row(night: Night, before: Experiment, kept: Experiment, gain: float) -> Row:
-    between = [e for e in night.experiments if before.number < e.number <= kept.number]
-    spent = None if night.spent is None else sum((night.spent.get(e.number, Spent()) for e in between), Spent())
+def _gain_row(data: StudyData, before: Experiment, kept: Experiment, gain: float) -> Row:
+    between = [e for e in data.experiments if before.number < e.number <= kept.number]
+    spent = None if data.spent is None else sum((data.spent.get(e.number, Spent()) for e in between), Spent())
     return {
         "number": kept.number,
         "idea": idea(kept),
         "val_bpb": kept.val_bpb,
         "gain": gain,  # bits per byte, positive is better
-        "standard_error": _error_of_difference(before, kept, night.sigma),
-        "share": gain / night.gain if night.gain > 0 else None,
-        "sigmas": night.in_sigmas(gain),
+        "standard_error": _error_of_difference(before, kept, data.sigma),
+        "share": gain / data.gain if data.gain > 0 else None,
+        "sigmas": data.in_sigmas(gain),
         "runs": len(own_runs(kept)) or None,
         "experiments": len(between),  # tried since the last keep, this one included
         "seconds": _seconds_between(before, kept),
@@ -141,22 +142,22 @@ ATTRIBUTION = (
 )
 
 
-def attribution_words(night: Night, rows: Sequence[Row]) -> str:
-    if night.baseline is None:
+def attribution_words(data: StudyData, rows: Sequence[Row]) -> str:
+    if data.baseline is None:
         return "Nothing was kept, not even a baseline: there is no gain to share out."
     if not rows:
-        return f"Nothing has beaten the baseline, val_bpb {bpb(night.baseline.val_bpb)}: there is no gain to share out."
-    words = f"{signed(-night.gain)} bits per byte in {count(len(rows), 'kept change')}, each as it was judged."
+        return f"Nothing has beaten the baseline, val_bpb {bpb(data.baseline.val_bpb)}: there is no gain to share out."
+    words = f"{signed(-data.gain)} bits per byte in {count(len(rows), 'kept change')}, each as it was judged."
     largest = sorted(rows, key=lambda row: -row["gain"])[:3]
-    if len(rows) > 3 and all(row["gain"] >= 0 for row in rows) and night.gain > 0:
-        words += f" The three largest make {percent(sum(row['gain'] for row in largest) / night.gain)} of it."
+    if len(rows) > 3 and all(row["gain"] >= 0 for row in rows) and data.gain > 0:
+        words += f" The three largest make {percent(sum(row['gain'] for row in largest) / data.gain)} of it."
     single = sum(row["runs"] == 1 for row in rows)
     if single:
         rests = "rests" if single == 1 else "rest"
         words += f" {single} of them {rests} on one run, which flatters what was chosen for its score."
-    if night.difference is not None and abs(night.difference + night.gain) >= 0.00005:
+    if data.difference is not None and abs(data.difference + data.gain) >= 0.00005:
         words += (
-            f" Over all runs, re-runs included, the means of best and baseline differ by {signed(night.difference)}."
+            f" Over all runs, re-runs included, the means of best and baseline differ by {signed(data.difference)}."
         )
     return words
 
@@ -164,20 +165,20 @@ def attribution_words(night: Night, rows: Sequence[Row]) -> str:
 # --- how sure
 
 
-def noise_rows(night: Night) -> list[Row]:
+def noise_rows(data: StudyData) -> list[Row]:
     """A row for each proposal that was kept, or run again before it was judged."""
-    by_number = {e.number: e for e in night.experiments}
+    by_number = {e.number: e for e in data.experiments}
     rows = []
-    for e in night.proposals:
+    for e in data.proposals:
         runs = own_runs(e)
         if e.incumbent_bpb is not None and runs and (len(runs) > 1 or e.status is Status.KEEP):
             parent = by_number.get(e.parent) if e.parent is not None else None
-            rows.append(_noise_row(night, e, parent, scores_of(runs), e.incumbent_bpb))
+            rows.append(_noise_row(data, e, parent, scores_of(runs), e.incumbent_bpb))
     return rows
 
 
 def _noise_row(
-    night: Night, e: Experiment, parent: Experiment | None, scores: Sequence[float], incumbent: float
+    data: StudyData, e: Experiment, parent: Experiment | None, scores: Sequence[float], incumbent: float
 ) -> Row:
     first, delta = scores[0] - incumbent, mean(scores) - incumbent
     later = mean(scores[1:]) - incumbent if len(scores) > 1 else None
@@ -188,9 +189,9 @@ def _noise_row(
         "first_delta": first,  # to the incumbent, negative is better
         "later_delta": later,  # of the runs after the first, which nobody chose
         "delta": delta,
-        "sigmas": night.in_sigmas(delta),
+        "sigmas": data.in_sigmas(delta),
         "shrinkage": 1 - later / first if later is not None and first < 0 else None,
-        "luck": _luck(e, parent, scores, night.sigma),
+        "luck": _luck(e, parent, scores, data.sigma),
     }
 
 
@@ -207,9 +208,9 @@ def _luck(e: Experiment, parent: Experiment | None, scores: Sequence[float], sig
     return 0.5 * math.erfc((e.incumbent_bpb - mean(fair)) / error / math.sqrt(2))
 
 
-def _repeats(night: Night) -> int:
+def _repeats(data: StudyData) -> int:
     """Runs of a code beyond its first: what sigma rests on."""
-    judged = [e for e in night.experiments if e.status is not Status.REJECTED]
+    judged = [e for e in data.experiments if e.status is not Status.REJECTED]
     return sum(len(scores) - 1 for e in judged for scores in alike(e.runs))
 
 
@@ -228,10 +229,10 @@ def _sign(row: Mapping[str, str]) -> str:
     return MARKS[Status(row["status"])][0]
 
 
-def noise_words(night: Night, rows: Sequence[Row]) -> str:
-    if night.sigma is None:
+def noise_words(data: StudyData, rows: Sequence[Row]) -> str:
+    if data.sigma is None:
         return "No code was run twice, so how much of a gain is luck cannot be known."
-    parts = [_sigma_words(night)]
+    parts = [_sigma_words(data)]
     gains = [-row["sigmas"] for row in _kept(rows) if row["sigmas"] is not None]
     if gains:
         parts.append(f"The median kept change gained {statistics.median(gains):.1f} of these.")
@@ -245,14 +246,14 @@ def noise_words(night: Night, rows: Sequence[Row]) -> str:
     return " ".join(parts)
 
 
-def _sigma_words(night: Night) -> str:
-    assert night.sigma is not None
-    words, repeats = f"Two runs of the same code differ by a standard deviation of {night.sigma:.4f}", _repeats(night)
+def _sigma_words(data: StudyData) -> str:
+    assert data.sigma is not None
+    words, repeats = f"Two runs of the same code differ by a standard deviation of {data.sigma:.4f}", _repeats(data)
     if repeats:
-        words += f" ± {night.sigma / math.sqrt(2 * repeats):.4f}, from {count(repeats, 'repeated run')}"
-    believed = [e.sigma for e in night.experiments if e.sigma is not None]
+        words += f" ± {data.sigma / math.sqrt(2 * repeats):.4f}, from {count(repeats, 'repeated run')}"
+    believed = [e.sigma for e in data.experiments if e.sigma is not None]
     if believed and max(believed) > 1.1 * min(believed):
-        words += f"; over the night it was believed to be {min(believed):.4f} to {max(believed):.4f}"
+        words += f"; during the study it was believed to be {min(believed):.4f} to {max(believed):.4f}"
     return f"{words}."
 
 

@@ -1,6 +1,6 @@
 """The numbers behind the panel's drawings (`panel.js`): the history of a study, the curve of a run, the table's rows.
 
-What is said with which mark, and which scores are drawn to scale, is decided where the PNGs are made (`plots.py`).
+Marks and scale are decided in `show/plot_points.py` and `show/plot_scale.py`, as for the PNGs.
 Everything here is plain JSON, made from values; no file is read.
 """
 
@@ -11,20 +11,13 @@ from dataclasses import replace
 from typing import Any
 
 from ...core.format import bpb, number, plain
-from ...core.types import Experiment, Status
-from ...show.plots import FAILED, as_drawn, label_of, limits_of, points_of, scored_runs
+from ...core.types import FAILED, Experiment, Status
+from ...show.plot_labels import label_of
+from ...show.plot_points import as_drawn, points_of, scored_runs
+from ...show.plot_scale import limits_of
 from ...show.snapshot import Snapshot
-from ...show.words import (
-    counts,
-    curve_words,
-    difference,
-    findings,
-    head_and_rest,
-    idea,
-    incumbent_scores,
-    is_ended_early,
-    status_word,
-)
+from ...show.study_words import counts, findings, incumbent_scores
+from ...show.words import curve_words, difference, head_and_rest, idea, is_ended_early, status_word
 from ...system.files import seconds_of
 
 NEAR_SIGMAS = 2.0  # a discard within so many standard deviations of the incumbent is a near miss

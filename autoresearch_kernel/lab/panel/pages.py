@@ -20,17 +20,8 @@ from ...show import html
 from ...show.cost import cost_table, spent_words
 from ...show.snapshot import ENDED, Snapshot
 from ...show.status import agent_words, command_line, doing
-from ...show.words import (
-    argument,
-    audits_words,
-    counts,
-    difference,
-    grounds,
-    head_and_rest,
-    idea,
-    score_line,
-    sealed_words,
-)
+from ...show.study_words import counts, sealed_words
+from ...show.words import argument, audits_words, difference, grounds, head_and_rest, idea, score_line
 from ...system.files import seconds_of
 
 TRANSCRIPT_LIMIT = 150_000  # characters of one message that are shown

@@ -1,7 +1,7 @@
 // The panel's drawings: the history of a study, the curve of a run, the table of experiments.
 //
 // They are drawn in the browser so that watching costs the machine that trains next to nothing, and so that a point
-// can be pointed at. Marks and scale are those of plots.py, which sends the numbers. Text is set as text, never as HTML.
+// can be pointed at. Marks and scale are those of show/plot_points.py and plot_scale.py, which make the numbers. Text is set as text, never as HTML.
 
 const SVG = "http://www.w3.org/2000/svg";
 const INK = "var(--jp-content-font-color1, #202020)";
@@ -49,7 +49,7 @@ function dataOf(model) {
 
 // --- the history: one column an experiment
 
-// Scores in [low, high] are drawn to scale, those beyond in strips that squeeze: see _Limits in plots.py.
+// Scores in [low, high] are drawn to scale, those beyond in strips that squeeze: see Limits in plot_scale.py.
 function squeezer({ low, high, bottom, top }) {
   const strip = 0.13 * (high - low);
   const squeeze = (excess, most) =>

@@ -37,7 +37,7 @@ from ...show import html
 from ...show.follow import View
 from ...show.snapshot import Snapshot
 from ...show.status import standing
-from ...show.words import counts, sealed_words
+from ...show.study_words import counts, sealed_words
 from ...system.files import utc_now
 from ...system.locations import project_root
 from ...system.processes import memory_mb
