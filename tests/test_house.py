@@ -36,8 +36,8 @@ HOMES = {
         "show/plot_style.py", "show/plot_scale.py", "show/plot_labels.py", "show/plot_progress.py",
         "show/plot_curve.py", "lab/analysis/plots.py",
     },
-    "ipywidgets": {"lab/panel/panel.py", "lab/panel/form.py"},
-    "anywidget": {"lab/panel/panel.py"},
+    "ipywidgets": {f"lab/panel/{part}.py" for part in ("panel", "view", "card", "review", "elements", "form")},
+    "anywidget": {"lab/panel/elements.py"},
     "dask": {"run/training.py"},
 }  # fmt: skip
 

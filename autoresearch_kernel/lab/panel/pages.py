@@ -136,7 +136,7 @@ def _progress(now: Snapshot) -> str:
 # --- one experiment
 
 
-def experiment_head(experiment: Experiment, facts: dict[str, Any]) -> str:
+def experiment_head(experiment: Experiment) -> str:
     """Title, status, score, what audits said of it, and what the agent says for it."""
     against = f"{difference(experiment)} against {experiment.parent:04d}" if experiment.delta_bpb is not None else ""
     parts = [score_line(experiment), against]
