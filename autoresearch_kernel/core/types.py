@@ -6,6 +6,7 @@ proposal tried. A run is one training of it; a confirmation is a second run.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
@@ -266,11 +267,12 @@ class Experiment:
     spent: Spent = Spent()  # what proposing it cost
     runs: tuple[Run, ...] = ()
     status: Status | None = None
-    val_bpb: float | None = None  # mean over scored runs; None without a score, never 0
+    val_bpb: float | None = None  # the mean that the decision was made on; None without a score, never 0
     standard_error: float | None = None  # of that mean
     reason: str = ""  # the rule's words, or the failure's
-    incumbent_bpb: float | None = None  # the incumbent's pooled mean it was judged against
-    sigma: float | None = None  # run-to-run sd believed at that time
+    incumbent_bpb: float | None = None  # what it had to beat: the incumbent's mean at the speed of that time
+    incumbent_standard_error: float | None = None  # of that mean
+    sigma: float | None = None  # run-to-run standard deviation as it was estimated at that time
     train_sha256: str = ""
     commit: str | None = None  # git commit of its train.py, None without git
     proposed_at: str = ""  # UTC ISO 8601
@@ -280,6 +282,21 @@ class Experiment:
     def scores(self) -> tuple[float, ...]:
         """val_bpb of each run that has one, oldest first; re-runs after the decision included."""
         return scores_of(self.runs)
+
+    @property
+    def judged_runs(self) -> tuple[Run, ...]:
+        """The scored runs that the decision was made on, without those that were made later."""
+        return tuple(run for run in self.runs if run.val_bpb is not None and run.num_decided <= self.number)
+
+    @property
+    def mean_bpb(self) -> float | None:
+        """Mean of all its runs so far, those after the decision included; None without a scored run."""
+        return math.fsum(self.scores) / len(self.scores) if self.scores else None
+
+    @property
+    def mean_standard_error(self) -> float | None:
+        """Of `mean_bpb`; None while sigma was not known."""
+        return self.sigma / math.sqrt(len(self.scores)) if self.sigma is not None and self.scores else None
 
     @property
     def claimed_bpb(self) -> float | None:
@@ -301,10 +318,17 @@ class Experiment:
 
     @property
     def delta_bpb(self) -> float | None:
-        """Difference to the incumbent it was judged against; negative is better."""
+        """Difference to the incumbent, as it was at the decision; negative is better."""
         if self.val_bpb is None or self.incumbent_bpb is None:
             return None
         return self.val_bpb - self.incumbent_bpb
+
+    @property
+    def delta_standard_error(self) -> float | None:
+        """Of `delta_bpb`; None where the error of one of the two scores is not known."""
+        if self.standard_error is None or self.incumbent_standard_error is None:
+            return None
+        return math.hypot(self.standard_error, self.incumbent_standard_error)
 
 
 @dataclass(frozen=True)

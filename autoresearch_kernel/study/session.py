@@ -433,6 +433,7 @@ class Session:
             val_bpb=mean(mine) if mine else None,
             standard_error=standard_error(len(mine), state.sigma) if mine else None,
             incumbent_bpb=state.incumbent_bpb,
+            incumbent_standard_error=state.incumbent_standard_error,
             sigma=state.sigma,
             commit=self._commit(experiment, status, reason, state.incumbent),
         )

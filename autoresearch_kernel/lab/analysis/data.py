@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...core.decide import best, mean
+from ...core.decide import best
 from ...core.drift import STEADY, machine_speeds
-from ...core.types import FAILED, Experiment, Run, Spent, Status, scores_of
+from ...core.types import FAILED, Experiment, Spent, Status
 from ...show.plot_points import score_of
 
 
@@ -59,8 +59,8 @@ class StudyData:
 
     @property
     def difference(self) -> float | None:
-        """The best's mean over all its runs less the baseline's: negative is better."""
-        return score_of(self.best) - score_of(self.baseline) if self.best and self.baseline else None
+        """The incumbent's mean over all its runs so far less the baseline's: negative is better."""
+        return _mean_of(self.best) - _mean_of(self.baseline) if self.best and self.baseline else None
 
     @property
     def whole_gain(self) -> float:
@@ -79,15 +79,11 @@ class StudyData:
         return delta / self.sigma if delta is not None and self.sigma else None
 
 
-def own_runs(experiment: Experiment) -> list[Run]:
-    """Scored runs that it was judged by, not those made later to check the machine."""
-    number = experiment.number
-    return [run for run in experiment.runs if run.val_bpb is not None and run.num_decided <= number]
+def _mean_of(experiment: Experiment) -> float:
+    """Over all runs so far; a results.tsv holds no runs, only a score."""
+    return score_of(experiment) if experiment.mean_bpb is None else experiment.mean_bpb
 
 
 def judged_delta(experiment: Experiment) -> float:
-    """To the incumbent it was judged against, by the runs it was judged on; negative is better, 0 without one."""
-    if experiment.incumbent_bpb is None:
-        return 0.0
-    scores = scores_of(own_runs(experiment))
-    return (mean(scores) if scores else score_of(experiment)) - experiment.incumbent_bpb
+    """To the incumbent it was judged against, as it was at the decision; negative is better, 0 without one."""
+    return experiment.delta_bpb or 0.0

@@ -20,7 +20,7 @@ from ...show.html import MARKS
 from ...show.plot_points import score_of
 from ...show.words import idea
 from ...system.files import seconds_of
-from .data import StudyData, judged_delta, own_runs
+from .data import StudyData, judged_delta
 from .finding import Column, Row, in_time, in_words, share, shortened
 
 # --- in a few sentences
@@ -105,7 +105,7 @@ def _gain_row(data: StudyData, before: Experiment, kept: Experiment, gain: float
         "standard_error": _error_of_difference(before, kept, data.sigma),
         "share": gain / data.gain if data.gain > 0 else None,
         "sigmas": data.in_sigmas(gain),
-        "runs": len(own_runs(kept)) or None,
+        "runs": len(kept.judged_runs) or None,
         "experiments": len(between),  # tried since the last keep, this one included
         "seconds": _seconds_between(before, kept),
         "tokens": spent.tokens if spent and spent.calls else None,
@@ -117,7 +117,7 @@ def _gain_row(data: StudyData, before: Experiment, kept: Experiment, gain: float
 def _error_of_difference(before: Experiment, kept: Experiment, sigma: float | None) -> float | None:
     """Of a gain, from how often both were run by then."""
     known = [run for run in before.runs if run.val_bpb is not None and run.num_decided <= kept.number]
-    errors = standard_error(len(known), sigma), standard_error(len(own_runs(kept)), sigma)
+    errors = standard_error(len(known), sigma), standard_error(len(kept.judged_runs), sigma)
     return None if errors[0] is None or errors[1] is None else math.hypot(errors[0], errors[1])
 
 
@@ -170,7 +170,7 @@ def noise_rows(data: StudyData) -> list[Row]:
     by_number = {e.number: e for e in data.experiments}
     rows = []
     for e in data.proposals:
-        runs = own_runs(e)
+        runs = e.judged_runs
         if e.incumbent_bpb is not None and runs and (len(runs) > 1 or e.status is Status.KEEP):
             parent = by_number.get(e.parent) if e.parent is not None else None
             rows.append(_noise_row(data, e, parent, scores_of(runs), e.incumbent_bpb))
