@@ -245,6 +245,16 @@ def scores_of(runs: Iterable[Run]) -> tuple[float, ...]:
     return tuple(run.val_bpb for run in runs if run.val_bpb is not None)
 
 
+def error_of_difference(one: float | None, other: float | None) -> float | None:
+    """Standard error of the difference of two independent figures; None where the error of one is not known.
+
+    Example:
+        >>> error_of_difference(0.003, 0.004)
+        0.005
+    """
+    return None if one is None or other is None else math.hypot(one, other)
+
+
 @dataclass(frozen=True)
 class Experiment:
     """One proposal tried, folded from the history. `status` is None until it is decided.
@@ -326,9 +336,7 @@ class Experiment:
     @property
     def delta_standard_error(self) -> float | None:
         """Of `delta_bpb`; None where the error of one of the two scores is not known."""
-        if self.standard_error is None or self.incumbent_standard_error is None:
-            return None
-        return math.hypot(self.standard_error, self.incumbent_standard_error)
+        return error_of_difference(self.standard_error, self.incumbent_standard_error)
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.drift import machine_speeds
-from ..core.format import bpb, plain, signed, thousands
+from ..core.format import bpb, plain, signed, thousands, with_error
 from ..core.state import StudyState
-from ..core.types import Audit, Evaluation, Experiment, Run, Status
+from ..core.types import Audit, Evaluation, Experiment, Run, Status, scores_of
 from ..record.archive import failure_output
 from ..record.curves import read_curve
 from ..record.study import Study, StudyError
@@ -157,6 +157,7 @@ class Judgement:
     judged_bpb: float | None  # mean over the runs that the rule looked at
     incumbent_bpb: float | None  # mean over the incumbent's
     sigma: float | None  # run-to-run standard deviation
+    delta_standard_error: float | None  # of `delta_bpb`
     next: str
 
     @property
@@ -217,10 +218,12 @@ class Judgement:
         if self.delta_bpb is None or self.experiment.number == 0:
             return ""
         sigmas = f" ({signed(self.delta_sigmas, 1)} σ)" if self.delta_sigmas is not None else ""
-        return f"{signed(self.delta_bpb)}{sigmas} against the incumbent's {bpb(self.incumbent_bpb)}"
+        words = with_error(self.delta_bpb, self.delta_standard_error)
+        return f"{words}{sigmas} against the incumbent's {bpb(self.incumbent_bpb)}"
 
     def _rows(self) -> list[tuple[str, str]]:
-        scores = [run.val_bpb for run in self.experiment.runs if run.val_bpb is not None]
+        judged = self.experiment.runs if self.experiment.status is None else self.experiment.judged_runs
+        scores = scores_of(judged)
         runs = ", ".join(map(bpb, scores)) + f": mean {bpb(self.judged_bpb)}" if len(scores) > 1 else ""
         return [
             ("this run", self._score_words()),

@@ -17,12 +17,24 @@ from typing import Any
 
 from ..agents.options import AgentOptions, chat_of, make_agent
 from ..core.agent import Agent, NothingToPropose
-from ..core.decide import mean
+from ..core.decide import mean, standard_error
 from ..core.errors import Plain, with_arguments
 from ..core.format import bpb, count
 from ..core.next_step import rule_says
 from ..core.state import StudyState
-from ..core.types import Context, Evaluation, Experiment, Limits, Objection, Progress, Proposal, Refusal, Result, Run
+from ..core.types import (
+    Context,
+    Evaluation,
+    Experiment,
+    Limits,
+    Objection,
+    Progress,
+    Proposal,
+    Refusal,
+    Result,
+    Run,
+    error_of_difference,
+)
 from ..record import study as records
 from ..record.archive import StudyArchive
 from ..record.git import LineageError
@@ -540,10 +552,12 @@ class InteractiveStudy(Study):
         judged = mean(scores) if scores else None
         if experiment.status is None:
             verdict, reason = rule_says(experiment, state)
-            against = judged, state.incumbent_bpb, state.sigma
+            error = error_of_difference(standard_error(len(scores), state.sigma), state.incumbent_standard_error)
+            against = judged, state.incumbent_bpb, state.sigma, error
         else:
             verdict, reason = str(experiment.status), experiment.reason
-            against = experiment.val_bpb, experiment.incumbent_bpb, experiment.sigma
+            frozen = experiment.val_bpb, experiment.incumbent_bpb, experiment.sigma
+            against = (*frozen, experiment.delta_standard_error)
         return Judgement(self, experiment, run, _evaluation(run), str(verdict), reason, *against, self._next(state))
 
     def _recorded(self, state: StudyState, number: int, is_shown: bool = False) -> Recorded:

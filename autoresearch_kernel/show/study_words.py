@@ -1,4 +1,4 @@
-"""TODO."""
+"""What a study has found, in words: how many were kept, the difference to the baseline and its error, the result."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..core.decide import best
-from ..core.format import bpb, clock, count, plain, signed, thousands
+from ..core.format import bpb, clock, count, plain, signed, thousands, with_error
 from ..core.state import StudyState
-from ..core.types import Experiment, MachineHolder, Result, Status
+from ..core.types import Experiment, MachineHolder, Result, Status, error_of_difference
 from ..system.shell import shell_command
 from .words import mistrust, score_line, title, with_mistrust
 
@@ -47,7 +47,7 @@ def correction_words(experiments: Iterable[Experiment]) -> str:
 
 
 def incumbent_scores(experiments: Sequence[Experiment]) -> list[float]:
-    """The incumbent's recorded score after each decided experiment, in bits per byte. It can rise: see `best`."""
+    """The incumbent's score after each decided experiment, as it was decided on, in bits per byte. It can rise."""
     scores: list[float] = []
     for experiment in experiments:
         if experiment.status is Status.KEEP and experiment.val_bpb is not None:
@@ -57,10 +57,34 @@ def incumbent_scores(experiments: Sequence[Experiment]) -> list[float]:
     return scores
 
 
-def findings(state: StudyState, finished: dict[str, Any] | None) -> str:
-    """What a study has found, in a sentence or two; `finished` is its last `finished` event.
+def difference_to(baseline: Experiment, champion: Experiment) -> tuple[float, float | None]:
+    """The champion's score less the baseline's, both as they were decided on, and the standard error of that."""
+    assert champion.val_bpb is not None and baseline.val_bpb is not None
+    error = error_of_difference(champion.standard_error, baseline.standard_error)
+    return champion.val_bpb - baseline.val_bpb, error
+
+
+def is_clear(difference: float, error: float | None) -> bool:
+    """Whether a difference, better or worse, is larger than twice its standard error."""
+    return error is not None and abs(difference) >= CLEAR_ERRORS * error and difference != 0
+
+
+def gain_words(difference: float, error: float | None) -> str:
+    """`difference −0.0124 ± 0.0030`, or `no clear difference: −0.0084 ± 0.0196`."""
+    if error is None:
+        return f"difference {signed(difference)}, its error is not known"
+    words = with_error(difference, error)
+    return f"difference {words}" if is_clear(difference, error) else f"no clear difference: {words}"
+
+
+def findings(state: StudyState, finished: dict[str, Any] | None, finish: str = "") -> str:
+    """What a study has found, in a sentence or two.
 
     Only what `autoresearch finish` measured on the sealed test split is called the result.
+
+    Args:
+        finished: the last `finished` event of the study.
+        finish: the call or command that measures the result, for where the reader is; "" for the terminal.
     """
     champion = best(state.experiments)
     if champion is None or champion.val_bpb is None:
@@ -68,17 +92,19 @@ def findings(state: StudyState, finished: dict[str, Any] | None) -> str:
     baseline = state.experiments[0]
     if champion.number == 0:
         return _nothing_kept(state)
-    words = f"Incumbent: {title(champion)}\n  {score_line(champion)}, the baseline's {bpb(baseline.val_bpb)}"
+    was = (
+        f"{bpb(baseline.val_bpb)} ± {baseline.standard_error:.4f}" if baseline.standard_error else bpb(baseline.val_bpb)
+    )
+    words = f"Incumbent: {title(champion)}\n  {score_line(champion)}, the baseline's {was}"
     if state.result is not None:
         return f"{sealed_words(state)}\n{words}."
     if finished is None or finished.get("champion") != champion.number:
-        assert baseline.val_bpb is not None
-        return f"{words}: {signed(champion.val_bpb - baseline.val_bpb)} so far."
+        return f"{words}; {gain_words(*difference_to(baseline, champion))} so far."
     error = finished["difference_standard_error"]
     compared = f"val_bpb {bpb(finished['champion_bpb'])}, the baseline's {bpb(finished['baseline_bpb'])}"
-    gain = signed(finished["difference_bpb"]) + (f" ± {error:.4f}" if error is not None else "")
-    words = with_mistrust(f"Best: {title(champion)}\n  {compared} (means of comparable runs): {gain}", [champion])
-    finish = shell_command(f"finish{_named(state)}")
+    gain = gain_words(finished["difference_bpb"], error)
+    words = with_mistrust(f"Incumbent: {title(champion)}\n  {compared} (means of comparable runs); {gain}", [champion])
+    finish = finish or shell_command(f"finish{_named(state)}")
     unclear = unclear_words(finished["difference_bpb"], error)
     words = f"{words}.\n  {unclear}" if unclear else f"{words}."
     return f"{words}\n  No result yet: `{finish}` measures it on the sealed test split."
@@ -88,7 +114,7 @@ def unclear_words(difference: float, error: float | None) -> str:
     """What to think of a difference from the baseline, in bits per byte, that is no clear gain; "" for one that is."""
     if error is None or difference <= -CLEAR_ERRORS * error:
         return ""
-    if difference >= CLEAR_ERRORS * error:
+    if is_clear(difference, error):
         return "This is worse than the baseline: do not promote it."
     return "This is no clear difference: it is smaller than twice its error, so it may be luck."
 

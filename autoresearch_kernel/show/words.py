@@ -1,4 +1,4 @@
-"""The words around an experiment and a study: title, heading, verdict, what it found. Pure text."""
+"""An experiment in words: its title, its score and difference, the grounds of its decision. Pure text."""
 
 from __future__ import annotations
 
@@ -97,15 +97,16 @@ def score_line(experiment: Experiment) -> str:
     judged, runs = len(experiment.judged_runs), len(experiment.scores)
     means = [f"mean of {judged} runs" if judged > 1 else ""]
     if judged and judged < runs:
-        mean = _with_error(bpb(experiment.mean_bpb), experiment.mean_standard_error)
+        mean = with_its_error(experiment.mean_bpb, experiment.mean_standard_error)
         means.append(f"mean of its {runs} runs so far {mean}")
-    words = f"val_bpb {_with_error(bpb(experiment.val_bpb), experiment.standard_error)}"
+    words = f"val_bpb {with_its_error(experiment.val_bpb, experiment.standard_error)}"
     note = "; ".join(part for part in means if part)
     return with_mistrust(f"{words} ({note})" if note else words, [experiment])
 
 
-def _with_error(words: str, error: float | None) -> str:
-    return f"{words} ± {error:.4f}" if error else words
+def with_its_error(score: float | None, error: float | None) -> str:
+    """`1.4312 ± 0.0014`."""
+    return f"{bpb(score)} ± {error:.4f}" if error else bpb(score)
 
 
 def status_line(experiment: Experiment, facts: dict[str, Any]) -> str:
@@ -249,7 +250,7 @@ def outcome_line(experiment: Experiment) -> str:
     why = f"   [{plain(experiment.reason)}]" if experiment.val_bpb is None else ""
     word = "baseline" if is_kept_baseline(experiment) else experiment.status or ""
     status = f"{experiment.number:04d} {sign(experiment):<1} {word:<11}"
-    return with_mistrust(f"{status} {score:>7}  {against:<18} {idea(experiment)}{why}", [experiment], " · ")
+    return with_mistrust(f"{status} {score:>7}  {against:<25} {idea(experiment)}{why}", [experiment], " · ")
 
 
 SPARKS = "▁▂▃▄▅▆▇█"

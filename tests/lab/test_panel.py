@@ -159,12 +159,13 @@ def test_the_numbers_shown_are_those_of_the_history(writer: Writer, panel: Calla
     }
     rows = made.experiments.numbers["rows"]
     assert rows[1]["delta"] == pytest.approx(-0.0069) and rows[1]["sigmas"] == pytest.approx(-3.45)
+    assert rows[1]["delta_error"] == pytest.approx(0.001 * 2**0.5)
     assert rows[2]["near"] and not rows[1]["near"]
 
 
 def test_each_state_has_its_next_act(writer: Writer, panel: Callable[[], Panel]) -> None:
     writer.open().baseline().settle(1, "keep", 1.49)
-    writer.append("paused", reason="by ann@here")
+    writer.append("paused", reason="by ann@here", by_person=True)
     made = panel()
     assert shown_buttons(made)[0] == "Resume" and "Paused by ann@here" in made.said.data
     writer.append("resumed", reason="asked to go on")
@@ -182,7 +183,7 @@ def test_each_state_has_its_next_act(writer: Writer, panel: Callable[[], Panel])
 @pytest.mark.parametrize(
     ("reason", "who", "button"),
     [
-        ("by ann@here", {}, "Resume"),  # as an earlier version wrote it
+        ("by ann@here", {}, "Pause"),  # the words do not say it
         ("ann@here wants it", {"by_person": True}, "Resume"),
         ("by its nature, a full disk waits for space", {"by_person": False}, "Pause"),
     ],

@@ -8,8 +8,9 @@ from typing import Any
 
 from ...core.decide import best
 from ...core.drift import STEADY, machine_speeds
-from ...core.types import FAILED, Experiment, Spent, Status
+from ...core.types import FAILED, Experiment, Spent, Status, error_of_difference
 from ...show.plot_points import score_of
+from ...show.study_words import difference_to
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,6 +57,18 @@ class StudyData:
     def gain(self) -> float:
         """Of all kept changes, each as it was judged, in bits per byte: positive is better."""
         return sum(-judged_delta(e) for e in self.kept)
+
+    @property
+    def gain_standard_error(self) -> float | None:
+        """Of `gain`: where no incumbent was run again, all scores but the last and the baseline's cancel out."""
+        return difference_to(self.baseline, self.best)[1] if self.best and self.baseline else None
+
+    @property
+    def difference_standard_error(self) -> float | None:
+        """Of `difference`."""
+        if self.best is None or self.baseline is None:
+            return None
+        return error_of_difference(self.best.mean_standard_error, self.baseline.mean_standard_error)
 
     @property
     def difference(self) -> float | None:

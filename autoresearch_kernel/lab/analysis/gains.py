@@ -1,7 +1,7 @@
 """What a study gained and how sure that is: the summary, who gained what, and how much of it may be luck. Pure.
 
 Gains are as they were judged: each kept change against the incumbent of its hour, by the runs that it was judged on.
-Means from different hours differ by the machine's speed too, so the best's mean less the baseline's is another figure.
+Means from different hours differ by the machine's speed too, so the difference of all runs' means is another figure.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
-from ...core.decide import mean, standard_error
+from ...core.decide import is_better, mean
 from ...core.drift import alike, machine_speeds
-from ...core.format import bpb, count, duration, percent, signed
+from ...core.format import bpb, count, duration, percent, signed, with_error
 from ...core.types import Experiment, Spent, Status, scores_of
 from ...show.cost import money
 from ...show.html import MARKS
 from ...show.plot_points import score_of
+from ...show.study_words import difference_to, gain_words, is_clear
 from ...show.words import idea
 from ...system.files import seconds_of
 from .data import StudyData, judged_delta
@@ -44,14 +45,18 @@ def _outcome(data: StudyData) -> Iterator[str]:
     elif not data.kept:
         yield f"{tried}, none of which beat the baseline, val_bpb {bpb(baseline.val_bpb)}."
     else:
-        yield from _gained(data, tried, score_of(baseline), score_of(champion))
+        yield from _gained(data, tried, baseline, champion)
 
 
-def _gained(data: StudyData, tried: str, before: float, after: float) -> Iterator[str]:
-    better = f" ({percent_of(before - after, before)} better)" if data.is_steady and after < before else ""
-    yield f"{tried} took val_bpb from {bpb(before)} to {bpb(after)}, {signed(after - before)}{better}."
+def _gained(data: StudyData, tried: str, baseline: Experiment, champion: Experiment) -> Iterator[str]:
+    difference, error = difference_to(baseline, champion)
+    before, after = score_of(baseline), score_of(champion)
+    is_gain = data.is_steady and is_better(after, before) and is_clear(difference, error)
+    better = f" ({percent_of(before - after, before)} better)" if is_gain else ""
+    yield f"{tried} took val_bpb from {bpb(before)} to {bpb(after)}, {gain_words(difference, error)}{better}."
     were = "change was" if len(data.kept) == 1 else "changes were"
-    judged = "" if data.is_steady else f", which gained {signed(-data.gain)} as judged at their hours"
+    gained = with_error(-data.gain, data.gain_standard_error)
+    judged = "" if data.is_steady else f", which gained {gained} as judged at their hours"
     yield f"{len(data.kept)} {were} kept{judged}."
     largest = max(attributed(data), key=lambda row: row["gain"])
     if len(data.kept) > 1 and largest["share"] is not None:
@@ -67,9 +72,8 @@ def percent_of(part: float, whole: float) -> str:
 def _trust(data: StudyData) -> Iterator[str]:
     champion, finished = data.best, data.finished or {}
     if champion is not None and finished.get("champion") == champion.number and data.kept:
-        error = finished.get("difference_standard_error")
-        surely = f" ± {error:.4f}" if error is not None else ""
-        yield f"Run again with fresh seeds at the end, the difference is {signed(finished['difference_bpb'])}{surely}."
+        found = gain_words(finished["difference_bpb"], finished.get("difference_standard_error"))
+        yield f"Run again with fresh seeds at the end: {found}."
     if data.sigma is not None:
         yield f"Two runs of the same code differ by a standard deviation of {data.sigma:.4f}."
     elif data.experiments:
@@ -90,7 +94,9 @@ def attributed(data: StudyData) -> list[Row]:
         if before is not None and kept is not None:
             gain = -judged_delta(kept)
             cumulative += gain
-            rows.append(_gain_row(data, before, kept, gain) | {"cumulative": cumulative})
+            error = None if data.baseline is None else difference_to(data.baseline, kept)[1]
+            so_far = {"cumulative": cumulative, "cumulative_standard_error": error}
+            rows.append(_gain_row(data, before, kept, gain) | so_far)
     return rows
 
 
@@ -102,7 +108,7 @@ def _gain_row(data: StudyData, before: Experiment, kept: Experiment, gain: float
         "idea": idea(kept),
         "val_bpb": kept.val_bpb,
         "gain": gain,  # bits per byte, positive is better
-        "standard_error": _error_of_difference(before, kept, data.sigma),
+        "standard_error": kept.delta_standard_error,
         "share": gain / data.gain if data.gain > 0 else None,
         "sigmas": data.in_sigmas(gain),
         "runs": len(kept.judged_runs) or None,
@@ -112,13 +118,6 @@ def _gain_row(data: StudyData, before: Experiment, kept: Experiment, gain: float
         "cost": spent.cost if spent and spent.unpriced_calls < spent.calls else None,  # US dollars
         "spent": spent,
     }
-
-
-def _error_of_difference(before: Experiment, kept: Experiment, sigma: float | None) -> float | None:
-    """Of a gain, from how often both were run by then."""
-    known = [run for run in before.runs if run.val_bpb is not None and run.num_decided <= kept.number]
-    errors = standard_error(len(known), sigma), standard_error(len(kept.judged_runs), sigma)
-    return None if errors[0] is None or errors[1] is None else math.hypot(errors[0], errors[1])
 
 
 def _seconds_between(before: Experiment, after: Experiment) -> float | None:
@@ -131,11 +130,11 @@ ATTRIBUTION = (
     Column("#", lambda row: str(row["number"])),
     Column("what was kept", lambda row: f"● {shortened(row['idea'])}", is_number=False),
     Column("val_bpb", lambda row: bpb(row["val_bpb"])),
-    Column("Δ", lambda row: in_words(-row["gain"])),
+    Column("Δ", lambda row: with_error(-row["gain"], row["standard_error"])),
     Column("σ", lambda row: in_words(None if row["sigmas"] is None else -row["sigmas"], 1)),
     Column("of the whole", lambda row: share(row["share"])),
     Column("runs", lambda row: str(row["runs"] or "–")),
-    Column("so far", lambda row: in_words(-row["cumulative"])),
+    Column("so far", lambda row: with_error(-row["cumulative"], row["cumulative_standard_error"])),
     Column("tried for it", lambda row: str(row["experiments"])),
     Column("took", lambda row: in_time(row["seconds"])),
     Column("cost", lambda row: money(row["spent"]) if row["spent"] is not None and row["spent"].calls else "–"),
@@ -147,7 +146,8 @@ def attribution_words(data: StudyData, rows: Sequence[Row]) -> str:
         return "Nothing was kept, not even a baseline: there is no gain to share out."
     if not rows:
         return f"Nothing has beaten the baseline, val_bpb {bpb(data.baseline.val_bpb)}: there is no gain to share out."
-    words = f"{signed(-data.gain)} bits per byte in {count(len(rows), 'kept change')}, each as it was judged."
+    gained = with_error(-data.gain, data.gain_standard_error)
+    words = f"{gained} bits per byte in {count(len(rows), 'kept change')}, each as it was judged."
     largest = sorted(rows, key=lambda row: -row["gain"])[:3]
     if len(rows) > 3 and all(row["gain"] >= 0 for row in rows) and data.gain > 0:
         words += f" The three largest make {percent(sum(row['gain'] for row in largest) / data.gain)} of it."
@@ -156,9 +156,8 @@ def attribution_words(data: StudyData, rows: Sequence[Row]) -> str:
         rests = "rests" if single == 1 else "rest"
         words += f" {single} of them {rests} on one run, which flatters what was chosen for its score."
     if data.difference is not None and abs(data.difference + data.gain) >= 0.00005:
-        words += (
-            f" Over all runs, re-runs included, the means of best and baseline differ by {signed(data.difference)}."
-        )
+        means = with_error(data.difference, data.difference_standard_error)
+        words += f" Over all runs, re-runs included, the means of incumbent and baseline differ by {means}."
     return words
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...core.drift import STEADY, machine_speeds
-from ...core.format import MINUS, duration, percent, signed
+from ...core.format import MINUS, duration, percent, signed, with_error
 from ...core.types import Status
 from ...show.plot_progress import progress_figure
 from ...show.plot_style import BLUE, DPI, GREEN, GREY, INK, ORANGE, PALE, RED, png
@@ -59,13 +59,14 @@ def waterfall_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
         axes.plot([after, after], [place - 0.31, place + 1.31], color=GREY, linewidth=0.6, zorder=2)
         part = f"   {percent(row['share'])}".replace("-", MINUS) if row["share"] is not None else ""
         right = max(before, after) + 0.012 * span
-        axes.text(right, place, f"{signed(after - before)}{part}", va="center", fontsize=8, color=INK)
+        gained = with_error(after - before, row["standard_error"])
+        axes.text(right, place, f"{gained}{part}", va="center", fontsize=8, color=INK)
     axes.plot([levels[-1]], [len(shown)], "o", color=GREEN, markersize=6.5, markeredgecolor="white", zorder=5)
     axes.text(
-        levels[-1] + 0.022 * span, len(shown), signed(levels[-1]), va="center", fontsize=8.5, color=GREEN,
-        fontweight="bold",
+        levels[-1] + 0.022 * span, len(shown), with_error(levels[-1], shown[-1]["cumulative_standard_error"]),
+        va="center", fontsize=8.5, color=GREEN, fontweight="bold",
     )  # fmt: skip
-    axes.set_xlim(min(levels) - 0.04 * span, max(levels) + 0.22 * span)
+    axes.set_xlim(min(levels) - 0.04 * span, max(levels) + 0.34 * span)
     axes.xaxis.set_major_formatter(lambda x, _: signed(x) if abs(x) > 1e-12 else "0")
     axes.xaxis.set_major_locator(_few_ticks())
     _name_rows(axes, [*(f"{row['number']:04d} {_short(row['idea'])}" for row in shown), "in all"])

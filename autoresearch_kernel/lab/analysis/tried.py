@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ...core.decide import is_better
-from ...core.format import bpb, count, plain
+from ...core.format import bpb, count, plain, with_error
 from ...core.sanitize import is_number
 from ...core.types import FAILED, Experiment, Status
 from ...show.plot_points import score_of
@@ -32,6 +32,7 @@ def theme_rows(data: StudyData) -> list[Row]:
 
 def _theme_row(theme: str, subject: str, members: Sequence[Experiment], data: StudyData) -> Row:
     deltas = {e.number: judged_delta(e) for e in members if e.delta_bpb is not None}
+    errors = {e.number: e.delta_standard_error for e in members}
     first = min(deltas, key=lambda number: deltas[number]) if deltas else None
     return {
         "theme": theme,
@@ -40,12 +41,17 @@ def _theme_row(theme: str, subject: str, members: Sequence[Experiment], data: St
         "kept": sum(e.status is Status.KEEP for e in members),
         "failed": sum(e.status in FAILED for e in members),
         "best_delta": None if first is None else deltas[first],
+        "best_error": None if first is None else errors[first],
         "best_sigmas": None if first is None else data.in_sigmas(deltas[first]),
         "best_number": first,
         "values": [e.changes[subject] for e in members if subject in e.changes],
         "deltas": [(e.number, str(e.status), deltas[e.number]) for e in members if e.number in deltas],
         "numbers": [e.number for e in members],
     }
+
+
+def _delta(difference: float | None, error: float | None) -> str:
+    return "–" if difference is None else with_error(difference, error)
 
 
 def _values(row: Row) -> str:
@@ -62,7 +68,7 @@ THEME_COLUMNS = (
     Column("tried", lambda row: str(row["tried"])),
     Column("kept", lambda row: str(row["kept"])),
     Column("failed", lambda row: str(row["failed"])),
-    Column("best Δ", lambda row: in_words(row["best_delta"])),
+    Column("lowest Δ", lambda row: _delta(row["best_delta"], row["best_error"])),
     Column("σ", lambda row: in_words(row["best_sigmas"], 1)),
     Column("in", lambda row: "" if row["best_number"] is None else f"{row['best_number']:04d}"),
     Column("values", _values, is_number=False),
@@ -106,6 +112,7 @@ def _near_row(e: Experiment, data: StudyData) -> Row:
         "idea": idea(e),
         "val_bpb": e.val_bpb,
         "delta": judged_delta(e),
+        "standard_error": e.delta_standard_error,
         "sigmas": data.in_sigmas(judged_delta(e)),
         "runs": len(e.scores) or None,
         "to_best": score_of(e) - score_of(champion) if champion is not None else None,
@@ -117,10 +124,10 @@ NEAR = (
     Column("#", lambda row: str(row["number"])),
     Column("what was discarded", lambda row: f"○ {shortened(row['idea'])}", is_number=False),
     Column("val_bpb", lambda row: bpb(row["val_bpb"])),
-    Column("Δ", lambda row: in_words(row["delta"])),
+    Column("Δ", lambda row: _delta(row["delta"], row["standard_error"])),
     Column("σ", lambda row: in_words(row["sigmas"], 1)),
     Column("runs", lambda row: str(row["runs"] or "–")),
-    Column("Δ to the best", lambda row: in_words(row["to_best"])),
+    Column("Δ to the incumbent now", lambda row: in_words(row["to_best"])),
 )
 
 

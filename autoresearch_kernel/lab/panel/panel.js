@@ -39,6 +39,7 @@ function ticks(low, high, most) {
 const numbered = (number) => String(number).padStart(4, "0");
 const bpb = (value) => (value == null ? "–" : value.toFixed(4));
 const signed = (value, digits) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits);
+const withError = (value, error) => signed(value, 4) + (error == null ? "" : ` ± ${error.toFixed(4)}`);
 
 const parsed = new WeakMap(); // model -> [text, what it says]
 function dataOf(model) {
@@ -439,7 +440,7 @@ function makeTable(el, model) {
       html("td", { class: "ar-number" }, tr, String(r.number));
       fillIdea(html("td", { class: "ar-idea", title: r.is_long ? "" : r.hypothesis }, tr), r);
       html("td", { class: "ar-number" }, tr, bpb(r.val_bpb));
-      html("td", { class: "ar-delta ar-number" }, tr, r.delta == null ? "" : signed(r.delta, 4));
+      html("td", { class: "ar-delta ar-number" }, tr, r.delta == null ? "" : withError(r.delta, r.delta_error));
       html("td", { class: "ar-sigmas ar-number" }, tr, r.sigmas == null ? "" : signed(r.sigmas, 1));
       html("td", { class: "ar-speed ar-number" }, tr, r.speed == null ? "–" : `${(r.speed / 1000).toFixed(1)} k`);
       const status = html("td", { title: r.reason }, tr);

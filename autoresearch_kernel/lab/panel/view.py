@@ -20,6 +20,7 @@ from IPython.display import display, update_display
 from ...core.errors import Plain, with_arguments
 from ...core.format import clock
 from ...core.types import Experiment, Status
+from ...record.history import StudyInUse
 from ...record.study import Remedied, Study, StudyError
 from ...show import html
 from ...show.follow import View
@@ -284,7 +285,7 @@ class PanelView:
 
 def in_python(error: Exception) -> str:
     """What a person in a notebook reads of an error that was made for people."""
-    return error.for_panel if isinstance(error, Remedied) else with_arguments(str(error))
+    return error.for_panel if isinstance(error, Remedied | StudyInUse) else with_arguments(str(error))
 
 
 def words_of(error: Exception) -> str:
