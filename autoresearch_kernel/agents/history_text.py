@@ -154,7 +154,7 @@ def _near_misses(experiments: Iterable[Experiment]) -> list[Experiment]:
 def in_full(experiment: Experiment, why: str, archive: Archive) -> str:
     """All that is known of an experiment, fenced; the archive is read for its curve, its diff and its failure."""
     number = experiment.number
-    is_failed = experiment.status not in (Status.KEEP, Status.DISCARD)
+    failed = experiment.failed_run
     fields = {
         "changed": ", ".join(changes(experiment)),
         "hypothesis": experiment.hypothesis,
@@ -170,7 +170,7 @@ def in_full(experiment: Experiment, why: str, archive: Archive) -> str:
     lines += [f"{name}: {plain(text, FIELD_LIMIT)}" for name, text in fields.items() if text]
     if diff := diff_of(experiment, archive, DIFF_LIMIT):
         lines += [f"diff against {experiment.parent or 0:04d}:", diff]
-    if is_failed and (output := clean_output(archive.output(number), OUTPUT_LIMIT)):
+    if failed is not None and (output := clean_output(archive.output(number, failed), OUTPUT_LIMIT)):
         lines += ["what it printed last:", output]
     return fence("\n".join(lines))
 

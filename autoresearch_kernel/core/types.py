@@ -322,6 +322,11 @@ class Experiment:
         return sum(found) / len(found) if found else 0.0
 
     @property
+    def failed_run(self) -> int | None:
+        """Index of the last run that failed or whose score the audit refused; None when there is none."""
+        return next((run.index for run in reversed(self.runs) if run.status in FAILED | {Status.REJECTED}), None)
+
+    @property
     def refusal(self) -> Run | None:
         """The run whose score the audit refused; None when it refused none."""
         return next((run for run in self.runs if run.status is Status.REJECTED), None)
@@ -387,8 +392,8 @@ class Archive(Protocol):
         """Points of its first run: progress 0..1, seconds, train_loss, tokens_per_second."""
         ...
 
-    def output(self, number: int) -> str:
-        """The traceback of a run that failed and the last lines that it printed, as it wrote them."""
+    def output(self, number: int, run: int) -> str:
+        """The last lines that a run printed and the traceback with which it failed, as it wrote them."""
         ...
 
 
@@ -404,7 +409,7 @@ class NoArchive:
     def curve(self, number: int) -> list[dict[str, Any]]:
         return []
 
-    def output(self, number: int) -> str:
+    def output(self, number: int, run: int) -> str:
         return ""
 
 

@@ -132,7 +132,7 @@ class Outcome:
         if self.run.status is not None:
             parts.append(html.paragraph(f"{self.run.status}: {self.run.reason}"))
             paths = self.study.experiment(self.experiment.number)
-            if output := failure_output(paths)[-OUTPUT_LIMIT:]:
+            if output := failure_output(paths, self.run.index)[-OUTPUT_LIMIT:]:
                 parts.append(html.details("What it printed, and where it failed", printed(output)))
         parts += [_links([self.notebook]), next_html(self.next)]
         return html.card(title(self.experiment), "".join(parts), state=_run_words(self.run))

@@ -8,7 +8,6 @@ running training is. The curve comes from code that an agent wrote: only finite 
 
 from __future__ import annotations
 
-import os
 import stat
 import statistics
 import time
@@ -23,7 +22,7 @@ from ..core.next_step import audit_due, late_audit_due, rule_says
 from ..core.state import Event, StudyState, replay
 from ..core.types import Experiment, MachineHolder, Progress, Run, Status
 from ..record.curves import Tail, curve_points, read_curve
-from ..record.history import decode, read_events
+from ..record.history_reader import HistoryReader
 from ..record.study import Study
 from ..system.files import lock_holder, seconds_of
 from .snapshot import AT_WORK, ENDED, WAITING, WAITING_FOR_MACHINE, Snapshot
@@ -99,7 +98,7 @@ class View:
     def __init__(self, study: Study, clock: Callable[[], float] = time.time) -> None:
         self.study = study
         self._clock = clock
-        self._history = _HistoryReader(study.paths.history)
+        self._history = HistoryReader(study.paths.history)
         self._folded = _fold([])
         self._curve: _CurveReader | None = None
         self._incumbent_curve: tuple[int, tuple[Mapping[str, Any], ...]] | None = None
@@ -186,48 +185,6 @@ class View:
             return 0.0, budget
         done = progress + max(0.0, now - self._curve.written_at) / budget
         return min(1.0, max(0.0, done)), min(budget, max(0.0, budget * (1 - done)))
-
-
-class _HistoryReader:
-    """The events of a history, read once and then only what was added."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._forget()
-
-    def _forget(self) -> None:
-        self.events: list[Event] = []
-        self._size = 0  # bytes of the whole lines that were read
-        self._inode: int | None = None
-
-    def read(self) -> bool:
-        """Whether anything changed. Raises HistoryDamaged."""
-        before = len(self.events)
-        try:
-            with open(self.path, "rb") as file:
-                facts = os.fstat(file.fileno())
-                if facts.st_size < self._size or facts.st_ino != self._inode:
-                    self._forget()
-                    self._inode, before = facts.st_ino, -1
-                file.seek(self._size)
-                lines = file.read().split(b"\n")[:-1]  # what has no newline yet is not whole
-        except FileNotFoundError:
-            self._forget()
-            return before > 0
-        is_first = self._size == 0
-        for line in lines:
-            event, _ = decode(line, len(self.events) + 1)
-            if event is None:
-                break
-            self.events.append(event)
-            self._size += len(line) + 1
-        else:
-            return len(self.events) != before
-        if not is_first:  # a record that we saw was taken back and another one written
-            self._forget()
-            return self.read()
-        read_events(self.path)  # says what is damaged; is silent of a last line that a power cut left
-        return len(self.events) != before
 
 
 class _CurveReader:

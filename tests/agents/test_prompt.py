@@ -89,7 +89,7 @@ class CountingArchive:
             {"progress": i / 200, "train_loss": 3.4 + 4.2 / (1 + i / 10), "seconds": 1.5 * i} for i in range(1, 201)
         ]
 
-    def output(self, number: int) -> str:
+    def output(self, number: int, run: int) -> str:
         self.read.add(number)
         return self.printed
 
@@ -122,6 +122,7 @@ def tried(number: int, status: Status, delta: float | None, **others: Any) -> Ex
         "reason": f"{status} for a reason",
         "incumbent_bpb": 1.5,
         "sigma": SIGMA,
+        "runs": (Run(0, number, status=None if status is Status.DISCARD else status),),
     }
     if delta is not None:
         runs = (Run(0, number, val_bpb=1.5 + delta, measured=MEASURED),)

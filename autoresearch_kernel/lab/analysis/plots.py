@@ -66,7 +66,7 @@ def waterfall_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
         levels[-1] + 0.022 * span, len(shown), with_error(levels[-1], shown[-1]["cumulative_standard_error"]),
         va="center", fontsize=8.5, color=GREEN, fontweight="bold",
     )  # fmt: skip
-    axes.set_xlim(min(levels) - 0.04 * span, max(levels) + 0.34 * span)
+    axes.set_xlim(min(levels) - 0.04 * span, max(levels) + 0.5 * span)
     axes.xaxis.set_major_formatter(lambda x, _: signed(x) if abs(x) > 1e-12 else "0")
     axes.xaxis.set_major_locator(_few_ticks())
     _name_rows(axes, [*(f"{row['number']:04d} {_short(row['idea'])}" for row in shown), "in all"])

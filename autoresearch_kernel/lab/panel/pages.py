@@ -13,7 +13,7 @@ from typing import Any
 
 from ...core.format import count, duration, percent, plain
 from ...core.state import Review, StudyState
-from ...core.types import Experiment, Status
+from ...core.types import FAILED, Experiment
 from ...record.archive import StudyArchive
 from ...record.study import Study
 from ...show import html
@@ -165,8 +165,8 @@ def experiment_body(study: Study, experiment: Experiment, archive: StudyArchive)
     parts = [html.diff_html(archive.diff(number)) if number else html.paragraph("The baseline.", is_faint=True)]
     if experiment.reason:
         parts.append(html.paragraph(f"{experiment.status}: {experiment.reason}"))
-    failed = experiment.status in (Status.CRASH, Status.TIMEOUT, Status.INVALID)
-    if failed and (output := archive.output(number)):
+    failed = experiment.failed_run
+    if experiment.status in FAILED and failed is not None and (output := archive.output(number, failed)):
         parts.append(html.details("What it printed, and where it failed", _printed(output[-OUTPUT_LIMIT:])))
     if experiment.runs:
         rows = grounds(experiment, experiment.runs[-1], study.facts)
