@@ -22,18 +22,18 @@ from autoresearch_kernel.control import actions
 from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.core.types import Audit, Experiment, Result, Run
 from autoresearch_kernel.lab.panel import pages
-from autoresearch_kernel.lab.panel.chart import curve_data, history_data, is_near_miss, table_data
+from autoresearch_kernel.lab.panel.chart import curve_data, found, history_data, is_near_miss, table_data
 from autoresearch_kernel.lab.panel.elements import FOLLOW
 from autoresearch_kernel.lab.panel.form import StudyForm
 from autoresearch_kernel.lab.panel.panel import Panel
-from autoresearch_kernel.lab.panel.view import NO_MORE_BEATS
+from autoresearch_kernel.lab.panel.view import NO_MORE_BEATS, error_words
 from autoresearch_kernel.lab.results import with_result
 from autoresearch_kernel.record.study import StudyError, WouldOverwrite
 from autoresearch_kernel.show import html
 from autoresearch_kernel.show.follow import look
 from autoresearch_kernel.show.status import doing, next_step, standing, status_table
 from autoresearch_kernel.show.words import head_and_rest
-from autoresearch_kernel.system.files import write_atomic
+from autoresearch_kernel.system.files import lock_holder, study_in_use, write_atomic
 from tests.event_writer import Writer
 
 PROJECT = Path(__file__).parents[2]
@@ -364,6 +364,26 @@ def test_a_click_shows_an_experiment_and_stays_there_while_others_run(
         assert words in made.card.body.value
     made.card.follow_button.click()
     assert made.experiments.selected == FOLLOW and "0002 ·" in made.card.head.value
+
+
+def test_where_nothing_runs_no_button_offers_to_show_it(writer: Writer, panel: Callable[[], Panel]) -> None:
+    writer.open().baseline().settle(1, "keep", 1.49)
+    writer.append("finished", reason="1 experiment", champion=1, baseline_bpb=1.5, champion_bpb=1.49,
+                  difference_bpb=-0.01, difference_standard_error=0.001, machine_speed=1.0)  # fmt: skip
+    writer.history.close()
+    made = panel()
+    made.select(0)
+    assert "0000 ·" in made.card.head.value and made.card.follow_button.layout.display == "none"
+
+
+def test_the_panel_names_buttons_and_methods_and_no_shell_commands(writer: Writer, panel: Callable[[], Panel]) -> None:
+    writer.open().baseline().settle(1, "keep", 1.49)
+    writer.append("finished", reason="1 experiment", champion=1, baseline_bpb=1.5, champion_bpb=1.49,
+                  difference_bpb=-0.01, difference_standard_error=0.001, machine_speed=1.0)  # fmt: skip
+    made = panel()
+    assert "`lab.finish()`" in found(made.now) and "autoresearch" not in found(made.now)
+    words = error_words(study_in_use(writer.study.paths.lock, lock_holder(writer.study.paths.lock)))
+    assert "`lab.stop()`" in words and "autoresearch " not in words
 
 
 def test_what_an_agent_or_a_training_wrote_is_text(writer: Writer, panel: Callable[[], Panel]) -> None:
@@ -853,7 +873,7 @@ def test_what_stands_for_the_panel_is_a_sentence_and_a_small_picture(
     assert set(bundle) == {"application/vnd.jupyter.widget-view+json", "text/plain", "text/html"}
     assert bundle["text/plain"].startswith(sentence) and sentence in bundle["text/html"]
     assert '<img src="data:image/png;base64,' in bundle["text/html"] and len(bundle["text/html"]) < 150_000
-    assert made._key in bundle["text/html"] and f"ar-live-{made._key}" in made.root._dom_classes
+    assert f"ar-still-{made._key}" in bundle["text/html"] and f"ar-live-{made._key}" in made.root._dom_classes
 
 
 def test_an_exported_panel_is_its_sentence_and_picture(writer: Writer, panel: Callable[[], Panel]) -> None:
@@ -864,3 +884,4 @@ def test_an_exported_panel_is_its_sentence_and_picture(writer: Writer, panel: Ca
         page, _ = exporter.from_notebook_node(notebook)
         assert page.count("Control panel of study nov23: 0 experiments, 0 kept") == 1
         assert "data:image/png;base64," in page and "VBox(" not in page
+    assert "<style" not in page and "display: none" not in page, "a reader of Markdown would show it"

@@ -5,6 +5,7 @@ Text from values and from the record's files; no widget. What an agent or a trai
 
 from __future__ import annotations
 
+import base64
 import difflib
 import json
 from dataclasses import replace
@@ -60,11 +61,12 @@ def gone() -> str:
 
 # The second output of a panel's cell is hidden while the first is live, and the first where nothing of it is there:
 # JupyterLab says "model not found" of a widget in a notebook that was opened again. JupyterLab drops the style from a
-# notebook that it does not trust; then both are seen.
-_STILL_STYLE = """<style>
+# notebook that it does not trust; then both are seen. The style is a link, since a reader of Markdown that drops an
+# element `style` shows its text.
+_STILL_STYLE = """
 body:has(.ar-live-KEY:not(.jupyter-widgets-disconnected, .ar-silent)) .ar-still-KEY { display: none; }
 .jp-OutputArea-child:has(+ .jp-OutputArea-child .ar-still-KEY):not(:has(.ar-live-KEY)) { display: none; }
-</style>"""
+"""
 
 
 def still(key: str, words: str, picture: str = "") -> str:
@@ -75,8 +77,9 @@ def still(key: str, words: str, picture: str = "") -> str:
         words: the panel in a sentence.
         picture: of its study, as HTML; empty before there is anything to draw.
     """
-    style = _STILL_STYLE.replace("KEY", key)
-    return f'{style}<div class="ar-still-{key}">{html.paragraph(words)}{picture}</div>'
+    style = base64.b64encode(_STILL_STYLE.replace("KEY", key).encode()).decode()
+    link = f'<link rel="stylesheet" href="data:text/css;base64,{style}">'
+    return f'{link}<div class="ar-still-{key}">{html.paragraph(words)}{picture}</div>'
 
 
 def heading(now: Snapshot) -> str:

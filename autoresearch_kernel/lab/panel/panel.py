@@ -26,7 +26,7 @@ from ...system.locations import project_root
 from ..results import Picture, Table, figure_of
 from .elements import FOLLOW
 from .form import StudyForm
-from .view import OVERWRITE, PROMOTE, STILL_EVERY_SECONDS, PanelView, in_python, words_of
+from .view import OVERWRITE, PROMOTE, STILL_EVERY_SECONDS, PanelView, error_words, in_python
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -251,7 +251,7 @@ class Panel(PanelView):
             try:
                 self._tell(act())
             except Exception as error:  # whatever it is, a person pressed a button and should hear of it
-                self._tell(words_of(error), is_wrong=True)
+                self._tell(error_words(error), is_wrong=True)
             finally:
                 self._is_acting = False
                 for button in self._buttons():

@@ -173,7 +173,7 @@ class PanelView:
             try:
                 self.refresh()
             except Exception as error:  # a damaged history, a study that was removed: it is said and looked at again
-                self._tell(words_of(error), is_wrong=True)
+                self._tell(error_words(error), is_wrong=True)
 
     def refresh(self) -> None:
         """Look once and show what is new."""
@@ -288,7 +288,7 @@ def in_python(error: Exception) -> str:
     return error.for_panel if isinstance(error, Remedied | StudyInUse) else with_arguments(str(error))
 
 
-def words_of(error: Exception) -> str:
+def error_words(error: Exception) -> str:
     """What a person reads of an error: its own words where it was made for people, else what to do."""
     if isinstance(error, Plain | ValueError | RuntimeError | OSError) and str(error):
         return in_python(error)
