@@ -43,7 +43,7 @@ class Cause(StrEnum):
     SLOW = "slow"  # the machine ran much slower than for the incumbent
     OVERTIME = "overtime"  # it worked longer beyond its budget than the baseline does
     FULL_DISK = "full disk"
-    KILLED = "killed"  # by somebody else, such as a system short of memory
+    KILLED = "killed"  # by another process, such as a system short of memory
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Objection(StrEnum):
     REPEAT = "repeat"  # the same code was tried before
     DRY_RUN = "dry run"  # a few steps of it fail
     CONFLICT = "conflict"  # the incumbent changed meanwhile, in the same lines
-    PERSON = "person"  # somebody says no
+    PERSON = "person"  # a user refuses it
     UNUSABLE = "unusable"  # the reply holds no edit that applies; there is no proposal
 
 
@@ -101,7 +101,7 @@ class Call:
     model: str
     tokens_in: int
     tokens_out: int  # reasoning included
-    cost: float | None  # US dollars; None when nobody has stated the model's price
+    cost: float | None  # US dollars; None when the model's price is not known
     seconds: float
     estimated: bool = False  # the server did not count the tokens; they are counted from the text
     failed: str = ""  # why there is no usable reply; "" when there is one
@@ -212,13 +212,11 @@ class Run:
     claimed_bpb: float | None = None  # what the scorer said, before the audit
     audit: Audit | None = None  # None where none was made: a discard needs none
     measured: dict[str, Any] = field(default_factory=dict)
-    attempts: int = 1  # trainings begun under this index that nobody asked to stop: 2 after the harness went away
+    attempts: int = 1  # trainings begun under this index that no user asked to stop: 2 after the harness went away
     interruptions: tuple[str, ...] = ()  # why earlier trainings under this index did not count, for people
     causes: tuple[Cause, ...] = ()  # and in one word each, the latest one's included
     num_decided: int = 0  # experiments decided when it began: for a re-run of the incumbent, its place in time
-    sandbox: str | None = (
-        None  # in which it trained and was scored, "none" without one; None where nobody wrote it down
-    )
+    sandbox: str | None = None  # in which it trained and was scored, "none" without one; None where it was not recorded
     bound: str = ""  # digest of all that the score depends on, see `record/provenance.py`; "" in records without one
 
     @property
@@ -417,11 +415,11 @@ NO_ARCHIVE = NoArchive()
 
 
 def unheard(call: Call) -> None:
-    """Nobody keeps accounts."""
+    """Default: do not record the usage."""
 
 
 def silent(text: str) -> None:
-    """Nobody watches."""
+    """Default: do not report."""
 
 
 @dataclass(frozen=True)
@@ -451,7 +449,7 @@ class Context:
     spent: Spent = Spent()
     limits: Limits = NO_LIMITS
     on_call: Callable[[Call], None] = unheard  # keeps the accounts; an agent tells it of every call, from any thread
-    on_wait: Callable[[str], None] = silent  # hears why an agent takes its time; raises when nobody waits any more
+    on_wait: Callable[[str], None] = silent  # hears why an agent takes its time; raises when the study no longer waits
     on_send: Callable[[Call], None] = unheard  # hears what a call may cost before it is sent
 
     @property

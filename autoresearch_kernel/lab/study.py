@@ -66,7 +66,8 @@ from ..study.steering import Enough, StopNow
 from ..system.locations import project_root
 from .idea import Idea, StepError
 from .live_display import Curve, LiveDisplay
-from .results import Judgement, Outcome, Picture, Recorded, Table, beside, figure_of, next_html
+from .pictures import Picture, Table, beside, figure_of
+from .results import Judgement, Outcome, Recorded, next_html
 
 BETWEEN = "by hand, between two steps"  # why a study that is walked through stands still
 MEASURE = "`study.baseline()` measures the baseline, three runs"

@@ -62,7 +62,7 @@ def follow(study: Study, *, every_seconds: float = LOOK_EVERY_SECONDS) -> Iterat
 
 
 def _news(event: Event, state: StudyState) -> Iterator[Experiment | Progress]:
-    """What a person should hear of an event."""
+    """What `attach` prints for an event."""
     kind = event["event"]
     if kind == "decided":
         yield state.experiments[event["experiment"]]
@@ -303,7 +303,7 @@ def _is_dry_run(last: Mapping[str, Event]) -> bool:
 
 
 def _is_open(run: Run) -> bool:
-    """Whether it is being trained or scored, if anybody does anything."""
+    """Whether the run is being trained or scored, provided that a supervisor runs the study."""
     return not run.reason and run.val_bpb is None and run.status in (None, Status.INTERRUPTED)
 
 
@@ -315,7 +315,7 @@ def _activity_now(experiment: Experiment | None, run: Run | None, last: Mapping[
 
 
 def _activity(experiment: Experiment | None, run: Run | None) -> str:
-    """What is done to the experiment now, if anybody does anything."""
+    """What the supervisor does to the experiment now, provided that one runs the study."""
     if experiment is None:
         return "proposing"
     if run is None or _is_open(run):
@@ -324,7 +324,7 @@ def _activity(experiment: Experiment | None, run: Run | None) -> str:
 
 
 def _run_in_audit(experiment: Experiment, run: Run | None, state: StudyState, is_again: bool) -> int | None:
-    """The run whose score is being audited, if anybody does anything; None when none is."""
+    """The run whose score the supervisor audits now, provided that one runs; None when it audits none."""
     if run is None or _is_open(run):
         return None
     if experiment.status is None:

@@ -27,7 +27,7 @@ from autoresearch_kernel.lab.panel.elements import FOLLOW
 from autoresearch_kernel.lab.panel.form import StudyForm
 from autoresearch_kernel.lab.panel.panel import Panel
 from autoresearch_kernel.lab.panel.view import NO_MORE_BEATS, error_words
-from autoresearch_kernel.lab.results import with_result
+from autoresearch_kernel.lab.pictures import with_result
 from autoresearch_kernel.record.study import StudyError, WouldOverwrite
 from autoresearch_kernel.show import html
 from autoresearch_kernel.show.follow import look

@@ -20,8 +20,8 @@ class StudyData:
     name: str
     experiments: tuple[Experiment, ...]  # decided ones, oldest first
     sigma: float | None = None  # run-to-run standard deviation in bits per byte
-    spent: Mapping[int, Spent] | None = None  # on models, by experiment; None where nobody kept accounts
-    seconds: float | None = None  # during which somebody ran the study; None where there are no times
+    spent: Mapping[int, Spent] | None = None  # on models, by experiment; None where no costs were recorded
+    seconds: float | None = None  # during which a supervisor ran the study; None where there are no times
     finished: Mapping[str, Any] | None = None  # the last `finished` event
     note: str = ""  # what the reader should know of where this comes from
 

@@ -186,7 +186,7 @@ def _noise_row(
         "idea": idea(e),
         "status": str(e.status),
         "first_delta": first,  # to the incumbent, negative is better
-        "later_delta": later,  # of the runs after the first, which nobody chose
+        "later_delta": later,  # of the runs after the first, which were not selected for a low score
         "delta": delta,
         "sigmas": data.in_sigmas(delta),
         "shrinkage": 1 - later / first if later is not None and first < 0 else None,
@@ -195,7 +195,8 @@ def _noise_row(
 
 
 def _luck(e: Experiment, parent: Experiment | None, scores: Sequence[float], sigma: float | None) -> float | None:
-    """Probability that a kept change is in truth no better; from the runs after the first, which nobody chose.
+    """Probability that a kept change is in truth no better; from the runs after the first, as they
+    were not selected for a low score.
 
     A single run is taken at its word, so this errs on the low side for what was kept at once.
     """

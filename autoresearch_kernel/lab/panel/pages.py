@@ -1,6 +1,7 @@
 """What the panel says, as HTML: how a study stands, one experiment in full, a proposal that waits, the agent's notes.
 
-Text from values and from the record's files; no widget. What an agent or a training wrote is escaped (`cards.py`).
+Made from values and from the record's files, without widgets. Text that an agent or a training wrote is escaped by
+`show/html.py`.
 """
 
 from __future__ import annotations
@@ -170,7 +171,7 @@ def experiment_body(study: Study, experiment: Experiment, archive: StudyArchive)
         parts.append(html.paragraph(f"{experiment.status}: {experiment.reason}"))
     failed = experiment.failed_run
     if experiment.status in FAILED and failed is not None and (output := archive.output(number, failed)):
-        parts.append(html.details("What it printed, and where it failed", _printed(output[-OUTPUT_LIMIT:])))
+        parts.append(html.details("What it printed, and where it failed", html.printed(output[-OUTPUT_LIMIT:])))
     if experiment.runs:
         rows = grounds(experiment, experiment.runs[-1], study.facts)
         parts.append(html.details("Figures: score, training, all seconds accounted for", html.facts(rows)))
@@ -219,13 +220,7 @@ def _speaker(message: dict[str, str]) -> str:
 
 def _message(content: str) -> str:
     cut = "" if len(content) <= TRANSCRIPT_LIMIT else "\n[the rest is in proposal.json]"
-    return _printed(content[:TRANSCRIPT_LIMIT] + cut)
-
-
-def _printed(words: str) -> str:
-    """Text as it was written, in a box of its own that scrolls."""
-    style = f"{html.CODE_FONT};font-size:12px;color:{html.INK};white-space:pre-wrap;max-height:340px;overflow:auto"
-    return f'<pre style="{style}" tabindex="0">{html.text(words)}</pre>'
+    return html.printed(content[:TRANSCRIPT_LIMIT] + cut)
 
 
 # --- the other parts
@@ -270,7 +265,7 @@ def log(tail: str) -> str:
 
 def cost(state: StudyState) -> str:
     """The table of `autoresearch cost`."""
-    return _printed(cost_table(state))
+    return html.printed(cost_table(state))
 
 
 def settings(now: Snapshot) -> str:

@@ -23,7 +23,7 @@ from ...record.study import Study, StudyError, WouldOverwrite, explained
 from ...show.follow import View
 from ...show.study_words import sealed_words
 from ...system.locations import project_root
-from ..results import Picture, Table, figure_of
+from ..pictures import Picture, Table, figure_of
 from .elements import FOLLOW
 from .form import StudyForm
 from .view import OVERWRITE, PROMOTE, STILL_EVERY_SECONDS, PanelView, error_words, in_python

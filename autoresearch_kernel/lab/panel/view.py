@@ -29,7 +29,7 @@ from ...show.status import standing
 from ...show.study_words import counts
 from ...system.files import utc_now
 from ...system.processes import memory_mb
-from ..results import figure_of
+from ..pictures import figure_of
 from . import pages
 from .card import ExperimentCard
 from .chart import Known, found, history_data, table_data
