@@ -32,6 +32,10 @@ from .study_words import waiting_words
 CURVE_LIMIT_POINTS = 10_000  # a real curve has about 200
 RECENT_POINTS = 10  # of the curve, behind the tokens a second of this moment
 LOOK_EVERY_SECONDS = 0.25
+FROM_HISTORY = (  # parts of a Snapshot that follow from the history alone
+    "state", "rerun_reason", "is_finishing", "began_at", "opened_at", "last_event_at", "experiments_per_hour", "notes",
+    "commands",
+)  # fmt: skip
 
 
 def look(study: Study) -> Snapshot:
@@ -127,16 +131,14 @@ class View:
             fraction, seconds_left = self._training_left(curve, now)
         until = now if is_held or not folded.last_event_at else seconds_of(folded.last_event_at)
         return Snapshot(
+            **{name: getattr(folded, name) for name in FROM_HISTORY},
             study=self.study,
-            state=folded.state,
             finished=folded.last.get("finished"),
             holder=holder,
             phase=phase,
             activity=activity,
             experiment=experiment,
             run=run,
-            rerun_reason=folded.rerun_reason,
-            is_finishing=folded.is_finishing,
             curve=curve,
             incumbent=incumbent,
             incumbent_curve=self._read_incumbent_curve(incumbent),
@@ -144,14 +146,8 @@ class View:
             seconds_left=seconds_left,
             tokens_per_second=_tokens_per_second(curve),
             time=now,
-            began_at=folded.began_at,
-            opened_at=folded.opened_at,
-            last_event_at=folded.last_event_at,
-            study_seconds=max(0.0, until - seconds_of(folded.began_at)) if folded.began_at else 0.0,
-            supervisor_seconds=max(0.0, until - seconds_of(folded.opened_at)) if folded.opened_at else 0.0,
-            experiments_per_hour=folded.experiments_per_hour,
-            notes=folded.notes,
-            commands=folded.commands,
+            study_seconds=_seconds_since(folded.began_at, until),
+            supervisor_seconds=_seconds_since(folded.opened_at, until),
         )
 
     def _compared_with(self, experiment: Experiment | None) -> Experiment | None:
@@ -366,6 +362,10 @@ def _per_hour(session: Sequence[Event]) -> float | None:
     decided = [e["time"] for e in session if e["event"] == "decided" and e["experiment"] > 0 and e["time"] >= proposed]
     hours = (seconds_of(decided[-1]) - seconds_of(proposed)) / 3600 if proposed and decided else 0.0
     return len(decided) / hours if hours > 0 else None
+
+
+def _seconds_since(utc: str, until: float) -> float:
+    return max(0.0, until - seconds_of(utc)) if utc else 0.0
 
 
 def _fraction(curve: Sequence[Mapping[str, Any]]) -> float:

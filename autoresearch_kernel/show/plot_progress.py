@@ -73,15 +73,18 @@ def progress_figure(
         label_extremes(axes, points, limits)
         label_keeps(axes, points)
     else:
-        axes.set_ylim(0, 1)
-        axes.set_yticks([])
-        words = "No experiment has a score yet" if experiments else "No experiment yet"
-        axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", color=GREY, fontsize=12)
+        _draw_nothing(axes, "No experiment has a score yet" if experiments else "No experiment yet")
     _draw_floor(axes, points, last)
     if changes:
         _draw_speeds(figure, axes, speeds, changes)
     _legend(figure, axes)
     return figure
+
+
+def _draw_nothing(axes: Axes, words: str) -> None:
+    axes.set_ylim(0, 1)
+    axes.set_yticks([])
+    axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", color=GREY, fontsize=12)
 
 
 def draw_progress(
