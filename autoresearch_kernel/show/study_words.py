@@ -102,8 +102,8 @@ def findings(state: StudyState, finished: dict[str, Any] | None, finish: str = "
         return f"{words}; {gain_words(*difference_to(baseline, champion))} so far."
     error = finished["difference_standard_error"]
     compared = f"val_bpb {bpb(finished['champion_bpb'])}, the baseline's {bpb(finished['baseline_bpb'])}"
-    gain = gain_words(finished["difference_bpb"], error)
-    words = with_mistrust(f"Incumbent: {title(champion)}\n  {compared} (means of comparable runs); {gain}", [champion])
+    gain = with_error(finished["difference_bpb"], error)
+    words = with_mistrust(f"Incumbent: {title(champion)}\n  {compared} (means of comparable runs): {gain}", [champion])
     finish = finish or shell_command(f"finish{_named(state)}")
     unclear = unclear_words(finished["difference_bpb"], error)
     words = f"{words}.\n  {unclear}" if unclear else f"{words}."
