@@ -18,8 +18,8 @@ from autoresearch_kernel.record.commands import Inbox
 from autoresearch_kernel.record.history import read_events, read_state
 from autoresearch_kernel.record.study import study_names
 from autoresearch_kernel.show.cost import cost_table, plan_words
+from autoresearch_kernel.show.study_words import advice, findings
 from autoresearch_kernel.show.terminal import Screen
-from autoresearch_kernel.show.words import advice, findings
 from autoresearch_kernel.study.create import _promoted_from
 from autoresearch_kernel.study.loop import research
 from autoresearch_kernel.study.options import StudyOptions, limits_of

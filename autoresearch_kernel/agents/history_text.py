@@ -156,13 +156,13 @@ def _near_misses(experiments: Iterable[Experiment]) -> list[Experiment]:
 def in_full(experiment: Experiment, why: str, archive: Archive) -> str:
     """All that is known of an experiment, fenced; the archive is read for its curve, its diff and its failure."""
     number = experiment.number
-    is_failed = experiment.status not in (Status.KEEP, Status.DISCARD)
+    failed = experiment.failed_run
     fields = {
         "changed": ", ".join(changes(experiment)),
         "hypothesis": experiment.hypothesis,
         "expected": experiment.expected,
         "refuted by": experiment.refutation,
-        "each run": ", ".join(map(bpb, experiment.scores)) if len(experiment.scores) > 1 else "",
+        "each run": _each_run(experiment),
         "decision": experiment.reason,
         "first run": figures(experiment.runs[0]) if experiment.runs else "",
         "train_loss": curve_words(archive.curve(number)),
@@ -173,9 +173,18 @@ def in_full(experiment: Experiment, why: str, archive: Archive) -> str:
     lines += [f"{name}: {plain(text, FIELD_LIMIT)}" for name, text in fields.items() if text]
     if diff := diff_of(experiment, archive, DIFF_LIMIT):
         lines += [f"diff against {experiment.parent or 0:04d}:", diff]
-    if is_failed and (output := clean_output(archive.output(number), OUTPUT_LIMIT)):
+    if failed is not None and (output := clean_output(archive.output(number, failed), OUTPUT_LIMIT)):
         lines += ["what it printed last:", output]
     return fence("\n".join(lines))
+
+
+def _each_run(experiment: Experiment) -> str:
+    """The scores that the decision was made on, then those of later runs; "" where there is only one."""
+    judged, scores = [run.val_bpb for run in experiment.judged_runs], experiment.scores
+    if len(scores) < 2:
+        return ""
+    words = ", ".join(map(bpb, judged))
+    return words if len(judged) == len(scores) else f"{words}; later {', '.join(map(bpb, scores[len(judged) :]))}"
 
 
 def diff_of(experiment: Experiment, archive: Archive, limit: int) -> str:
@@ -226,16 +235,19 @@ def _delta(experiment: Experiment) -> float:
 
 
 def score(experiment: Experiment) -> str:
-    """`1.4312 ±0.0014`."""
-    error = experiment.standard_error
-    return bpb(experiment.val_bpb) + (f" ±{error:.4f}" if error else "")
+    """`1.4312 ±0.0014, 2 runs`, and the mean of all runs where some were made after the decision."""
+    error, num_runs = experiment.standard_error, len(experiment.judged_runs)
+    words = bpb(experiment.val_bpb) + (f" ±{error:.4f}" if error else "") + f", {count(num_runs, 'run')}"
+    if num_runs == len(experiment.scores):
+        return words
+    return f"{words}; mean of its {len(experiment.scores)} runs so far {bpb(experiment.mean_bpb)}"
 
 
 def difference(experiment: Experiment) -> str:
     """`-0.0124±0.0021 (-5.8σ)`; "" without a score to compare with."""
     if (delta := experiment.delta_bpb) is None:
         return ""
-    error, sigma = experiment.standard_error, experiment.sigma
+    error, sigma = experiment.delta_standard_error, experiment.sigma
     return f"{delta:+.4f}" + (f"±{error:.4f}" if error else "") + (f" ({delta / sigma:+.1f}σ)" if sigma else "")
 
 

@@ -160,7 +160,7 @@ def observations_of(experiments: Sequence[Experiment], known: Mapping[int, Mappi
         if parent is None or mine is None or not experiment.changes or experiment.status is Status.INTERRUPTED:
             continue
         moved = {n: (parent[n], mine[n]) for n in experiment.changes if n in parent and n in mine}
-        scored = sum(run.val_bpb is not None for run in experiment.runs)
+        scored = len(experiment.judged_runs)
         delta = None if experiment.status is Status.REJECTED else experiment.delta_bpb
         observations.append(
             Observation(experiment.number, moved, delta, max(1, scored), experiment.status is Status.KEEP)

@@ -33,7 +33,7 @@ from ..record.study import (
 )
 from ..sandbox.kinds import SandboxMissing, require_sandbox
 from ..show.follow import look
-from ..show.words import result_words
+from ..show.study_words import result_words
 from ..study.create import start_study
 from ..study.options import (
     OptionRefused,

@@ -25,8 +25,9 @@ from ..sandbox.kinds import SANDBOX
 from ..show.cost import plan_words, spent_words
 from ..show.follow import follow
 from ..show.plan import outlook_of, plan_lines
+from ..show.study_words import advice, findings, is_worth_promoting
 from ..show.terminal import Screen
-from ..show.words import advice, findings, is_worth_promoting, outcome_line
+from ..show.words import outcome_line
 from ..study.options import StudyOptions, agent_of, limits_of, refuse_other_settings, supervisor_words
 from ..system.shell import shell_command
 from ..system.speed import busy_words, look_around

@@ -42,6 +42,11 @@ def signed(value: float, decimals: int = 4) -> str:
     return f"{value:+.{decimals}f}".replace("-", MINUS)
 
 
+def with_error(difference: float, error: float | None) -> str:
+    """`−0.0124 ± 0.0030`; the difference alone where its standard error is not known."""
+    return signed(difference) if error is None else f"{signed(difference)} ± {error:.4f}"
+
+
 def thousands(value: float) -> str:
     """`131 072`, with thin spaces."""
     return f"{value:,.0f}".replace(",", THIN_SPACE)

@@ -130,6 +130,7 @@ class Steps(Session):
             val_bpb=mean(mine) if mine else None,
             standard_error=standard_error(len(mine), state.sigma) if mine else None,
             incumbent_bpb=state.incumbent_bpb,
+            incumbent_standard_error=state.incumbent_standard_error,
             sigma=state.sigma,
             commit=self.commits.make(experiment, status, reason, state.incumbent),
         )

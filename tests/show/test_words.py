@@ -8,14 +8,8 @@ import pytest
 
 from autoresearch_kernel.core.format import count, duration, number
 from autoresearch_kernel.core.types import Audit, Cause, Experiment, Run, Status
-from autoresearch_kernel.show.words import (
-    audits_words,
-    correction_words,
-    outcome_line,
-    sparkline,
-    unclear_words,
-    verdict,
-)
+from autoresearch_kernel.show.study_words import correction_words, unclear_words
+from autoresearch_kernel.show.words import audits_words, outcome_line, sparkline, verdict
 
 FACTS: dict[str, Any] = {
     "time_budget_seconds": 60.0,

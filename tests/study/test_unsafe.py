@@ -15,9 +15,10 @@ from autoresearch_kernel.record.study import StudyError
 from autoresearch_kernel.sandbox import kinds
 from autoresearch_kernel.sandbox.probe import SandboxReport
 from autoresearch_kernel.show.follow import look
-from autoresearch_kernel.show.plots import progress_figure
+from autoresearch_kernel.show.plot_progress import progress_figure
 from autoresearch_kernel.show.status import status_json, status_table
-from autoresearch_kernel.show.words import findings, grounds, outcome_line, status_line
+from autoresearch_kernel.show.study_words import findings
+from autoresearch_kernel.show.words import grounds, outcome_line, status_line
 from autoresearch_kernel.study.finish import finish
 from autoresearch_kernel.study.loop import research
 from autoresearch_kernel.study.options import StudyOptions, supervisor_words

@@ -34,9 +34,9 @@ EXAMPLE_NOTE = "There is no study here yet: this is the recorded example that co
 def analyse(study: str | Path | Study = "") -> Analysis:
     """What a study has found.
 
-        night = analyse("nov23")
-        night
-        night.attribution()
+        study = analyse("nov23")
+        study
+        study.attribution()
 
     Args:
         study: a study's name, a Study, its folder, or the path of a results.tsv, also of the original autoresearch.
