@@ -28,17 +28,17 @@ if TYPE_CHECKING:
     from .agents.search import SearchAgent
     from .lab.analysis.load import analyse, open_example
     from .lab.panel.panel import panel
-    from .lab.study import ByHand, open_study, start_study
+    from .lab.study import InteractiveStudy, open_study, start_study
     from .study.loop import research
     from .study.steps import Steps, open_session
 
 from .core.version import __version__ as __version__
 
 __all__ = [
-    "ByHand",
     "Context",
     "Evaluation",
     "Experiment",
+    "InteractiveStudy",
     "Proposal",
     "Run",
     "RunOutcome",
@@ -61,7 +61,7 @@ __all__ = [
 
 
 _HOMES = {
-    "ByHand": ".lab.study",
+    "InteractiveStudy": ".lab.study",
     "SearchAgent": ".agents.search",
     "Steps": ".study.steps",
     "analyse": ".lab.analysis.load",

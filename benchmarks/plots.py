@@ -16,7 +16,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from autoresearch_kernel.core.types import Experiment, Run, Status
-from autoresearch_kernel.show.plots import draw_progress
+from autoresearch_kernel.show.plot_progress import draw_progress
 
 NAMES = ("MATRIX_LR", "EMBEDDING_LR", "WARMDOWN", "DEPTH", "BATCH_TOKENS", "WEIGHT_DECAY")
 

@@ -1,12 +1,13 @@
 """How much of a known, noisy landscape each way of proposing finds in 10, 30 and 100 experiments.
 
-    python benchmarks/search.py [--seeds 12] [--sigma 0.003]
+    python benchmarks/search.py [--seeds 12] [--sigma 0.003] [--policies search local]
 
 The landscape stands for a train.py whose defaults are decent: 14 parameters, of which a few matter,
 valleys curved and tilted against each other, learning rates that explode, batches that do not fit.
 Every policy goes through the study's rule: three baselines, discard at or above the incumbent's mean,
 keep at once beyond three sigma, one fresh run otherwise. Printed is the *true* gain of the incumbent
-over the baseline in millibits per byte, noise left out, and the share of experiments that crashed.
+over the baseline in millibits per byte, noise left out, and the share of experiments that crashed; for every policy
+after the first also the paired difference to the first, landscape by landscape.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from autoresearch_kernel.agents.search import SearchAgent
+from autoresearch_kernel.agents.search import SearchAgent, known_values, observations_of
+from autoresearch_kernel.agents.search_model import Move, Observation
 from autoresearch_kernel.core.types import Context, Experiment, Proposal, Run, Status
 from autoresearch_kernel.source.parameters import Parameter, read_parameters, set_parameters
 
@@ -167,16 +169,12 @@ def distributions() -> dict[str, Any]:
     return spaces
 
 
-def plain(kind: str, seed: int) -> Policy:
-    """Optuna as it comes, over the whole space: TPE (defaults enqueued) or random."""
+def plain_tpe(seed: int) -> Policy:
+    """Optuna's TPE as it comes, over the whole space, with the defaults enqueued."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    sampler = (
-        optuna.samplers.TPESampler(multivariate=True, n_startup_trials=5, seed=seed)
-        if kind == "tpe"
-        else optuna.samplers.RandomSampler(seed=seed)
-    )
+    sampler = optuna.samplers.TPESampler(multivariate=True, n_startup_trials=5, seed=seed)
     study, spaces = optuna.create_study(sampler=sampler), distributions()
 
     def literals(params: dict[str, Any]) -> dict[str, Any]:
@@ -197,9 +195,90 @@ def plain(kind: str, seed: int) -> Policy:
                 study.tell(trial, last.val_bpb)
         trial = asked[last.number + 1] = study.ask(fixed_distributions=spaces)
         changes = literals(trial.params)
-        return Proposal(kind, set_parameters(context.train_source, changes), kind, changes)
+        return Proposal("tpe", set_parameters(context.train_source, changes), "tpe", changes)
 
     return propose
+
+
+def random_search(seed: int) -> Policy:
+    """A uniform draw from the whole written space."""
+    rng = np.random.default_rng(seed)
+
+    def draw(p: Parameter) -> Any:
+        if p.choices:
+            return p.choices[rng.integers(len(p.choices))]
+        assert p.low is not None and p.high is not None
+        if p.kind == "pow2":
+            return 2 ** int(rng.integers(round(math.log2(p.low)), round(math.log2(p.high)) + 1))
+        if p.kind == "int":
+            return int(rng.integers(p.low, p.high + 1))
+        return math.exp(rng.uniform(math.log(p.low), math.log(p.high))) if p.log else rng.uniform(p.low, p.high)
+
+    def propose(context: Context) -> Proposal:
+        changes = {p.name: draw(p) for p in TUNABLE}
+        return Proposal("random", set_parameters(context.train_source, changes), "random", changes)
+
+    return propose
+
+
+class SearchWithTPE(SearchAgent):
+    """The embedded optimiser as it was until version 0.6: Optuna's TPE chose the value inside the window of a move."""
+
+    def propose(self, context: Context) -> Proposal:
+        self.observations = observations_of(context.experiments, known_values(context))
+        return super().propose(context)
+
+    def draw(self, moves: Sequence[Move], seed: int) -> dict[str, Any]:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        spaces = {move.axis.parameter.name: _distribution(move) for move in moves}
+        sampler = optuna.samplers.TPESampler(multivariate=True, n_startup_trials=4, seed=seed)
+        study = optuna.create_study(sampler=sampler, direction="minimize")
+        here = Observation(-1, {move.axis.parameter.name: (None, move.axis.parameter.value) for move in moves}, 0.0)
+        for observation in (here, *self.observations):
+            if (trial := _trial(observation, spaces)) is not None:
+                study.add_trial(trial)
+        asked = study.ask(fixed_distributions=spaces).params
+        values = {move.axis.parameter.name: move.axis.rounded(asked[move.axis.parameter.name]) for move in moves}
+        old = {move.axis.parameter.name: move.axis.parameter.value for move in moves}
+        return {name: value for name, value in values.items() if value != old[name]}
+
+
+def _distribution(move: Move) -> Any:
+    """The window of a move as Optuna's distribution, in the parameter's own units."""
+    import optuna
+
+    p = move.axis.parameter
+    if move.choice is not None:
+        return optuna.distributions.CategoricalDistribution([move.choice])
+    low, high = sorted((move.axis.value(move.low), move.axis.value(move.high)))
+    if p.kind == "int":
+        return optuna.distributions.IntDistribution(low, high, log=p.log and low > 0)
+    return optuna.distributions.FloatDistribution(low, high, log=p.log)
+
+
+def _trial(observation: Observation, spaces: Mapping[str, Any]) -> Any:
+    """`observation` as a finished trial of the space asked about; None when it lies outside."""
+    import optuna
+
+    params = {name: observation.moved[name][1] for name in spaces if name in observation.moved}
+    if not params or len(params) < len(spaces) or not all(_fits(spaces[name], v) for name, v in params.items()):
+        return None
+    failed = observation.delta_bpb is None
+    return optuna.trial.create_trial(
+        state=optuna.trial.TrialState.FAIL if failed else optuna.trial.TrialState.COMPLETE,
+        value=observation.delta_bpb,
+        params=params,
+        distributions=dict(spaces),
+    )
+
+
+def _fits(space: Any, value: Any) -> bool:
+    choices = getattr(space, "choices", None)
+    if choices is not None:
+        return value in choices
+    return isinstance(value, (int, float)) and bool(space._contains(value))
 
 
 def local_random(seed: int) -> Policy:
@@ -230,9 +309,11 @@ def local_random(seed: int) -> Policy:
 POLICIES: dict[str, Callable[[int], Policy]] = {
     "search": lambda seed: SearchAgent(seed).propose,
     "local": local_random,
-    "tpe": lambda seed: plain("tpe", seed),
-    "random": lambda seed: plain("random", seed),
+    "random": random_search,
+    "search-tpe": lambda seed: SearchWithTPE(seed).propose,
+    "tpe": plain_tpe,
 }
+WITH_OPTUNA = ("search-tpe", "tpe")  # `pip install optuna` first; the package does without it
 
 
 def one(job: tuple[str, int, int, float]) -> list[tuple[float, bool]]:
@@ -245,20 +326,28 @@ def main() -> None:
     arguments.add_argument("--seeds", type=int, default=12)
     arguments.add_argument("--experiments", type=int, default=100)
     arguments.add_argument("--sigma", type=float, nargs="+", default=[0.0005, 0.003])
-    arguments.add_argument("--policies", nargs="+", default=list(POLICIES))
+    arguments.add_argument("--policies", nargs="+", default=[p for p in POLICIES if p not in WITH_OPTUNA])
+    arguments.add_argument("--jobs", type=int, default=2)
     options = arguments.parse_args()
     marks = [n for n in (10, 30, 100) if n <= options.experiments]
     for sigma in options.sigma:
         print(f"\nsigma {sigma} bpb, {options.seeds} landscapes; true gain in millibits per byte (standard error)")
-        print(f"{'policy':>8}" + "".join(f"{n:>16}" for n in marks) + f"{'crashed':>10}")
+        first: np.ndarray | None = None
+        print(f"{'policy':>14}" + "".join(f"{n:>16}" for n in marks) + f"{'crashed':>10}")
         for policy in options.policies:
             jobs = [(policy, seed, options.experiments, sigma) for seed in range(options.seeds)]
-            with ProcessPoolExecutor(2) as pool:
+            with ProcessPoolExecutor(options.jobs) as pool:
                 nights = np.array(list(pool.map(one, jobs)), dtype=float)  # (seeds, experiments, 2)
             gains = 1000 * nights[:, :, 0]
             error = gains.std(axis=0) / math.sqrt(len(gains))
             cells = "".join(f"{gains[:, n - 1].mean():>10.1f} ({error[n - 1]:.1f})" for n in marks)
-            print(f"{policy:>8}{cells}{nights[:, :, 1].mean():>10.0%}", flush=True)
+            print(f"{policy:>14}{cells}{nights[:, :, 1].mean():>10.1%}", flush=True)
+            first = gains if first is None else first
+            if first is not gains:  # paired: the same landscapes
+                less = gains - first
+                error = less.std(axis=0, ddof=1) / math.sqrt(len(less))
+                cells = "".join(f"{less[:, n - 1].mean():>+9.2f} ({error[n - 1]:.2f})" for n in marks)
+                print(f"{'minus ' + options.policies[0]:>14}{cells}", flush=True)
 
 
 if __name__ == "__main__":

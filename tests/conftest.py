@@ -18,7 +18,7 @@ from autoresearch_kernel.agents.search import SearchAgent
 from autoresearch_kernel.record.study import Study, create_study, open_study
 from autoresearch_kernel.run.backend import using_backend
 from autoresearch_kernel.scoring.job import ScoringSettings
-from autoresearch_kernel.show import plots
+from autoresearch_kernel.show import plot_progress
 from autoresearch_kernel.study.loop import research
 from tests.event_writer import writer  # noqa: F401  (a fixture)
 from tests.pretended import Machine
@@ -121,7 +121,7 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     """Sessions run on a backend that trains in no time; the picture of the study, the slowest part, is not drawn."""
-    monkeypatch.setattr(plots, "draw_progress", lambda *_, **__: None)
+    monkeypatch.setattr(plot_progress, "draw_progress", lambda *_, **__: None)
     pretended = Machine()
     with using_backend(pretended.backend):
         yield pretended

@@ -85,7 +85,7 @@ class Writer:
     def decide(self, number: int, status: str, val_bpb: float | None, reason: str = "the rule says so") -> None:
         self.append(
             "decided", experiment=number, status=status, reason=reason, val_bpb=val_bpb, standard_error=0.001,
-            incumbent_bpb=1.5 if number else None, sigma=0.002,
+            incumbent_bpb=1.5 if number else None, incumbent_standard_error=0.001 if number else None, sigma=0.002,
         )  # fmt: skip
 
     def baseline(self) -> Writer:

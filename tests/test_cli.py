@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch_kernel.agents import chat
-from autoresearch_kernel.agents.options import AgentOptions
-from autoresearch_kernel.cli import _limits, main
+from autoresearch_kernel.cli import main
 from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.core.types import NO_LIMITS, Limits, Progress, Spent, Status
+from autoresearch_kernel.record.commands import Inbox
 from autoresearch_kernel.record.history import read_events, read_state
 from autoresearch_kernel.record.study import study_names
 from autoresearch_kernel.show.cost import cost_table, plan_words
+from autoresearch_kernel.show.study_words import advice, findings
 from autoresearch_kernel.show.terminal import Screen
-from autoresearch_kernel.show.words import advice, findings
 from autoresearch_kernel.study.create import _promoted_from
 from autoresearch_kernel.study.loop import research
+from autoresearch_kernel.study.options import StudyOptions, limits_of
 from autoresearch_kernel.study.steps import open_session
 from tests.conftest import counting_study, git
 from tests.pretended import Machine
@@ -62,7 +62,7 @@ def test_numbers_that_make_no_sense_are_refused(capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit) as stop:
         main(words)
     assert stop.value.code == 2
-    assert "is not a positive number" in capsys.readouterr().err
+    assert "is not possible: give" in capsys.readouterr().err
 
 
 def test_status_continue_and_promote(
@@ -164,7 +164,8 @@ def test_a_study_whose_experiments_all_failed_points_to_their_logs(
 
 def test_run_begins_with_who_else_uses_the_machine_and_what_will_happen(project: Path, small_corpus: Path) -> None:
     study = counting_study(project, small_corpus, agent="search")
-    (project / "prepare.py").write_text("# another, so that the study is refused once the plan is printed\n")
+    with (project / "prepare.py").open("a") as prepare:
+        prepare.write("# another, so that the study is refused once the plan is printed\n")
     command = [sys.executable, "-m", "autoresearch_kernel.cli", "run", "--name", study.name, "--experiments", "5"]
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
         try:
@@ -206,6 +207,17 @@ def test_a_hint_that_nobody_would_read_is_refused_and_not_sent(
     assert not study.paths.commands.exists()
 
 
+def test_hints_are_cleared_by_the_command_line(
+    project: Path, small_corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = counting_study(project, small_corpus)
+    assert main(["hint"]) == 1 and "nothing in the hint" in capsys.readouterr().err
+    assert main(["hint", "--clear"]) == 0 and main(["hint", "--clear", "leave the rates alone"]) == 0
+    sent = [(command.command, command.text) for command in Inbox(study.paths.commands).read()]
+    assert sent == [("clear hints", ""), ("clear hints", ""), ("hint", "leave the rates alone")]
+    assert capsys.readouterr().out.count("it holds when the study goes on") == 3
+
+
 def test_a_second_run_of_the_same_study_names_the_first(project: Path, small_corpus: Path) -> None:
     from autoresearch_kernel.system.files import StudyInUse
 
@@ -243,13 +255,12 @@ def test_the_table_of_costs_says_how_a_price_gets_known() -> None:
 def test_a_limit_of_the_study_counts_where_the_command_has_none(
     project: Path, small_corpus: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chat, "_key", None)
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     study = counting_study(project, small_corpus, agent="llm", agent_options={"model": "mine", "prompt_tokens": 9000})
     with open_session(study) as session:
         session.limit(Limits(max_cost=3.0))
-        assert _limits(session.state, AgentOptions(max_tokens=10)) == Limits(10, 3.0)
-        assert _limits(session.state, AgentOptions(max_cost=4.0)) == Limits(None, 4.0)
+        assert limits_of(session.state, StudyOptions(max_tokens=10)) == Limits(10, 3.0)
+        assert limits_of(session.state, StudyOptions(max_cost=4.0)) == Limits(None, 4.0)
     assert main(["run", "--name", "nov23"]) == 1
     said = capsys.readouterr()
     assert "the limit of $3.00 cannot be kept" in said.err and "Model mine" not in said.out
@@ -257,6 +268,6 @@ def test_a_limit_of_the_study_counts_where_the_command_has_none(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
 def test_the_environment_with_the_key_is_hidden_from_other_processes() -> None:
-    code = "import ctypes; from autoresearch_kernel.cli import _hide_environment as hide; hide(); "
+    code = "import ctypes; from autoresearch_kernel.control.foreground import hide_environment as hide; hide(); "
     asked = code + "print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"  # PR_GET_DUMPABLE
     assert subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout == "0\n"

@@ -25,19 +25,21 @@ FLOORS = (  # from the lowest; "" is the package's root
 )
 LARGEST_ROOT = 4  # modules
 HOMES = {
-    "openai": {"agents/chat.py"},
-    "optuna": {"agents/search.py"},
+    "openai": {"agents/chat.py", "agents/failures.py"},
     "psutil": {"system/environment.py", "system/processes.py"},
     "papermill": {"run/engine.py"},
     "ipykernel": {"run/kernel.py", "__main__.py"},
     "jupytext": {"run/notebook.py"},
     "torch": {"scoring/scorer.py"},
-    "matplotlib": {"show/plots.py", "lab/analysis/plots.py"},
-    "ipywidgets": {"lab/panel/panel.py", "lab/panel/form.py"},
-    "anywidget": {"lab/panel/panel.py"},
+    "matplotlib": {
+        "show/plot_style.py", "show/plot_scale.py", "show/plot_labels.py", "show/plot_progress.py",
+        "show/plot_curve.py", "lab/analysis/plots.py",
+    },
+    "ipywidgets": {f"lab/panel/{part}.py" for part in ("panel", "view", "card", "review", "elements", "form")},
+    "anywidget": {"lab/panel/elements.py"},
     "dask": {"run/training.py"},
     "prepare": {f"corpora/{name}.py" for name in ("build", "command", "downloads", "readers", "sources", "tokens")},
-}
+}  # fmt: skip
 
 
 def name_of(path: Path) -> str:

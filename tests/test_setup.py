@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 import autoresearch_kernel
+from autoresearch_kernel.cli import COMMANDS, make_parser
 from autoresearch_kernel.record.study import study_versions
 
 PROJECT = Path(__file__).parents[1]
@@ -52,19 +54,53 @@ def test_version_stands_in_one_place() -> None:
     )
 
 
-def test_makefile_and_readme_name_commands_that_exist() -> None:
-    makefile = (PROJECT / "Makefile").read_text()
-    readme = (PROJECT / "README.md").read_text()
-    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
-    assert set(re.findall(r"`?make ([a-z]+)", readme)) <= targets
-    commands = set(
-        re.findall(r"autoresearch ([a-z]+)\b", "\n".join(re.findall(r"`[^`]*`|^    .*$", readme, re.MULTILINE)))
-    )
-    for command in commands:
-        result = subprocess.run(
-            [sys.executable, "-m", "autoresearch_kernel.cli", command, "--help"], cwd=PROJECT, capture_output=True
-        )
-        assert result.returncode == 0, command
+PAGES = [PROJECT / "README.md", *sorted(PROJECT.glob("docs/*.md")), *sorted(PROJECT.glob("notebooks/*.ipynb"))]
+CODE = re.compile(r"`[^`\n]*`|^    .*$", re.MULTILINE)
+
+
+def code_of(page: Path) -> list[str]:
+    """What a page shows as code: in backticks, and in indented lines."""
+    text = page.read_text()
+    if page.suffix == ".ipynb":
+        cells = json.loads(text)["cells"]
+        text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    return CODE.findall(text)
+
+
+def wrong_commands(code: str) -> list[str]:
+    """Commands and options of `autoresearch` in a piece of code that there are not."""
+    known = {command.name: command for group in COMMANDS.values() for command in group}
+    wrong = []
+    for name, rest in re.findall(r"\bautoresearch ([a-z][\w-]*)([^\n|;&#`]*)", code):
+        if name not in known:
+            wrong.append(name)
+        elif not known[name].takes_others:
+            options = {option for argument in known[name].arguments for option in argument.names} | {"--help"}
+            options |= {f"--no-{option[2:]}" for option in options}
+            wrong += [f"{name} {option}" for option in re.findall(r"(?<!\S)--[a-z-]+", rest) if option not in options]
+    return wrong
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pages_name_commands_options_and_targets_that_exist(page: Path) -> None:
+    code = code_of(page)
+    assert [wrong for piece in code for wrong in wrong_commands(piece)] == []
+    targets = set(re.findall(r"^([a-z]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+    named = {name for piece in code for name in re.findall(r"(?:^|`|    |&& )make ([a-z]+)", piece)}
+    assert named <= targets
+
+
+def test_a_command_that_does_not_exist_is_found() -> None:
+    assert wrong_commands("    autoresearch runs --hours 8") == ["runs"]
+    assert wrong_commands("`autoresearch run --budgte 8`") == ["run --budgte"]
+    assert wrong_commands("`autoresearch run --no-approve --hours 8 --detach`; autoresearch lab --port 9") == []
+
+
+def test_the_help_groups_every_command() -> None:
+    words = make_parser().format_help()
+    for title, group in COMMANDS.items():
+        listed = words.partition(f"{title}:\n")[2].partition("\n\n")[0].splitlines()
+        assert [line.split()[0] for line in listed] == [command.name for command in group]
 
 
 def test_links_of_the_readme_and_docs_lead_somewhere() -> None:

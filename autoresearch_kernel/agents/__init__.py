@@ -1,4 +1,5 @@
-"""Who proposes the next experiment? The optimiser, a language model, a mixture of both, a replay, a person.
+"""Who proposes the next experiment? An optimiser, a language model, a recorded study or a person.
 
-`options` makes the agent of a study. Each agent turns a core.types.Context into a Proposal and nothing else.
+`core/agent.py` says what an agent is. Other rooms use `options.make_agent` and `NO_READERS`, `SearchAgent`, `LLMAgent`,
+`HybridAgent`, `ReplayAgent` and `HumanAgent`, and of `server` only `read_key`, `take_key` and `knows_server`.
 """

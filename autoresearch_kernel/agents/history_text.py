@@ -1,7 +1,7 @@
-"""The record as text for a language model: a line for an experiment, a line for a subject, an experiment in full.
+"""The experiments of a study as text for a language model: a line each, a line for each subject, or one in full.
 
-Pure. It says what the record says and how much of it, within the limits of a `Plan`; which plan fits is up to
-`agents/prompt.py`. What a file or a run wrote is cleaned of control characters, cut and fenced.
+Pure. How much is said depends on a `Detail`; `agents/prompt.py` chooses the one that fits. What a file or a run wrote
+is cleaned of control characters, cut and fenced.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, zip_longest
+from itertools import zip_longest
 from typing import Any
 
+from ..core.format import bpb, count, plain
 from ..core.sanitize import is_number
 from ..core.types import Archive, Experiment, Run, Status
 from ..record.history import peak_memory_mb
+from .untrusted_text import clean_output, fence
 
 NUM_BEST, NUM_NEAR, NUM_FAILED, NUM_LAST = 4, 4, 3, 4  # experiments shown in full, at most
 NEAR_MISS_SIGMAS = 1.5  # a discard this close to its incumbent may be worth combining
@@ -24,7 +26,7 @@ DIFF_LIMIT, OUTPUT_LIMIT, FIELD_LIMIT = 4000, 2500, 600  # characters of one dif
 
 
 @dataclass(frozen=True)
-class Plan:
+class Detail:
     """How much of the record is shown. What it leaves out is counted by subject."""
 
     width: int  # characters of what a line says an experiment was about
@@ -37,30 +39,30 @@ class Plan:
 # A line for each
 
 
-def record(experiments: Sequence[Experiment], plan: Plan) -> Iterator[str]:
-    """Lines for all experiments, those that the plan has no room for counted by subject."""
-    if plan.recent is None:
+def experiment_lines(experiments: Sequence[Experiment], detail: Detail) -> Iterator[str]:
+    """Lines for all experiments, those that the detail has no room for counted by subject."""
+    if detail.recent is None:
         alone = {e.number for e in experiments}
     else:
-        kept = [e for e in experiments if e.status is Status.KEEP][-2 * plan.recent :]
-        notable = [*_best(experiments), *_near_misses(experiments), *kept, *experiments[-plan.recent :]]
+        kept = [e for e in experiments if e.status is Status.KEEP][-2 * detail.recent :]
+        notable = [*_best(experiments), *_near_misses(experiments), *kept, *experiments[-detail.recent :]]
         alone = {e.number for e in notable if e.number > 0} | {0}
     if others := [e for e in experiments if e.number not in alone]:
         yield f"{count(len(others), 'older experiment')} by subject; one with two subjects is counted under both:"
-        yield from _by_subject(others, plan)
+        yield from _by_subject(others, detail)
         yield "line by line:"
-    yield from (_line(e, plan.width) for e in experiments if e.number in alone)
+    yield from (_line(e, detail.width) for e in experiments if e.number in alone)
 
 
-def _by_subject(experiments: Iterable[Experiment], plan: Plan) -> Iterator[str]:
+def _by_subject(experiments: Iterable[Experiment], detail: Detail) -> Iterator[str]:
     groups: dict[str, list[Experiment]] = {}
     for experiment in experiments:
         for subject in subjects(experiment) or ("other",):
             groups.setdefault(subject, []).append(experiment)
     ranked = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
-    for subject, members in ranked[: plan.num_subjects]:
-        yield f"{plain(subject, 60)}: {_group_words(subject, members, plan.width)}"
-    if rest := ranked[plan.num_subjects :]:
+    for subject, members in ranked[: detail.num_subjects]:
+        yield f"{plain(subject, 60)}: {_group_words(subject, members, detail.width)}"
+    if rest := ranked[detail.num_subjects :]:
         names = ", ".join(subject for subject, _ in rest)
         yield f"{count(len(rest), 'more subject')}, each tried {len(rest[0][1])} times or less: {plain(names, 400)}"
 
@@ -73,7 +75,7 @@ def _group_words(subject: str, members: Sequence[Experiment], width: int) -> str
     )
     values: list[Any] = [value for e in members if is_number(value := e.changes.get(subject))]
     if values:
-        words += f"; values {literal(min(values))}..{literal(max(values))}"
+        words += f"; values {value_text(min(values))}..{value_text(max(values))}"
     best = min((e for e in members if e.delta_bpb is not None), key=_delta, default=None)
     if best is None:
         return words
@@ -84,14 +86,14 @@ def _group_words(subject: str, members: Sequence[Experiment], width: int) -> str
 def _line(experiment: Experiment, width: int) -> str:
     start = f"{experiment.number:04d} {experiment.status}"
     if experiment.val_bpb is None:
-        return f"{start} no score: {about(experiment, width)} [{plain(experiment.reason, max(60, width // 2))}]"
+        return f"{start} no score: {description(experiment, width)} [{plain(experiment.reason, max(60, width // 2))}]"
     speed = experiment.runs[0].measured.get("relative_speed") if experiment.runs else None
     cost = f"[speed ×{speed:.2f}]" if is_number(speed) and abs(speed - 1) > TOLD_SPEED else ""
-    parts = (start, bpb(experiment.val_bpb), difference(experiment), cost, about(experiment, width))
+    parts = (start, bpb(experiment.val_bpb), difference(experiment), cost, description(experiment, width))
     return " ".join(filter(None, parts))
 
 
-def about(experiment: Experiment, width: int) -> str:
+def description(experiment: Experiment, width: int) -> str:
     """What was changed and, where a change of numbers does not say it all, why."""
     what = ", ".join(changes(experiment) or subjects(experiment))
     if experiment.agent != "search" or not what:
@@ -105,7 +107,7 @@ def changes(experiment: Experiment) -> list[str]:
     previous = experiment.details.get("previous")
     before = previous if isinstance(previous, Mapping) else {}
     return [
-        (f"{name} {literal(before[name])}→" if name in before else f"{name}=") + literal(value)
+        (f"{name} {value_text(before[name])}→" if name in before else f"{name}=") + value_text(value)
         for name, value in experiment.changes.items()
     ]
 
@@ -120,7 +122,7 @@ def subjects(experiment: Experiment) -> tuple[str, ...]:
 # Experiments in full
 
 
-def worth_showing(experiments: Sequence[Experiment]) -> Iterator[tuple[Experiment, str]]:
+def most_informative(experiments: Sequence[Experiment]) -> Iterator[tuple[Experiment, str]]:
     """Those that teach most, the most important first, each with the reason."""
     tried = [e for e in experiments if e.number > 0]
     failed = [e for e in tried if e.status not in (Status.KEEP, Status.DISCARD)]
@@ -154,25 +156,35 @@ def _near_misses(experiments: Iterable[Experiment]) -> list[Experiment]:
 def in_full(experiment: Experiment, why: str, archive: Archive) -> str:
     """All that is known of an experiment, fenced; the archive is read for its curve, its diff and its failure."""
     number = experiment.number
-    is_failed = experiment.status not in (Status.KEEP, Status.DISCARD)
+    failed = experiment.failed_run
     fields = {
         "changed": ", ".join(changes(experiment)),
         "hypothesis": experiment.hypothesis,
         "expected": experiment.expected,
         "refuted by": experiment.refutation,
-        "each run": ", ".join(map(bpb, experiment.scores)) if len(experiment.scores) > 1 else "",
+        "each run": _each_run(experiment),
         "decision": experiment.reason,
         "first run": figures(experiment.runs[0]) if experiment.runs else "",
         "train_loss": curve_words(archive.curve(number)),
     }
     start = f"{number:04d} {experiment.status} ({why})"
-    lines = [" ".join(filter(None, (start, bpb(experiment.val_bpb), difference(experiment))))]
+    scored = "" if experiment.val_bpb is None else bpb(experiment.val_bpb)
+    lines = [" ".join(filter(None, (start, scored, difference(experiment))))]
     lines += [f"{name}: {plain(text, FIELD_LIMIT)}" for name, text in fields.items() if text]
     if diff := diff_of(experiment, archive, DIFF_LIMIT):
         lines += [f"diff against {experiment.parent or 0:04d}:", diff]
-    if is_failed and (output := clean_output(archive.output(number), OUTPUT_LIMIT)):
+    if failed is not None and (output := clean_output(archive.output(number, failed), OUTPUT_LIMIT)):
         lines += ["what it printed last:", output]
     return fence("\n".join(lines))
+
+
+def _each_run(experiment: Experiment) -> str:
+    """The scores that the decision was made on, then those of later runs; "" where there is only one."""
+    judged, scores = [run.val_bpb for run in experiment.judged_runs], experiment.scores
+    if len(scores) < 2:
+        return ""
+    words = ", ".join(map(bpb, judged))
+    return words if len(judged) == len(scores) else f"{words}; later {', '.join(map(bpb, scores[len(judged) :]))}"
 
 
 def diff_of(experiment: Experiment, archive: Archive, limit: int) -> str:
@@ -194,58 +206,6 @@ def curve_words(curve: Sequence[Mapping[str, Any]]) -> str:
         near = [loss for _, loss in points[max(0, i - half) : i + half + 1]] if share else [points[i][1]]
         words.append(f"{math.fsum(near) / len(near):.3f} at {100 * points[i][0]:.0f} %")
     return ", ".join(dict.fromkeys(words))
-
-
-# Text from elsewhere
-
-_ESCAPE = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_].*?(?:\x07|\x1b\\|$)|[ -/]*[0-~])|\x9b[0-?]*[ -/]*[@-~]", re.M
-)
-MANY_ALIKE = 3  # equal lines in a row that are shown as they are
-ROOM_FOR_NOTE = 50  # characters of the note that says how much was left out
-
-
-def clean_output(text: str, limit: int) -> str:
-    """What a run printed as a reader would have seen it, at most `limit` characters; the middle goes first.
-
-    Escape sequences, control characters and invisible ones are gone. Of a line that was overwritten again and again,
-    as progress bars are, the last state is left; of many equal lines, one and their number.
-    """
-    text = _ESCAPE.sub("", text).replace("\r\n", "\n")
-    lines = [next((part for part in reversed(line.split("\r")) if part.strip()), "") for line in text.split("\n")]
-    cleaned: list[str] = []
-    for line, alike in groupby(_visible(line).rstrip() for line in lines):
-        times = len(list(alike))
-        if times <= MANY_ALIKE:
-            cleaned += [line] * times
-        else:
-            cleaned += [line, f"[{times - 1} more such lines]"] if line else [""]
-    text = "\n".join(cleaned).strip("\n")
-    if len(text) <= limit:
-        return text
-    room = max(0, limit - ROOM_FOR_NOTE)
-    end = len(text) - (room - room // 3)  # the end of a traceback says more than its beginning
-    return f"{text[: room // 3]}\n[... {len(text) - room} characters left out ...]\n{text[end:]}"[:limit]
-
-
-def _visible(line: str) -> str:
-    """Without what has no glyph; blanks of all kinds become plain ones, tabs stay."""
-    if line.isprintable():
-        return line
-    return "".join(c if c.isprintable() or c == "\t" else " " if c.isspace() else "" for c in line)
-
-
-def fence(text: str, language: str = "") -> str:
-    """Text between fences of backticks, longer than any run of backticks in it."""
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    mark = "`" * max(3, longest + 1)
-    return f"{mark}{language}\n{text.rstrip(chr(10))}\n{mark}"
-
-
-def plain(text: str, limit: int) -> str:
-    """One line without control characters, cut to `limit` characters."""
-    line = " ".join(_visible(_ESCAPE.sub("", text[: 8 * limit]).replace("\t", " ")).split())
-    return line if len(line) <= limit else line[: max(0, limit - 1)].rstrip() + "…"
 
 
 # Numbers
@@ -274,28 +234,22 @@ def _delta(experiment: Experiment) -> float:
     return math.inf if experiment.delta_bpb is None else experiment.delta_bpb
 
 
-def bpb(value: float | None) -> str:
-    """`1.4312`; "" when there is none."""
-    return "" if value is None else f"{value:.4f}"
-
-
 def score(experiment: Experiment) -> str:
-    """`1.4312 ±0.0014`."""
-    error = experiment.standard_error
-    return bpb(experiment.val_bpb) + (f" ±{error:.4f}" if error else "")
+    """`1.4312 ±0.0014, 2 runs`, and the mean of all runs where some were made after the decision."""
+    error, num_runs = experiment.standard_error, len(experiment.judged_runs)
+    words = bpb(experiment.val_bpb) + (f" ±{error:.4f}" if error else "") + f", {count(num_runs, 'run')}"
+    if num_runs == len(experiment.scores):
+        return words
+    return f"{words}; mean of its {len(experiment.scores)} runs so far {bpb(experiment.mean_bpb)}"
 
 
 def difference(experiment: Experiment) -> str:
     """`-0.0124±0.0021 (-5.8σ)`; "" without a score to compare with."""
     if (delta := experiment.delta_bpb) is None:
         return ""
-    error, sigma = experiment.standard_error, experiment.sigma
+    error, sigma = experiment.delta_standard_error, experiment.sigma
     return f"{delta:+.4f}" + (f"±{error:.4f}" if error else "") + (f" ({delta / sigma:+.1f}σ)" if sigma else "")
 
 
-def literal(value: Any) -> str:
+def value_text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

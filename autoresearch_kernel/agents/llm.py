@@ -1,7 +1,7 @@
-"""The LLM agent: shows a model the study, reads its edits, and lets it mend what does not apply.
+"""The agent that asks a language model: it shows the study, reads the model's edits and lets it correct them.
 
-It keeps nothing between calls but the sizes that its server takes. The model's only act is the text of
-train.py: it has no tools.
+The agent keeps nothing between calls but the sizes of prompts that its server takes. All that the model can do is to
+write the text of train.py: it has no tools.
 """
 
 from __future__ import annotations
@@ -14,22 +14,25 @@ from typing import Protocol
 
 from ..core.agent import AgentUnavailable, NothingToPropose, UnusableReply
 from ..core.types import Call, Context, Objection, Proposal, Refusal
+from ..source.cell import SourceError
 from ..source.compare import literal_changes, subjects
-from ..source.parameters import SourceError
 from ..system.shell import shell_command
-from .chat import Chat, ModelUnavailable, PromptTooLong, Reply, count_tokens, read_prices
+from .chat import Chat, Reply
+from .edits import EditError, Submission, apply_edits
+from .failures import ModelUnavailable, PromptTooLong
+from .prices import count_tokens, read_prices
 from .prompt import build_prompt, objection_text
-from .reply import EditError, Submission, apply_edits, read_submission
+from .reply import read_submission
 
-MOST_REPAIRS = 2  # of a reply whose edits do not apply
+MAX_CORRECTIONS = 2  # of one reply whose edits do not apply
 LEAST_REPLY_TOKENS = 500  # a reply shorter than this holds no edit
-SMALLER = 0.6  # of the prompt, after a server found it too long
-MOST_SHRINKS = 3
+SHRINK_FACTOR = 0.6  # of the prompt, after a server found it too long
+MAX_SHRINKS = 3
 SUSPICIOUS_SHARE = 0.4  # of our count, which is 1.2 to 1.5 times the real one: a server that reads less cuts prompts
 PROMPT_SHARE = 0.7  # of a server's context; the rest is for the reply
 
 
-class _LessRoom(Exception):
+class _ReplyTooExpensive(Exception):
     """A request failed and may have cost so much that the next one must ask for a shorter reply."""
 
 
@@ -65,8 +68,8 @@ class LLMAgent:
 
     def fit(self, context_tokens: int | None) -> None:
         """Make prompts shorter after a server found one too long; it may have said how much prompt and reply may be."""
-        self.prompt_tokens = int(SMALLER * self.prompt_tokens)
-        self.reply_tokens = max(LEAST_REPLY_TOKENS, int(SMALLER * self.reply_tokens))
+        self.prompt_tokens = int(SHRINK_FACTOR * self.prompt_tokens)
+        self.reply_tokens = max(LEAST_REPLY_TOKENS, int(SHRINK_FACTOR * self.reply_tokens))
         if context_tokens is not None:
             self.prompt_tokens = min(self.prompt_tokens, int(PROMPT_SHARE * context_tokens))
             self.reply_tokens = min(self.reply_tokens, context_tokens - self.prompt_tokens)
@@ -79,16 +82,16 @@ class LLMAgent:
         self.chat.on_wait = context.on_wait
         asked = _Conversation(self, context)
         why = ""
-        for _ in range(MOST_REPAIRS + 1):
+        for _ in range(MAX_CORRECTIONS + 1):
             reply = asked.ask()
             try:
                 return self._proposal(context, reply, asked)
             except EditError as error:
                 why = f"{error} (The reply was cut off at {reply.tokens_out} tokens.)" if reply.is_cut else str(error)
-                asked.say_back(reply.text, objection_text(Refusal(context.number, Objection.UNUSABLE, why, "")))
+                asked.add_objection(reply.text, objection_text(Refusal(context.number, Objection.UNUSABLE, why, "")))
         said = reply.text.strip().splitlines()
-        words = said[0][:200] if said else ""
-        refusal = Refusal(context.number, Objection.UNUSABLE, why, words, transcript=tuple(asked.messages))
+        hypothesis = said[0][:200] if said else ""
+        refusal = Refusal(context.number, Objection.UNUSABLE, why, hypothesis, transcript=tuple(asked.messages))
         raise UnusableReply(refusal)
 
     def _proposal(self, context: Context, reply: Reply, asked: _Conversation) -> Proposal:
@@ -143,12 +146,12 @@ class _Conversation:
         except ValueError as error:
             raise AgentUnavailable(f"{error} Continue the study with a larger --prompt-tokens.") from error
 
-    def say_back(self, reply: str, words: str) -> None:
+    def add_objection(self, reply: str, words: str) -> None:
         self.messages += [{"role": "assistant", "content": reply}, _user(words)]
 
     def ask(self) -> Reply:
         """The model's reply. What the server finds too long is made again, shorter: first without the earlier turns."""
-        for _ in range(MOST_SHRINKS):
+        for _ in range(MAX_SHRINKS):
             try:
                 return self._ask()
             except PromptTooLong as error:
@@ -165,14 +168,14 @@ class _Conversation:
         agent = self.agent
         tokens = sum(count_tokens(message["content"]) for message in self.messages)
         while True:
-            most = min(agent.reply_tokens, self._room(tokens))
+            most = min(agent.reply_tokens, self._reply_limit(tokens))
             try:
-                reply = agent.chat.ask(self.messages, most, on_failed=self._tries_again(tokens, most))
-            except _LessRoom:
+                reply = agent.chat.ask(self.messages, most, on_failed=self._before_each_request(tokens, most))
+            except _ReplyTooExpensive:
                 continue
             except ModelUnavailable as failure:
                 raise AgentUnavailable(str(failure)) from failure
-            self._hear(reply.call)
+            self._record_call(reply.call)
             self.num_replies += 1
             if not (reply.estimated or agent.is_warned) and reply.tokens_in < SUSPICIOUS_SHARE * tokens:
                 agent.is_warned = True
@@ -182,7 +185,7 @@ class _Conversation:
                 )
             return reply
 
-    def _tries_again(self, tokens: int, most: int) -> Callable[[Call], None]:
+    def _before_each_request(self, tokens: int, most: int) -> Callable[[Call], None]:
         """Keeps the accounts of requests, and ends the question when the next one might pass a limit of the study."""
 
         def send() -> None:
@@ -190,33 +193,33 @@ class _Conversation:
             self.context.on_send(Call(self.agent.chat.model, tokens, most, cost, 0.0, estimated=True))
 
         def failed(call: Call) -> None:
-            self._hear(call)
-            if self._room(tokens) < most:
-                raise _LessRoom
+            self._record_call(call)
+            if self._reply_limit(tokens) < most:
+                raise _ReplyTooExpensive
             send()
 
         send()
         return failed
 
-    def _room(self, prompt_tokens: int) -> int:
+    def _reply_limit(self, prompt_tokens: int) -> int:
         """Tokens that the reply may take before a limit of the study is passed. Raises LimitReached."""
         limits, agent = self.context.limits, self.agent
-        room = agent.reply_tokens
+        limit = agent.reply_tokens
         if limits.max_tokens is not None:
-            room = min(room, limits.max_tokens - self.spent.tokens - prompt_tokens)
-            if room < LEAST_REPLY_TOKENS:
+            limit = min(limit, limits.max_tokens - self.spent.tokens - prompt_tokens)
+            if limit < LEAST_REPLY_TOKENS:
                 raise LimitReached(f"{limits.max_tokens:,} tokens")
         if limits.max_cost is not None:
             prompt_cost, token_cost = self._price(prompt_tokens, 0), self._price(0, 1_000_000) / 1_000_000
             left = limits.max_cost - self.spent.cost - prompt_cost
             if token_cost > 0:
-                room = min(room, int(left / token_cost))
-            if room < LEAST_REPLY_TOKENS or left < 0:
+                limit = min(limit, int(left / token_cost))
+            if limit < LEAST_REPLY_TOKENS or left < 0:
                 raise LimitReached(f"${limits.max_cost:g}")
-        return room
+        return limit
 
     def _price(self, tokens_in: int, tokens_out: int) -> float:
-        """US dollars. Raises AgentUnavailable while nobody has stated the price."""
+        """US dollars. Raises AgentUnavailable while the table does not state the price."""
         chat = self.agent.chat
         cost = chat.prices.cost(chat.model, tokens_in, tokens_out)
         if cost is None and self.agent.prices_file is not None:
@@ -224,12 +227,12 @@ class _Conversation:
             cost = chat.prices.cost(chat.model, tokens_in, tokens_out)
         if cost is None:
             raise AgentUnavailable(
-                f"Nobody has stated the price of {chat.model}, so a limit of cost cannot be kept. "
-                "Add it to presets/prices.yaml."
+                f"presets/prices.yaml does not state the price of {chat.model}, so a limit of cost cannot be "
+                "kept. Add it."
             )
         return cost
 
-    def _hear(self, call: Call) -> None:
+    def _record_call(self, call: Call) -> None:
         self.spent = self.spent.plus(call)
         self.context.on_call(call)
 
@@ -256,7 +259,7 @@ class HybridAgent:
     search: Proposer
     share: float = 0.3
     name: str = "hybrid"
-    _stands_in: int = -1  # number of the experiment for which the model stands in
+    _llm_instead_for: int = -1  # number of the experiment for which the model stands in
 
     def is_for_llm(self, number: int) -> bool:
         """Whose turn experiment `number` is: `share` of any first n experiments, rounded up, are the model's."""
@@ -264,18 +267,18 @@ class HybridAgent:
         return due > due_before
 
     def listens(self, context: Context) -> bool:
-        return self.is_for_llm(context.number) or self._stands_in == context.number
+        return self.is_for_llm(context.number) or self._llm_instead_for == context.number
 
     def thinks_ahead(self, context: Context) -> bool:
         return self.is_for_llm(context.number)
 
     def propose(self, context: Context) -> Proposal:
         """The answer of the one whose turn it is; the model's, and it says so, when the optimiser has nothing left."""
-        if self.is_for_llm(context.number) or self._stands_in == context.number:
+        if self.is_for_llm(context.number) or self._llm_instead_for == context.number:
             return self.llm.propose(context)
         try:
             return self.search.propose(context)
         except (NothingToPropose, SourceError) as error:
             context.on_wait(f"The optimiser has nothing to propose, so the model is asked: {error}")
-            self._stands_in = context.number
+            self._llm_instead_for = context.number
             return self.llm.propose(context)

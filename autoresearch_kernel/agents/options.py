@@ -1,10 +1,10 @@
-"""Which agent a study has, made from its study.json: the words of the command line become objects here."""
+"""Makes the agent that a study.json names, and checks that its model can be reached and paid for."""
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,70 +17,31 @@ if TYPE_CHECKING:
     from .chat import Chat
     from .llm import LLMAgent
 
-AGENTS = ("search", "llm", "hybrid", "replay", "human")
 WITH_MODEL = ("llm", "hybrid")
 NO_READERS = {  # agents to which a hint says nothing, and why
     "search": "The embedded optimiser does not read hints; a language model does (agent llm or hybrid).",
     "replay": "A replay repeats recorded proposals and does not read hints.",
     "human": "You are the agent of this study: no other agent could read a hint.",
 }
-OF_MODELS = ("model", "share", "prompt_tokens", "max_tokens", "max_cost")  # options that mean nothing without one
 PRICES = "presets/prices.yaml"  # of models, for people to edit
 DEFAULT_SERVER = "api.openai.com"  # when OPENAI_BASE_URL names no other
 WORDS = ("hypothesis", "expected", "refutation", "notes")  # of a proposal, in the agent's language
-DEFAULT_SHARE = 0.3  # of a hybrid's experiments that its model proposes
-DEFAULT_PROMPT_TOKENS, DEFAULT_REPLY_TOKENS = 32_000, 16_000
+DEFAULT_REPLY_TOKENS = 16_000
 
 
-@dataclass(frozen=True)
-class AgentOptions:
-    """What a person said about the agent; None for what the study has."""
+def make_agent(
+    study: Study, *, model: str | None = None, prompt_tokens: int | None = None, max_cost: float | None = None
+) -> Agent:
+    """The agent of a study.
 
-    model: str | None = None
-    share: float | None = None
-    prompt_tokens: int | None = None
-    recording: str | None = None  # name of the study to replay
-    max_tokens: int | None = None
-    max_cost: float | None = None
-
-
-def agent_options(name: str, asked: AgentOptions, environment: dict[str, str] | Any) -> dict[str, Any]:
-    """What study.json keeps of an agent. Raises StudyError for what does not go together, before anything is built."""
-    refuse_unused(name, asked)
-    if name in WITH_MODEL:
-        model = asked.model or environment.get("OPENAI_MODEL")
-        if not model:
-            raise StudyError(f"--agent {name} needs --model NAME: the name by which its server knows it.")
-        options: dict[str, Any] = {"model": model, "prompt_tokens": asked.prompt_tokens or DEFAULT_PROMPT_TOKENS}
-        return options | ({"share": asked.share or DEFAULT_SHARE} if name == "hybrid" else {})
-    if name == "replay" and asked.recording is None:
-        raise StudyError("--agent replay needs --from STUDY: the study whose proposals are made once more.")
-    return {"from": asked.recording} if asked.recording else {}
-
-
-def refuse_unused(name: str, asked: AgentOptions) -> None:
-    """Raises StudyError for an option that the agent `name` would ignore."""
-    given = [f"--{option.replace('_', '-')}" for option in OF_MODELS if getattr(asked, option) is not None]
-    if given and name not in WITH_MODEL:
-        verb, them = ("is", "it") if len(given) == 1 else ("are", "them")
-        raise StudyError(
-            f"{' and '.join(given)} {verb} for --agent llm or hybrid, not for {name}. Leave {them} out, or choose "
-            "another agent for a new study."
-        )
-    if asked.share is not None and name != "hybrid":
-        raise StudyError(f"--share is for --agent hybrid, not for {name}. Leave it out.")
-    if asked.recording is not None and name != "replay":
-        raise StudyError(f"--from STUDY is for --agent replay, not for {name}. Leave it out.")
-
-
-def make_agent(study: Study, asked: AgentOptions | None = None) -> Agent:
-    """The agent of a study; `asked` may name another model or another size of prompt than the study began with.
+    Args:
+        model, prompt_tokens: instead of those that the study began with.
+        max_cost: limit in US dollars, for which the model's price has to be known.
 
     Raises StudyError as `model_chat` does, and when what it replays is gone.
     """
-    asked = asked or AgentOptions()
     name, facts = study.agent, dict(study.facts.get("agent_options") or {})
-    facts |= {k: v for k, v in (("model", asked.model), ("prompt_tokens", asked.prompt_tokens)) if v is not None}
+    facts |= {k: v for k, v in (("model", model), ("prompt_tokens", prompt_tokens)) if v is not None}
     if name == "replay":
         from .replay import ReplayAgent
 
@@ -94,7 +55,7 @@ def make_agent(study: Study, asked: AgentOptions | None = None) -> Agent:
     search = SearchAgent(seed=study.seed)
     if name not in WITH_MODEL:
         return search
-    llm = _llm(study.project, facts, asked.max_cost)
+    llm = _llm(study.project, facts, max_cost)
     if name == "llm":
         return llm
     from .llm import HybridAgent
@@ -120,7 +81,8 @@ def model_chat(project: Path, options: dict[str, Any], max_cost: float | None) -
     Raises StudyError when it has no key, no address or no price that a limit of cost needs, and when the study's
     prompts went to a server of one's own that nobody names any more.
     """
-    from .chat import make_chat, read_prices
+    from .chat import make_chat
+    from .prices import read_prices
 
     server = options.get("server") or DEFAULT_SERVER
     if server != DEFAULT_SERVER and not os.environ.get("OPENAI_BASE_URL", "").strip():

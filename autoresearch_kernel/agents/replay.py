@@ -1,4 +1,4 @@
-"""Agents without a mind of their own: a recorded night once more, and a person."""
+"""Agents that choose nothing themselves: one repeats the proposals of another study, the other asks a person."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..source.compare import literal_changes
 
 @dataclass
 class ReplayAgent:
-    """Proposes what another study tried, experiment by experiment: the same code, whatever is kept this time.
+    """Proposes the code that another study tried, experiment by experiment, whatever is kept this time.
 
     `recording` holds the proposals 1, 2, ... of the study `study`.
     """
@@ -37,7 +37,7 @@ class ReplayAgent:
 
 
 class HumanAgent:
-    """A person: what it proposes is the incumbent, as a draft on the study's desk."""
+    """A person proposes: the agent hands over the incumbent as a draft, which the person edits during the review."""
 
     name = "human"
     asks_person = True

@@ -1,43 +1,38 @@
-"""The embedded agent: tunes the literals of the incumbent's parameters cell with Optuna. The home of optuna.
+"""The embedded optimiser: it changes the literals of the incumbent's parameters cell.
 
-A night holds tens of noisy experiments, far too few for draws from the whole space. So:
+A study holds tens of noisy experiments, far too few to draw from the whole space of parameters. So:
 
 1. One experiment changes one parameter of the incumbent, sometimes two, rarely three; the others stay.
-2. Which, in which direction and about how far: `agents/search_model.py`, from the differences measured so far.
-   A first look stays within one step of the incumbent's value (a factor of 1.5, one exponent, one entry of a
-   list); later ones go up to two steps, towards where the valley is expected, never beyond the written
-   range, and at most half-way to a value that failed.
-3. Which value in that window: Optuna, asked. Its study is rebuilt in memory on every call: over the moved
-   parameters alone, with TPE once there are a few looks inside the window. The incumbent's own value is told
-   as a trial with difference 0, scored experiments with their measured difference to the incumbent they were
-   judged against, crashes, timeouts and invalid ones as FAIL: never a made-up score.
-4. No configuration is tried twice, failed ones included. The same history and seeds give the same proposal;
-   nothing is kept between calls, so a study continues where it stopped.
+2. `agents/search_model.py` says which, in which direction and about how far, from the differences measured so far.
+   The first change of a parameter stays within one step of the incumbent's value (a factor of 1.5, one exponent, one
+   entry of a list). Later ones go up to two steps, towards where the model expects the valley, never beyond the
+   written range, and at most half-way to a value that failed.
+3. The value is drawn uniformly from a window around that point, on a logarithmic scale where the parameter has one.
+4. No configuration is tried twice, failed ones included. The same history and seeds give the same proposal. The agent
+   keeps nothing between calls, so a study continues where it stopped.
 
-`benchmarks/search.py` compares this with plain TPE, random search and random single steps.
+`benchmarks/search.py` compares this with other ways of proposing.
 """
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from autoresearch_kernel.agents.search_model import Axis, Look, Move, choose_moves
-from autoresearch_kernel.core.agent import NothingToPropose
-from autoresearch_kernel.core.types import Context, Experiment, Proposal, Status
-from autoresearch_kernel.source.parameters import Parameter, literal, read_parameters, set_parameters
-from autoresearch_kernel.source.syntax import parse
+from ..core.agent import NothingToPropose
+from ..core.types import Context, Experiment, Proposal, Status
+from ..source.compare import structure
+from ..source.parameters import Parameter, literal, read_parameters, set_parameters
+from .search_model import Axis, Move, Observation, choose_moves
 
 if TYPE_CHECKING:
-    import optuna
+    import numpy as np
 
 DEFAULT_SIGMA = 0.003  # bits per byte, before the study has measured its own
-STARTUP_TRIALS = 4  # looks inside the window before TPE models it; Optuna draws uniformly until then
 ATTEMPTS_PER_REACH, WIDEST = 6, 4  # proposals in a row that were tried before, until one step more is allowed
 BOUNDED_BY_CORPUS = {"SEQUENCE_LENGTH": "sequence_length"}  # parameter -> the corpus' own, beyond which nothing changes
 
@@ -69,7 +64,7 @@ class SearchAgent:
 
         axes = axes_of(context)
         known = known_values(context)
-        looks = looks_of(context.experiments, known)
+        observations = observations_of(context.experiments, known)
         tried = tried_keys(context, axes, known)
         rng = np.random.default_rng([self.seed, context.seed, len(context.experiments)])
 
@@ -78,27 +73,35 @@ class SearchAgent:
 
         for attempt in range(ATTEMPTS_PER_REACH * (WIDEST + 1)):
             wider = attempt // ATTEMPTS_PER_REACH
-            moves = choose_moves(axes, looks, context.sigma or DEFAULT_SIGMA, rng, is_tried, wider)
-            changes = ask_values(moves, looks, seed=int(rng.integers(2**31)))
+            moves = choose_moves(axes, observations, context.sigma or DEFAULT_SIGMA, rng, is_tried, wider)
+            changes = self.draw(moves, seed=int(rng.integers(2**31)))
             if changes and not is_tried(changes):
-                return self._proposal(context, axes, changes, looks)
+                return self._proposal(context, axes, changes, observations)
         raise SearchError(
             f"The search has tried every value near the incumbent ({len(tried)} configurations of {', '.join(axes)}). "
             "Widen the ranges in the comments of train.py's parameters cell, or end the study here."
         )
 
+    def draw(self, moves: Sequence[Move], seed: int) -> dict[str, Any]:
+        """New literals for the moved parameters, each uniform in its window; {} if none would differ."""
+        import numpy as np
+
+        rng = np.random.default_rng(seed)
+        drawn = [(move.axis.parameter, _draw(move, rng)) for move in moves]
+        return {parameter.name: value for parameter, value in drawn if value != parameter.value}
+
     def _proposal(
-        self, context: Context, axes: Mapping[str, Axis], changes: dict[str, Any], looks: Sequence[Look]
+        self, context: Context, axes: Mapping[str, Axis], changes: dict[str, Any], observations: Sequence[Observation]
     ) -> Proposal:
         return Proposal(
-            hypothesis=hypothesis(axes, changes, looks, context.study.get("time_budget_seconds")),
+            hypothesis=hypothesis(axes, changes, observations, context.study.get("time_budget_seconds")),
             train_source=set_parameters(context.train_source, changes),
             agent=self.name,
             changes=changes,
             details={
                 "parameters": _configuration(axes, changes),
                 "previous": {name: axes[name].parameter.value for name in changes},
-                "structure": structure_of(context.train_source),
+                "structure": structure(context.train_source),
             },
         )
 
@@ -129,13 +132,6 @@ def _bounded(parameter: Parameter, corpus: Any) -> Parameter:
     return replace(parameter, high=min(parameter.high, limit)) if parameter.high is not None else parameter
 
 
-def structure_of(source: str) -> str:
-    """A short fingerprint of train.py with the values of its parameters, comments and formatting left out."""
-    lines = {p.line for p in read_parameters(source).values()}
-    body = [ast.dump(statement) for statement in parse(source).body if statement.lineno not in lines]
-    return hashlib.sha256("\n".join(body).encode()).hexdigest()[:12]
-
-
 def known_values(context: Context) -> dict[int, dict[str, Any]]:
     """Experiment number -> its tunable values, as far as the record tells; the incumbent's come from its source."""
     known: dict[int, dict[str, Any]] = {}
@@ -155,19 +151,21 @@ def known_values(context: Context) -> dict[int, dict[str, Any]]:
     return known
 
 
-def looks_of(experiments: Sequence[Experiment], known: Mapping[int, Mapping[str, Any]]) -> list[Look]:
+def observations_of(experiments: Sequence[Experiment], known: Mapping[int, Mapping[str, Any]]) -> list[Observation]:
     """The experiments that moved literals of a known parent, oldest first."""
-    looks = []
+    observations = []
     for experiment in experiments:
         parent = known.get(experiment.parent) if experiment.parent is not None else None
         mine = known.get(experiment.number)
         if parent is None or mine is None or not experiment.changes or experiment.status is Status.INTERRUPTED:
             continue
         moved = {n: (parent[n], mine[n]) for n in experiment.changes if n in parent and n in mine}
-        scored = sum(run.val_bpb is not None for run in experiment.runs)
+        scored = len(experiment.judged_runs)
         delta = None if experiment.status is Status.REJECTED else experiment.delta_bpb
-        looks.append(Look(experiment.number, moved, delta, max(1, scored), experiment.status is Status.KEEP))
-    return looks
+        observations.append(
+            Observation(experiment.number, moved, delta, max(1, scored), experiment.status is Status.KEEP)
+        )
+    return observations
 
 
 def tried_keys(context: Context, axes: Mapping[str, Axis], known: Mapping[int, Mapping[str, Any]]) -> set[str]:
@@ -176,8 +174,8 @@ def tried_keys(context: Context, axes: Mapping[str, Axis], known: Mapping[int, M
     One that was interrupted says nothing of its configuration, which may be tried again; one that a person refused
     may not.
     """
-    structure = structure_of(context.train_source)
-    others = {e.number for e in context.experiments if e.details.get("structure", structure) != structure}
+    mine = structure(context.train_source)
+    others = {e.number for e in context.experiments if e.details.get("structure", mine) != mine}
     others |= {e.number for e in context.experiments if e.status is Status.INTERRUPTED}
     refused = [r.parameters for r in context.refusals if all(name in r.parameters for name in axes)]
     return {_key({name: values[name] for name in axes}) for values in refused} | {
@@ -197,62 +195,18 @@ def _key(values: Mapping[str, Any]) -> str:
     return json.dumps(plain, sort_keys=True)
 
 
-# Which value: Optuna
-
-
-def ask_values(moves: Sequence[Move], looks: Sequence[Look], seed: int) -> dict[str, Any]:
-    """New literals for the moved parameters, asked of a study rebuilt from `looks`; {} if none would differ."""
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    spaces = {move.axis.parameter.name: _distribution(move) for move in moves}
-    sampler = optuna.samplers.TPESampler(multivariate=True, n_startup_trials=STARTUP_TRIALS, seed=seed)
-    study = optuna.create_study(sampler=sampler, direction="minimize")
-    here = Look(-1, {move.axis.parameter.name: (None, move.axis.parameter.value) for move in moves}, 0.0)
-    for look in (here, *looks):
-        trial = _trial(look, spaces)
-        if trial is not None:
-            study.add_trial(trial)
-    asked = study.ask(fixed_distributions=spaces).params
-    values = {move.axis.parameter.name: move.axis.rounded(asked[move.axis.parameter.name]) for move in moves}
-    old = {move.axis.parameter.name: move.axis.parameter.value for move in moves}
-    return {name: value for name, value in values.items() if value != old[name]}
-
-
-def _distribution(move: Move) -> optuna.distributions.BaseDistribution:
-    """The window of a move as Optuna's distribution, in the parameter's own units."""
-    import optuna
-
-    p = move.axis.parameter
+def _draw(move: Move, rng: np.random.Generator) -> Any:
+    parameter = move.axis.parameter
     if move.choice is not None:
-        return optuna.distributions.CategoricalDistribution([move.choice])
+        return move.axis.rounded(move.choice)
     low, high = sorted((move.axis.value(move.low), move.axis.value(move.high)))
-    if p.kind == "int":
-        return optuna.distributions.IntDistribution(low, high, log=p.log and low > 0)
-    return optuna.distributions.FloatDistribution(low, high, log=p.log)
-
-
-def _trial(look: Look, spaces: Mapping[str, optuna.distributions.BaseDistribution]) -> optuna.trial.FrozenTrial | None:
-    """`look` as a finished trial of the space asked about; None when it lies outside."""
-    import optuna
-
-    params = {name: look.moved[name][1] for name in spaces if name in look.moved}
-    if not params or len(params) < len(spaces) or not all(_fits(spaces[name], v) for name, v in params.items()):
-        return None
-    failed = look.delta_bpb is None
-    return optuna.trial.create_trial(
-        state=optuna.trial.TrialState.FAIL if failed else optuna.trial.TrialState.COMPLETE,
-        value=look.delta_bpb,
-        params=params,
-        distributions=dict(spaces),
-    )
-
-
-def _fits(space: optuna.distributions.BaseDistribution, value: Any) -> bool:
-    choices = getattr(space, "choices", None)
-    if choices is not None:
-        return value in choices
-    return isinstance(value, (int, float)) and bool(space._contains(value))
+    half = 0.5 if parameter.kind == "int" else 0.0  # so that the whole numbers at both ends get their share
+    start, end = low - half, high + half
+    is_log = parameter.log and start > 0
+    value = math.exp(rng.uniform(math.log(start), math.log(end))) if is_log else rng.uniform(start, end)
+    if parameter.kind == "int":
+        value = min(max(round(value), low), high)
+    return move.axis.rounded(value)
 
 
 # The sentence
@@ -275,11 +229,14 @@ _WORDS = (
 
 
 def hypothesis(
-    axes: Mapping[str, Axis], changes: Mapping[str, Any], looks: Sequence[Look], budget_seconds: float | None = None
+    axes: Mapping[str, Axis],
+    changes: Mapping[str, Any],
+    observations: Sequence[Observation],
+    budget_seconds: float | None = None,
 ) -> str:
     """One sentence in a person's words: what moves, and why that may help."""
     whats = [_what(axes[name].parameter, value) for name, value in changes.items()]
-    whys = [_why(axes[name], value, looks, budget_seconds) for name, value in changes.items()]
+    whys = [_why(axes[name], value, observations, budget_seconds) for name, value in changes.items()]
     what = " and ".join([whats[0], *(w[0].lower() + w[1:] for w in whats[1:])])
     return f"{what}: {'; '.join(dict.fromkeys(whys))}."
 
@@ -293,25 +250,25 @@ def _what(parameter: Parameter, value: Any) -> str:
     return f"{'Raise' if value > parameter.value else 'Lower'} {parameter.name} from {parameter.text} to {new}"
 
 
-def _why(axis: Axis, value: Any, looks: Sequence[Look], budget_seconds: float | None) -> str:
+def _why(axis: Axis, value: Any, observations: Sequence[Observation], budget_seconds: float | None) -> str:
     """The latest evidence for the direction; without any, what such a change usually does."""
     name = axis.parameter.name
     if not axis.ordered:
-        return "the alternative deserves a look"
+        return "this alternative has not been tried often"
     up = (axis.position(value) or 0.0) > 0
-    for look in reversed(looks):
-        if list(look.moved) != [name]:
+    for observation in reversed(observations):
+        if list(observation.moved) != [name]:
             continue
-        before, after = (axis.position(v) for v in look.moved[name])
+        before, after = (axis.position(v) for v in observation.moved[name])
         if before is None or after is None or before == after:
             continue
         same_way = (after > before) == up
-        if look.kept and same_way and abs(after) < 1e-9:
-            return f"the last step this way was kept in {look.number:04d} ({look.delta_bpb:+.4f})"
-        if not same_way and look.delta_bpb is None:
-            return f"the other way failed in {look.number:04d}"
-        if not same_way and not look.kept and look.delta_bpb is not None and look.delta_bpb > 0:
-            return f"the other way cost {look.delta_bpb:+.4f} in {look.number:04d}"
+        if observation.kept and same_way and abs(after) < 1e-9:
+            return f"the last step this way was kept in {observation.number:04d} ({observation.delta_bpb:+.4f})"
+        if not same_way and observation.delta_bpb is None:
+            return f"the other way failed in {observation.number:04d}"
+        if not same_way and not observation.kept and observation.delta_bpb is not None and observation.delta_bpb > 0:
+            return f"the other way cost {observation.delta_bpb:+.4f} in {observation.number:04d}"
     for pattern, raising, lowering in _WORDS:
         if re.search(pattern, name):
             budget = f"{budget_seconds:g} s" if budget_seconds else "the budget"

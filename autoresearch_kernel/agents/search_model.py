@@ -1,17 +1,17 @@
-"""Which parameter to move next, in which direction and how far: a small Bayesian model of what was measured.
+"""Which parameter to change next, in which direction and how far: a small Bayesian model of what was measured.
 
-Every tunable parameter is an axis measured in *steps*: a factor of 1.5 of a logarithmic parameter, one
-exponent of a power of two, an eighth of a linear range, one entry of a list of numbers. Each experiment
-that moved literals is a look: it tells the difference, in bits per byte, between two points. The model
-says that along an ordered axis the score bends like a parabola, that an unordered choice has an offset,
-that axes add up, and that the rest is noise; its coefficients are Gaussian, so one linear solve gives what
-is believed after the looks. One sample of that belief (Thompson sampling) names the next move.
+Every tunable parameter is an axis measured in *steps*: a factor of 1.5 of a logarithmic parameter, one exponent of a
+power of two, an eighth of a linear range, one entry of a list of numbers. Each experiment that changed literals is an
+observation: the difference, in bits per byte, between two points. The model says that the score bends like a parabola
+along an ordered axis, that each choice of an unordered one has an offset, that axes add up, and that the rest is
+noise. Its coefficients are Gaussian, so one linear solve gives their posterior. One sample of the posterior (Thompson
+sampling) names the next move.
 
-This is where the habits of a patient person come from: what nobody has tried is uncertain and comes
-first; what moved the score is looked at again; a kept change is followed by another step the same way, one
-that hurt by a step the other way; what changes nothing is left alone.
+It follows that untried parameters are uncertain and come first, that parameters which moved the score are tried again,
+that a kept change is followed by another step the same way and a harmful one by a step the other way, and that
+parameters without effect are left alone.
 
-Pure: numpy only, no I/O. It knows nothing of Optuna, which picks the value inside the window given here.
+Pure: numpy only, no I/O. `agents/search.py` draws the value inside the window that a move gives.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from autoresearch_kernel.source.parameters import Parameter
+from ..source.parameters import Parameter
 
 if TYPE_CHECKING:
     import numpy as np
 
 STEP_FACTOR = 1.5  # one step of a logarithmic parameter
 STEPS_IN_RANGE = 8  # a linear parameter crosses its range in so many steps
-FIRST_REACH, LATER_REACH = 1.0, 2.0  # steps from the incumbent: at the first look, afterwards
+FIRST_REACH, LATER_REACH = 1.0, 2.0  # steps from the incumbent: at the first observation, afterwards
 WINDOW = 0.35  # steps on either side of the aimed-at value that the value is chosen from
 SECOND_PARAMETER, THIRD_PARAMETER = 0.35, 0.08  # chances that a proposal moves one more
-CURIOSITY = 1.5  # factor on the sampled gain of a parameter nobody has moved yet
+UNTRIED_FACTOR = 1.5  # factor on the sampled gain of a parameter that no experiment has moved
 FOLLOW_UP = 0.75  # chance that a kept change is followed by another step the same way
-WORTH_ADDING = 0.3  # of the best move's expected gain, for a second one beside it
+SECOND_SHARE = 0.3  # of the best move's expected gain, for a second one beside it
 
 EFFECT_SIZES = (1.0, 2.0, 4.0, 8.0, 16.0)  # of one step, in sigmas: the data choose
 BEND = 0.3  # expected curvature, as a share of the effect of a step
@@ -131,8 +131,8 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Look:
-    """One experiment as seen from the parameters: what moved, from where to where, and what came of it."""
+class Observation:
+    """One experiment as the model sees it: which parameters changed, from what to what, and the difference measured."""
 
     number: int
     moved: dict[str, tuple[Any, Any]]
@@ -143,7 +143,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Move:
-    """Where to look next along one axis: a window of positions from the incumbent, or one choice."""
+    """What to try next along one axis: a window of positions from the incumbent, or one choice."""
 
     axis: Axis
     low: float
@@ -152,8 +152,8 @@ class Move:
 
 
 @dataclass(frozen=True)
-class Belief:
-    """Gaussian belief over the coefficients of all axes, in bits per byte."""
+class Posterior:
+    """Gaussian distribution of the coefficients of all axes, in bits per byte."""
 
     columns: dict[Column, int]
     mean: np.ndarray  # (columns,)
@@ -175,8 +175,8 @@ def weights(axis: Axis, before: Any, after: Any) -> dict[Column, float]:
     return {(name, "slope"): end - start, (name, "bend"): end * end - start * start}
 
 
-def believe(axes: Mapping[str, Axis], looks: Sequence[Look], sigma: float) -> Belief:
-    """What the looks say about every axis; the size of effects is the one with the largest evidence."""
+def fit_model(axes: Mapping[str, Axis], observations: Sequence[Observation], sigma: float) -> Posterior:
+    """What the observations say about every axis; the size of effects is the one with the largest evidence."""
     import numpy as np
 
     columns: dict[Column, int] = {}
@@ -184,22 +184,22 @@ def believe(axes: Mapping[str, Axis], looks: Sequence[Look], sigma: float) -> Be
         for label in ("slope", "bend") if axis.ordered else axis.choices:
             columns[(name, label)] = len(columns)
     rows, deltas, variances = [], [], []
-    for look in looks:
+    for observation in observations:
         row = np.zeros(len(columns))
-        for name in look.moved.keys() & axes.keys():
-            for column, weight in weights(axes[name], *look.moved[name]).items():
+        for name in observation.moved.keys() & axes.keys():
+            for column, weight in weights(axes[name], *observation.moved[name]).items():
                 if column in columns:
                     row[columns[column]] += weight
-        if look.delta_bpb is not None and row.any():
+        if observation.delta_bpb is not None and row.any():
             rows.append(row)
-            deltas.append(look.delta_bpb)
-            variances.append(sigma**2 * (1 / look.num_runs + 0.4))  # 0.4: the incumbent's mean is uncertain too
+            deltas.append(observation.delta_bpb)
+            variances.append(sigma**2 * (1 / observation.num_runs + 0.4))  # 0.4: the incumbent's mean is uncertain too
     design, measured, noise = np.array(rows).reshape(-1, len(columns)), np.array(deltas), np.array(variances)
     bends = np.array([label == "bend" for _, label in columns])
     matters = np.array([USUALLY_MATTERS_FACTOR if USUALLY_MATTERS.search(name) else 1.0 for name, _ in columns])
     fits = [_posterior(design, measured, noise, bends, size * sigma * matters, size * sigma) for size in EFFECT_SIZES]
     _, mean, root = max(fits, key=lambda fit: fit[0])
-    return Belief(columns, mean, root)
+    return Posterior(columns, mean, root)
 
 
 def _posterior(
@@ -207,8 +207,8 @@ def _posterior(
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """(log evidence, mean, root of the covariance) when a step changes the score by about `scale` (columns,).
 
-    design (looks, columns), measured and noise (looks,). Solved in the space of coefficients, so ten
-    thousand looks cost no more than reading them.
+    design (observations, columns), measured and noise (observations,). Solved in the space of coefficients, so ten
+    thousand observations cost no more than reading them.
     """
     import numpy as np
 
@@ -228,22 +228,22 @@ def _posterior(
 
 def choose_moves(
     axes: Mapping[str, Axis],
-    looks: Sequence[Look],
+    observations: Sequence[Observation],
     sigma: float,
     rng: np.random.Generator,
     is_tried: Callable[[Mapping[str, Any]], bool],
     wider: int = 0,
 ) -> list[Move]:
-    """One to three moves with the largest gain under one sample of the belief; [] when every value was tried.
+    """One to three moves with the largest gain under one sample of the posterior; [] when every value was tried.
 
     `is_tried` says whether changing the incumbent like this alone is in the record; `wider` steps are added
     to the reach, for when nothing near is left.
     """
-    coefficients = believe(axes, looks, sigma).sample(rng)
-    following = _kept_direction(axes, looks)
+    coefficients = fit_model(axes, observations, sigma).sample(rng)
+    following = _kept_direction(axes, observations)
     best: list[tuple[float, Move]] = []
     for name, axis in axes.items():
-        mine = [look for look in looks if name in look.moved]
+        mine = [observation for observation in observations if name in observation.moved]
         options = [
             (_gain(axis, target, coefficients), target)
             for target in targets(axis, mine, wider)
@@ -251,7 +251,7 @@ def choose_moves(
         ]
         if options:
             gain, target = max(options, key=lambda option: option[0])
-            gain *= 1.0 if mine or gain < 0 else CURIOSITY
+            gain *= 1.0 if mine or gain < 0 else UNTRIED_FACTOR
             if name in following and rng.random() < FOLLOW_UP:
                 onward = [option for option in options if following[name] * option[1] > 0 and option[0] > 0]
                 gain, target = (math.inf, max(onward)[1]) if onward else (gain, target)
@@ -260,43 +260,43 @@ def choose_moves(
     draw = float(rng.random())
     count = 1 + (draw < SECOND_PARAMETER) + (draw < THIRD_PARAMETER)
     return [move for gain, move in best[:1]] + [
-        move for gain, move in best[1:count] if gain > max(WORTH_ADDING * best[0][0], 0.0)
+        move for gain, move in best[1:count] if gain > max(SECOND_SHARE * best[0][0], 0.0)
     ]
 
 
-def _kept_direction(axes: Mapping[str, Axis], looks: Sequence[Look]) -> dict[str, float]:
-    """Ordered axes that the latest look moved, with the sign of the way, if it was kept and led to the incumbent."""
-    if not looks or not looks[-1].kept:
+def _kept_direction(axes: Mapping[str, Axis], observations: Sequence[Observation]) -> dict[str, float]:
+    """Ordered axes that the latest observation moved, with the sign of the way, if it became the incumbent."""
+    if not observations or not observations[-1].kept:
         return {}
     ways = {}
-    for name, (before, after) in looks[-1].moved.items():
+    for name, (before, after) in observations[-1].moved.items():
         axis = axes.get(name)
         if axis is not None and axis.ordered and axis.position(after) == 0:
             ways[name] = -(axis.position(before) or 0.0)
     return ways
 
 
-def targets(axis: Axis, looks: Sequence[Look], wider: int = 0) -> list[Any]:
-    """Positions (or choices) worth aiming at: near at the first look, further later, short of what crashed.
+def targets(axis: Axis, observations: Sequence[Observation], wider: int = 0) -> list[Any]:
+    """Positions (or choices) worth aiming at: near at the first observation, further later, short of what crashed.
 
-    `looks` are those that moved this axis.
+    `observations` are those that moved this axis.
     """
     if not axis.ordered:
         return [choice for choice in axis.choices if choice != axis.parameter.value]
-    reach = (LATER_REACH if looks else FIRST_REACH) + wider
-    low, high = open_limits(axis, looks)
+    reach = (LATER_REACH if observations else FIRST_REACH) + wider
+    low, high = open_limits(axis, observations)
     sizes = range(1, math.ceil(reach) + 1) if axis.whole else [quarter / 4 for quarter in range(2, int(4 * reach) + 1)]
     inside = [sign * size for size in sizes for sign in (-1, 1) if low - 1e-9 <= sign * size <= high + 1e-9]
     ends = [] if axis.whole else [end for end in (low, high) if 0.2 < abs(end) < 0.5]  # too close for a full step
     return inside + ends
 
 
-def open_limits(axis: Axis, looks: Sequence[Look]) -> tuple[float, float]:
+def open_limits(axis: Axis, observations: Sequence[Observation]) -> tuple[float, float]:
     """The range in positions, cut half-way to any value that failed when this axis alone was moved."""
     low, high = axis.limits()
-    for look in looks:
-        if look.delta_bpb is None and len(look.moved) == 1:
-            at = axis.position(look.moved[axis.parameter.name][1])
+    for observation in observations:
+        if observation.delta_bpb is None and len(observation.moved) == 1:
+            at = axis.position(observation.moved[axis.parameter.name][1])
             if at is not None and at > 0:
                 high = min(high, at / 2)
             elif at is not None and at < 0:
@@ -317,11 +317,11 @@ def _choice(axis: Axis, target: Any) -> Any:
     return axis.value(target) if axis.ordered else target
 
 
-def _move(axis: Axis, target: Any, looks: Sequence[Look]) -> Move:
+def _move(axis: Axis, target: Any, observations: Sequence[Observation]) -> Move:
     """The window around `target` on its side of the incumbent, inside the open limits."""
     if axis.whole or not axis.ordered:
         return Move(axis, 0.0, 0.0, choice=_choice(axis, target))
-    low, high = open_limits(axis, looks)
+    low, high = open_limits(axis, observations)
     near, far = max(0.25, abs(target) - WINDOW), abs(target) + WINDOW
     if target < 0:
         return Move(axis, max(low, -far), max(low, -near))

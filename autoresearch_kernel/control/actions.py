@@ -1,33 +1,24 @@
-"""What a person can do with a study: one function for each button of the panel and each word of the command line.
+"""What a user can do with a study: one function for each button of the panel and each command that a study answers.
 
-A study runs in a process of its own; here it is started, talked to, and what it found is taken home. Each function
-returns what a person should hear. Nothing is drawn here, and nothing is decided.
+A study runs in a process of its own. These functions start it, send it commands and promote what it found; each
+returns the sentence to show. They draw nothing and decide nothing.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Any
 
-from ..agents.chat import knows_server, read_prices
-from ..agents.options import (
-    AGENTS,
-    NO_READERS,
-    PRICES,
-    WITH_MODEL,
-    AgentOptions,
-    agent_options,
-    make_agent,
-    refuse_unused,
-)
+from ..agents.options import NO_READERS, PRICES, WITH_MODEL
+from ..agents.prices import read_prices
+from ..agents.server import knows_server
 from ..core.errors import with_arguments
 from ..core.format import count, duration
 from ..core.state import StudyState
 from ..record import history
+from ..record.commands import FOR_THE_AGENT
 from ..record.git import LineageError
 from ..record.paths import study_paths
 from ..record.study import (
@@ -42,20 +33,25 @@ from ..record.study import (
 )
 from ..sandbox.kinds import SandboxMissing, require_sandbox
 from ..show.follow import look
-from ..show.words import result_words
-from ..study.create import CORPORA, DEFAULT_BUDGET_SECONDS, PRESETS, Settings, refuse_other_settings, start_study
+from ..show.study_words import result_words
+from ..study.create import start_study
+from ..study.options import (
+    OptionRefused,
+    SettingsRefused,
+    StudyOptions,
+    agent_of,
+    agent_options,
+    limits_of,
+    options_of,
+    refuse_other_settings,
+    supervisor_words,
+    wrong_values,
+)
 from ..system.disk import is_full
 from ..system.files import lock_holder, write_atomic
+from ..system.locations import require_cache
 from .supervisor import ask, end, start_detached, wait_until_free
 
-NUMBERS = {  # of a new study or a further run of one, each with what it may be
-    "budget": "seconds",
-    "hours": "hours",
-    "experiments": "a whole number",
-    "max_cost": "US dollars",
-    "max_tokens": "a whole number",
-    "prompt_tokens": "a whole number",
-}
 NO_SERVER = (
     "No language model can be reached: give this kernel a key by running "
     '`import getpass, os; os.environ["OPENAI_API_KEY"] = getpass.getpass()` in a cell, or the address of a local '
@@ -64,81 +60,27 @@ NO_SERVER = (
 LATER = "sent; the supervisor reads it as soon as its agent has answered"
 
 __all__ = [
-    "AGENTS",
-    "CORPORA",
-    "DEFAULT_BUDGET_SECONDS",
     "NO_READERS",
-    "PRESETS",
-    "WITH_MODEL",
-    "Plan",
     "SettingsRefused",
     "approve",
     "begin",
     "finish",
     "go_on",
+    "hint",
     "open_study",
     "problems",
     "promote",
     "read_state",
     "say_to",
-    "settings_of",
     "stop",
     "study_names",
 ]
 
 
-class SettingsRefused(StudyError):
-    """Settings with which no study can run; `problems` says of each, by its name, what is wrong."""
-
-    def __init__(self, problems: Mapping[str, str]) -> None:
-        super().__init__("\n".join(f"{name}: {words}" for name, words in problems.items()))
-        self.problems = dict(problems)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How long a study goes on, and on whose word; None for as it is, or without end."""
-
-    experiments: int | None = None
-    hours: float | None = None
-    approve: bool | None = None
-    unsafe: bool = False  # where there is no sandbox: run without one, every result marked untrusted
-    options: AgentOptions = field(default_factory=AgentOptions)
-
-    def words(self) -> list[str]:
-        """As options of `autoresearch run`."""
-        named = {
-            "experiments": self.experiments,
-            "hours": self.hours,
-            "model": self.options.model,
-            "prompt_tokens": self.options.prompt_tokens,
-            "max_tokens": self.options.max_tokens,
-            "max_cost": self.options.max_cost,
-        }
-        given = {name: value for name, value in named.items() if value is not None}
-        words = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-        if self.approve is not None:
-            words.append("--approve" if self.approve else "--no-approve")
-        return [*words, "--unsafe"] if self.unsafe else words
-
-
-def settings_of(fields: Mapping[str, Any]) -> tuple[Settings, Plan]:
-    """What a person asked for by name. Raises StudyError for a name that nothing here has."""
-    parts: tuple[type[Any], ...] = (Settings, Plan, AgentOptions)
-    names = [{f.name for f in dataclass_fields(part)} - {"options"} for part in parts]
-    if unknown := set(fields) - set().union(*names):
-        raise StudyError(
-            f"There is no setting {sorted(unknown)[0]!r}. Known are {', '.join(sorted(set().union(*names)))}."
-        )
-    asked, plan, options = ({k: v for k, v in fields.items() if k in known} for known in names)
-    of_agent = AgentOptions(**options)
-    return Settings(**asked, options=of_agent), Plan(**plan, options=of_agent)
-
-
 def problems(name: str, project: Path, fields: Mapping[str, Any]) -> dict[str, str]:
     """What is wrong with the settings of a new study, by field; empty when nothing is. Cheap: nothing is built."""
     found = wrong_values(fields)
-    asked, _ = settings_of(fields)
+    asked = options_of(fields)
     try:
         study_paths(name, project)
         if study_exists(name, project):
@@ -147,51 +89,27 @@ def problems(name: str, project: Path, fields: Mapping[str, Any]) -> dict[str, s
         found["name"] = "Letters, digits, '-', '_' and '.', as in nov23."
     if asked.corpus == "files" and (wrong := _wrong_folder(asked.files_folder or "")):
         found["files_folder"] = wrong
-    return found if "agent" in found else {**_wrong_agent(asked, project), **found}
+    return found if "agent" in found else _wrong_agent(asked, project) | found
 
 
-def wrong_values(fields: Mapping[str, Any]) -> dict[str, str]:
-    """Which settings have a value that they cannot have, and why; nothing else is looked at."""
-    found = {}
-    for name, choices in (("agent", AGENTS), ("corpus", CORPORA), ("preset", PRESETS)):
-        if fields.get(name) is not None and fields[name] not in choices:
-            found[name] = f"There is no {fields[name]!r}. Choose one of {', '.join(choices)}."
-    for name, unit in NUMBERS.items():
-        if fields.get(name) is not None and (wrong := _wrong_number(fields[name], unit)):
-            found[name] = wrong
-    return found
-
-
-def _wrong_number(value: Any, unit: str) -> str:
-    kind = int if unit == "a whole number" else int | float
-    if not isinstance(value, kind) or isinstance(value, bool) or not 0 < value < float("inf"):
-        return f"{value!r} is not possible: give {unit}, as a number above 0, or leave it out."
-    return ""
-
-
-def _wrong_agent(asked: Settings, project: Path) -> dict[str, str]:
-    """What is wrong with the agent and what belongs to it, by field."""
-    agent, options = asked.agent or "search", asked.options
+def _wrong_agent(asked: StudyOptions, project: Path) -> dict[str, str]:
+    """What is wrong with the agent and what belongs to it, by option."""
+    agent = asked.value("agent")
     try:
-        refuse_unused(agent, options)
-    except StudyError as error:
-        return {"agent": with_arguments(str(error))}
-    if agent == "replay":
-        if options.recording is None:
-            return {"recording": "Name the study to repeat."}
-        known = options.recording in study_names(project)
-        return {} if known else {"recording": f"There is no study {options.recording}."}
+        options = agent_options(agent, asked, os.environ)
+    except OptionRefused as refused:
+        return {refused.option: with_arguments(str(refused))}
+    if agent == "replay" and options["from"] not in study_names(project):
+        return {"recording": f"There is no study {options['from']}."}
     if agent not in WITH_MODEL:
         return {}
     found = {} if knows_server() else {"agent": NO_SERVER}
+    model = options["model"]
     try:
-        model = agent_options(agent, options, os.environ)["model"]
-        priced = options.max_cost is None or read_prices(project / PRICES).cost(model, 1, 1) is not None
-    except StudyError:
-        return found | {"model": "By what name does its server know it?"}
+        is_priced = asked.max_cost is None or read_prices(project / PRICES).cost(model, 1, 1) is not None
     except ValueError as error:
         return found | {"max_cost": str(error)}
-    if not priced:
+    if not is_priced:
         found["max_cost"] = f"{PRICES} does not state the price of {model!r}: add it there, or leave the limit out."
     return found
 
@@ -204,33 +122,32 @@ def _wrong_folder(folder: str) -> str:
 
 def begin(name: str, project: Path, fields: Mapping[str, Any], say: Callable[[str], None]) -> Study:
     """Create a study and let it run in the background. Raises SettingsRefused, and StudyError for all else."""
-    asked, plan = settings_of(fields)
+    asked = options_of(fields)
     if wrong := problems(name, project, fields):
         raise SettingsRefused(wrong)
-    need_sandbox(plan.unsafe)
+    check_machine(bool(asked.unsafe))
     try:
         study = start_study(name, project, asked, say)
     except LineageError as error:  # a branch of that name is there
         raise SettingsRefused({"name": with_arguments(str(error))}) from error
     say("Starting ...")
-    start_detached(study, plan.words())
+    start_detached(study, supervisor_words(asked))
     return study
 
 
 def go_on(study: Study, fields: Mapping[str, Any]) -> int:
     """Continue a study in the background; returns the pid. Raises StudyInUse when it runs already."""
-    asked, plan = settings_of(fields)
+    asked = options_of(fields)
     if wrong := wrong_values(fields):
         raise SettingsRefused(wrong)
     _still_there(study)
     refuse_other_settings(study, asked)
-    need_sandbox(plan.unsafe)
+    check_machine(bool(asked.unsafe))
     if study.agent in WITH_MODEL:
         if not knows_server():
             raise StudyError(NO_SERVER)
-        limit = asked.options.max_cost or read_state(study).limits.max_cost
-        make_agent(study, replace(asked.options, max_cost=limit))  # a missing key is said here, not in a log
-    return start_detached(study, plan.words())
+        agent_of(study, asked, limits_of(read_state(study), asked))  # a missing key is said here, not in a log
+    return start_detached(study, supervisor_words(asked))
 
 
 def finish(study: Study, unsafe: bool = False) -> str:
@@ -253,7 +170,7 @@ def finish(study: Study, unsafe: bool = False) -> str:
             "wait until it ends or stop it, then finish it."
         )
     outlook = Outlook.of(study)
-    need_sandbox(unsafe)
+    check_machine(unsafe)
     pid = start_detached(study, ["--unsafe"] if unsafe else [], command="finish")
     return (
         f"Process {pid} measures the result in the background: {count(outlook.num_trainings, 'training')} of "
@@ -271,8 +188,12 @@ def _still_there(study: Study) -> None:
         raise StudyError(f"Study {study.name} was removed: {study.paths.study} is gone.")
 
 
-def need_sandbox(unsafe: bool) -> None:
-    """Raise StudyError where code would run without a sandbox and nobody said --unsafe: now, not in a log later."""
+def check_machine(unsafe: bool) -> None:
+    """Raise StudyError or NoPlace where no study can run, instead of letting a supervisor fail and log it.
+
+    That is so without a sandbox, unless `unsafe` renounces it, and without a place for corpora and locks.
+    """
+    require_cache()
     if unsafe:
         return
     try:
@@ -286,9 +207,18 @@ def say_to(study: Study, command: str, text: str = "") -> str:
 
     Raises StudyError when no process runs the study, and for a hint to an agent that reads none.
     """
-    if command == "hint" and study.agent in NO_READERS:
+    if command in FOR_THE_AGENT and study.agent in NO_READERS:
         raise StudyError(NO_READERS[study.agent])
     return ask(study, command, text) or LATER
+
+
+def hint(study: Study, text: str = "", clear: bool = False) -> str:
+    """Say something to the agent; with `clear` it no longer gets what was said before. Returns the answer."""
+    text = text.strip()
+    if not text and not clear:
+        raise StudyError("There is nothing in the hint. Write what the agent should know.")
+    answers = [say_to(study, "clear hints")] if clear else []
+    return "; ".join([*answers, *([say_to(study, "hint", text)] if text else [])])
 
 
 def stop(study: Study, now: bool = False) -> str:

@@ -11,6 +11,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -25,11 +26,12 @@ from ..run.training import EndRun, Listener, Training, run_training
 from ..sandbox.kinds import SANDBOX, probe
 from ..sandbox.probe import SandboxReport
 from ..study.disk_space import LEAST_FREE_BYTES
+from ..system.corpus_command import corpus_command
 from ..system.disk import free_bytes
 from ..system.environment import SETTINGS
-from ..system.locations import cache_dir
+from ..system.locations import NoPlace, cache_dir, originals, require_cache
 from ..system.measuring import MeasuringProcess, SettingRefused, open_measuring_process
-from ..system.shell import corpus_command, shell_command
+from ..system.shell import shell_command
 from ..system.speed import Steadiness, measure_steadiness
 from .checks import Check
 
@@ -37,6 +39,8 @@ GB = 1e9
 NIGHT_BYTES, NIGHT_MEMORY_BYTES = 2 * GB, 2 * GB  # below that much room a night may have to wait, or be killed
 SHOWN_VERSIONS = ("torch", "numpy", "tiktoken", "papermill", "ipykernel", "jupyterlab")
 KERNEL_LIMIT_SECONDS = 60.0
+IS_CHECKOUT = (originals() / "Makefile").is_file()
+SET_UP = "`make setup`" if IS_CHECKOUT else f"`{sys.executable} -m pip install --force-reinstall autoresearch-kernel`"
 QUIETER = "Mains power and a cool place help, and so does a host that nobody else uses."
 
 # A train.py that trains nothing: it starts where a real one does and hands over where a real one does.
@@ -82,9 +86,7 @@ def examine(project: Path) -> Iterator[Check]:
             yield Check("device", "fail", str(refusal))
             return
         except RuntimeError as error:
-            yield Check(
-                "torch", "fail", f"prepare.py cannot be loaded: {error}", "`make setup` installs what it needs."
-            )
+            yield Check("torch", "fail", f"prepare.py cannot be loaded: {error}", f"{SET_UP} installs what it needs.")
             return
         yield machine(facts)
         yield device(facts)
@@ -106,7 +108,7 @@ def versions() -> Check:
                 continue
     missing = [package for package in SHOWN_VERSIONS if package not in found]
     if missing:
-        return Check("versions", "fail", f"not installed: {', '.join(missing)}", "`make setup` installs them.", found)
+        return Check("versions", "fail", f"not installed: {', '.join(missing)}", f"{SET_UP} installs them.", found)
     words = [f"autoresearch-kernel {found.get('autoresearch-kernel', '?')}", f"python {found['python']}"]
     return Check(
         "versions", "ok", " · ".join([*words, *(f"{name} {found[name]}" for name in SHOWN_VERSIONS)]), facts=found
@@ -114,7 +116,11 @@ def versions() -> Check:
 
 
 def disk(project: Path) -> Check:
-    """Room where studies, corpora and temporary files lie."""
+    """Whether studies, corpora and temporary files have a place, and room there."""
+    try:
+        require_cache()
+    except NoPlace as error:
+        return Check("disk", "fail", str(error))
     places = {"studies": project / "studies", "corpora": cache_dir(), "temporary files": Path(tempfile.gettempdir())}
     free = {name: free_bytes(path) for name, path in places.items()}
     words = " · ".join(f"{name} {_gb(value)}" for name, value in free.items())
@@ -236,11 +242,11 @@ def kernel(project: Path, sandbox: SandboxReport) -> Check:
     try:
         outcome = _train_nothing(project)
     except (OSError, RuntimeError, EndRun) as error:
-        return Check("kernel", "fail", f"it did not start: {error}", "`make setup` installs the kernel.")
+        return Check("kernel", "fail", f"it did not start: {error}", f"{SET_UP} installs the kernel.")
     if outcome.status is Status.INTERRUPTED:
         return Check("kernel", "warn", outcome.reason, "Wait for it to end; it has the machine to itself.")
     if outcome.status is not None:
-        return Check("kernel", "fail", f"{outcome.status}: {outcome.reason}", "`make setup` installs what it needs.")
+        return Check("kernel", "fail", f"{outcome.status}: {outcome.reason}", f"{SET_UP} installs what it needs.")
     start, total = (outcome.measured[name] for name in ("kernel_start_seconds", "total_seconds"))
     found = f"starts and answers in {start:.1f} s; with torch, prepare.py and the hand-over {total:.1f} s a training"
     return Check("kernel", "ok", found, facts={"kernel_start_seconds": start, "total_seconds": total})

@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from ..agents.chat import read_key
-from ..record.commands import send, wait_for_answer
+from ..agents.server import read_key
+from ..record.commands import FOR_THE_AGENT, send, wait_for_answer
 from ..record.study import Remedied, Study, StudyError
 from ..system.files import boot_id, ensure_folder, lock_holder, study_in_use
 from ..system.shell import shell_command
@@ -38,7 +38,7 @@ def start_detached(study: Study, options: Sequence[str] = (), command: str = "ru
     """
     _refuse_second(study)
     ensure_folder(study.paths.folder)
-    key = read_key()  # which takes it out of our environment
+    key = read_key()
     words = [sys.executable, "-m", "autoresearch_kernel.cli", command, "--name", study.name, *options]
     with open(study.paths.supervisor_log, "ab") as log:
         begin = log.tell()
@@ -80,10 +80,10 @@ def _refuse_second(study: Study) -> None:
 def ask(study: Study, command: str, text: str = "") -> str | None:
     """Send a command and return the answer; None when the supervisor is busy and will read it later.
 
-    Raises StudyError when nobody runs the study, unless the command is a hint, which waits for the next supervisor.
+    Raises StudyError when no process runs the study, unless the command is for the agent: the next supervisor reads it.
     """
     holder = lock_holder(study.paths.lock)
-    if holder is None and command != "hint":
+    if holder is None and command not in FOR_THE_AGENT:
         raise Remedied(
             f"No process runs study {study.name!r}, so there is nothing to {command.split()[0]}.",
             remedy=f"`{shell_command(f'run --name {study.name} --detach')}` continues it.",
@@ -91,7 +91,7 @@ def ask(study: Study, command: str, text: str = "") -> str | None:
         )
     sent = send(study.paths.commands, command, text)
     if holder is None:
-        return "nobody runs the study now; the agent gets it when it goes on"
+        return "no process runs the study now; it holds when the study goes on"
     return wait_for_answer(study.paths.history, sent, ANSWER_SECONDS)
 
 

@@ -1,16 +1,15 @@
-"""What an agent is: anything with a name that turns a context into a proposal.
+"""What an agent is: an object with a name that makes a proposal from a context.
 
-An agent keeps no record of its own. What happened so far, its own proposals included, arrives
-as `context.experiments` on every call, so a study continues where it stopped and an agent may
-be replaced in the middle of a night. It reads values and returns a value: it never writes
-files, trains or scores.
+An agent keeps no record of its own. Every call gives it the whole history as `context.experiments`, its own proposals
+included, so a study continues where it stopped, and one agent may replace another in the middle of a study. It reads
+values and returns a value: it never writes files, trains or scores.
 
-What an agent may declare besides, as attributes; without them it is asked between two trainings
-and whatever it says is run:
+An agent may declare more, as attributes. Without them it is asked between two trainings, and its proposal is run as it
+is:
 
     listens(context)          True: a proposal that would waste the budget (a repeat, a crash in the first steps) comes
-                              back in `context.refused`, and `propose` is asked for another
-    thinks_ahead(context)     True: it may be asked while an experiment trains, `context.running`
+                              back in `context.refused`, and `propose` is called again
+    thinks_ahead(context)     True: `propose` may be called while an experiment trains, `context.running`
     asks_person = True        its proposal is a draft that a person must edit first
 """
 
@@ -22,17 +21,17 @@ from autoresearch_kernel.core.types import Context, Proposal, Refusal
 
 
 class NothingToPropose(RuntimeError):
-    """An agent has no idea left. The study is concluded; the message says why and what would give it more."""
+    """An agent has nothing left to propose. The study ends; the message says why, and what would give it more."""
 
     reason = "nothing left to propose"  # for the record of how the study ended
 
 
 class AgentUnavailable(RuntimeError):
-    """An agent cannot answer now, such as a model whose server is down. The study pauses and asks it again."""
+    """An agent cannot answer now, such as a model whose server is down. The study pauses and asks again later."""
 
 
 class UnusableReply(RuntimeError):
-    """What an agent replied is no proposal, and it could not mend it. `refusal` is for the record."""
+    """The replies of an agent held no proposal, even after corrections. `refusal` goes into the history."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.why)
@@ -57,13 +56,13 @@ class Agent(Protocol):
 
 
 def listens(agent: Agent, context: Context) -> bool:
-    """Whether its answer to `context` may be given back to it."""
-    return _says(agent, "listens", context)
+    """Whether a proposal made for `context` may be given back to the agent."""
+    return _declares(agent, "listens", context)
 
 
 def thinks_ahead(agent: Agent, context: Context) -> bool:
-    """Whether it may be asked while something else trains."""
-    return _says(agent, "thinks_ahead", context)
+    """Whether the agent may be asked while an experiment trains."""
+    return _declares(agent, "thinks_ahead", context)
 
 
 def asks_person(agent: Agent) -> bool:
@@ -71,6 +70,6 @@ def asks_person(agent: Agent) -> bool:
     return bool(getattr(agent, "asks_person", False))
 
 
-def _says(agent: Agent, what: str, context: Context) -> bool:
+def _declares(agent: Agent, what: str, context: Context) -> bool:
     method = getattr(agent, what, None)
     return callable(method) and bool(method(context))

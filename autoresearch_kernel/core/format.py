@@ -8,17 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .sanitize import is_number
+from .sanitize import flat, is_number
 
 THIN_SPACE = "\u2009"
 MINUS = "\u2212"
 
 
-def plain(text: str) -> str:
-    """One line without control characters."""
-    if text.isprintable():
-        return " ".join(text.split())
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+def plain(text: str, limit: int | None = None) -> str:
+    """One line without control characters and escape sequences, cut to `limit` characters."""
+    if limit is None:
+        return flat(text)
+    line = flat(text[: 8 * limit])
+    return line if len(line) <= limit else line[: max(0, limit - 1)].rstrip() + "…"
 
 
 def number(value: Any) -> float | None:
@@ -39,6 +40,11 @@ def bpb(value: float | None) -> str:
 def signed(value: float, decimals: int = 4) -> str:
     """`+0.0021` or `−0.0124`."""
     return f"{value:+.{decimals}f}".replace("-", MINUS)
+
+
+def with_error(difference: float, error: float | None) -> str:
+    """`−0.0124 ± 0.0030`; the difference alone where its standard error is not known."""
+    return signed(difference) if error is None else f"{signed(difference)} ± {error:.4f}"
 
 
 def thousands(value: float) -> str:

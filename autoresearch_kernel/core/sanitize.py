@@ -15,12 +15,31 @@ MOST_FACTS = 100  # of one object
 NAME_LIMIT = 100  # characters of a fact's name; an exception's name is cut to as many
 TEXT_LIMIT = 200
 
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
+_ESCAPES = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_].*?(?:\x07|\x1b\\|$)|[ -/]*[0-~])|\x9b[0-?]*[ -/]*[@-~]", re.M
+)
 
 
 def is_number(value: Any) -> TypeGuard[int | float]:
     """Whether the value is a finite number of sensible size; a boolean is not."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
+
+
+def without_escapes(text: str) -> str:
+    """Without the sequences that steer a terminal."""
+    return _ESCAPES.sub("", text)
+
+
+def visible(line: str) -> str:
+    """Without characters that have no glyph; blanks of all kinds become plain ones, tabs stay."""
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() or c == "\t" else " " if c.isspace() else "" for c in line)
+
+
+def flat(text: str) -> str:
+    """All visible characters on one line."""
+    return " ".join(visible(without_escapes(text)).split())
 
 
 def one_line(text: str, most: int = TEXT_LIMIT) -> str:
@@ -30,8 +49,7 @@ def one_line(text: str, most: int = TEXT_LIMIT) -> str:
         >>> one_line("\x1b[31mred\x1b[0m\n\x07alert")
         'red alert'
     """
-    text = _ESCAPES.sub("", text[: 20 * most])
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:most]
+    return flat(text[: 20 * most])[:most]
 
 
 def parse_object(text: str | bytes) -> dict[str, Any] | None:

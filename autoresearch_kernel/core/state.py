@@ -65,7 +65,7 @@ class StudyState:
     waiting: MachineHolder | None = None  # whose training the next one waits for; None while it waits for none
     waiting_since: str = ""  # UTC ISO 8601; "" while it does not wait
     answered: frozenset[str] = frozenset()  # ids of commands that the history acknowledges
-    hints: tuple[str, ...] = ()  # what people said to the agent, oldest first
+    hints: tuple[str, ...] = ()  # what people said to the agent and did not clear, oldest first
     undrawn: tuple[int, ...] = ()  # experiments whose views could not be drawn
     spent_by_experiment: Mapping[int, Spent] = field(default_factory=dict)  # on models, those never proposed included
     limits: Limits = NO_LIMITS  # of that
@@ -111,8 +111,13 @@ class StudyState:
 
     @property
     def incumbent_bpb(self) -> float | None:
-        """Pooled mean over these runs: what a challenger has to beat."""
+        """Mean over these runs: what a challenger has to beat."""
         return mean(self.incumbent_scores) if self.incumbent_scores else None
+
+    @property
+    def incumbent_standard_error(self) -> float | None:
+        """Of `incumbent_bpb`."""
+        return standard_error(len(self.incumbent_scores), self.sigma)
 
     @property
     def sigma(self) -> float | None:
@@ -270,7 +275,6 @@ def _scored(fold: _Fold, event: Event) -> None:
     if event.get("slowest_batch_seconds") is not None:
         facts["slowest_batch_seconds"] = event["slowest_batch_seconds"]
     run["measured"] = {**run.get("measured", {}), **facts}
-    _pool(fold, event["experiment"])
 
 
 def _audited(fold: _Fold, event: Event) -> None:
@@ -281,24 +285,12 @@ def _audited(fold: _Fold, event: Event) -> None:
     if audit.accepted:
         run["val_bpb"] += audit.correction_bpb
         run["standard_error"] = math.hypot(run.get("standard_error") or 0.0, audit.standard_error)
-        _pool(fold, number)
         return
     refused = {"status": Status.REJECTED, "val_bpb": None, "standard_error": None, "reason": audit.reason}
     run.update(refused)
     if fold.experiments[number].get("status") is not None:
         fold.experiments[number].update(refused)
         fold.kept = [kept for kept in fold.kept if kept != number]
-
-
-def _pool(fold: _Fold, number: int) -> None:
-    """Later runs of a decided experiment count: its score is the mean over all of them."""
-    experiment, runs = fold.experiments[number], fold.runs[number]
-    pooled = [run["val_bpb"] for run in runs if run.get("val_bpb") is not None]
-    if experiment.get("status") is None or experiment.get("val_bpb") is None or not pooled:
-        return
-    experiment["val_bpb"] = mean(pooled)
-    if experiment.get("sigma") is not None:
-        experiment["standard_error"] = standard_error(len(pooled), experiment["sigma"])
 
 
 def _decided(fold: _Fold, event: Event) -> None:
@@ -310,6 +302,7 @@ def _decided(fold: _Fold, event: Event) -> None:
         standard_error=event.get("standard_error"),
         reason=event.get("reason") or "",
         incumbent_bpb=event.get("incumbent_bpb"),
+        incumbent_standard_error=event.get("incumbent_standard_error"),
         sigma=event.get("sigma"),
         commit=event.get("commit"),
         decided_at=event["time"],
@@ -354,9 +347,7 @@ def _waited(fold: _Fold, event: Event) -> None:
 
 
 def _paused(fold: _Fold, event: Event) -> None:
-    """An event of an earlier version has no `by_person`: there, a person's pause is one "by ann@host"."""
-    fold.paused = event["reason"]
-    fold.is_paused_by_person = event.get("by_person", event["reason"].startswith("by "))
+    fold.paused, fold.is_paused_by_person = event["reason"], bool(event.get("by_person"))
 
 
 def _resumed(fold: _Fold, event: Event) -> None:
@@ -372,6 +363,8 @@ def _command(fold: _Fold, event: Event) -> None:
     fold.answered.add(event["id"])
     if event["command"] == "hint":
         fold.hints.append(event["text"])
+    elif event["command"] == "clear hints":
+        fold.hints.clear()
 
 
 def _undrawn(fold: _Fold, event: Event) -> None:

@@ -6,6 +6,7 @@ proposal tried. A run is one training of it; a confirmation is a second run.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
@@ -30,6 +31,9 @@ class Status(StrEnum):
     INTERRUPTED = "interrupted"  # the harness went away while it ran; it runs once more
 
 
+FAILED = frozenset({Status.CRASH, Status.TIMEOUT, Status.INVALID, Status.INTERRUPTED})  # there is no score
+
+
 class Cause(StrEnum):
     """Why a training ended without saying anything about its code. It is made again under the same run index."""
 
@@ -39,7 +43,7 @@ class Cause(StrEnum):
     SLOW = "slow"  # the machine ran much slower than for the incumbent
     OVERTIME = "overtime"  # it worked longer beyond its budget than the baseline does
     FULL_DISK = "full disk"
-    KILLED = "killed"  # by somebody else, such as a system short of memory
+    KILLED = "killed"  # by another process, such as a system short of memory
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Objection(StrEnum):
     REPEAT = "repeat"  # the same code was tried before
     DRY_RUN = "dry run"  # a few steps of it fail
     CONFLICT = "conflict"  # the incumbent changed meanwhile, in the same lines
-    PERSON = "person"  # somebody says no
+    PERSON = "person"  # a user refuses it
     UNUSABLE = "unusable"  # the reply holds no edit that applies; there is no proposal
 
 
@@ -97,7 +101,7 @@ class Call:
     model: str
     tokens_in: int
     tokens_out: int  # reasoning included
-    cost: float | None  # US dollars; None when nobody has stated the model's price
+    cost: float | None  # US dollars; None when the model's price is not known
     seconds: float
     estimated: bool = False  # the server did not count the tokens; they are counted from the text
     failed: str = ""  # why there is no usable reply; "" when there is one
@@ -208,13 +212,11 @@ class Run:
     claimed_bpb: float | None = None  # what the scorer said, before the audit
     audit: Audit | None = None  # None where none was made: a discard needs none
     measured: dict[str, Any] = field(default_factory=dict)
-    attempts: int = 1  # trainings begun under this index that nobody asked to stop: 2 after the harness went away
+    attempts: int = 1  # trainings begun under this index that no user asked to stop: 2 after the harness went away
     interruptions: tuple[str, ...] = ()  # why earlier trainings under this index did not count, for people
     causes: tuple[Cause, ...] = ()  # and in one word each, the latest one's included
     num_decided: int = 0  # experiments decided when it began: for a re-run of the incumbent, its place in time
-    sandbox: str | None = (
-        None  # in which it trained and was scored, "none" without one; None where nobody wrote it down
-    )
+    sandbox: str | None = None  # in which it trained and was scored, "none" without one; None where it was not recorded
     bound: str = ""  # digest of all that the score depends on, see `record/provenance.py`; "" in records without one
 
     @property
@@ -241,6 +243,16 @@ def scores_of(runs: Iterable[Run]) -> tuple[float, ...]:
     return tuple(run.val_bpb for run in runs if run.val_bpb is not None)
 
 
+def error_of_difference(one: float | None, other: float | None) -> float | None:
+    """Standard error of the difference of two independent figures; None where the error of one is not known.
+
+    Example:
+        >>> error_of_difference(0.003, 0.004)
+        0.005
+    """
+    return None if one is None or other is None else math.hypot(one, other)
+
+
 @dataclass(frozen=True)
 class Experiment:
     """One proposal tried, folded from the history. `status` is None until it is decided.
@@ -263,11 +275,12 @@ class Experiment:
     spent: Spent = Spent()  # what proposing it cost
     runs: tuple[Run, ...] = ()
     status: Status | None = None
-    val_bpb: float | None = None  # mean over scored runs; None without a score, never 0
+    val_bpb: float | None = None  # the mean that the decision was made on; None without a score, never 0
     standard_error: float | None = None  # of that mean
     reason: str = ""  # the rule's words, or the failure's
-    incumbent_bpb: float | None = None  # the incumbent's pooled mean it was judged against
-    sigma: float | None = None  # run-to-run sd believed at that time
+    incumbent_bpb: float | None = None  # what it had to beat: the incumbent's mean at the speed of that time
+    incumbent_standard_error: float | None = None  # of that mean
+    sigma: float | None = None  # run-to-run standard deviation as it was estimated at that time
     train_sha256: str = ""
     commit: str | None = None  # git commit of its train.py, None without git
     proposed_at: str = ""  # UTC ISO 8601
@@ -277,6 +290,21 @@ class Experiment:
     def scores(self) -> tuple[float, ...]:
         """val_bpb of each run that has one, oldest first; re-runs after the decision included."""
         return scores_of(self.runs)
+
+    @property
+    def judged_runs(self) -> tuple[Run, ...]:
+        """The scored runs that the decision was made on, without those that were made later."""
+        return tuple(run for run in self.runs if run.val_bpb is not None and run.num_decided <= self.number)
+
+    @property
+    def mean_bpb(self) -> float | None:
+        """Mean of all its runs so far, those after the decision included; None without a scored run."""
+        return math.fsum(self.scores) / len(self.scores) if self.scores else None
+
+    @property
+    def mean_standard_error(self) -> float | None:
+        """Of `mean_bpb`; None while sigma was not known."""
+        return self.sigma / math.sqrt(len(self.scores)) if self.sigma is not None and self.scores else None
 
     @property
     def claimed_bpb(self) -> float | None:
@@ -292,16 +320,26 @@ class Experiment:
         return sum(found) / len(found) if found else 0.0
 
     @property
+    def failed_run(self) -> int | None:
+        """Index of the last run that failed or whose score the audit refused; None when there is none."""
+        return next((run.index for run in reversed(self.runs) if run.status in FAILED | {Status.REJECTED}), None)
+
+    @property
     def refusal(self) -> Run | None:
         """The run whose score the audit refused; None when it refused none."""
         return next((run for run in self.runs if run.status is Status.REJECTED), None)
 
     @property
     def delta_bpb(self) -> float | None:
-        """Difference to the incumbent it was judged against; negative is better."""
+        """Difference to the incumbent, as it was at the decision; negative is better."""
         if self.val_bpb is None or self.incumbent_bpb is None:
             return None
         return self.val_bpb - self.incumbent_bpb
+
+    @property
+    def delta_standard_error(self) -> float | None:
+        """Of `delta_bpb`; None where the error of one of the two scores is not known."""
+        return error_of_difference(self.standard_error, self.incumbent_standard_error)
 
 
 @dataclass(frozen=True)
@@ -352,8 +390,8 @@ class Archive(Protocol):
         """Points of its first run: progress 0..1, seconds, train_loss, tokens_per_second."""
         ...
 
-    def output(self, number: int) -> str:
-        """The traceback of a run that failed and the last lines that it printed, as it wrote them."""
+    def output(self, number: int, run: int) -> str:
+        """The last lines that a run printed and the traceback with which it failed, as it wrote them."""
         ...
 
 
@@ -369,7 +407,7 @@ class NoArchive:
     def curve(self, number: int) -> list[dict[str, Any]]:
         return []
 
-    def output(self, number: int) -> str:
+    def output(self, number: int, run: int) -> str:
         return ""
 
 
@@ -377,11 +415,11 @@ NO_ARCHIVE = NoArchive()
 
 
 def unheard(call: Call) -> None:
-    """Nobody keeps accounts."""
+    """Default: do not record the usage."""
 
 
 def silent(text: str) -> None:
-    """Nobody watches."""
+    """Default: do not report."""
 
 
 @dataclass(frozen=True)
@@ -411,7 +449,7 @@ class Context:
     spent: Spent = Spent()
     limits: Limits = NO_LIMITS
     on_call: Callable[[Call], None] = unheard  # keeps the accounts; an agent tells it of every call, from any thread
-    on_wait: Callable[[str], None] = silent  # hears why an agent takes its time; raises when nobody waits any more
+    on_wait: Callable[[str], None] = silent  # hears why an agent takes its time; raises when the study no longer waits
     on_send: Callable[[Call], None] = unheard  # hears what a call may cost before it is sent
 
     @property

@@ -16,9 +16,10 @@ from ..core.types import Experiment, Proposal
 from ..record.study import StudyError
 from ..show import html
 from ..show.words import idea, title
+from ..source.cell import SourceError
 from ..source.compare import literal_changes
 from ..source.diff import diff
-from ..source.parameters import SourceError, read_parameters, set_parameters
+from ..source.parameters import read_parameters, set_parameters
 from ..study.review import edited
 from ..study.steps import with_previous
 from .results import Diff, next_html

@@ -26,7 +26,7 @@ Curve = Sequence[Mapping[str, Any]]
 Beside = Callable[[Progress], tuple[str, Curve | None, str]]  # title of a run, the curve to compare it with, its name
 
 
-class Ticker:
+class LiveDisplay:
     """Watches one step; give its `watch` to `open_session`."""
 
     def __init__(self, budget_seconds: float, beside: Beside) -> None:
@@ -117,7 +117,7 @@ class Ticker:
         self._updated_at, self._is_shown = time.monotonic(), True
 
     def _draw(self) -> None:
-        from ..show.plots import curve_png
+        from ..show.plot_curve import curve_png
 
         began = time.monotonic()
         png = curve_png(self._points, self._other, label="this run", incumbent_label=self._label)

@@ -1,44 +1,29 @@
-"""What a step of an experiment gives to the person who takes it: values that show themselves in a notebook.
+"""What a step of an experiment returns: the training, the verdict, the record, as values that show themselves.
 
-In a notebook they are HTML and PNG that follow the theme and survive saving; in a terminal they are text. They are made
-from the record and decide nothing. What an agent or a training wrote is escaped.
+A notebook shows them as HTML that follows the theme and is kept when the notebook is saved; a terminal shows text. They
+are made from the record and decide nothing. Text that an agent or a training wrote is escaped.
 """
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.drift import machine_speeds
-from ..core.format import bpb, plain, signed, thousands
-from ..core.state import StudyState
-from ..core.types import Audit, Evaluation, Experiment, Run, Status
+from ..core.format import bpb, plain, signed, thousands, with_error
+from ..core.types import Audit, Evaluation, Experiment, Run, Status, scores_of
 from ..record.archive import failure_output
-from ..record.curves import read_curve
 from ..record.study import Study, StudyError
 from ..show import html
-from ..show.words import (
-    argument,
-    audit_words,
-    curve_words,
-    difference,
-    findings,
-    grounds,
-    outcome_line,
-    score_line,
-    title,
-)
-from ..system.files import write_atomic
+from ..show.words import argument, audit_words, difference, grounds, score_line, title
+from .pictures import Picture, curve_of
 
 if TYPE_CHECKING:
     import numpy as np
 
 CURVE_WIDTH = "660px"
-NUM_COLOURS = 64  # of a small picture: six marks, and their edges against white
 OUTPUT_LIMIT = 4_000  # characters of what a failed run printed
 
 
@@ -47,53 +32,6 @@ class Diff(str):
 
     def _repr_html_(self) -> str:
         return html.diff_html(self)
-
-
-@dataclass(frozen=True, repr=False)
-class Picture:
-    """A PNG: a notebook shows it, `save` writes it."""
-
-    png: bytes
-    words: str  # what it shows, for readers without pictures
-
-    def save(self, path: str | Path) -> Path:
-        """Write the picture as PNG, whole or not at all."""
-        write_atomic(path, self.png)
-        return Path(path)
-
-    def small(self) -> bytes:
-        """The picture in few colours, a third of the size: for a notebook that is to stay small."""
-        from PIL import Image
-
-        buffer = io.BytesIO()
-        Image.open(io.BytesIO(self.png)).convert("RGB").quantize(NUM_COLOURS).save(buffer, "PNG")
-        return buffer.getvalue()
-
-    def _repr_png_(self) -> bytes:
-        return self.png
-
-    def __repr__(self) -> str:
-        return self.words
-
-
-@dataclass(frozen=True, repr=False)
-class Table:
-    """Experiments, the latest first."""
-
-    experiments: tuple[Experiment, ...]
-    last: int | None = None  # so many of them; None for all
-    above: str = ""  # the study's result, which comes first
-
-    def _repr_html_(self) -> str:
-        if not self.experiments:
-            return html.paragraph(repr(self), is_faint=True)
-        above = html.paragraph(self.above) if self.above else ""
-        return above + html.experiments_table(self.experiments, self.last)
-
-    def __repr__(self) -> str:
-        shown = self.experiments if self.last is None else self.experiments[-self.last :]
-        lines = [*self.above.splitlines(), *map(outcome_line, reversed(shown))]
-        return "\n".join(lines) or "No experiment yet."
 
 
 @dataclass(frozen=True, repr=False)
@@ -141,8 +79,8 @@ class Outcome:
         if self.run.status is not None:
             parts.append(html.paragraph(f"{self.run.status}: {self.run.reason}"))
             paths = self.study.experiment(self.experiment.number)
-            if output := failure_output(paths)[-OUTPUT_LIMIT:]:
-                parts.append(html.details("What it printed, and where it failed", printed(output)))
+            if output := failure_output(paths, self.run.index)[-OUTPUT_LIMIT:]:
+                parts.append(html.details("What it printed, and where it failed", html.printed(output)))
         parts += [_links([self.notebook]), next_html(self.next)]
         return html.card(title(self.experiment), "".join(parts), state=_run_words(self.run))
 
@@ -166,6 +104,7 @@ class Judgement:
     judged_bpb: float | None  # mean over the runs that the rule looked at
     incumbent_bpb: float | None  # mean over the incumbent's
     sigma: float | None  # run-to-run standard deviation
+    delta_standard_error: float | None  # of `delta_bpb`
     next: str
 
     @property
@@ -226,10 +165,12 @@ class Judgement:
         if self.delta_bpb is None or self.experiment.number == 0:
             return ""
         sigmas = f" ({signed(self.delta_sigmas, 1)} σ)" if self.delta_sigmas is not None else ""
-        return f"{signed(self.delta_bpb)}{sigmas} against the incumbent's {bpb(self.incumbent_bpb)}"
+        words = with_error(self.delta_bpb, self.delta_standard_error)
+        return f"{words}{sigmas} against the incumbent's {bpb(self.incumbent_bpb)}"
 
     def _rows(self) -> list[tuple[str, str]]:
-        scores = [run.val_bpb for run in self.experiment.runs if run.val_bpb is not None]
+        judged = self.experiment.runs if self.experiment.status is None else self.experiment.judged_runs
+        scores = scores_of(judged)
         runs = ", ".join(map(bpb, scores)) + f": mean {bpb(self.judged_bpb)}" if len(scores) > 1 else ""
         return [
             ("this run", self._score_words()),
@@ -300,40 +241,6 @@ class Recorded(Experiment):
         return "\n".join(lines)
 
 
-def curve_of(study: Study, experiment: Experiment, run: int) -> Picture:
-    """A run's training loss, beside the first run of what it is compared with."""
-    from ..show.plots import curve_png
-
-    curve = read_curve(study.experiment(experiment.number).metrics(run))
-    other, label = beside(study, experiment, run)
-    return Picture(curve_png(curve, other, label=f"{experiment.number:04d}", incumbent_label=label), curve_words(curve))
-
-
-def beside(study: Study, experiment: Experiment, run: int) -> tuple[list[dict[str, Any]] | None, str]:
-    """The curve to compare a run with, and its name: the parent's; of a baseline and a re-run, its own first."""
-    if experiment.parent is not None:
-        return read_curve(study.experiment(experiment.parent).metrics(0)) or None, f"incumbent {experiment.parent:04d}"
-    return (read_curve(study.experiment(experiment.number).metrics(0)) or None, "its first run") if run else (None, "")
-
-
-def figure_of(name: str, state: StudyState) -> Picture:
-    """All experiments of the study of that name and the line of the incumbent."""
-    from ..show.plots import png, progress_figure
-
-    speeds = machine_speeds(state.experiments)
-    figure = progress_figure(state.decided, title=with_result(name, state), sigma=state.sigma, speeds=speeds)
-    return Picture(png(figure), f"{name}: {findings(state, None)}")
-
-
-def with_result(name: str, state: StudyState) -> str:
-    """`nov23 · result: test bpb 1.5021 → 1.4830, −0.0191 ± 0.0021`; the name alone before there is one."""
-    result = state.result
-    if result is None:
-        return name
-    scores = f"{bpb(result.baseline_test_bpb)} → {bpb(result.champion_test_bpb)}"
-    return f"{name} · result: test bpb {scores}, {signed(result.test_difference)} ± {result.test_standard_error:.4f}"
-
-
 def _array_in(path: Path, what: str) -> np.ndarray:
     import numpy as np
 
@@ -350,12 +257,6 @@ def says_no_more(hypothesis: str, heading: str) -> bool:
     """Whether a hypothesis is what stands in the heading already."""
     words = plain(hypothesis).removesuffix(", by hand").rstrip(".")
     return words == heading.split(" · ", 1)[-1]
-
-
-def printed(words: str) -> str:
-    """Text as it was written, in a sandbox of its own that scrolls."""
-    style = f"{html.CODE_FONT};font-size:12px;color:{html.INK};white-space:pre-wrap;max-height:340px;overflow:auto"
-    return f'<pre style="{style}" tabindex="0">{html.text(words)}</pre>'
 
 
 def next_html(words: str) -> str:

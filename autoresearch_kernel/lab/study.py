@@ -15,14 +15,26 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..agents.options import AgentOptions, chat_of, make_agent
+from ..agents.options import chat_of
 from ..core.agent import Agent, NothingToPropose
-from ..core.decide import mean
+from ..core.decide import mean, standard_error
 from ..core.errors import Plain, with_arguments
 from ..core.format import bpb, count
 from ..core.next_step import Action, next_step, of_last_run, rule_says
 from ..core.state import StudyState
-from ..core.types import Context, Evaluation, Experiment, Limits, Objection, Progress, Proposal, Refusal, Result, Run
+from ..core.types import (
+    Context,
+    Evaluation,
+    Experiment,
+    Limits,
+    Objection,
+    Progress,
+    Proposal,
+    Refusal,
+    Result,
+    Run,
+    error_of_difference,
+)
 from ..record import study as records
 from ..record.archive import StudyArchive
 from ..record.git import LineageError
@@ -32,10 +44,21 @@ from ..show import html
 from ..show.follow import look
 from ..show.snapshot import Snapshot
 from ..show.status import doing, standing
-from ..show.words import findings, result_words, sealed_words, title
+from ..show.study_words import findings, result_words, sealed_words
+from ..show.words import title
 from ..study.execute import execute
 from ..study.finish import finish
 from ..study.loop import resume, settle
+from ..study.options import (
+    OF_A_NEW_STUDY,
+    SettingsRefused,
+    StudyOptions,
+    agent_of,
+    limits_of,
+    options_of,
+    refuse_other_settings,
+    wrong_values,
+)
 from ..study.proposal_files import open_proposal, read_proposal, save_proposal
 from ..study.question import AgentFailed, objection
 from ..study.session import Watch
@@ -43,15 +66,16 @@ from ..study.steering import Enough, StopNow
 from ..study.steps import Steps, baseline_proposal, open_session, with_previous
 from ..system.locations import project_root
 from .idea import Idea, StepError
-from .live_display import Curve, Ticker
-from .results import Judgement, Outcome, Picture, Recorded, Table, beside, figure_of, next_html
+from .live_display import Curve, LiveDisplay
+from .pictures import Picture, Table, beside, figure_of
+from .results import Judgement, Outcome, Recorded, next_html
 
 BETWEEN = "by hand, between two steps"  # why a study that is walked through stands still
 MEASURE = "`study.baseline()` measures the baseline, three runs"
 ASK = "`study.propose()` asks for an idea"
 
 
-def open_study(name: str | None = None, project: str | Path | None = None) -> ByHand:
+def open_study(name: str | None = None, project: str | Path | None = None) -> InteractiveStudy:
     """A study that exists, to look at, to walk through by hand, or to hand to `research`.
 
     Args:
@@ -65,13 +89,13 @@ def open_study(name: str | None = None, project: str | Path | None = None) -> By
 
     Raises StudyError when there is none.
     """
-    root = Path(project) if project is not None else project_root()
+    root = _root(project)
     names = study_names(root) if name is None else [name]
     if not names:
         raise StudyError(
             f'There is no study in {root / "studies"} yet. Start one: `study = start_study("lesson", budget=20)`.'
         )
-    return ByHand(**vars(records.open_study(names[0], root)))
+    return InteractiveStudy(**vars(records.open_study(names[0], root)))
 
 
 def start_study(
@@ -83,10 +107,10 @@ def start_study(
     preset: str | None = None,
     seed: int | None = None,
     model: str | None = None,
-    files_folder: str | None = None,
+    files_folder: str | Path | None = None,
     project: str | Path | None = None,
     **of_agent: Any,
-) -> ByHand:
+) -> InteractiveStudy:
     """A new study, or the one of that name when it began with these settings: so the cell may be run again.
 
     Args:
@@ -106,19 +130,27 @@ def start_study(
 
     Raises StudyError for settings that do not go together, or are not those the study began with.
     """
-    from ..study.create import Settings, refuse_other_settings
     from ..study.create import start_study as create
 
-    root = Path(project) if project is not None else project_root()
-    options = AgentOptions(model=model, **of_agent)
-    asked = Settings(budget, corpus, files_folder, preset, agent, seed, options)
+    folder = None if files_folder is None else str(Path(files_folder).expanduser().resolve())
+    given = {"budget": budget, "agent": agent, "corpus": corpus, "preset": preset, "seed": seed, "model": model}
+    given |= {"files_folder": folder, **of_agent}
+    asked = options_of(given, OF_A_NEW_STUDY)
+    if wrong := wrong_values(given):
+        raise SettingsRefused(wrong)
+    root = _root(project)
     with _in_one_sentence(), _in_python():
         if study_exists(name, root):
             study = records.open_study(name, root)
             refuse_other_settings(study, asked)
         else:
             study = create(name, root, asked)
-    return ByHand(**vars(study), asked=options)
+    return InteractiveStudy(**vars(study), asked=asked)
+
+
+def _root(project: str | Path | None) -> Path:
+    with _in_one_sentence():
+        return project_root(project)
 
 
 class Interrupted(Plain, KeyboardInterrupt):
@@ -136,7 +168,7 @@ class _Given:
 
 
 @dataclass(frozen=True, repr=False)
-class ByHand(Study):
+class InteractiveStudy(Study):
     """A study whose experiments a person takes step by step. `research` and `open_session` take it as any other.
 
     Example:
@@ -150,7 +182,7 @@ class ByHand(Study):
     Each step may be run again: what is recorded is shown, not done twice.
     """
 
-    asked: AgentOptions = field(default_factory=AgentOptions, compare=False)  # what a person said of the agent
+    asked: StudyOptions = field(default_factory=StudyOptions, compare=False)  # what a person said of the agent
 
     # --- the steps
 
@@ -162,14 +194,14 @@ class ByHand(Study):
         """
         is_shown = False
         if self._state().incumbent is None:
-            with self._opened() as (session, ticker):
+            with self._opened() as (session, live):
                 if session.state.unfinished is None and session.state.incumbent is None:
                     session.propose(_Given(baseline_proposal(self)))
                 if session.state.incumbent is None:
                     settle(session)
                 baseline = session.state.experiments[0]
-                ticker.done(f"{count(len(baseline.scores), 'run')}, σ {bpb(session.state.sigma)}", title(baseline))
-                is_shown = ticker.has_curve
+                live.done(f"{count(len(baseline.scores), 'run')}, σ {bpb(session.state.sigma)}", title(baseline))
+                is_shown = live.has_curve
         return self._recorded(self._state(), 0, is_shown)
 
     def propose(self, agent: Agent | None = None, *, anew: bool = False) -> Idea:
@@ -188,14 +220,14 @@ class ByHand(Study):
             if anew:
                 raise StepError(f"{self._stands(state)} Another idea comes after its decision.")
             return self._recorded_idea(state, state.unfinished)
-        with self._opened() as (session, ticker):
+        with self._opened() as (session, live):
             refused = self._give_back(session) if anew else ()
             while (step := next_step(session.state)).action is not Action.PROPOSE:
                 execute(session, step)
             session.limit(Limits(self.asked.max_tokens, self.asked.max_cost))
             asked = agent or self._agent
             if (chat := chat_of(asked)) is not None:
-                ticker.say(f"asking {chat.model} at {chat.host}")
+                live.say(f"asking {chat.model} at {chat.host}")
             try:
                 proposal = session.proposals.next(asked, refused)
             except AgentFailed as error:
@@ -205,7 +237,7 @@ class ByHand(Study):
             incumbent = session.state.incumbent
             assert incumbent is not None
             source = session.source(incumbent)
-            ticker.done(f"{len(session.state.experiments):04d} is proposed")
+            live.done(f"{len(session.state.experiments):04d} is proposed")
             return Idea(len(session.state.experiments), with_previous(proposal, source), incumbent.number, source)
 
     def run(self, idea: Idea | None = None) -> Outcome:
@@ -223,15 +255,15 @@ class ByHand(Study):
             return self._outcome(state, known)
         if state.unfinished is not None and not self._is_training_due(state, state.unfinished):
             return self._outcome(state, state.unfinished)
-        with self._opened() as (session, ticker):
+        with self._opened() as (session, live):
             number = (session.state.unfinished or session.propose(_Given(self._take(session, idea)))).number
             if of_last_run(session.state.experiments[number]) is None:
                 self._judge(session, number)  # a judge() that was cut off
             while (step := next_step(session.state)).action is Action.TRAIN and step.experiment == number:
                 execute(session, step)
                 ended = session.state.experiments[number].runs[step.run].status
-                ticker.done(f"run {step.run + 1}: {'trained' if ended is None else ended}")
-            return self._outcome(session.state, session.state.experiments[number], ticker.has_curve)
+                live.done(f"run {step.run + 1}: {'trained' if ended is None else ended}")
+            return self._outcome(session.state, session.state.experiments[number], live.has_curve)
 
     def judge(self) -> Judgement:
         """Score the run on held-out text, audit the score if it may be kept, and hear what the rule says.
@@ -256,12 +288,12 @@ class ByHand(Study):
             raise StepError(f"There is nothing to judge yet: {self._next(state)}.")
         if lacking is None and self._is_training_due(state, experiment):
             return self._judgement(state, experiment)
-        with self._opened() as (session, ticker):
+        with self._opened() as (session, live):
             number, run = experiment.number, experiment.runs[-1].index
             self._judge(session, number)
             judgement = self._judgement(session.state, session.state.experiments[number])
             score = f"{bpb(judgement.val_bpb)} bits per byte" if judgement.evaluation else judgement.verdict
-            ticker.done(f"run {run + 1}: {score}", title(experiment))
+            live.done(f"run {run + 1}: {score}", title(experiment))
             return judgement
 
     def record(self) -> Recorded:
@@ -298,11 +330,11 @@ class ByHand(Study):
             >>> result = study.finish()  # doctest: +SKIP
             >>> result.test_difference, result.test_standard_error  # doctest: +SKIP
         """
-        ticker = self._ticker()
+        live = self._live_display()
         with _in_one_sentence():
-            result = finish(self, ticker.watch)
+            result = finish(self, live.watch)
         if result is not None:
-            ticker.done(result_words(result).splitlines()[0], f"The result of {self.name}")
+            live.done(result_words(result).splitlines()[0], f"The result of {self.name}")
         return result
 
     # --- looking
@@ -344,7 +376,7 @@ class ByHand(Study):
             >>> for experiment in research(study, SearchAgent(), experiments=5, watch=study.watch()):  # doctest: +SKIP
             ...     display(study.view(experiment.number))
         """
-        return self._ticker().watch
+        return self._live_display().watch
 
     def _heading(self, now: Snapshot) -> tuple[str, str]:
         """How the study stands, in a word and in a sentence."""
@@ -374,7 +406,7 @@ class ByHand(Study):
 
     @cached_property
     def _agent(self) -> Agent:
-        return make_agent(self, self.asked)
+        return agent_of(self, self.asked, limits_of(self._state(), self.asked))
 
     def _state(self) -> StudyState:
         with _in_one_sentence():
@@ -387,23 +419,23 @@ class ByHand(Study):
             raise StepError(f"There is nothing to compare with yet: {MEASURE}.")
         return state
 
-    def _ticker(self) -> Ticker:
+    def _live_display(self) -> LiveDisplay:
         def beside_(progress: Progress) -> tuple[str, Curve | None, str]:
             experiment = self._state().experiments[progress.experiment]
             return title(experiment), *beside(self, experiment, progress.run)
 
-        return Ticker(self.time_budget_seconds, beside_)
+        return LiveDisplay(self.time_budget_seconds, beside_)
 
     @contextmanager
-    def _opened(self) -> Iterator[tuple[Steps, Ticker]]:
+    def _opened(self) -> Iterator[tuple[Steps, LiveDisplay]]:
         """The study held open for one step; what goes wrong is said in one sentence."""
         with _in_one_sentence():
             check_unchanged(self)
-            ticker, notes = self._ticker(), [""]
+            live, notes = self._live_display(), [""]
             waits: list[str] = []
 
             def watch(progress: Progress) -> None:
-                ticker.watch(progress)
+                live.watch(progress)
                 if progress.phase == "note":
                     notes.append(progress.text)
                 elif progress.phase == "paused":
@@ -414,7 +446,7 @@ class ByHand(Study):
                 session.enough = lambda: waits[-1] if waits else ""  # a cell does not wait for a server that is down
                 try:
                     resume(session)
-                    yield session, ticker
+                    yield session, live
                 finally:
                     session.history.append("stopped", reason=BETWEEN)
 
@@ -527,10 +559,12 @@ class ByHand(Study):
         judged = mean(scores) if scores else None
         if experiment.status is None:
             verdict, reason = rule_says(experiment, state)
-            against = judged, state.incumbent_bpb, state.sigma
+            error = error_of_difference(standard_error(len(scores), state.sigma), state.incumbent_standard_error)
+            against = judged, state.incumbent_bpb, state.sigma, error
         else:
             verdict, reason = str(experiment.status), experiment.reason
-            against = experiment.val_bpb, experiment.incumbent_bpb, experiment.sigma
+            frozen = experiment.val_bpb, experiment.incumbent_bpb, experiment.sigma
+            against = (*frozen, experiment.delta_standard_error)
         return Judgement(self, experiment, run, _evaluation(run), str(verdict), reason, *against, self._next(state))
 
     def _recorded(self, state: StudyState, number: int, is_shown: bool = False) -> Recorded:

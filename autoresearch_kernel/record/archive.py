@@ -30,17 +30,8 @@ class StudyArchive:
     def curve(self, number: int) -> list[dict[str, Any]]:
         return read_curve(self.paths.experiment(number).metrics(0))
 
-    def output(self, number: int) -> str:
-        paths = self.paths.experiment(number)
-        return failure_output(paths, last_run(paths))
-
-
-def last_run(paths: ExperimentPaths) -> int:
-    """Index of the last run that has a notebook; 0 without any."""
-    run = 0
-    while paths.notebook(run + 1).is_file():
-        run += 1
-    return run
+    def output(self, number: int, run: int) -> str:
+        return failure_output(self.paths.experiment(number), run)
 
 
 def failure_output(paths: ExperimentPaths, run: int = 0) -> str:

@@ -17,9 +17,10 @@ from pathlib import Path
 
 from ..system.files import ensure_folder, sync, utc_now, write
 from .curves import Tail
-from .history import read_events
+from .history_reader import HistoryReader
 
-KNOWN = ("pause", "resume", "stop", "stop now", "hint", "approve", "reject")
+FOR_THE_AGENT = ("hint", "clear hints")  # they wait for the next supervisor when none runs
+KNOWN = ("pause", "resume", "stop", "stop now", *FOR_THE_AGENT, "approve", "reject")
 TEXT_LIMIT = 10_000  # characters: a line stays far below the size that a single write accepts
 
 
@@ -75,11 +76,12 @@ class Inbox:
 
 def wait_for_answer(history: Path, command: Command, seconds: float) -> str | None:
     """The supervisor's answer, None when there is none within `seconds`."""
-    deadline = time.monotonic() + seconds
+    deadline, reader = time.monotonic() + seconds, HistoryReader(history)
     while True:
-        for event in reversed(read_events(history)):
-            if event["event"] == "command" and event.get("id") == command.id:
-                return str(event.get("answer") or "")
+        if reader.read():
+            for event in reversed(reader.events):
+                if event["event"] == "command" and event.get("id") == command.id:
+                    return str(event.get("answer") or "")
         if time.monotonic() >= deadline:
             return None
         time.sleep(0.1)

@@ -18,17 +18,21 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import Plain
+from ..system.corpus_command import corpus_command
 from ..system.files import ensure_folder, take_lock, utc_now, write_atomic
 from ..system.locations import DEVICE, DTYPE
-from ..system.shell import corpus_command, shell_command
+from ..system.shell import shell_command
 from .paths import ExperimentPaths, StudyPaths, study_paths
 
-REQUIRED = ("agent", "corpus", "corpus_dir", "heldout_dir", "hardware", "scoring", "seed", "time_budget_seconds")
+REQUIRED: dict[str, type | tuple[type, ...]] = {  # what study.json has to hold, of which types
+    "agent": str, "asked": dict, "corpus": dict, "corpus_dir": str, "hardware": dict, "heldout_dir": str,
+    "scoring": dict, "seed": int, "sha256": dict, "time_budget_seconds": (int, float),
+}  # fmt: skip
 FIXED_FILES = ("prepare.py", "program.md")
 SMALL_FILES = ("tokenizer.tiktoken", "token_bytes.npy")  # of the training side; looked at whenever a study goes on
 CORPUS_FILES = (*SMALL_FILES, "train.bin", "dev.bin")
 SHORT = 8  # digits of a hash that a person is shown
-RECORDED_PACKAGES = ("torch", "numpy", "tiktoken", "papermill", "optuna", "ipykernel")
+RECORDED_PACKAGES = ("torch", "numpy", "tiktoken", "papermill", "ipykernel")
 
 # Seconds from the kernel's start to the clock's (imports, compilation), and from the clock's end to the artefact.
 STARTUP_ALLOWANCE_SECONDS = 120.0
@@ -217,12 +221,12 @@ def open_study(name: str, project: Path) -> Study:
         )
     try:
         facts = json.loads(paths.study.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise StudyError(
             f"{paths.study} is not readable as JSON ({error}). Restore it, or start a new study."
         ) from error
-    missing = [key for key in REQUIRED if key not in facts] if isinstance(facts, dict) else list(REQUIRED)
-    if missing:
+    facts = facts if isinstance(facts, dict) else {}
+    if missing := [key for key, kind in REQUIRED.items() if not isinstance(facts.get(key), kind)]:
         raise StudyError(f"{paths.study} lacks {', '.join(missing)}. Restore it, or start a new study.")
     return Study(name, project, paths, facts)
 
@@ -321,7 +325,7 @@ def _fixed_hashes(project: Path) -> dict[str, str]:
     hashes = {}
     for file in FIXED_FILES:
         if not (project / file).is_file():
-            raise StudyError(f"{project / file} is missing. Run autoresearch from a checkout of the project.")
+            raise StudyError(f"{project / file} is missing. `{shell_command('new DIR')}` makes a folder that has it.")
         hashes[file] = sha256((project / file).read_bytes())
     return hashes
 

@@ -30,7 +30,7 @@ from traitlets import Type
 from traitlets.config import Config
 
 from ..core.version import __version__
-from ..system.locations import project_root
+from ..system.locations import ForeignProject, NoProject, originals, project_root
 from ..system.processes import die_with_parent
 from .interactive import OnImport, configure_kernel
 from .outputs import RateLimit
@@ -146,13 +146,15 @@ def seed_everything(seed: int) -> None:
 
 
 def add_project_to_path() -> None:
-    """Let notebooks import prepare from any folder; outside a project nothing is added."""
+    """Let notebooks in any folder import prepare: the project's, else the one that comes with this program."""
     folder = os.environ.get("AUTORESEARCH_PROJECT")
     if not folder:
         try:
             folder = str(project_root())
-        except FileNotFoundError:
+        except ForeignProject:
             return
+        except NoProject:
+            folder = str(originals())
     sys.path.insert(0, folder)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 KERNEL_NAME = "autoresearch"
+LOGO = Path(__file__).with_name("logo-svg.svg")  # in the kernelspec's folder by this name, Jupyter's launcher shows it
 
 
 def kernelspec() -> dict[str, Any]:
@@ -41,6 +43,7 @@ def install_kernelspec(prefix: str | Path | None = None) -> Path:
 
     with tempfile.TemporaryDirectory(prefix="autoresearch-") as folder:
         (Path(folder) / "kernel.json").write_text(json.dumps(kernelspec(), indent=1) + "\n", encoding="utf-8")
+        shutil.copy(LOGO, folder)
         where = KernelSpecManager().install_kernel_spec(
             folder, kernel_name=KERNEL_NAME, user=prefix is None, prefix=str(prefix) if prefix else None
         )

@@ -1,19 +1,16 @@
-"""From train.py to an experiment's notebook, behind a gate: what runs is what the file says, to the last syntax node.
+"""The notebook of an experiment: made from a train.py that passes the gate, later given its curve and its verdict.
 
-It owns the heading, the curve and the verdict of an executed notebook. It runs nothing, and it refuses a source whose
-cells, taken together, would mean anything else than the file.
+This module reads train.py with jupytext and writes the heading, the curve and the verdict. It runs nothing.
 """
 
 from __future__ import annotations
 
-import ast
 import base64
 import html
 import re
-import warnings
 from pathlib import Path
 
-from ..source.syntax import parse
+from ..source.gate import CURVE, HEADING, VERDICT, InvalidSource, check_cells
 from ..system.files import write_atomic
 from .imports import without
 from .kernelspec import notebook_metadata
@@ -22,54 +19,15 @@ with without("rfc3987_syntax"):  # jsonschema's optional check of URIs takes 2.3
     import nbformat
     from nbformat import NotebookNode
 
-SOURCE_LIMIT_BYTES = 1_000_000  # far above any train.py that a person would read
 FOLD_DIFF_LINES = 30  # a longer diff is folded
-HEADING, CURVE, VERDICT, PARAMETERS = "heading", "curve", "verdict", "parameters"  # cell tags
-
-# A cell with one of these would be skipped, forgiven, overwritten or taken for one of ours.
-_REFUSED_TAGS = {"skip-execution", "raises-exception", "injected-parameters", HEADING, CURVE, VERDICT}
 _PAPERMILL_MARKER = "papermill-error-cell-tag"
 # jupytext would take an ordinary comment such as `# rm old weights` for a shell command, and run it.
 _PERCENT = {"extension": ".py", "format_name": "percent", "comment_magics": False}
 
 
-class InvalidSource(ValueError):
-    """A train.py that must not run as a notebook, with the reason and, where there is one, the line."""
-
-
-# --- the gate
-
-
 def check_source(source: str) -> None:
-    """Raise InvalidSource unless train.py means the same as a notebook and as a script.
-
-    Its cells must parse alone and together give the file's own syntax tree; exactly one is tagged `parameters` and
-    assigns literals or constant expressions such as 2**16; no tag may keep a cell from running or forgive its errors.
-    """
-    tree = _parse(source)
-    cells = _cells(source)
-    code = [cell for cell in cells if cell.cell_type == "code"]
-    _check_tags(cells)
-    for number, cell in enumerate(code, 1):
-        _check_alone(cell.source, number)
-    _check_same_tree(tree, "\n".join(cell.source for cell in code))
-    _check_parameters([cell for cell in code if PARAMETERS in cell.metadata.get("tags", [])])
-
-
-def _parse(source: str) -> ast.Module:
-    try:
-        if len(source.encode("utf-8")) > SOURCE_LIMIT_BYTES:
-            raise InvalidSource(f"train.py is longer than {SOURCE_LIMIT_BYTES:,} bytes.")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SyntaxWarning)
-            compile(source, "train.py", "exec", dont_inherit=True)  # also finds a `return` outside a function
-            return parse(source)
-    except SyntaxError as error:
-        raise InvalidSource(f"train.py, line {error.lineno}: {error.msg}.") from error
-    except InvalidSource:
-        raise
-    except (ValueError, RecursionError, MemoryError) as error:  # null bytes, lone surrogates, absurd nesting
-        raise InvalidSource(f"train.py is not Python text: {error}.") from error
+    """Raise InvalidSource unless train.py means the same as a notebook, as jupytext reads it, and as a script."""
+    check_cells(source, _cells)
 
 
 def _cells(source: str) -> list[NotebookNode]:
@@ -79,88 +37,6 @@ def _cells(source: str) -> list[NotebookNode]:
         return list(jupytext.reads(source, fmt=dict(_PERCENT)).cells)
     except Exception as error:  # a cell header or a YAML header that jupytext cannot read: of any kind
         raise InvalidSource(f"train.py cannot be read as percent-format cells: {error}.") from error
-
-
-def _check_tags(cells: list[NotebookNode]) -> None:
-    for cell in cells:
-        tags = cell.metadata.get("tags", [])
-        if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-            raise InvalidSource(f"Cell {_name(cell)}: tags must be a list of strings, not {tags!r}.")
-        if refused := sorted(tag for tag in tags if tag in _REFUSED_TAGS or tag.startswith("active-")):
-            raise InvalidSource(f"Cell {_name(cell)} is tagged {refused[0]!r}, which an experiment does not allow.")
-        if "active" in cell.metadata:
-            raise InvalidSource(f"Cell {_name(cell)} is `active` only in some formats: it would not run.")
-
-
-def _check_alone(source: str, number: int) -> None:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SyntaxWarning)
-            parse(source)
-    except SyntaxError as error:
-        line = source.splitlines()[(error.lineno or 1) - 1 :][:1]
-        raise InvalidSource(
-            f"Code cell {number} does not parse alone: {error.msg} at {''.join(line).strip()!r}. "
-            "Is there an indented '# %%', or a block split over two cells?"
-        ) from error
-
-
-def _check_same_tree(tree: ast.Module, joined: str) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)
-        cells = parse(joined)
-    if ast.dump(tree) == ast.dump(cells):
-        return
-    for mine, theirs in zip(tree.body, [*cells.body, None], strict=False):
-        if theirs is None or ast.dump(mine) != ast.dump(theirs):
-            raise InvalidSource(
-                f"train.py, line {mine.lineno}: this statement is not the same in the notebook's code cells. "
-                "Is code hidden in a markdown or raw cell, or a comment taken for code?"
-            )
-    raise InvalidSource("The notebook's code cells hold statements that train.py does not have.")
-
-
-def _check_parameters(cells: list[NotebookNode]) -> None:
-    if len(cells) != 1:
-        raise InvalidSource(f'train.py has {len(cells)} code cells tagged "parameters"; it must have exactly one.')
-    seen: set[str] = set()
-    for statement in parse(cells[0].source).body:
-        name, value = _assignment(statement)
-        if name is None or value is None or not _is_constant(value):
-            raise InvalidSource(
-                f"The parameters cell may only assign literals or constant expressions such as 2**16, "
-                f"not {ast.unparse(statement)[:80]!r}."
-            )
-        if name in seen:
-            raise InvalidSource(f"The parameters cell assigns {name} twice.")
-        seen.add(name)
-
-
-def _assignment(statement: ast.stmt) -> tuple[str | None, ast.expr | None]:
-    if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-        target: ast.expr = statement.targets[0]
-    elif isinstance(statement, ast.AnnAssign) and statement.simple:
-        target = statement.target
-    else:
-        return None, None
-    return (target.id, statement.value) if isinstance(target, ast.Name) else (None, None)
-
-
-def _is_constant(node: ast.expr) -> bool:
-    if isinstance(node, ast.Constant):
-        return node.value is None or isinstance(node.value, bool | int | float | str)
-    if isinstance(node, ast.UnaryOp):
-        return isinstance(node.op, ast.USub | ast.UAdd) and _is_constant(node.operand)
-    if isinstance(node, ast.BinOp):
-        return _is_constant(node.left) and _is_constant(node.right)
-    if isinstance(node, ast.Tuple | ast.List):
-        return all(_is_constant(element) for element in node.elts)
-    return False
-
-
-def _name(cell: NotebookNode) -> str:
-    lines = cell.source.strip().splitlines()
-    return repr(lines[0][:60]) if lines else "(empty)"
 
 
 # --- the notebook

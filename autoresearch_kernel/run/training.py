@@ -106,7 +106,8 @@ def run_training(training: Training, listener: Listener = NO_LISTENER) -> RunOut
     Raises SandboxMissing where there is no sandbox. However this call ends, also by an exception of a callback or
     Ctrl-C, no process of the run is left.
     """
-    from .notebook import InvalidSource, build_notebook, heading_markdown, write_notebook
+    from ..source.gate import InvalidSource
+    from .notebook import build_notebook, heading_markdown, write_notebook
 
     sandbox = require_sandbox()
     begun = time.monotonic()

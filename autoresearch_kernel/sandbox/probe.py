@@ -148,10 +148,16 @@ def _reach_out(name: str, folder: Path, wrap: Wrap) -> tuple[dict[str, bool | st
 
 
 def _home_without(policy: Policy) -> list[str]:
-    """Some of what lies in the home and leads to nothing that the policy lists."""
-    listed = [Path(path) for path in policy.read_only]
-    inside = [path for path in Path.home().iterdir() if not any(path in (p, *p.parents) for p in listed)]
-    return [str(path) for path in sorted(inside)[:20]]
+    """Some of what lies in the home and leads to nothing that the policy lists.
+
+    Nothing of a home that does not exist or cannot be listed, and of `/`, which is nobody's home.
+    """
+    home, listed = Path.home(), [Path(path) for path in policy.read_only]
+    try:
+        found = [] if home == home.parent else sorted(home.iterdir())
+    except OSError:
+        return []
+    return [str(path) for path in found if not any(path in (p, *p.parents) for p in listed)][:20]
 
 
 def _gaps(name: str) -> list[tuple[str, str, str]]:

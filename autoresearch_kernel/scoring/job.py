@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..system.corpus_command import corpus_command
 from ..system.files import write_atomic
-from ..system.shell import corpus_command, shell_command
+from ..system.shell import shell_command
 
 # Bytes of float32 logits in one batch. On a CPU this fits its cache; twice and eight times as much were slower.
 CPU_LOGIT_BYTES, GPU_LOGIT_BYTES = 2**23, 2**30

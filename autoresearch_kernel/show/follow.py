@@ -8,7 +8,6 @@ running training is. The curve comes from code that an agent wrote: only finite 
 
 from __future__ import annotations
 
-import os
 import stat
 import statistics
 import time
@@ -23,16 +22,20 @@ from ..core.next_step import audit_due, late_audit_due, rule_says
 from ..core.state import Event, StudyState, replay
 from ..core.types import Experiment, MachineHolder, Progress, Run, Status
 from ..record.curves import Tail, curve_points, read_curve
-from ..record.history import decode, read_events
+from ..record.history_reader import HistoryReader
 from ..record.study import Study
 from ..system.files import lock_holder, seconds_of
 from .snapshot import AT_WORK, ENDED, WAITING, WAITING_FOR_MACHINE, Snapshot
 from .status import command_line, next_step
-from .words import waiting_words
+from .study_words import waiting_words
 
 CURVE_LIMIT_POINTS = 10_000  # a real curve has about 200
 RECENT_POINTS = 10  # of the curve, behind the tokens a second of this moment
 LOOK_EVERY_SECONDS = 0.25
+FROM_HISTORY = (  # parts of a Snapshot that follow from the history alone
+    "state", "rerun_reason", "is_finishing", "began_at", "opened_at", "last_event_at", "experiments_per_hour", "notes",
+    "commands",
+)  # fmt: skip
 
 
 def look(study: Study) -> Snapshot:
@@ -63,7 +66,7 @@ def follow(study: Study, *, every_seconds: float = LOOK_EVERY_SECONDS) -> Iterat
 
 
 def _news(event: Event, state: StudyState) -> Iterator[Experiment | Progress]:
-    """What a person should hear of an event."""
+    """What `attach` prints for an event."""
     kind = event["event"]
     if kind == "decided":
         yield state.experiments[event["experiment"]]
@@ -99,7 +102,7 @@ class View:
     def __init__(self, study: Study, clock: Callable[[], float] = time.time) -> None:
         self.study = study
         self._clock = clock
-        self._history = _HistoryReader(study.paths.history)
+        self._history = HistoryReader(study.paths.history)
         self._folded = _fold([])
         self._curve: _CurveReader | None = None
         self._incumbent_curve: tuple[int, tuple[Mapping[str, Any], ...]] | None = None
@@ -128,16 +131,14 @@ class View:
             fraction, seconds_left = self._training_left(curve, now)
         until = now if is_held or not folded.last_event_at else seconds_of(folded.last_event_at)
         return Snapshot(
+            **{name: getattr(folded, name) for name in FROM_HISTORY},
             study=self.study,
-            state=folded.state,
             finished=folded.last.get("finished"),
             holder=holder,
             phase=phase,
             activity=activity,
             experiment=experiment,
             run=run,
-            rerun_reason=folded.rerun_reason,
-            is_finishing=folded.is_finishing,
             curve=curve,
             incumbent=incumbent,
             incumbent_curve=self._read_incumbent_curve(incumbent),
@@ -145,14 +146,8 @@ class View:
             seconds_left=seconds_left,
             tokens_per_second=_tokens_per_second(curve),
             time=now,
-            began_at=folded.began_at,
-            opened_at=folded.opened_at,
-            last_event_at=folded.last_event_at,
-            study_seconds=max(0.0, until - seconds_of(folded.began_at)) if folded.began_at else 0.0,
-            supervisor_seconds=max(0.0, until - seconds_of(folded.opened_at)) if folded.opened_at else 0.0,
-            experiments_per_hour=folded.experiments_per_hour,
-            notes=folded.notes,
-            commands=folded.commands,
+            study_seconds=_seconds_since(folded.began_at, until),
+            supervisor_seconds=_seconds_since(folded.opened_at, until),
         )
 
     def _compared_with(self, experiment: Experiment | None) -> Experiment | None:
@@ -186,48 +181,6 @@ class View:
             return 0.0, budget
         done = progress + max(0.0, now - self._curve.written_at) / budget
         return min(1.0, max(0.0, done)), min(budget, max(0.0, budget * (1 - done)))
-
-
-class _HistoryReader:
-    """The events of a history, read once and then only what was added."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._forget()
-
-    def _forget(self) -> None:
-        self.events: list[Event] = []
-        self._size = 0  # bytes of the whole lines that were read
-        self._inode: int | None = None
-
-    def read(self) -> bool:
-        """Whether anything changed. Raises HistoryDamaged."""
-        before = len(self.events)
-        try:
-            with open(self.path, "rb") as file:
-                facts = os.fstat(file.fileno())
-                if facts.st_size < self._size or facts.st_ino != self._inode:
-                    self._forget()
-                    self._inode, before = facts.st_ino, -1
-                file.seek(self._size)
-                lines = file.read().split(b"\n")[:-1]  # what has no newline yet is not whole
-        except FileNotFoundError:
-            self._forget()
-            return before > 0
-        is_first = self._size == 0
-        for line in lines:
-            event, _ = decode(line, len(self.events) + 1)
-            if event is None:
-                break
-            self.events.append(event)
-            self._size += len(line) + 1
-        else:
-            return len(self.events) != before
-        if not is_first:  # a record that we saw was taken back and another one written
-            self._forget()
-            return self.read()
-        read_events(self.path)  # says what is damaged; is silent of a last line that a power cut left
-        return len(self.events) != before
 
 
 class _CurveReader:
@@ -346,7 +299,7 @@ def _is_dry_run(last: Mapping[str, Event]) -> bool:
 
 
 def _is_open(run: Run) -> bool:
-    """Whether it is being trained or scored, if anybody does anything."""
+    """Whether the run is being trained or scored, provided that a supervisor runs the study."""
     return not run.reason and run.val_bpb is None and run.status in (None, Status.INTERRUPTED)
 
 
@@ -358,7 +311,7 @@ def _activity_now(experiment: Experiment | None, run: Run | None, last: Mapping[
 
 
 def _activity(experiment: Experiment | None, run: Run | None) -> str:
-    """What is done to the experiment now, if anybody does anything."""
+    """What the supervisor does to the experiment now, provided that one runs the study."""
     if experiment is None:
         return "proposing"
     if run is None or _is_open(run):
@@ -367,7 +320,7 @@ def _activity(experiment: Experiment | None, run: Run | None) -> str:
 
 
 def _run_in_audit(experiment: Experiment, run: Run | None, state: StudyState, is_again: bool) -> int | None:
-    """The run whose score is being audited, if anybody does anything; None when none is."""
+    """The run whose score the supervisor audits now, provided that one runs; None when it audits none."""
     if run is None or _is_open(run):
         return None
     if experiment.status is None:
@@ -409,6 +362,10 @@ def _per_hour(session: Sequence[Event]) -> float | None:
     decided = [e["time"] for e in session if e["event"] == "decided" and e["experiment"] > 0 and e["time"] >= proposed]
     hours = (seconds_of(decided[-1]) - seconds_of(proposed)) / 3600 if proposed and decided else 0.0
     return len(decided) / hours if hours > 0 else None
+
+
+def _seconds_since(utc: str, until: float) -> float:
+    return max(0.0, until - seconds_of(utc)) if utc else 0.0
 
 
 def _fraction(curve: Sequence[Mapping[str, Any]]) -> float:

@@ -2,7 +2,7 @@
 
 They stand in the panel, under a cell of a lesson and in a saved notebook alike: no script, no class of a style sheet
 that a notebook would have to carry. Colours and fonts are JupyterLab's own (`--jp-*`), so they follow its theme, with
-plain values where there is no JupyterLab. Whatever an agent or a training wrote is text: it is escaped here.
+plain values where there is no JupyterLab. Text that an agent or a training wrote is escaped here.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from collections.abc import Iterable, Sequence
 
 from ..core.format import bpb, plain
 from ..core.types import Experiment, Status
-from .words import count_with_baseline, difference, head_and_rest, idea, status_word
+from .study_words import count_with_baseline
+from .words import difference, head_and_rest, idea, status_word
 
-GREEN, GREY, RED, ORANGE, BLUE = "#008A63", "#8C8C8C", "#C0392B", "#C77700", "#2E86C1"  # the marks, as in plots.py
+GREEN, GREY, RED, ORANGE, BLUE = "#008A63", "#8C8C8C", "#C0392B", "#C77700", "#2E86C1"  # the marks, as in plot_style.py
 INK = "var(--jp-content-font-color1, #202020)"
 FAINT = "var(--jp-content-font-color2, #666)"
 LINE = "var(--jp-border-color2, #ddd)"
@@ -37,7 +38,7 @@ MARKS = {
 
 
 def text(words: str) -> str:
-    """What anybody wrote, as text: escaped, its line breaks kept where the surroundings keep them."""
+    """Text, escaped for HTML; line breaks are kept where the surrounding element keeps them."""
     return html.escape(words, quote=True)
 
 
@@ -110,6 +111,12 @@ def paragraph(words: str, is_faint: bool = False) -> str:
     """Text, with its line breaks."""
     colour = FAINT if is_faint else INK
     return f'<p style="margin:4px 0;color:{colour};white-space:pre-wrap">{text(words)}</p>'
+
+
+def printed(words: str) -> str:
+    """Text as a program wrote it, in a frame that scrolls."""
+    style = f"{CODE_FONT};font-size:12px;color:{INK};white-space:pre-wrap;max-height:340px;overflow:auto"
+    return f'<pre style="{style}" tabindex="0">{text(words)}</pre>'
 
 
 def folded(words: str) -> str:

@@ -115,7 +115,7 @@ def _what(outlook: Outlook) -> str:
     runs = count(outlook.num_baseline_runs, "run" if outlook.num_baseline_runs == NUM_BASELINE_RUNS else "more run")
     baseline = f"{runs} of the baseline, then " if outlook.num_baseline_runs else ""
     experiments = "experiments" if outlook.experiments is None else count(outlook.experiments, "experiment")
-    again = "an experiment whose score may be luck runs again, and at the end the best one"
+    again = "an experiment whose score may be luck runs again, and at the end the incumbent"
     return f"{baseline}{experiments}; {again}. Each run trains for {outlook.budget_seconds:g} s"
 
 

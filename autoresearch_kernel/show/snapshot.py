@@ -46,7 +46,7 @@ class Snapshot:
     began_at: str  # the study; "" before it did
     opened_at: str  # the present or last supervisor
     last_event_at: str
-    study_seconds: float  # from its beginning until now, or until its last event when nobody runs it
+    study_seconds: float  # from its beginning until now, or until its last event when no supervisor runs it
     supervisor_seconds: float
     experiments_per_hour: float | None  # of this supervisor, the baseline not counted
     notes: tuple[Event, ...]  # since the supervisor began

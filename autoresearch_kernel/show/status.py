@@ -1,6 +1,6 @@
 """How a study stands, for `autoresearch status`: a table in 80 columns, the same for scripts, and what to do next.
 
-Pure text from a Snapshot (`live.py`).
+Pure text from a Snapshot.
 """
 
 from __future__ import annotations
@@ -20,23 +20,8 @@ from ..system.files import seconds_of
 from ..system.shell import shell_command
 from .cost import spent_words
 from .snapshot import WAITING_FOR_MACHINE
-from .words import (
-    UNTRUSTED,
-    audits_words,
-    count_with_baseline,
-    counts,
-    difference,
-    findings,
-    idea,
-    incumbent_scores,
-    mistrust,
-    sealed_words,
-    sign,
-    sparkline,
-    status_word,
-    title,
-    waiting_words,
-)
+from .study_words import count_with_baseline, counts, findings, incumbent_scores, sealed_words, waiting_words
+from .words import UNTRUSTED, audits_words, difference, idea, mistrust, sign, sparkline, status_word, title
 
 if TYPE_CHECKING:
     from .snapshot import Snapshot
@@ -45,7 +30,7 @@ BAR_CELLS, CURVE_CELLS = 12, 40
 STEEP = 0.25  # share of what there is of a curve that may leave through the top, so that the rest is drawn to scale
 SMOOTH = 0.05  # share of a run over which a loss is averaged before two runs are compared
 MOST_NOTES = 3  # notes and commands each
-WIDEST = 120  # columns; beyond, the eye loses the row
+WIDE, WIDEST = 104, 120  # columns: where differences have errors; beyond which the eye loses the row
 
 
 def status_table(now: Snapshot, last: int = 20, width: int = 80) -> str:
@@ -267,11 +252,11 @@ def _incumbent_line(now: Snapshot) -> str:
 
 
 def _table(now: Snapshot, last: int, width: int) -> list[str]:
-    """The last experiments. Differences in sigma; a wide terminal has them in bits per byte as well."""
+    """The last experiments. Differences in sigma; a wide terminal has them in bits per byte with their errors."""
     experiments = now.state.experiments
     if not experiments:
         return []
-    delta_width = 17 if width >= 96 else 8
+    delta_width = 25 if width >= WIDE else 8
     words_width = width - delta_width - 49
     lines = [
         f"{'#':>4}  {'what changed':<{words_width}}  {'val_bpb':>7}  {'Δ (σ)':>{delta_width}}  {'tokens/s':>8}  "
@@ -281,7 +266,7 @@ def _table(now: Snapshot, last: int, width: int) -> list[str]:
         lines.append(f"      … {count_with_baseline(experiments[:-last])} before these")
     for experiment in experiments[-last:]:
         words = _pad(_fit(idea(experiment), words_width), words_width)
-        delta = difference(experiment) if delta_width > 8 else _sigmas(experiment)
+        delta = difference(experiment) if width >= WIDE else _sigmas(experiment)
         when = _ago(experiment.decided_at, now.time) if experiment.decided_at else "now" if now.activity else ""
         lines.append(
             f"{experiment.number:>4}  {words}  {bpb(experiment.val_bpb):>7}  {delta:>{delta_width}}  "
@@ -359,7 +344,7 @@ def status_json(now: Snapshot) -> dict[str, Any]:
     running                      experiment, run, seed, idea, hypothesis, fraction, seconds_left, tokens_per_second,
                                  curve and incumbent_curve (progress, seconds, train_loss, tokens_per_second a point),
                                  incumbent; null when nothing is in work
-    best, best_val_bpb, sigma    number and score of the incumbent, run-to-run standard deviation
+    best, best_val_bpb, sigma    the incumbent's number and its score at its decision, run-to-run standard deviation
     study_seconds, supervisor_seconds, experiments_per_hour, agent
     notes, commands              of this supervisor, oldest first, as recorded
     hints                        all that people said to the agent
@@ -367,7 +352,8 @@ def status_json(now: Snapshot) -> dict[str, Any]:
     review                       the experiment whose train.py waits for a person; null when none does
     agent_notes                  what the agent has learned, in its words
     refusals                     proposals that were given back: experiment, objection, why, hypothesis
-    experiments                  every one, with its runs
+    experiments                  every one, with its runs: val_bpb, incumbent_bpb, delta_bpb and their standard errors
+                                 as they were at the decision; mean_bpb is the mean of all its runs so far
     study                        study.json
     """
     state = now.state
@@ -400,9 +386,14 @@ def status_json(now: Snapshot) -> dict[str, Any]:
         "review": asdict(state.review) if state.review else None,
         "agent_notes": state.notes,
         "refusals": [asdict(refusal) for refusal in state.refusals],
-        "experiments": [asdict(e) for e in state.experiments],
+        "experiments": [_experiment(e) for e in state.experiments],
         "study": now.study.facts,
     }
+
+
+def _experiment(e: Experiment) -> dict[str, Any]:
+    derived = ("delta_bpb", "delta_standard_error", "mean_bpb", "mean_standard_error")
+    return asdict(e) | {name: getattr(e, name) for name in derived}
 
 
 def _waiting(now: Snapshot) -> dict[str, Any] | None:

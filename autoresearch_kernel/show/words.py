@@ -1,46 +1,19 @@
-"""The words around an experiment and a study: title, heading, verdict, what it found. Pure text."""
+"""An experiment in words: its title, its score and difference, the grounds of its decision. Pure text."""
 
 from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..core.decide import best
 from ..core.drift import STEADY
-from ..core.format import bpb, clock, count, number, plain, signed, thousands
-from ..core.state import StudyState
-from ..core.types import Experiment, MachineHolder, Result, Run, Status, is_trusted
+from ..core.format import bpb, count, number, plain, signed, thousands, with_error
+from ..core.types import Experiment, Run, Status, is_trusted
 from ..record.history import peak_memory_mb
-from ..system.shell import shell_command
 
-MANY_EXPERIMENTS = 20  # after fewer, a study that kept nothing is no surprise
-CLEAR_ERRORS = 2.0  # standard errors: a smaller difference may be luck
 HEAD_CHARACTERS = 140  # of a hypothesis that are shown before the rest is unfolded
 SENTENCE_END = re.compile(r"[.!?](?=\s)")
-
-
-def counts(experiments: Sequence[Experiment]) -> str:
-    """`23 experiments, 5 kept`: of decided ones, and the baseline is neither an experiment nor kept."""
-    tried = [e for e in experiments if e.number > 0 and e.status is not None]
-    return f"{count(len(tried), 'experiment')}, {thousands(sum(e.status is Status.KEEP for e in tried))} kept"
-
-
-def count_with_baseline(experiments: Sequence[Experiment]) -> str:
-    """`3 experiments and the baseline`, for a sentence that means the baseline too where it is among them."""
-    tried = sum(e.number > 0 for e in experiments)
-    parts = [count(tried, "experiment")] if tried else []
-    return " and ".join([*parts, *(["the baseline"] if tried < len(experiments) else [])])
-
-
-def waiting_words(holder: MachineHolder) -> str:
-    """Whose training a study waits for, since when that one holds the machine, and what happens then."""
-    study = f"study {plain(holder.study)}" if holder.study else ""
-    process = f"process {holder.pid}" if holder.pid is not None else ""
-    who = f" ({', '.join(part for part in (study, process) if part)})" if study or process else ""
-    since = f" since {clock(holder.since)}" if holder.since else ""
-    return f"Another training{who} runs on this machine{since}; this study trains when it has ended."
 
 
 def idea(experiment: Experiment) -> str:
@@ -92,11 +65,12 @@ def argument(experiment: Experiment) -> str:
 
 
 def difference(experiment: Experiment) -> str:
-    """Against the incumbent it was judged against: `−0.0124 (−5.8 σ)`; "" without one."""
+    """To the incumbent, as it was at the decision: `−0.0124 ± 0.0030 (−5.8 σ)`; "" without one."""
     delta = experiment.delta_bpb
     if delta is None:
         return ""
-    return signed(delta) + (f" ({signed(delta / experiment.sigma, 1)} σ)" if experiment.sigma else "")
+    sigmas = f" ({signed(delta / experiment.sigma, 1)} σ)" if experiment.sigma else ""
+    return with_error(delta, experiment.delta_standard_error) + sigmas
 
 
 UNTRUSTED = "untrusted (no sandbox)"
@@ -113,14 +87,26 @@ def with_mistrust(words: str, experiments: Sequence[Experiment], comma: str = ",
 
 
 def score_line(experiment: Experiment) -> str:
-    """`val_bpb 1.4312 ± 0.0014 (mean of 2 runs)`, `claimed 0.4012, refused by the audit`; "" without a score."""
+    """`val_bpb 1.4312 ± 0.0014 (mean of 2 runs)`, `claimed 0.4012, refused by the audit`; "" without a score.
+
+    Runs that were made after the decision are another figure: `(mean of its 4 runs so far 1.4330 ± 0.0010)`.
+    """
     if experiment.val_bpb is None:
         is_refused = experiment.status is Status.REJECTED and experiment.claimed_bpb is not None
         return f"claimed {bpb(experiment.claimed_bpb)}, refused by the audit" if is_refused else ""
-    error = f" ± {experiment.standard_error:.4f}" if experiment.standard_error else ""
-    runs = len([run for run in experiment.runs if run.val_bpb is not None])
-    words = f"val_bpb {bpb(experiment.val_bpb)}{error}" + (f" (mean of {runs} runs)" if runs > 1 else "")
-    return with_mistrust(words, [experiment])
+    judged, runs = len(experiment.judged_runs), len(experiment.scores)
+    means = [f"mean of {judged} runs" if judged > 1 else ""]
+    if judged and judged < runs:
+        mean = with_its_error(experiment.mean_bpb, experiment.mean_standard_error)
+        means.append(f"mean of its {runs} runs so far {mean}")
+    words = f"val_bpb {with_its_error(experiment.val_bpb, experiment.standard_error)}"
+    note = "; ".join(part for part in means if part)
+    return with_mistrust(f"{words} ({note})" if note else words, [experiment])
+
+
+def with_its_error(score: float | None, error: float | None) -> str:
+    """`1.4312 ± 0.0014`."""
+    return f"{bpb(score)} ± {error:.4f}" if error else bpb(score)
 
 
 def status_line(experiment: Experiment, facts: dict[str, Any]) -> str:
@@ -203,14 +189,6 @@ def audits_words(experiment: Experiment) -> str:
     return "; ".join(f"run {run.index + 1} {audit_words(run)}" for run in runs)
 
 
-def correction_words(experiments: Iterable[Experiment]) -> str:
-    """`1 corrected by the audit, by +0.00272 bpb at most`; "" where no claim was."""
-    found = [e.correction_bpb for e in experiments if e.correction_bpb]
-    if not found:
-        return ""
-    return f"{thousands(len(found))} corrected by the audit, by {signed(max(found, key=abs), 5)} bpb at most"
-
-
 def _training(run: Run) -> str:
     m = run.measured
     parts = [
@@ -272,7 +250,7 @@ def outcome_line(experiment: Experiment) -> str:
     why = f"   [{plain(experiment.reason)}]" if experiment.val_bpb is None else ""
     word = "baseline" if is_kept_baseline(experiment) else experiment.status or ""
     status = f"{experiment.number:04d} {sign(experiment):<1} {word:<11}"
-    return with_mistrust(f"{status} {score:>7}  {against:<18} {idea(experiment)}{why}", [experiment], " · ")
+    return with_mistrust(f"{status} {score:>7}  {against:<25} {idea(experiment)}{why}", [experiment], " · ")
 
 
 SPARKS = "▁▂▃▄▅▆▇█"
@@ -287,17 +265,6 @@ def sparkline(values: Sequence[float], width: int = 40, low: float | None = None
     span = ((max(values) if high is None else high) - low) or 1.0
     shares = [min(1.0, max(0.0, (value - low) / span)) for value in values]
     return "".join(SPARKS[round(share * (len(SPARKS) - 1))] for share in shares)
-
-
-def incumbent_scores(experiments: Sequence[Experiment]) -> list[float]:
-    """The incumbent's recorded score after each decided experiment, in bits per byte. It can rise: see `best`."""
-    scores: list[float] = []
-    for experiment in experiments:
-        if experiment.status is Status.KEEP and experiment.val_bpb is not None:
-            scores.append(experiment.val_bpb)
-        elif experiment.status is not None and scores:
-            scores.append(scores[-1])
-    return scores
 
 
 def is_ended_early(experiment: Experiment) -> bool:
@@ -330,124 +297,3 @@ def curve_words(curve: list[dict[str, Any]]) -> str:
     if not losses:
         return "No training step was recorded."
     return f"Train loss {losses[0]:.3f} at the first of {len(losses)} points, {losses[-1]:.3f} at the last."
-
-
-def findings(state: StudyState, finished: dict[str, Any] | None) -> str:
-    """What a study has found, in a sentence or two; `finished` is its last `finished` event.
-
-    Only what `autoresearch finish` measured on the sealed test split is called the result.
-    """
-    champion = best(state.experiments)
-    if champion is None or champion.val_bpb is None:
-        return "The baseline is not measured yet."
-    baseline = state.experiments[0]
-    if champion.number == 0:
-        return _nothing_kept(state)
-    words = f"Incumbent: {title(champion)}\n  {score_line(champion)}, the baseline's {bpb(baseline.val_bpb)}"
-    if state.result is not None:
-        return f"{sealed_words(state)}\n{words}."
-    if finished is None or finished.get("champion") != champion.number:
-        assert baseline.val_bpb is not None
-        return f"{words}: {signed(champion.val_bpb - baseline.val_bpb)} so far."
-    error = finished["difference_standard_error"]
-    compared = f"val_bpb {bpb(finished['champion_bpb'])}, the baseline's {bpb(finished['baseline_bpb'])}"
-    gain = signed(finished["difference_bpb"]) + (f" ± {error:.4f}" if error is not None else "")
-    words = with_mistrust(f"Best: {title(champion)}\n  {compared} (means of comparable runs): {gain}", [champion])
-    finish = shell_command(f"finish{_named(state)}")
-    unclear = unclear_words(finished["difference_bpb"], error)
-    words = f"{words}.\n  {unclear}" if unclear else f"{words}."
-    return f"{words}\n  No result yet: `{finish}` measures it on the sealed test split."
-
-
-def unclear_words(difference: float, error: float | None) -> str:
-    """What to think of a difference from the baseline, in bits per byte, that is no clear gain; "" for one that is."""
-    if error is None or difference <= -CLEAR_ERRORS * error:
-        return ""
-    if difference >= CLEAR_ERRORS * error:
-        return "This is worse than the baseline: do not promote it."
-    return "This is no clear difference: it is smaller than twice its error, so it may be luck."
-
-
-def is_worth_promoting(state: StudyState, finished: dict[str, Any] | None) -> bool:
-    """Whether something beside the baseline was kept, and its last measurement shows a clear gain, if there was one."""
-    champion = best(state.experiments)
-    if champion is None or champion.number == 0:
-        return False
-    if state.result is not None and state.result.champion == champion.number:
-        return not unclear_words(state.result.test_difference, state.result.test_standard_error)
-    if finished is None or finished.get("champion") != champion.number:
-        return True
-    return not unclear_words(finished["difference_bpb"], finished["difference_standard_error"])
-
-
-def _nothing_kept(state: StudyState) -> str:
-    """What it means that only the baseline stands."""
-    baseline, tried = state.experiments[0], [e for e in state.decided if e.number > 0]
-    sentence = f"Nothing has beaten the baseline, {score_line(baseline)}"
-    if not tried:
-        return f"{sentence}, yet."
-    if all(e.status is not Status.DISCARD for e in tried):
-        return f"{sentence}: of {count(len(tried), 'experiment')} none ended with a score that counts."
-    if not state.sigma:
-        return f"{sentence}."
-    return f"{sentence}, by more than the noise: repeated runs of the same code scatter by ±{state.sigma:.4f}."
-
-
-def advice(state: StudyState) -> str:
-    """What a person can do after a study that ran for a while and kept nothing; "" otherwise."""
-    champion, tried = best(state.experiments), [e for e in state.decided if e.number > 0]
-    if champion is None or champion.number > 0 or not tried:
-        return ""
-    name, budget = state.study.get("name"), float(state.study.get("time_budget_seconds") or 0.0)
-    if all(e.status is not Status.DISCARD for e in tried):
-        return (
-            f"Every experiment failed. `{shell_command(f'status --name {name}')}` says how; "
-            "each experiment's notebook and runner.log say where."
-        )
-    num_tried = count(len(tried), "experiment")
-    usual = f"To keep nothing is usual after {num_tried} of {budget:g} s"
-    usual = usual if len(tried) < MANY_EXPERIMENTS else f"{num_tried} of {budget:g} s have shown no gain"
-    more = shell_command(f"run --name {name} --experiments {MANY_EXPERIMENTS}")
-    larger = f"{max(1.0, 3 * budget):.0f}"
-    longer = shell_command(f"run --name {name}-{larger}s --budget {larger} --experiments {MANY_EXPERIMENTS}")
-    return (
-        f"{usual}: most ideas do not help, and a short training hides small gains.\n"
-        f"  `{more}` tries more ideas;\n"
-        f"  `{longer}` starts a study with a larger budget."
-    )
-
-
-def sealed_words(state: StudyState) -> str:
-    """The study's result, on the test split that decided nothing; "" before it is measured."""
-    if state.result is None:
-        return ""
-    return result_words(state.result, mistrust(state.experiments[0], state.experiments[state.result.champion]))
-
-
-def _named(state: StudyState) -> str:
-    return f" --name {state.study['name']}" if state.study.get("name") else ""
-
-
-def result_words(result: Result, mark: str = "") -> str:
-    """The result, and the gains on validation rows that it shrank from.
-
-    `Result: test bpb 1.5021 → 1.4830, −0.0191 ± 0.0021 over 3 fresh seeds each.`
-    """
-    of_baseline, of_champion = result.num_baseline_runs, result.num_champion_runs
-    seeds = f"{of_champion} fresh seeds" + (
-        " each" if of_baseline == of_champion else f", the baseline's {of_baseline}"
-    )
-    lines = [
-        f"Result: test bpb {bpb(result.baseline_test_bpb)} → {bpb(result.champion_test_bpb)}, "
-        f"{signed(result.test_difference)} ± {result.test_standard_error:.4f} over {seeds}"
-        + (f", {mark}." if mark else "."),
-        f"  On validation the same models differ by {signed(result.val_difference)} ± "
-        f"{result.val_standard_error:.4f}; the scores it was chosen by said {signed(result.judged_difference)}.",
-    ]
-    if unclear := unclear_words(result.test_difference, result.test_standard_error):
-        lines.insert(1, f"  {unclear}")
-    if result.num_looks > 1:
-        lines.append(
-            f"  The test split was opened for {result.num_looks} champions of this study: each look wears it out."
-        )
-    return "\n".join(lines)

@@ -1,4 +1,5 @@
-"""What does a train.py say? A train.py as text: syntax, parameters, comparison, merge and diff.
+"""What does a train.py say? It is read here as text: syntax, parameters, gate, comparison, difference and merge.
 
-Pure. Others use `parameters.read_parameters` and `edit_parameters`, `compare.fingerprint` and `rebase`, `syntax.parse`.
+Pure. Other rooms use `parameters.read_parameters` and `set_parameters`, `compare.fingerprint`, `literal_changes` and
+`subjects`, `diff.diff` and `rebase`, `gate.check_cells` (through `run/notebook.py`) and `cell.SourceError`.
 """

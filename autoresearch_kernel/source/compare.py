@@ -1,27 +1,22 @@
-"""Two train.py texts compared and merged: what is the same but for its looks, what a change is about. Pure.
+"""Two train.py texts compared by what they mean: fingerprints, changed parameters, names for a change. Pure.
 
-It owns the fingerprint of a source and the names for a change. It judges nothing, and computes no constant that could
-grow large: the sources are a model's, and nobody has looked at them yet.
+No constant that could grow large is computed, because the sources are a model's and have passed no check yet.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
-import io
 import json
 import operator
 import re
-import tokenize
-import warnings
 from typing import Any
 
-from .parameters import CELL_MARKER, LARGEST_BITS, LARGEST_EXPONENT, SourceError, comments_of, find_parameters_cell
-from .syntax import parse
+from .cell import CELL_MARKER, LARGEST_BITS, LARGEST_EXPONENT, SourceError, assignments, comments_of, constant
+from .syntax import parsed
 
 DEEPEST = 100  # levels of a syntax tree; train.py has 20, and 300 come near Python's own limit
 
-_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)\s*(?::[^=]+)?=(?!=)")
 _ARITHMETIC = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -53,36 +48,6 @@ def code_size(source: str) -> int | None:
     return None if tree is None else sum(not isinstance(node, ast.expr_context) for node in ast.walk(tree))
 
 
-def rebase(base: str, mine: str, theirs: str) -> str | None:
-    """The change from `base` to `mine`, made to `theirs`; None when both changed the same lines differently.
-
-    Assignments that follow each other, such as those of the parameters cell, do not count as the same lines.
-    """
-    from merge3 import Merge3
-
-    groups = Merge3(lines_of(ended(base)), lines_of(ended(mine)), lines_of(ended(theirs))).merge_groups()
-    merged: list[str] = []
-    for _, *sides in groups:
-        chosen = sides[0] if len(sides) == 1 else _line_by_line(*sides)
-        if chosen is None:
-            return None
-        merged += chosen
-    text = "".join(merged)
-    return None if parsed(text) is None and parsed(mine) is not None else text
-
-
-def _line_by_line(base: Any, mine: Any, theirs: Any) -> list[str] | None:
-    """Both sides of a conflict within assignments to the same names, of which each side changed others."""
-    names = [[_ASSIGNMENT.match(line) for line in side] for side in (base, mine, theirs)]
-    given = [[found and found[1] for found in side] for side in names]
-    if None in given[0] or not given[0] == given[1] == given[2]:
-        return None
-    rows = list(zip(base, mine, theirs, strict=True))
-    if any(b not in (m, t) and m != t for b, m, t in rows):
-        return None
-    return [t if m == b else m for b, m, t in rows]
-
-
 def subjects(old: str, new: str) -> tuple[str, ...]:
     """What a change is about, for people, sorted: "MATRIX_LR", "Attention.forward", "training loop", "code of cell 3".
 
@@ -106,25 +71,32 @@ def literal_changes(old: str, new: str) -> dict[str, Any]:
     if before is None or after is None or before[0] != after[0]:
         return {}
     try:
-        changed = {n: ast.literal_eval(v) for n, v in after[1].items() if _canonical(v) != _canonical(before[1][n])}
+        changed = {name: value for name, value in after[1].items() if repr(value) != repr(before[1].get(name))}
         json.dumps(changed, allow_nan=False)  # it goes into a record
-    except (TypeError, ValueError, KeyError):
+    except ValueError:  # infinite, or an integer of thousands of digits
         return {}
     return changed
 
 
-def _parameters_apart(source: str) -> tuple[str, dict[str, ast.expr]] | None:
-    """(the source without the values of its parameters cell, name -> value); None without exactly one such cell."""
-    tree, cell = _normal(source), parameters_cell(source)
-    if tree is None or cell is None:
+def structure(source: str) -> str:
+    """12 hex digits that stay when the values of parameters, comments or layout change."""
+    apart = _parameters_apart(source)
+    return fingerprint(source)[:12] if apart is None else hashlib.sha256(apart[0].encode()).hexdigest()[:12]
+
+
+def _parameters_apart(source: str) -> tuple[str, dict[str, Any]] | None:
+    """(canonical code without the values of the parameters, name -> value); None without a readable parameters cell."""
+    tree = parsed(source)
+    if tree is None or _is_deep(tree):
         return None
-    values: dict[str, ast.expr] = {}
-    for statement in tree.body:
-        if cell[0] < statement.lineno <= cell[1] and isinstance(statement, ast.Assign | ast.AnnAssign):
-            name = _assigned(statement)
-            if statement.value is not None and name not in values:
-                values[name], statement.value = statement.value, ast.Constant(None)
-    return _canonical(tree), values
+    try:
+        found = assignments(tree, source)
+        values = {assignment.name: constant(assignment.value) for assignment in found}
+    except SourceError:
+        return None
+    for assignment in found:
+        assignment.statement.value = ast.Constant(None)
+    return _canonical(_Normaliser().visit(tree)), values
 
 
 def _units(source: str) -> dict[str, tuple[str, list[str]]] | None:
@@ -144,7 +116,7 @@ def _units(source: str) -> dict[str, tuple[str, list[str]]] | None:
 
 def _code_cells(source: str) -> list[int]:
     """Line numbers at which the code cells begin; code before the first marker is a cell too."""
-    comments = _safe_comments(source)
+    comments = comments_of(source)
     markers = [line for line, (column, text) in comments.items() if column == 0 and CELL_MARKER.match(text)]
     above = source.split("\n")[: markers[0] - 1] if markers else [source]
     before = [1] if any(line.strip() and not line.startswith("#") for line in above) else []
@@ -172,41 +144,7 @@ def _assigned(statement: ast.stmt) -> str:
     return ast.unparse(target).strip("()") if isinstance(target, ast.AST) else ""
 
 
-# --- a source as text, as a tree, and as a tree without its looks
-
-
-def lines_of(text: str) -> list[str]:
-    """Lines with their ends, split at newlines alone: a form feed is not a line."""
-    return io.StringIO(text, newline="\n").readlines()
-
-
-def ended(text: str) -> str:
-    return text.rstrip("\n") + "\n"
-
-
-def parsed(source: str) -> ast.Module | None:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an escape such as "\d"
-            return parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # null bytes, lone surrogates, absurd nesting
-        return None
-
-
-def parameters_cell(source: str) -> tuple[int, int] | None:
-    """(line of its marker, its last line); None unless there is exactly one."""
-    try:
-        return find_parameters_cell(_safe_comments(source), source.count("\n") + 1)
-    except SourceError:
-        return None
-
-
-def _safe_comments(source: str) -> dict[int, tuple[int, str]]:
-    """Line -> (column, comment); {} for what Python's tokenizer does not read."""
-    try:
-        return comments_of(source)
-    except (SyntaxError, tokenize.TokenError):
-        return {}
+# Trees without their looks
 
 
 def _normal(source: str) -> ast.Module | None:

@@ -1,7 +1,7 @@
-"""Reads and edits the parameters cell of a train.py, as text: pure, standard library only.
+"""The parameters of a train.py, read from and written into its text. Pure, standard library only.
 
-The cell is the one percent cell tagged `parameters`. Each line in it is an assignment of a
-constant, and its trailing comment says what may be done with it:
+They stand in the one percent cell tagged `parameters`. Each line in it is an assignment of a
+constant, and its trailing comment says within what range an optimiser may change it:
 
     MATRIX_LR = 0.04        # step of the hidden matrices; 0.005..0.2 log
     WARMDOWN = 0.5          # share of the budget; 0.2..0.9 step 0.05
@@ -9,9 +9,9 @@ constant, and its trailing comment says what may be done with it:
     HEAD_DIM = 32           # channels; {16, 32, 64}
     VOCAB = 2048            # of the corpus, fixed
 
-A parameter without a range gets a moderate one around its value, a bool both values; a string
-without choices, a zero of unknown scale and anything marked `fixed` is left alone.
-It refuses to touch anything but the literal: comments, spacing and every other line stay as they are.
+A parameter without a range gets a moderate one around its value, a bool both values. A string
+without choices, a zero of unknown scale and anything marked `fixed` is not tuned.
+An edit replaces the literal alone: comments, spacing and every other line stay as they are.
 """
 
 from __future__ import annotations
@@ -20,30 +20,24 @@ import ast
 import io
 import math
 import re
-import tokenize
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
-from .syntax import parse, parse_expression
+from .cell import SourceError, assignments, comments_of, constant, num_bits, parse_source
+from .syntax import parse_expression
 
-GUESSED_FACTOR = 4  # a range nobody wrote: a quarter of the value to four times it
-LARGEST_EXPONENT = 64  # of a constant power; more is a mistake, and slow
-LARGEST_GUESSED_BITS = 63  # of an integer that may be tuned within a range nobody wrote
-LARGEST_BITS = 4096  # of an integer that is computed; powers of powers would take minutes
+GUESSED_FACTOR = 4  # of a range that the comment does not give: a quarter of the value to four times it
+LARGEST_GUESSED_BITS = 63  # of an integer that may be tuned within a guessed range
 
-CELL_MARKER = re.compile(r"#\s*%%")
-_PARAMETERS_TAG = re.compile(r"""tags\s*=\s*\[[^\]]*["']parameters["']""")
 _NUMBER = r"[-+]?(?:\d[\d_]*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?(?:\s*(?:\*\*|\^)\s*\d+)?"
 _RANGE = re.compile(rf"(?P<low>{_NUMBER})\s*\.\.\s*(?P<high>{_NUMBER})(?P<options>[^;]*)")
 _STEP = re.compile(rf"\bstep\s+({_NUMBER})")
 _CHOICES = re.compile(r"\{([^{}]+)\}")
+_FIXED = re.compile(r"\bfixed\b", re.IGNORECASE)
 _POWER_OF_TWO = re.compile(r"2(\s*\*\*\s*)\d+")
 _WITHIN_ONE = re.compile(r"BETA|MOMENTUM|DROPOUT|FRACTION|SHARE|RATIO|WARMUP|WARMDOWN|COOLDOWN|PROB")
-
-
-class SourceError(ValueError):
-    """A train.py that cannot be read or edited; the message names the line and what to write instead."""
 
 
 @dataclass(frozen=True)
@@ -72,22 +66,22 @@ class Parameter:
 
 
 def read_parameters(source: str) -> dict[str, Parameter]:
-    """The parameters of `source`, in order. Raises SourceError without exactly one readable parameters cell."""
-    tree = _parse(source)
+    """The parameters of `source`, in order. Raises SourceError without exactly one readable parameters cell.
+
+    Of several on one line the comment belongs to the last; "fixed" in it holds for all of them.
+    """
     comments = comments_of(source)
-    first, last = find_parameters_cell(comments, source.count("\n") + 1)
+    found = assignments(parse_source(source), source)
+    lines = _lines(source)
     parameters: dict[str, Parameter] = {}
-    lines = source.split("\n")
-    for statement in tree.body:
-        if not first < statement.lineno <= last:
-            continue
-        target, value = _assignment(statement)
-        if target is None or value is None:
-            continue
+    for assignment, following in zip_longest(found, found[1:]):
+        statement = assignment.statement
         end = statement.end_lineno or statement.lineno
         comment = comments.get(end, (0, ""))[1].lstrip("# ").strip()
-        text = _text(lines, value)
-        parameters[target] = _parameter(target, _constant(value), text, comment, statement.lineno)
+        if following is not None and following.statement.lineno == end and not _FIXED.search(comment):
+            comment = ""
+        value, text = constant(assignment.value), _text(lines, assignment.value)
+        parameters[assignment.name] = _parameter(assignment.name, value, text, comment, statement.lineno)
     return parameters
 
 
@@ -103,110 +97,23 @@ def set_parameters(source: str, values: Mapping[str, Any]) -> str:
             f"train.py has no parameter {', '.join(unknown)}. "
             f"Its parameters cell holds: {', '.join(parameters) or 'none'}."
         )
-    spans = _value_spans(source, parameters)
-    lines = source.split("\n")
-    for name in sorted(values, key=lambda n: spans[n], reverse=True):
-        (row, column), (end_row, end_column) = spans[name]
-        new = literal(parameters[name], values[name])
-        lines[row : end_row + 1] = [lines[row][:column] + new + lines[end_row][end_column:]]
-    return "\n".join(lines)
+    lines = _lines(source)
+    for assignment in reversed(assignments(parse_source(source), source)):  # what stands before keeps its place
+        name = assignment.name
+        if name in values:
+            (row, column), (end_row, end_column) = _span(lines, assignment.value)
+            new = literal(parameters[name], values[name])
+            lines[row : end_row + 1] = [lines[row][:column] + new + lines[end_row][end_column:]]
+    return "".join(lines)
 
 
-def _parse(source: str) -> ast.Module:
-    try:
-        return parse(source)
-    except SyntaxError as error:
-        raise SourceError(f"train.py does not parse: {error.msg} in line {error.lineno}.") from error
-    except ValueError as error:  # a null byte
-        raise SourceError(f"train.py does not parse: {error}.") from error
-
-
-def comments_of(source: str) -> dict[int, tuple[int, str]]:
-    """Line number -> (column, comment): from the tokens, so a `#` or `# %%` inside a string is no comment."""
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    return {token.start[0]: (token.start[1], token.string) for token in tokens if token.type == tokenize.COMMENT}
-
-
-def find_parameters_cell(comments: Mapping[int, tuple[int, str]], num_lines: int) -> tuple[int, int]:
-    """(line of the cell's marker, last line of the cell)."""
-    markers = [line for line, (column, text) in comments.items() if column == 0 and CELL_MARKER.match(text)]
-    tagged = [line for line in markers if _PARAMETERS_TAG.search(comments[line][1])]
-    if not tagged:
-        raise SourceError('train.py has no parameters cell. Mark one with the line: # %% tags=["parameters"]')
-    if len(tagged) > 1:
-        raise SourceError(f"train.py has {len(tagged)} parameters cells, in lines {tagged}. Keep one.")
-    following = [line for line in markers if line > tagged[0]]
-    return tagged[0], (following[0] - 1 if following else num_lines)
-
-
-def _assignment(statement: ast.stmt) -> tuple[str | None, ast.expr | None]:
-    """(name, value) of `NAME = value` or `NAME: type = value`; (None, None) for a docstring or comment text."""
-    if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-        target, value = statement.targets[0], statement.value
-    elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
-        target, value = statement.target, statement.value
-    elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
-        return None, None
-    else:
-        raise SourceError(f"Line {statement.lineno} of train.py: the parameters cell holds only NAME = constant.")
-    if not isinstance(target, ast.Name):
-        raise SourceError(f"Line {statement.lineno} of train.py: the parameters cell holds only NAME = constant.")
-    return target.id, value
-
-
-def _constant(node: ast.expr) -> Any:
-    """The value of a constant expression: literals, arithmetic on numbers, tuples and lists of them."""
-    if isinstance(node, ast.Constant):
-        return node.value
-    if isinstance(node, (ast.Tuple, ast.List)):
-        items = [_constant(item) for item in node.elts]
-        return tuple(items) if isinstance(node, ast.Tuple) else items
-    try:
-        if isinstance(node, ast.UnaryOp):
-            return _negated(node)
-        if isinstance(node, ast.BinOp):
-            return _arithmetic(node)
-    except (ArithmeticError, TypeError) as error:
-        raise SourceError(f"Line {node.lineno} of train.py: {ast.unparse(node)}: {error}.") from error
-    raise SourceError(
-        f"Line {node.lineno} of train.py: {ast.unparse(node)} is not a constant. "
-        "Write a literal in the parameters cell and compute from it in a later cell."
-    )
-
-
-def _negated(node: ast.UnaryOp) -> Any:
-    value = _constant(node.operand)
-    if isinstance(node.op, ast.USub):
-        return -value
-    if isinstance(node.op, ast.UAdd):
-        return +value
-    raise SourceError(f"Line {node.lineno} of train.py: {ast.unparse(node)} is not a number.")
-
-
-def _arithmetic(node: ast.BinOp) -> Any:
-    left, right = _constant(node.left), _constant(node.right)
-    match node.op:
-        case ast.Add():
-            return left + right
-        case ast.Sub():
-            return left - right
-        case ast.Mult():
-            return left * right
-        case ast.Div():
-            return left / right
-        case ast.FloorDiv():
-            return left // right
-        case ast.Pow() if abs(right) <= LARGEST_EXPONENT and _bits(left) * abs(right) <= LARGEST_BITS:
-            return left**right
-    raise SourceError(f"Line {node.lineno} of train.py: {ast.unparse(node)} is not plain arithmetic on constants.")
-
-
-def _bits(value: Any) -> int:
-    return value.bit_length() if isinstance(value, int) else 0
+def _lines(source: str) -> list[str]:
+    """Lines with their ends, as the syntax tree counts them: a carriage return alone ends one, too."""
+    return io.StringIO(source, newline="").readlines()
 
 
 def _parameter(name: str, value: Any, text: str, comment: str, line: int) -> Parameter:
-    fixed = name == "SEED" or re.search(r"\bfixed\b", comment, re.IGNORECASE) is not None
+    fixed = name == "SEED" or _FIXED.search(comment) is not None
     given_range, choices = list(_RANGE.finditer(comment)), _CHOICES.search(comment)
     kind = _kind(value, text, given_range[-1] if given_range else None)
     common: dict[str, Any] = dict(name=name, value=value, text=text, kind=kind, fixed=fixed, comment=comment, line=line)
@@ -232,9 +139,7 @@ def _kind(value: Any, text: str, given_range: re.Match[str] | None) -> str:
 
 
 def _number(text: str, line: int) -> float | int:
-    value = _constant(parse_expression(text.strip().replace("^", "**")))
-    if not isinstance(value, (int, float)):
-        raise SourceError(f"Line {line} of train.py: {text} is not a number.")
+    value: float | int = constant(parse_expression(text.strip().replace("^", "**")))
     return value
 
 
@@ -244,7 +149,7 @@ def _choices(text: str, kind: str, line: int) -> tuple[Any, ...]:
     if kind == "str":
         return tuple(item.strip("\"'`") for item in items)
     try:
-        values = [_constant(parse_expression(item.replace("^", "**"))) for item in items]
+        values = [constant(parse_expression(item.replace("^", "**"))) for item in items]
     except (SyntaxError, SourceError) as error:
         raise SourceError(f"Line {line} of train.py: the choices {{{text}}} are not constants.") from error
     return tuple(float(v) if kind == "float" and isinstance(v, int) else v for v in values)
@@ -270,25 +175,12 @@ def _guessed_range(name: str, value: float | int, kind: str) -> dict[str, Any]:
     within_one = kind == "float" and 0 <= value <= 1 and _WITHIN_ONE.search(name.upper()) is not None
     if within_one:
         return {"low": max(0.0, value - 0.3), "high": min(1.0, value + 0.3)}
-    if value <= 0 or _bits(value) > LARGEST_GUESSED_BITS or not math.isfinite(value):
+    if value <= 0 or num_bits(value) > LARGEST_GUESSED_BITS or not math.isfinite(value):
         return {}
     if kind == "float":
         return {"low": value / GUESSED_FACTOR, "high": value * GUESSED_FACTOR, "log": True}
     low, high = max(1, int(value) // GUESSED_FACTOR), int(value) * GUESSED_FACTOR
     return {"low": low, "high": high, "log": True}
-
-
-def _value_spans(source: str, names: Mapping[str, Parameter]) -> dict[str, tuple[tuple[int, int], tuple[int, int]]]:
-    """Name -> ((row, column), (end row, end column)) of its literal: 0-based, in characters."""
-    lines = source.split("\n")
-    at = {parameter.line: name for name, parameter in names.items()}
-    spans = {}
-    for statement in parse(source).body:
-        if statement.lineno in at:
-            target, value = _assignment(statement)
-            if target == at[statement.lineno] and value is not None:
-                spans[target] = _span(lines, value)
-    return spans
 
 
 def _span(lines: list[str], node: ast.expr) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -300,7 +192,7 @@ def _text(lines: list[str], node: ast.expr) -> str:
     (row, column), (end_row, end_column) = _span(lines, node)
     if row == end_row:
         return lines[row][column:end_column]
-    return "\n".join([lines[row][column:], *lines[row + 1 : end_row], lines[end_row][:end_column]])
+    return "".join([lines[row][column:], *lines[row + 1 : end_row], lines[end_row][:end_column]])
 
 
 def _position(lines: list[str], line: int, byte_offset: int) -> tuple[int, int]:

@@ -1,8 +1,9 @@
-"""Source code as a syntax tree."""
+"""Source code as a syntax tree, whatever the version of Python."""
 
 from __future__ import annotations
 
 import ast
+import warnings
 
 
 def parse(source: str) -> ast.Module:
@@ -22,3 +23,13 @@ def parse_expression(source: str) -> ast.expr:
         return ast.parse(source, mode="eval").body
     except SystemError:
         return ast.parse(source, mode="eval").body
+
+
+def parsed(source: str) -> ast.Module | None:
+    """The tree, without warnings; None for a source that Python does not parse."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an escape such as "\d"
+            return parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # null bytes, lone surrogates, absurd nesting
+        return None

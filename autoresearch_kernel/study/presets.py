@@ -12,9 +12,10 @@ from typing import Any
 
 import yaml
 
+from ..system.locations import originals
 from ..system.measuring import open_measuring_process
+from .options import PRESETS
 
-NAMES = ("auto", "laptop", "gpu", "h100")
 # FLOP/s of the measurement on the machine where the CPU points were tuned: 2 cores with AVX2, float32, both quiet.
 REFERENCE_FLOPS = 9.0e10
 H100_FLOPS, H100_MEMORY_MB = 2.5e14, 70_000  # from here on the sizes of the original pay
@@ -79,8 +80,8 @@ def choose_preset(
     name: str, *, budget_seconds: float, measured: dict[str, Any] | None = None, folder: Path | None = None
 ) -> Preset:
     """The named preset from `folder`, or for `auto` the one that suits the measured machine and the budget."""
-    if name not in NAMES:
-        raise PresetError(f"There is no preset {name!r}. Choose one of {', '.join(NAMES)}.")
+    if name not in PRESETS:
+        raise PresetError(f"There is no preset {name!r}. Choose one of {', '.join(PRESETS)}.")
     if name != "auto":
         return read_preset(name, folder)
     if measured is None:
@@ -107,9 +108,9 @@ def read_preset(name: str, folder: Path | None = None) -> Preset:
 
 
 def _folder() -> Path:
-    """presets/ of the project we stand in, else of the one this package belongs to."""
+    """presets/ of the working folder, else those that come with this program."""
     here = Path.cwd() / "presets"
-    return here if here.is_dir() else Path(__file__).resolve().parents[2] / "presets"
+    return here if here.is_dir() else originals() / "presets"
 
 
 def _for_cpu(budget_seconds: float, measured: dict[str, Any]) -> Preset:

@@ -14,7 +14,8 @@ from dataclasses import asdict, replace
 from ..core.agent import Agent, AgentUnavailable, NothingToPropose, UnusableReply, asks_person, listens, thinks_ahead
 from ..core.types import Call, Context, Experiment, Objection, Progress, Proposal, Refusal
 from ..record.study import sha256
-from ..source.compare import literal_changes, rebase
+from ..source.compare import literal_changes
+from ..source.diff import rebase
 from ..system.disk import is_full
 from ..system.files import write_atomic
 from .disk_space import DiskSpace
@@ -87,12 +88,9 @@ class Proposals:
         """At the end of a session: what an unanswered question said is recorded, and what it may still cost."""
         self.tick()
         question, self.question = self.question, None
-        if question is not None and not question.is_done:
-            question.is_given_up = True
-            if question.sent is not None:
-                sent = replace(question.sent, failed="given up when the study stopped")
-                with suppress(OSError):  # a full disk, on which nothing else is recorded either
-                    self._record(sent, question.context.number)
+        if question is not None and not question.is_done and (sent := question.give_up()) is not None:
+            with suppress(OSError):  # a full disk, on which nothing else is recorded either
+                self._record(replace(sent, failed="given up when the study stopped"), question.context.number)
 
     def _record(self, said: Call | Refusal | str, number: int) -> None:
         if isinstance(said, Call):

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 
 from ..core.agent import Agent, AgentUnavailable, UnusableReply, listens
 from ..core.types import Call, Context, Objection, Proposal, Refusal, Status
-from ..run.notebook import InvalidSource, check_source
+from ..run.notebook import check_source
+from ..source.cell import SourceError
 from ..source.compare import fingerprint
-from ..source.parameters import SourceError, read_parameters
+from ..source.parameters import read_parameters
 
 MOST_FIXES = 2  # of a proposal, before it is run as it is
 
@@ -35,6 +36,7 @@ class Question:
     is_saved: bool = False
     sent: Call | None = None  # what the call that is out may cost
     is_given_up: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self.thread = threading.Thread(target=self._think, name=f"agent {self.agent.name}", daemon=True)
@@ -72,13 +74,24 @@ class Question:
     def _heard(self) -> Context:
         return replace(self.context, on_call=self._hear, on_wait=self._wait, on_send=self._send)
 
+    def give_up(self) -> Call | None:
+        """Let the agent send no further call; what the call that is out may cost, None while none is out."""
+        with self.lock:
+            self.is_given_up = True
+            return self.sent
+
     def _send(self, call: Call) -> None:
-        self.sent = call
+        with self.lock:
+            self._go_on()
+            self.sent = call
 
     def _wait(self, why: str) -> None:
+        self._go_on()
+        self.said.append(why)
+
+    def _go_on(self) -> None:
         if self.is_given_up:
             raise AgentUnavailable("the supervisor no longer waits for it")
-        self.said.append(why)
 
     def _hear(self, call: Call) -> None:
         self.said.append(call)
@@ -96,7 +109,7 @@ def objection(proposal: Proposal, context: Context) -> Refusal | None:
     try:
         check_source(proposal.train_source)
         read_parameters(proposal.train_source)  # the ranges in the comments, which the optimiser reads
-    except (InvalidSource, SourceError) as error:
+    except SourceError as error:
         return Refusal(context.number, Objection.GATE, str(error), proposal.hypothesis, proposal)
     mine = fingerprint(proposal.train_source)
     tried = [e for e in context.experiments if e.fingerprint == mine and e.status is not Status.INTERRUPTED]

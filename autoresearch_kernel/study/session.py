@@ -23,7 +23,7 @@ from ..record.provenance import bound
 from ..record.study import Study, StudyError, sha256, study_versions
 from ..run.backend import LOCAL, Backend
 from ..scoring.job import HeldOut
-from ..show.words import waiting_words
+from ..show.study_words import waiting_words
 from ..system.clock import Clock
 from ..system.processes import remember
 

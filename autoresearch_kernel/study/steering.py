@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..agents.options import NO_READERS
 from ..core.agent import NothingToPropose
+from ..core.format import count
 from ..core.types import Progress
-from ..record.commands import Command, Inbox
+from ..record.commands import FOR_THE_AGENT, Command, Inbox
 from ..system.disk import is_full
 from .session import Session
 
@@ -56,11 +58,17 @@ class Steering:
                 raise StopNow(command.by)
 
     def answer_old(self, commands: list[Command]) -> None:
-        """Acknowledge what was sent while no supervisor ran the study: hints count, the rest is out of date."""
+        """Acknowledge commands sent while no supervisor ran the study: those for the agent hold, others do not."""
         for command in commands:
             if command.id not in self.session.state.answered:
-                kept = command.command == "hint"
-                self._acknowledge(command, "the agent gets it" if kept else "ignored: no supervisor ran the study then")
+                old = "ignored: no supervisor ran the study then"
+                self._acknowledge(command, self._for_agent(command) if command.command in FOR_THE_AGENT else old)
+
+    def _for_agent(self, command: Command) -> str:
+        """The answer to a hint, or to clearing them."""
+        if command.command == "clear hints":
+            return f"the agent no longer gets {count(len(self.session.state.hints), 'earlier hint')}"
+        return NO_READERS.get(self.session.study.agent, "the agent gets it with its next question").rstrip(".")
 
     def _obey(self, command: Command) -> bool:
         """Acknowledge a command, then act on it; whether it wants the study to end at once."""
@@ -84,8 +92,8 @@ class Steering:
                 again = f"; experiment {unfinished.number:04d} is resumed when the study goes on" if unfinished else ""
                 self._acknowledge(command, f"stops now{again}")
                 return True
-            case "hint":
-                self._acknowledge(command, "the agent gets it with its next question")
+            case "hint" | "clear hints":
+                self._acknowledge(command, self._for_agent(command))
             case "approve" | "reject" as verdict:
                 review = self.session.state.review
                 if review is None:

@@ -28,9 +28,10 @@ from ..record.study import Study, StudyError, sha256, study_versions
 from ..run.backend import Backend, chosen_backend
 from ..sandbox.kinds import SANDBOX, SandboxMissing, require_sandbox, scorer_options
 from ..scoring.job import HeldOut
+from ..source.cell import SourceError
 from ..source.compare import code_size, fingerprint
 from ..source.diff import diff
-from ..source.parameters import SourceError, read_parameters
+from ..source.parameters import read_parameters
 from ..system.files import boot_id, remove_temporaries, write_atomic
 from ..system.processes import end_leftovers
 from .commits import Commits
@@ -129,6 +130,7 @@ class Steps(Session):
             val_bpb=mean(mine) if mine else None,
             standard_error=standard_error(len(mine), state.sigma) if mine else None,
             incumbent_bpb=state.incumbent_bpb,
+            incumbent_standard_error=state.incumbent_standard_error,
             sigma=state.sigma,
             commit=self.commits.make(experiment, status, reason, state.incumbent),
         )

@@ -19,7 +19,7 @@ from ..system.files import write_atomic
 
 def show_study(study: Study, state: StudyState) -> None:
     """results.tsv, progress.png and best/train.py."""
-    from ..show.plots import draw_progress  # matplotlib takes half a second, and only the views need it
+    from ..show.plot_progress import draw_progress  # matplotlib takes half a second, and only the views need it
 
     write_results(study.paths.results, state.experiments)
     speeds = machine_speeds(state.experiments)
@@ -31,7 +31,7 @@ def show_study(study: Study, state: StudyState) -> None:
 
 def show_notebooks(study: Study, state: StudyState, experiment: Experiment) -> None:
     """The heading, the curve and the verdict in every notebook of an experiment."""
-    from ..show.plots import curve_png
+    from ..show.plot_curve import curve_png
 
     paths = study.experiment(experiment.number)
     change = paths.diff.read_text(encoding="utf-8")

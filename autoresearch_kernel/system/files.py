@@ -104,11 +104,14 @@ def remove_temporaries(folder: Path) -> None:
 
 
 class StudyInUse(Plain, BlockingIOError):
-    """Another process holds the study; `pid` is its number, or None when it did not say."""
+    """Another process holds the study; `pid` is its number, or None when it did not say.
 
-    def __init__(self, message: str, pid: int | None) -> None:
+    `for_panel` is the message for a notebook with the panel `lab`: it names buttons and methods, no shell command.
+    """
+
+    def __init__(self, message: str, pid: int | None, for_panel: str = "") -> None:
         super().__init__(message)
-        self.pid = pid
+        self.pid, self.for_panel = pid, for_panel or message
 
 
 def take_lock(path: Path) -> int:
@@ -189,11 +192,10 @@ def study_in_use(path: Path, holder: Any) -> StudyInUse:
     except (ValueError, KeyError, TypeError):  # the holder has just taken the lock and not written yet
         pid, who = None, "another process"
     name = path.parent.name
-    return StudyInUse(
-        f"The study {name!r} is being run by {who}. `{shell_command(f'attach --name {name}')}` watches it, "
-        f"`{shell_command(f'stop --name {name}')}` ends it.",
-        pid,
-    )
+    failed = f"The study {name!r} is being run by {who}."
+    watch, stop = shell_command(f"attach --name {name}"), shell_command(f"stop --name {name}")
+    in_panel = f"{failed} The panel shows it; press Stop after this or run `lab.stop()` to end it."
+    return StudyInUse(f"{failed} `{watch}` watches it, `{stop}` ends it.", pid, in_panel)
 
 
 def boot_id() -> str | None:

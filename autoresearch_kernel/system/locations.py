@@ -1,34 +1,94 @@
-"""Where the project and the cache lie, and the environment variables that this program and prepare.py share."""
+"""Where the project and the cache lie, and the environment variables that this program and prepare.py share.
+
+FileNotFoundError
+  NoProject           no folder with prepare.py and train.py
+    ForeignProject    such a folder, whose prepare.py is another program's
+"""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
+from ..core.errors import Plain
+from .shell import shell_command
 
-def project_root() -> Path:
-    """The folder with prepare.py and train.py: the working folder or one above it, else the checkout of this package.
+OWN_PREPARE = re.compile(r"^class TrainingClock\b", re.MULTILINE)  # defined by our prepare.py, and used by our train.py
+
+
+class NoProject(Plain, FileNotFoundError):
+    """There is no project where one is needed; the message says how to make one."""
+
+
+class ForeignProject(NoProject):
+    """A prepare.py that is not this program's, such as that of the original autoresearch."""
+
+
+class NoPlace(Plain, OSError):
+    """The folder for corpora and locks cannot be written; the message names the variable that says where it is."""
+
+
+def project_root(folder: str | Path | None = None) -> Path:
+    """The folder with our prepare.py and train.py: `folder`, or the working folder, or the nearest one above it.
 
     Example:
         >>> (project_root() / "prepare.py").is_file()
         True
 
-    Raises FileNotFoundError when neither holds them.
+    Raises NoProject when there is none, ForeignProject when its prepare.py is another program's. Nothing is executed.
     """
-    here = Path.cwd()
-    package = Path(__file__).resolve().parents[2]
-    for folder in (here, *here.parents, package):
-        if (folder / "prepare.py").is_file() and (folder / "train.py").is_file():
-            return folder
-    raise FileNotFoundError(
-        f"No prepare.py and train.py in {here}, above it, or in {package}. "
-        "Run autoresearch from a checkout of the project."
+    here = Path.cwd() if folder is None else Path(folder).resolve()
+    for candidate in (here, *here.parents) if folder is None else (here,):
+        if (candidate / "prepare.py").is_file() and (candidate / "train.py").is_file():
+            return _own(candidate)
+    checkout = originals()
+    own = f", or change to {checkout}, the checkout of this program" if (checkout / "prepare.py").is_file() else ""
+    own = "" if checkout.name == PACKAGED else own
+    raise NoProject(
+        f"There is no prepare.py and train.py in {here}{'' if folder else ' or above it'}. "
+        f"`{shell_command('new DIR')}` makes a folder that has all that is needed{own}."
     )
+
+
+def _own(project: Path) -> Path:
+    if not OWN_PREPARE.search((project / "prepare.py").read_text(encoding="utf-8", errors="replace")):
+        raise ForeignProject(
+            f"{project / 'prepare.py'} is not this program's (the original autoresearch has one of the same name), so "
+            f"nothing of it was run: `{shell_command('new DIR')}` makes a folder in which this program works. "
+            '`analyse("results.tsv")` in a notebook there reads results of the original, too.'
+        )
+    return project
+
+
+PACKAGED = "project"  # folder of the installed package with what `autoresearch new` copies; see setup.py
+
+
+def originals() -> Path:
+    """Where prepare.py, train.py, program.md, presets/, notebooks/ and docs/example lie as they come with this program.
+
+    That is in the package where it was installed from a wheel, and the checkout where it is used from one.
+    """
+    package = Path(__file__).resolve().parents[1]
+    return package / PACKAGED if (package / PACKAGED).is_dir() else package.parent
 
 
 def cache_dir() -> Path:
     """Where corpora live: $AUTORESEARCH_HOME, else ~/.cache/autoresearch (as in the original)."""
     return Path(os.environ.get("AUTORESEARCH_HOME") or Path.home() / ".cache" / "autoresearch")
+
+
+def require_cache() -> None:
+    """Raise NoPlace where the folder of `cache_dir` does not exist and cannot be made, or cannot be written."""
+    cache = cache_dir()
+    nearest = next(path for path in (cache, *cache.parents) if os.path.exists(path))
+    if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
+        return
+    variable = "AUTORESEARCH_HOME" if os.environ.get("AUTORESEARCH_HOME") else "HOME"
+    raise NoPlace(
+        f"{variable} is {os.environ.get(variable) or Path.home()}, where corpora and locks cannot be kept: "
+        f"{cache} cannot be written. Set HOME to a folder of yours that exists, or AUTORESEARCH_HOME to one for them."
+    )
 
 
 DEVICE = "AUTORESEARCH_DEVICE"  # read by prepare.py: what to train on, "cpu" or "cuda:1"

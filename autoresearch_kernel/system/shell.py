@@ -7,20 +7,17 @@ import shlex
 import shutil
 import sys
 import sysconfig
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from .locations import cache_dir
 
 PROGRAM = "autoresearch"
 
 
-def shell_command(words: str) -> str:
+def shell_command(words: str, is_elsewhere: bool = False) -> str:
     """`autoresearch run --name nov23`, in the form that starts this installation of the program.
 
     Args:
         words: the words after the program's name, as "run --name nov23".
+        is_elsewhere: whether the command is for another working folder, where a relative path would not be found.
 
     The plain name suffices where the shell finds this environment's program by it, as in an active environment.
     Otherwise the result has the program's path: relative when the program lies below the working folder, absolute in a
@@ -32,18 +29,7 @@ def shell_command(words: str) -> str:
     found = shutil.which(PROGRAM)
     if found is not None and os.path.samefile(found, program):
         return f"{PROGRAM} {words}"
-    return f"{shlex.quote(_typed(program))} {words}"
-
-
-def corpus_command(corpus_dir: Path, meta: Mapping[str, Any]) -> str:
-    """The command that builds a corpus again with the same options; `meta` is the content of its meta.json."""
-    options = meta.get("prepared_with") or (
-        f"--corpus {meta['corpus']} --vocab-size {meta['vocab_size']} --sequence-length {meta['sequence_length']}"
-    )
-    words = f"prepare {options} --rebuild"
-    if corpus_dir.parent.name == "corpora" and corpus_dir.parents[1].resolve() != cache_dir().resolve():
-        words += f" --home {shlex.quote(str(corpus_dir.parents[1]))}"
-    return shell_command(words)
+    return f"{shlex.quote(str(program) if is_elsewhere else _typed(program))} {words}"
 
 
 def _program() -> Path | None:

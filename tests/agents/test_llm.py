@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch_kernel.agents.chat import Chat, Prices, Timeouts
+from autoresearch_kernel.agents.chat import Chat, Timeouts
 from autoresearch_kernel.agents.llm import HybridAgent, LLMAgent
 from autoresearch_kernel.agents.options import read_recording
+from autoresearch_kernel.agents.prices import Prices
 from autoresearch_kernel.agents.replay import ReplayAgent
 from autoresearch_kernel.agents.search import SearchAgent
 from autoresearch_kernel.core.types import Evaluation, Experiment, Limits, Progress, RunOutcome, Status

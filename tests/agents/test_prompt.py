@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from autoresearch_kernel.agents.history_text import fence
-from autoresearch_kernel.agents.prompt import build_prompt, clean_output, due_sections, notes_due, objection_text
+from autoresearch_kernel.agents import prices
+from autoresearch_kernel.agents.program_sections import due_sections, notes_due
+from autoresearch_kernel.agents.prompt import HINTS_SHARE, _hints, build_prompt, objection_text
+from autoresearch_kernel.agents.untrusted_text import clean_output, fence
 from autoresearch_kernel.core.types import Context, Experiment, Objection, Proposal, Refusal, Run, Status
 
 PROJECT = Path(__file__).parents[2]
@@ -89,7 +92,7 @@ class CountingArchive:
             {"progress": i / 200, "train_loss": 3.4 + 4.2 / (1 + i / 10), "seconds": 1.5 * i} for i in range(1, 201)
         ]
 
-    def output(self, number: int) -> str:
+    def output(self, number: int, run: int) -> str:
         self.read.add(number)
         return self.printed
 
@@ -122,10 +125,12 @@ def tried(number: int, status: Status, delta: float | None, **others: Any) -> Ex
         "reason": f"{status} for a reason",
         "incumbent_bpb": 1.5,
         "sigma": SIGMA,
+        "runs": (Run(0, number, status=None if status is Status.DISCARD else status),),
     }
     if delta is not None:
         runs = (Run(0, number, val_bpb=1.5 + delta, measured=MEASURED),)
-        defaults |= {"val_bpb": 1.5 + delta, "standard_error": SIGMA, "runs": runs}
+        error = SIGMA / 3**0.5  # of the incumbent's mean: with SIGMA it makes 0.0024
+        defaults |= {"val_bpb": 1.5 + delta, "standard_error": SIGMA, "incumbent_standard_error": error, "runs": runs}
     return Experiment(number=number, status=status, **(defaults | others))
 
 
@@ -154,6 +159,7 @@ def night(length: int) -> tuple[tuple[Experiment, ...], Experiment]:
             others |= {"val_bpb": score, "runs": (Run(0, number, val_bpb=score, measured=MEASURED),)}
             others["reason"] = f"{score:.4f} is {abs(delta) / SIGMA:.1f} sigma off the incumbent's: {status}"
         others |= {"parent": incumbent.number, "incumbent_bpb": incumbent.val_bpb}
+        others["incumbent_standard_error"] = SIGMA / 3**0.5
         experiments.append(tried(number, status, None, standard_error=SIGMA if delta else None, **others))
         incumbent = experiments[-1] if status is Status.KEEP else incumbent
     return tuple(experiments), incumbent
@@ -281,8 +287,8 @@ def test_every_experiment_has_a_line_with_its_difference_and_noise() -> None:
     )
     slow = replace(experiments[1], runs=(Run(0, 1, val_bpb=1.5042, measured={"relative_speed": 0.8}),))
     record = parts(build_prompt(context(experiments=experiments), BUDGET, count_tokens))["The record"]
-    assert "\n0001 discard 1.5042 +0.0042±0.0021 (+2.0σ) MLP.forward: Gates pay.\n" in record
-    assert "\n0002 keep 1.4874 -0.0126±0.0021 (-6.0σ) [search] HEAD_LR 0.01→0.02\n" in record
+    assert "\n0001 discard 1.5042 +0.0042±0.0024 (+2.0σ) MLP.forward: Gates pay.\n" in record
+    assert "\n0002 keep 1.4874 -0.0126±0.0024 (-6.0σ) [search] HEAD_LR 0.01→0.02\n" in record
     assert "\n0003 crash no score: thing 3: Idea 3 lowers the loss. [cell 4: NameError" in record
     assert "\n0004 discard no score: thing 4: Idea 4 lowers the loss. [ended at 30 %: 0.2 behind]\n" in record
     record = parts(build_prompt(context(experiments=(BASELINE, slow)), BUDGET, count_tokens))["The record"]
@@ -299,8 +305,8 @@ def test_the_best_the_nearest_the_failed_and_the_last_are_shown_in_full() -> Non
     archive = CountingArchive()
     prompt = build_prompt(context(experiments=tuple(experiments), archive=archive), 40_000, count_tokens)
     full = parts(prompt)["Some of them in full"]
-    assert "0001 keep (one of the largest gains) 1.4800 -0.0200±0.0021 (-9.5σ)" in full
-    assert "0023 discard (near miss) 1.5004 +0.0004±0.0021 (+0.2σ)" in full
+    assert "0001 keep (one of the largest gains) 1.4800 -0.0200±0.0024 (-9.5σ)" in full
+    assert "0023 discard (near miss) 1.5004 +0.0004±0.0024 (+0.2σ)" in full
     assert "0012 crash (failed)" in full and "mat1 and mat2 shapes cannot be multiplied (2048x128" in full
     assert [f"{n:04d} discard (one of the last)" in full for n in (25, 26, 27, 28, 29)] == [False, *[True] * 4]
     assert "expected: much" in full and "diff against 0000:\n@@ -175,3 +175,3 @@" in full
@@ -325,6 +331,34 @@ def test_what_runs_now_and_what_people_said_is_told() -> None:
     assert "- Dropout of 0.1.\n  > No dropout, please" in found["What people refused, and why"]
     assert "MATRIX_LR is exhausted" in found["Your notes"]
     assert "Propose experiment 0012" in found["Now"] and "<notes> with your notes" in found["Now"]
+
+
+def test_hints_never_keep_a_prompt_from_fitting() -> None:
+    """Three hundred long hints, and the least budget that the prompt without any takes."""
+    with pytest.raises(ValueError, match="at the very least") as caught:
+        build_prompt(context(10), 10, count_tokens)
+    least = int(str(caught.value).split("takes ")[1].split()[0])
+    hints = tuple(f"hint {number}: {'smaller steps, please ' * 80}" for number in range(300))
+    for budget in (least, least + 40, least + 400, BUDGET):
+        assert count_tokens(build_prompt(context(10, hints=hints), budget, count_tokens)) <= budget
+
+
+def test_the_newest_hints_are_shown_and_the_others_counted() -> None:
+    hints = tuple(f"hint {number}: {'smaller steps, please ' * 40}" for number in range(300))
+    found = parts(build_prompt(context(10, hints=hints), BUDGET, count_tokens))
+    said = found["Hints from the people who asked you, the latest last"]
+    shown = [int(number) for number in re.findall(r"> hint (\d+):", said)]
+    assert shown == list(range(shown[0], 300)) and len(shown) > 5
+    assert f"({shown[0]} earlier hints left out for lack of room.)" in said
+    assert count_tokens(said) <= HINTS_SHARE * BUDGET
+    few = parts(build_prompt(context(10, hints=("one", "two")), BUDGET, count_tokens))
+    assert "left out" not in few["Hints from the people who asked you, the latest last"]
+
+
+def test_the_newest_hint_is_cut_where_there_is_little_room() -> None:
+    [said] = _hints(["中文" * 1000], 600, prices.count_tokens)
+    assert "中文" in said and "characters left out" in said and prices.count_tokens(said) <= 600
+    assert _hints(["one", "two"], 10, prices.count_tokens) == [], "no room at all"
 
 
 def test_a_training_that_measured_nonsense_changes_nothing() -> None:
@@ -408,7 +442,7 @@ def test_old_experiments_are_counted_by_subject() -> None:
     assert line.startswith(f"HEAD_LR: {len(old)} tried: ")
     assert f"values {min(values):g}..{max(values):g}" in line
     best = min((e for e in old if e.delta_bpb is not None), key=lambda e: e.delta_bpb or 0.0)
-    assert f"best {best.delta_bpb:+.4f}±0.0021" in line and f"in {best.number:04d}: HEAD_LR" in line
+    assert f"best {best.delta_bpb:+.4f}±0.0024" in line and f"in {best.number:04d}: HEAD_LR" in line
 
 
 def test_lines_get_shorter_before_any_is_left_out() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import subprocess
 import time
 from pathlib import Path
 
@@ -11,8 +10,8 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from autoresearch_kernel.agents.reply import Edit, EditError, Submission, apply_edits, read_submission
-from autoresearch_kernel.source.diff import diff
+from autoresearch_kernel.agents.edits import Edit, EditError, Submission, apply_edits
+from autoresearch_kernel.agents.reply import read_submission
 
 PROJECT = Path(__file__).parents[2]
 TRAIN = (PROJECT / "train.py").read_text(encoding="utf-8")
@@ -68,24 +67,6 @@ def refusal(source: str, reply: str) -> str:
     with pytest.raises(EditError) as caught:
         applied(source, reply)
     return str(caught.value)
-
-
-# --- the diff
-
-
-def test_the_diff_applies_with_git(tmp_path: Path) -> None:
-    (tmp_path / "train.py").write_text(SOURCE)
-    (tmp_path / "change.diff").write_text(diff(SOURCE, CHANGED))
-    subprocess.run(["git", "apply", "change.diff"], cwd=tmp_path, check=True)
-    assert (tmp_path / "train.py").read_text() == CHANGED
-    assert diff(SOURCE, SOURCE) == ""
-
-
-def test_a_missing_last_newline_is_part_of_the_diff(tmp_path: Path) -> None:
-    (tmp_path / "train.py").write_text("a\nb")
-    (tmp_path / "change.diff").write_text(diff("a\nb", "a\nc"))
-    subprocess.run(["git", "apply", "change.diff"], cwd=tmp_path, check=True)
-    assert (tmp_path / "train.py").read_text() == "a\nc"
 
 
 # --- reading

@@ -201,7 +201,7 @@ def test_git_and_disk_are_remarks_until_nothing_would_run(project: Path, monkeyp
 def test_a_table_has_a_line_a_check_and_the_remedy_below() -> None:
     checks = [Check("sandbox", "ok", "bubblewrap"), Check("git", "warn", "git is not installed", "Install git.")]
     assert table(checks, width=80).splitlines() == [
-        "✓ sandbox             bubblewrap",
+        "✓ sandbox         bubblewrap",
         "! git             git is not installed",
         "                  → Install git.",
     ]

@@ -137,7 +137,7 @@ def test_stop_now_and_kill_9_lose_nothing_that_was_decided(study: Study, capsys:
     start_detached(study, ["--experiments", "1"])
     until(lambda: len(events_of(study, "trained")) == 3, "a trained baseline")
     assert main(["stop", "--now"]) == 0
-    assert "stops now; experiment 0000 is taken up when the study goes on" in capsys.readouterr().out
+    assert "stops now; experiment 0000 is resumed when the study goes on" in capsys.readouterr().out
     assert wait_until_free(study, 0.0)
     trained = len(events_of(study, "trained"))
     assert replay(read_events(study.paths.history)).stopped.startswith("asked by ")
@@ -164,7 +164,8 @@ def test_stop_now_and_kill_9_lose_nothing_that_was_decided(study: Study, capsys:
 
 
 def test_a_supervisor_that_cannot_start_says_why(study: Study) -> None:
-    (study.project / "prepare.py").write_text("# another\n")
+    prepare = study.project / "prepare.py"
+    prepare.write_text(prepare.read_text() + "\n# another\n")
     with pytest.raises(StudyError, match=r"did not start \(exit status 1\)\. It said: [\s\S]*prepare\.py has changed"):
         start_detached(study)
 

@@ -18,7 +18,7 @@ import pytest
 import prepare
 from autoresearch_kernel.control import doctor
 from autoresearch_kernel.scoring.job import HeldOut
-from autoresearch_kernel.system.shell import corpus_command
+from autoresearch_kernel.system.corpus_command import corpus_command
 from prepare import PrepareError
 from tests.stories import folders_left, make_files_corpus, write_stories
 

@@ -31,7 +31,7 @@ from autoresearch_kernel.run.backend import Backend
 from autoresearch_kernel.run.training import Listener, Training
 from autoresearch_kernel.scoring.job import ScoringJob
 from autoresearch_kernel.scoring.scorer_process import ScoringFailed
-from autoresearch_kernel.show import plots
+from autoresearch_kernel.show import plot_curve, plot_progress
 from autoresearch_kernel.study import disk_space, loop
 from autoresearch_kernel.study.finish import finish
 from autoresearch_kernel.system.disk import Reserve
@@ -152,7 +152,8 @@ def make_views_cheap() -> None:
     def curve_png(points: Any, *_: Any, **__: Any) -> bytes:
         return PNG + repr(list(points)).encode()
 
-    replace_in(plots, draw_progress=draw_progress, curve_png=curve_png)
+    replace_in(plot_progress, draw_progress=draw_progress)
+    replace_in(plot_curve, curve_png=curve_png)
     replace_in(nbbase, validate=lambda *_, **__: None)
 
 

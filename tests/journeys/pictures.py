@@ -15,9 +15,9 @@ from PIL.PngImagePlugin import PngInfo
 from playwright.sync_api import sync_playwright
 
 from autoresearch_kernel import __version__
-from autoresearch_kernel.cli import CONTROL
 from autoresearch_kernel.control.actions import read_state, stop
-from autoresearch_kernel.lab.results import figure_of
+from autoresearch_kernel.lab.jupyter import CONTROL
+from autoresearch_kernel.lab.pictures import figure_of
 from autoresearch_kernel.record.history import read_state as read_history
 from autoresearch_kernel.record.paths import MY_NOTEBOOKS
 from autoresearch_kernel.record.study import open_study, sha256

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import nbformat
 
-from autoresearch_kernel.cli import CONTROL
 from autoresearch_kernel.core.format import bpb
 from autoresearch_kernel.core.state import StudyState
 from autoresearch_kernel.core.types import Status
+from autoresearch_kernel.lab.jupyter import CONTROL
 from autoresearch_kernel.lab.working_copies import update_copies
 from autoresearch_kernel.record.history import read_state
 from autoresearch_kernel.record.paths import MY_NOTEBOOKS

@@ -8,9 +8,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from autoresearch_kernel.cli import CONTROL
 from autoresearch_kernel.core.format import bpb
 from autoresearch_kernel.core.state import StudyState, replay
+from autoresearch_kernel.lab.jupyter import CONTROL
 from autoresearch_kernel.record.history import read_events
 from autoresearch_kernel.record.study import open_study
 from autoresearch_kernel.show.words import status_word

@@ -23,13 +23,16 @@ def tried(number: int, status: Status, *scores: float, against: float | None = 1
     """An experiment whose runs all came before its decision."""
     runs = tuple(Run(i, i, val_bpb=score, num_decided=number) for i, score in enumerate(scores))
     known: dict[str, Any] = {"hypothesis": f"Idea {number}.", "parent": 0 if number else None, "sigma": SIGMA} | more
+    runs_of_incumbent = 2 if against == 1.5 else 1
     return Experiment(
         number=number,
         agent="search",
         runs=known.pop("runs", runs),
         status=status,
         val_bpb=sum(scores) / len(scores) if scores else None,
+        standard_error=SIGMA / math.sqrt(len(scores)) if scores else None,
         incumbent_bpb=against if number else None,
+        incumbent_standard_error=SIGMA / math.sqrt(runs_of_incumbent) if number else None,
         decided_at=f"2026-11-23T0{number}:00:00.000Z",
         **known,
     )
@@ -73,10 +76,10 @@ def test_a_gain_carries_its_runs_its_error_its_time_and_its_cost() -> None:
 def test_a_rerun_on_a_slower_machine_does_not_change_what_was_gained() -> None:
     night = small_night()
     last = night.experiments[-1]
-    slow = replace(last, runs=(*last.runs, Run(2, 2, val_bpb=1.6, num_decided=6)), val_bpb=(1.458 + 1.462 + 1.6) / 3)
+    slow = replace(last, runs=(*last.runs, Run(2, 2, val_bpb=1.6, num_decided=6)))
     slowed = replace(night, experiments=(*night.experiments[:-1], slow))
     assert slowed.gain == pytest.approx(0.04)
-    assert "Over all runs, re-runs included, the means of best and baseline differ by +0.0067" in repr(
+    assert "Over all runs, re-runs included, the means of incumbent and baseline differ by +0.0067 ± 0.0018" in repr(
         slowed.attribution()
     )
 
@@ -301,7 +304,9 @@ def words_of(figure: Any) -> list[str]:
 def test_the_waterfall_has_a_step_for_each_kept_change() -> None:
     figure = waterfall_figure(small_night().attribution().rows)
     assert [round(bar.get_width(), 4) for bar in figure.axes[0].patches] == [-0.03, -0.01]
-    assert {"−0.0300   75 %", "0001 MATRIX_LR 0.04 → 0.02", "in all", "−0.0400"} <= set(words_of(figure))
+    assert {"−0.0300 ± 0.0024   75 %", "0001 MATRIX_LR 0.04 → 0.02", "in all", "−0.0400 ± 0.0020"} <= set(
+        words_of(figure)
+    )
 
 
 def test_a_theme_shows_every_experiment_and_every_failure() -> None:

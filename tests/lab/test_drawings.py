@@ -215,7 +215,7 @@ def test_the_line_is_the_incumbent_s_and_is_never_called_best(page: Page, show: 
     hint = page.locator(".ar-hint").inner_text()
     assert "0000 · the incumbent until experiment 10" in hint and "1.5500" in hint
     summary = page.locator("svg.ar-chart").get_attribute("aria-label") or ""
-    assert summary.endswith("the incumbent's val_bpb went from 1.5500 to 1.5600")
+    assert summary.endswith("the incumbent's val_bpb went from 1.5500 to 1.5600, difference +0.0100 ± 0.0042")
     beside = page.locator("svg.ar-chart text").evaluate_all("nodes => nodes.map((node) => node.textContent)")
     assert "incumbent" in beside and "1.5600" in beside
     assert "best" not in page.locator("body").evaluate("body => body.textContent").lower() + hint + summary.lower()

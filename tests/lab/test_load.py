@@ -23,11 +23,9 @@ NOTEBOOK = PROJECT / "notebooks" / "analysis.ipynb"
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project without a study, with the recorded example."""
-    for name in ("prepare.py", "train.py"):
-        (tmp_path / name).write_text("")
-    (tmp_path / "docs").mkdir()
-    (tmp_path / "docs" / "example").symlink_to(PROJECT / "docs" / "example")
+    """A project without a study."""
+    (tmp_path / "prepare.py").write_text("class TrainingClock: ...\n")
+    (tmp_path / "train.py").write_text("")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -40,7 +38,9 @@ def record(project: Path, name: str) -> Path:
     ):
         (folder / "experiments" / f"{number:04d}").mkdir(parents=True)
         (folder / "experiments" / f"{number:04d}" / "train.py").write_text(source)
-    (folder / "study.json").write_text(json.dumps({"name": name} | dict.fromkeys(REQUIRED, "")))
+    (folder / "study.json").write_text(
+        json.dumps({"name": name} | {key: kind() if isinstance(kind, type) else 0 for key, kind in REQUIRED.items()})
+    )
     times = iter(
         f"2026-11-23T{hour}.000Z" for hour in ("01:00:00", "01:00:10", "01:01:00", "02:01:00", "02:01:30", "02:02:00")
     )
@@ -87,7 +87,7 @@ def test_a_results_table_is_found_by_its_path(project: Path) -> None:
 
 
 def test_what_is_not_there_is_said_with_what_is(project: Path) -> None:
-    with pytest.raises(StudyError, match=r"There is no study 'nov24'\. There is none yet: `make run` makes one\."):
+    with pytest.raises(StudyError, match=r"There is no study 'nov24'\. There is none yet: `autoresearch run` makes"):
         analyse("nov24")
     record(project, "nov23")
     with pytest.raises(StudyError, match=r"There is no study 'nov24'\. There are nov23\."):

@@ -19,7 +19,7 @@ from autoresearch_kernel import SearchAgent, StudyError, research, start_study
 from autoresearch_kernel.core.agent import AgentUnavailable
 from autoresearch_kernel.core.types import Context, Evaluation, Proposal, RunOutcome, Status
 from autoresearch_kernel.lab.idea import StepError
-from autoresearch_kernel.lab.study import BETWEEN, ByHand, open_study
+from autoresearch_kernel.lab.study import BETWEEN, InteractiveStudy, open_study
 from autoresearch_kernel.record.commands import send
 from autoresearch_kernel.record.history import read_events
 from autoresearch_kernel.record.study import Study
@@ -38,13 +38,13 @@ HOSTILE = "<img src=x onerror=alert(1)> \x1b[31m<script>bad()</script>"
 
 
 @pytest.fixture
-def study(project: Path, small_corpus: Path, machine: Machine, no_pictures: None) -> ByHand:
+def study(project: Path, small_corpus: Path, machine: Machine, no_pictures: None) -> InteractiveStudy:
     """Walked through by hand, with trainings that only pretend."""
     counting_study(project, small_corpus)
     return open_study("nov23", project)
 
 
-def again(study: ByHand) -> ByHand:
+def again(study: InteractiveStudy) -> InteractiveStudy:
     """The study as a kernel finds it that was started anew."""
     return open_study(study.name, study.project)
 
@@ -56,7 +56,7 @@ def told(study: Study) -> list[dict[str, Any]]:
     return [{name: value for name, value in event.items() if name not in own} for event in events]
 
 
-def walk(study: ByHand) -> None:
+def walk(study: InteractiveStudy) -> None:
     """One experiment, cell by cell."""
     study.run(study.propose())
     verdict = study.judge()
@@ -95,7 +95,7 @@ def test_walked_by_hand_a_study_is_event_for_event_what_the_night_makes_of_it(
     )
 
 
-def test_a_night_goes_on_from_a_step_and_a_step_from_a_night(study: ByHand, machine: Machine) -> None:
+def test_a_night_goes_on_from_a_step_and_a_step_from_a_night(study: InteractiveStudy, machine: Machine) -> None:
     study.baseline()
     study.run(study.propose())  # and the rest is the night's
     done = list(research(study, SearchAgent(), experiments=1))
@@ -107,7 +107,7 @@ def test_a_night_goes_on_from_a_step_and_a_step_from_a_night(study: ByHand, mach
 # --- the order
 
 
-def test_each_step_that_comes_too_early_says_what_comes_first(study: ByHand) -> None:
+def test_each_step_that_comes_too_early_says_what_comes_first(study: InteractiveStudy) -> None:
     for step in (study.propose, study.run, study.judge, study.record):
         with pytest.raises(StepError, match=r"`study\.baseline\(\)` measures the baseline"):
             step()
@@ -133,7 +133,7 @@ def test_each_step_that_comes_too_early_says_what_comes_first(study: ByHand) -> 
     assert study.view(1).number == 1
 
 
-def test_while_the_rule_wants_one_more_run_nothing_is_recorded(study: ByHand, machine: Machine) -> None:
+def test_while_the_rule_wants_one_more_run_nothing_is_recorded(study: InteractiveStudy, machine: Machine) -> None:
     study.baseline()
     study.run(study.propose(Scripted({"ALPHA": 0.95})))
     verdict = study.judge()
@@ -151,7 +151,7 @@ def test_while_the_rule_wants_one_more_run_nothing_is_recorded(study: ByHand, ma
 # --- cells run again
 
 
-def test_every_cell_may_be_run_again_also_in_a_new_kernel(study: ByHand, machine: Machine) -> None:
+def test_every_cell_may_be_run_again_also_in_a_new_kernel(study: InteractiveStudy, machine: Machine) -> None:
     assert study.baseline().val_bpb == again(study).baseline().val_bpb
     idea = study.propose()
     assert again(study).propose().proposal == idea.proposal
@@ -170,7 +170,7 @@ def test_every_cell_may_be_run_again_also_in_a_new_kernel(study: ByHand, machine
     assert again(study).propose().number == 2
 
 
-def test_another_idea_is_another_one_and_the_first_is_kept_as_refused(study: ByHand) -> None:
+def test_another_idea_is_another_one_and_the_first_is_kept_as_refused(study: InteractiveStudy) -> None:
     study.baseline()
     first = study.propose()
     second = study.propose(anew=True)
@@ -179,7 +179,9 @@ def test_another_idea_is_another_one_and_the_first_is_kept_as_refused(study: ByH
     assert study.experiment(1).refused(1).is_file()
 
 
-def test_a_kernel_that_dies_while_it_trains_leaves_a_run_to_make_again(study: ByHand, machine: Machine) -> None:
+def test_a_kernel_that_dies_while_it_trains_leaves_a_run_to_make_again(
+    study: InteractiveStudy, machine: Machine
+) -> None:
     study.baseline()
     idea = study.propose()
     machine.during = lambda experiment: (_ for _ in ()).throw(KeyboardInterrupt())
@@ -199,7 +201,7 @@ def test_a_kernel_that_dies_while_it_trains_leaves_a_run_to_make_again(study: By
     assert again(study).run().status is None and "the supervisor went away" in str(events_of(study, "note"))
 
 
-def test_between_two_steps_a_study_is_stopped_and_held_by_nobody(study: ByHand) -> None:
+def test_between_two_steps_a_study_is_stopped_and_held_by_nobody(study: InteractiveStudy) -> None:
     study.baseline()
     study.propose()
     now = look(study)
@@ -208,7 +210,7 @@ def test_between_two_steps_a_study_is_stopped_and_held_by_nobody(study: ByHand) 
     assert "between two steps" in repr(study) and "study.run(idea)" in repr(study)
 
 
-def test_a_study_that_somebody_else_runs_says_so_in_plain_words(study: ByHand) -> None:
+def test_a_study_that_somebody_else_runs_says_so_in_plain_words(study: InteractiveStudy) -> None:
     study.baseline()
     holding = "import sys, time; from pathlib import Path; from autoresearch_kernel.system.files import take_lock; "
     holding += "take_lock(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
@@ -225,7 +227,9 @@ def test_a_study_that_somebody_else_runs_says_so_in_plain_words(study: ByHand) -
     assert study.propose().number == 2
 
 
-def test_a_stop_that_somebody_asks_for_ends_the_cell_and_loses_nothing(study: ByHand, machine: Machine) -> None:
+def test_a_stop_that_a_person_asks_for_ends_the_cell_and_loses_nothing(
+    study: InteractiveStudy, machine: Machine
+) -> None:
     study.baseline()
     idea = study.propose()
     machine.during = lambda experiment: send(study.paths.commands, "stop now") and None
@@ -235,7 +239,7 @@ def test_a_stop_that_somebody_asks_for_ends_the_cell_and_loses_nothing(study: By
     assert study.run(idea).status is None
 
 
-def test_an_agent_that_cannot_answer_is_not_waited_for_in_a_cell(study: ByHand) -> None:
+def test_an_agent_that_cannot_answer_is_not_waited_for_in_a_cell(study: InteractiveStudy) -> None:
     class Down(Scripted):
         def propose(self, context: Context) -> Proposal:
             raise AgentUnavailable("HTTP 503 from the model's server")
@@ -255,7 +259,7 @@ def test_an_agent_that_cannot_answer_is_not_waited_for_in_a_cell(study: ByHand) 
 # --- edits
 
 
-def test_an_edit_says_what_it_cannot_do(study: ByHand) -> None:
+def test_an_edit_says_what_it_cannot_do(study: InteractiveStudy) -> None:
     study.baseline()
     idea = study.propose()
     with pytest.raises(StepError, match=r"no parameter ALHPA\. Did you mean ALPHA\?"):
@@ -276,7 +280,7 @@ def test_an_edit_says_what_it_cannot_do(study: ByHand) -> None:
 
 
 def test_an_edit_that_is_no_notebook_or_no_news_is_refused_before_anything_is_recorded(
-    study: ByHand, machine: Machine
+    study: InteractiveStudy, machine: Machine
 ) -> None:
     study.baseline()
     idea = study.propose()
@@ -290,7 +294,7 @@ def test_an_edit_that_is_no_notebook_or_no_news_is_refused_before_anything_is_re
     assert study.experiment(1).proposal.read_text() == saved
 
 
-def test_an_edited_idea_is_recorded_as_what_it_is(study: ByHand) -> None:
+def test_an_edited_idea_is_recorded_as_what_it_is(study: InteractiveStudy) -> None:
     study.baseline()
     idea = study.propose().change(ALPHA=0.5, NUM_BATCHES=20)
     study.run(idea)
@@ -303,7 +307,7 @@ def test_an_edited_idea_is_recorded_as_what_it_is(study: ByHand) -> None:
     assert study.propose().number == 2  # the search reads the record as before
 
 
-def test_an_idea_for_what_is_no_longer_the_best_is_not_run(study: ByHand) -> None:
+def test_an_idea_for_what_is_no_longer_the_best_is_not_run(study: InteractiveStudy) -> None:
     study.baseline()
     old = study.propose()
     study.run(old.change(ALPHA=0.1, NUM_BATCHES=20))
@@ -315,7 +319,7 @@ def test_an_idea_for_what_is_no_longer_the_best_is_not_run(study: ByHand) -> Non
         study.run(old)
 
 
-def test_in_a_study_where_people_approve_going_on_is_the_approval(study: ByHand) -> None:
+def test_in_a_study_where_people_approve_going_on_is_the_approval(study: InteractiveStudy) -> None:
     with open_session(study) as session:
         session.require_approval(True)
     study.baseline()
@@ -326,7 +330,7 @@ def test_in_a_study_where_people_approve_going_on_is_the_approval(study: ByHand)
 # --- a training that fails
 
 
-def test_a_crash_is_judged_and_recorded_as_one(study: ByHand, machine: Machine) -> None:
+def test_a_crash_is_judged_and_recorded_as_one(study: InteractiveStudy, machine: Machine) -> None:
     study.baseline()
     crashed = RunOutcome(Status.CRASH, "RuntimeError: a bad idea", None, None, {"total_seconds": 1.0})
     machine.train = lambda training, listener: crashed
@@ -369,7 +373,7 @@ def test_the_judge_can_be_checked_with_pencil_and_paper(measured: Study) -> None
 # --- what a notebook shows
 
 
-def test_what_an_agent_wrote_is_text(study: ByHand) -> None:
+def test_what_an_agent_wrote_is_text(study: InteractiveStudy) -> None:
     class Hostile(Scripted):
         def propose(self, context: Context) -> Proposal:
             source = context.train_source.replace("ALPHA = 1.0", "ALPHA = 0.5").replace(
@@ -442,9 +446,11 @@ def test_help_of_a_public_name_holds_an_example(name: str) -> None:
     assert doctest.DocTestRunner(verbose=False).run(test).failed == 0
 
 
-@pytest.mark.parametrize("name", [n for n in vars(ByHand) if not n.startswith("_") and callable(vars(ByHand)[n])])
+@pytest.mark.parametrize(
+    "name", [n for n in vars(InteractiveStudy) if not n.startswith("_") and callable(vars(InteractiveStudy)[n])]
+)
 def test_help_of_a_step_holds_an_example(name: str) -> None:
-    assert ">>> " in (inspect.getdoc(getattr(ByHand, name)) or ""), name
+    assert ">>> " in (inspect.getdoc(getattr(InteractiveStudy, name)) or ""), name
 
 
 # --- the notebook

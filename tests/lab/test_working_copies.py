@@ -30,8 +30,8 @@ STEP = f"{MY_NOTEBOOKS}/step.ipynb"
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A project with its notebooks, copied once."""
-    for name in ("prepare.py", "train.py"):
-        (tmp_path / name).write_text("")
+    (tmp_path / "prepare.py").write_text("class TrainingClock: ...\n")
+    (tmp_path / "train.py").write_text("")
     shutil.copytree(PROJECT / NOTEBOOKS, tmp_path / NOTEBOOKS, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     (words,) = update_copies(tmp_path)
     assert words.startswith(f"Your copies of the notebooks are in {MY_NOTEBOOKS}/: analysis.ipynb, control.ipynb, step")

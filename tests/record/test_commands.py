@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import json
 import multiprocessing
+import threading
+import time
+import zlib
 from pathlib import Path
 
 import pytest
 
 from autoresearch_kernel.record.commands import TEXT_LIMIT, Inbox, send, wait_for_answer
-from autoresearch_kernel.record.history import History
+from autoresearch_kernel.record.history import CRC_MARK, History, read_events
 
 
 def test_commands_arrive_once_in_order_and_say_who_sent_them(tmp_path: Path) -> None:
@@ -62,3 +66,34 @@ def test_an_answer_is_what_the_history_says(tmp_path: Path) -> None:
         assert wait_for_answer(history.path, command, 0.2) is None
         history.append("command", id=command.id, command="pause", text="", by=command.by, answer="pauses now")
         assert wait_for_answer(history.path, command, 0.2) == "pauses now"
+
+
+def test_waiting_for_an_answer_parses_only_what_was_added(tmp_path: Path) -> None:
+    """A long history is parsed once, not ten times a second."""
+    path = tmp_path / "history.jsonl"
+    append_many(path, 20_000)
+    began = time.process_time()
+    read_events(path)
+    once = time.process_time() - began
+    sent = send(tmp_path / "commands.jsonl", "pause")
+    began = time.process_time()
+    assert wait_for_answer(path, sent, 1.5) is None
+    assert time.process_time() - began < 3 * once + 0.1
+
+
+def test_an_answer_that_is_there_already_or_comes_later_is_found(tmp_path: Path) -> None:
+    path, sent = tmp_path / "history.jsonl", send(tmp_path / "commands.jsonl", "pause")
+    assert wait_for_answer(path, sent, 0.0) is None, "there is no history yet"
+    with History.open(path) as history:
+        history.append("opened")
+        late = threading.Timer(0.3, lambda: history.append("command", id=sent.id, command="pause", answer="it pauses"))
+        late.start()
+        assert wait_for_answer(path, sent, 5.0) == "it pauses"
+        assert wait_for_answer(path, sent, 0.0) == "it pauses"
+
+
+def append_many(path: Path, number: int) -> None:
+    """So many records, as fast as a file can be written: no sync after each."""
+    facts = {"time": "2026-11-23T02:14:07.251Z", "event": "note", "text": "x" * 200}
+    bodies = [json.dumps({"seq": seq, **facts}).encode() for seq in range(1, number + 1)]
+    path.write_bytes(b"".join(body[:-1] + CRC_MARK + b"%08x" % zlib.crc32(body) + b'"}\n' for body in bodies))

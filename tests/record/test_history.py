@@ -488,11 +488,12 @@ def test_failures_have_no_score():
     assert len(study.state.decided) == 3
 
 
-def test_the_incumbents_later_runs_are_pooled():
+def test_what_a_challenger_has_to_beat_counts_the_incumbents_later_runs():
     study = Study().baseline().train(0, 3).score(0, 3, 1.49)
     state = study.state
-    assert state.incumbent_bpb == state.incumbent.val_bpb == pytest.approx(1.46)
-    assert state.incumbent.standard_error == pytest.approx(0.01 / 2)
+    assert state.incumbent_bpb == state.incumbent.mean_bpb == pytest.approx(1.46)
+    assert state.incumbent.mean_standard_error == pytest.approx(0.01 / 2)
+    assert state.incumbent.val_bpb == pytest.approx(1.45), "the three runs that it was decided on"
     assert state.unfinished is None
     squares = sum((x - 1.46) ** 2 for x in (1.44, 1.45, 1.46, 1.49))
     assert state.sigma == pytest.approx(math.sqrt(squares / 3))

@@ -20,7 +20,7 @@ from jupyter_server.services.contents.largefilemanager import LargeFileManager
 from jupytext.sync_contentsmanager import build_sync_jupytext_contents_manager_class
 from nbclient import NotebookClient
 
-from autoresearch_kernel.cli import CONTROL, lab_command
+from autoresearch_kernel.lab.jupyter import CONTROL, lab_command
 from autoresearch_kernel.record.study import Study
 from autoresearch_kernel.run.interactive import configure_kernel, rerun_in
 from autoresearch_kernel.run.kernelspec import KERNEL_NAME, install_kernelspec

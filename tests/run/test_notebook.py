@@ -1,8 +1,7 @@
-"""The gate, the notebook it lets through, and what is written into it afterwards."""
+"""The notebook of an experiment, and what is written into it afterwards."""
 
 from __future__ import annotations
 
-import ast
 import base64
 from pathlib import Path
 
@@ -10,12 +9,9 @@ import nbformat
 import pytest
 
 from autoresearch_kernel.run.notebook import (
-    InvalidSource,
     build_notebook,
-    check_source,
     heading_markdown,
     read_notebook,
-    read_source,
     set_verdict,
     write_notebook,
 )
@@ -35,12 +31,6 @@ def code_of(notebook: nbformat.NotebookNode) -> str:
     return "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
 
 
-def test_train_py_passes_and_keeps_its_syntax_tree() -> None:
-    train = (ROOT / "train.py").read_text(encoding="utf-8")
-    check_source(train)
-    assert ast.dump(ast.parse(code_of(read_source(train)))) == ast.dump(ast.parse(train))
-
-
 def test_comments_that_look_like_shell_commands_stay_comments() -> None:
     text = source("# %%\n# !touch x\n# rm old weights\n# cat foo\n# %pip install y\n# %%bash\nx = 1")
     assert "# rm old weights" in code_of(build_notebook(text, heading="# h"))
@@ -49,50 +39,6 @@ def test_comments_that_look_like_shell_commands_stay_comments() -> None:
 def test_a_header_that_asks_for_magics_is_not_obeyed() -> None:
     header = "# ---\n# jupyter:\n#   jupytext:\n#     comment_magics: true\n# ---\n\n"
     assert "# rm x" in code_of(build_notebook(header + source("# %%\n# rm x\ny = 1"), heading="# h"))
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        (source("# %%\ndef f(:"), "line 6"),
-        (source("# %%\nreturn 1"), "outside function"),
-        (source("# %%\nx = '\0'"), "null"),
-        (source("# %%\nx = '\ud800'"), "not Python text"),
-        (source("# %%\ndef f():\n    x = 1\n    # %% x\n    return x"), "does not parse alone"),
-        (source("# %% [markdown]\nx = 1"), "line 6: this statement is not the same"),
-        (source("# %% [raw]\nx = 1"), "line 6: this statement is not the same"),
-        (source('# %% tags=["active-py"]\nx = 1'), "active-py"),
-        (source('# %% active="py"\nx = 1'), "not run"),
-        (source('# %% tags=["skip-execution"]\nx = 1'), "skip-execution"),
-        (source('# %% tags=["raises-exception"]\nx = 1'), "raises-exception"),
-        (source('# %% tags=["injected-parameters"]\nx = 1'), "injected-parameters"),
-        (source('# %% language="bash"\nls'), "code cell 2|Code cell 2"),
-        ("# %%\nx = 1\n", "0 code cells"),
-        (PARAMETERS + PARAMETERS, "2 code cells"),
-        ('# %% tags=["parameters"]\nLR = float("1e-3")\n', "literals"),
-        ('# %% tags=["parameters"]\nA = 1\nB = A\n', "literals"),
-        ('# %% tags=["parameters"]\nimport os\n', "literals"),
-        ('# %% tags=["parameters"]\nA, B = 1, 2\n', "literals"),
-        ('# %% tags=["parameters"]\nA = [x for x in (1, 2)]\n', "literals"),
-        ('# %% tags=["parameters"]\nA = f"{1}"\n', "literals"),
-        ('# %% tags=["parameters"]\nA = 1\nA = 2\n', "twice"),
-        ("x = 1\n" * 200_000, "longer than"),
-    ],
-)
-def test_the_gate_refuses_with_a_reason(text: str, words: str) -> None:
-    with pytest.raises(InvalidSource, match=words):
-        check_source(text)
-
-
-def test_constants_of_all_kinds_are_parameters() -> None:
-    check_source(
-        '# %% tags=["parameters"]\nA = -1\nB = 2**16\nC = 3 * 2**4 / 5\nD: float = 1e-3\nE = "x"\n'
-        "F = True\nG = None\nH = (1, 2)\nI = [0.9, 0.95]\n\n# %%\nprint(A)\n"
-    )
-
-
-def test_a_block_that_spans_no_cells_and_a_string_full_of_markers_is_fine() -> None:
-    check_source(source('# %%\ns = """\n    # not a cell\n%matplotlib inline\n"""', "# %%\nasync def f():\n    pass"))
 
 
 def test_the_notebook_begins_with_its_heading_and_is_valid() -> None:

@@ -148,3 +148,17 @@ def test_what_the_watchdog_cannot_count_is_a_limit_passed(tmp_path: Path) -> Non
 
 def look_at(folder: Path) -> str:
     return Watchdog(os.getpid(), Policy(writable=(str(folder),))).check()
+
+
+@pytest.mark.parametrize("home", ["/nonexistent", "/", "closed"])
+def test_a_home_that_is_not_there_costs_no_sandbox(home: str, tmp_path: Path) -> None:
+    if home == "closed":
+        (tmp_path / "home").write_text("a file, which cannot be listed")
+        home = str(tmp_path / "home")
+    code = (
+        "from autoresearch_kernel.sandbox.kinds import probe; r = probe(); print(r.name, 'no files' in str(r.enforced))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"HOME": home}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [probe().name, str("no files" in str(probe().enforced))]

@@ -17,7 +17,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from autoresearch_kernel.core.types import Audit, Experiment, Run, Status
-from autoresearch_kernel.show.plots import curve_figure, curve_png, draw_progress, label_of, points_of, progress_figure
+from autoresearch_kernel.show.plot_curve import curve_figure, curve_png
+from autoresearch_kernel.show.plot_labels import label_of
+from autoresearch_kernel.show.plot_points import points_of
+from autoresearch_kernel.show.plot_progress import draw_progress, progress_figure
 
 SIGMA = 0.003
 MARKS = (
@@ -43,7 +46,7 @@ def experiment(number: int, status: Status | None, val_bpb: float | None, *runs:
         status=status,
         val_bpb=val_bpb,
         sigma=SIGMA,
-        **more,
+        **{"standard_error": SIGMA / max(1, len(scores)) ** 0.5, **more},
     )
 
 
@@ -125,7 +128,7 @@ def test_every_experiment_has_its_mark_at_its_number_and_score() -> None:
     assert marks(axes, "confirmation") == [(6, 1.492)]
     assert [x for x, _ in marks(axes, "failed")] == [2, 3, 4]
     assert "crash 1, invalid 1, timeout 1" in words(figure)
-    assert "1.5000 → 1.4900 bits per byte, 0.0100 better (0.7%)" in words(figure)
+    assert "1.5000 → 1.4900 bits per byte, 0.0100 ± 0.0030 better (0.7%)" in words(figure)
     assert "nov23" in words(figure)
 
 
@@ -321,6 +324,25 @@ def test_a_faked_score_far_below_does_not_flatten_the_night() -> None:
     assert np.ptp(keeps) > 0.3 * axes.get_window_extent().height
 
 
+def test_a_difference_within_twice_its_error_is_not_called_better() -> None:
+    """0.0084 lower on a noisy machine, with an error of 0.0196: by hand, 0.0112 and 0.0161 make it."""
+    baseline = experiment(0, Status.KEEP, 1.5, standard_error=0.0112)
+    kept = experiment(1, Status.KEEP, 1.4916, standard_error=0.0161)
+    shown = words(progress_figure([baseline, kept], title="x", sigma=0.02))
+    assert "1.5000 → 1.4916 bits per byte, no clear difference: −0.0084 ± 0.0196" in shown and "better (" not in shown
+    clear = words(
+        progress_figure(
+            [replace(baseline, standard_error=0.003), replace(kept, standard_error=0.0)], title="x", sigma=0.003
+        )
+    )
+    assert "0.0084 ± 0.0030 better (0.6%)" in clear
+
+
+def test_a_difference_whose_error_is_not_known_says_so() -> None:
+    study = [experiment(0, Status.KEEP, 1.5, standard_error=None), experiment(1, Status.KEEP, 1.4, standard_error=None)]
+    assert "difference −0.1000, its error is not known" in words(progress_figure(study, title="x", sigma=None))
+
+
 def test_axis_ticks_have_four_decimals() -> None:
     _, axes = drawn(progress_figure(night(30), title="x", sigma=SIGMA))
     texts = [t.get_text() for t in axes.get_yticklabels()]
@@ -429,7 +451,7 @@ def test_a_curve_png_is_small() -> None:
 
 def test_matplotlib_is_not_imported_before_a_picture_and_pyplot_never() -> None:
     code = (
-        "import sys; from autoresearch_kernel.show.plots import curve_png; print('matplotlib' in sys.modules);"
+        "import sys; from autoresearch_kernel.show.plot_curve import curve_png; print('matplotlib' in sys.modules);"
         "curve_png([{'step': 1, 'train_loss': 2.0}], None); print('matplotlib.pyplot' in sys.modules)"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

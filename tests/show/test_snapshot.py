@@ -88,7 +88,7 @@ def test_every_phase_of_a_night_is_told_apart(writer: Writer) -> None:
     writer.audit(1)
     expect("deciding", "deciding", 1)
     writer.decide(1, "keep", 1.49)
-    writer.append("paused", reason="by ann@here")
+    writer.append("paused", reason="by ann@here", by_person=True)
     expect("paused", "", None)
     writer.append("resumed", reason="asked to go on")
     writer.start(1, run=1)  # the champion's further runs, before a figure is published
@@ -340,7 +340,7 @@ def test_follow_gives_what_happens_from_now_on_and_ends_with_the_study(writer: W
         writer.decide(2, "keep", 1.49)
         writer.append("note", text="the disk\x1b[2J fills up")
         writer.append("command", id="1", command="pause", text="", by="ann@here", answer="pauses now")
-        writer.append("paused", reason="by ann@here")
+        writer.append("paused", reason="by ann@here", by_person=True)
         time.sleep(0.1)
         writer.append("resumed", reason="asked to go on")
         writer.append("finished", reason="2 experiments", champion=2)
@@ -356,7 +356,7 @@ def test_follow_gives_what_happens_from_now_on_and_ends_with_the_study(writer: W
     assert any(p.phase == "paused" and "autoresearch resume --name nov23" in p.text for p in steps)
     notes = [p.text for p in steps if p.phase == "note"]
     assert notes == [
-        "the disk [2J fills up",
+        "the disk fills up",
         "ann@here: pause → pauses now",
         "Paused: by ann@here",
         "Resumed: asked to go on",

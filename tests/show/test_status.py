@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from autoresearch_kernel.lab.analysis.data import Night
+from autoresearch_kernel.lab.analysis.data import StudyData
 from autoresearch_kernel.lab.analysis.gains import summary
 from autoresearch_kernel.lab.panel import pages
 from autoresearch_kernel.lab.panel.chart import history_data
 from autoresearch_kernel.show.follow import View
-from autoresearch_kernel.show.plots import progress_figure
+from autoresearch_kernel.show.plot_progress import progress_figure
 from autoresearch_kernel.show.snapshot import Snapshot
 from autoresearch_kernel.show.status import columns, status_json, status_table
-from autoresearch_kernel.show.words import counts, outcome_line, verdict
+from autoresearch_kernel.show.study_words import counts
+from autoresearch_kernel.show.words import outcome_line, verdict
 
 if TYPE_CHECKING:
     from tests.event_writer import Writer
@@ -61,14 +62,14 @@ def test_status_shows_the_running_experiment_and_fits_80_columns(writer: Writer)
     assert "baseline ◆" in rows[0] and "keep ●" not in rows[0]
     assert "keep ●" in rows[1] and "−5.0 σ" in rows[1] and "28.0 k" in rows[1]
     assert rows[2].endswith("discard        1 min") and rows[3].endswith("training         now")
-    assert "Incumbent: 0001" in lines[-2]
+    assert "Incumbent: 0001" in lines[-3] and " ".join(lines[-1].split()) == "0.0014 so far."
     assert any(line.startswith("incumbent ▁") or line.startswith("incumbent █") for line in lines)
     assert max(map(columns, lines)) <= 80
 
 
 def test_a_wide_terminal_gets_differences_in_bits_per_byte_too(writer: Writer) -> None:
     now = training(writer)
-    assert "−0.0100 (−5.0 σ)" in status_table(now, width=110)
+    assert "−0.0100 ± 0.0014 (−5.0 σ)" in status_table(now, width=110)
     assert max(map(columns, status_table(now, width=110).splitlines())) == 110
     assert max(map(columns, status_table(now, width=300).splitlines())) == 120
 
@@ -106,7 +107,8 @@ def test_a_study_that_does_not_go_on_names_the_next_step(writer: Writer, end: st
         writer.decide(3, "discard", 1.52)
         writer.append("finished", reason="8 hours", champion=0)
     elif end in ("paused", "full"):
-        writer.append("paused", reason="by ann@here" if end == "paused" else "the disk is full")
+        why = "by ann@here" if end == "paused" else "the disk is full"
+        writer.append("paused", reason=why, by_person=end == "paused")
     elif end == "stopped":
         writer.append("stopped", reason="asked by ann@here")
     if end not in ("paused", "full"):
@@ -179,8 +181,8 @@ def test_the_baseline_is_neither_an_experiment_nor_kept_wherever_they_are_counte
     assert any("2 experiments, 1 kept" in text.get_text() for text in drawn.texts)
     legend = {text.get_text() for legend in drawn.legends for text in legend.get_texts()}
     assert {"keep 1", "discard 1"} <= legend
-    assert summary(Night("nov23", state.decided)).startswith("2 experiments ")
-    assert "1 change was kept" in summary(Night("nov23", state.decided))
+    assert summary(StudyData("nov23", state.decided)).startswith("2 experiments ")
+    assert "1 change was kept" in summary(StudyData("nov23", state.decided))
 
 
 def test_a_study_that_waits_for_the_machine_says_for_whom(writer: Writer) -> None:

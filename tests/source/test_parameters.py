@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 from pathlib import Path
 
 import pytest
 
-from autoresearch_kernel.source.parameters import SourceError, read_parameters, set_parameters
+from autoresearch_kernel.source.cell import SourceError
+from autoresearch_kernel.source.parameters import read_parameters, set_parameters
+from autoresearch_kernel.source.syntax import parse
 
 PROJECT = Path(__file__).parents[2]
 
@@ -106,6 +107,22 @@ def test_several_edits_and_no_edit() -> None:
     assert edited(**{n: p.value for n, p in read_parameters(SOURCE).items()}) == SOURCE
 
 
+ON_ONE_LINE = '# %% tags=["parameters"]\nDEPTH = 1; WIDTH = 128  # channels; {64, 128}\nA = 1; B = 2  # fixed\n'
+
+
+def test_two_parameters_on_one_line_are_read_and_edited_in_place() -> None:
+    p = read_parameters(ON_ONE_LINE)
+    assert [(q.name, q.value, q.line) for q in p.values()] == [
+        ("DEPTH", 1, 2), ("WIDTH", 128, 2), ("A", 1, 3), ("B", 2, 3),
+    ]  # fmt: skip
+    assert p["WIDTH"].choices == (64, 128) and p["DEPTH"].choices is None, "the comment belongs to the last"
+    assert p["A"].fixed and p["B"].fixed and p["DEPTH"].tunable
+    assert set_parameters(ON_ONE_LINE, {"DEPTH": 2}) == ON_ONE_LINE.replace("DEPTH = 1", "DEPTH = 2")
+    assert set_parameters(ON_ONE_LINE, {"WIDTH": 64}) == ON_ONE_LINE.replace("= 128", "= 64")
+    both = set_parameters(ON_ONE_LINE, {"WIDTH": 64, "DEPTH": 12})
+    assert both == ON_ONE_LINE.replace("DEPTH = 1; WIDTH = 128", "DEPTH = 12; WIDTH = 64")
+
+
 def test_windows_line_ends_and_a_literal_over_two_lines_survive() -> None:
     source = '# %% tags=["parameters"]\r\nA = (2\r\n     * 3)  # things; 1..9\r\nB = 1  # {1, 2}\r\n'
     assert read_parameters(source)["A"].value == 6
@@ -125,6 +142,8 @@ def test_windows_line_ends_and_a_literal_over_two_lines_survive() -> None:
         ('# %% tags=["parameters"]\nA = 1 / 0\n', "Line 2 .* division by zero"),
         ('# %% tags=["parameters"]\nA = 5  # 9..3\n', "Line 2 .* is empty"),
         ('# %% tags=["parameters"]\nA = 5  # 0..3 log\n', "Line 2 .* start above 0"),
+        ('# %% tags=["parameters"]\nA = 1; A = 2\n', "Line 2 .* assigns A twice"),
+        ('# %% tags=["parameters"]\nA = "x" * 10**10\n', "Line 2 .* is not a number"),
         ("\0", "does not parse"),
     ],
 )
@@ -160,4 +179,4 @@ def test_every_parameter_of_the_real_train_file_can_be_read_and_moved() -> None:
         else:
             assert p.low is not None and p.high is not None and p.low <= p.value <= p.high, p
         new = set_parameters(source, {p.name: p.choices[0] if p.choices else p.low})
-        assert ast.parse(new) and read_parameters(new)[p.name].text != ""
+        assert parse(new) and read_parameters(new)[p.name].text != ""

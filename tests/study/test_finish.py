@@ -17,7 +17,7 @@ from autoresearch_kernel.record.study import Study, StudyError
 from autoresearch_kernel.scoring.job import HeldOut, ScoringJob
 from autoresearch_kernel.scoring.scorer_process import ScoringFailed
 from autoresearch_kernel.show.follow import look
-from autoresearch_kernel.show.words import findings, is_worth_promoting
+from autoresearch_kernel.show.study_words import findings, is_worth_promoting
 from autoresearch_kernel.study import final_test
 from autoresearch_kernel.study import finish as finishing
 from autoresearch_kernel.study.finish import NothingToMeasure, Outlook, finish, standard_error, training_due

@@ -175,8 +175,33 @@ def test_a_stop_that_was_sent_to_nobody_is_out_of_date_but_a_hint_reaches_the_ag
     assert agent.heard == ("try smaller steps",)
     assert [event["answer"] for event in events_of(study, "command")] == [
         "ignored: no supervisor ran the study then",
-        "the agent gets it",
+        "the agent gets it with its next question",
     ]
+
+
+def test_hints_that_were_cleared_reach_the_agent_no_more(study: Study, machine: Machine) -> None:
+    class Listener(Scripted):
+        heard: tuple[str, ...] = ()
+
+        def propose(self, context: Context) -> Proposal:
+            self.heard = context.hints
+            return super().propose(context)
+
+    for words in ("try smaller steps", "try larger steps"):
+        send(study.paths.commands, "hint", words)
+    send(study.paths.commands, "clear hints")
+    send(study.paths.commands, "hint", "leave the steps alone")
+    agent = Listener({"ALPHA": 3.0})
+    list(research(study, agent, experiments=1))
+    assert agent.heard == state_of(study).hints == ("leave the steps alone",)
+    assert events_of(study, "command")[2]["answer"] == "the agent no longer gets 2 earlier hints"
+
+
+def test_a_supervisor_says_that_its_agent_reads_no_hints(project: Path, small_corpus: Path, machine: Machine) -> None:
+    study = counting_study(project, small_corpus, agent="search")
+    send(study.paths.commands, "hint", "try smaller steps")  # by an earlier client, which did not refuse it
+    list(research(study, worse(1), experiments=1))
+    assert "does not read hints" in events_of(study, "command")[0]["answer"]
 
 
 def test_a_loop_that_is_left_is_recorded_as_stopped(study: Study, machine: Machine) -> None:

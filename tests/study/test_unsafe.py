@@ -7,18 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch_kernel.cli import _choose_sandbox, main
+from autoresearch_kernel.cli import main
 from autoresearch_kernel.control import actions
+from autoresearch_kernel.control.foreground import choose_sandbox
 from autoresearch_kernel.core.types import Run, is_trusted
 from autoresearch_kernel.record.study import StudyError
 from autoresearch_kernel.sandbox import kinds
 from autoresearch_kernel.sandbox.probe import SandboxReport
 from autoresearch_kernel.show.follow import look
-from autoresearch_kernel.show.plots import progress_figure
+from autoresearch_kernel.show.plot_progress import progress_figure
 from autoresearch_kernel.show.status import status_json, status_table
-from autoresearch_kernel.show.words import findings, grounds, outcome_line, status_line
+from autoresearch_kernel.show.study_words import findings
+from autoresearch_kernel.show.words import grounds, outcome_line, status_line
 from autoresearch_kernel.study.finish import finish
 from autoresearch_kernel.study.loop import research
+from autoresearch_kernel.study.options import StudyOptions, supervisor_words
 from autoresearch_kernel.study.steps import open_session
 from tests.conftest import counting_study
 from tests.pretended import Machine
@@ -50,18 +53,17 @@ def test_without_a_sandbox_nothing_runs_and_the_reason_the_remedy_and_the_way_ro
     assert not (project / "studies" / "new").exists() and not study.paths.history.exists()
 
 
-def test_unsafe_is_passed_on_to_what_is_started(no_sandbox: None) -> None:
-    _, plan = actions.settings_of({"unsafe": True, "experiments": 3})
-    assert plan.words() == ["--experiments", "3", "--unsafe"]
-    assert actions.settings_of({})[1].words() == []
-    _choose_sandbox(True)
+def test_unsafe_is_passed_on_to_what_is_started(monkeypatch: pytest.MonkeyPatch, no_sandbox: None) -> None:
+    assert supervisor_words(StudyOptions(unsafe=True, experiments=3)) == ["--experiments", "3", "--unsafe"]
+    assert supervisor_words(StudyOptions()) == []
+    choose_sandbox(True)
     assert os.environ[kinds.SANDBOX] == "none"
 
 
 def test_a_variable_that_was_left_set_does_not_cost_the_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(kinds.SANDBOX, "none")
     with pytest.raises(StudyError, match=r"AUTORESEARCH_SANDBOX is 'none'.*Unset it"):
-        _choose_sandbox(False)
+        choose_sandbox(False)
 
 
 def test_what_ran_without_a_sandbox_is_marked_in_record_report_status_plot_and_results(

@@ -1,6 +1,6 @@
-"""A night looked back on: every question is a method of `Analysis`, every answer a `Finding`.
+"""A finished study: every question is a method of `Analysis`, every answer a `Finding`.
 
-The answers are worked out from the record's values in `gains.py`, `tempo.py` and `tried.py`; nothing is read or run
+The answers are worked out from the record's values in `gains.py`, `pace.py` and `tried.py`; nothing is read or run
 here. What the record does not hold, as a results.tsv holds no times and no sigma, is said to be unknown.
 """
 
@@ -12,27 +12,27 @@ from pathlib import Path
 from ...core.drift import machine_speeds
 from ...core.format import count
 from ...show import html
-from ...show.words import correction_words
+from ...show.study_words import correction_words
 from ...system.files import write_atomic
-from .data import Night
+from .data import StudyData
 from .finding import Finding, framed
 from .gains import ATTRIBUTION, NOISE, attributed, attribution_words, noise_rows, noise_words, summary
 from .pace import DRIFT, PACE, drift_words, pace_rows, pace_words, reruns, where_the_seconds_go
 from .tried import FAILURES, NEAR, THEME_COLUMNS, failure_rows, near_rows, near_words, theme_rows, theme_words
 
 
-class Analysis(Night):
+class Analysis(StudyData):
     """What a study has found; see `autoresearch_kernel.analyse`.
 
-    night = analyse("nov23")
-    night                   # in a few sentences, with the picture
-    night.attribution()     # who gained what
-    night.pace()            # how fast it went, where the seconds went
-    night.noise()           # how sure it is
-    night.drift()           # whether the machine stayed what it was
-    night.themes()          # what was tried
-    night.near_misses()     # what came close, and what failed
-    night.save("night.html")
+    study = analyse("nov23")
+    study                   # in a few sentences, with the picture
+    study.attribution()     # who gained what
+    study.pace()            # how fast it went, where the seconds went
+    study.noise()           # how sure it is
+    study.drift()           # whether the machine stayed what it was
+    study.themes()          # what was tried
+    study.near_misses()     # what came close, and what failed
+    study.save("study.html")
     """
 
     def __repr__(self) -> str:
@@ -74,7 +74,7 @@ class Analysis(Night):
         return Finding("How sure it is", noise_words(self, rows), rows, NOISE, draw)
 
     def drift(self) -> Finding:
-        """Whether the machine stayed what it was: its speed over the night, and the incumbents' re-runs."""
+        """Whether the machine stayed what it was: its speed during the study, and the incumbents' re-runs."""
         from .plots import speed_png
 
         speeds, rows = machine_speeds(self.experiments), reruns(self)

@@ -6,22 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...core.decide import best, mean
+from ...core.decide import best
 from ...core.drift import STEADY, machine_speeds
-from ...core.types import Experiment, Run, Spent, Status, scores_of
-
-FAILED = (Status.CRASH, Status.TIMEOUT, Status.INVALID, Status.INTERRUPTED)
+from ...core.types import FAILED, Experiment, Spent, Status, error_of_difference
+from ...show.plot_points import score_of
+from ...show.study_words import difference_to
 
 
 @dataclass(frozen=True, repr=False)
-class Night:
+class StudyData:
     """A study, or what a results.tsv tells of one."""
 
     name: str
     experiments: tuple[Experiment, ...]  # decided ones, oldest first
     sigma: float | None = None  # run-to-run standard deviation in bits per byte
-    spent: Mapping[int, Spent] | None = None  # on models, by experiment; None where nobody kept accounts
-    seconds: float | None = None  # during which somebody ran the study; None where there are no times
+    spent: Mapping[int, Spent] | None = None  # on models, by experiment; None where no costs were recorded
+    seconds: float | None = None  # during which a supervisor ran the study; None where there are no times
     finished: Mapping[str, Any] | None = None  # the last `finished` event
     note: str = ""  # what the reader should know of where this comes from
 
@@ -59,13 +59,25 @@ class Night:
         return sum(-judged_delta(e) for e in self.kept)
 
     @property
+    def gain_standard_error(self) -> float | None:
+        """Of `gain`: where no incumbent was run again, all scores but the last and the baseline's cancel out."""
+        return difference_to(self.baseline, self.best)[1] if self.best and self.baseline else None
+
+    @property
+    def difference_standard_error(self) -> float | None:
+        """Of `difference`."""
+        if self.best is None or self.baseline is None:
+            return None
+        return error_of_difference(self.best.mean_standard_error, self.baseline.mean_standard_error)
+
+    @property
     def difference(self) -> float | None:
-        """The best's mean over all its runs less the baseline's: negative is better."""
-        return score_of(self.best) - score_of(self.baseline) if self.best and self.baseline else None
+        """The incumbent's mean over all its runs so far less the baseline's: negative is better."""
+        return _mean_of(self.best) - _mean_of(self.baseline) if self.best and self.baseline else None
 
     @property
     def whole_gain(self) -> float:
-        """Of the whole night: with fresh seeds at its end where that was done, else as judged if the machine allows."""
+        """Of the whole study: with fresh seeds at its end where that was done, else as judged if the machine allows."""
         finished = self.finished or {}
         if self.best is not None and finished.get("champion") == self.best.number:
             return -float(finished["difference_bpb"])
@@ -80,21 +92,11 @@ class Night:
         return delta / self.sigma if delta is not None and self.sigma else None
 
 
-def score_of(experiment: Experiment) -> float:
-    """val_bpb of one that has a score."""
-    assert experiment.val_bpb is not None
-    return experiment.val_bpb
-
-
-def own_runs(experiment: Experiment) -> list[Run]:
-    """Scored runs that it was judged by, not those made later to check the machine."""
-    number = experiment.number
-    return [run for run in experiment.runs if run.val_bpb is not None and run.num_decided <= number]
+def _mean_of(experiment: Experiment) -> float:
+    """Over all runs so far; a results.tsv holds no runs, only a score."""
+    return score_of(experiment) if experiment.mean_bpb is None else experiment.mean_bpb
 
 
 def judged_delta(experiment: Experiment) -> float:
-    """To the incumbent it was judged against, by the runs it was judged on; negative is better, 0 without one."""
-    if experiment.incumbent_bpb is None:
-        return 0.0
-    scores = scores_of(own_runs(experiment))
-    return (mean(scores) if scores else score_of(experiment)) - experiment.incumbent_bpb
+    """To the incumbent it was judged against, as it was at the decision; negative is better, 0 without one."""
+    return experiment.delta_bpb or 0.0

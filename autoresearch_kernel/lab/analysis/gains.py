@@ -1,7 +1,7 @@
-"""What a night gained and how sure that is: the summary, who gained what, and how much of it may be luck. Pure.
+"""What a study gained and how sure that is: the summary, who gained what, and how much of it may be luck. Pure.
 
 Gains are as they were judged: each kept change against the incumbent of its hour, by the runs that it was judged on.
-Means from different hours differ by the machine's speed too, so the best's mean less the baseline's is another figure.
+Means from different hours differ by the machine's speed too, so the difference of all runs' means is another figure.
 """
 
 from __future__ import annotations
@@ -11,49 +11,55 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
-from ...core.decide import mean, standard_error
+from ...core.decide import is_better, mean
 from ...core.drift import alike, machine_speeds
-from ...core.format import bpb, count, duration, percent, signed
+from ...core.format import bpb, count, duration, percent, signed, with_error
 from ...core.types import Experiment, Spent, Status, scores_of
 from ...show.cost import money
 from ...show.html import MARKS
+from ...show.plot_points import score_of
+from ...show.study_words import difference_to, gain_words, is_clear
 from ...show.words import idea
 from ...system.files import seconds_of
-from .data import Night, judged_delta, own_runs, score_of
+from .data import StudyData, judged_delta
 from .finding import Column, Row, in_time, in_words, share, shortened
 
 # --- in a few sentences
 
 
-def summary(night: Night) -> str:
+def summary(data: StudyData) -> str:
     """What was found, in a few sentences."""
-    return " ".join(sentence for sentence in (*_outcome(night), *_trust(night), night.note) if sentence)
+    return " ".join(sentence for sentence in (*_outcome(data), *_trust(data), data.note) if sentence)
 
 
-def _outcome(night: Night) -> Iterator[str]:
-    if not night.experiments:
+def _outcome(data: StudyData) -> Iterator[str]:
+    if not data.experiments:
         yield "No experiment is decided yet."
         return
-    baseline, champion = night.baseline, night.best
-    tried = count(len(night.proposals), "experiment") + (f" in {duration(night.seconds)}" if night.seconds else "")
+    baseline, champion = data.baseline, data.best
+    tried = count(len(data.proposals), "experiment") + (f" in {duration(data.seconds)}" if data.seconds else "")
     if baseline is None or champion is None:
         yield f"{tried}, none of them kept: there is no baseline to gain on."
-    elif not night.proposals:
+    elif not data.proposals:
         yield f"The baseline alone: val_bpb {bpb(baseline.val_bpb)}."
-    elif not night.kept:
+    elif not data.kept:
         yield f"{tried}, none of which beat the baseline, val_bpb {bpb(baseline.val_bpb)}."
     else:
-        yield from _gained(night, tried, score_of(baseline), score_of(champion))
+        yield from _gained(data, tried, baseline, champion)
 
 
-def _gained(night: Night, tried: str, before: float, after: float) -> Iterator[str]:
-    better = f" ({percent_of(before - after, before)} better)" if night.is_steady and after < before else ""
-    yield f"{tried} took val_bpb from {bpb(before)} to {bpb(after)}, {signed(after - before)}{better}."
-    were = "change was" if len(night.kept) == 1 else "changes were"
-    judged = "" if night.is_steady else f", which gained {signed(-night.gain)} as judged at their hours"
-    yield f"{len(night.kept)} {were} kept{judged}."
-    largest = max(attributed(night), key=lambda row: row["gain"])
-    if len(night.kept) > 1 and largest["share"] is not None:
+def _gained(data: StudyData, tried: str, baseline: Experiment, champion: Experiment) -> Iterator[str]:
+    difference, error = difference_to(baseline, champion)
+    before, after = score_of(baseline), score_of(champion)
+    is_gain = data.is_steady and is_better(after, before) and is_clear(difference, error)
+    better = f" ({percent_of(before - after, before)} better)" if is_gain else ""
+    yield f"{tried} took val_bpb from {bpb(before)} to {bpb(after)}, {gain_words(difference, error)}{better}."
+    were = "change was" if len(data.kept) == 1 else "changes were"
+    gained = with_error(-data.gain, data.gain_standard_error)
+    judged = "" if data.is_steady else f", which gained {gained} as judged at their hours"
+    yield f"{len(data.kept)} {were} kept{judged}."
+    largest = max(attributed(data), key=lambda row: row["gain"])
+    if len(data.kept) > 1 and largest["share"] is not None:
         what = f"{largest['number']:04d}: {shortened(largest['idea'])}"
         yield f"The largest, {percent(largest['share'])} of the gain, is {what}."
 
@@ -63,61 +69,55 @@ def percent_of(part: float, whole: float) -> str:
     return f"{part / whole:.1%}".replace("%", " %")
 
 
-def _trust(night: Night) -> Iterator[str]:
-    champion, finished = night.best, night.finished or {}
-    if champion is not None and finished.get("champion") == champion.number and night.kept:
-        error = finished.get("difference_standard_error")
-        surely = f" ± {error:.4f}" if error is not None else ""
-        yield f"Run again with fresh seeds at the end, the difference is {signed(finished['difference_bpb'])}{surely}."
-    if night.sigma is not None:
-        yield f"Two runs of the same code differ by a standard deviation of {night.sigma:.4f}."
-    elif night.experiments:
+def _trust(data: StudyData) -> Iterator[str]:
+    champion, finished = data.best, data.finished or {}
+    if champion is not None and finished.get("champion") == champion.number and data.kept:
+        found = gain_words(finished["difference_bpb"], finished.get("difference_standard_error"))
+        yield f"Run again with fresh seeds at the end: {found}."
+    if data.sigma is not None:
+        yield f"Two runs of the same code differ by a standard deviation of {data.sigma:.4f}."
+    elif data.experiments:
         yield "How much two runs of the same code differ is not known."
-    if not night.is_steady:
-        speeds = [speed for _, speed in machine_speeds(night.experiments)]
+    if not data.is_steady:
+        speeds = [speed for _, speed in machine_speeds(data.experiments)]
         yield f"The machine ran at {min(speeds):.2f} to {max(speeds):.2f} times its speed at the start."
 
 
 # --- who gained what
 
 
-def attributed(night: Night) -> list[Row]:
+def attributed(data: StudyData) -> list[Row]:
     """A row for each kept change, oldest first."""
     rows: list[Row] = []
-    cumulative, chain = 0.0, [night.baseline, *night.kept]
+    cumulative, chain = 0.0, [data.baseline, *data.kept]
     for before, kept in pairwise(chain):
         if before is not None and kept is not None:
             gain = -judged_delta(kept)
             cumulative += gain
-            rows.append(_gain_row(night, before, kept, gain) | {"cumulative": cumulative})
+            error = None if data.baseline is None else difference_to(data.baseline, kept)[1]
+            so_far = {"cumulative": cumulative, "cumulative_standard_error": error}
+            rows.append(_gain_row(data, before, kept, gain) | so_far)
     return rows
 
 
-def _gain_row(night: Night, before: Experiment, kept: Experiment, gain: float) -> Row:
-    between = [e for e in night.experiments if before.number < e.number <= kept.number]
-    spent = None if night.spent is None else sum((night.spent.get(e.number, Spent()) for e in between), Spent())
+def _gain_row(data: StudyData, before: Experiment, kept: Experiment, gain: float) -> Row:
+    between = [e for e in data.experiments if before.number < e.number <= kept.number]
+    spent = None if data.spent is None else sum((data.spent.get(e.number, Spent()) for e in between), Spent())
     return {
         "number": kept.number,
         "idea": idea(kept),
         "val_bpb": kept.val_bpb,
         "gain": gain,  # bits per byte, positive is better
-        "standard_error": _error_of_difference(before, kept, night.sigma),
-        "share": gain / night.gain if night.gain > 0 else None,
-        "sigmas": night.in_sigmas(gain),
-        "runs": len(own_runs(kept)) or None,
+        "standard_error": kept.delta_standard_error,
+        "share": gain / data.gain if data.gain > 0 else None,
+        "sigmas": data.in_sigmas(gain),
+        "runs": len(kept.judged_runs) or None,
         "experiments": len(between),  # tried since the last keep, this one included
         "seconds": _seconds_between(before, kept),
         "tokens": spent.tokens if spent and spent.calls else None,
         "cost": spent.cost if spent and spent.unpriced_calls < spent.calls else None,  # US dollars
         "spent": spent,
     }
-
-
-def _error_of_difference(before: Experiment, kept: Experiment, sigma: float | None) -> float | None:
-    """Of a gain, from how often both were run by then."""
-    known = [run for run in before.runs if run.val_bpb is not None and run.num_decided <= kept.number]
-    errors = standard_error(len(known), sigma), standard_error(len(own_runs(kept)), sigma)
-    return None if errors[0] is None or errors[1] is None else math.hypot(errors[0], errors[1])
 
 
 def _seconds_between(before: Experiment, after: Experiment) -> float | None:
@@ -130,54 +130,54 @@ ATTRIBUTION = (
     Column("#", lambda row: str(row["number"])),
     Column("what was kept", lambda row: f"● {shortened(row['idea'])}", is_number=False),
     Column("val_bpb", lambda row: bpb(row["val_bpb"])),
-    Column("Δ", lambda row: in_words(-row["gain"])),
+    Column("Δ", lambda row: with_error(-row["gain"], row["standard_error"])),
     Column("σ", lambda row: in_words(None if row["sigmas"] is None else -row["sigmas"], 1)),
     Column("of the whole", lambda row: share(row["share"])),
     Column("runs", lambda row: str(row["runs"] or "–")),
-    Column("so far", lambda row: in_words(-row["cumulative"])),
+    Column("so far", lambda row: with_error(-row["cumulative"], row["cumulative_standard_error"])),
     Column("tried for it", lambda row: str(row["experiments"])),
     Column("took", lambda row: in_time(row["seconds"])),
     Column("cost", lambda row: money(row["spent"]) if row["spent"] is not None and row["spent"].calls else "–"),
 )
 
 
-def attribution_words(night: Night, rows: Sequence[Row]) -> str:
-    if night.baseline is None:
+def attribution_words(data: StudyData, rows: Sequence[Row]) -> str:
+    if data.baseline is None:
         return "Nothing was kept, not even a baseline: there is no gain to share out."
     if not rows:
-        return f"Nothing has beaten the baseline, val_bpb {bpb(night.baseline.val_bpb)}: there is no gain to share out."
-    words = f"{signed(-night.gain)} bits per byte in {count(len(rows), 'kept change')}, each as it was judged."
+        return f"Nothing has beaten the baseline, val_bpb {bpb(data.baseline.val_bpb)}: there is no gain to share out."
+    gained = with_error(-data.gain, data.gain_standard_error)
+    words = f"{gained} bits per byte in {count(len(rows), 'kept change')}, each as it was judged."
     largest = sorted(rows, key=lambda row: -row["gain"])[:3]
-    if len(rows) > 3 and all(row["gain"] >= 0 for row in rows) and night.gain > 0:
-        words += f" The three largest make {percent(sum(row['gain'] for row in largest) / night.gain)} of it."
+    if len(rows) > 3 and all(row["gain"] >= 0 for row in rows) and data.gain > 0:
+        words += f" The three largest make {percent(sum(row['gain'] for row in largest) / data.gain)} of it."
     single = sum(row["runs"] == 1 for row in rows)
     if single:
         rests = "rests" if single == 1 else "rest"
         words += f" {single} of them {rests} on one run, which flatters what was chosen for its score."
-    if night.difference is not None and abs(night.difference + night.gain) >= 0.00005:
-        words += (
-            f" Over all runs, re-runs included, the means of best and baseline differ by {signed(night.difference)}."
-        )
+    if data.difference is not None and abs(data.difference + data.gain) >= 0.00005:
+        means = with_error(data.difference, data.difference_standard_error)
+        words += f" Over all runs, re-runs included, the means of incumbent and baseline differ by {means}."
     return words
 
 
 # --- how sure
 
 
-def noise_rows(night: Night) -> list[Row]:
+def noise_rows(data: StudyData) -> list[Row]:
     """A row for each proposal that was kept, or run again before it was judged."""
-    by_number = {e.number: e for e in night.experiments}
+    by_number = {e.number: e for e in data.experiments}
     rows = []
-    for e in night.proposals:
-        runs = own_runs(e)
+    for e in data.proposals:
+        runs = e.judged_runs
         if e.incumbent_bpb is not None and runs and (len(runs) > 1 or e.status is Status.KEEP):
             parent = by_number.get(e.parent) if e.parent is not None else None
-            rows.append(_noise_row(night, e, parent, scores_of(runs), e.incumbent_bpb))
+            rows.append(_noise_row(data, e, parent, scores_of(runs), e.incumbent_bpb))
     return rows
 
 
 def _noise_row(
-    night: Night, e: Experiment, parent: Experiment | None, scores: Sequence[float], incumbent: float
+    data: StudyData, e: Experiment, parent: Experiment | None, scores: Sequence[float], incumbent: float
 ) -> Row:
     first, delta = scores[0] - incumbent, mean(scores) - incumbent
     later = mean(scores[1:]) - incumbent if len(scores) > 1 else None
@@ -186,16 +186,17 @@ def _noise_row(
         "idea": idea(e),
         "status": str(e.status),
         "first_delta": first,  # to the incumbent, negative is better
-        "later_delta": later,  # of the runs after the first, which nobody chose
+        "later_delta": later,  # of the runs after the first, which were not selected for a low score
         "delta": delta,
-        "sigmas": night.in_sigmas(delta),
+        "sigmas": data.in_sigmas(delta),
         "shrinkage": 1 - later / first if later is not None and first < 0 else None,
-        "luck": _luck(e, parent, scores, night.sigma),
+        "luck": _luck(e, parent, scores, data.sigma),
     }
 
 
 def _luck(e: Experiment, parent: Experiment | None, scores: Sequence[float], sigma: float | None) -> float | None:
-    """Probability that a kept change is in truth no better; from the runs after the first, which nobody chose.
+    """Probability that a kept change is in truth no better; from the runs after the first, as they
+    were not selected for a low score.
 
     A single run is taken at its word, so this errs on the low side for what was kept at once.
     """
@@ -207,9 +208,9 @@ def _luck(e: Experiment, parent: Experiment | None, scores: Sequence[float], sig
     return 0.5 * math.erfc((e.incumbent_bpb - mean(fair)) / error / math.sqrt(2))
 
 
-def _repeats(night: Night) -> int:
+def _repeats(data: StudyData) -> int:
     """Runs of a code beyond its first: what sigma rests on."""
-    judged = [e for e in night.experiments if e.status is not Status.REJECTED]
+    judged = [e for e in data.experiments if e.status is not Status.REJECTED]
     return sum(len(scores) - 1 for e in judged for scores in alike(e.runs))
 
 
@@ -228,10 +229,10 @@ def _sign(row: Mapping[str, str]) -> str:
     return MARKS[Status(row["status"])][0]
 
 
-def noise_words(night: Night, rows: Sequence[Row]) -> str:
-    if night.sigma is None:
+def noise_words(data: StudyData, rows: Sequence[Row]) -> str:
+    if data.sigma is None:
         return "No code was run twice, so how much of a gain is luck cannot be known."
-    parts = [_sigma_words(night)]
+    parts = [_sigma_words(data)]
     gains = [-row["sigmas"] for row in _kept(rows) if row["sigmas"] is not None]
     if gains:
         parts.append(f"The median kept change gained {statistics.median(gains):.1f} of these.")
@@ -245,14 +246,14 @@ def noise_words(night: Night, rows: Sequence[Row]) -> str:
     return " ".join(parts)
 
 
-def _sigma_words(night: Night) -> str:
-    assert night.sigma is not None
-    words, repeats = f"Two runs of the same code differ by a standard deviation of {night.sigma:.4f}", _repeats(night)
+def _sigma_words(data: StudyData) -> str:
+    assert data.sigma is not None
+    words, repeats = f"Two runs of the same code differ by a standard deviation of {data.sigma:.4f}", _repeats(data)
     if repeats:
-        words += f" ± {night.sigma / math.sqrt(2 * repeats):.4f}, from {count(repeats, 'repeated run')}"
-    believed = [e.sigma for e in night.experiments if e.sigma is not None]
+        words += f" ± {data.sigma / math.sqrt(2 * repeats):.4f}, from {count(repeats, 'repeated run')}"
+    believed = [e.sigma for e in data.experiments if e.sigma is not None]
     if believed and max(believed) > 1.1 * min(believed):
-        words += f"; over the night it was believed to be {min(believed):.4f} to {max(believed):.4f}"
+        words += f"; during the study it was believed to be {min(believed):.4f} to {max(believed):.4f}"
     return f"{words}."
 
 

@@ -23,7 +23,8 @@ from ...record.results import read_results
 from ...record.study import Study, StudyError, open_study, study_names
 from ...source.compare import subjects
 from ...system.files import seconds_of
-from ...system.locations import project_root
+from ...system.locations import originals, project_root
+from ...system.shell import shell_command
 from .analysis import Analysis
 
 EXAMPLE = Path("docs") / "example"
@@ -33,9 +34,9 @@ EXAMPLE_NOTE = "There is no study here yet: this is the recorded example that co
 def analyse(study: str | Path | Study = "") -> Analysis:
     """What a study has found.
 
-        night = analyse("nov23")
-        night
-        night.attribution()
+        study = analyse("nov23")
+        study
+        study.attribution()
 
     Args:
         study: a study's name, a Study, its folder, or the path of a results.tsv, also of the original autoresearch.
@@ -67,7 +68,7 @@ def open_example() -> Study:
         >>> study = open_example()  # doctest: +SKIP
         >>> study.name  # doctest: +SKIP
     """
-    return _open_folder(project_root() / EXAMPLE)
+    return _open_folder(originals() / EXAMPLE)
 
 
 def _latest() -> Analysis:
@@ -86,7 +87,9 @@ def _named(name: str) -> Analysis:
         names = study_names(project)
         if name in names:
             raise
-        there_are = f"There are {', '.join(names[:8])}." if names else "There is none yet: `make run` makes one."
+        there_are = (
+            f"There are {', '.join(names[:8])}." if names else f"There is none yet: `{shell_command('run')}` makes one."
+        )
         raise StudyError(f"There is no study {name!r}. {there_are} A results.tsv is given by its path.") from error
 
 
@@ -95,7 +98,7 @@ def _open_folder(folder: Path) -> Study:
     paths = StudyPaths(folder.resolve())
     try:
         facts = json.loads(paths.study.read_text(encoding="utf-8"))
-        return Study(str(facts["name"]), project_root(), paths, facts)
+        return Study(str(facts["name"]), folder.resolve().parent.parent, paths, facts)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StudyError(f"{paths.study} cannot be read ({error}). Restore it from a copy.") from error
 

@@ -1,4 +1,4 @@
-"""How fast a night went, where its seconds went, and whether its machine stayed what it was. Pure."""
+"""How fast a study went, where its seconds went, and whether its machine stayed what it was. Pure."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from ...core.format import bpb, count, duration, percent, signed
 from ...core.types import Experiment, Run, Spent, Status
 from ...show.cost import tokens
 from ...show.words import SECONDS
-from .data import Night
+from .data import StudyData
 from .finding import Column, Row, in_words
 
 GAIN_STEP = 0.01  # bits per byte, that time and money are told for
-FEW_KEEPS = 4  # below, which half of the night they came in says nothing
+FEW_KEEPS = 4  # below, which half of the study they came in says nothing
 
 
-def where_the_seconds_go(night: Night) -> dict[str, float]:
+def where_the_seconds_go(data: StudyData) -> dict[str, float]:
     """Name -> seconds of all runs, and of what lies between them; {} where nothing is known."""
-    runs = [run for e in night.experiments for run in e.runs]
+    runs = [run for e in data.experiments for run in e.runs]
     sums = {name: math.fsum(float(run.measured.get(key) or 0.0) for run in runs) for key, name in SECONDS}
     known = {name: seconds for name, seconds in sums.items() if seconds > 0}
-    rest = (night.seconds or 0.0) - sum(known.values())
+    rest = (data.seconds or 0.0) - sum(known.values())
     return known | ({"waiting and the rest": rest} if known and rest > 0 else {})
 
 
-def pace_rows(night: Night) -> list[Row]:
+def pace_rows(data: StudyData) -> list[Row]:
     """A row for each quantity: its name, value and words; the value is None where it cannot be known."""
-    tried, kept, failed, seconds = len(night.proposals), len(night.kept), len(night.failed), night.seconds
-    steps = night.whole_gain / GAIN_STEP if night.whole_gain > 0 else None
+    tried, kept, failed, seconds = len(data.proposals), len(data.kept), len(data.failed), data.seconds
+    steps = data.whole_gain / GAIN_STEP if data.whole_gain > 0 else None
     rate = tried * 3600 / seconds if seconds else None
     keep_rate, crash_rate = _per(kept, tried), _per(failed, tried)
     rows = [
@@ -41,11 +41,11 @@ def pace_rows(night: Night) -> list[Row]:
         _row("time for a keep", value := _per(seconds, kept), duration(value or 0)),
         _row(f"time for {GAIN_STEP:g} bpb", value := _per(seconds, steps), duration(value or 0)),
     ]
-    return rows + _cost_rows(night, kept, steps) + _seconds_rows(night)
+    return rows + _cost_rows(data, kept, steps) + _seconds_rows(data)
 
 
-def _cost_rows(night: Night, kept: int, steps: float | None) -> list[Row]:
-    total = sum((night.spent or {}).values(), Spent())
+def _cost_rows(data: StudyData, kept: int, steps: float | None) -> list[Row]:
+    total = sum((data.spent or {}).values(), Spent())
     if not total.calls:
         return []
     cost = total.cost if total.unpriced_calls < total.calls else None
@@ -57,8 +57,8 @@ def _cost_rows(night: Night, kept: int, steps: float | None) -> list[Row]:
     ]
 
 
-def _seconds_rows(night: Night) -> list[Row]:
-    where = where_the_seconds_go(night)
+def _seconds_rows(data: StudyData) -> list[Row]:
+    where = where_the_seconds_go(data)
     whole = sum(where.values())
     return [_row(name, seconds, f"{duration(seconds)}, {percent(seconds / whole)}") for name, seconds in where.items()]
 
@@ -77,20 +77,20 @@ PACE = (
 )
 
 
-def pace_words(night: Night) -> str:
-    tried, kept = len(night.proposals), len(night.kept)
+def pace_words(data: StudyData) -> str:
+    tried, kept = len(data.proposals), len(data.kept)
     if not tried:
         return "Nothing but the baseline was tried."
     words = f"{kept} of {count(tried, 'experiment')} {'was' if kept == 1 else 'were'} kept"
-    words += f", {len(night.failed)} failed." if night.failed else ", none failed."
+    words += f", {len(data.failed)} failed." if data.failed else ", none failed."
     if kept >= FEW_KEEPS:
-        halves = night.proposals[: tried // 2], night.proposals[tried // 2 :]
+        halves = data.proposals[: tried // 2], data.proposals[tried // 2 :]
         first, second = (sum(e.status is Status.KEEP for e in half) for half in halves)
         words += f" {first} of the keeps came in the first half, {second} in the second."
-    where = where_the_seconds_go(night)
+    where = where_the_seconds_go(data)
     if where.get("training"):
         words += f" {percent(where['training'] / sum(where.values()))} of the time was training."
-    elif night.seconds is None:
+    elif data.seconds is None:
         words += " When things happened is not recorded, so times and rates are unknown."
     return words
 
@@ -98,14 +98,14 @@ def pace_words(night: Night) -> str:
 # --- whether the machine drifted
 
 
-def reruns(night: Night) -> list[Row]:
+def reruns(data: StudyData) -> list[Row]:
     """A row for each run of an incumbent that was made after its decision, oldest first."""
-    pairs = [(e, run) for e in night.experiments for run in e.runs if run.num_decided > e.number]
-    rows = [_rerun_row(night, e, run, run.val_bpb) for e, run in pairs if run.val_bpb is not None]
+    pairs = [(e, run) for e in data.experiments for run in e.runs if run.num_decided > e.number]
+    rows = [_rerun_row(data, e, run, run.val_bpb) for e, run in pairs if run.val_bpb is not None]
     return sorted(rows, key=lambda row: row["at"])
 
 
-def _rerun_row(night: Night, e: Experiment, run: Run, val_bpb: float) -> Row:
+def _rerun_row(data: StudyData, e: Experiment, run: Run, val_bpb: float) -> Row:
     before = [r.val_bpb for r in e.runs if r.val_bpb is not None and r.index < run.index]
     delta = val_bpb - mean(before) if before else None
     return {
@@ -113,7 +113,7 @@ def _rerun_row(night: Night, e: Experiment, run: Run, val_bpb: float) -> Row:
         "number": e.number,
         "val_bpb": val_bpb,
         "delta": delta,  # to the mean of its earlier runs
-        "sigmas": night.in_sigmas(delta),
+        "sigmas": data.in_sigmas(delta),
         "relative_speed": run.measured.get("relative_speed"),
         "tokens_per_second": run.measured.get("tokens_per_second"),
     }
@@ -129,7 +129,7 @@ DRIFT = (
 )
 
 
-def drift_words(night: Night, speeds: Sequence[tuple[float, float]], rows: Sequence[Row]) -> str:
+def drift_words(data: StudyData, speeds: Sequence[tuple[float, float]], rows: Sequence[Row]) -> str:
     if not speeds:
         return "How fast the machine was is not recorded."
     values = [speed for _, speed in speeds]
@@ -140,5 +140,5 @@ def drift_words(night: Night, speeds: Sequence[tuple[float, float]], rows: Seque
     if not deltas:
         return f"{words} No incumbent was run again later."
     words += f" {count(len(deltas), 're-run')} of incumbents, on average {signed(mean(deltas))} against earlier runs"
-    sigmas = night.in_sigmas(mean(deltas))
+    sigmas = data.in_sigmas(mean(deltas))
     return f"{words} ({signed(sigmas, 1)} σ)." if sigmas is not None else f"{words}."

@@ -1,7 +1,7 @@
-"""Pictures of a night looked back on: gains as a waterfall, seconds, noise, speed, themes. PNG of matplotlib figures.
+"""Pictures of an analysed study: gains as a waterfall, seconds, noise, speed, themes. PNG of matplotlib figures.
 
-The marks are those of `plots.py`: kept is a filled green circle, discarded a hollow grey one, refused by the audit an
-orange triangle. Lower is better, so gains fall.
+The marks are those of `show/plot_progress.py`: a kept change is a filled green circle, a discarded one a hollow grey
+circle, one that the audit refused an orange triangle. Lower is better, so gains fall.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...core.drift import STEADY, machine_speeds
-from ...core.format import MINUS, duration, percent, signed
+from ...core.format import MINUS, duration, percent, signed, with_error
 from ...core.types import Status
-from ...show.plots import BLUE, DPI, GREEN, GREY, INK, ORANGE, PALE, RED, png, progress_figure
+from ...show.plot_progress import progress_figure
+from ...show.plot_style import BLUE, DPI, GREEN, GREY, INK, ORANGE, PALE, RED, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from .data import Night
+    from .data import StudyData
 
 WIDTH_INCHES, ROW_INCHES, FRAME_INCHES, LEGEND_INCHES = 8.0, 0.24, 0.5, 0.28
 MOST_ROWS = 24  # of a picture; beyond, the words no longer fit beside it
@@ -34,10 +35,10 @@ SECOND_COLOURS = {
 }
 
 
-def progress_png(night: Night) -> bytes:
+def progress_png(data: StudyData) -> bytes:
     """Every experiment, as progress.png shows it."""
-    speeds = machine_speeds(night.experiments)
-    return png(progress_figure(night.experiments, title=night.name, sigma=night.sigma, speeds=speeds))
+    speeds = machine_speeds(data.experiments)
+    return png(progress_figure(data.experiments, title=data.name, sigma=data.sigma, speeds=speeds))
 
 
 def waterfall_png(rows: Sequence[Mapping[str, Any]]) -> bytes:
@@ -58,13 +59,14 @@ def waterfall_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
         axes.plot([after, after], [place - 0.31, place + 1.31], color=GREY, linewidth=0.6, zorder=2)
         part = f"   {percent(row['share'])}".replace("-", MINUS) if row["share"] is not None else ""
         right = max(before, after) + 0.012 * span
-        axes.text(right, place, f"{signed(after - before)}{part}", va="center", fontsize=8, color=INK)
+        gained = with_error(after - before, row["standard_error"])
+        axes.text(right, place, f"{gained}{part}", va="center", fontsize=8, color=INK)
     axes.plot([levels[-1]], [len(shown)], "o", color=GREEN, markersize=6.5, markeredgecolor="white", zorder=5)
     axes.text(
-        levels[-1] + 0.022 * span, len(shown), signed(levels[-1]), va="center", fontsize=8.5, color=GREEN,
-        fontweight="bold",
+        levels[-1] + 0.022 * span, len(shown), with_error(levels[-1], shown[-1]["cumulative_standard_error"]),
+        va="center", fontsize=8.5, color=GREEN, fontweight="bold",
     )  # fmt: skip
-    axes.set_xlim(min(levels) - 0.04 * span, max(levels) + 0.22 * span)
+    axes.set_xlim(min(levels) - 0.04 * span, max(levels) + 0.5 * span)
     axes.xaxis.set_major_formatter(lambda x, _: signed(x) if abs(x) > 1e-12 else "0")
     axes.xaxis.set_major_locator(_few_ticks())
     _name_rows(axes, [*(f"{row['number']:04d} {_short(row['idea'])}" for row in shown), "in all"])
@@ -107,14 +109,14 @@ def seconds_figure(where: Mapping[str, float]) -> Figure:
     return figure
 
 
-def noise_png(night: Night, rows: Sequence[Mapping[str, Any]]) -> bytes:
+def noise_png(data: StudyData, rows: Sequence[Mapping[str, Any]]) -> bytes:
     """What was kept or run again: first score and mean of the later ones, against the noise of a run."""
-    return png(noise_figure(night, rows))
+    return png(noise_figure(data, rows))
 
 
-def noise_figure(night: Night, rows: Sequence[Mapping[str, Any]]) -> Figure:
-    assert night.sigma
-    shown, sigma = rows[-MOST_ROWS:], night.sigma
+def noise_figure(data: StudyData, rows: Sequence[Mapping[str, Any]]) -> Figure:
+    assert data.sigma
+    shown, sigma = rows[-MOST_ROWS:], data.sigma
     figure, axes = _rows_figure(len(shown), legend=True)
     axes.axvspan(-1, 1, color=BLUE, alpha=0.20, linewidth=0, zorder=0.5, label="± 1 sd of a run")
     axes.axvline(0, color=GREY, linewidth=0.8, zorder=1)
@@ -146,12 +148,12 @@ def noise_figure(night: Night, rows: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def speed_png(night: Night, speeds: Sequence[tuple[float, float]], reruns: Sequence[Mapping[str, Any]]) -> bytes:
-    """The machine's speed over the night; below it the incumbents' re-runs."""
-    return png(speed_figure(night, speeds, reruns))
+def speed_png(data: StudyData, speeds: Sequence[tuple[float, float]], reruns: Sequence[Mapping[str, Any]]) -> bytes:
+    """The machine's speed during the study; below it the incumbents' re-runs."""
+    return png(speed_figure(data, speeds, reruns))
 
 
-def speed_figure(night: Night, speeds: Sequence[tuple[float, float]], reruns: Sequence[Mapping[str, Any]]) -> Figure:
+def speed_figure(data: StudyData, speeds: Sequence[tuple[float, float]], reruns: Sequence[Mapping[str, Any]]) -> Figure:
     from matplotlib.figure import Figure
 
     known = [row for row in reruns if row["delta"] is not None]
@@ -172,18 +174,18 @@ def speed_figure(night: Night, speeds: Sequence[tuple[float, float]], reruns: Se
         strip.set_xticklabels([])
         lower = figure.add_axes((0.1, 0.17, 0.87, 0.33))
         _plain_frame(lower)
-        unit = night.sigma or 1.0
-        if night.sigma:
+        unit = data.sigma or 1.0
+        if data.sigma:
             lower.axhspan(-1, 1, color=BLUE, alpha=0.20, linewidth=0, zorder=0.5)
         lower.axhline(0, color=GREY, linewidth=0.6, zorder=1)
         lower.plot(
             [row["at"] for row in known], [row["delta"] / unit for row in known], "_", color=GREEN, markersize=11,
             markeredgewidth=2.0, zorder=4, gid="re-run",
         )  # fmt: skip
-        lower.set_ylabel("re-run Δ, σ" if night.sigma else "re-run Δ, bpb", fontsize=8.5, color=INK)
+        lower.set_ylabel("re-run Δ, σ" if data.sigma else "re-run Δ, bpb", fontsize=8.5, color=INK)
         low, high = lower.get_ylim()
         lower.set_ylim(
-            min(low, -2.2 * (unit if not night.sigma else 1)), max(high, 2.2 * (unit if not night.sigma else 1))
+            min(low, -2.2 * (unit if not data.sigma else 1)), max(high, 2.2 * (unit if not data.sigma else 1))
         )
     for axes in (strip, lower):
         axes.set_xlim(-0.5, max(last, 4) + 0.5)
@@ -191,14 +193,14 @@ def speed_figure(night: Night, speeds: Sequence[tuple[float, float]], reruns: Se
     return figure
 
 
-def themes_png(night: Night, rows: Sequence[Mapping[str, Any]]) -> bytes:
+def themes_png(data: StudyData, rows: Sequence[Mapping[str, Any]]) -> bytes:
     """A row for each subject, a mark for each experiment at its difference to the incumbent."""
-    return png(themes_figure(night, rows))
+    return png(themes_figure(data, rows))
 
 
-def themes_figure(night: Night, rows: Sequence[Mapping[str, Any]]) -> Figure:
+def themes_figure(data: StudyData, rows: Sequence[Mapping[str, Any]]) -> Figure:
     shown = [row for row in rows if row["tried"]][:MOST_ROWS]
-    sigma = night.sigma
+    sigma = data.sigma
     figure, axes = _rows_figure(len(shown), legend=True)
     deltas = [delta for row in shown for _, _, delta in row["deltas"]]
     edge = WIDEST_SIGMAS * sigma if sigma else 3 * sorted(map(abs, deltas))[len(deltas) // 2] or 1e-3

@@ -1,4 +1,4 @@
-"""What was tried in a night: by theme, what came close, what failed. Pure."""
+"""What was tried in a study: by theme, what came close, what failed. Pure."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ...core.decide import is_better
-from ...core.format import bpb, count, plain
+from ...core.format import bpb, count, plain, with_error
 from ...core.sanitize import is_number
-from ...core.types import Experiment, Status
+from ...core.types import FAILED, Experiment, Status
+from ...show.plot_points import score_of
 from ...show.words import idea, is_ended_early, title
-from .data import FAILED, Night, judged_delta, score_of
+from .data import StudyData, judged_delta
 from .finding import Column, Row, in_words, shortened
 from .themes import cause_of, subjects_of
 
@@ -19,18 +20,19 @@ REFUSED = "refused by the audit"
 NEAREST = 5  # discards that are shown where sigma is not known
 
 
-def theme_rows(night: Night) -> list[Row]:
+def theme_rows(data: StudyData) -> list[Row]:
     groups: dict[tuple[str, str], list[Experiment]] = {}
-    for experiment in night.proposals:
+    for experiment in data.proposals:
         for pair in subjects_of(experiment):
             groups.setdefault(pair, []).append(experiment)
     sizes = Counter(theme for (theme, _), members in groups.items() for _ in members)
     ranked = sorted(groups.items(), key=lambda g: (-sizes[g[0][0]], g[0][0], -len(g[1]), g[0][1]))
-    return [_theme_row(*pair, members, night) for pair, members in ranked]
+    return [_theme_row(*pair, members, data) for pair, members in ranked]
 
 
-def _theme_row(theme: str, subject: str, members: Sequence[Experiment], night: Night) -> Row:
+def _theme_row(theme: str, subject: str, members: Sequence[Experiment], data: StudyData) -> Row:
     deltas = {e.number: judged_delta(e) for e in members if e.delta_bpb is not None}
+    errors = {e.number: e.delta_standard_error for e in members}
     first = min(deltas, key=lambda number: deltas[number]) if deltas else None
     return {
         "theme": theme,
@@ -39,12 +41,17 @@ def _theme_row(theme: str, subject: str, members: Sequence[Experiment], night: N
         "kept": sum(e.status is Status.KEEP for e in members),
         "failed": sum(e.status in FAILED for e in members),
         "best_delta": None if first is None else deltas[first],
-        "best_sigmas": None if first is None else night.in_sigmas(deltas[first]),
+        "best_error": None if first is None else errors[first],
+        "best_sigmas": None if first is None else data.in_sigmas(deltas[first]),
         "best_number": first,
         "values": [e.changes[subject] for e in members if subject in e.changes],
         "deltas": [(e.number, str(e.status), deltas[e.number]) for e in members if e.number in deltas],
         "numbers": [e.number for e in members],
     }
+
+
+def _delta(difference: float | None, error: float | None) -> str:
+    return "–" if difference is None else with_error(difference, error)
 
 
 def _values(row: Row) -> str:
@@ -61,7 +68,7 @@ THEME_COLUMNS = (
     Column("tried", lambda row: str(row["tried"])),
     Column("kept", lambda row: str(row["kept"])),
     Column("failed", lambda row: str(row["failed"])),
-    Column("best Δ", lambda row: in_words(row["best_delta"])),
+    Column("lowest Δ", lambda row: _delta(row["best_delta"], row["best_error"])),
     Column("σ", lambda row: in_words(row["best_sigmas"], 1)),
     Column("in", lambda row: "" if row["best_number"] is None else f"{row['best_number']:04d}"),
     Column("values", _values, is_number=False),
@@ -88,24 +95,25 @@ def theme_words(rows: Sequence[Row]) -> str:
 # --- near misses and failures
 
 
-def near_rows(night: Night) -> list[Row]:
+def near_rows(data: StudyData) -> list[Row]:
     """Discards near their incumbents, the nearest (or the best) first."""
-    discards = [e for e in night.proposals if e.status is Status.DISCARD and e.delta_bpb is not None]
-    rows = [_near_row(e, night) for e in discards]
+    discards = [e for e in data.proposals if e.status is Status.DISCARD and e.delta_bpb is not None]
+    rows = [_near_row(e, data) for e in discards]
     rows.sort(key=lambda row: row["delta"])
-    if night.sigma is None:
+    if data.sigma is None:
         return rows[:NEAREST]
-    return [row for row in rows if row["delta"] <= NEAR_SIGMAS * night.sigma]
+    return [row for row in rows if row["delta"] <= NEAR_SIGMAS * data.sigma]
 
 
-def _near_row(e: Experiment, night: Night) -> Row:
-    champion = night.best
+def _near_row(e: Experiment, data: StudyData) -> Row:
+    champion = data.best
     return {
         "number": e.number,
         "idea": idea(e),
         "val_bpb": e.val_bpb,
         "delta": judged_delta(e),
-        "sigmas": night.in_sigmas(judged_delta(e)),
+        "standard_error": e.delta_standard_error,
+        "sigmas": data.in_sigmas(judged_delta(e)),
         "runs": len(e.scores) or None,
         "to_best": score_of(e) - score_of(champion) if champion is not None else None,
         "reason": plain(e.reason),
@@ -116,17 +124,17 @@ NEAR = (
     Column("#", lambda row: str(row["number"])),
     Column("what was discarded", lambda row: f"○ {shortened(row['idea'])}", is_number=False),
     Column("val_bpb", lambda row: bpb(row["val_bpb"])),
-    Column("Δ", lambda row: in_words(row["delta"])),
+    Column("Δ", lambda row: _delta(row["delta"], row["standard_error"])),
     Column("σ", lambda row: in_words(row["sigmas"], 1)),
     Column("runs", lambda row: str(row["runs"] or "–")),
-    Column("Δ to the best", lambda row: in_words(row["to_best"])),
+    Column("Δ to the incumbent now", lambda row: in_words(row["to_best"])),
 )
 
 
-def near_words(night: Night, rows: Sequence[Row]) -> str:
-    early = sum(is_ended_early(e) and bool(e.runs) for e in night.proposals)
+def near_words(data: StudyData, rows: Sequence[Row]) -> str:
+    early = sum(is_ended_early(e) and bool(e.runs) for e in data.proposals)
     tail = f" {count(early, 'run')} ended early and {'has' if early == 1 else 'have'} no score." if early else ""
-    if night.sigma is None:
+    if data.sigma is None:
         if not rows:
             return f"No discard has a score to compare.{tail}"
         return f"How near is near is not known without sigma; these {len(rows)} came closest to their incumbents.{tail}"
@@ -159,11 +167,11 @@ FAILURES = (
 )
 
 
-def failure_rows(night: Night) -> list[Row]:
+def failure_rows(data: StudyData) -> list[Row]:
     """A row for each cause of failure, the most frequent first."""
     groups: dict[str, list[Experiment]] = {}
-    for experiment in night.failed:
+    for experiment in data.failed:
         groups.setdefault(cause_of(experiment), []).append(experiment)
-    if night.refused:
-        groups[REFUSED] = night.refused
+    if data.refused:
+        groups[REFUSED] = data.refused
     return [_failure_row(cause, members) for cause, members in sorted(groups.items(), key=lambda g: -len(g[1]))]

@@ -1,6 +1,6 @@
 """The numbers behind the panel's drawings (`panel.js`): the history of a study, the curve of a run, the table's rows.
 
-What is said with which mark, and which scores are drawn to scale, is decided where the PNGs are made (`plots.py`).
+Marks and scale are decided in `show/plot_points.py` and `show/plot_scale.py`, as for the PNGs.
 Everything here is plain JSON, made from values; no file is read.
 """
 
@@ -11,20 +11,13 @@ from dataclasses import replace
 from typing import Any
 
 from ...core.format import bpb, number, plain
-from ...core.types import Experiment, Status
-from ...show.plots import FAILED, as_drawn, label_of, limits_of, points_of, scored_runs
+from ...core.types import FAILED, Experiment, Status
+from ...show.plot_labels import label_of
+from ...show.plot_points import as_drawn, points_of, scored_runs
+from ...show.plot_scale import limits_of
 from ...show.snapshot import Snapshot
-from ...show.words import (
-    counts,
-    curve_words,
-    difference,
-    findings,
-    head_and_rest,
-    idea,
-    incumbent_scores,
-    is_ended_early,
-    status_word,
-)
+from ...show.study_words import counts, difference_to, findings, gain_words, incumbent_scores
+from ...show.words import curve_words, difference, head_and_rest, idea, is_ended_early, status_word
 from ...system.files import seconds_of
 
 NEAR_SIGMAS = 2.0  # a discard within so many standard deviations of the incumbent is a near miss
@@ -105,7 +98,11 @@ def _point(experiment: Experiment) -> dict[str, Any]:
 def _summary(experiments: Sequence[Experiment]) -> str:
     scores = incumbent_scores(experiments)
     words = counts(experiments)
-    return f"{words}; the incumbent's val_bpb went from {bpb(scores[0])} to {bpb(scores[-1])}" if scores else words
+    keeps = [e for e in experiments if e.status is Status.KEEP and e.val_bpb is not None]
+    if len(keeps) < 2:
+        return f"{words}; the baseline's val_bpb is {bpb(scores[0])}" if scores else words
+    gain = gain_words(*difference_to(keeps[0], keeps[-1]))
+    return f"{words}; the incumbent's val_bpb went from {bpb(scores[0])} to {bpb(scores[-1])}, {gain}"
 
 
 def curve_data(
@@ -162,6 +159,7 @@ def _row(experiment: Experiment) -> dict[str, Any]:
         "agent": experiment.agent,
         "val_bpb": number(experiment.val_bpb),
         "delta": delta,
+        "delta_error": experiment.delta_standard_error,
         "sigmas": delta / sigma if delta is not None and sigma else None,
         "speed": speeds[-1] if speeds else None,
         "mark": mark_of(experiment),
@@ -183,4 +181,4 @@ def is_near_miss(experiment: Experiment) -> bool:
 
 def found(now: Snapshot) -> str:
     """What the study has found, in a sentence."""
-    return " ".join(findings(now.state, now.finished).split())
+    return " ".join(findings(now.state, now.finished, finish="lab.finish()").split())

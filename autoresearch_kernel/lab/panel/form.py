@@ -1,70 +1,33 @@
-"""The form that starts a study: its fields, with defaults that do for a laptop, and what is wrong said at the field.
+"""The form that starts a study: a field for each option that has a label, and beside it what is wrong with its value.
 
-It reads what a person filled in and starts nothing.
+It reads what a user filled in and starts nothing.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ipywidgets as widgets
 
 from ...show import html
+from ...study.options import OPTIONS, Option
 
-AGENT_WORDS = {
-    "search": "search: built in, no key needed",
-    "llm": "llm: a language model",
-    "hybrid": "hybrid: both, in turns",
-    "replay": "replay: another study once more",
-    "human": "human: you",
-}
-CORPUS_WORDS = {
-    "stdlib": "stdlib: built in, no download",
-    "tinystories": "tinystories: a download",
-    "climbmix": "climbmix: for a GPU, a download",
-    "files": "files: a folder of yours",
-}
-AS_PRESET = "as the preset says"
-DEFAULT_BUDGET, DEFAULT_HOURS = "60", "8"  # seconds a run, hours of a night
-OF_AGENT = {"model": ("llm", "hybrid"), "max_cost": ("llm", "hybrid"), "recording": ("replay",)}  # shown with these
+SHOWN = {name: option for name, option in OPTIONS.items() if option.label}
 
 
 class StudyForm:
     """Fields and their messages.
 
     Args:
-        agents, corpora, presets: what may be chosen.
-        check: what is wrong with a name and fields, by field; it is asked at every change.
-        start: called when Start is pressed.
+        check: what is wrong with a name and fields, by field; called at every change.
+        start: called when the user presses Start.
     """
 
-    def __init__(
-        self,
-        agents: Sequence[str],
-        corpora: Sequence[str],
-        presets: Sequence[str],
-        check: Callable[[str, Mapping[str, Any]], Mapping[str, str]],
-        start: Callable[[], None],
-    ) -> None:
+    def __init__(self, check: Callable[[str, Mapping[str, Any]], Mapping[str, str]], start: Callable[[], None]) -> None:
         self._check = check
-        preset_choices = [(p, "" if p == "auto" else p) for p in presets]
-        corpus_choices = [(AS_PRESET, ""), *((CORPUS_WORDS.get(c, c), c) for c in corpora)]
-        self.fields: dict[str, Any] = {
-            "name": widgets.Text(description="Name"),
-            "agent": widgets.Dropdown(options=[(AGENT_WORDS.get(a, a), a) for a in agents], description="Agent"),
-            "model": widgets.Text(description="Model", placeholder="its server's name for it"),
-            "max_cost": widgets.Text(description="At most, $", placeholder="no limit"),
-            "recording": widgets.Text(description="From study", placeholder="name of the study to repeat"),
-            "budget": widgets.Text(DEFAULT_BUDGET, description="Seconds a run"),
-            "hours": widgets.Text(DEFAULT_HOURS, description="Hours", placeholder="no end"),
-            "experiments": widgets.Text(description="Experiments", placeholder="no limit"),
-            "corpus": widgets.Dropdown(options=corpus_choices, description="Corpus"),
-            "files_folder": widgets.Text(description="Folder", placeholder="with your texts"),
-            "preset": widgets.Dropdown(options=preset_choices, description="Preset"),
-            "approve": widgets.Checkbox(description="I approve each change before it trains", indent=False),
-        }
+        self.fields: dict[str, Any] = {"name": widgets.Text(description="Name")}
+        self.fields |= {name: _field(option) for name, option in SHOWN.items()}
         self.messages = {name: widgets.HTML() for name in self.fields}
         self.rows = {name: self._row(name) for name in self.fields}
         self.start_button = widgets.Button(
@@ -74,8 +37,8 @@ class StudyForm:
         self.start_button.on_click(lambda _: start())
         self.cancel_button.on_click(lambda _: self.close())
         columns = [
-            ["name", "agent", "model", "max_cost", "recording", "approve"],
-            ["budget", "hours", "experiments", "corpus", "files_folder", "preset"],
+            ["name", *(name for name, option in SHOWN.items() if option.group == "who")],
+            [name for name, option in SHOWN.items() if option.group == "how"],
         ]
         halves = [widgets.VBox([self.rows[name] for name in column]) for column in columns]
         title = widgets.HTML(f'<b style="{html.UI_FONT};color:{html.INK}">A new study</b>')
@@ -134,35 +97,30 @@ class StudyForm:
         return self.fields["name"].value.strip(), values
 
     def _show_fields(self) -> None:
-        agent = self.fields["agent"].value
-        for name, agents in OF_AGENT.items():
-            self.rows[name].layout.display = "" if agent in agents else "none"
-        self.rows["files_folder"].layout.display = "" if self.fields["corpus"].value == "files" else "none"
+        for name, option in SHOWN.items():
+            if option.goes_with:
+                other, values = option.goes_with
+                self.rows[name].layout.display = "" if self.fields[other].value in values else "none"
 
     def _values(self) -> tuple[dict[str, Any], dict[str, str]]:
-        """Of the fields that are shown, and what is wrong with the numbers among them."""
-        values: dict[str, Any] = {}
-        wrong = {}
-        for name, field in self.fields.items():
-            if name == "name" or self.rows[name].layout.display == "none":
+        """Of the fields that are shown and filled in, and what is wrong with them."""
+        values, wrong = {}, {}
+        for name, option in SHOWN.items():
+            value = self.fields[name].value
+            if self.rows[name].layout.display == "none" or value is False or not str(value).strip():
                 continue
-            value = field.value
-            if name in ("budget", "hours", "experiments", "max_cost") and value.strip():
-                try:
-                    value = _positive(value, is_whole=name == "experiments")
-                except ValueError as error:
-                    wrong[name] = str(error)
-                    continue
-            if value is not None and value != "" and value is not False:
-                values[name] = value.strip() if isinstance(value, str) else value
+            try:
+                values[name] = option.parse(value) if isinstance(value, str) else value
+            except ValueError as error:
+                wrong[name] = str(error)
         return values, wrong
 
 
-def _positive(words: str, is_whole: bool) -> float | int:
-    try:
-        number = int(words) if is_whole else float(words.replace(",", "."))
-    except ValueError:
-        raise ValueError(f"{words!r} is not a {'whole ' if is_whole else ''}number.") from None
-    if not 0 < number < math.inf:
-        raise ValueError("More than 0, or nothing.")
-    return number
+def _field(option: Option) -> Any:
+    if option.kind is bool:
+        return widgets.Checkbox(description=option.label, indent=False)
+    if not option.choices:
+        return widgets.Text(option.in_form, description=option.label, placeholder=option.placeholder)
+    choices = [(f"{c}: {words}" if words else c, c) for c, words in option.choices.items() if c != option.placeholder]
+    empty = [(option.placeholder, "")] if option.placeholder else []
+    return widgets.Dropdown(options=[*empty, *choices], description=option.label)

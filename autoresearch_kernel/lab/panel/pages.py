@@ -1,10 +1,12 @@
 """What the panel says, as HTML: how a study stands, one experiment in full, a proposal that waits, the agent's notes.
 
-Text from values and from the record's files; no widget. What an agent or a training wrote is escaped (`cards.py`).
+Made from values and from the record's files, without widgets. Text that an agent or a training wrote is escaped by
+`show/html.py`.
 """
 
 from __future__ import annotations
 
+import base64
 import difflib
 import json
 from dataclasses import replace
@@ -13,24 +15,15 @@ from typing import Any
 
 from ...core.format import count, duration, percent, plain
 from ...core.state import Review, StudyState
-from ...core.types import Experiment, Status
+from ...core.types import FAILED, Experiment
 from ...record.archive import StudyArchive
 from ...record.study import Study
 from ...show import html
 from ...show.cost import cost_table, spent_words
 from ...show.snapshot import ENDED, Snapshot
 from ...show.status import agent_words, command_line, doing
-from ...show.words import (
-    argument,
-    audits_words,
-    counts,
-    difference,
-    grounds,
-    head_and_rest,
-    idea,
-    score_line,
-    sealed_words,
-)
+from ...show.study_words import counts, sealed_words
+from ...show.words import argument, audits_words, difference, grounds, head_and_rest, idea, score_line
 from ...system.files import seconds_of
 
 TRANSCRIPT_LIMIT = 150_000  # characters of one message that are shown
@@ -69,11 +62,12 @@ def gone() -> str:
 
 # The second output of a panel's cell is hidden while the first is live, and the first where nothing of it is there:
 # JupyterLab says "model not found" of a widget in a notebook that was opened again. JupyterLab drops the style from a
-# notebook that it does not trust; then both are seen.
-_STILL_STYLE = """<style>
+# notebook that it does not trust; then both are seen. The style is a link, since a reader of Markdown that drops an
+# element `style` shows its text.
+_STILL_STYLE = """
 body:has(.ar-live-KEY:not(.jupyter-widgets-disconnected, .ar-silent)) .ar-still-KEY { display: none; }
 .jp-OutputArea-child:has(+ .jp-OutputArea-child .ar-still-KEY):not(:has(.ar-live-KEY)) { display: none; }
-</style>"""
+"""
 
 
 def still(key: str, words: str, picture: str = "") -> str:
@@ -84,8 +78,9 @@ def still(key: str, words: str, picture: str = "") -> str:
         words: the panel in a sentence.
         picture: of its study, as HTML; empty before there is anything to draw.
     """
-    style = _STILL_STYLE.replace("KEY", key)
-    return f'{style}<div class="ar-still-{key}">{html.paragraph(words)}{picture}</div>'
+    style = base64.b64encode(_STILL_STYLE.replace("KEY", key).encode()).decode()
+    link = f'<link rel="stylesheet" href="data:text/css;base64,{style}">'
+    return f'{link}<div class="ar-still-{key}">{html.paragraph(words)}{picture}</div>'
 
 
 def heading(now: Snapshot) -> str:
@@ -145,7 +140,7 @@ def _progress(now: Snapshot) -> str:
 # --- one experiment
 
 
-def experiment_head(experiment: Experiment, facts: dict[str, Any]) -> str:
+def experiment_head(experiment: Experiment) -> str:
     """Title, status, score, what audits said of it, and what the agent says for it."""
     against = f"{difference(experiment)} against {experiment.parent:04d}" if experiment.delta_bpb is not None else ""
     parts = [score_line(experiment), against]
@@ -174,9 +169,9 @@ def experiment_body(study: Study, experiment: Experiment, archive: StudyArchive)
     parts = [html.diff_html(archive.diff(number)) if number else html.paragraph("The baseline.", is_faint=True)]
     if experiment.reason:
         parts.append(html.paragraph(f"{experiment.status}: {experiment.reason}"))
-    failed = experiment.status in (Status.CRASH, Status.TIMEOUT, Status.INVALID)
-    if failed and (output := archive.output(number)):
-        parts.append(html.details("What it printed, and where it failed", _printed(output[-OUTPUT_LIMIT:])))
+    failed = experiment.failed_run
+    if experiment.status in FAILED and failed is not None and (output := archive.output(number, failed)):
+        parts.append(html.details("What it printed, and where it failed", html.printed(output[-OUTPUT_LIMIT:])))
     if experiment.runs:
         rows = grounds(experiment, experiment.runs[-1], study.facts)
         parts.append(html.details("Figures: score, training, all seconds accounted for", html.facts(rows)))
@@ -225,13 +220,7 @@ def _speaker(message: dict[str, str]) -> str:
 
 def _message(content: str) -> str:
     cut = "" if len(content) <= TRANSCRIPT_LIMIT else "\n[the rest is in proposal.json]"
-    return _printed(content[:TRANSCRIPT_LIMIT] + cut)
-
-
-def _printed(words: str) -> str:
-    """Text as it was written, in a box of its own that scrolls."""
-    style = f"{html.CODE_FONT};font-size:12px;color:{html.INK};white-space:pre-wrap;max-height:340px;overflow:auto"
-    return f'<pre style="{style}" tabindex="0">{html.text(words)}</pre>'
+    return html.printed(content[:TRANSCRIPT_LIMIT] + cut)
 
 
 # --- the other parts
@@ -276,7 +265,7 @@ def log(tail: str) -> str:
 
 def cost(state: StudyState) -> str:
     """The table of `autoresearch cost`."""
-    return _printed(cost_table(state))
+    return html.printed(cost_table(state))
 
 
 def settings(now: Snapshot) -> str:

@@ -1,7 +1,7 @@
 // The panel's drawings: the history of a study, the curve of a run, the table of experiments.
 //
 // They are drawn in the browser so that watching costs the machine that trains next to nothing, and so that a point
-// can be pointed at. Marks and scale are those of plots.py, which sends the numbers. Text is set as text, never as HTML.
+// can be pointed at. Marks and scale are those of show/plot_points.py and plot_scale.py, which make the numbers. Text is set as text, never as HTML.
 
 const SVG = "http://www.w3.org/2000/svg";
 const INK = "var(--jp-content-font-color1, #202020)";
@@ -39,6 +39,7 @@ function ticks(low, high, most) {
 const numbered = (number) => String(number).padStart(4, "0");
 const bpb = (value) => (value == null ? "–" : value.toFixed(4));
 const signed = (value, digits) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits);
+const withError = (value, error) => signed(value, 4) + (error == null ? "" : ` ± ${error.toFixed(4)}`);
 
 const parsed = new WeakMap(); // model -> [text, what it says]
 function dataOf(model) {
@@ -49,7 +50,7 @@ function dataOf(model) {
 
 // --- the history: one column an experiment
 
-// Scores in [low, high] are drawn to scale, those beyond in strips that squeeze: see _Limits in plots.py.
+// Scores in [low, high] are drawn to scale, those beyond in strips that squeeze: see Limits in plot_scale.py.
 function squeezer({ low, high, bottom, top }) {
   const strip = 0.13 * (high - low);
   const squeeze = (excess, most) =>
@@ -439,7 +440,7 @@ function makeTable(el, model) {
       html("td", { class: "ar-number" }, tr, String(r.number));
       fillIdea(html("td", { class: "ar-idea", title: r.is_long ? "" : r.hypothesis }, tr), r);
       html("td", { class: "ar-number" }, tr, bpb(r.val_bpb));
-      html("td", { class: "ar-delta ar-number" }, tr, r.delta == null ? "" : signed(r.delta, 4));
+      html("td", { class: "ar-delta ar-number" }, tr, r.delta == null ? "" : withError(r.delta, r.delta_error));
       html("td", { class: "ar-sigmas ar-number" }, tr, r.sigmas == null ? "" : signed(r.sigmas, 1));
       html("td", { class: "ar-speed ar-number" }, tr, r.speed == null ? "–" : `${(r.speed / 1000).toFixed(1)} k`);
       const status = html("td", { title: r.reason }, tr);

@@ -1,0 +1,260 @@
+"""A study in this terminal: runs or finishes it here, or watches one that runs in the background, and prints.
+
+Ctrl-C, SIGTERM and a closed terminal end what runs; what was recorded stays. Decisions are made in `study/`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..agents.options import chat_of
+from ..agents.server import take_key
+from ..core.agent import Agent
+from ..core.format import count, duration
+from ..core.state import StudyState
+from ..core.types import NO_SANDBOX, Experiment, Limits, Status
+from ..record.history import events_so_far, replay
+from ..record.study import Study, StudyError, open_study, study_exists
+from ..sandbox.kinds import SANDBOX
+from ..show.cost import plan_words, spent_words
+from ..show.follow import follow
+from ..show.plan import outlook_of, plan_lines
+from ..show.study_words import advice, findings, is_worth_promoting
+from ..show.terminal import Screen
+from ..show.words import outcome_line
+from ..study.options import StudyOptions, agent_of, limits_of, refuse_other_settings, supervisor_words
+from ..system.shell import shell_command
+from ..system.speed import busy_words, measure_load
+from .actions import check_machine
+from .supervisor import start_detached, wait_until_held
+
+PR_SET_DUMPABLE = 4  # of prctl(2)
+
+
+def run(name: str, project: Path, asked: StudyOptions, is_detached: bool = False) -> None:
+    """Start a study, or continue it, and print each decided experiment until it ends."""
+    from ..study.loop import research  # numpy
+
+    hide_key()
+    choose_sandbox(bool(asked.unsafe))
+    study, is_new = _open_or_start(name, project, asked)
+    state = _read(study)[0]
+    limits = limits_of(state, asked)
+    agent = agent_of(study, asked, limits)
+    if not is_new:
+        print(f"Study {name}: continuing after {count(max(0, len(state.decided) - 1), 'experiment')}.")
+    _print_plan(study, state, agent, limits, asked, is_detached)
+    if is_detached:
+        return _detach(study, asked)
+
+    screen = Screen()
+    with signals_as_ctrl_c():
+        try:
+            for experiment in research(
+                study,
+                agent,
+                experiments=asked.experiments,
+                hours=asked.hours,
+                approve=asked.approve,
+                limits=limits,
+                watch=screen.watch,
+            ):
+                screen.line(outcome_line(experiment))
+        except KeyboardInterrupt:
+            screen.clear()
+            _print_findings(study)
+            raise
+    screen.clear()
+    _print_findings(study)
+
+
+def _open_or_start(name: str, project: Path, asked: StudyOptions) -> tuple[Study, bool]:
+    """The study, and whether it is new."""
+    from ..study.create import start_study
+
+    if not study_exists(name, project):
+        _print_if_busy()
+        return start_study(name, project, asked), True
+    study = open_study(name, project)
+    refuse_other_settings(study, asked)
+    _print_if_busy()
+    return study, False
+
+
+def finish(study: Study, unsafe: bool) -> None:
+    """Measure a study's result on its test split, or print the one that is measured already."""
+    from ..study.finish import NothingToMeasure, Outlook
+    from ..study.finish import finish as measure
+
+    known = _read(study)[0].result
+    if known is None:
+        hide_key()
+        choose_sandbox(unsafe)
+        try:
+            outlook = Outlook.of(study)
+        except NothingToMeasure as nothing:
+            print(nothing)
+            return
+        print(
+            f"The result of study {study.name}: experiment {outlook.champion:04d} and the baseline on fresh seeds, "
+            f"scored on the sealed test split.\n{count(outlook.num_trainings, 'training')} of "
+            f"{study.time_budget_seconds:g} s, about {duration(outlook.seconds)}; Ctrl-C loses nothing.",
+            flush=True,
+        )
+    screen = Screen()
+    with signals_as_ctrl_c():
+        result = measure(study, screen.watch)
+    screen.clear()
+    if result is None:
+        print(f"There is no result yet; `{shell_command(f'finish --name {study.name}')}` goes on.")
+        return
+    if known is not None:
+        print(f"Study {study.name} is finished: its test split was opened for this champion, and is not again.")
+    _print_findings(study)
+
+
+def attach(study: Study) -> None:
+    """Print what a study does until it ends. Ctrl-C leaves it running."""
+    wait_until_held(study, 5.0)  # it may be starting this very moment
+    screen = Screen()
+    try:
+        for seen in follow(study):
+            if isinstance(seen, Experiment):
+                screen.line(outcome_line(seen))
+            else:
+                screen.watch(seen)
+    except KeyboardInterrupt:
+        screen.clear()
+        print(f"Detached. The study goes on; `{shell_command(f'stop --name {study.name}')}` ends it.")
+        return
+    screen.clear()
+    _print_findings(study)
+
+
+def hide_key() -> None:
+    """Take the model's key out of the environment before anything is started, so that nothing inherits it."""
+    if take_key():
+        hide_environment()
+
+
+def hide_environment() -> None:
+    """On Linux, keep the user's other processes from reading /proc/PID/environ, where the key stands for good.
+
+    Root can read it still. Debuggers and core dumps are shut out as well.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def choose_sandbox(unsafe: bool) -> None:
+    """Refuse to go on without a sandbox, or with --unsafe do without: in what is started from here on, too."""
+    if unsafe:
+        os.environ[SANDBOX] = NO_SANDBOX
+        print("No sandbox: code that an agent wrote can reach all that you can. Its results are marked untrusted.")
+    elif os.environ.get(SANDBOX) == NO_SANDBOX:
+        raise StudyError(
+            f"{SANDBOX} is {NO_SANDBOX!r}, which renounces the sandbox. Unset it, or say --unsafe to go on without one."
+        )
+    check_machine(unsafe)
+
+
+@contextmanager
+def signals_as_ctrl_c() -> Iterator[None]:
+    """SIGTERM and a terminal that closes end a study as Ctrl-C does: what runs is ended, and that is recorded."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # started with nohup
+    signals = (signal.SIGTERM,) if ignored else (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(signum, signal.default_int_handler) for signum in signals]
+    try:
+        yield
+    finally:
+        for signum, handler in zip(signals, before, strict=True):
+            signal.signal(signum, handler)
+
+
+def _detach(study: Study, asked: StudyOptions) -> None:
+    pid = start_detached(study, supervisor_words(asked))
+    print(
+        f"Process {pid} runs the study in the background; you may close this terminal.\n"
+        f"  {shell_command(f'status --name {study.name}')}   what it does now\n"
+        f"  {shell_command(f'attach --name {study.name}')}   watch it\n"
+        f"  {shell_command(f'stop   --name {study.name}')}   end it; also pause, resume, hint"
+    )
+
+
+# --- what is printed before and after
+
+
+def _print_if_busy() -> None:
+    """Takes a second. A study on a busy machine starts all the same."""
+    if words := busy_words(measure_load()):
+        print(words, flush=True)
+
+
+def _print_plan(
+    study: Study, state: StudyState, agent: Agent, limits: Limits, asked: StudyOptions, is_detached: bool
+) -> None:
+    """What will run, how long that takes and what will be there."""
+    corpus, chat = study.facts["corpus"], chat_of(agent)
+    if chat is not None:
+        price_in, price_out = (chat.prices.cost(chat.model, *counts) for counts in ((10**6, 0), (0, 10**6)))
+        price = None if price_in is None or price_out is None else (price_in, price_out)
+        print(plan_words(chat.model, chat.host, price, limits))
+    print(
+        f"Corpus {corpus['corpus']}: {corpus['num_train_tokens'] / 1e6:.2f} M training tokens, vocabulary "
+        f"{corpus['vocab_size']}."
+    )
+    until = f"`{shell_command(f'stop --name {study.name}')}`" if is_detached else "you press Ctrl-C"
+    waits = ["your approval" if asked.approve or state.approve or study.agent == "human" else ""]
+    waits += ["the model's answers" if chat is not None else ""]
+    outlook = outlook_of(study, state, asked.experiments, asked.hours)
+    lines = plan_lines(outlook, until, _short(study.paths.folder), " and ".join(filter(None, waits)))
+    print("\n".join(lines), flush=True)
+
+
+def _read(study: Study) -> tuple[StudyState, dict[str, object] | None]:
+    """The study as its history tells it, and the last `finished` event."""
+    events = events_so_far(study.paths.history)
+    finished = next((event for event in reversed(events) if event["event"] == "finished"), None)
+    return replay(events), finished
+
+
+def _print_findings(study: Study) -> None:
+    """What a run left, and how much better it is."""
+    state, finished = _read(study)
+    decided = [e for e in state.experiments if e.status is not None]
+    kept = sum(e.status is Status.KEEP for e in decided[1:])
+    folder = study.paths.folder / "experiments"
+    notebooks = sorted(folder.glob("*/experiment*.ipynb"))
+    print(f"\n{findings(state, finished)}")
+    print(f"  {count(max(0, len(decided) - 1), 'experiment')}, {kept} kept.")
+    print(f"  notebooks     {_short(folder)}/*/experiment.ipynb ({len(notebooks)} executed)")
+    has_better = state.incumbent is not None and state.incumbent.number > 0
+    for label, path, remark in (
+        ("progress", study.paths.progress, ""),
+        ("results", study.paths.results, ""),
+        ("best train.py", study.paths.best_train, "" if has_better else " (the baseline)"),
+    ):
+        print(f"  {label:<13} {_short(path)}{remark}")
+    if spent := spent_words(state.spent, state.limits):
+        print(f"  {'model':<13} {spent}")
+    if words := advice(state):
+        print(words)
+        return
+    promotes = ""
+    if is_worth_promoting(state, finished):
+        promotes = f"; `{shell_command(f'promote --name {study.name}')}` makes the best train.py yours"
+    print(f"`{shell_command(f'run --name {study.name}')}` continues{promotes}.")
+
+
+def _short(path: Path) -> str:
+    """Relative to the working folder where that is shorter."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,65 @@
+"""JupyterLab in the project: the command that opens it, the kernel that it needs, and train.py as a notebook.
+
+It prepares and then becomes Jupyter; what notebooks show is the subject of the other modules here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from ..record.paths import MY_NOTEBOOKS
+from ..run.kernelspec import KERNEL_NAME, install_kernelspec
+from .working_copies import protect_originals, update_copies
+
+CONTROL = f"{MY_NOTEBOOKS}/control.ipynb"  # what `autoresearch lab` opens
+
+
+def open_lab(project: Path, options: Sequence[str]) -> NoReturn:
+    """Install the kernel, refresh the user's copies of the notebooks, and become `jupyter lab`."""
+    install_kernelspec(prefix=Path(sys.prefix))
+    protect_originals(Path(sys.prefix))
+    for words in update_copies(project):
+        print(words, flush=True)
+    _offer_train_as_a_notebook()
+    os.execv(sys.executable, lab_command(project, options))
+
+
+def lab_command(project: Path, options: Sequence[str]) -> list[str]:
+    """JupyterLab in the project, at the control panel unless `options`, which are jupyter lab's, name another place."""
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={project}"]
+    command.append(f"--MultiKernelManager.default_kernel_name={KERNEL_NAME}")
+    asked = any("default_url" in word or Path(word).exists() for word in options)
+    if (project / CONTROL).is_file() and not asked:
+        command.append(f"--LabApp.default_url=/lab/tree/{CONTROL}")
+    if os.name == "posix" and os.geteuid() == 0:
+        command.append("--allow-root")  # in a container root is all there is, and jupyter would only say no
+    return [*command, *options]
+
+
+def _offer_train_as_a_notebook() -> None:
+    """A workspace of Lab's in which train.py is open as a notebook: /lab/workspaces/train.
+
+    Lab has no address for a file in a viewer of choice, and to make it the default would open every .py file so.
+    """
+    from jupyterlab.commands import get_workspaces_dir
+    from jupyterlab_server.workspaces_handler import WorkspacesManager
+
+    widget = "notebook:train.py"
+    dock = {"type": "tab-area", "currentIndex": 0, "widgets": [widget]}
+    layout = {"layout-restorer:data": {"main": {"dock": dock, "current": widget}}}
+    opened = {widget: {"data": {"path": "train.py", "factory": "Jupytext Notebook"}}}
+    workspace = {"data": layout | opened, "metadata": {"id": "train"}}
+    WorkspacesManager(get_workspaces_dir()).save("train", json.dumps(workspace))
+
+
+def install_kernel(is_of_environment: bool) -> str:
+    """Install the kernelspec for this user, or into this environment; returns a sentence that says where it is."""
+    where = install_kernelspec(prefix=Path(sys.prefix) if is_of_environment else None)
+    if is_of_environment:
+        protect_originals(Path(sys.prefix))
+    return f"Kernel `autoresearch` installed in {where}. `jupyter kernelspec list` shows it."

@@ -1,0 +1,324 @@
+"""What the panel shows: its widgets, and the thread that reads the study's files once a second and draws what is new.
+
+The browser draws (`panel.js`), because drawing on the machine that trains takes time from the training.
+This module decides nothing and changes no study; `panel.py` adds what people can do.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as widgets
+from IPython.display import display, update_display
+
+from ...core.errors import Plain, with_arguments
+from ...core.format import clock
+from ...core.types import Experiment, Status
+from ...record.history import StudyInUse
+from ...record.study import Remedied, Study, StudyError
+from ...show import html
+from ...show.follow import View
+from ...show.snapshot import Snapshot
+from ...show.status import standing
+from ...show.study_words import counts
+from ...system.files import utc_now
+from ...system.processes import memory_mb
+from ..pictures import figure_of
+from . import pages
+from .card import ExperimentCard
+from .chart import Known, found, history_data, table_data
+from .elements import Drawing, button, fold
+from .form import StudyForm
+from .review import ReviewForm
+
+LOOK_EVERY_SECONDS = 1.0
+MEMORY_EVERY_LOOKS = 5  # asking for the memory of a process tree takes ten times as long as a look
+STUDIES_EVERY_LOOKS = 5  # one may have been started elsewhere
+STILL_EVERY_SECONDS = 300.0  # the picture that stays in the notebook, while the study runs
+LOG_LINES, LOG_BYTES = 60, 16_000
+FOLDS = {"notes": "Agent's notes", "log": "Log", "cost": "Cost", "settings": "Settings of this study"}
+FINISH, GO_ON_FINISHING = "Finish", "Go on finishing"
+PROMOTE, OVERWRITE = "Promote the incumbent", "Overwrite train.py"
+BEAT_EVERY_LOOKS = 5  # panel.js misses it after 30 seconds
+NO_MORE_BEATS = -1  # of a panel that was closed, in a kernel that lives
+
+
+class PanelView:
+    """The widgets of a panel, kept up to date. `no_readers` names the agents that read no hints, and why."""
+
+    def __init__(self, form: StudyForm, no_readers: Any) -> None:
+        self.no_readers = no_readers
+        self.study: Study | None = None
+        self.now: Snapshot | None = None
+        self._view: View | None = None
+        self._lock = threading.RLock()
+        self._ended = threading.Event()
+        self._shown: dict[str, Any] = {}  # what each part was last made of
+        self._points: Known = {}
+        self._rows: Known = {}
+        self._key = secrets.token_hex(4)  # of its output in a notebook
+        self._still_at: float | None = None  # when that was last drawn; None while it is not shown
+        self._looks = 0
+        self._is_wrong = False  # what the notice says
+        self._is_acting = False  # a button was pressed, and its answer is not there yet
+        self._memory: float | None = None
+        self._build(form)
+
+    def _build(self, form: StudyForm) -> None:
+        self.form = form
+        self.picker = widgets.Dropdown(description="Study", layout=widgets.Layout(width="260px"))
+        self.picker.style.description_width = "44px"
+        self.new_button = button("New study ...", "Fill in a form and start another study")
+        self.go_on_button = button("Continue", "Let the study go on in the background", "primary")
+        self.pause_button = button("Pause", "Begin nothing new once the present experiment is decided")
+        self.resume_button = button("Resume", "Go on after a pause", "primary")
+        self.stop_button = button("Stop after this", "End the study once the present experiment is decided")
+        self.stop_now_button = button("Stop now", "End what runs, too; it is taken up again later")
+        self.finish_button = button(FINISH, "Measure the result: fresh seeds, then the sealed test split, once")
+        self.promote_button = button(PROMOTE, "Make the best train.py of this study the project's")
+        self.acts = widgets.HBox(layout=widgets.Layout(flex_flow="row wrap"))
+        self.top = widgets.HBox([self.picker, self.new_button, self.acts], layout=widgets.Layout(flex_flow="row wrap"))
+        self.said = Drawing(kind="spoken", data="")
+        self.result, self.gauge, self.notice = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        self.history = Drawing(kind="history")
+        self.experiments = Drawing(kind="table")
+        self.card, self.review = ExperimentCard(), ReviewForm()
+        self.middle = widgets.Box([self.history, self.card.root])  # one column or two, by its width: panel.css
+        self.middle.add_class("ar-middle")
+        self.hint_text = widgets.Text(
+            description="Hint",
+            layout=widgets.Layout(flex="1 1 auto"),
+        )
+        self.hint_text.style.description_width = "44px"
+        self.hint_button = button("Send", "Say it to the agent")
+        self.hints = widgets.HBox([self.hint_text, self.hint_button])
+        self.folds = {name: fold(words) for name, words in FOLDS.items()}
+        self.fold = widgets.HTML()
+        folds = widgets.HBox([*self.folds.values()], layout=widgets.Layout(flex_flow="row wrap"))
+        self.live = widgets.VBox([self.middle, self.experiments, self.hints, folds, self.fold])
+        above = [self.top, self.said, self.result, self.gauge, self.notice]
+        self.gone = widgets.HTML(pages.gone())
+        self.gone.add_class("ar-gone")  # seen when the kernel is gone, and all else hidden: panel.css
+        self.root = widgets.VBox([self.gone, *above, self.form.root, self.review.root, self.live])
+        self.root.add_class("ar-panel")
+        self.root.add_class(f"ar-live-{self._key}")
+
+    def _ipython_display_(self) -> None:
+        """The panel, and below it what stands in its place where it is not live: `pages.still` says where that is."""
+        live, still = self._outputs()
+        display(live, raw=True)
+        display(still, raw=True, display_id=self._key)
+        self._still_at = time.monotonic()
+        if self.now is not None:
+            self._is_new("still", _still_of(self.now))
+
+    def _outputs(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Of its cell. The sentence is in the second alone: where no widget can be shown, both are seen."""
+        live = self._repr_mimebundle_()
+        still = {"text/plain": live.pop("text/plain"), "text/html": live.pop("text/html")}
+        return {**live, "text/plain": ""}, still
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
+        view = self.root._repr_mimebundle_(**options)
+        return view | {"text/plain": repr(self), "text/html": self._still()}
+
+    def _show_still(self, now: Snapshot) -> None:
+        """What the cell's output keeps, drawn anew now and then: drawing takes time from a training."""
+        if self._still_at is None or (now.is_running and time.monotonic() - self._still_at < STILL_EVERY_SECONDS):
+            return
+        if self._is_new("still", _still_of(now)):
+            self._still_at = time.monotonic()
+            update_display({"text/plain": repr(self), "text/html": self._still()}, display_id=self._key, raw=True)
+
+    def _still(self) -> str:
+        if self.now is None or not self.now.state.decided:
+            return pages.still(self._key, repr(self))
+        picture = figure_of(self.now.study.name, self.now.state)
+        return pages.still(self._key, repr(self), html.picture(picture.small(), picture.words))
+
+    def __repr__(self) -> str:
+        """What it shows, in a sentence, for a console and wherever no widget can be shown."""
+        shows = "without a study yet"
+        if self.now is not None:
+            found = counts(self.now.state.experiments)
+            shows = f"of study {self.now.study.name}: {found}, as of {clock(utc_now())}"
+        return f"Control panel {shows}. In JupyterLab, run the cell to see it live."
+
+    def close(self) -> None:
+        """Look no more. The study goes on."""
+        self._ended.set()
+
+    def _tell(self, words: str, is_wrong: bool = False) -> None:
+        self._is_wrong = is_wrong
+        self.notice.value = pages.notice(words, is_wrong) if words else ""
+
+    def _offer_studies(self) -> None:
+        """Offer all studies in the picker."""
+
+    # --- looking
+
+    def _watch(self) -> None:
+        for look in itertools.count(1):
+            if self._ended.wait(LOOK_EVERY_SECONDS):
+                self.said.beat = NO_MORE_BEATS
+                return
+            if look % BEAT_EVERY_LOOKS == 1:
+                self.said.beat = look
+            try:
+                self.refresh()
+            except Exception as error:  # a damaged history, a study that was removed: it is said and looked at again
+                self._tell(error_words(error), is_wrong=True)
+
+    def refresh(self) -> None:
+        """Look once and show what is new."""
+        with self._lock:
+            if self.form.is_open and not self._is_acting:  # a key may have been given, a name taken meanwhile
+                self.form.check()
+            if self._view is None:
+                self._show_nothing()
+                return
+            if self.study is not None and not self.study.paths.folder.is_dir():
+                raise StudyError(f"{self.study.paths.folder} was removed. Choose another study, or start one.")
+            now = self.now = self._view.look()
+            self._looks += 1
+            if self._looks % STUDIES_EVERY_LOOKS == 0:
+                self._offer_studies()
+            if now.activity in ("training", "scoring") and self._looks % MEMORY_EVERY_LOOKS == 1:
+                self._memory = memory_mb(now.study.paths.running)
+            self.live.layout.display = ""
+            self._show_hint(now)
+            self._show_state(now)
+            self.review.show(now)
+            self._show_history(now)
+            self.card.show(now, self.experiments.selected)
+            self._show_fold(now)
+            self._show_still(now)
+
+    def _is_new(self, part: str, made_of: Any) -> bool:
+        """Whether a part must be made again, because what it is made of has changed."""
+        if part in self._shown and self._shown[part] == made_of:
+            return False
+        self._shown[part] = made_of
+        return True
+
+    def _forget(self) -> None:
+        """Draw everything anew: the study is another one."""
+        for kept in (self._shown, self._points, self._rows):
+            kept.clear()
+        self.card.forget()
+
+    def _show_nothing(self) -> None:
+        self.said.data = pages.spoken("No study yet", "Fill in the form and press Start.")
+        self.gauge.value = self.result.value = ""
+        self.acts.children = ()
+
+    def _show_state(self, now: Snapshot) -> None:
+        memory = self._memory if now.activity in ("training", "scoring") else None
+        self.said.data = pages.spoken(pages.heading(now), standing(now) or found(now) * (not now.is_running))
+        self.result.value = pages.result(now.state)
+        self.gauge.value = pages.gauge(now, memory)
+        if not now.is_running:
+            acts = self._acts_of_ended(now)
+        else:
+            is_ours = now.phase == "paused" and now.state.is_paused_by_person
+            acts = [self.resume_button if is_ours else self.pause_button, self.stop_button, self.stop_now_button]
+        if self._is_new("acts", acts):
+            self.acts.children = acts
+        if self._is_new("ended", not now.is_running) and not now.is_running and not (self._is_wrong or self._is_acting):
+            self._tell("")  # "Process 1234 runs the study": it was true until now
+
+    def _acts_of_ended(self, now: Snapshot) -> list[widgets.Button]:
+        """The first of them is what the study was at, and the primary one."""
+        is_finishing = now.is_finishing and _can_finish(now)
+        self.finish_button.description = GO_ON_FINISHING if is_finishing else FINISH
+        self.finish_button.button_style = "primary" if is_finishing else ""
+        self.go_on_button.button_style = "" if is_finishing else "primary"
+        finish = [self.finish_button] if _can_finish(now) else []
+        acts = [*finish, self.go_on_button] if is_finishing else [self.go_on_button, *finish]
+        return [*acts, self.promote_button] if _has_better(now) else acts
+
+    def _show_hint(self, now: Snapshot) -> None:
+        """A field where the agent reads hints; where it does not, why, and nothing to type into."""
+        why_not = self.no_readers.get(now.study.agent, "")
+        self.hint_text.placeholder = why_not or "what the agent should know before its next proposal"
+        self.hint_text.disabled = bool(why_not)
+        self.hint_button.disabled = bool(why_not) or self._is_acting
+
+    def _show_history(self, now: Snapshot) -> None:
+        state = now.state
+        if self._is_new("history", _scores(state.experiments)):
+            self.history.draw(history_data(state.experiments, state.sigma, self._points))
+        work = (now.experiment.number, now.activity) if now.experiment and now.is_running else None
+        if self._is_new("table", (_scores(state.experiments), len(state.experiments), work)):
+            self.experiments.draw(table_data(state.experiments, now, self._rows))
+
+    def _show_fold(self, now: Snapshot) -> None:
+        """Of the parts that fold, the open one alone is kept up to date."""
+        state = now.state
+        match next((name for name, toggle in self.folds.items() if toggle.value), ""):
+            case "notes" if self._is_new("fold", ("notes", state.notes, state.hints, state.refusals, now.commands)):
+                self.fold.value = pages.notes(now)
+            case "log":
+                self._shown.pop("fold", None)
+                self.fold.value = pages.log(_tail(now.study.paths.supervisor_log))
+            case "cost" if self._is_new("fold", ("cost", state.spent, state.limits)):
+                self.fold.value = pages.cost(state)
+            case "settings" if self._is_new("fold", ("settings", state.limits, state.approve, state.sigma)):
+                self.fold.value = pages.settings(now)
+            case "" if self._is_new("fold", ""):
+                self.fold.value = ""
+
+    def _unfold(self, name: str, is_open: bool) -> None:
+        """Open one part, closing another; or close it."""
+        for other, toggle in self.folds.items():
+            if is_open and other != name:
+                toggle.value = False
+            toggle.description = ("▾ " if toggle.value else "▸ ") + FOLDS[other]
+        self.refresh()
+
+
+def in_python(error: Exception) -> str:
+    """What a person in a notebook reads of an error that was made for people."""
+    return error.for_panel if isinstance(error, Remedied | StudyInUse) else with_arguments(str(error))
+
+
+def error_words(error: Exception) -> str:
+    """What a person reads of an error: its own words where it was made for people, else what to do."""
+    if isinstance(error, Plain | ValueError | RuntimeError | OSError) and str(error):
+        return in_python(error)
+    return f"The panel failed ({error}). The study was not affected: run this cell again."
+
+
+def _has_better(now: Snapshot) -> bool:
+    return any(e.status is Status.KEEP and e.number > 0 for e in now.state.experiments)
+
+
+def _can_finish(now: Snapshot) -> bool:
+    """Whether something beat the baseline and has no result yet."""
+    return now.state.incumbent is not None and now.state.incumbent.number > 0 and now.state.result is None
+
+
+def _still_of(now: Snapshot) -> Any:
+    """What the picture that stays is made of."""
+    return now.study.name, len(now.state.decided), now.state.result
+
+
+def _scores(experiments: Sequence[Experiment]) -> list[Any]:
+    return [(e.status, e.val_bpb, len(e.scores)) for e in experiments if e.status is not None or e.scores]
+
+
+def _tail(path: Path) -> str:
+    """The last lines of a log that may be large, or not be there."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, path.stat().st_size - LOG_BYTES))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    return "\n".join(lines[-LOG_LINES:])

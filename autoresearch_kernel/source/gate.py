@@ -1,0 +1,124 @@
+"""The gate: a train.py may run as a notebook only if it means the same as a notebook and as a script. Pure.
+
+It compares a source with the cells that a reader of notebooks finds in it; `run/notebook.py` has that reader.
+"""
+
+from __future__ import annotations
+
+import ast
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from .cell import SourceError, assignments, constant
+from .syntax import parse
+
+SOURCE_LIMIT_BYTES = 1_000_000  # far above any train.py that a person would read
+HEADING, CURVE, VERDICT, PARAMETERS = "heading", "curve", "verdict", "parameters"  # cell tags
+
+# A cell with one of these would be skipped, forgiven, overwritten or taken for one of ours.
+_REFUSED_TAGS = {"skip-execution", "raises-exception", "injected-parameters", HEADING, CURVE, VERDICT}
+
+
+class InvalidSource(SourceError):
+    """A train.py that must not run as a notebook, with the reason and, where there is one, the line."""
+
+
+class Cell(Protocol):
+    """A cell as notebooks have it."""
+
+    cell_type: str  # "code", "markdown" or "raw"
+    source: str
+    metadata: Any  # a mapping with, perhaps, "tags"
+
+
+def check_cells(source: str, read_cells: Callable[[str], Sequence[Cell]]) -> None:
+    """Raise InvalidSource unless train.py means the same as the cells that `read_cells` finds in it.
+
+    The cells must parse alone and together give the file's own syntax tree. Exactly one is tagged `parameters` and
+    assigns literals or constant expressions such as 2**16. No tag may keep a cell from running or forgive its errors.
+    """
+    tree = _parse(source)
+    cells = read_cells(source)
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    _check_tags(cells)
+    for number, cell in enumerate(code, 1):
+        _check_alone(cell.source, number)
+    _check_same_tree(tree, _parse_quietly("\n".join(cell.source for cell in code)))
+    _check_parameters(tree, source, [cell for cell in code if PARAMETERS in cell.metadata.get("tags", [])])
+
+
+def _parse(source: str) -> ast.Module:
+    try:
+        if len(source.encode("utf-8")) > SOURCE_LIMIT_BYTES:
+            raise InvalidSource(f"train.py is longer than {SOURCE_LIMIT_BYTES:,} bytes.")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)
+            compile(source, "train.py", "exec", dont_inherit=True)  # also finds a `return` outside a function
+            return parse(source)
+    except SyntaxError as error:
+        raise InvalidSource(f"train.py, line {error.lineno}: {error.msg}.") from error
+    except InvalidSource:
+        raise
+    except (ValueError, RecursionError, MemoryError) as error:  # null bytes, lone surrogates, absurd nesting
+        raise InvalidSource(f"train.py is not Python text: {error}.") from error
+
+
+def _parse_quietly(source: str) -> ast.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)
+        return parse(source)
+
+
+def _check_tags(cells: Sequence[Cell]) -> None:
+    for cell in cells:
+        tags = cell.metadata.get("tags", [])
+        if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+            raise InvalidSource(f"Cell {_name(cell)}: tags must be a list of strings, not {tags!r}.")
+        if refused := sorted(tag for tag in tags if tag in _REFUSED_TAGS or tag.startswith("active-")):
+            raise InvalidSource(f"Cell {_name(cell)} is tagged {refused[0]!r}, which an experiment does not allow.")
+        if "active" in cell.metadata:
+            raise InvalidSource(f"Cell {_name(cell)} is `active` only in some formats: it would not run.")
+
+
+def _check_alone(source: str, number: int) -> None:
+    try:
+        _parse_quietly(source)
+    except SyntaxError as error:
+        line = source.splitlines()[(error.lineno or 1) - 1 :][:1]
+        raise InvalidSource(
+            f"Code cell {number} does not parse alone: {error.msg} at {''.join(line).strip()!r}. "
+            "Is there an indented '# %%', or a block split over two cells?"
+        ) from error
+
+
+def _check_same_tree(tree: ast.Module, cells: ast.Module) -> None:
+    if ast.dump(tree) == ast.dump(cells):
+        return
+    for mine, theirs in zip(tree.body, [*cells.body, None], strict=False):
+        if theirs is None or ast.dump(mine) != ast.dump(theirs):
+            raise InvalidSource(
+                f"train.py, line {mine.lineno}: this statement is not the same in the notebook's code cells. "
+                "Is code hidden in a markdown or raw cell, or a comment taken for code?"
+            )
+    raise InvalidSource("The notebook's code cells hold statements that train.py does not have.")
+
+
+def _check_parameters(tree: ast.Module, source: str, tagged: Sequence[Cell]) -> None:
+    """The cell that a notebook calls `parameters` must be the one that the optimiser edits, and hold constants."""
+    if len(tagged) != 1:
+        raise InvalidSource(f'train.py has {len(tagged)} code cells tagged "parameters"; it must have exactly one.')
+    try:
+        found = assignments(tree, source)
+        for assignment in found:
+            constant(assignment.value)
+    except SourceError as error:
+        raise InvalidSource(str(error)) from error
+    statements = [s for s in _parse_quietly(tagged[0].source).body if not isinstance(s, ast.Expr)]
+    if [ast.dump(s) for s in statements] != [ast.dump(assignment.statement) for assignment in found]:
+        raise InvalidSource('Mark the cell of the parameters with the line: # %% tags=["parameters"]')
+
+
+def _name(cell: Cell) -> str:
+    lines = cell.source.strip().splitlines()
+    return repr(lines[0][:60]) if lines else "(empty)"

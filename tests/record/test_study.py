@@ -1,0 +1,28 @@
+"""study.json: what is missing in it is named, and nothing is read from one that is not whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from autoresearch_kernel.record.study import REQUIRED, StudyError, open_study
+from tests.conftest import counting_study
+
+
+def test_what_is_missing_or_of_another_type_is_named(project: Path, small_corpus: Path) -> None:
+    study = counting_study(project, small_corpus)
+    assert open_study("nov23", project) == study
+    for key in REQUIRED:
+        for damaged in ({k: v for k, v in study.facts.items() if k != key}, study.facts | {key: None}):
+            study.paths.study.write_text(json.dumps(damaged))
+            with pytest.raises(StudyError, match=rf"study\.json lacks {key}\. Restore it, or start a new study"):
+                open_study("nov23", project)
+
+
+@pytest.mark.parametrize("text", [b"{", b"\xff\xfe", b"[1]", b""])
+def test_what_is_no_study_json_is_an_error_in_words(project: Path, small_corpus: Path, text: bytes) -> None:
+    counting_study(project, small_corpus).paths.study.write_bytes(text)
+    with pytest.raises(StudyError, match=r"study\.json (is not readable|lacks)"):
+        open_study("nov23", project)
