@@ -16,7 +16,7 @@ from typing import Any
 from ..core.format import bpb, count, plain
 from ..core.sanitize import is_number
 from ..core.types import Archive, Experiment, Run, Status
-from ..record.history import peak_memory_mb
+from ..record.results import peak_memory_mb
 from .untrusted_text import clean_output, fence
 
 NUM_BEST, NUM_NEAR, NUM_FAILED, NUM_LAST = 4, 4, 3, 4  # experiments shown in full, at most

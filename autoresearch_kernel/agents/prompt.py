@@ -16,7 +16,7 @@ from typing import Any
 from ..core.format import bpb, count, plain
 from ..core.sanitize import is_number
 from ..core.types import Context, Objection, Refusal
-from ..record.history import peak_memory_mb
+from ..record.results import peak_memory_mb
 from . import history_text
 from .history_text import DIFF_LIMIT, FIELD_LIMIT, OUTPUT_LIMIT, Detail, diff_of, in_full, most_informative
 from .program_sections import due_sections, lasting_sections, notes_due

@@ -17,9 +17,9 @@ from ..agents.options import chat_of
 from ..agents.server import take_key
 from ..core.agent import Agent
 from ..core.format import count, duration
-from ..core.state import StudyState
+from ..core.state import StudyState, replay
 from ..core.types import NO_SANDBOX, Experiment, Limits, Status
-from ..record.history import events_so_far, replay
+from ..record.history import events_so_far
 from ..record.study import Study, StudyError, open_study, study_exists
 from ..sandbox.kinds import SANDBOX
 from ..show.cost import plan_words, spent_words

@@ -18,15 +18,12 @@ import json
 import os
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..core.sanitize import is_number
 from ..core.state import Event, HistoryDamaged, StudyState, replay
-from ..core.types import Experiment, Run, is_trusted
 from ..system.files import (
-    StudyInUse,
     ensure_folder,
     sync,
     sync_folder,
@@ -34,26 +31,12 @@ from ..system.files import (
     truncate,
     utc_now,
     write,
-    write_atomic,
 )
-
-__all__ = [
-    "History",
-    "HistoryDamaged",
-    "StudyInUse",
-    "StudyState",
-    "decode",
-    "read_events",
-    "replay",
-    "utc_now",
-    "write_results",
-]
 
 CRC_MARK = b', "crc": "'
 CRC_FIELD_LENGTH = len(CRC_MARK) + 8 + len(b'"}')  # the CRC is always the last field
 PARSE = json.JSONDecoder().raw_decode  # json.loads without its checks of encoding and trailing text
 RESERVED = ("seq", "time", "event", "crc")
-RESULT_COLUMNS = ("commit", "val_bpb", "memory_gb", "status", "description")  # the original program's
 
 
 # --- writing
@@ -262,36 +245,3 @@ def decode(line: bytes, number: int) -> tuple[Event | None, str]:
     except (ValueError, KeyError, TypeError):
         return None, "its CRC fits, but it is not a record of this program"
     return event, ""
-
-
-# --- derived
-
-
-def write_results(path: str | Path, experiments: Iterable[Experiment]) -> None:
-    """Rebuild results.tsv atomically: decided experiments in the original program's five columns.
-
-    The original writes 0.000000 for a crash. Here the cell is empty: lower is better, so a zero would be the best score
-    of the table for every reader who sorts or plots it.
-    """
-    rows = [RESULT_COLUMNS, *(_row(e) for e in experiments if e.status is not None)]
-    write_atomic(path, "".join("\t".join(row) + "\n" for row in rows))
-
-
-def peak_memory_mb(run: Run) -> float | None:
-    """Peak memory of the training: on a CPU as the system counted it, on a GPU as its allocator did."""
-    on_cpu = run.measured.get("device") == "cpu"
-    peak = run.measured.get("process_peak_memory_mb" if on_cpu else "peak_memory_mb")
-    return float(peak) if is_number(peak) else None
-
-
-def _row(experiment: Experiment) -> tuple[str, ...]:
-    """Without git, the first 7 digits of the SHA-256 of train.py replace the commit."""
-    peak = max(filter(None, map(peak_memory_mb, experiment.runs)), default=None)
-    return (
-        (experiment.commit or experiment.train_sha256)[:7],
-        "" if experiment.val_bpb is None else f"{experiment.val_bpb:.6f}",
-        "" if peak is None else f"{peak / 1024:.1f}",
-        str(experiment.status),
-        ("" if all(map(is_trusted, experiment.runs)) else "untrusted (no sandbox): ")
-        + " ".join(experiment.hypothesis.split()),
-    )

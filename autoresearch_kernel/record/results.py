@@ -1,4 +1,4 @@
-"""Reads a results.tsv, of this program or the original autoresearch, as experiments.
+"""Writes results.tsv, and reads it, also one of the original autoresearch, as experiments.
 
 Such a table has a commit, a score, memory, a status and a sentence, but no runs, sigma, times or parents, which are
 None here. The original writes 0.000000 for a crash, which is not a score.
@@ -10,19 +10,51 @@ ValueError
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ..core.decide import best
-from ..core.types import Experiment, Status
-from .history import RESULT_COLUMNS
+from ..core.sanitize import is_number
+from ..core.types import Experiment, Run, Status, is_trusted
+from ..system.files import write_atomic
 
+RESULT_COLUMNS = ("commit", "val_bpb", "memory_gb", "status", "description")  # the original program's
 NEEDED = ("val_bpb", "status", "description")
 MOST_BPB = 64.0  # bits per byte; a uniform guess over bytes has 8
 
 
 class ResultsDamaged(ValueError):
     """A file cannot be read as a results.tsv."""
+
+
+def write_results(path: str | Path, experiments: Iterable[Experiment]) -> None:
+    """Rebuild results.tsv atomically: decided experiments in the original program's five columns.
+
+    The original writes 0.000000 for a crash. Here the cell is empty: lower is better, so a zero would be the best score
+    of the table for every reader who sorts or plots it.
+    """
+    rows = [RESULT_COLUMNS, *(_row(e) for e in experiments if e.status is not None)]
+    write_atomic(path, "".join("\t".join(row) + "\n" for row in rows))
+
+
+def peak_memory_mb(run: Run) -> float | None:
+    """Peak memory of the training: on a CPU as the system counted it, on a GPU as its allocator did."""
+    on_cpu = run.measured.get("device") == "cpu"
+    peak = run.measured.get("process_peak_memory_mb" if on_cpu else "peak_memory_mb")
+    return float(peak) if is_number(peak) else None
+
+
+def _row(experiment: Experiment) -> tuple[str, ...]:
+    """Without git, the first 7 digits of the SHA-256 of train.py replace the commit."""
+    peak = max(filter(None, map(peak_memory_mb, experiment.runs)), default=None)
+    return (
+        (experiment.commit or experiment.train_sha256)[:7],
+        "" if experiment.val_bpb is None else f"{experiment.val_bpb:.6f}",
+        "" if peak is None else f"{peak / 1024:.1f}",
+        str(experiment.status),
+        ("" if all(map(is_trusted, experiment.runs)) else "untrusted (no sandbox): ")
+        + " ".join(experiment.hypothesis.split()),
+    )
 
 
 def read_results(path: str | Path) -> tuple[Experiment, ...]:

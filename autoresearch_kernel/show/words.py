@@ -10,7 +10,7 @@ from typing import Any
 from ..core.drift import STEADY
 from ..core.format import bpb, count, number, plain, signed, thousands, with_error
 from ..core.types import Experiment, Run, Status, is_trusted
-from ..record.history import peak_memory_mb
+from ..record.results import peak_memory_mb
 
 HEAD_CHARACTERS = 140  # of a hypothesis that are shown before the rest is unfolded
 SENTENCE_END = re.compile(r"[.!?](?=\s)")

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..agents.options import WITH_MODEL, model_chat, read_recording
-from ..record.history import HistoryDamaged, read_state
+from ..core.state import HistoryDamaged
+from ..record.history import read_state
 from ..record.paths import study_paths
 from ..record.study import Study, StudyError, create_study, open_study, study_names
 from ..system.locations import require_cache

@@ -19,7 +19,8 @@ from autoresearch_kernel.cli import main
 from autoresearch_kernel.control import doctor
 from autoresearch_kernel.control.checks import Check, as_json, table, worst
 from autoresearch_kernel.control.verify import verify
-from autoresearch_kernel.record.history import read_events, replay
+from autoresearch_kernel.core.state import replay
+from autoresearch_kernel.record.history import read_events
 from autoresearch_kernel.record.provenance import bound
 from autoresearch_kernel.record.study import Study
 from autoresearch_kernel.sandbox.kinds import SANDBOX, probe

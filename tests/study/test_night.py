@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from autoresearch_kernel.core.state import StudyState
+from autoresearch_kernel.core.state import StudyState, replay
 from autoresearch_kernel.core.types import Context, Evaluation, Progress, Proposal, RunOutcome, Status
 from autoresearch_kernel.record import history as history_module
 from autoresearch_kernel.record.commands import send
 from autoresearch_kernel.record.git import Lineage, LineageError
-from autoresearch_kernel.record.history import read_events, replay
+from autoresearch_kernel.record.history import read_events
 from autoresearch_kernel.record.study import Study, StudyError, open_study
 from autoresearch_kernel.run.training import Listener, Training
 from autoresearch_kernel.scoring.job import ScoringJob

@@ -26,9 +26,10 @@ import pytest
 import torch
 
 from autoresearch_kernel.agents.history_text import in_full
+from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.core.types import Audit, Cause, Evaluation, Status
 from autoresearch_kernel.record.archive import StudyArchive
-from autoresearch_kernel.record.history import read_events, replay
+from autoresearch_kernel.record.history import read_events
 from autoresearch_kernel.record.study import Study
 from autoresearch_kernel.scoring.audit import audit
 from autoresearch_kernel.scoring.job import HeldOut, ScoringJob, ScoringSettings, Wrap, no_sandbox
