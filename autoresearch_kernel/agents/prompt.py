@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..core.format import bpb, count, plain
+from ..core.format import bpb, count, plain, value_text
 from ..core.sanitize import is_number
 from ..core.types import Context, Objection, Refusal
 from ..record.results import peak_memory_mb
@@ -154,7 +154,7 @@ def _facts(study: Mapping[str, Any]) -> Iterator[str]:
         yield f"Versions: {plain(', '.join(used), 200)}."
     preset = study.get("preset", {})
     if parameters := preset.get("parameters"):
-        values = ", ".join(f"{name}={history_text.value_text(value)}" for name, value in parameters.items())
+        values = ", ".join(f"{name}={value_text(value)}" for name, value in parameters.items())
         yield f"The baseline's configuration (preset {preset.get('name')}): {plain(values, 2000)}."
     if study.get("agent") == "hybrid":
         yield "An optimiser tunes the numbers of the parameters cell between your turns: propose what it cannot."

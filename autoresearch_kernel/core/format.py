@@ -57,6 +57,11 @@ def percent(share: float) -> str:
     return f"{share:.0%}".replace("%", " %")
 
 
+def value_text(value: Any) -> str:
+    """The value of a parameter, as `0.04` or `128`."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def count(number: int, noun: str) -> str:
     """`1 experiment`, `2 experiments`, `2 processes`."""
     plural = "es" if noun.endswith("s") else "s"

@@ -24,7 +24,8 @@ from pathlib import Path
 import numpy as np
 
 from ..core.types import Audit
-from .job import HeldOut, ScoringJob, save_array
+from ..system.files import write_array
+from .job import HeldOut, ScoringJob
 from .scorer_process import ScoringFailed, run_scorer
 
 ROW_SHARE, LEAST_ROWS = 0.25, 256  # share of the rows that are audited, and the least number of them
@@ -84,7 +85,7 @@ def audit(
     claimed = nll[cuts.rows, cuts.places].astype(np.float64)
     if cuts_path is not None:
         columns = [cuts.rows, cuts.places, cuts.probability, claimed, blind]
-        save_array(cuts_path, np.rec.fromarrays(columns, dtype=CUT))
+        write_array(cuts_path, np.rec.fromarrays(columns, dtype=CUT))
     return verdict(blind - claimed, cuts.probability, int(heldout.num_bytes.sum()), time.monotonic() - started)
 
 

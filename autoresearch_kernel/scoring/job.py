@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 from collections.abc import Callable
@@ -13,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from ..system.corpus_command import corpus_command
-from ..system.files import write_atomic
 from ..system.shell import shell_command
 
 # Bytes of float32 logits in one batch. On a CPU this fits its cache; twice and eight times as much were slower.
@@ -77,13 +75,6 @@ def _build_command(corpus_dir: Path, heldout_dir: Path) -> str:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             return corpus_command(corpus_dir, json.loads((side / "meta.json").read_bytes()))
     return shell_command("prepare")
-
-
-def save_array(path: Path, array: np.ndarray) -> None:
-    """Write an .npy file atomically."""
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    write_atomic(path, buffer.getvalue())
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from ..core.types import Evaluation
-from .job import ScoringJob, save_array
+from ..system.files import write_array
+from .job import ScoringJob
 from .scorer_process import ScoringFailed, run_scorer
 
 
@@ -51,7 +52,7 @@ def score(job: ScoringJob, nll_path: Path | None = None) -> Evaluation:
     nll, num_bytes = np.frombuffer(answer.data, dtype="<f4").reshape(shape), heldout.num_bytes
     _check(nll, num_bytes > 0)
     if nll_path is not None:
-        save_array(nll_path, nll)
+        write_array(nll_path, nll)
     val_bpb, standard_error = bits_per_byte(nll, num_bytes)
     num_scored, seconds = int((num_bytes > 0).sum()), time.monotonic() - started
     total_bytes, slowest = int(num_bytes.sum()), answer.slowest_batch_seconds

@@ -9,16 +9,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import io
 import json
 import os
 import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.errors import Plain
 from .shell import shell_command
+
+if TYPE_CHECKING:
+    import numpy as np
 
 LOCK_TRIES = 5  # within a tenth of a second
 
@@ -95,6 +99,15 @@ def write_atomic(path: str | Path, data: bytes | str) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Write an .npy file atomically. Unlike np.save, the OSError for a full disk has an errno."""
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    write_atomic(path, buffer.getvalue())
 
 
 def remove_temporaries(folder: Path) -> None:
