@@ -24,7 +24,7 @@ class Activity:
     run: int
     why: str  # reason to train a decided experiment again; "" otherwise
     since: str  # UTC ISO 8601
-    num_events: int  # in the history when the phase began
+    num_events: int  # of the history when the phase began
     pid: int
 
 

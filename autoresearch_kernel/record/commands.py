@@ -75,7 +75,7 @@ class Inbox:
 
 
 def wait_for_answer(history: Path, command: Command, seconds: float) -> str | None:
-    """The supervisor's answer, None when there is none within `seconds`."""
+    """The supervisor's answer; None when there is none within `seconds`."""
     deadline, reader = time.monotonic() + seconds, HistoryReader(history)
     while True:
         if reader.read():

@@ -148,9 +148,9 @@ def _reach_out(name: str, folder: Path, wrap: Wrap) -> tuple[dict[str, bool | st
 
 
 def _home_without(policy: Policy) -> list[str]:
-    """Some of what lies in the home and leads to nothing that the policy lists.
+    """Some paths in the home that lead to nothing that the policy lists.
 
-    Nothing of a home that does not exist or cannot be listed, and of `/`, which is nobody's home.
+    None for a home that does not exist or cannot be listed, or that is `/`.
     """
     home, listed = Path.home(), [Path(path) for path in policy.read_only]
     try:

@@ -57,7 +57,7 @@ class Watchdog:
         return ""
 
     def end(self) -> int:
-        """Kill all descendants that were ever seen, but not the process itself; returns how many were found."""
+        """Kill all descendants, also those whose parent is another process now; returns how many were found."""
         alive = [pid for pid, began in self._seen.items() if began is not None and start_ticks(pid) == began]
         return end_below(self.pid, alive)
 

@@ -1,6 +1,6 @@
-"""Sizes of the baseline for a machine and a budget: from a file in presets/, or chosen by a measurement.
+"""Chooses the sizes of the baseline for a machine and a budget: from a file in presets/, or after a measurement.
 
-It owns the tuned points and the measurement; it edits no train.py and prepares no corpus.
+The module has the tuned sizes. It edits no train.py and prepares no corpus.
 """
 
 from __future__ import annotations
