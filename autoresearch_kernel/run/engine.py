@@ -8,8 +8,6 @@ decided by `run/training.py`, from what the run produced.
 from __future__ import annotations
 
 import asyncio
-import signal
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -32,12 +30,11 @@ with without("rfc3987_syntax", "pyarrow", "boto3", "azure", "gcsfs", "github"): 
     from papermill.iorw import papermill_io
 
 from ..core.sanitize import NAME_LIMIT, one_line
-from ..system.files import write_atomic
-from .kernel_process import Kernel, KernelFailed, describe_exit
+from .kernel_process import GRACE_SECONDS, Deadline, Kernel, KernelFailed, describe_exit
 from .outputs import NOTEBOOK_LIMIT_BYTES, TRACEBACK_LIMIT, CellOutputs, make_plain, shorten_traceback
+from .papermill_plugin import AbsolutePaths
 
 SAVE_EVERY_SECONDS = 2.0  # at most this often while cells run
-GRACE_SECONDS = 2.0  # from the interrupt to the kill
 START_SECONDS = 60.0
 REASON_LIMIT = 300  # characters of an error's message
 
@@ -53,27 +50,6 @@ class Execution:
     kernel_start_seconds: float  # from the start of the process to its first answer
     cells_seconds: float  # from there to the end of the last cell that ran
     shutdown_seconds: float
-
-
-class Deadline:
-    """A thread that interrupts the kernel when its time is up, and kills it when that has no effect."""
-
-    def __init__(self, kernel: Kernel, seconds: float | None, grace_seconds: float = GRACE_SECONDS) -> None:
-        self.kernel, self.seconds, self.grace_seconds = kernel, seconds, grace_seconds
-        self.has_passed = False
-        self.finished = threading.Event()
-        self.thread = threading.Thread(target=self._watch, daemon=True, name="deadline")
-        if seconds is not None:
-            self.thread.start()
-
-    def _watch(self) -> None:
-        assert self.seconds is not None
-        if self.finished.wait(max(0.0, self.kernel.started + self.seconds - time.monotonic())):
-            return
-        self.has_passed = True
-        self.kernel.signal(signal.SIGINT)
-        if not self.finished.wait(self.grace_seconds):
-            self.kernel.signal(signal.SIGKILL)
 
 
 class Record(NotebookExecutionManager):
@@ -371,22 +347,6 @@ def _execute(client: Client, start_timeout: float) -> tuple[Execution, KernelFai
         shutdown_seconds=time.monotonic() - ended_at,
     )
     return execution, failure
-
-
-class AbsolutePaths:
-    """papermill's files, written so that readers see the old or the new one whole."""
-
-    @classmethod
-    def read(cls, path: str) -> str:
-        return Path(path).read_text(encoding="utf-8")
-
-    @classmethod
-    def write(cls, buf: str, path: str) -> None:
-        write_atomic(path, buf)
-
-    @classmethod
-    def pretty_path(cls, path: str) -> str:
-        return path
 
 
 def execute(

@@ -27,6 +27,7 @@ from .kernelspec import KERNEL_NAME, kernelspec
 
 LONGEST_SOCKET_PATH = 90  # bytes; the system's limit is about 107, and jupyter_client appends "-5"
 STDERR_TAIL_BYTES = 4_000
+GRACE_SECONDS = 2.0  # from the interrupt to the kill
 
 
 class KernelFailed(RuntimeError):
@@ -165,6 +166,27 @@ class Kernel:
         self.manager.context.destroy(linger=0)
         if self.own_folder:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Deadline:
+    """A thread that interrupts the kernel when its time is up, and kills it when that has no effect."""
+
+    def __init__(self, kernel: Kernel, seconds: float | None, grace_seconds: float = GRACE_SECONDS) -> None:
+        self.kernel, self.seconds, self.grace_seconds = kernel, seconds, grace_seconds
+        self.has_passed = False
+        self.finished = threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True, name="deadline")
+        if seconds is not None:
+            self.thread.start()
+
+    def _watch(self) -> None:
+        assert self.seconds is not None
+        if self.finished.wait(max(0.0, self.kernel.started + self.seconds - time.monotonic())):
+            return
+        self.has_passed = True
+        self.kernel.signal(signal.SIGINT)
+        if not self.finished.wait(self.grace_seconds):
+            self.kernel.signal(signal.SIGKILL)
 
 
 def _group_of(pid: int) -> int | None:

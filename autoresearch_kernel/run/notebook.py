@@ -137,6 +137,31 @@ def _tags(cell: NotebookNode) -> set[str]:
     return set(cell.metadata.get("tags", []))
 
 
+def mark_end(path: Path, name: str, reason: str) -> None:
+    """Write into a notebook why its run ended, when its runner could not: cells that had not begun are `skipped`.
+
+    The reason replaces the runner's note that it was stopped; without one it goes to the running or the next cell.
+    """
+    notebook = read_notebook(path)
+    words = {"ename": name, "evalue": reason, "traceback": [f"{name}: {reason}"]}
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    stops = [output for cell in code for output in cell.outputs if output.get("ename") == "Stopped"]
+    if stops:
+        stops[-1].update(words)
+    elif open_cells := [cell for cell in code if _cell_status(cell) in ("pending", "running")]:
+        open_cells[0].outputs.append(nbformat.v4.new_output("error", **words))
+    for cell in code:
+        if _cell_status(cell) == "running":
+            cell.metadata.papermill |= {"status": "failed", "exception": True}
+        elif _cell_status(cell) == "pending":
+            cell.metadata.setdefault("papermill", {})["status"] = "skipped"
+    write_notebook(notebook, path)
+
+
+def _cell_status(cell: NotebookNode) -> str:
+    return str(cell.metadata.get("papermill", {}).get("status", "pending"))
+
+
 # --- files
 
 

@@ -107,7 +107,7 @@ def run_training(training: Training, listener: Listener = NO_LISTENER) -> RunOut
     Ctrl-C, no process of the run is left.
     """
     from ..source.gate import InvalidSource
-    from .notebook import build_notebook, heading_markdown, write_notebook
+    from .notebook import build_notebook, heading_markdown, mark_end, write_notebook
 
     sandbox = require_sandbox()
     begun = time.monotonic()
@@ -131,7 +131,7 @@ def run_training(training: Training, listener: Listener = NO_LISTENER) -> RunOut
             end = _run_runner(training, folder, sandbox.name, lock, listener)
         keep_only_the_handover(handover)
     except EndRun as why:  # before the runner started
-        _close_notebook(paths.notebook(run), "Stopped", why.reason)
+        mark_end(paths.notebook(run), "Stopped", why.reason)
         measured = {"total_seconds": time.monotonic() - begun}
         return RunOutcome(why.status, why.reason, None, paths.notebook(run), measured)
     finally:
@@ -305,6 +305,8 @@ def _stop(runner: subprocess.Popen[bytes], was_asked: bool, watchdog: Watchdog) 
 
 def _outcome(end: _RunnerExit, training: Training, begun: float) -> RunOutcome:
     """The outcome of a run. It has been trained when the hand-over is complete and every cell of the notebook ran."""
+    from .notebook import mark_end
+
     paths, run = training.paths, training.run
     handed_over, complaint = read_handover(paths.handover(run))
     artefact = paths.artefact(run)
@@ -312,9 +314,9 @@ def _outcome(end: _RunnerExit, training: Training, begun: float) -> RunOutcome:
     measured = _measured(end, handed_over or {}, begun)
     status, reason = _status(end, said, handed_over is not None, complaint, training.limit_seconds)
     if end.ended_by is not None:
-        _close_notebook(paths.notebook(run), "Stopped", reason)
+        mark_end(paths.notebook(run), "Stopped", reason)
     elif end.outcome is None:
-        _close_notebook(paths.notebook(run), "RunnerDied", reason)
+        mark_end(paths.notebook(run), "RunnerDied", reason)
     return RunOutcome(status, reason, artefact if status is None else None, paths.notebook(run), measured)
 
 
@@ -363,35 +365,6 @@ def _measured(end: _RunnerExit, handed_over: dict[str, Any], begun: float) -> di
     if is_number(training):
         measured["overhead_seconds"] = total - training
     return measured | {"total_seconds": total}
-
-
-def _close_notebook(path: Path, name: str, reason: str) -> None:
-    """Write into a notebook why its run ended, when its runner could not: cells that had not begun are `skipped`.
-
-    The reason replaces the runner's note that it was stopped; without one it goes to the running or the next cell.
-    """
-    from nbformat.v4 import new_output
-
-    from .notebook import read_notebook, write_notebook
-
-    notebook = read_notebook(path)
-    words = {"ename": name, "evalue": reason, "traceback": [f"{name}: {reason}"]}
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    stops = [output for cell in code for output in cell.outputs if output.get("ename") == "Stopped"]
-    if stops:
-        stops[-1].update(words)
-    elif open_cells := [cell for cell in code if _cell_status(cell) in ("pending", "running")]:
-        open_cells[0].outputs.append(new_output("error", **words))
-    for cell in code:
-        if _cell_status(cell) == "running":
-            cell.metadata.papermill |= {"status": "failed", "exception": True}
-        elif _cell_status(cell) == "pending":
-            cell.metadata.setdefault("papermill", {})["status"] = "skipped"
-    write_notebook(notebook, path)
-
-
-def _cell_status(cell: Any) -> str:
-    return str(cell.metadata.get("papermill", {}).get("status", "pending"))
 
 
 def training_environment(training: Training, folder: Path) -> dict[str, str]:
