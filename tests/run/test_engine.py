@@ -280,7 +280,7 @@ def test_the_name_of_an_error_is_short_and_printable_wherever_it_is_kept(execute
     ran = execute(
         "A = 1", "raise type('Odd\\x1b[2J\\x07' + 'x' * 1_000_000, (Exception,), {})('b\\x1b]0;t\\x07ad\\x00')"
     )
-    name = "Odd " + "x" * 96
+    name = "Odd" + "x" * 97
     assert ran.execution.reason == f"{name}: bad"
     (output,) = ran.code[1].outputs
     assert output.ename == name and len(json.dumps(output)) < 200_000
