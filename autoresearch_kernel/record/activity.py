@@ -25,7 +25,6 @@ class Activity:
     run: int
     why: str  # for a training of an experiment that is decided already; "" otherwise
     since: str  # UTC ISO 8601
-    num_events: int  # of the history when the phase began
     pid: int
 
 
