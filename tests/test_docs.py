@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import autoresearch_kernel
 from autoresearch_kernel.cli import COMMANDS, make_parser
 
 PROJECT = Path(__file__).parents[1]
@@ -163,6 +164,13 @@ def test_environment_variables_exist() -> None:
     code = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     named = {name for page in DOCS for name in re.findall(r"\b(?:AUTORESEARCH|OPENAI)_[A-Z_]+\b", text_of(page))}
     assert {name for name in named if name not in code} == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_what_a_page_imports_exists(page: Path) -> None:
+    lines = [line for code in code_of(text_of(page)) for line in code.splitlines()]
+    named = {name for line in lines for name in re.findall(r"^from autoresearch_kernel import ([\w, ]+)$", line)}
+    assert {part.strip() for name in named for part in name.split(",")} <= set(autoresearch_kernel.__all__)
 
 
 # --- the words
