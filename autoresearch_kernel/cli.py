@@ -271,7 +271,7 @@ def _table_of_commands() -> str:
     lines = []
     for title, group in COMMANDS.items():
         lines += ["", f"{title}:", *(f"  {command.name:<10} {command.help}" for command in group)]
-    return "\n".join([*lines, "", "`autoresearch COMMAND --help` lists the options of a command."]).lstrip("\n")
+    return "\n".join([*lines, "", f"`{shell_command('COMMAND --help')}` lists the options of a command."]).lstrip("\n")
 
 
 NAME = _argument("--name", help="of the study; default: the one touched last")
