@@ -261,10 +261,10 @@ def _as_expected(events: Sequence[dict[str, Any]], state: StudyState, expected: 
 
 
 def _when_it_finished(events: Sequence[dict[str, Any]]) -> float | None:
-    """The champion's score then: a result brings it more runs."""
+    """The mean of the champion's runs then: a result brings it more runs."""
     at = next(n for n, event in enumerate(events) if event["event"] == "finished")
     champion = best(replay(events[:at]).experiments)
-    return champion.val_bpb if champion else None
+    return mean(champion.scores) if champion else None
 
 
 def _runs_when_decided(events: Sequence[dict[str, Any]], number: int) -> int:
