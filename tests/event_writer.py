@@ -13,7 +13,10 @@ from typing import Any
 
 import pytest
 
+from autoresearch_kernel.core.next_step import Action, next_step
+from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.core.types import Audit
+from autoresearch_kernel.record.activity import Activity, write_activity
 from autoresearch_kernel.record.history import History
 from autoresearch_kernel.record.paths import study_paths
 from autoresearch_kernel.record.study import Study
@@ -21,6 +24,10 @@ from autoresearch_kernel.record.study import Study
 BUDGET_SECONDS = 100.0
 MEASURED = {"tokens_per_second": 28_000.0}
 POINTS = 200
+ACTIVITIES = {
+    Action.PROPOSE: "proposing", Action.TRAIN: "training", Action.SCORE: "scoring", Action.AUDIT: "auditing",
+    Action.DECIDE: "deciding",
+}  # fmt: skip
 
 
 class Writer:
@@ -42,6 +49,8 @@ class Writer:
         }
         self.study = Study("nov23", root, study_paths("nov23", root), facts)
         self.clock = 1_800_000_000.0
+        self.purpose = "rerun"  # of trainings of decided experiments
+        self.why = ""
         self.history: History
 
     def open(self) -> Writer:
@@ -56,6 +65,30 @@ class Writer:
 
     def append(self, event: str, **fields: Any) -> None:
         self.history.append(event, **fields)
+        self.tell(event, fields)
+
+    def tell(self, event: str, fields: dict[str, Any]) -> None:
+        """What a supervisor would do now, as it says in activity.json."""
+        state = replay(self.history.events)
+        step = next_step(state)
+        phase, number, run = ACTIVITIES[step.action], step.experiment, step.run
+        if event == "started":
+            phase, number, run = "training", fields["experiment"], fields["run"]
+        elif state.waiting is not None:
+            phase, number = "waiting", len(state.experiments) - 1
+        elif event == "dry_run" and fields["ended"] is None:
+            phase = "dry run"
+        elif state.paused:
+            phase = "reviewing" if state.review is not None else "paused"
+        self.say(phase, number, run)
+
+    def say(self, phase: str, number: int, run: int = 0) -> None:
+        """Replace activity.json."""
+        experiments = replay(self.history.events).experiments
+        is_decided = number < len(experiments) and experiments[number].status is not None
+        purpose = self.purpose if is_decided or self.purpose != "rerun" else "experiment" if number else "baseline"
+        activity = Activity(phase, purpose, number, run, self.why if is_decided else "", self._now(), os.getpid())
+        write_activity(self.study.paths.activity, activity)
 
     def propose(self, number: int, words: str = "Set ALPHA to 0.5.", parent: int | None = 0) -> None:
         parent = None if number == 0 else parent

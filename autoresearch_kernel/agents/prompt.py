@@ -49,7 +49,11 @@ HYPOTHESIS: one sentence that could turn out false
 EXPECTED: the effect on val_bpb, and why that size
 REFUTED BY: what result would show that it is wrong
 
+<<<<<<< SEARCH
 lines of train.py, copied exactly, indentation and comments included
+=======
+the lines that replace them
+>>>>>>> REPLACE
 
 - As many blocks as the idea needs; they apply in order. The SEARCH lines must occur exactly once in train.py: quote
   as many as that takes, and no more. To insert, quote a line beside the place and repeat it. To delete, leave the

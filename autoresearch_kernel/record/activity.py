@@ -24,7 +24,6 @@ class Activity:
     run: int
     why: str  # reason to train a decided experiment again; "" otherwise
     since: str  # UTC ISO 8601
-    num_events: int  # of the history when the phase began
     pid: int
 
 

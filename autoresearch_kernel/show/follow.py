@@ -16,24 +16,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..core.drift import rerun_due
 from ..core.format import last_number, number, plain
-from ..core.next_step import audit_due, late_audit_due, rule_says
 from ..core.state import Event, StudyState, replay
 from ..core.types import Experiment, MachineHolder, Progress, Run, Status
+from ..record.activity import Activity, read_activity
 from ..record.curves import Tail, curve_points, read_curve
 from ..record.history_reader import HistoryReader
 from ..record.study import Study
 from ..system.files import lock_holder, seconds_of
-from .snapshot import AT_WORK, ENDED, WAITING, WAITING_FOR_MACHINE, Snapshot
+from .snapshot import AT_WORK, WAITING, WAITING_FOR_MACHINE, Snapshot
 from .status import command_line, next_step
 from .study_words import waiting_words
 
 CURVE_LIMIT_POINTS = 10_000  # a real curve has about 200
 RECENT_POINTS = 10  # of the curve, behind the tokens a second of this moment
 LOOK_EVERY_SECONDS = 0.25
+PURPOSES = {  # of a supervisor's work, and the phases that they are shown as
+    "baseline": "measuring the baseline", "rerun": "re-running the incumbent", "conclusion": "concluding",
+    "result": "finishing",
+}  # fmt: skip
 FROM_HISTORY = (  # parts of a Snapshot that follow from the history alone
-    "state", "rerun_reason", "is_finishing", "began_at", "opened_at", "last_event_at", "experiments_per_hour", "notes",
+    "state", "is_finishing", "began_at", "opened_at", "last_event_at", "experiments_per_hour", "notes",
     "commands",
 )  # fmt: skip
 
@@ -115,30 +118,21 @@ class View:
         holder = lock_holder(self.study.paths.lock)
         if self._history.read():
             self._folded = _fold(self._history.events)
-        if holder is None and _phase(self._folded, is_held=False) == "gone":
-            holder = lock_holder(self.study.paths.lock)  # it may have been taken up while we read
-        folded, is_held = self._folded, holder is not None
-        experiment, run = (
-            (None, None) if folded.activity in ("proposing", "dry run") else (folded.experiment, folded.run)
-        )
-        incumbent = self._compared_with(experiment)
-        curve = self._read_curve(folded)
-        now = self._clock()
-        phase = _phase(folded, is_held)
-        activity = "" if phase in ENDED or phase in WAITING else folded.activity
+        if holder is None and _phase_without_supervisor(self._folded) == "gone":
+            holder = lock_holder(self.study.paths.lock)  # another supervisor may have resumed it while we read
+        work = _work(self.study, self._folded, holder)
+        folded, incumbent, now = self._folded, self._compared_with(work.experiment), self._clock()
+        curve = self._read_curve(work)
         fraction = seconds_left = None
-        if activity == "training":
+        if work.activity == "training":
             fraction, seconds_left = self._training_left(curve, now)
-        until = now if is_held or not folded.last_event_at else seconds_of(folded.last_event_at)
+        until = now if holder is not None or not folded.last_event_at else seconds_of(folded.last_event_at)
         return Snapshot(
             **{name: getattr(folded, name) for name in FROM_HISTORY},
+            **vars(work),
             study=self.study,
             finished=folded.last.get("finished"),
             holder=holder,
-            phase=phase,
-            activity=activity,
-            experiment=experiment,
-            run=run,
             curve=curve,
             incumbent=incumbent,
             incumbent_curve=self._read_incumbent_curve(incumbent),
@@ -154,13 +148,14 @@ class View:
         parent = experiment.parent if experiment is not None and experiment.status is None else None
         return self._folded.state.incumbent if parent is None else self._folded.state.experiments[parent]
 
-    def _read_curve(self, folded: _Folded) -> tuple[Mapping[str, Any], ...]:
+    def _read_curve(self, work: _Work) -> tuple[Mapping[str, Any], ...]:
         """Of the run in work; the curve of an attempt that was cut off earlier is not its own."""
-        if folded.experiment is None or folded.run is None or not folded.has_begun:
+        last, run = self._folded.last, work.run
+        if work.experiment is None or run is None or not _has_begun(run, last):
             self._curve = None
             return ()
-        path = self.study.experiment(folded.experiment.number).metrics(folded.run.index)
-        key = (path, folded.last["started"]["seq"])
+        path = self.study.experiment(work.experiment.number).metrics(run.index)
+        key = (path, last["started"]["seq"])
         if self._curve is None or self._curve.key != key:
             self._curve = _CurveReader(key)
         return self._curve.read()
@@ -217,12 +212,6 @@ class _Folded:
 
     state: StudyState
     last: Mapping[str, Event]  # the last event of each kind
-    activity: str
-    experiment: Experiment | None
-    run: Run | None
-    has_begun: bool  # the run was begun by the present supervisor, or has ended
-    rerun_reason: str
-    is_concluding: bool
     is_finishing: bool  # measuring the study's result
     is_finished: bool
     began_at: str
@@ -233,31 +222,25 @@ class _Folded:
     commands: tuple[Event, ...]
 
 
+@dataclass(frozen=True)
+class _Work:
+    """What a study does, as its supervisor says in activity.json; without a supervisor, where it stopped."""
+
+    phase: str
+    activity: str
+    experiment: Experiment | None
+    run: Run | None
+    rerun_reason: str
+
+
 def _fold(events: Sequence[Event]) -> _Folded:
-    state = replay(events)
     last = {event["event"]: event for event in events}
-    opened = last.get("opened") or (events[0] if events else {})  # early studies have no `opened`
+    opened = last.get("opened") or (events[0] if events else {})
     session = events[opened["seq"] - 1 :] if events else []
-    experiment, run, is_again = _in_work(state, last)
-    started = _seq(last, "started")
-    is_finishing = _is_finishing(last, opened)
-    why = _why_again(state, experiment) if is_again and experiment is not None and not is_finishing else ""
-    is_concluding = is_again and not why
-    activity = _activity_now(experiment, run, last, opened)
-    if experiment is not None and (audited := _run_in_audit(experiment, run, state, is_again)) is not None:
-        activity, run = "auditing", experiment.runs[audited]
-    if state.waiting is not None:
-        activity = "waiting"
     return _Folded(
-        state=state,
+        state=replay(events),
         last=last,
-        activity=activity,
-        experiment=experiment,
-        run=run,
-        has_begun=started > opened.get("seq", 0) or (run is not None and run.status is not Status.INTERRUPTED),
-        rerun_reason=why,
-        is_concluding=is_concluding,
-        is_finishing=is_finishing,
+        is_finishing=_is_finishing(last, opened),
         is_finished=_is_finished(last, opened),
         began_at=events[0]["time"] if events else "",
         opened_at=opened.get("time", ""),
@@ -266,6 +249,38 @@ def _fold(events: Sequence[Event]) -> _Folded:
         notes=tuple(event for event in session if event["event"] == "note"),
         commands=tuple(event for event in session if event["event"] == "command"),
     )
+
+
+def _work(study: Study, folded: _Folded, holder: Mapping[str, Any] | None) -> _Work:
+    state, unfinished = folded.state, folded.state.unfinished
+    activity = None if holder is None else read_activity(study.paths.activity, holder.get("pid"))
+    last_run = unfinished.runs[-1] if unfinished is not None and unfinished.runs else None
+    if holder is None or folded.is_finished:
+        return _Work(_phase_without_supervisor(folded), "", unfinished, last_run, "")
+    if activity is None or activity.phase in WAITING:
+        return _Work("starting" if activity is None else activity.phase, "", unfinished, last_run, "")
+    experiment = run = None
+    if activity.phase not in ("proposing", "dry run") and activity.experiment < len(state.experiments):
+        experiment = state.experiments[activity.experiment]
+        run = experiment.runs[activity.run] if activity.run < len(experiment.runs) else None
+    return _Work(_phase(activity), activity.phase, experiment, run, activity.why if activity.purpose == "rerun" else "")
+
+
+def _phase(activity: Activity) -> str:
+    if activity.purpose in PURPOSES and (activity.purpose != "rerun" or activity.phase in AT_WORK):
+        return PURPOSES[activity.purpose]
+    return WAITING_FOR_MACHINE if activity.phase == "waiting" else activity.phase
+
+
+def _phase_without_supervisor(folded: _Folded) -> str:
+    if folded.is_finished:
+        return "finished"
+    return "stopped" if folded.state.stopped else "gone" if folded.state.experiments else "not started"
+
+
+def _has_begun(run: Run, last: Mapping[str, Event]) -> bool:
+    """Whether the present supervisor has begun the run, or the run has ended."""
+    return _seq(last, "started") > _seq(last, "opened") or run.status is not Status.INTERRUPTED
 
 
 def _is_finishing(last: Mapping[str, Event], opened: Event) -> bool:
@@ -280,80 +295,6 @@ def _is_finished(last: Mapping[str, Event], opened: Event) -> bool:
 
 def _seq(last: Mapping[str, Event], kind: str) -> int:
     return last[kind]["seq"] if kind in last else 0
-
-
-def _in_work(state: StudyState, last: Mapping[str, Event]) -> tuple[Experiment | None, Run | None, bool]:
-    """The experiment in work, its run, and whether that is one more run of what was decided before."""
-    if _seq(last, "started") > max(_seq(last, kind) for kind in ("decided", "finished", "opened")):
-        started = last["started"]
-        begun = state.experiments[started["experiment"]]
-        run = begun.runs[started["run"]]
-        if _is_open(run) or state.unfinished is None:
-            return begun, run, begun.status is not None
-    experiment = state.unfinished
-    return experiment, experiment.runs[-1] if experiment and experiment.runs else None, False
-
-
-def _is_dry_run(last: Mapping[str, Event]) -> bool:
-    return _seq(last, "dry_run") > _seq(last, "opened") and last["dry_run"]["ended"] is None
-
-
-def _is_open(run: Run) -> bool:
-    """Whether the run is being trained or scored, provided that a supervisor runs the study."""
-    return not run.reason and run.val_bpb is None and run.status in (None, Status.INTERRUPTED)
-
-
-def _activity_now(experiment: Experiment | None, run: Run | None, last: Mapping[str, Event], opened: Event) -> str:
-    if experiment is None and _is_dry_run(last):
-        return "dry run"
-    activity = _activity(experiment, run)
-    return "scoring" if activity == "proposing" and _is_finishing(last, opened) else activity
-
-
-def _activity(experiment: Experiment | None, run: Run | None) -> str:
-    """What the supervisor does to the experiment now, provided that one runs the study."""
-    if experiment is None:
-        return "proposing"
-    if run is None or _is_open(run):
-        return "training" if run is None or run.status is Status.INTERRUPTED else "scoring"
-    return "deciding" if experiment.status is None else "proposing"
-
-
-def _run_in_audit(experiment: Experiment, run: Run | None, state: StudyState, is_again: bool) -> int | None:
-    """The run whose score the supervisor audits now, provided that one runs; None when it audits none."""
-    if run is None or _is_open(run):
-        return None
-    if experiment.status is None:
-        return audit_due(experiment, rule_says(experiment, state)[0])
-    return late_audit_due(experiment) if is_again else None
-
-
-def _why_again(state: StudyState, experiment: Experiment) -> str:
-    """Why the incumbent runs again in the middle of a study; "" when the study is being concluded."""
-    if state.unfinished is not None:
-        return f"experiment {state.unfinished.number:04d} was slow twice, which may be the machine"
-    if state.incumbent is None or experiment.number != state.incumbent.number:
-        return ""
-    return rerun_due(state.experiments, replace(experiment, runs=experiment.runs[:-1]), state.sigma)
-
-
-def _phase(folded: _Folded, is_held: bool) -> str:
-    state, experiment = folded.state, folded.experiment
-    if folded.is_finished:
-        return "finished"
-    if not is_held:
-        return "stopped" if state.stopped else "gone" if state.experiments else "not started"
-    if state.paused:
-        return "reviewing" if state.review is not None else "paused"
-    if state.incumbent is None:
-        return "measuring the baseline"
-    if folded.is_finishing:
-        return "finishing"
-    if folded.is_concluding:
-        return "concluding"
-    if folded.rerun_reason and experiment is not None and folded.activity in AT_WORK:
-        return "re-running the incumbent"
-    return WAITING_FOR_MACHINE if folded.activity == "waiting" else folded.activity
 
 
 def _per_hour(session: Sequence[Event]) -> float | None:

@@ -12,7 +12,8 @@ from ..record.study import Study
 
 WAITING_FOR_MACHINE = "waiting for the machine"  # the phase in which another training holds it
 PHASES = (
-    "not started", "measuring the baseline", "proposing", "dry run", "reviewing", "training", "scoring", "auditing",
+    "not started", "starting", "measuring the baseline", "proposing", "dry run", "reviewing", "training", "scoring",
+    "auditing",
     "deciding", "re-running the incumbent", "concluding", "finishing", WAITING_FOR_MACHINE, "paused", "finished",
     "stopped", "gone",
 )  # fmt: skip

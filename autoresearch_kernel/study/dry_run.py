@@ -34,12 +34,12 @@ def dry_run(session: Session, disk_space: DiskSpace, proposal: Proposal, number:
     if digest in session.state.dry_runs:
         return session.state.dry_runs[digest]
     disk_space.make()
-    session.tell(Progress("dry run", number, hypothesis=proposal.hypothesis))
     facts = {"experiment": number, "train_sha256": digest}
     session.history.append("dry_run", **facts, ended=None)
     begun, slept = clock.monotonic(), clock.slept_seconds()
     try:
-        failure = _failure(session, proposal, number)
+        with session.telling(Progress("dry run", number, hypothesis=proposal.hypothesis)):
+            failure = _failure(session, proposal, number)
     except BaseException:
         session.history.append("dry_run", **facts, ended="", void=True)
         raise

@@ -179,7 +179,6 @@ def _one_step(session: Steps, number: int, failures: Counter[int]) -> None:
 def result_of(state: StudyState, champion: int, baseline_runs: Sequence[Run], champion_runs: Sequence[Run]) -> Result:
     """The figures, from tested runs. Standard errors are over seeds. A pure function."""
     by_key = {(t.experiment, t.run): t.test_bpb for t in state.tested}
-    baseline, chosen = state.experiments[0], state.experiments[champion]
     of_baseline = [bpb for run in baseline_runs if (bpb := by_key[0, run.index]) is not None]
     of_champion = [bpb for run in champion_runs if (bpb := by_key[champion, run.index]) is not None]
     val = scores_of(baseline_runs), scores_of(champion_runs)
@@ -191,7 +190,7 @@ def result_of(state: StudyState, champion: int, baseline_runs: Sequence[Run], ch
         test_standard_error=standard_error(of_baseline, of_champion),
         val_difference=mean(val[1]) - mean(val[0]),
         val_standard_error=standard_error(*val),
-        judged_difference=mean(_chosen_by(chosen)) - mean(_chosen_by(baseline)),
+        judged_difference=judged_difference(state, champion),
         num_baseline_runs=len(of_baseline),
         num_champion_runs=len(of_champion),
         num_looks=len({t.champion for t in state.tested}),
@@ -208,7 +207,15 @@ def standard_error(*groups: Sequence[float]) -> float:
     return math.sqrt(sum(statistics.variance(group) / len(group) for group in groups))
 
 
-def _chosen_by(experiment: Experiment) -> tuple[float, ...]:
-    """The scores by which it was judged."""
-    own = scores_of(run for run in experiment.runs if run.num_decided <= experiment.number)
-    return own or experiment.scores
+def judged_difference(state: StudyState, champion: int) -> float:
+    """Champion less baseline by the scores that chose it: the differences of the decisions that led to it, added up.
+
+    Each of them is of runs of one hour. The means of baseline and champion themselves may be of different hours, and
+    of a machine of different speeds.
+    """
+    total, number = 0.0, champion
+    while number > 0:
+        experiment = state.experiments[number]
+        assert experiment.parent is not None and experiment.delta_bpb is not None, "a kept experiment has both"
+        total, number = total + experiment.delta_bpb, experiment.parent
+    return total

@@ -49,7 +49,7 @@ def await_verdict(
     put_under_review(session, proposal, number, is_draft)
     review = session.state.review
     assert review is not None
-    session.tell(Progress("reviewing", number, hypothesis=proposal.hypothesis, text=wanted(session.study, review)))
+    session.watch(Progress("reviewing", number, hypothesis=proposal.hypothesis, text=wanted(session.study, review)))
     command = steering.wait_for_verdict(
         f"experiment {number:04d} waits for your {'train.py' if is_draft else 'approval'}"
     )

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -58,6 +58,7 @@ class Session:
     _last_program: str = ""
     _known: StudyState | None = None
     _shown: tuple[str, int, int] | None = None  # phase, experiment and run of activity.json
+    _interrupted: tuple[str, int, int] | None = None  # what was shown when the training began to wait for the machine
 
     @property
     def clock(self) -> Clock:
@@ -84,12 +85,26 @@ class Session:
     def tell(self, progress: Progress) -> None:
         """Tell the watcher, and write activity.json when the phase has changed."""
         phase = "training" if progress.phase == "starting" else progress.phase
-        if phase in PHASES and (phase, progress.experiment, progress.run) != self._shown:
-            self._shown = phase, progress.experiment, progress.run
-            now, num_events = self.clock.utc_now(), len(self.history.events)
-            about = phase, self.purpose, progress.experiment, progress.run, self.why, now, num_events, os.getpid()
-            write_activity(self.study.paths.activity, Activity(*about))
+        if phase in PHASES:
+            self._show((phase, progress.experiment, progress.run))
         self.watch(progress)
+
+    @contextmanager
+    def telling(self, progress: Progress) -> Iterator[None]:
+        """Tell of a phase, and within this block alone; afterwards the phase before it goes on."""
+        before = self._shown
+        self.tell(progress)
+        try:
+            yield
+        finally:
+            self._show(before)
+
+    def _show(self, phase: tuple[str, int, int] | None) -> None:
+        if phase is not None and phase != self._shown:
+            self._shown = phase
+            name, experiment, run = phase
+            activity = Activity(name, self.purpose, experiment, run, self.why, self.clock.utc_now(), os.getpid())
+            write_activity(self.study.paths.activity, activity)
 
     def note(self, text: str) -> None:
         """Record something that a user should know, and show it."""
@@ -110,8 +125,9 @@ class Session:
     def wait_for_machine(self, holder: MachineHolder) -> None:
         """Record whose training this one waits for, so that every view can say it."""
         self.history.append("waiting", **asdict(holder))
-        _, experiment, run = self._shown or ("", 0, 0)
-        self.tell(Progress("waiting", experiment, run))
+        if self._shown is not None and self._shown[0] != "waiting":
+            self._interrupted = self._shown
+            self._show(("waiting", *self._shown[1:]))
         self.watch(Progress("note", text=waiting_words(holder)))
 
     def begun(self, pid: int, token: str) -> None:
@@ -119,6 +135,7 @@ class Session:
         remember(self.study.paths.running, pid, token)
         if self.state.waiting is not None:
             self.history.append("waited")
+            self._show(self._interrupted)
 
     # --- reading
 

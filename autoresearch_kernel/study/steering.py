@@ -139,10 +139,11 @@ class Steering:
         if until() or self.stopping:
             return
         self.session.history.append("paused", reason=reason, by_person=is_asked)
-        self.session.tell(Progress("paused", text=f"Paused: {reason}"))
-        while not until() and not self.stopping:
-            self.session.tick()
-            self.session.clock.sleep(LOOK_EVERY_SECONDS)
+        phase = "reviewing" if self._is_reviewing else "paused"
+        with self.session.telling(Progress(phase, text=f"Paused: {reason}")):
+            while not until() and not self.stopping:
+                self.session.tick()
+                self.session.clock.sleep(LOOK_EVERY_SECONDS)
         if not self.stopping:
             self.session.history.append("resumed", reason=then)
 

@@ -33,7 +33,6 @@ def train(session: Session, disk_space: DiskSpace, experiment: Experiment, run: 
     """
     study, paths = session.study, session.study.experiment(experiment.number)
     training = _training(session, experiment, run)
-    session.tell(Progress("starting", experiment.number, run, experiment.hypothesis))
     monitor = Monitor(session, experiment, run)
     slept = session.clock.slept_seconds()
     listener = Listener(
@@ -47,6 +46,7 @@ def train(session: Session, disk_space: DiskSpace, experiment: Experiment, run: 
         session.history.append(
             "started", experiment=experiment.number, run=run, seed=training.seed, sandbox=session.sandbox
         )
+        session.tell(Progress("starting", experiment.number, run, experiment.hypothesis))
         outcome = session.backend.train(training, listener)
     except (KeyboardInterrupt, StopNow) as stop:
         if len(session.history.events) > num_events:

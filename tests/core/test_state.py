@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from autoresearch_kernel.agents.history_text import difference as in_prompt
-from autoresearch_kernel.agents.search import looks_of
+from autoresearch_kernel.agents.search import observations_of
 from autoresearch_kernel.core.state import StudyState, replay
 from autoresearch_kernel.core.types import Experiment, Run, Status
 from autoresearch_kernel.record.history import read_events
@@ -34,7 +34,7 @@ def test_a_kept_change_stays_better_when_it_runs_again_on_a_slower_machine(write
     assert after.val_bpb == before.val_bpb == 1.49 and after.delta_bpb == pytest.approx(-0.01)
     parameters = {0: {"ALPHA": 1.0}, 1: {"ALPHA": 0.5}}
     moved = Experiment(**{**vars(after), "changes": {"ALPHA": 0.5}})
-    assert looks_of([moved], parameters)[0].delta_bpb == pytest.approx(-0.01)
+    assert observations_of([moved], parameters)[0].delta_bpb == pytest.approx(-0.01)
 
 
 def test_later_runs_make_another_figure_with_another_label(writer: Writer) -> None:

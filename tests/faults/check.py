@@ -21,7 +21,7 @@ from typing import Any
 
 from autoresearch_kernel.core.decide import best, mean
 from autoresearch_kernel.core.state import StudyState, replay
-from autoresearch_kernel.core.types import Experiment, Status
+from autoresearch_kernel.core.types import Experiment, Status, scores_of
 from autoresearch_kernel.record.history import read_events
 from autoresearch_kernel.record.paths import StudyPaths, study_paths
 from autoresearch_kernel.record.study import Study, open_study, sha256
@@ -226,8 +226,9 @@ def _numbers(study: Study, state: StudyState) -> Problems:
         for run in experiment.runs:
             if run.val_bpb is not None and run.val_bpb != true_bpb(source, run.seed):
                 yield f"experiment {experiment.number}, run {run.index}: {run.val_bpb} is not its own score"
-        if experiment.val_bpb is not None and experiment.val_bpb != mean(experiment.scores):
-            yield f"experiment {experiment.number}: {experiment.val_bpb} is not the mean of {experiment.scores}"
+        judged = scores_of(experiment.judged_runs)
+        if experiment.val_bpb is not None and experiment.val_bpb != mean(judged):
+            yield f"experiment {experiment.number}: {experiment.val_bpb} is not the mean of {judged}"
 
 
 def _as_expected(events: Sequence[dict[str, Any]], state: StudyState, expected: Outcome, allowed: Allowed) -> Problems:
@@ -252,7 +253,7 @@ def _as_expected(events: Sequence[dict[str, Any]], state: StudyState, expected: 
         yield "the study has no champion or did not finish"
         return
     accepted = [e for e in state.experiments if e.status is Status.KEEP]
-    if champion.val_bpb != min(mean(e.scores) for e in accepted):
+    if champion.val_bpb != min(mean(scores_of(e.judged_runs)) for e in accepted):
         yield f"the champion {champion.number} is not the best of {[(e.number, e.val_bpb) for e in accepted]}"
     if finished[-1]["champion"] != champion.number or finished[0]["champion_bpb"] != _when_it_finished(events):
         yield f"the study finished with {finished}, and its champion is {champion.number}: {champion.val_bpb}"
@@ -260,10 +261,10 @@ def _as_expected(events: Sequence[dict[str, Any]], state: StudyState, expected: 
 
 
 def _when_it_finished(events: Sequence[dict[str, Any]]) -> float | None:
-    """The champion's score then: a result brings it more runs."""
+    """The mean of the champion's runs then: a result brings it more runs."""
     at = next(n for n, event in enumerate(events) if event["event"] == "finished")
     champion = best(replay(events[:at]).experiments)
-    return champion.val_bpb if champion else None
+    return mean(champion.scores) if champion else None
 
 
 def _runs_when_decided(events: Sequence[dict[str, Any]], number: int) -> int:

@@ -666,6 +666,7 @@ def test_a_finish_is_offered_when_it_makes_sense_and_its_result_stands_first(
     writer.open().settle(1, "keep", 1.49)
     made.refresh()
     assert "Finish" not in shown_buttons(made), "it runs"
+    writer.purpose = "result"
     writer.append("finishing", champion=1)
     for number, run in ((0, 3), (1, 1)):
         writer.run(number, 1.5, run)

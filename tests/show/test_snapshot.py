@@ -44,6 +44,10 @@ def test_every_phase_of_a_night_is_told_apart(writer: Writer) -> None:
 
     expect("not started", "", None)
     writer.open()
+    said = writer.study.paths.activity.read_text()
+    writer.study.paths.activity.unlink()
+    expect("starting", "", None)
+    writer.study.paths.activity.write_text(said)
     expect("measuring the baseline", "proposing", None)
     writer.propose(0)
     writer.start(0)
@@ -51,7 +55,7 @@ def test_every_phase_of_a_night_is_told_apart(writer: Writer) -> None:
     writer.train(0)
     expect("measuring the baseline", "scoring", 0)
     writer.score(0, 1.498)
-    expect("measuring the baseline", "deciding", 0)
+    expect("measuring the baseline", "training", 0)
     for run, val_bpb in ((1, 1.502), (2, 1.5)):
         writer.run(0, val_bpb, run)
     now = expect("measuring the baseline", "auditing", 0)
@@ -91,6 +95,7 @@ def test_every_phase_of_a_night_is_told_apart(writer: Writer) -> None:
     writer.append("paused", reason="by ann@here", by_person=True)
     expect("paused", "", None)
     writer.append("resumed", reason="asked to go on")
+    writer.purpose = "conclusion"
     writer.start(1, run=1)  # the champion's further runs, before a figure is published
     expect("concluding", "training", 1)
     writer.train(1, run=1)
@@ -104,16 +109,19 @@ def test_every_phase_of_a_night_is_told_apart(writer: Writer) -> None:
     writer.history.close()
     expect("finished", "", None)
     writer.open()
+    writer.purpose = "result"
     writer.append("finishing", champion=1)
     writer.start(0, run=3)
     expect("finishing", "training", 0)
     writer.train(0, run=3)
     writer.score(0, 1.5, run=3)
+    writer.say("scoring", 0, 3)
     expect("finishing", "scoring", 0)  # on the sealed test split
     writer.append("result", **vars(RESULT))
     expect("finished", "", None)
     writer.history.close()
     assert view.look().state.result == RESULT
+    writer.purpose = "rerun"
     writer.open()
     expect("proposing", "proposing", None)
     writer.propose(2)
@@ -122,7 +130,7 @@ def test_every_phase_of_a_night_is_told_apart(writer: Writer) -> None:
     expect("gone", "", 2)
     writer.open()
     writer.append("interrupted", experiment=2, run=0, reason="the harness went away", cause="gone")
-    expect("deciding", "deciding", 2)
+    expect("training", "training", 2)
     writer.append("stopped", reason="asked by ann@here")
     writer.history.close()
     expect("stopped", "", 2)
@@ -133,6 +141,7 @@ def test_the_incumbent_that_runs_again_is_not_taken_for_a_conclusion(writer: Wri
     writer.open().baseline()
     for number in range(1, 21):
         writer.settle(number)
+    writer.why = "20 experiments since its last run"
     writer.start(0, run=3)
     now = view_of(writer).look()
     assert (now.phase, now.activity) == ("re-running the incumbent", "training")
@@ -143,6 +152,7 @@ def test_the_incumbent_that_runs_again_is_not_taken_for_a_conclusion(writer: Wri
     assert view_of(writer).look().phase == "proposing"
     writer.propose(21)
     writer.run(21, 1.5)
+    writer.why = "experiment 0021 was slow twice"
     writer.start(0, run=4)  # asked in the middle of an experiment: was that slow because of the machine?
     now = view_of(writer).look()
     assert now.phase == "re-running the incumbent" and "0021 was slow twice" in now.rerun_reason
@@ -396,7 +406,7 @@ def test_a_process_that_writes_all_the_time_is_seen_until_it_is_killed(writer: W
         counts = []
         for _ in range(100):
             now = view.look()
-            assert now.phase == "training" and now.holder is not None and now.holder["pid"] == child.pid
+            assert now.phase == "starting" and now.holder is not None and now.holder["pid"] == child.pid
             counts.append(len(now.notes))
             time.sleep(0.002)
         assert counts == sorted(counts) and counts[-1] > counts[0]
