@@ -30,9 +30,9 @@ with without("rfc3987_syntax", "pyarrow", "boto3", "azure", "gcsfs", "github"): 
     from papermill.iorw import papermill_io
 
 from ..core.sanitize import NAME_LIMIT, one_line
+from ..system.files import write_atomic
 from .kernel_process import GRACE_SECONDS, Deadline, Kernel, KernelFailed, describe_exit
 from .outputs import NOTEBOOK_LIMIT_BYTES, TRACEBACK_LIMIT, CellOutputs, make_plain, shorten_traceback
-from .papermill_plugin import AbsolutePaths
 
 SAVE_EVERY_SECONDS = 2.0  # at most this often while cells run
 START_SECONDS = 60.0
@@ -347,6 +347,22 @@ def _execute(client: Client, start_timeout: float) -> tuple[Execution, KernelFai
         shutdown_seconds=time.monotonic() - ended_at,
     )
     return execution, failure
+
+
+class AbsolutePaths:
+    """papermill's files, written so that readers see the old or the new one whole."""
+
+    @classmethod
+    def read(cls, path: str) -> str:
+        return Path(path).read_text(encoding="utf-8")
+
+    @classmethod
+    def write(cls, buf: str, path: str) -> None:
+        write_atomic(path, buf)
+
+    @classmethod
+    def pretty_path(cls, path: str) -> str:
+        return path
 
 
 def execute(

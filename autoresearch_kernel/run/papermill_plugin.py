@@ -9,8 +9,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from ..system.files import write_atomic
-
 # papermill warns about every input that is not .ipynb or .json, even when a handler can read it.
 warnings.filterwarnings("ignore", message=r"The specified file \(.*\.py\) does not end in one of")
 
@@ -40,22 +38,6 @@ class PercentSource:
     @classmethod
     def listdir(cls, path: str) -> list[str]:
         raise OSError(f"{path} is one notebook, not a folder of them.")
-
-    @classmethod
-    def pretty_path(cls, path: str) -> str:
-        return path
-
-
-class AbsolutePaths:
-    """papermill's files, written so that readers see the old or the new one whole."""
-
-    @classmethod
-    def read(cls, path: str) -> str:
-        return Path(path).read_text(encoding="utf-8")
-
-    @classmethod
-    def write(cls, buf: str, path: str) -> None:
-        write_atomic(path, buf)
 
     @classmethod
     def pretty_path(cls, path: str) -> str:
