@@ -158,6 +158,19 @@ def test_stop_now_ends_the_training_and_costs_the_experiment_nothing(study: Stud
     assert all(event["reason"].startswith("stopped by ") for event in events_of(study, "interrupted"))
 
 
+def test_an_interrupt_between_the_record_of_a_training_and_its_start_is_recorded(
+    study: Study, machine: Machine
+) -> None:
+    def watch(progress: Progress) -> None:
+        if progress.phase == "starting" and progress.experiment == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(research(study, worse(1), experiments=1, watch=watch))
+    assert [event["cause"] for event in events_of(study, "interrupted")] == ["asked"]
+    assert state_of(study).experiments[1].runs[0].attempts == 0  # it cost the experiment nothing
+
+
 def test_a_stop_that_was_sent_to_nobody_is_out_of_date_but_a_hint_reaches_the_agent(
     study: Study, machine: Machine
 ) -> None:
