@@ -14,8 +14,7 @@ from typing import Any
 from ..core.format import duration, last_number, plain
 from ..core.types import Progress
 from ..show import html
-from ..show.status import bar
-from ..show.words import curve_words
+from ..show.words import bar, curve_words, speed_words
 from .results import CURVE_WIDTH, says_no_more
 
 UPDATE_SECONDS = 1.5  # between two updates of the display
@@ -95,12 +94,8 @@ class LiveDisplay:
         self._fraction = progress.fraction
         loss, speed = (last_number([progress.metrics], name) for name in ("train_loss", "tokens_per_second"))
         left = max(0.0, self.budget_seconds * (1 - progress.fraction))
-        words = [
-            f"{duration(left)} left",
-            f"loss {loss:.3f}" if loss else "",
-            f"{speed / 1e3:.1f} k tokens/s" if speed else "",
-        ]
-        self._line = " · ".join(word for word in words if word)
+        words = f"{duration(left)} left", f"loss {loss:.3f}" if loss else "", speed_words(speed)
+        self._line = " · ".join(filter(None, words))
         self._update(is_new=False)
 
     def _update(self, is_new: bool, is_last: bool = False) -> None:
@@ -140,10 +135,11 @@ class LiveDisplay:
     def _html(self) -> str:
         head = f"<b>{html.text(self._heading)}</b> " if self._heading else ""
         words = "" if says_no_more(self._hypothesis, self._heading) else self._hypothesis
+        done = html.progress_bar(self._fraction, "progress") if self._fraction else ""
         line = f'<span style="font-variant-numeric:tabular-nums">{html.text(self._line)}</span>'
         notes = "".join(html.paragraph(note, is_faint=True) for note in self._notes[-MOST_NOTES:])
         return (
-            f'<div style="{html.UI_FONT};color:{html.INK};line-height:1.5">{head}{_bar_html(self._fraction)}{line}'
+            f'<div style="{html.UI_FONT};color:{html.INK};line-height:1.5">{head}{done}{line}'
             f"{html.paragraph(words, is_faint=True) if words else ''}{self._picture}{notes}</div>"
         )
 
@@ -163,17 +159,6 @@ class LiveDisplay:
         elif (is_last or self._line == "starting") and text != self._said:
             print(text, flush=True)
             self._said = text
-
-
-def _bar_html(fraction: float) -> str:
-    if not fraction:
-        return ""
-    return (
-        f'<span role="progressbar" aria-label="progress" aria-valuemin="0" aria-valuemax="100" '
-        f'aria-valuenow="{100 * fraction:.0f}" style="display:inline-block;width:150px;height:8px;margin-right:8px;'
-        f'background:{html.LINE};border-radius:2px;overflow:hidden;vertical-align:baseline">'
-        f'<span style="display:block;height:100%;width:{100 * fraction:.1f}%;background:{html.GREEN}"></span></span>'
-    )
 
 
 def _is_notebook() -> bool:

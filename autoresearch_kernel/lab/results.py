@@ -17,7 +17,7 @@ from ..core.types import Audit, Evaluation, Experiment, Run, Status, scores_of
 from ..record.archive import failure_output
 from ..record.study import Study, StudyError
 from ..show import html
-from ..show.words import argument, audit_words, difference, grounds, score_line, title
+from ..show.words import argument, audit_words, grounds, score_and_difference, title
 from .pictures import Picture, curve_of
 
 if TYPE_CHECKING:
@@ -208,17 +208,13 @@ class Recorded(Experiment):
         known = {f.name: getattr(experiment, f.name) for f in fields(Experiment)}
         return cls(**known, study=study, next=next, is_shown=is_shown)
 
-    def _line(self) -> str:
-        against = f"{difference(self)} against {self.parent:04d}" if self.delta_bpb is not None else ""
-        return " · ".join(part for part in (score_line(self), against) if part)
-
     def _repr_html_(self) -> str:
         study, last = self.study, self.runs[-1]
         assert study is not None
         paths = study.experiment(self.number)
         notebooks = [path for run in self.runs if (path := paths.notebook(run.index)).is_file()]
         said = "" if says_no_more(self.hypothesis, title(self)) else argument(self)
-        line = html.text(self._line())
+        line = html.text(score_and_difference(self))
         parts = [
             f"<div>{html.status_words(self)}{' · ' if line else ''}{line}</div>",
             html.paragraph(said) if said else "",
@@ -236,7 +232,7 @@ class Recorded(Experiment):
         return [*grounds(self, last, self.study.facts), ("git", ref)]
 
     def __repr__(self) -> str:
-        lines = [title(self), f"  {self.status} · {self._line()}".rstrip(" ·"), f"  {plain(self.reason)}"]
+        lines = [title(self), f"  {self.status} · {score_and_difference(self)}".rstrip(" ·"), f"  {plain(self.reason)}"]
         lines += [f"Next: {self.next}"] if self.next else []
         return "\n".join(lines)
 
@@ -283,7 +279,7 @@ def _links(paths: Sequence[Path]) -> str:
         for path in paths
         if path.is_file()
     ]
-    return f'<div style="margin:4px 0">Open {" · ".join(links)}</div>' if links else ""
+    return html.links(links)
 
 
 def _run_words(run: Run) -> str:

@@ -90,6 +90,22 @@ def _diff_line(line: str) -> str:
     return f'<span style="display:block;{style}">{text(line) or " "}</span>'
 
 
+def progress_bar(fraction: float, label: str) -> str:
+    """A bar; `label` tells readers without pictures what progresses."""
+    return (
+        f'<span role="progressbar" aria-label="{label}" aria-valuemin="0" aria-valuemax="100" '
+        f'aria-valuenow="{100 * fraction:.0f}" style="display:inline-block;width:150px;height:8px;margin-right:8px;'
+        f'background:{LINE};border-radius:2px;overflow:hidden;vertical-align:baseline">'
+        f'<span style="display:block;height:100%;width:{100 * fraction:.1f}%;background:{GREEN}"></span></span>'
+    )
+
+
+def links(anchors: Iterable[str]) -> str:
+    """`Open notebook.ipynb · train.py`, of anchors in HTML; "" without any."""
+    joined = " · ".join(anchors)
+    return f'<div style="margin:4px 0">Open {joined}</div>' if joined else ""
+
+
 def details(summary: str, body: str, is_open: bool = False) -> str:
     """A part that folds; `summary` is text, `body` HTML."""
     opened = " open" if is_open else ""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..core.format import number
-from .plot_style import DPI, GREEN, GREY, INK, array, png
+from .plot_style import DPI, GREEN, GREY, INK, array, plain_frame, png
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,11 +45,7 @@ def curve_figure(
 
     figure = Figure(figsize=CURVE_INCHES, dpi=DPI, facecolor="white")
     axes = figure.add_axes((0.09, 0.17, 0.74, 0.76))
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(GREY)
-    axes.tick_params(colors=INK, labelsize=8, length=3)
+    plain_frame(axes)
     key = _time_key([curve, incumbent_curve or []])
     mine, theirs = _losses(curve, key), _losses(incumbent_curve or [], key)
     axes.set_xlabel({"seconds": "seconds of training", "progress": "share of the budget"}.get(key, key), fontsize=8)

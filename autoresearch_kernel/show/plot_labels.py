@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from ..core.format import plain
 from ..core.types import Experiment
 from .plot_points import Points, score_of
 from .plot_scale import Limits
@@ -47,8 +48,7 @@ def label_extremes(axes: Axes, points: Points, limits: Limits) -> None:
 
 def label_of(experiment: Experiment) -> str:
     """A few words for what an experiment changed, shortened to what fits beside its mark."""
-    text = "baseline" if experiment.parent is None else idea(experiment).split(": ")[0]
-    return text if len(text) <= LABEL_CHARACTERS else text[: LABEL_CHARACTERS - 1].rstrip(" ,.") + "…"
+    return plain("baseline" if experiment.parent is None else idea(experiment).split(": ")[0], LABEL_CHARACTERS)
 
 
 _Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels

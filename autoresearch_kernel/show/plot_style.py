@@ -38,6 +38,13 @@ def thinned(axes: Axes, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.nd
     return x[np.sort(first)], y[np.sort(first)]
 
 
+def plain_frame(axes: Axes) -> None:
+    """Axes with a grey line at the left and below, and small marks."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    axes.tick_params(colors=INK, labelsize=8, length=3)
+
+
 def png(figure: Figure) -> bytes:
     """The picture as bytes."""
     buffer = io.BytesIO()

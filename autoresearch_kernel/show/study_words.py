@@ -33,7 +33,7 @@ def waiting_words(holder: MachineHolder) -> str:
     """Whose training a study waits for, since when that one holds the machine, and what happens then."""
     study = f"study {plain(holder.study)}" if holder.study else ""
     process = f"process {holder.pid}" if holder.pid is not None else ""
-    who = f" ({', '.join(part for part in (study, process) if part)})" if study or process else ""
+    who = f" ({', '.join(filter(None, (study, process)))})" if study or process else ""
     since = f" since {clock(holder.since)}" if holder.since else ""
     return f"Another training{who} runs on this machine{since}; this study trains when it has ended."
 

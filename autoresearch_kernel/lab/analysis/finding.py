@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...core.format import MINUS, count, duration, percent, plain, signed
 from ...core.types import Status
 from ...show import html
+from ...show.plot_style import png
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Row = dict[str, Any]
 
@@ -39,7 +43,7 @@ class Finding:
     words: str  # sentences
     rows: list[Row] = field(default_factory=list)
     columns: tuple[Column, ...] = ()
-    draw: Callable[[], bytes] | None = None  # a PNG
+    draw: Callable[[], Figure] | None = None  # a figure of matplotlib
     beside: Finding | None = None  # what belongs to it, shown below it
 
     def __repr__(self) -> str:
@@ -50,7 +54,7 @@ class Finding:
         return "\n".join(lines) + (f"\n\n{self.beside!r}" if self.beside else "")
 
     def _repr_html_(self) -> str:
-        picture = html.picture(self.draw(), f"{self.title}. {self.words}") if self.draw else ""
+        picture = html.picture(png(self.draw()), f"{self.title}. {self.words}") if self.draw else ""
         body = html.paragraph(self.words) + framed(picture) + self._table()
         return html.card(self.title, body) + (self.beside._repr_html_() if self.beside else "")
 
@@ -101,10 +105,9 @@ def _text_table(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[str]
         yield "  ".join(padded).rstrip()
 
 
-def shortened(words: str, most: int = MOST_CHARACTERS) -> str:
+def shortened(words: str) -> str:
     """One line that fits a table; an agent's description may be a page."""
-    line = plain(words)
-    return line if len(line) <= most else line[: most - 1].rstrip(" ,.(:") + "…"
+    return plain(words, MOST_CHARACTERS)
 
 
 def in_words(value: float | None, decimals: int = 4) -> str:

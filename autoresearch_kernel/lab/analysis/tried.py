@@ -156,7 +156,7 @@ def _failure_row(cause: str, members: Sequence[Experiment]) -> Row:
         "cause": cause,
         "failed": len(members),
         "numbers": [e.number for e in members],
-        "example": f"{shortened(title(last))}" + (f" [{shortened(last.reason, 120)}]" if last.reason else ""),
+        "example": f"{shortened(title(last))}" + (f" [{plain(last.reason, 120)}]" if last.reason else ""),
     }
 
 

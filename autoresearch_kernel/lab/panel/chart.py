@@ -17,7 +17,7 @@ from ...show.plot_points import as_drawn, points_of, scored_runs
 from ...show.plot_scale import limits_of
 from ...show.snapshot import Snapshot
 from ...show.study_words import counts, difference_to, findings, gain_words, incumbent_scores
-from ...show.words import curve_words, difference, head_and_rest, idea, is_ended_early, status_word
+from ...show.words import curve_words, difference, head_and_rest, idea, is_ended_early, last_speed, losses, status_word
 from ...system.files import seconds_of
 
 NEAR_SIGMAS = 2.0  # a discard within so many standard deviations of the incumbent is a near miss
@@ -80,7 +80,7 @@ def _point(experiment: Experiment) -> dict[str, Any]:
     words = [
         f"{experiment.number:04d} · {status_word(experiment)}",
         head_and_rest(idea(experiment))[0],
-        " · ".join(part for part in (shown if score is not None else "", against) if part),
+        " · ".join(filter(None, (shown if score is not None else "", against))),
         plain(experiment.reason)[:200] if score is None or is_refused else "",
     ]
     return {
@@ -91,7 +91,7 @@ def _point(experiment: Experiment) -> dict[str, Any]:
         "is_baseline": experiment.parent is None,
         "runs": [[column, score] for column, score in scored_runs(experiment)],
         "label": label_of(experiment) if experiment.status is Status.KEEP else "",
-        "words": "\n".join(line for line in words if line),
+        "words": "\n".join(filter(None, words)),
     }
 
 
@@ -111,13 +111,12 @@ def curve_data(
     *,
     theirs_label: str,
     budget_seconds: float,
-    mine_label: str = "this run",
 ) -> dict[str, Any]:
     """Train loss over seconds of a run and of the one it is compared with, as [seconds, loss]."""
     return {
         "mine": _losses(mine),
         "theirs": _losses(theirs),
-        "mine_label": mine_label,
+        "mine_label": "this run",
         "theirs_label": theirs_label,
         "budget": budget_seconds,
         "summary": curve_words([dict(point) for point in mine]),
@@ -126,8 +125,7 @@ def curve_data(
 
 def _losses(curve: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
     every = max(1, len(curve) // CURVE_POINTS)
-    points = [(number(p.get("seconds")), number(p.get("train_loss"))) for p in curve[::every]]
-    return [(round(seconds, 3), round(loss, 5)) for seconds, loss in points if seconds is not None and loss is not None]
+    return [(round(seconds, 3), round(loss, 5)) for seconds, loss in losses(curve[::every], at="seconds")]
 
 
 def table_data(
@@ -149,7 +147,6 @@ def _doing(experiment: Experiment, now: Snapshot | None) -> str:
 def _row(experiment: Experiment) -> dict[str, Any]:
     delta, sigma = experiment.delta_bpb, experiment.sigma
     hypothesis = plain(experiment.hypothesis)[:HYPOTHESIS_CHARACTERS]
-    speeds = [s for run in experiment.runs if (s := number(run.measured.get("tokens_per_second")))]
     return {
         "number": experiment.number,
         "idea": "baseline" if experiment.parent is None else head_and_rest(idea(experiment))[0],
@@ -161,7 +158,7 @@ def _row(experiment: Experiment) -> dict[str, Any]:
         "delta": delta,
         "delta_error": experiment.delta_standard_error,
         "sigmas": delta / sigma if delta is not None and sigma else None,
-        "speed": speeds[-1] if speeds else None,
+        "speed": last_speed(experiment),
         "mark": mark_of(experiment),
         "status": status_word(experiment),
         "reason": plain(experiment.reason)[:300],

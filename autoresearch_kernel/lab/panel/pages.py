@@ -20,10 +20,10 @@ from ...record.archive import StudyArchive
 from ...record.study import Study
 from ...show import html
 from ...show.cost import cost_table, spent_words
-from ...show.snapshot import ENDED, Snapshot
-from ...show.status import agent_words, command_line, doing
-from ...show.study_words import counts, sealed_words
-from ...show.words import argument, audits_words, difference, grounds, head_and_rest, idea, score_line
+from ...show.snapshot import Snapshot
+from ...show.status import agent_words, command_line, doing, figures
+from ...show.study_words import sealed_words
+from ...show.words import argument, audits_words, grounds, head_and_rest, idea, score_and_difference
 from ...system.files import seconds_of
 
 TRANSCRIPT_LIMIT = 150_000  # characters of one message that are shown
@@ -100,18 +100,14 @@ def result(state: StudyState) -> str:
 
 def gauge(now: Snapshot, memory_mb: float | None) -> str:
     """How far the running training is, and what the study is: the figures that move."""
-    facts, state = now.study.facts, now.state
-    rate, speed = now.experiments_per_hour, now.tokens_per_second
-    hours = now.phase not in ENDED
+    rate = now.experiments_per_hour
     words = [
-        f"{duration(now.supervisor_seconds)} in" if hours else "",
-        f"{rate:.1f} experiments/h" if rate and hours else "",
-        counts(state.experiments),
-        f"{facts['corpus']['corpus']}, {facts['time_budget_seconds']:g} s a run",
-        f"{speed / 1e3:.1f} k tokens/s" if speed and now.activity else "",
+        f"{duration(now.supervisor_seconds)} in" if now.is_running else "",
+        f"{rate:.1f} experiments/h" if rate and now.is_running else "",
+        *figures(now),
         f"{memory_mb:.0f} MB" if memory_mb else "",
         f"agent {agent_words(now)}",
-        spent_words(state.spent, state.limits),
+        spent_words(now.state.spent, now.state.limits),
     ]
     line = " · ".join(html.text(part) for part in words if part)
     return (
@@ -126,15 +122,9 @@ def _progress(now: Snapshot) -> str:
         return f'<span style="color:{html.INK}">waits for the machine: {waits} so far</span> · '
     if now.activity != "training":
         return ""
-    share = percent(now.fraction)
-    return (
-        f'<span role="progressbar" aria-label="training" aria-valuemin="0" aria-valuemax="100" '
-        f'aria-valuenow="{100 * now.fraction:.0f}" style="display:inline-block;width:150px;height:8px;'
-        f'margin-right:8px;background:{html.LINE};border-radius:2px;overflow:hidden;vertical-align:baseline">'
-        f'<span style="display:block;height:100%;width:{100 * now.fraction:.1f}%;background:{html.GREEN}"></span>'
-        "</span>"
-        f'<span style="color:{html.INK}" title="{share}">{duration(now.seconds_left or 0)} left</span> · '
-    )
+    left, share = duration(now.seconds_left or 0), percent(now.fraction)
+    words = f'<span style="color:{html.INK}" title="{share}">{left} left</span> · '
+    return html.progress_bar(now.fraction, "training") + words
 
 
 # --- one experiment
@@ -142,9 +132,8 @@ def _progress(now: Snapshot) -> str:
 
 def experiment_head(experiment: Experiment) -> str:
     """Title, status, score, what audits said of it, and what the agent says for it."""
-    against = f"{difference(experiment)} against {experiment.parent:04d}" if experiment.delta_bpb is not None else ""
-    parts = [score_line(experiment), against]
-    line = html.status_words(experiment) + "".join(f" · {html.text(part)}" for part in parts if part)
+    score = score_and_difference(experiment)
+    line = html.status_words(experiment) + (f" · {html.text(score)}" if score else "")
     theme = ", ".join(map(str, experiment.details.get("subjects") or ()))
     heading, _ = head_and_rest(idea(experiment))
     audits = audits_words(experiment)
@@ -183,8 +172,7 @@ def experiment_body(study: Study, experiment: Experiment, archive: StudyArchive)
 def _files(study: Study, experiment: Experiment) -> str:
     paths = study.experiment(experiment.number)
     found = [paths.notebook(run.index) for run in experiment.runs] + [paths.train]
-    links = [file_link(path, study.project) for path in found if path.is_file()]
-    return f'<div style="margin:4px 0">Open {" · ".join(links)}</div>' if links else ""
+    return html.links(file_link(path, study.project) for path in found if path.is_file())
 
 
 def file_link(path: Path, project: Path) -> str:
@@ -279,7 +267,7 @@ def settings(now: Snapshot) -> str:
         [
             ("training", f"{facts['time_budget_seconds']:g} s a run"),
             ("agent", f"{facts['agent']} {_options(facts.get('agent_options') or {})}"),
-            ("may spend", " and ".join(part for part in limits if part)),
+            ("may spend", " and ".join(filter(None, limits))),
             ("approval", "every proposal waits for a person" if state.approve else "none needed"),
             ("corpus", f"{corpus.get('corpus')}, vocabulary {corpus.get('vocab_size', '?')}"),
             ("preset", f"{preset.get('name')}: {preset.get('reason', '')}"),
