@@ -121,8 +121,6 @@ class LiveDisplay:
         self._drawn_at = time.monotonic()
         self._drawing_seconds += self._drawn_at - began
 
-    # --- in a notebook
-
     def _display(self) -> None:
         from IPython.display import display
 
@@ -142,8 +140,6 @@ class LiveDisplay:
             f'<div style="{html.UI_FONT};color:{html.INK};line-height:1.5">{head}{done}{line}'
             f"{html.paragraph(words, is_faint=True) if words else ''}{self._picture}{notes}</div>"
         )
-
-    # --- in a terminal
 
     def _text(self) -> str:
         heading = f"{self._heading} · " if self._heading else ""

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.format import bpb, plain, signed, thousands, with_error
+from ..core.format import bpb, plain, thousands
 from ..core.types import Audit, Evaluation, Experiment, Run, Status, scores_of
 from ..record.archive import failure_output
 from ..record.study import Study, StudyError
 from ..show import html
-from ..show.words import argument, audit_words, grounds, score_and_difference, title
+from ..show.words import argument, audit_words, difference, grounds, score_and_difference, title
 from .pictures import Picture, curve_of
 
 if TYPE_CHECKING:
@@ -40,9 +40,13 @@ class Outcome:
 
     study: Study = field(repr=False)
     experiment: Experiment
-    run: Run
     next: str  # what a person can do now
     is_shown: bool = False  # its curve stands above already, where it was drawn while it trained
+
+    @property
+    def run(self) -> Run:
+        """The experiment's last run."""
+        return self.experiment.runs[-1]
 
     @property
     def status(self) -> Status | None:
@@ -93,24 +97,40 @@ class Outcome:
 
 @dataclass(frozen=True, repr=False)
 class Judgement:
-    """The score of one run, and what the rule says of the experiment so far."""
+    """The score of an experiment's last run, and what the rule says of the experiment so far."""
 
     study: Study = field(repr=False)
-    experiment: Experiment
-    run: Run
-    evaluation: Evaluation | None  # None when there is nothing to score
+    experiment: Experiment  # its score, its incumbent's and their errors are those that the rule compared
     verdict: str  # "keep", "discard", "confirm" (once more, with a fresh seed), "rejected", "crash", "timeout" ...
-    reason: str  # the rule's words
-    judged_bpb: float | None  # mean over the runs that the rule looked at
-    incumbent_bpb: float | None  # mean over the incumbent's
-    sigma: float | None  # run-to-run standard deviation
-    delta_standard_error: float | None  # of `delta_bpb`
-    next: str
+    next: str  # what a person can do now
+
+    @property
+    def run(self) -> Run:
+        return self.experiment.runs[-1]
+
+    @property
+    def reason(self) -> str:
+        """The rule's words."""
+        return self.experiment.reason
+
+    @property
+    def evaluation(self) -> Evaluation | None:
+        """Of this run; None when there is nothing to score."""
+        run = self.run
+        if run.val_bpb is None or run.standard_error is None:
+            return None
+        scored, seconds = run.measured["scored"], run.measured.get("scoring_seconds") or 0.0
+        return Evaluation(run.val_bpb, run.standard_error, scored["num_tokens"], scored["num_bytes"], seconds)
 
     @property
     def val_bpb(self) -> float | None:
-        """Of this run."""
-        return self.evaluation.val_bpb if self.evaluation else None
+        """Of this run; `experiment.val_bpb` is the mean over all runs that are judged."""
+        return self.run.val_bpb
+
+    @property
+    def standard_error(self) -> float | None:
+        """Of this run's score, over the held-out rows; what another seed changes is `experiment.sigma`."""
+        return self.run.standard_error
 
     @property
     def audit(self) -> Audit | None:
@@ -118,19 +138,9 @@ class Judgement:
         return self.run.audit
 
     @property
-    def standard_error(self) -> float | None:
-        """Of this run's score, over the held-out rows; what another seed changes is `sigma`."""
-        return self.evaluation.standard_error if self.evaluation else None
-
-    @property
     def delta_bpb(self) -> float | None:
-        """Against the incumbent, over all runs that were judged; negative is better."""
-        return None if self.judged_bpb is None or self.incumbent_bpb is None else self.judged_bpb - self.incumbent_bpb
-
-    @property
-    def delta_sigmas(self) -> float | None:
-        """The same in standard deviations of a run."""
-        return self.delta_bpb / self.sigma if self.delta_bpb is not None and self.sigma else None
+        """Against the incumbent, over all runs that are judged; negative is better."""
+        return self.experiment.delta_bpb
 
     def nats(self) -> np.ndarray:
         """What the scorer answered: the negative log-likelihood of every held-out token, in nats, (rows, T).
@@ -161,23 +171,17 @@ class Judgement:
             f"{thousands(e.num_bytes)} bytes"
         )
 
-    def _against(self) -> str:
-        if self.delta_bpb is None or self.experiment.number == 0:
-            return ""
-        sigmas = f" ({signed(self.delta_sigmas, 1)} σ)" if self.delta_sigmas is not None else ""
-        words = with_error(self.delta_bpb, self.delta_standard_error)
-        return f"{words}{sigmas} against the incumbent's {bpb(self.incumbent_bpb)}"
-
     def _rows(self) -> list[tuple[str, str]]:
-        judged = self.experiment.runs if self.experiment.status is None else self.experiment.judged_runs
-        scores = scores_of(judged)
-        runs = ", ".join(map(bpb, scores)) + f": mean {bpb(self.judged_bpb)}" if len(scores) > 1 else ""
+        e = self.experiment
+        scores = e.scores if e.status is None else scores_of(e.judged_runs)
+        runs = ", ".join(map(bpb, scores)) + f": mean {bpb(e.val_bpb)}" if len(scores) > 1 else ""
+        is_compared = e.delta_bpb is not None and e.number > 0
         return [
             ("this run", self._score_words()),
             ("audit", audit_words(self.run)),
             ("each run", runs),
-            ("difference", self._against()),
-            ("σ, run to run", f"{self.sigma:.4f}" if self.sigma else ""),
+            ("difference", f"{difference(e)} against the incumbent's {bpb(e.incumbent_bpb)}" if is_compared else ""),
+            ("σ, run to run", f"{e.sigma:.4f}" if e.sigma else ""),
             ("the rule", plain(self.reason)),
         ]
 

@@ -7,24 +7,18 @@ order of the steps is `study/loop.py`'s; here a person is told which comes next.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 from ..agents.options import chat_of
-from ..core.agent import Agent, NothingToPropose
-from ..core.decide import mean, standard_error
-from ..core.errors import Plain, with_arguments
+from ..core.agent import Agent
 from ..core.format import bpb, count
 from ..core.next_step import Action, next_step, of_last_run, rule_says
 from ..core.state import StudyState
 from ..core.types import (
     Context,
-    Evaluation,
     Experiment,
     Limits,
     Objection,
@@ -32,129 +26,27 @@ from ..core.types import (
     Proposal,
     Refusal,
     Result,
-    Run,
-    error_of_difference,
 )
-from ..record import study as records
 from ..record.archive import StudyArchive
-from ..record.git import LineageError
-from ..record.history import HistoryDamaged, StudyInUse, read_state
-from ..record.study import Study, StudyError, check_unchanged, sha256, study_exists, study_names
-from ..show import html
-from ..show.follow import look
-from ..show.snapshot import Snapshot
-from ..show.status import doing, standing
-from ..show.study_words import findings, result_words, sealed_words
+from ..record.study import check_unchanged, sha256
+from ..show.study_words import result_words
 from ..show.words import title
 from ..study.execute import execute
 from ..study.finish import finish
 from ..study.loop import resume, settle
 from ..study.options import (
-    OF_A_NEW_STUDY,
-    SettingsRefused,
-    StudyOptions,
     agent_of,
     limits_of,
-    options_of,
-    refuse_other_settings,
-    wrong_values,
 )
 from ..study.proposal_files import open_proposal, read_proposal, save_proposal
 from ..study.question import AgentFailed, objection
-from ..study.session import Watch
-from ..study.steering import Enough, StopNow
+from ..study.steering import Enough
 from ..study.steps import Steps, baseline_proposal, open_session, with_previous
-from ..system.locations import project_root
-from .idea import Idea, StepError
-from .live_display import Curve, LiveDisplay
-from .pictures import Picture, Table, beside, figure_of
-from .results import Judgement, Outcome, Recorded, next_html
-
-BETWEEN = "by hand, between two steps"  # why a study that is walked through stands still
-MEASURE = "`study.baseline()` measures the baseline, three runs"
-ASK = "`study.propose()` asks for an idea"
-
-
-def open_study(name: str | None = None, project: str | Path | None = None) -> InteractiveStudy:
-    """A study that exists, to look at, to walk through by hand, or to hand to `research`.
-
-    Args:
-        name: of the study; the one touched last when left out.
-        project: folder of train.py and prepare.py; found from the working folder when left out.
-
-    Example:
-        >>> from autoresearch_kernel import open_study
-        >>> study = open_study("nov23")  # doctest: +SKIP
-        >>> study.figure()  # doctest: +SKIP
-
-    Raises StudyError when there is none.
-    """
-    root = _root(project)
-    names = study_names(root) if name is None else [name]
-    if not names:
-        raise StudyError(
-            f'There is no study in {root / "studies"} yet. Start one: `study = start_study("lesson", budget=20)`.'
-        )
-    return InteractiveStudy(**vars(records.open_study(names[0], root)))
-
-
-def start_study(
-    name: str,
-    *,
-    budget: float | None = None,
-    agent: str | None = None,
-    corpus: str | None = None,
-    preset: str | None = None,
-    seed: int | None = None,
-    model: str | None = None,
-    files_folder: str | Path | None = None,
-    project: str | Path | None = None,
-    **of_agent: Any,
-) -> InteractiveStudy:
-    """A new study, or the one of that name when it began with these settings: so the cell may be run again.
-
-    Args:
-        name: of the study and of its folder in `studies`.
-        budget: training seconds a run; 300 when left out.
-        agent: "search", "llm", "hybrid", "replay" or "human".
-        corpus: "stdlib", "tinystories", "climbmix" or "files" with `files_folder`; the preset's when left out.
-        preset: sizes of the baseline, "laptop", "gpu", "h100"; measured when left out.
-        seed: of the study; 0 when left out.
-        model: of an agent that asks one.
-        of_agent: share, prompt_tokens, recording, max_tokens, max_cost, as on the command line.
-
-    Example:
-        >>> from autoresearch_kernel import start_study
-        >>> study = start_study("lesson", budget=20)  # doctest: +SKIP
-        >>> study.baseline()  # doctest: +SKIP
-
-    Raises StudyError for settings that do not go together, or are not those the study began with.
-    """
-    from ..study.create import start_study as create
-
-    folder = None if files_folder is None else str(Path(files_folder).expanduser().resolve())
-    given = {"budget": budget, "agent": agent, "corpus": corpus, "preset": preset, "seed": seed, "model": model}
-    given |= {"files_folder": folder, **of_agent}
-    asked = options_of(given, OF_A_NEW_STUDY)
-    if wrong := wrong_values(given):
-        raise SettingsRefused(wrong)
-    root = _root(project)
-    with _in_one_sentence(), _in_python():
-        if study_exists(name, root):
-            study = records.open_study(name, root)
-            refuse_other_settings(study, asked)
-        else:
-            study = create(name, root, asked)
-    return InteractiveStudy(**vars(study), asked=asked)
-
-
-def _root(project: str | Path | None) -> Path:
-    with _in_one_sentence():
-        return project_root(project)
-
-
-class Interrupted(Plain, KeyboardInterrupt):
-    """Somebody interrupted the kernel during a step."""
+from .errors import StepError, in_one_sentence
+from .idea import Idea
+from .live_display import LiveDisplay
+from .results import Judgement, Outcome, Recorded
+from .shown_study import ASK, BETWEEN, MEASURE, ShownStudy
 
 
 class _Given:
@@ -168,7 +60,7 @@ class _Given:
 
 
 @dataclass(frozen=True, repr=False)
-class InteractiveStudy(Study):
+class InteractiveStudy(ShownStudy):
     """A study whose experiments a person takes step by step. `research` and `open_session` take it as any other.
 
     Example:
@@ -181,10 +73,6 @@ class InteractiveStudy(Study):
 
     Each step may be run again: what is recorded is shown, not done twice.
     """
-
-    asked: StudyOptions = field(default_factory=StudyOptions, compare=False)  # what a person said of the agent
-
-    # --- the steps
 
     def baseline(self) -> Recorded:
         """Measure train.py as it is, three runs, unless that is done: what all else is compared with.
@@ -331,86 +219,15 @@ class InteractiveStudy(Study):
             >>> result.test_difference, result.test_standard_error  # doctest: +SKIP
         """
         live = self._live_display()
-        with _in_one_sentence():
+        with in_one_sentence():
             result = finish(self, live.watch)
         if result is not None:
             live.done(result_words(result).splitlines()[0], f"The result of {self.name}")
         return result
 
-    # --- looking
-
-    def figure(self) -> Picture:
-        """The whole study as a picture that stays in a saved notebook; `.save(path)` writes the PNG.
-
-        Example:
-            >>> study.figure()  # doctest: +SKIP
-            >>> study.figure().save("progress.png")  # doctest: +SKIP
-        """
-        return figure_of(self.name, self._state())
-
-    def table(self, last: int | None = None) -> Table:
-        """The experiments, the latest first; the last few with `last`.
-
-        Example:
-            >>> study.table(last=20)  # doctest: +SKIP
-        """
-        state = self._state()
-        return Table(state.experiments, last, sealed_words(state))
-
-    def view(self, number: int) -> Recorded:
-        """A decided experiment, as `record` shows it.
-
-        Example:
-            >>> study.view(7)  # doctest: +SKIP
-        """
-        state = self._state()
-        decided = [e.number for e in state.decided]
-        if number not in decided:
-            raise StepError(f"{number} is no decided experiment of {self.name}: there are {len(decided)}, from 0 on.")
-        return self._recorded(state, number)
-
-    def watch(self) -> Watch:
-        """For `research`: the display that `run` has, kept up to date while the loop goes on by itself.
-
-        Example:
-            >>> for experiment in research(study, SearchAgent(), experiments=5, watch=study.watch()):  # doctest: +SKIP
-            ...     display(study.view(experiment.number))
-        """
-        return self._live_display().watch
-
-    def _heading(self, now: Snapshot) -> tuple[str, str]:
-        """How the study stands, in a word and in a sentence."""
-        if now.phase == "stopped" and now.state.stopped == BETWEEN:
-            return "between two steps", ""
-        return doing(now), standing(now)
-
-    def _repr_html_(self) -> str:
-        now = look(self)
-        picture = self.figure()
-        word, sentence = self._heading(now)
-        body = [
-            html.paragraph(sentence) if sentence else "",
-            html.picture(picture.png, picture.words, width="880px") if now.state.decided else "",
-            next_html(self._next(now.state)) if now.holder is None else "",
-        ]
-        return html.card(self.name, "".join(body), state=word)
-
-    def __repr__(self) -> str:
-        now = look(self)
-        word, sentence = self._heading(now)
-        lines = [f"{self.name} · {word}", sentence, findings(now.state, now.finished)]
-        lines += [f"Next: {self._next(now.state)}"] if now.holder is None else []
-        return "\n".join(line for line in lines if line)
-
-    # --- what the steps need
-
     @cached_property
     def _agent(self) -> Agent:
         return agent_of(self, self.asked, limits_of(self._state(), self.asked))
-
-    def _state(self) -> StudyState:
-        with _in_one_sentence():
-            return read_state(self.paths.history)
 
     def _measured(self) -> StudyState:
         """The study, once its baseline is measured."""
@@ -419,17 +236,10 @@ class InteractiveStudy(Study):
             raise StepError(f"There is nothing to compare with yet: {MEASURE}.")
         return state
 
-    def _live_display(self) -> LiveDisplay:
-        def beside_(progress: Progress) -> tuple[str, Curve | None, str]:
-            experiment = self._state().experiments[progress.experiment]
-            return title(experiment), *beside(self, experiment, progress.run)
-
-        return LiveDisplay(self.time_budget_seconds, beside_)
-
     @contextmanager
     def _opened(self) -> Iterator[tuple[Steps, LiveDisplay]]:
         """The study held open for one step; what goes wrong is said in one sentence."""
-        with _in_one_sentence():
+        with in_one_sentence():
             check_unchanged(self)
             live, notes = self._live_display(), [""]
             waits: list[str] = []
@@ -513,22 +323,6 @@ class InteractiveStudy(Study):
         step = next_step(state)
         return step.action is Action.TRAIN and step.experiment == experiment.number
 
-    def _next(self, state: StudyState) -> str:
-        """What a person can do now."""
-        if state.incumbent is None:
-            return MEASURE
-        experiment = state.unfinished
-        if experiment is None:
-            return "`study.run(idea)` trains what is proposed" if open_proposal(self, state) else ASK
-        name = f"{experiment.number:04d}"
-        if (step := of_last_run(experiment)) is not None:
-            if step.action is Action.SCORE:
-                return f"`study.judge()` scores run {step.run + 1} of {name} on held-out text"
-            return f"`study.run()` trains run {step.run + 1} of {name}"
-        if rule_says(experiment, state)[0] == "confirm":
-            return f"`study.run()` trains {name} once more with a fresh seed, then `study.judge()`"
-        return f"`study.record()` writes the decision on {name} down"
-
     def _stands(self, state: StudyState) -> str:
         """Where the unfinished experiment stands."""
         assert state.unfinished is not None
@@ -543,74 +337,14 @@ class InteractiveStudy(Study):
         parent_source = StudyArchive(self.paths).source(experiment.parent)
         return Idea(
             experiment.number,
-            Proposal(**vars(proposal) | {"train_source": source}),
+            replace(proposal, train_source=source),
             experiment.parent,
             parent_source,
             f"it is being tried already: {self._next(state)}",
         )
-
-    def _outcome(self, state: StudyState, experiment: Experiment, is_shown: bool = False) -> Outcome:
-        decided = f"{experiment.number:04d} is decided: {experiment.status}; {ASK}"
-        words = self._next(state) if experiment.status is None else decided
-        return Outcome(self, experiment, experiment.runs[-1], words, is_shown)
-
-    def _judgement(self, state: StudyState, experiment: Experiment) -> Judgement:
-        run, scores = experiment.runs[-1], experiment.scores
-        judged = mean(scores) if scores else None
-        if experiment.status is None:
-            verdict, reason = rule_says(experiment, state)
-            error = error_of_difference(standard_error(len(scores), state.sigma), state.incumbent_standard_error)
-            against = judged, state.incumbent_bpb, state.sigma, error
-        else:
-            verdict, reason = str(experiment.status), experiment.reason
-            frozen = experiment.val_bpb, experiment.incumbent_bpb, experiment.sigma
-            against = (*frozen, experiment.delta_standard_error)
-        return Judgement(self, experiment, run, _evaluation(run), str(verdict), reason, *against, self._next(state))
-
-    def _recorded(self, state: StudyState, number: int, is_shown: bool = False) -> Recorded:
-        return Recorded.of(self, state.experiments[number], self._next(state), is_shown)
-
-
-def _evaluation(run: Run) -> Evaluation | None:
-    if run.val_bpb is None or run.standard_error is None:
-        return None
-    scored = run.measured["scored"]
-    seconds = run.measured.get("scoring_seconds") or 0.0
-    return Evaluation(run.val_bpb, run.standard_error, scored["num_tokens"], scored["num_bytes"], seconds)
 
 
 def _why_not(refusal: Refusal) -> str:
     if refusal.objection is Objection.REPEAT:
         return f"This was tried before: {refusal.why}. Change something else, or ask for `study.propose(anew=True)`."
     return f"This train.py cannot run as a notebook. {refusal.why} Mend the edit and run this cell again."
-
-
-@contextmanager
-def _in_python() -> Iterator[None]:
-    """Errors that speak of the command line's options name arguments instead."""
-    try:
-        yield
-    except StudyError as error:
-        raise StudyError(with_arguments(str(error))) from error
-
-
-@contextmanager
-def _in_one_sentence() -> Iterator[None]:
-    """What goes wrong in a step, as an error whose message says what to do."""
-    try:
-        yield
-    except StudyError:
-        raise
-    except KeyboardInterrupt as error:
-        raise Interrupted("Stopped by hand. Nothing that was recorded is lost; this cell goes on.") from error
-    except StopNow as stop:
-        raise StepError(f"Stopped, as {stop} asked. Nothing that was recorded is lost; this cell goes on.") from stop
-    except StudyInUse as error:
-        if error.pid == os.getpid():
-            raise StepError(
-                "This kernel holds the study itself: a loop over research() was left in the middle. Let it end, or "
-                "restart the kernel; nothing that was recorded is lost."
-            ) from error
-        raise StepError(f"{error} This cell can be run again after that.") from error
-    except (NothingToPropose, HistoryDamaged, LineageError, FileNotFoundError, ValueError) as error:
-        raise StepError(str(error)) from error

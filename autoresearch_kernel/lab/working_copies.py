@@ -121,9 +121,6 @@ def has_outputs(notebook: Notebook) -> bool:
     return any(cell.get("outputs") for cell in notebook["cells"])
 
 
-# --- in the server of JupyterLab
-
-
 def keep_original(model: dict[str, Any], path: str, contents_manager: Any, **_: Any) -> None:
     """Before a notebook of `notebooks/` is saved: when it was only run, write what the file holds already.
 

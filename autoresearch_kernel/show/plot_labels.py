@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..core.format import plain
 from ..core.types import Experiment
-from .plot_points import Points, score_of
-from .plot_scale import Limits
+from .plot_scale import Limits, Points, score_of
 from .plot_style import FLOOR, GREEN, INK, array, thinned
 from .words import idea
 

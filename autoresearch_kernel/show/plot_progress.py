@@ -25,8 +25,7 @@ from ..core.format import count, thousands
 from ..core.types import FAILED, Experiment
 from ..system.files import write_atomic
 from .plot_labels import label_extremes, label_keeps
-from .plot_points import Points, later_runs, points_of, score_of, scored_runs
-from .plot_scale import set_scale
+from .plot_scale import Points, later_runs, points_of, score_of, scored_runs, set_scale
 from .plot_style import BLUE, DPI, FLOOR, GREEN, GREY, INK, ORANGE, PALE, RED, THIN_ABOVE, array, png, thinned
 from .study_words import correction_words, difference_to, gain_words, is_clear
 from .words import with_mistrust

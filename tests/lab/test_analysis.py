@@ -13,7 +13,7 @@ from autoresearch_kernel.core.types import Experiment, Run, Spent, Status
 from autoresearch_kernel.lab.analysis.analysis import Analysis
 from autoresearch_kernel.lab.analysis.finding import Finding
 from autoresearch_kernel.lab.analysis.plots import noise_figure, themes_figure, waterfall_figure
-from autoresearch_kernel.lab.analysis.themes import cause_of, theme_of
+from autoresearch_kernel.lab.analysis.tried import cause_of, theme_of
 
 SIGMA = 0.002
 PNG = "data:image/png;base64,iVBOR"

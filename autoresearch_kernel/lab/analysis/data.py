@@ -9,7 +9,7 @@ from typing import Any
 from ...core.decide import best
 from ...core.drift import STEADY, machine_speeds
 from ...core.types import FAILED, Experiment, Spent, Status, error_of_difference
-from ...show.plot_points import score_of
+from ...show.plot_scale import score_of
 from ...show.study_words import difference_to
 
 

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...core.format import MINUS, count, duration, percent, plain, signed
 from ...core.types import Status
 from ...show import html
 from ...show.plot_style import png
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Row = dict[str, Any]
 
@@ -43,7 +40,7 @@ class Finding:
     words: str  # sentences
     rows: list[Row] = field(default_factory=list)
     columns: tuple[Column, ...] = ()
-    draw: Callable[[], Figure] | None = None  # a figure of matplotlib
+    draw: Callable[[], Any] | None = None  # a figure of matplotlib
     beside: Finding | None = None  # what belongs to it, shown below it
 
     def __repr__(self) -> str:

@@ -17,14 +17,12 @@ from ...core.format import bpb, count, duration, percent, signed, with_error
 from ...core.types import Experiment, Spent, Status, scores_of
 from ...show.cost import money
 from ...show.html import MARKS
-from ...show.plot_points import score_of
+from ...show.plot_scale import score_of
 from ...show.study_words import difference_to, gain_words, is_clear
 from ...show.words import idea
 from ...system.files import seconds_of
 from .data import StudyData, judged_delta
 from .finding import Column, Row, in_time, in_words, share, shortened
-
-# --- in a few sentences
 
 
 def summary(data: StudyData) -> str:
@@ -81,9 +79,6 @@ def _trust(data: StudyData) -> Iterator[str]:
     if not data.is_steady:
         speeds = [speed for _, speed in machine_speeds(data.experiments)]
         yield f"The machine ran at {min(speeds):.2f} to {max(speeds):.2f} times its speed at the start."
-
-
-# --- who gained what
 
 
 def attributed(data: StudyData) -> list[Row]:
@@ -159,9 +154,6 @@ def attribution_words(data: StudyData, rows: Sequence[Row]) -> str:
         means = with_error(data.difference, data.difference_standard_error)
         words += f" Over all runs, re-runs included, the means of incumbent and baseline differ by {means}."
     return words
-
-
-# --- how sure
 
 
 def noise_rows(data: StudyData) -> list[Row]:

@@ -13,8 +13,7 @@ from typing import Any
 from ...core.format import bpb, number, plain
 from ...core.types import FAILED, Experiment, Status
 from ...show.plot_labels import label_of
-from ...show.plot_points import as_drawn, points_of, scored_runs
-from ...show.plot_scale import limits_of
+from ...show.plot_scale import as_drawn, limits_of, points_of, scored_runs
 from ...show.snapshot import Snapshot
 from ...show.study_words import counts, difference_to, findings, gain_words, incumbent_scores
 from ...show.words import curve_words, difference, head_and_rest, idea, is_ended_early, last_speed, losses, status_word

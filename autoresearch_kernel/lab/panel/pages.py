@@ -127,9 +127,6 @@ def _progress(now: Snapshot) -> str:
     return html.progress_bar(now.fraction, "training") + words
 
 
-# --- one experiment
-
-
 def experiment_head(experiment: Experiment) -> str:
     """Title, status, score, what audits said of it, and what the agent says for it."""
     score = score_and_difference(experiment)
@@ -209,9 +206,6 @@ def _speaker(message: dict[str, str]) -> str:
 def _message(content: str) -> str:
     cut = "" if len(content) <= TRANSCRIPT_LIMIT else "\n[the rest is in proposal.json]"
     return html.printed(content[:TRANSCRIPT_LIMIT] + cut)
-
-
-# --- the other parts
 
 
 def review(study: Study, waiting: Review, parent_source: str, source: str) -> str:

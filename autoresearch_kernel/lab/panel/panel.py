@@ -91,8 +91,6 @@ class Panel(PanelView):
         for name, toggle in self.folds.items():
             toggle.observe(lambda change, name=name: self._unfold(name, change["new"]), "value")
 
-    # --- buttons
-
     @_explained
     def start(self, name: str, **fields: Any) -> str:
         """Create study `name` and let it run in the background.
@@ -227,8 +225,6 @@ class Panel(PanelView):
         """Look no more. The study goes on."""
         super().close()
         _open.discard(self)
-
-    # --- what happens behind them
 
     def _on_record(self) -> tuple[Study | None, StudyState]:
         """The study shown and what its history says now."""

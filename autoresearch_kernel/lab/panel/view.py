@@ -31,11 +31,9 @@ from ...system.files import utc_now
 from ...system.processes import memory_mb
 from ..pictures import figure_of
 from . import pages
-from .card import ExperimentCard
 from .chart import Known, found, history_data, table_data
-from .elements import Drawing, button, fold
+from .elements import Drawing, ExperimentCard, ReviewForm, button, fold
 from .form import StudyForm
-from .review import ReviewForm
 
 LOOK_EVERY_SECONDS = 1.0
 MEMORY_EVERY_LOOKS = 5  # asking for the memory of a process tree takes ten times as long as a look
@@ -160,8 +158,6 @@ class PanelView:
 
     def _offer_studies(self) -> None:
         """Offer all studies in the picker."""
-
-    # --- looking
 
     def _watch(self) -> None:
         for look in itertools.count(1):
