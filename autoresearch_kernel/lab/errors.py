@@ -1,9 +1,6 @@
-"""Errors of the steps in a notebook: each message is one sentence that says what to do, shown without a traceback.
+"""Errors of the steps in a notebook: each message says what to do, and is shown without a traceback.
 
-StudyError
-  StepError      a step that cannot be taken now, or an edit that does not apply
-KeyboardInterrupt
-  Interrupted    the user interrupted the kernel during a step
+StepError is a StudyError; Interrupted is a KeyboardInterrupt.
 """
 
 from __future__ import annotations

@@ -66,11 +66,7 @@ class Idea:
         return Diff(diff(self.parent_source, self.train_source))
 
     def change(self, hypothesis: str = "", **values: Any) -> Idea:
-        """The idea with other literals in the parameters cell, by name.
-
-        Raises StepError for a name that train.py does not have, with those that look like it, and for a value that
-        does not fit.
-        """
+        """The idea with other literals in the parameters cell. Raises StepError for an unknown name or value."""
         try:
             known = read_parameters(self.train_source)
             source = set_parameters(self.train_source, values)
@@ -80,10 +76,7 @@ class Idea:
         return self._with(source, hypothesis)
 
     def edit(self, old: str, new: str, hypothesis: str = "") -> Idea:
-        """The idea with the text `old` of train.py replaced by `new`.
-
-        Raises StepError when `old` is not there, or more than once.
-        """
+        """The idea with the text `old` replaced. Raises StepError when `old` is not there, or more than once."""
         places = self.train_source.count(old) if old else 0
         if places == 0:
             raise StepError(_absent(old, self.train_source))

@@ -1,7 +1,6 @@
-"""What goes on while a cell waits for a training: one display that is kept up to date, or a line in a terminal.
+"""The display that a cell updates while a training runs; in a terminal, a line.
 
-Drawing takes time from a training on the same machine, so a picture is drawn anew only when all drawing so far has
-taken a small share of the time.
+Drawing takes time from a training on the same machine, so it gets a small share of the time.
 """
 
 from __future__ import annotations

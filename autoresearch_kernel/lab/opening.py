@@ -22,10 +22,9 @@ def open_study(name: str | None = None, project: str | Path | None = None) -> In
         name: of the study; the one touched last when left out.
         project: folder of train.py and prepare.py; found from the working folder when left out.
 
-    Example:
-        >>> from autoresearch_kernel import open_study
-        >>> study = open_study("nov23")  # doctest: +SKIP
-        >>> study.figure()  # doctest: +SKIP
+    >>> from autoresearch_kernel import open_study
+    >>> study = open_study("nov23")  # doctest: +SKIP
+    >>> study.figure()  # doctest: +SKIP
 
     Raises StudyError when there is none.
     """
@@ -63,10 +62,9 @@ def start_study(
         model: of an agent that asks one.
         of_agent: share, prompt_tokens, recording, max_tokens, max_cost, as on the command line.
 
-    Example:
-        >>> from autoresearch_kernel import start_study
-        >>> study = start_study("lesson", budget=20)  # doctest: +SKIP
-        >>> study.baseline()  # doctest: +SKIP
+    >>> from autoresearch_kernel import start_study
+    >>> study = start_study("lesson", budget=20)  # doctest: +SKIP
+    >>> study.baseline()  # doctest: +SKIP
 
     Raises StudyError for settings that do not go together, or are not those the study began with.
     """

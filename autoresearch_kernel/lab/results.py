@@ -1,7 +1,6 @@
 """What a step of an experiment returns: the training, the verdict, the record, as values that show themselves.
 
-A notebook shows them as HTML that follows the theme and is kept when the notebook is saved; a terminal shows text. They
-are made from the record and decide nothing. Text that an agent or a training wrote is escaped.
+A notebook shows HTML in the colours of its theme, a terminal text. Text of an agent or a training is escaped.
 """
 
 from __future__ import annotations
@@ -143,22 +142,17 @@ class Judgement:
         return self.experiment.delta_bpb
 
     def nats(self) -> np.ndarray:
-        """What the scorer answered: the negative log-likelihood of every held-out token, in nats, (rows, T).
+        """The negative log-likelihood of every held-out token, in nats, as the scorer answered: (rows, T).
 
-        The score is their sum in bits over the bytes of the text:
-
-        >>> verdict.nats().sum(dtype=float) / np.log(2) / verdict.evaluation.num_bytes  # doctest: +SKIP
+        Their sum is the score: `verdict.nats().sum(dtype=float) / np.log(2) / verdict.evaluation.num_bytes`.
         """
         return _array_in(self.study.experiment(self.experiment.number).nll(self.run.index), "scored")
 
     def cuts(self) -> np.ndarray:
-        """What the audit asked a second process, and what it answered: row, place, probability, claimed, blind.
+        """What the audit compared, a record for each place: row, place, probability, claimed, blind.
 
-        A record for each place. `claimed` and `blind` are nats of the token after it, when the scorer saw the whole row
-        and when it saw the beginning alone; in an honest model they are the same.
-
-        >>> looked = verdict.cuts()  # doctest: +SKIP
-        >>> abs(looked["blind"] - looked["claimed"]).max()  # doctest: +SKIP
+        `claimed` and `blind` are nats of the token after the place: the first from a scorer that saw the whole row, the
+        second from one that saw its beginning alone. In an honest model they are the same.
         """
         return _array_in(self.study.experiment(self.experiment.number).cuts(self.run.index), "audited")
 

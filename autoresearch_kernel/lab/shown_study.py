@@ -38,17 +38,15 @@ class ShownStudy(Study):
     def figure(self) -> Picture:
         """The whole study as a picture that stays in a saved notebook; `.save(path)` writes the PNG.
 
-        Example:
-            >>> study.figure()  # doctest: +SKIP
-            >>> study.figure().save("progress.png")  # doctest: +SKIP
+        >>> study.figure()  # doctest: +SKIP
+        >>> study.figure().save("progress.png")  # doctest: +SKIP
         """
         return figure_of(self.name, self._state())
 
     def table(self, last: int | None = None) -> Table:
         """The experiments, the latest first; the last few with `last`.
 
-        Example:
-            >>> study.table(last=20)  # doctest: +SKIP
+        >>> study.table(last=20)  # doctest: +SKIP
         """
         state = self._state()
         return Table(state.experiments, last, sealed_words(state))
@@ -56,8 +54,7 @@ class ShownStudy(Study):
     def view(self, number: int) -> Recorded:
         """A decided experiment, as `record` shows it.
 
-        Example:
-            >>> study.view(7)  # doctest: +SKIP
+        >>> study.view(7)  # doctest: +SKIP
         """
         state = self._state()
         decided = [e.number for e in state.decided]
@@ -68,9 +65,8 @@ class ShownStudy(Study):
     def watch(self) -> Watch:
         """For `research`: the display that `run` has, kept up to date while the loop goes on by itself.
 
-        Example:
-            >>> for experiment in research(study, SearchAgent(), experiments=5, watch=study.watch()):  # doctest: +SKIP
-            ...     display(study.view(experiment.number))
+        >>> for experiment in research(study, SearchAgent(), experiments=5, watch=study.watch()):  # doctest: +SKIP
+        ...     display(study.view(experiment.number))
         """
         return self._live_display().watch
 

@@ -17,16 +17,7 @@ from ..core.agent import Agent
 from ..core.format import bpb, count
 from ..core.next_step import Action, next_step, of_last_run, rule_says
 from ..core.state import StudyState
-from ..core.types import (
-    Context,
-    Experiment,
-    Limits,
-    Objection,
-    Progress,
-    Proposal,
-    Refusal,
-    Result,
-)
+from ..core.types import Context, Experiment, Limits, Objection, Progress, Proposal, Refusal, Result
 from ..record.archive import StudyArchive
 from ..record.study import check_unchanged, sha256
 from ..show.study_words import result_words
@@ -34,10 +25,7 @@ from ..show.words import title
 from ..study.execute import execute
 from ..study.finish import finish
 from ..study.loop import resume, settle
-from ..study.options import (
-    agent_of,
-    limits_of,
-)
+from ..study.options import agent_of, limits_of
 from ..study.proposal_files import open_proposal, read_proposal, save_proposal
 from ..study.question import AgentFailed, objection
 from ..study.steering import Enough
@@ -63,13 +51,12 @@ class _Given:
 class InteractiveStudy(ShownStudy):
     """A study whose experiments a person takes step by step. `research` and `open_session` take it as any other.
 
-    Example:
-        >>> study = start_study("lesson", budget=20)  # doctest: +SKIP
-        >>> study.baseline()  # doctest: +SKIP
-        >>> idea = study.propose()  # doctest: +SKIP
-        >>> study.run(idea)  # doctest: +SKIP
-        >>> study.judge()  # doctest: +SKIP
-        >>> study.record()  # doctest: +SKIP
+    >>> study = start_study("lesson", budget=20)  # doctest: +SKIP
+    >>> study.baseline()  # doctest: +SKIP
+    >>> idea = study.propose()  # doctest: +SKIP
+    >>> study.run(idea)  # doctest: +SKIP
+    >>> study.judge()  # doctest: +SKIP
+    >>> study.record()  # doctest: +SKIP
 
     Each step may be run again: what is recorded is shown, not done twice.
     """
@@ -77,8 +64,7 @@ class InteractiveStudy(ShownStudy):
     def baseline(self) -> Recorded:
         """Measure train.py as it is, three runs, unless that is done: what all else is compared with.
 
-        Example:
-            >>> study.baseline()  # doctest: +SKIP
+        >>> study.baseline()  # doctest: +SKIP
         """
         is_shown = False
         if self._state().incumbent is None:
@@ -99,9 +85,8 @@ class InteractiveStudy(ShownStudy):
             agent: whom to ask; the study's own when left out.
             anew: give back what is proposed, and ask for another.
 
-        Example:
-            >>> idea = study.propose()  # doctest: +SKIP
-            >>> idea.diff  # doctest: +SKIP
+        >>> idea = study.propose()  # doctest: +SKIP
+        >>> idea.diff  # doctest: +SKIP
         """
         state = self._measured()
         if state.unfinished is not None:
@@ -134,9 +119,8 @@ class InteractiveStudy(ShownStudy):
         The first time that is the idea (what is proposed, when left out), then the confirmation, if the rule wants
         one. What is trained already is shown, not trained again.
 
-        Example:
-            >>> outcome = study.run(idea)  # doctest: +SKIP
-            >>> outcome.measured["tokens_per_second"]  # doctest: +SKIP
+        >>> outcome = study.run(idea)  # doctest: +SKIP
+        >>> outcome.measured["tokens_per_second"]  # doctest: +SKIP
         """
         state = self._measured()
         if (known := self._known(idea, state)) is not None:
@@ -158,12 +142,11 @@ class InteractiveStudy(ShownStudy):
 
         Scorer and audit are processes of their own: `verdict.nats()` and `verdict.cuts()` hold what they answered.
 
-        Example:
-            >>> verdict = study.judge()  # doctest: +SKIP
-            >>> verdict.val_bpb, verdict.verdict  # doctest: +SKIP
-            >>> while verdict.verdict == "confirm":  # doctest: +SKIP
-            ...     study.run()
-            ...     verdict = study.judge()
+        >>> verdict = study.judge()  # doctest: +SKIP
+        >>> verdict.val_bpb, verdict.verdict  # doctest: +SKIP
+        >>> while verdict.verdict == "confirm":  # doctest: +SKIP
+        ...     study.run()
+        ...     verdict = study.judge()
         """
         state = self._measured()
         experiment = state.unfinished or self._last(state)
@@ -187,9 +170,8 @@ class InteractiveStudy(ShownStudy):
     def record(self) -> Recorded:
         """Write the decision down: history, git, the verdict in the experiment's notebook, results.tsv, progress.png.
 
-        Example:
-            >>> experiment = study.record()  # doctest: +SKIP
-            >>> experiment.status, experiment.reason  # doctest: +SKIP
+        >>> experiment = study.record()  # doctest: +SKIP
+        >>> experiment.status, experiment.reason  # doctest: +SKIP
 
         Raises StepError while the rule wants one more run.
         """
@@ -214,9 +196,8 @@ class InteractiveStudy(ShownStudy):
     def finish(self) -> Result | None:
         """The study's result: the best and the baseline on fresh seeds, on the sealed test split. Minutes, once.
 
-        Example:
-            >>> result = study.finish()  # doctest: +SKIP
-            >>> result.test_difference, result.test_standard_error  # doctest: +SKIP
+        >>> result = study.finish()  # doctest: +SKIP
+        >>> result.test_difference, result.test_standard_error  # doctest: +SKIP
         """
         live = self._live_display()
         with in_one_sentence():

@@ -1,11 +1,8 @@
-"""A person's own copies of the project's notebooks, so that using a notebook changes no file that git follows.
+"""Users' own copies of the project's notebooks, so that using a notebook changes no file that git follows.
 
-`notebooks/` belongs to the project. `autoresearch lab` copies its notebooks into `my-notebooks/`, which git ignores,
-and opens the copy. A copy whose code or text was edited is never touched again. A copy that was only run is replaced
-when an upgrade brings another version; the old one, with its outputs, is kept beside it.
-
-Who opens an original can run it, but its outputs are not saved: see `keep_original`. `protect_originals` has every
-Jupyter server of this environment do so, however it is started.
+`autoresearch lab` copies `notebooks/` into `my-notebooks/`, which git ignores. It never changes a copy whose code or
+text a user has edited. After an upgrade it replaces a copy that was only run, and keeps the old one if it has outputs.
+The Jupyter servers of this environment do not save the outputs of an original: see `protect_originals`.
 """
 
 from __future__ import annotations
@@ -73,9 +70,9 @@ def _refresh(original: Path, copy: Path) -> str:
 
 
 def _was_told(copy: Path, version: str) -> bool:
-    """Whether a person was told of this version of an edited copy's original; from now on, they were.
+    """Whether the user was told of this version of an edited copy's original; records that they are told now.
 
-    Kept beside the copies and not in them: of an open notebook that changes on disk, Jupyter asks which to keep.
+    The record is beside the copies: if an open notebook changed on disk, Jupyter would ask which version to keep.
     """
     path = copy.parent / TOLD
     try:
@@ -122,10 +119,7 @@ def has_outputs(notebook: Notebook) -> bool:
 
 
 def keep_original(model: dict[str, Any], path: str, contents_manager: Any, **_: Any) -> None:
-    """Before a notebook of `notebooks/` is saved: when it was only run, write what the file holds already.
-
-    One whose code or text was edited is saved as it is.
-    """
+    """Before Jupyter saves an original that was only run: put what the file holds already in its place."""
     file = Path(contents_manager.root_dir) / path
     if file.parent.name != NOTEBOOKS or not (file.parent.parent / "prepare.py").is_file() or not file.is_file():
         return
@@ -137,10 +131,7 @@ def keep_original(model: dict[str, Any], path: str, contents_manager: Any, **_: 
 
 
 def protect_originals(prefix: Path) -> Path:
-    """Let each Jupyter server of the environment at `prefix` load `keep_original`; returns the file that says so.
-
-    So originals are protected in a plain JupyterLab or Notebook 7 of this environment, too.
-    """
+    """Let each Jupyter server of the environment at `prefix` load `keep_original`; returns the file that says so."""
     path = prefix / SERVER_CONFIG
     content = json.dumps({"ServerApp": {"jpserver_extensions": {__name__: True}}}, indent=1) + "\n"
     if not path.is_file() or path.read_text(encoding="utf-8") != content:

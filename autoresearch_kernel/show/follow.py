@@ -1,9 +1,7 @@
-"""Follows a study from outside: what another process does with it at this moment, from its files alone.
+"""Follows a study from outside, from its files alone: what another process does with it at this moment.
 
-`look` gives a Snapshot; a `View` gives many and reads only what was added since the last one, so a client may ask
-several times a second. `follow` yields what happens as it happens, for `autoresearch attach`. This module writes
-nothing and asks no process: the history says what was done, the lock who does it now, and the curve how far the
-running training is. The curve comes from code that an agent wrote: only finite numbers in it count.
+`look` gives a Snapshot; a `View` gives many and reads only what was added since the last one. `follow` yields what
+happens as it happens, for `autoresearch attach`. An agent's code writes the curve: only finite numbers in it count.
 """
 
 from __future__ import annotations
@@ -117,7 +115,9 @@ class View:
         if holder is None and _phase_without_supervisor(self._past) == "gone":
             holder = lock_holder(self.study.paths.lock)  # another supervisor may have resumed it while we read
         work = _work(self.study, self._past, holder)
-        past, incumbent, now = self._past, self._compared_with(work.experiment), self._clock()
+        past, experiment, now = self._past, work.experiment, self._clock()
+        parent = experiment.parent if experiment is not None and experiment.status is None else None
+        incumbent = past.state.incumbent if parent is None else past.state.experiments[parent]
         curve = self._read_curve(work)
         progress = last_number(curve, "progress")
         fraction, seconds_left = progress or 0.0, None
@@ -139,10 +139,6 @@ class View:
             study_seconds=_seconds_since(past.began_at, until),
             supervisor_seconds=_seconds_since(past.opened_at, until),
         )
-
-    def _compared_with(self, experiment: Experiment | None) -> Experiment | None:
-        parent = experiment.parent if experiment is not None and experiment.status is None else None
-        return self._past.state.incumbent if parent is None else self._past.state.experiments[parent]
 
     def _read_curve(self, work: Work) -> tuple[Mapping[str, Any], ...]:
         """Of the run in work; the curve of an attempt that was cut off earlier is not its own."""

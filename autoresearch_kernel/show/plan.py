@@ -1,7 +1,4 @@
-"""What a study will do from here on, before it begins: what runs, how long it takes, what will be there at the end.
-
-The seconds of a run are what earlier runs took; where there are none, a typical figure. Pure text from the record.
-"""
+"""What a study will do, before it begins: what runs, how long it takes, what will be there at the end. Pure text."""
 
 from __future__ import annotations
 
@@ -48,10 +45,7 @@ class Outlook:
 
 
 def outlook_of(study: Study, state: StudyState, experiments: int | None, hours: float | None) -> Outlook:
-    """How much is asked of a study.
-
-    A run's overhead is what the study itself measured, else what another study on such a machine did.
-    """
+    """How much is asked of a study; a run's overhead is what this study measured, else another on such a machine."""
     measured = overhead_seconds(runs_of(state.experiments), study.time_budget_seconds)
     if measured is None:
         found = (_overhead_of(name, study) for name in study_names(study.project) if name != study.name)
@@ -100,7 +94,6 @@ def plan_lines(outlook: Outlook, until: str, folder: str, waits_for: str = "") -
 
     Args:
         until: how a person ends it, as "you press Ctrl-C".
-        folder: of the study, as it can be opened from where the person is.
         waits_for: who may make it last longer, as "your approval".
     """
     return [

@@ -1,13 +1,12 @@
-"""The vertical axis of the picture of a study: linear where scores matter, compressed at the edges.
+"""Marks and the vertical axis of the picture of a study: to scale where scores matter, compressed at the edges.
 
-The linear part holds every kept score and nearly all others. Scores far from these are drawn in a strip that is not to
-scale, so that none is left out and none flattens the rest.
+The linear part holds every kept score and nearly all others; scores far from these are drawn in a strip.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,6 @@ from .words import is_ended_early
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
-
 
 STRIP = 0.13  # height of a compressed strip, as a share of the linear part
 
@@ -38,20 +36,19 @@ class Limits:
 
     def forward(self, y: np.ndarray) -> np.ndarray:
         """Score -> drawn height, in bpb of the linear part."""
+        return self._changed_beyond(y, self._squeeze)
+
+    def inverse(self, height: np.ndarray) -> np.ndarray:
+        return self._changed_beyond(height, self._stretch)
+
+    def _changed_beyond(self, y: np.ndarray, change: Callable[[np.ndarray, float], np.ndarray]) -> np.ndarray:
+        """`y`, with `change` applied to what lies beyond the linear part."""
         import numpy as np
 
         y = np.asarray(y, dtype=float)
-        above = self.high + self._squeeze(np.maximum(y - self.high, 0), self.top - self.high)
-        below = self.low - self._squeeze(np.maximum(self.low - y, 0), self.low - self.bottom)
+        above = self.high + change(np.maximum(y - self.high, 0), self.top - self.high)
+        below = self.low - change(np.maximum(self.low - y, 0), self.low - self.bottom)
         return np.where(y > self.high, above, np.where(y < self.low, below, y))
-
-    def inverse(self, height: np.ndarray) -> np.ndarray:
-        import numpy as np
-
-        height = np.asarray(height, dtype=float)
-        above = self.high + self._stretch(np.maximum(height - self.high, 0), self.top - self.high)
-        below = self.low - self._stretch(np.maximum(self.low - height, 0), self.low - self.bottom)
-        return np.where(height > self.high, above, np.where(height < self.low, below, height))
 
     def _squeeze(self, excess: np.ndarray, most: float) -> np.ndarray:
         import numpy as np

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 # Okabe-Ito hues, darkened where thin; shapes say it too.
 GREEN, GREY, RED, ORANGE, BLUE, INK, PALE = "#008A63", "#8C8C8C", "#C0392B", "#E69F00", "#56A0D3", "#303030", "#E4E4E4"
 
-
 DPI = 144
 FLOOR = 0.045  # height of the floor line, as a share of the axes
 THIN_ABOVE = 20_000  # points of one kind; beyond, one per pixel is drawn

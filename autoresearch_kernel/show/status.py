@@ -1,7 +1,4 @@
-"""How a study stands, for `autoresearch status`: a table in 80 columns, the same for scripts, and what to do next.
-
-Pure text from a Snapshot.
-"""
+"""How a study stands, for `autoresearch status`: a table, the same for scripts, and what to do next. Pure text."""
 
 from __future__ import annotations
 
@@ -257,7 +254,8 @@ def _table(now: Snapshot, last: int, width: int) -> list[str]:
     if len(experiments) > last:
         lines.append(f"      … {count_with_baseline(experiments[:-last])} before these")
     for experiment in experiments[-last:]:
-        words = _pad(_fit(idea(experiment), words_width), words_width)
+        words = _fit(idea(experiment), words_width)
+        words += " " * (words_width - columns(words))
         delta = difference(experiment) if width >= WIDE else in_sigmas(experiment)
         when = _ago(experiment.decided_at, now.time) if experiment.decided_at else "now" if now.activity else ""
         lines.append(
@@ -302,10 +300,6 @@ def _fit(text: str, width: int) -> str:
     return text.rstrip() + "…"
 
 
-def _pad(text: str, width: int) -> str:
-    return text + " " * (width - columns(text))
-
-
 def _wrapped(text: str, width: int) -> list[str]:
     wrapper = textwrap.TextWrapper(width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
     return [part for line in text.splitlines() for part in wrapper.wrap(line)]
@@ -332,6 +326,7 @@ def status_json(now: Snapshot) -> dict[str, Any]:
     """
     state = now.state
     scores = incumbent_scores(state.experiments)
+    waiting = asdict(state.waiting) | {"waiting_since": state.waiting_since} if state.waiting else None
     return {
         "name": now.study.name,
         "phase": now.phase,
@@ -340,7 +335,7 @@ def status_json(now: Snapshot) -> dict[str, Any]:
         "holder": now.holder,
         "paused": state.paused,
         "stopped": state.stopped,
-        "waiting": _waiting(now),
+        "waiting": waiting if now.activity == "waiting" else None,
         "finished": now.finished,
         "result": asdict(state.result) if state.result else None,
         "untrusted": [e.number for e in state.experiments if mistrust(e)],
@@ -360,22 +355,12 @@ def status_json(now: Snapshot) -> dict[str, Any]:
         "review": asdict(state.review) if state.review else None,
         "agent_notes": state.notes,
         "refusals": [asdict(refusal) for refusal in state.refusals],
-        "experiments": [_experiment(e) for e in state.experiments],
+        "experiments": [asdict(e) | {name: getattr(e, name) for name in DERIVED} for e in state.experiments],
         "study": now.study.facts,
     }
 
 
-def _experiment(e: Experiment) -> dict[str, Any]:
-    derived = ("delta_bpb", "delta_standard_error", "mean_bpb", "mean_standard_error")
-    return asdict(e) | {name: getattr(e, name) for name in derived}
-
-
-def _waiting(now: Snapshot) -> dict[str, Any] | None:
-    if now.activity != "waiting" or now.state.waiting is None:
-        return None
-    return asdict(now.state.waiting) | {"waiting_since": now.state.waiting_since}
-
-
+DERIVED = ("delta_bpb", "delta_standard_error", "mean_bpb", "mean_standard_error")  # of an experiment
 CURVE_KEYS = ("progress", "seconds", "train_loss", "tokens_per_second")
 
 

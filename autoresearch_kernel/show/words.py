@@ -37,12 +37,7 @@ def title(experiment: Experiment) -> str:
 
 
 def head_and_rest(words: str, most: int = HEAD_CHARACTERS) -> tuple[str, str]:
-    """What of a text is shown at once, and what is folded: whole sentences of `most` characters, else whole words.
-
-    Example:
-        >>> head_and_rest("Halve the batch. It is noisy.", most=20)
-        ('Halve the batch.', 'It is noisy.')
-    """
+    """What of a text is shown at once, and what is folded: whole sentences of `most` characters, else whole words."""
     words = words.strip()
     if len(words) <= most:
         return words, ""
@@ -164,6 +159,8 @@ def verdict(experiment: Experiment, run: Run, facts: dict[str, Any]) -> str:
 
 def grounds(experiment: Experiment, run: Run, facts: dict[str, Any]) -> list[tuple[str, str]]:
     """What a decision rests on, name and value; "" where there is nothing to say."""
+    corpus, commit = facts["corpus"], f", commit {experiment.commit[:10]}" if experiment.commit else ""
+    sizes = f"vocabulary {corpus['vocab_size']}, context {corpus['sequence_length']}"
     return [
         ("score", score_line(experiment)),
         ("each run", ", ".join(f"{bpb(r.val_bpb)} (seed {r.seed})" for r in experiment.runs if r.val_bpb is not None)),
@@ -174,8 +171,8 @@ def grounds(experiment: Experiment, run: Run, facts: dict[str, Any]) -> list[tup
         ("machine", _machine(run)),
         ("sandbox", UNTRUSTED if not is_trusted(run) else run.sandbox or ""),
         ("seconds", _seconds(run)),
-        ("corpus", _corpus(facts)),
-        ("code", _code(experiment)),
+        ("corpus", f"{corpus['corpus']}, content {corpus['content_sha256'][:12]}, {sizes}"),
+        ("code", f"train.py sha256 {experiment.train_sha256[:12]}{commit}"),
     ]
 
 
@@ -260,19 +257,6 @@ def _seconds(run: Run) -> str:
     parts = [f"{name} {measured[key]:.1f}" for key, name in SECONDS if measured.get(key) is not None]
     total = sum(measured.get(key) or 0.0 for key in ("total_seconds", "scoring_seconds", "audit_seconds"))
     return " · ".join([*parts, f"in all {total:.1f}"]) if total else ""
-
-
-def _corpus(facts: dict[str, Any]) -> str:
-    corpus = facts["corpus"]
-    return (
-        f"{corpus['corpus']}, content {corpus['content_sha256'][:12]}, vocabulary {corpus['vocab_size']}, "
-        f"context {corpus['sequence_length']}"
-    )
-
-
-def _code(experiment: Experiment) -> str:
-    commit = f", commit {experiment.commit[:10]}" if experiment.commit else ""
-    return f"train.py sha256 {experiment.train_sha256[:12]}{commit}"
 
 
 def outcome_line(experiment: Experiment) -> str:

@@ -20,7 +20,7 @@ from nbconvert import HTMLExporter, MarkdownExporter
 
 from autoresearch_kernel.control import actions
 from autoresearch_kernel.core.state import replay
-from autoresearch_kernel.core.types import Audit, Experiment, Result, Run
+from autoresearch_kernel.core.types import Audit, Experiment, Proposal, Result, Run
 from autoresearch_kernel.lab.panel import pages
 from autoresearch_kernel.lab.panel.chart import curve_data, found, history_data, is_near_miss, table_data
 from autoresearch_kernel.lab.panel.elements import FOLLOW
@@ -33,6 +33,7 @@ from autoresearch_kernel.show import html
 from autoresearch_kernel.show.follow import look
 from autoresearch_kernel.show.status import doing, next_step, standing, status_table
 from autoresearch_kernel.show.words import head_and_rest
+from autoresearch_kernel.study.proposal_files import save_proposal
 from autoresearch_kernel.system.files import lock_holder, study_in_use, write_atomic
 from tests.event_writer import Writer
 
@@ -353,8 +354,8 @@ def test_a_click_shows_an_experiment_and_stays_there_while_others_run(
     writer.open().baseline().settle(1, "keep", 1.49)
     writer.curve(1)
     write_atomic(writer.study.experiment(1).diff, "--- a\n+++ b\n@@ -1 +1 @@\n-ALPHA = 1.0\n+ALPHA = 0.5\n")
-    transcript = '[{"role": "user", "content": "the prompt"}, {"role": "assistant", "content": "the reply"}]'
-    write_atomic(writer.study.experiment(1).proposal, f'{{"transcript": {transcript}}}')
+    transcript = {"role": "user", "content": "the prompt"}, {"role": "assistant", "content": "the reply"}
+    save_proposal(writer.study.experiment(1), Proposal("Halve it", "", "llm", transcript=transcript), 0)
     made = panel()
     made.experiments.selected = 1  # what a click in the browser sets
     assert made.history.selected == 1 and made.card.follow_button.layout.display == ""
@@ -393,7 +394,8 @@ def test_what_an_agent_or_a_training_wrote_is_text(writer: Writer, panel: Callab
     writer.run(1, 1.51)
     writer.decide(1, "discard", 1.51, reason=HOSTILE)
     write_atomic(writer.study.experiment(1).diff, f"+{HOSTILE}\n")
-    write_atomic(writer.study.experiment(1).proposal, '{"transcript": [{"role": "<b>", "content": "<script>x"}]}')
+    transcript = ({"role": "<b>", "content": "<script>x"},)
+    save_proposal(writer.study.experiment(1), Proposal("Halve it", "", "llm", transcript=transcript), 0)
     writer.append("notes", text=HOSTILE, decided=1)
     write_atomic(writer.study.paths.supervisor_log, HOSTILE)
     made = panel()

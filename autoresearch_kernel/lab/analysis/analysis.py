@@ -1,8 +1,4 @@
-"""A finished study: every question is a method of `Analysis`, every answer a `Finding`.
-
-The answers are worked out from the record's values in `gains.py`, `pace.py` and `tried.py`; nothing is read or run
-here. What the record does not hold, as a results.tsv holds no times and no sigma, is said to be unknown.
-"""
+"""An analysed study: each question is a method of `Analysis`, each answer a `Finding`."""
 
 from __future__ import annotations
 
@@ -23,18 +19,7 @@ from .tried import FAILURES, NEAR, THEME_COLUMNS, failure_rows, near_rows, near_
 
 
 class Analysis(StudyData):
-    """What a study has found; see `autoresearch_kernel.analyse`.
-
-    study = analyse("nov23")
-    study                   # in a few sentences, with the picture
-    study.attribution()     # who gained what
-    study.pace()            # how fast it went, where the seconds went
-    study.noise()           # how sure it is
-    study.drift()           # whether the machine stayed what it was
-    study.themes()          # what was tried
-    study.near_misses()     # what came close, and what failed
-    study.save("study.html")
-    """
+    """What a study has found; a notebook shows its summary and picture. See `autoresearch_kernel.analyse`."""
 
     def __repr__(self) -> str:
         return f"{self.name}\n{self.summary()}"

@@ -1,8 +1,4 @@
-"""An answer that is looked at, read or computed on: sentences, a picture, a table, and its rows.
-
-In a notebook it shows itself in the theme's colours, `print` gives plain text, `.rows` is a list of dicts. A value that
-is not known is None in a row and a dash in a table.
-"""
+"""An answer of the analysis: sentences, a picture, a table, and its rows as dicts."""
 
 from __future__ import annotations
 

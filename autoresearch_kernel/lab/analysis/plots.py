@@ -1,8 +1,4 @@
-"""Pictures of an analysed study: gains as a waterfall, seconds, noise, speed, themes. PNG of matplotlib figures.
-
-The marks are those of `show/plot_progress.py`: a kept change is a filled green circle, a discarded one a hollow grey
-circle, one that the audit refused an orange triangle. Lower is better, so gains fall.
-"""
+"""Figures of an analysed study: gains as a waterfall, seconds, noise, speed, themes; marks as in progress.png."""
 
 from __future__ import annotations
 

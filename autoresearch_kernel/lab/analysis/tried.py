@@ -31,21 +31,20 @@ def theme_rows(data: StudyData) -> list[Row]:
 
 
 def _theme_row(theme: str, subject: str, members: Sequence[Experiment], data: StudyData) -> Row:
-    deltas = {e.number: judged_delta(e) for e in members if e.delta_bpb is not None}
-    errors = {e.number: e.delta_standard_error for e in members}
-    first = min(deltas, key=lambda number: deltas[number]) if deltas else None
+    judged = [e for e in members if e.delta_bpb is not None]
+    first = min(judged, key=judged_delta, default=None)
     return {
         "theme": theme,
         "subject": subject,
         "tried": len(members),
         "kept": sum(e.status is Status.KEEP for e in members),
         "failed": sum(e.status in FAILED for e in members),
-        "best_delta": None if first is None else deltas[first],
-        "best_error": None if first is None else errors[first],
-        "best_sigmas": None if first is None else data.in_sigmas(deltas[first]),
-        "best_number": first,
+        "best_delta": first and judged_delta(first),
+        "best_error": first and first.delta_standard_error,
+        "best_sigmas": first and data.in_sigmas(judged_delta(first)),
+        "best_number": first and first.number,
         "values": [e.changes[subject] for e in members if subject in e.changes],
-        "deltas": [(e.number, str(e.status), deltas[e.number]) for e in members if e.number in deltas],
+        "deltas": [(e.number, str(e.status), judged_delta(e)) for e in judged],
         "numbers": [e.number for e in members],
     }
 
@@ -193,15 +192,11 @@ THEMES = (
     ("speed", r"compile\w*|fp8|bf16|precision|kernels?|fused?|flash|speed\w*|throughput"),
 )
 
-
 OTHER = "other"
-
 
 GIST_CHARACTERS = 80  # of a description that say what was done; what follows says why
 
-
 _BESIDE = re.compile(r"\(|;| after | because | instead of | — ")  # ends what was done as well
-
 
 _THEMES = [(name, re.compile(rf"\b(?:{words})\b")) for name, words in THEMES]
 
@@ -214,9 +209,7 @@ CAUSES = (
     ("too slow", r"hard limit|time ?out|timed out|too slow"),
 )
 
-
 _CAUSES = [(name, re.compile(words, re.IGNORECASE)) for name, words in CAUSES]
-
 
 _EXCEPTION = re.compile(r"\b([A-Z]\w*(?:Error|Exception|Exit|Interrupt))\b")
 
@@ -231,21 +224,12 @@ def subjects_of(experiment: Experiment) -> list[tuple[str, str]]:
     """(theme, subject) of an experiment: its parameters, else what its agent says, else a theme from its words."""
     told = experiment.details.get("subjects")
     named = list(experiment.changes) or ([str(s) for s in told] if isinstance(told, list | tuple) else [])
+    from_words = theme_of(_BESIDE.split(experiment.hypothesis)[0][:GIST_CHARACTERS])
     if not named:
-        theme = theme_of(_gist(experiment.hypothesis))
-        return [(theme, theme)]
-    from_words = theme_of(_gist(experiment.hypothesis))
-    pairs = [(theme_of(_split(name)), plain(name)) for name in dict.fromkeys(named)]
+        return [(from_words, from_words)]
+    split = {name: re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name) for name in named}  # CausalSelfAttention as words
+    pairs = [(theme_of(words), plain(name)) for name, words in split.items()]
     return [(from_words if theme == OTHER else theme, name) for theme, name in pairs]
-
-
-def _gist(description: str) -> str:
-    return _BESIDE.split(description)[0][:GIST_CHARACTERS]
-
-
-def _split(name: str) -> str:
-    """`Attention.forward` and `CausalSelfAttention` as words."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
 
 
 def cause_of(experiment: Experiment) -> str:

@@ -1,7 +1,6 @@
-"""The numbers behind the panel's drawings (`panel.js`): the history of a study, the curve of a run, the table's rows.
+"""The numbers behind the panel's drawings (`panel.js`), as JSON: the history, the curve of a run, the table's rows.
 
-Marks and scale are decided in `show/plot_points.py` and `show/plot_scale.py`, as for the PNGs.
-Everything here is plain JSON, made from values; no file is read.
+Marks and scale are those of the PNGs: see `show/plot_scale.py`.
 """
 
 from __future__ import annotations
@@ -37,11 +36,7 @@ Known = dict[tuple[Any, ...], dict[str, Any]]  # what was made before: a night a
 
 
 def history_data(experiments: Sequence[Experiment], sigma: float | None, known: Known | None = None) -> dict[str, Any]:
-    """Points, scale and noise of the history chart; `known` keeps the points from one call to the next.
-
-    Returns: points (number, val_bpb or null, mark, is_baseline, runs as [column, score], label, words), limits
-    (low, high, bottom, top, or null without a score), sigma, summary for readers without pictures.
-    """
+    """Points, scale and noise of the history chart; `known` keeps the points from one call to the next."""
     experiments = [_so_far(e) for e in experiments]
     sorted_out = points_of(experiments)
     limits = limits_of(sorted_out, sigma) if sorted_out.scored else None
@@ -105,11 +100,7 @@ def _summary(experiments: Sequence[Experiment]) -> str:
 
 
 def curve_data(
-    mine: Sequence[Mapping[str, Any]],
-    theirs: Sequence[Mapping[str, Any]],
-    *,
-    theirs_label: str,
-    budget_seconds: float,
+    mine: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]], *, theirs_label: str, budget_seconds: float
 ) -> dict[str, Any]:
     """Train loss over seconds of a run and of the one it is compared with, as [seconds, loss]."""
     return {

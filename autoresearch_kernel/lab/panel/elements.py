@@ -1,4 +1,4 @@
-"""The parts that the panel is built of: its drawings in the browser (`panel.js`), its buttons, its folds."""
+"""The parts that the panel is built of: drawings (`panel.js`), buttons, the card of an experiment, the review."""
 
 from __future__ import annotations
 
@@ -48,6 +48,17 @@ def fold(words: str) -> widgets.ToggleButton:
     return widgets.ToggleButton(description=f"▸ {words}", layout=widgets.Layout(width="auto", height="28px"))
 
 
+class Drawn(dict[str, Any]):
+    """What each part of the panel was last made of."""
+
+    def is_new(self, part: str, made_of: Any) -> bool:
+        """Whether a part must be made again, because what it is made of has changed."""
+        if part in self and self[part] == made_of:
+            return False
+        self[part] = made_of
+        return True
+
+
 class ExperimentCard:
     """Shows the experiment that was selected, else the one in work, else the incumbent."""
 
@@ -57,11 +68,7 @@ class ExperimentCard:
         self.curve = Drawing(kind="curve")
         self.root = widgets.VBox([self.follow_button, self.head, self.curve, self.body])
         self.root.add_class("ar-side")
-        self._drawn: dict[str, Any] = {}  # what each part was last made of
-
-    def forget(self) -> None:
-        """Draw everything anew at the next `show`: the study is another one."""
-        self._drawn.clear()
+        self.drawn = Drawn()
 
     def show(self, now: Snapshot, selected: int) -> None:
         """Draw what is new; `selected` is the number of an experiment, or FOLLOW."""
@@ -72,7 +79,7 @@ class ExperimentCard:
         in_work = shown is not None and now.experiment is not None and shown.number == now.experiment.number
         self._show_curve(now, shown, is_live=in_work and now.is_running)
         made_of = None if shown is None else (shown.number, shown.status, shown.scores, len(shown.runs), is_selected)
-        if not self._is_new("experiment", made_of):
+        if not self.drawn.is_new("experiment", made_of):
             return
         if shown is None:
             self.head.value, self.body.value = html.paragraph("Nothing has been tried yet.", is_faint=True), ""
@@ -80,33 +87,25 @@ class ExperimentCard:
         self.head.value = pages.experiment_head(shown)
         self.body.value = pages.experiment_body(now.study, shown, StudyArchive(now.study.paths))
 
-    def _is_new(self, part: str, made_of: Any) -> bool:
-        if part in self._drawn and self._drawn[part] == made_of:
-            return False
-        self._drawn[part] = made_of
-        return True
-
     def _show_curve(self, now: Snapshot, shown: Experiment | None, is_live: bool) -> None:
         """Of the run in work, growing; of any other experiment as it was."""
         if shown is not None and is_live:
             compared = now.incumbent
-            label = "" if compared is None else "first run" if compared.number == shown.number else name_of(compared)
-            if self._is_new("curve", (shown.number, now.run and now.run.index, len(now.curve), label)):
+            label = (
+                "" if compared is None else "first run" if compared.number == shown.number else f"{compared.number:04d}"
+            )
+            if self.drawn.is_new("curve", (shown.number, now.run and now.run.index, len(now.curve), label)):
                 self._set_curve(now, now.curve, now.incumbent_curve, label)
-        elif self._is_new("curve", shown and (shown.number, len(shown.runs), shown.status)):
+        elif self.drawn.is_new("curve", shown and (shown.number, len(shown.runs), shown.status)):
             archive = StudyArchive(now.study.paths)
             parent = None if shown is None or shown.parent is None else now.state.experiments[shown.parent]
             mine = archive.curve(shown.number) if shown else []
             theirs = archive.curve(parent.number) if parent else []
-            self._set_curve(now, mine, theirs, name_of(parent) if parent else "")
+            self._set_curve(now, mine, theirs, f"{parent.number:04d}" if parent else "")
 
     def _set_curve(self, now: Snapshot, mine: Sequence[Any], theirs: Sequence[Any], label: str) -> None:
         budget = now.study.time_budget_seconds
         self.curve.draw(curve_data(mine, theirs, theirs_label=label, budget_seconds=budget))
-
-
-def name_of(experiment: Experiment) -> str:
-    return f"{experiment.number:04d}"
 
 
 class ReviewForm:
@@ -130,15 +129,14 @@ class ReviewForm:
         self.root.add_class("ar-review")
         self._filled: Any = None  # the proposal that the editor was filled with
         self._source = ""  # the text that the editor was filled with
-        self._drawn: Any = None
+        self.drawn = Drawn()
 
     def show(self, now: Snapshot) -> None:
         """Show what waits for a person, or hide the form."""
         review, file = now.state.review if now.phase == "reviewing" else None, now.study.paths.desk
         written_at = file.stat().st_mtime_ns if review is not None and file.is_file() else 0
-        if self._drawn == (now.study.name, review, written_at):
+        if not self.drawn.is_new("review", (now.study.name, review, written_at)):
             return
-        self._drawn = (now.study.name, review, written_at)
         self.root.layout.display = "none" if review is None else ""
         if review is None:
             return
@@ -154,10 +152,7 @@ class ReviewForm:
         self.reject_button.layout.display = "none" if review.is_draft else ""
 
     def edited_source(self, study: Study) -> str | None:
-        """What a person typed into the editor; None when the file is to be taken as it is.
-
-        Raises StudyError when train.py was edited in both places.
-        """
+        """What a person typed into the editor, or None; raises StudyError when the file was edited as well."""
         in_file, here = study.paths.desk.read_text(encoding="utf-8"), self.source.value
         if here not in (self._source, in_file) and in_file != self._source:
             raise StudyError("train.py was edited both in its file and here. Undo one of the two, then approve.")

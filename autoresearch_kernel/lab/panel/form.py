@@ -1,7 +1,4 @@
-"""The form that starts a study: a field for each option that has a label, and beside it what is wrong with its value.
-
-It reads what a user filled in and starts nothing.
-"""
+"""The form that starts a study: a field for each option that has a label, and beside it what is wrong with it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The control panel of a study, for a notebook: a view of its files, with a button for each thing a person can do.
 
-The study runs in a process of its own, and the panel only reads its files: it may be closed, reloaded or made anew at
-any time. What a button does is a function of `control/actions.py`, and each button is also a method.
+The study runs in a process of its own, so the panel may be closed, reloaded or made anew at any time. What a button
+does is a function of `control/actions.py`, and each button is also a method.
 """
 
 from __future__ import annotations
@@ -46,10 +46,7 @@ def _explained(method: Callable[P, T]) -> Callable[P, T]:
 
 
 class Panel(PanelView):
-    """A study in a notebook. Show it by ending a cell with it.
-
-    Methods, each a button: start, go_on, pause, resume, stop, hint, approve, reject, finish, promote, select, choose,
-    close.
+    """A study in a notebook; each button is also a method.
 
     Args:
         control: what the buttons do: `control/actions.py`, or an object with the same functions.
@@ -69,6 +66,7 @@ class Panel(PanelView):
         threading.Thread(target=self._watch, name="autoresearch panel", daemon=True).start()
 
     def _wire(self) -> None:
+        why, edited = self.review.why, self.review.edited_source
         for button, act in (
             (self.go_on_button, self.go_on),
             (self.pause_button, self.pause),
@@ -76,9 +74,9 @@ class Panel(PanelView):
             (self.stop_button, self.stop),
             (self.stop_now_button, lambda: self.stop(now=True)),
             (self.finish_button, self.finish),
-            (self.promote_button, self._promote_clicked),
-            (self.review.approve_button, self._approve_clicked),
-            (self.review.reject_button, lambda: self.reject(self.review.why.value)),
+            (self.promote_button, lambda: self.promote(force=self._is_overwrite_offered)),  # see _offer_overwrite
+            (self.review.approve_button, lambda: self.approve(edited(self._named()), why.value.strip())),
+            (self.review.reject_button, lambda: self.reject(why.value)),
             (self.hint_button, lambda: self.hint(self.hint_text.value)),
         ):
             button.on_click(lambda _, act=act: self._do(act))
@@ -304,17 +302,11 @@ class Panel(PanelView):
             self._tell(str(error), is_wrong=True)
             self._offer_studies()
 
-    def _promote_clicked(self) -> str:
-        """A first press loses no edit of train.py; where it would, the button then says what a second one does."""
-        return self.promote(force=self._is_overwrite_offered)
-
     def _offer_overwrite(self, is_offered: bool) -> None:
+        """A first press loses no edit of train.py; where it would, the button then says what a second one does."""
         self._is_overwrite_offered = is_offered
         self.promote_button.description = OVERWRITE if is_offered else PROMOTE
         self.promote_button.button_style = "danger" if is_offered else ""
-
-    def _approve_clicked(self) -> str:
-        return self.approve(self.review.edited_source(self._named()), self.review.why.value.strip())
 
     def _select(self, number: int) -> None:
         for drawing in (self.history, self.experiments):
