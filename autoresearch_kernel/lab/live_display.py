@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..core.format import duration, last_number, plain
+from ..core.format import duration, plain
 from ..core.types import Progress
 from ..show import html
-from ..show.words import bar, curve_words, speed_words
+from ..show.words import bar, curve_words, training_words
 from .results import CURVE_WIDTH, says_no_more
 
 UPDATE_SECONDS = 1.5  # between two updates of the display
@@ -61,9 +61,7 @@ class LiveDisplay:
             case "note" | "paused":
                 self._notes.append(plain(progress.text))
                 self._update(is_new=True)
-            case "proposing":
-                pass  # what is proposed lies there already
-            case other:
+            case other if other != "proposing":  # what is proposed lies there already
                 self.say(other)
 
     def say(self, line: str) -> None:
@@ -81,20 +79,17 @@ class LiveDisplay:
         self._update(is_new=True, is_last=True)
 
     def _start(self, progress: Progress) -> None:
-        heading, self._other, self._label = self.beside(progress)
-        self._heading, self._hypothesis = heading, plain(progress.hypothesis)
+        self._heading, self._other, self._label = self.beside(progress)
+        self._hypothesis = plain(progress.hypothesis)
         self._points, self._picture, self._fraction = [], "", 0.0
-        self._line = "starting"
         self._began, self._drawing_seconds = time.monotonic(), 0.0
-        self._update(is_new=True)
+        self.say("starting")
 
     def _train(self, progress: Progress) -> None:
         self._points.append(progress.metrics)
         self._fraction = progress.fraction
-        loss, speed = (last_number([progress.metrics], name) for name in ("train_loss", "tokens_per_second"))
         left = max(0.0, self.budget_seconds * (1 - progress.fraction))
-        words = f"{duration(left)} left", f"loss {loss:.3f}" if loss else "", speed_words(speed)
-        self._line = " · ".join(filter(None, words))
+        self._line = " · ".join(filter(None, (f"{duration(left)} left", training_words(progress.metrics))))
         self._update(is_new=False)
 
     def _update(self, is_new: bool, is_last: bool = False) -> None:

@@ -34,18 +34,33 @@ class Diff(str):
 
 
 @dataclass(frozen=True, repr=False)
-class Outcome:
-    """One training: how it ended, what was measured, its curve."""
-
-    study: Study = field(repr=False)
+class _OfLastRun:
+    study: Study
     experiment: Experiment
     next: str  # what a person can do now
-    is_shown: bool = False  # its curve stands above already, where it was drawn while it trained
 
     @property
     def run(self) -> Run:
         """The experiment's last run."""
         return self.experiment.runs[-1]
+
+    @property
+    def _run_words(self) -> str:
+        return f"run {self.run.index + 1}, seed {self.run.seed}"
+
+    def _card(self, *parts: str) -> str:
+        return html.card(title(self.experiment), "".join([*parts, next_html(self.next)]), state=self._run_words)
+
+    def _text(self, state: str, rows: Sequence[tuple[str, str]], *lines: str) -> str:
+        below = [*(f"  {name:<13} {words}" for name, words in rows if words), *lines]
+        return "\n".join([f"{title(self.experiment)} · {self._run_words}{state}", *below, f"Next: {self.next}"])
+
+
+@dataclass(frozen=True, repr=False)
+class Outcome(_OfLastRun):
+    """One training: how it ended, what was measured, its curve."""
+
+    is_shown: bool = False  # its curve stands above already, where it was drawn while it trained
 
     @property
     def status(self) -> Status | None:
@@ -84,28 +99,21 @@ class Outcome:
             paths = self.study.experiment(self.experiment.number)
             if output := failure_output(paths, self.run.index)[-OUTPUT_LIMIT:]:
                 parts.append(html.details("What it printed, and where it failed", html.printed(output)))
-        parts += [_links([self.notebook]), next_html(self.next)]
-        return html.card(title(self.experiment), "".join(parts), state=_run_words(self.run))
+        return self._card(*parts, _links([self.notebook]))
 
     def __repr__(self) -> str:
-        lines = [f"{title(self.experiment)} · {_run_words(self.run)}"]
-        lines += [f"  {name:<9} {words}" for name, words in self._rows() if words]
-        lines += [f"  {self.run.status}: {plain(self.run.reason)}"] if self.run.status is not None else []
-        return "\n".join([*lines, f"Next: {self.next}"])
+        ended = [f"  {self.run.status}: {plain(self.run.reason)}"] if self.run.status is not None else []
+        return self._text("", self._rows(), *ended)
 
 
 @dataclass(frozen=True, repr=False)
-class Judgement:
-    """The score of an experiment's last run, and what the rule says of the experiment so far."""
+class Judgement(_OfLastRun):
+    """The score of an experiment's last run, and what the rule says of the experiment so far.
 
-    study: Study = field(repr=False)
-    experiment: Experiment  # its score, its incumbent's and their errors are those that the rule compared
+    The scores of `experiment`, of its incumbent and their errors are those that the rule compared.
+    """
+
     verdict: str  # "keep", "discard", "confirm" (once more, with a fresh seed), "rejected", "crash", "timeout" ...
-    next: str  # what a person can do now
-
-    @property
-    def run(self) -> Run:
-        return self.experiment.runs[-1]
 
     @property
     def reason(self) -> str:
@@ -114,7 +122,7 @@ class Judgement:
 
     @property
     def evaluation(self) -> Evaluation | None:
-        """Of this run; None when there is nothing to score."""
+        """The score of this run; None when there is nothing to score."""
         run = self.run
         if run.val_bpb is None or run.standard_error is None:
             return None
@@ -123,22 +131,22 @@ class Judgement:
 
     @property
     def val_bpb(self) -> float | None:
-        """Of this run; `experiment.val_bpb` is the mean over all runs that are judged."""
+        """The score of this run; `experiment.val_bpb` is the mean over all runs that are judged."""
         return self.run.val_bpb
 
     @property
     def standard_error(self) -> float | None:
-        """Of this run's score, over the held-out rows; what another seed changes is `experiment.sigma`."""
+        """The error of this run's score over the held-out rows; `experiment.sigma` is the error over seeds."""
         return self.run.standard_error
 
     @property
     def audit(self) -> Audit | None:
-        """Of this run: accepted or refused, and by how much its claim was corrected; None where none was due."""
+        """The audit of this run: accepted or refused, and the correction of the claim; None where none was due."""
         return self.run.audit
 
     @property
     def delta_bpb(self) -> float | None:
-        """Against the incumbent, over all runs that are judged; negative is better."""
+        """The difference to the incumbent, over all runs that are judged; negative is better."""
         return self.experiment.delta_bpb
 
     def nats(self) -> np.ndarray:
@@ -184,13 +192,10 @@ class Judgement:
         words = "once more, with a fresh seed" if self.verdict == "confirm" else self.verdict
         mark = f'<span style="color:{colour}" aria-hidden="true">{sign}</span>'
         head = f'<div style="font-size:115%">{mark} <b>{html.text(words)}</b></div>'
-        body = head + html.facts(self._rows()) + next_html(self.next)
-        return html.card(title(self.experiment), body, state=_run_words(self.run))
+        return self._card(head, html.facts(self._rows()))
 
     def __repr__(self) -> str:
-        lines = [f"{title(self.experiment)} · {_run_words(self.run)} · {self.verdict}"]
-        lines += [f"  {name:<13} {words}" for name, words in self._rows() if words]
-        return "\n".join([*lines, f"Next: {self.next}"])
+        return self._text(f" · {self.verdict}", self._rows())
 
 
 @dataclass(frozen=True, repr=False)
@@ -278,7 +283,3 @@ def _links(paths: Sequence[Path]) -> str:
         if path.is_file()
     ]
     return html.links(links)
-
-
-def _run_words(run: Run) -> str:
-    return f"run {run.index + 1}, seed {run.seed}"

@@ -129,7 +129,7 @@ class ShownStudy(Study):
     def _judgement(self, state: StudyState, experiment: Experiment) -> Judgement:
         """The verdict; of an experiment that is not decided, on what the rule knows now."""
         if experiment.status is not None:
-            return Judgement(self, experiment, str(experiment.status), self._next(state))
+            return Judgement(self, experiment, self._next(state), str(experiment.status))
         verdict, reason = rule_says(experiment, state)
         scores = experiment.scores
         judged = replace(
@@ -141,7 +141,7 @@ class ShownStudy(Study):
             incumbent_standard_error=state.incumbent_standard_error,
             sigma=state.sigma,
         )
-        return Judgement(self, judged, str(verdict), self._next(state))
+        return Judgement(self, judged, self._next(state), str(verdict))
 
     def _recorded(self, state: StudyState, number: int, is_shown: bool = False) -> Recorded:
         return Recorded.of(self, state.experiments[number], self._next(state), is_shown)

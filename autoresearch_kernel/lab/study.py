@@ -1,8 +1,7 @@
-"""One experiment step by step, in a notebook: propose, run, judge, record, with the very functions of the night.
+"""One experiment step by step, in a notebook: propose, run, judge, record, with the functions of the loop.
 
-A step opens the study, does its work, writes it down and closes the study again. Nothing is held between two cells, so
-cells may be run again, kernels restarted, and a night may pass in between: what was recorded is not done twice. The
-order of the steps is `study/loop.py`'s; here a person is told which comes next.
+A step opens the study, works, records and closes the study again. Nothing is held between two cells, so a user may run
+cells again, restart the kernel or let the loop run in between. The order of the steps is in `core/next_step.py`.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from .shown_study import ASK, BETWEEN, MEASURE, ShownStudy
 
 
 class _Given:
-    """An agent that proposes what a person holds in hand."""
+    """An agent that proposes what it was given."""
 
     def __init__(self, proposal: Proposal) -> None:
         self.name, self.proposal = proposal.agent, proposal
@@ -49,7 +48,7 @@ class _Given:
 
 @dataclass(frozen=True, repr=False)
 class InteractiveStudy(ShownStudy):
-    """A study whose experiments a person takes step by step. `research` and `open_session` take it as any other.
+    """A study in which a person takes each step. `research` and `open_session` accept it as any other study.
 
     >>> study = start_study("lesson", budget=20)  # doctest: +SKIP
     >>> study.baseline()  # doctest: +SKIP
@@ -123,10 +122,9 @@ class InteractiveStudy(ShownStudy):
         >>> outcome.measured["tokens_per_second"]  # doctest: +SKIP
         """
         state = self._measured()
-        if (known := self._known(idea, state)) is not None:
+        known = self._decided(idea, state) or state.unfinished
+        if known is not None and not self._is_training_due(state, known):
             return self._outcome(state, known)
-        if state.unfinished is not None and not self._is_training_due(state, state.unfinished):
-            return self._outcome(state, state.unfinished)
         with self._opened() as (session, live):
             number = (session.state.unfinished or session.propose(_Given(self._take(session, idea)))).number
             if of_last_run(session.state.experiments[number]) is None:
@@ -138,7 +136,7 @@ class InteractiveStudy(ShownStudy):
             return self._outcome(session.state, session.state.experiments[number], live.has_curve)
 
     def judge(self) -> Judgement:
-        """Score the run on held-out text, audit the score if it may be kept, and hear what the rule says.
+        """Score the run on held-out text, audit the score if it may be kept, and ask the rule for a verdict.
 
         Scorer and audit are processes of their own: `verdict.nats()` and `verdict.cuts()` hold what they answered.
 
@@ -150,14 +148,12 @@ class InteractiveStudy(ShownStudy):
         """
         state = self._measured()
         experiment = state.unfinished or self._last(state)
-        if experiment is None:
+        is_decided = experiment is not None and experiment.status is not None
+        lacking = None if experiment is None or is_decided else of_last_run(experiment)
+        if experiment is None or (lacking is not None and lacking.action is Action.TRAIN):
             raise StepError(f"There is nothing to judge yet: {self._next(state)}.")
-        if experiment.status is not None or next_step(state).action is Action.DECIDE:
-            return self._judgement(state, experiment)
-        lacking = of_last_run(experiment)
-        if lacking is not None and lacking.action is Action.TRAIN:
-            raise StepError(f"There is nothing to judge yet: {self._next(state)}.")
-        if lacking is None and self._is_training_due(state, experiment):
+        is_judged = next_step(state).action is Action.DECIDE
+        if is_decided or is_judged or (lacking is None and self._is_training_due(state, experiment)):
             return self._judgement(state, experiment)
         with self._opened() as (session, live):
             number, run = experiment.number, experiment.runs[-1].index
@@ -219,7 +215,7 @@ class InteractiveStudy(ShownStudy):
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[Steps, LiveDisplay]]:
-        """The study held open for one step; what goes wrong is said in one sentence."""
+        """Hold the study open for one step."""
         with in_one_sentence():
             check_unchanged(self)
             live, notes = self._live_display(), [""]
@@ -276,19 +272,21 @@ class InteractiveStudy(ShownStudy):
             )
         is_changed = found is None or found[0].train_source != idea.train_source
         if is_changed and (refusal := objection(idea.proposal, session.context())):
-            raise StepError(_why_not(refusal))
+            repeat = (
+                f"This was tried before: {refusal.why}. Change something else, or ask for `study.propose(anew=True)`."
+            )
+            wrong = f"This train.py cannot run as a notebook. {refusal.why} Mend the edit and run this cell again."
+            raise StepError(repeat if refusal.objection is Objection.REPEAT else wrong)
         save_proposal(self.experiment(number), idea.proposal, idea.parent)
         return idea.proposal
 
-    def _known(self, idea: Idea | None, state: StudyState) -> Experiment | None:
-        """The experiment that an idea has become, when there is no training due; None when it is still to be run."""
+    def _decided(self, idea: Idea | None, state: StudyState) -> Experiment | None:
+        """The decided experiment that an idea has become; None when it is still to be run."""
         if idea is None:
             return None
-        digest = sha256(idea.train_source)
-        is_known = idea.number < len(state.experiments) and state.experiments[idea.number].train_sha256 == digest
-        if is_known:
-            experiment = state.experiments[idea.number]
-            return experiment if experiment.status is not None else None
+        became = state.experiments[idea.number : idea.number + 1]
+        if became and became[0].train_sha256 == sha256(idea.train_source):
+            return became[0] if became[0].status is not None else None
         if state.unfinished is not None:
             raise StepError(f"{self._stands(state)} This idea can be run after its decision.")
         return None
@@ -302,7 +300,8 @@ class InteractiveStudy(ShownStudy):
     def _is_training_due(self, state: StudyState, experiment: Experiment) -> bool:
         """Whether a run of the unfinished experiment is to be trained next."""
         step = next_step(state)
-        return step.action is Action.TRAIN and step.experiment == experiment.number
+        is_its = step.action is Action.TRAIN and step.experiment == experiment.number
+        return is_its and experiment.status is None
 
     def _stands(self, state: StudyState) -> str:
         """Where the unfinished experiment stands."""
@@ -310,22 +309,11 @@ class InteractiveStudy(ShownStudy):
         return f"Experiment {state.unfinished.number:04d} is not finished: {self._next(state)}."
 
     def _recorded_idea(self, state: StudyState, experiment: Experiment) -> Idea:
-        """What became an experiment that is not finished yet."""
+        """The idea that became the unfinished experiment."""
         assert experiment.parent is not None
         found = read_proposal(self.experiment(experiment.number))
         proposal = found[0] if found else Proposal(experiment.hypothesis, "", experiment.agent)
-        source = StudyArchive(self.paths).source(experiment.number)
-        parent_source = StudyArchive(self.paths).source(experiment.parent)
-        return Idea(
-            experiment.number,
-            replace(proposal, train_source=source),
-            experiment.parent,
-            parent_source,
-            f"it is being tried already: {self._next(state)}",
-        )
-
-
-def _why_not(refusal: Refusal) -> str:
-    if refusal.objection is Objection.REPEAT:
-        return f"This was tried before: {refusal.why}. Change something else, or ask for `study.propose(anew=True)`."
-    return f"This train.py cannot run as a notebook. {refusal.why} Mend the edit and run this cell again."
+        archive = StudyArchive(self.paths)
+        proposal = replace(proposal, train_source=archive.source(experiment.number))
+        next = f"it is being tried already: {self._next(state)}"
+        return Idea(experiment.number, proposal, experiment.parent, archive.source(experiment.parent), next)

@@ -104,12 +104,12 @@ def _free(copy: Path) -> Path:
 
 
 def _text(notebook: Notebook) -> str:
-    """As Jupyter writes it."""
+    """The notebook as text, in the form in which Jupyter writes it."""
     return json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
 
 
 def sources_sha256(notebook: Notebook) -> str:
-    """Of the code and text of its cells. Empty cells do not count: running the last cell of a notebook adds one."""
+    """Digest of the code and text of its cells, without empty ones: running the last cell of a notebook adds one."""
     cells = [(cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"]]
     return hashlib.sha256(json.dumps([cell for cell in cells if cell[1].strip()]).encode()).hexdigest()
 

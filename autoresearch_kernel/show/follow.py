@@ -41,7 +41,7 @@ def look(study: Study) -> Snapshot:
 
 
 def follow(study: Study, *, every_seconds: float = LOOK_EVERY_SECONDS) -> Iterator[Experiment | Progress]:
-    """What happens from now on: each experiment as it is decided, notes, and how far the run is; until it ends.
+    """Yield what happens from now on: each decided experiment, notes, and the progress of the run; until it ends.
 
     Unless it was finished, the last value is a note that says how it ended and what to do next.
     """
@@ -141,7 +141,7 @@ class View:
         )
 
     def _read_curve(self, work: Work) -> tuple[Mapping[str, Any], ...]:
-        """Of the run in work; the curve of an attempt that was cut off earlier is not its own."""
+        """The curve of the present run, without that of an attempt that was cut off earlier."""
         past, run = self._past, work.run
         has_begun = past.seq("started") > past.seq("opened")  # else only the curve of a run that has ended counts
         if work.experiment is None or run is None or not (has_begun or run.status is not Status.INTERRUPTED):

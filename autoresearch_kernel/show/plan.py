@@ -51,8 +51,10 @@ def outlook_of(study: Study, state: StudyState, experiments: int | None, hours: 
         found = (_overhead_of(name, study) for name in study_names(study.project) if name != study.name)
         measured = next((seconds for seconds in found if seconds is not None), None)
     overhead = TYPICAL_OVERHEAD_SECONDS if measured is None else measured
-    budget, left = study.time_budget_seconds, baseline_runs_left(state)
-    return Outlook(left, budget, overhead, measured is not None, experiments, hours)
+    baseline = state.experiments[0] if state.experiments else None
+    left = NUM_BASELINE_RUNS - len(baseline.scores) if baseline is not None else NUM_BASELINE_RUNS
+    left = 0 if baseline is not None and baseline.status is not None else max(0, left)
+    return Outlook(left, study.time_budget_seconds, overhead, measured is not None, experiments, hours)
 
 
 def _overhead_of(name: str, study: Study) -> float | None:
@@ -65,14 +67,6 @@ def _overhead_of(name: str, study: Study) -> float | None:
     except (StudyError, HistoryDamaged):  # its own commands say so; this study does not depend on it
         return None
     return overhead_seconds(runs_of(state.experiments), other.time_budget_seconds)
-
-
-def baseline_runs_left(state: StudyState) -> int:
-    """Runs of the baseline that are still to be scored before the first experiment."""
-    if not state.experiments:
-        return NUM_BASELINE_RUNS
-    baseline = state.experiments[0]
-    return 0 if baseline.status is not None else max(0, NUM_BASELINE_RUNS - len(baseline.scores))
 
 
 def overhead_seconds(runs: Iterable[Run], budget_seconds: float) -> float | None:

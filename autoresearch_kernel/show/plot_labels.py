@@ -91,7 +91,7 @@ class _Room:
 
 
 def _box(text: Text) -> Bbox:
-    """Of the words alone: an annotation's own extent counts its arrow too."""
+    """The extent of the words alone: that of an annotation includes its arrow."""
     from matplotlib.text import Text
 
     text.get_window_extent()  # places an annotation, which otherwise happens when it is drawn
@@ -170,5 +170,5 @@ def _cost(room: _Room, box: Bbox, anchor: np.ndarray, dx: float, dy: float) -> f
 
 
 def _middle(box: Bbox) -> tuple[float, float]:
-    """Where the line from the mark ends, as matplotlib draws it."""
+    """The middle of a label, where matplotlib ends the line from the mark."""
     return (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2

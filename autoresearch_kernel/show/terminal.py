@@ -6,10 +6,9 @@ import shutil
 import sys
 import time
 
-from ..core.format import number
 from ..core.types import Progress
 from ..system.disk import is_full
-from .words import bar, speed_words
+from .words import bar, training_words
 
 
 class Screen:
@@ -59,8 +58,6 @@ class Screen:
 
 
 def _live_line(progress: Progress) -> str:
-    loss, speed = (number(progress.metrics.get(name)) for name in ("train_loss", "tokens_per_second"))
     run = f" run {progress.run + 1}" if progress.run else ""
     doing = f"{progress.experiment:04d} {progress.phase} {bar(progress.fraction)}{run}"
-    loss_words = f"loss {loss:.3f}" if loss is not None else ""
-    return " · ".join(filter(None, (doing, loss_words, speed_words(speed), progress.hypothesis)))
+    return " · ".join(filter(None, (doing, training_words(progress.metrics), progress.hypothesis)))

@@ -57,7 +57,7 @@ def argument(experiment: Experiment) -> str:
 
 
 def difference(experiment: Experiment) -> str:
-    """To the incumbent, as it was at the decision: `−0.0124 ± 0.0030 (−5.8 σ)`; "" without one."""
+    """Difference to the incumbent at the decision: `−0.0124 ± 0.0030 (−5.8 σ)`; "" without one."""
     if experiment.delta_bpb is None:
         return ""
     sigmas = f" ({in_sigmas(experiment)})" if experiment.sigma else ""
@@ -82,6 +82,12 @@ def score_and_difference(experiment: Experiment) -> str:
 def speed_words(tokens_per_second: float | None) -> str:
     """`28.1 k tokens/s`; "" when that is not known."""
     return f"{tokens_per_second / 1e3:.1f} k tokens/s" if tokens_per_second else ""
+
+
+def training_words(metrics: Mapping[str, Any]) -> str:
+    """`loss 3.214 · 28.1 k tokens/s`, of a point of a curve."""
+    loss, speed = number(metrics.get("train_loss")), number(metrics.get("tokens_per_second"))
+    return " · ".join(filter(None, (f"loss {loss:.3f}" if loss is not None else "", speed_words(speed))))
 
 
 def last_speed(experiment: Experiment) -> float | None:

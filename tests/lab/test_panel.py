@@ -70,7 +70,7 @@ class Recorder(SimpleNamespace):
 
     def say_to(self, study: Any, command: str, text: str = "") -> str:
         if command == "pause" and "refuse" in self.__dict__:
-            raise StudyError("Nobody runs it.")
+            raise StudyError("No process runs it.")
         self.asked.append((command, text))
         return f"answer to {command}"
 
@@ -237,7 +237,7 @@ def test_an_error_of_a_button_is_shown_and_the_buttons_work_again(writer: Writer
     made = panel()
     made.control.refuse = True
     made.pause_button.click()
-    until(lambda: "Nobody runs it." in made.notice.value and not made.pause_button.disabled)
+    until(lambda: "No process runs it." in made.notice.value and not made.pause_button.disabled)
     assert 'role="alert"' in made.notice.value
     made.review.reject_button.click()
     until(lambda: "Say why" in made.notice.value)

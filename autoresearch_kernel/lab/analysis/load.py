@@ -29,7 +29,9 @@ EXAMPLE_NOTE = "There is no study here yet: this is the recorded example that co
 
 
 def analyse(study: str | Path | Study = "") -> Analysis:
-    """What a study has found: `analyse("nov23").attribution()`.
+    """What a study has found.
+
+    >>> analyse("nov23").attribution()  # doctest: +SKIP
 
     Args:
         study: a study's name, a Study, its folder, or the path of a results.tsv, also of the original autoresearch.
@@ -110,7 +112,7 @@ def _of_study(study: Study) -> Analysis:
 
 
 def _with_subjects(experiments: Iterable[Experiment], archive: StudyArchive) -> Iterable[Experiment]:
-    """Where an agent did not say what its edit is about, the code does."""
+    """Add the parts of train.py that an edit changed, where its agent did not name any."""
     for e in experiments:
         if e.parent is not None and not e.changes and not e.details.get("subjects"):
             before, after = archive.source(e.parent), archive.source(e.number)

@@ -32,7 +32,7 @@ def mark_of(experiment: Experiment) -> str:
     return "failed" if experiment.status in FAILED else str(experiment.status)
 
 
-Known = dict[tuple[Any, ...], dict[str, Any]]  # what was made before: a night adds one experiment to a thousand
+Known = dict[tuple[Any, ...], dict[str, Any]]  # rows made before: each look adds one experiment to a thousand
 
 
 def history_data(experiments: Sequence[Experiment], sigma: float | None, known: Known | None = None) -> dict[str, Any]:

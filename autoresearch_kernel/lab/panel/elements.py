@@ -88,7 +88,7 @@ class ExperimentCard:
         self.body.value = pages.experiment_body(now.study, shown, StudyArchive(now.study.paths))
 
     def _show_curve(self, now: Snapshot, shown: Experiment | None, is_live: bool) -> None:
-        """Of the run in work, growing; of any other experiment as it was."""
+        """Draw the curve of the running training as far as it is, or the whole curve of another experiment."""
         if shown is not None and is_live:
             compared = now.incumbent
             label = (

@@ -100,7 +100,7 @@ class StudyForm:
                 self.rows[name].layout.display = "" if self.fields[other].value in values else "none"
 
     def _values(self) -> tuple[dict[str, Any], dict[str, str]]:
-        """Of the fields that are shown and filled in, and what is wrong with them."""
+        """The values of the fields that are shown and filled in, and what is wrong with the others."""
         values, wrong = {}, {}
         for name, option in SHOWN.items():
             value = self.fields[name].value

@@ -48,7 +48,7 @@ def notice(words: str, is_wrong: bool) -> str:
 
 
 def gone() -> str:
-    """What stands in the place of a panel whose kernel was restarted, or says nothing any more: panel.css shows one."""
+    """Messages for a panel whose kernel was restarted or does not answer; panel.css shows one of them."""
     restarted = "The kernel was restarted: run this cell again. The study was not affected."
     silent = "The kernel does not answer. If it was shut down, run this cell again. The study was not affected."
     return (
@@ -196,7 +196,7 @@ def _said(message: Mapping[str, str]) -> str:
 
 
 def review(study: Study, waiting: Review, parent_source: str, source: str) -> str:
-    """What waits for a person: the hypothesis and the change, or the invitation to write one."""
+    """The proposal that waits for a person: hypothesis and change, or the invitation to write one."""
     if waiting.is_draft:
         words = (
             "Edit train.py below and press Approve; the incumbent's is what you start from. "

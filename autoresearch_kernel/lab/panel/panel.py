@@ -65,9 +65,10 @@ class Panel(PanelView):
         _open.add(self)
         threading.Thread(target=self._watch, name="autoresearch panel", daemon=True).start()
 
-    def _wire(self) -> None:
+    def _acts(self) -> list[tuple[widgets.Button, Callable[[], str]]]:
+        """Each button, and what it does."""
         why, edited = self.review.why, self.review.edited_source
-        for button, act in (
+        return [
             (self.go_on_button, self.go_on),
             (self.pause_button, self.pause),
             (self.resume_button, self.resume),
@@ -78,7 +79,10 @@ class Panel(PanelView):
             (self.review.approve_button, lambda: self.approve(edited(self._named()), why.value.strip())),
             (self.review.reject_button, lambda: self.reject(why.value)),
             (self.hint_button, lambda: self.hint(self.hint_text.value)),
-        ):
+        ]
+
+    def _wire(self) -> None:
+        for button, act in self._acts():
             button.on_click(lambda _, act=act: self._do(act))
         self.hint_text.on_submit(lambda _: self._do(lambda: self.hint(self.hint_text.value)))
         self.new_button.on_click(lambda _: self._open_form())
@@ -176,19 +180,16 @@ class Panel(PanelView):
         self._select(FOLLOW if number is None else number)
 
     def _choose_first(self, study: str | None, names: Sequence[str]) -> None:
-        """The named study, else the latest that can be read; what is wrong with a later one is said."""
-        if study is not None or not names:
-            self.choose(study)
-            return
+        """Show the named study, else the latest that can be read; say what is wrong with later ones."""
         wrong = []
-        for name in names:
+        for name in [*names, None] if study is None else [study]:
             try:
                 self.choose(name)
                 break
             except (ValueError, RuntimeError, OSError) as error:
+                if study is not None:
+                    raise
                 wrong.append(str(error))
-        else:
-            self.choose(None)
         self._tell("\n".join(wrong), is_wrong=True)
 
     @_explained
@@ -255,11 +256,12 @@ class Panel(PanelView):
         threading.Thread(target=work, name="autoresearch button", daemon=True).start()
 
     def _buttons(self) -> list[widgets.Button]:
+        hint = [] if self.hint_text.disabled else [self.hint_button]
         return [
-            self.go_on_button, self.pause_button, self.resume_button, self.stop_button, self.stop_now_button,
-            self.finish_button, self.promote_button, self.review.approve_button, self.review.reject_button,
-            self.form.start_button, *([] if self.hint_text.disabled else [self.hint_button]),
-        ]  # fmt: skip
+            *(button for button, _ in self._acts() if button is not self.hint_button),
+            self.form.start_button,
+            *hint,
+        ]
 
     def _open_form(self) -> None:
         if self.form.is_open:
@@ -315,18 +317,15 @@ class Panel(PanelView):
 
 
 def panel(study: str | None = None, project: Path | None = None) -> Any:
-    """The control panel, for a notebook: shows a study, starts one, talks to it.
+    """The control panel, for a notebook: shows a study, starts one, talks to it. Every button is a method, too.
 
     Args:
         study: its name; the one touched last when left out.
         project: folder of train.py and prepare.py; found from the working folder when left out.
 
-    Every button is a method: `start`, `pause`, `resume`, `stop`, `hint`, `approve`, `reject`, `promote`, `select`.
-
-    Example:
-        >>> from autoresearch_kernel import panel
-        >>> p = panel()  # doctest: +SKIP
-        >>> p.hint("leave the learning rates alone")  # doctest: +SKIP
+    >>> from autoresearch_kernel import panel
+    >>> p = panel()  # doctest: +SKIP
+    >>> p.hint("leave the learning rates alone")  # doctest: +SKIP
     """
     with explained():
         return Panel(actions, project_root(project), study)

@@ -114,7 +114,7 @@ class PanelView:
             self._shown.is_new("still", _still_of(self.now))
 
     def _outputs(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Of its cell. The sentence is in the second alone: where no widget can be shown, both are seen."""
+        """The two outputs of its cell. Only the second has the sentence: where no widget can be shown, both are seen."""
         live = self._repr_mimebundle_()
         still = {"text/plain": live.pop("text/plain"), "text/html": live.pop("text/html")}
         return {**live, "text/plain": ""}, still
@@ -249,7 +249,7 @@ class PanelView:
             self.experiments.draw(table_data(state.experiments, now, self._rows))
 
     def _show_fold(self, now: Snapshot) -> None:
-        """Of the parts that fold, the open one alone is kept up to date."""
+        """Update the part that is unfolded."""
         state = now.state
         match next((name for name, toggle in self.folds.items() if toggle.value), ""):
             case "notes" if self._shown.is_new(
@@ -276,12 +276,12 @@ class PanelView:
 
 
 def in_python(error: Exception) -> str:
-    """What a person in a notebook reads of an error that was made for people."""
+    """The message of an error that was made for people, in the words of Python."""
     return error.for_panel if isinstance(error, Remedied | StudyInUse) else with_arguments(str(error))
 
 
 def error_words(error: Exception) -> str:
-    """What a person reads of an error: its own words where it was made for people, else what to do."""
+    """The message of an error where it was made for people, else what to do."""
     if isinstance(error, Plain | ValueError | RuntimeError | OSError) and str(error):
         return in_python(error)
     return f"The panel failed ({error}). The study was not affected: run this cell again."
@@ -293,7 +293,7 @@ def _can_finish(now: Snapshot) -> bool:
 
 
 def _still_of(now: Snapshot) -> Any:
-    """What the picture that stays is made of."""
+    """The values that the picture in the saved notebook is made of."""
     return now.study.name, len(now.state.decided), now.state.result
 
 
