@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+from ..core.sanitize import parse_object
 from ..record.paths import MY_NOTEBOOKS, NOTEBOOKS
 from ..record.study import sha256
 from ..system.files import ensure_folder, write_atomic
@@ -43,7 +45,7 @@ def _copy(original: Path, copy: Path) -> None:
     notebook = json.loads(content)
     notebook["metadata"][KEY] = {"copied_from": sha256(content), "sources": sources_sha256(notebook)}
     ensure_folder(copy.parent)
-    write_atomic(copy, _text(notebook))
+    write_atomic(copy, json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True) + "\n")  # as Jupyter does
 
 
 def _refresh(original: Path, copy: Path) -> str:
@@ -75,11 +77,7 @@ def _was_told(copy: Path, version: str) -> bool:
     The record is beside the copies: if an open notebook changed on disk, Jupyter would ask which version to keep.
     """
     path = copy.parent / TOLD
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        told = {}
-    told = told if isinstance(told, dict) else {}
+    told = (parse_object(path.read_bytes()) if path.is_file() else None) or {}
     if told.get(copy.name) == version:
         return True
     write_atomic(path, json.dumps({**told, copy.name: version}, indent=1, sort_keys=True) + "\n")
@@ -88,24 +86,13 @@ def _was_told(copy: Path, version: str) -> bool:
 
 def _read(path: Path) -> Notebook | None:
     """A notebook; None where the file is none that can be read."""
-    try:
-        notebook = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return None
-    is_notebook = isinstance(notebook, dict) and {"cells", "metadata"} <= set(notebook)
-    return notebook if is_notebook else None
+    notebook = parse_object(path.read_bytes())
+    return notebook if notebook and {"cells", "metadata"} <= set(notebook) else None
 
 
 def _free(copy: Path) -> Path:
-    number = 1
-    while (path := copy.with_name(f"{copy.stem}-before-upgrade-{number}.ipynb")).exists():
-        number += 1
-    return path
-
-
-def _text(notebook: Notebook) -> str:
-    """The notebook as text, in the form in which Jupyter writes it."""
-    return json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+    paths = (copy.with_name(f"{copy.stem}-before-upgrade-{number}.ipynb") for number in count(1))
+    return next(path for path in paths if not path.exists())
 
 
 def sources_sha256(notebook: Notebook) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..core.decide import NUM_BASELINE_RUNS, NUM_FRESH_RUNS, mean
 from ..core.format import bpb, clock, duration, last_number, number, percent, plain
+from ..core.next_step import late_scores
 from ..core.state import Review
 from ..core.types import Experiment
 from ..record.study import Study
@@ -118,13 +119,8 @@ def doing(now: Snapshot) -> str:
 
 def _finishing(now: Snapshot) -> str:
     """`finishing, fresh run 5 of 6 (0012): scoring`."""
-    state = now.state
-    late = [
-        sum(run.val_bpb is not None and run.num_decided == len(state.decided) for run in e.runs)
-        for e in (state.experiments[0], state.incumbent)
-        if e is not None
-    ]
-    done = sum(min(NUM_FRESH_RUNS, scored) for scored in late)
+    both = filter(None, (now.state.experiments[0], now.state.incumbent))
+    done = sum(min(NUM_FRESH_RUNS, len(late_scores(e, now.state))) for e in both)
     if done == 2 * NUM_FRESH_RUNS:
         return "finishing: scoring on the sealed test split"
     which = f" ({now.experiment.number:04d})" if now.experiment is not None else ""

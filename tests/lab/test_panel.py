@@ -789,9 +789,11 @@ def test_a_text_is_cut_after_a_sentence_else_after_a_word(words: str, head: str,
 def test_a_thousand_experiments_cost_an_update_less_than_150_ms(writer: Writer, panel: Callable[[], Panel]) -> None:
     """Kernel time of a look with a new decision, measured in CPU seconds of this thread; median of five."""
     writer.open().baseline()
+    writer.says_what_it_does = False
     for number in range(1, 1000):
         writer.clock += 60
         writer.settle(number, "keep" if number % 40 == 0 else "discard", 1.5 - number / 1e5 + (number % 7) / 1e3)
+    writer.says_what_it_does = True
     made = panel()
     quiet, costs = [], []
     for number in range(1000, 1005):

@@ -1,4 +1,4 @@
-"""Copies of the notebooks to work in: made once, refreshed while no user has edited them, never overwritten after that."""
+"""Copies of the notebooks to work in: made once, refreshed until a user edits them, never overwritten after that."""
 
 from __future__ import annotations
 

@@ -50,8 +50,7 @@ def history_data(experiments: Sequence[Experiment], sigma: float | None, known: 
 
 
 def _once(make: Callable[[Experiment], dict[str, Any]], experiment: Experiment, known: Known | None) -> dict[str, Any]:
-    if known is None:
-        return make(experiment)
+    known = {} if known is None else known
     key = (experiment.number, experiment.status, experiment.val_bpb, len(experiment.runs), experiment.scores)
     if key not in known:
         known[key] = make(experiment)
@@ -60,11 +59,8 @@ def _once(make: Callable[[Experiment], dict[str, Any]], experiment: Experiment, 
 
 def _so_far(experiment: Experiment) -> Experiment:
     """One that is not decided yet with the mean of the runs that it has, a rejected one with its claim."""
-    experiment = as_drawn(experiment)
-    scores = experiment.scores
-    if experiment.status is not None or experiment.val_bpb is not None or not scores:
-        return experiment
-    return replace(experiment, val_bpb=sum(scores) / len(scores))
+    is_open = experiment.status is None and experiment.val_bpb is None
+    return replace(experiment, val_bpb=experiment.mean_bpb) if is_open else as_drawn(experiment)
 
 
 def _point(experiment: Experiment) -> dict[str, Any]:

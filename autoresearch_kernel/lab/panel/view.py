@@ -114,7 +114,7 @@ class PanelView:
             self._shown.is_new("still", _still_of(self.now))
 
     def _outputs(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The two outputs of its cell. Only the second has the sentence: where no widget can be shown, both are seen."""
+        """The two outputs of its cell; only the second has the sentence, as both are seen where widgets are not."""
         live = self._repr_mimebundle_()
         still = {"text/plain": live.pop("text/plain"), "text/html": live.pop("text/html")}
         return {**live, "text/plain": ""}, still
