@@ -858,9 +858,11 @@ def test_what_stands_for_the_panel_is_a_sentence_and_a_small_picture(
     writer: Writer, panel: Callable[[], Panel]
 ) -> None:
     writer.open().baseline()
+    writer.says_what_it_does = False
     for number in range(1, 300):
         writer.clock += 60
         writer.settle(number, "keep" if number % 10 == 0 else "discard", 1.5 - number / 1e4 + number % 7 / 1e3)
+    writer.says_what_it_does = True
     made = panel()
     sentence = "Control panel of study nov23: 299 experiments, 29 kept, as of "
     assert repr(made).startswith(sentence) and "run the cell to see it live" in repr(made)
