@@ -235,11 +235,11 @@ def stop(study: Study, now: bool = False) -> str:
 
 
 def approve(study: Study, source: str | None = None, why: str = "") -> str:
-    """Let what waits for a person train: as it lies on the desk, or as `source`."""
+    """Let what waits for a person train: as it lies in the file under review, or as `source`."""
     if source is not None:
         if read_state(study).review is None:
             raise StudyError(f"Nothing of study {study.name!r} waits for you, so your train.py was not taken.")
-        write_atomic(study.paths.desk, source)
+        write_atomic(study.paths.review, source)
     return say_to(study, "approve", why)
 
 

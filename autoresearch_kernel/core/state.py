@@ -42,7 +42,7 @@ class HistoryDamaged(Plain, ValueError):
 
 @dataclass(frozen=True)
 class Review:
-    """A train.py on the desk, waiting for a person to approve, edit or reject it."""
+    """A train.py that waits for a user to approve, edit or reject it."""
 
     experiment: int
     hypothesis: str
@@ -263,7 +263,7 @@ def _interrupted(fold: _Fold, event: Event) -> None:
 def _scored(fold: _Fold, event: Event) -> None:
     run, val_bpb = fold.run(event), event.get("val_bpb")
     run["val_bpb"], run["standard_error"] = val_bpb, event.get("standard_error")
-    run["bound"] = event.get("bound") or ""
+    run["provenance"] = event.get("provenance") or ""
     if event.get("sandbox") == NO_SANDBOX:  # it trained in one, and was scored by a later session without
         run["sandbox"] = NO_SANDBOX
     if val_bpb is None:

@@ -217,7 +217,7 @@ class Run:
     causes: tuple[Cause, ...] = ()  # and in one word each, the latest one's included
     num_decided: int = 0  # experiments decided when it began: for a re-run of the incumbent, its place in time
     sandbox: str | None = None  # in which it trained and was scored, "none" without one; None where it was not recorded
-    bound: str = ""  # digest of all that the score depends on, see `record/provenance.py`; "" in records without one
+    provenance: str = ""  # digest of all that the score depends on, see `record/provenance.py`; "" without a score
 
     @property
     def slow(self) -> bool:

@@ -105,9 +105,9 @@ class StudyPaths:
         return self.folder / "notes.md"
 
     @property
-    def desk(self) -> Path:
+    def review(self) -> Path:
         """The train.py that waits for a user's approval."""
-        return self.folder / "desk" / "train.py"
+        return self.folder / "review" / "train.py"
 
     @property
     def lock(self) -> Path:

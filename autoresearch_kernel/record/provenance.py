@@ -46,11 +46,11 @@ def parts_of(facts: Mapping[str, Any], versions: Mapping[str, str], train_sha256
     }
 
 
-def bound(facts: Mapping[str, Any], versions: Mapping[str, str], train_sha256: str) -> str:
+def provenance(facts: Mapping[str, Any], versions: Mapping[str, str], train_sha256: str) -> str:
     """One digest of the parts.
 
     Example:
-        >>> bound(study.facts, study_versions(), "ab12")[:8]  # doctest: +SKIP
+        >>> provenance(study.facts, study_versions(), "ab12")[:8]  # doctest: +SKIP
         '5e1f0c3a'
     """
     return _digest(parts_of(facts, versions, train_sha256))

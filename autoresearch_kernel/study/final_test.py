@@ -71,7 +71,7 @@ def _test(session: Steps, heldout: HeldOut, champion: int, number: int, run: int
         evaluation_seconds=claim.evaluation_seconds,
         audit=asdict(found) if found else None,
         sandbox=session.sandbox,
-        bound=session.bound(experiment),
+        provenance=session.provenance(experiment),
     )
 
 

@@ -234,7 +234,7 @@ class Proposals:
         return None
 
     def _review(self, proposal: Proposal, context: Context, is_draft: bool) -> Proposal | Refusal:
-        """What a person makes of it. An edit of theirs that does not run stays on the desk, with a note of why."""
+        """What a user makes of it. An edit that does not run stays in the file under review, with a note of why."""
         session = self.session
         save_proposal(session.study.experiment(context.number), proposal, context.incumbent.number)
         while True:
@@ -246,7 +246,7 @@ class Proposals:
                     continue
                 return Refusal(context.number, Objection.PERSON, str(no), proposal.hypothesis, proposal)
             except Unreadable as error:
-                session.note(f"Your train.py was not taken: {error}. It belongs into {session.study.paths.desk}.")
+                session.note(f"Your train.py was not taken: {error}. It belongs into {session.study.paths.review}.")
                 continue
             if approved.train_source == proposal.train_source and not is_draft:
                 return approved
@@ -257,4 +257,4 @@ class Proposals:
             reason = failure.strip().splitlines()
             last = f" ... {reason[-1]}" if len(reason) > 1 else ""
             why = reason[0].rstrip(".") + last
-            session.note(f"Your train.py was not taken: {why}. It is still in {session.study.paths.desk}.")
+            session.note(f"Your train.py was not taken: {why}. It is still in {session.study.paths.review}.")

@@ -30,10 +30,10 @@ class Unreadable(Exception):
 def put_under_review(session: Session, proposal: Proposal, number: int, is_draft: bool) -> None:
     """Write the file under review, unless it is there already, perhaps with a user's edits."""
     digest, review = sha256(proposal.train_source), session.state.review
-    desk = session.study.paths.desk
-    if review is None or review.train_sha256 != digest or not desk.is_file():
-        ensure_folder(desk.parent)
-        write_atomic(desk, proposal.train_source)
+    file = session.study.paths.review
+    if review is None or review.train_sha256 != digest or not file.is_file():
+        ensure_folder(file.parent)
+        write_atomic(file, proposal.train_source)
         session.history.append(
             "review", experiment=number, hypothesis=proposal.hypothesis, train_sha256=digest, is_draft=is_draft
         )
@@ -56,7 +56,7 @@ def await_verdict(
     if command.command == "reject":
         raise Rejected(command.text)
     try:
-        source = session.study.paths.desk.read_text(encoding="utf-8")
+        source = session.study.paths.review.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise Unreadable(f"it is not UTF-8 text, from byte {error.start} on") from error
     except OSError as error:

@@ -19,7 +19,7 @@ from ..record.archive import StudyArchive
 from ..record.commands import Inbox
 from ..record.git import Lineage
 from ..record.history import History
-from ..record.provenance import bound
+from ..record.provenance import provenance
 from ..record.study import Study, StudyError, sha256, study_versions
 from ..run.backend import LOCAL, Backend
 from ..scoring.job import HeldOut
@@ -151,9 +151,9 @@ class Session:
             )
         return source
 
-    def bound(self, experiment: Experiment) -> str:
+    def provenance(self, experiment: Experiment) -> str:
         """Digest of all that a score of this experiment depends on."""
-        return bound(self.study.facts, study_versions(), experiment.train_sha256)
+        return provenance(self.study.facts, study_versions(), experiment.train_sha256)
 
     def context(self) -> Context:
         """All that an agent may read now."""

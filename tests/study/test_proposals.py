@@ -290,7 +290,7 @@ def answers(study: Study, *words: tuple[str, str, str | None]) -> Callable[[Prog
         if progress.phase == "paused" and "waits for your" in progress.text:
             command, text, source = left.pop(0)
             if source is not None:
-                study.paths.desk.write_text(source)
+                study.paths.review.write_text(source)
             send(study.paths.commands, command, text)
 
     return watch
@@ -335,7 +335,7 @@ def test_a_persons_own_train_py_is_checked_before_it_trains(study: Study, tried:
 def test_an_edit_on_the_desk_survives_the_harness(study: Study, tried: list[int]) -> None:  # noqa: F811
     def gives_up(progress: Progress) -> None:
         if progress.phase == "paused":
-            study.paths.desk.write_text(COUNTING_TRAIN.replace("ALPHA = 1.0", "ALPHA = 0.5"))
+            study.paths.review.write_text(COUNTING_TRAIN.replace("ALPHA = 1.0", "ALPHA = 0.5"))
             send(study.paths.commands, "stop now")
 
     list(research(study, HumanAgent(), experiments=1, watch=gives_up))
@@ -362,11 +362,11 @@ def test_a_desk_without_a_text_is_told_and_waited_for(study: Study, tried: list[
     def watch(progress: Progress) -> None:
         if progress.phase == "paused" and steps:
             step = steps.pop(0)
-            study.paths.desk.unlink()
+            study.paths.review.unlink()
             if step == "latin":
-                study.paths.desk.write_bytes(COUNTING_TRAIN.encode() + b"# \xe9\n")
+                study.paths.review.write_bytes(COUNTING_TRAIN.encode() + b"# \xe9\n")
             elif step == "good":
-                study.paths.desk.write_text(COUNTING_TRAIN.replace("ALPHA = 1.0", "ALPHA = 0.5"))
+                study.paths.review.write_text(COUNTING_TRAIN.replace("ALPHA = 1.0", "ALPHA = 0.5"))
             send(study.paths.commands, "approve")
 
     done = list(research(study, Listener({"ALPHA": 0.4}), experiments=1, approve=True, watch=watch))

@@ -37,7 +37,7 @@ class ReviewForm:
 
     def show(self, now: Snapshot) -> None:
         """Show what waits for a person, or hide the form."""
-        review, file = now.state.review if now.phase == "reviewing" else None, now.study.paths.desk
+        review, file = now.state.review if now.phase == "reviewing" else None, now.study.paths.review
         written_at = file.stat().st_mtime_ns if review is not None and file.is_file() else 0
         if self._drawn == (now.study.name, review, written_at):
             return
@@ -61,7 +61,7 @@ class ReviewForm:
 
         Raises StudyError when train.py was edited in both places.
         """
-        in_file, here = study.paths.desk.read_text(encoding="utf-8"), self.source.value
+        in_file, here = study.paths.review.read_text(encoding="utf-8"), self.source.value
         if here not in (self._source, in_file) and in_file != self._source:
             raise StudyError("train.py was edited both in its file and here. Undo one of the two, then approve.")
         return here if here not in (self._source, in_file) else None
