@@ -19,7 +19,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..core.types import Call, silent, unheard
+from ..core.types import Call, ignore
 from .failures import Failure, ModelUnavailable, PromptTooLong, TooLate, explained, failure_of, says_too_long
 from .prices import Prices, count_tokens
 from .server import NO_KEY, OPENAI_URL, address, base_url, is_local, read_key, redact, redacted, usable_key
@@ -65,7 +65,7 @@ def make_chat(
     model: str | None,
     *,
     prices: Prices | None = None,
-    on_wait: Callable[[str], None] = silent,
+    on_wait: Callable[[str], None] = ignore,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Chat:
     """A chat with the server that OPENAI_API_KEY and OPENAI_BASE_URL name. Raises ValueError when they name none."""
@@ -93,7 +93,7 @@ class Chat:
         prices: Prices | None = None,
         timeouts: Timeouts | None = None,
         waits_seconds: Sequence[float] = WAITS_SECONDS,
-        on_wait: Callable[[str], None] = silent,
+        on_wait: Callable[[str], None] = ignore,
         sleep: Callable[[float], None] = time.sleep,
     ):
         """`on_wait` hears why a question is asked again and when; `sleep` waits until then and may raise to give up.
@@ -125,7 +125,7 @@ class Chat:
         self,
         messages: Sequence[Mapping[str, str]],
         max_reply_tokens: int,
-        on_failed: Callable[[Call], None] = unheard,
+        on_failed: Callable[[Call], None] = ignore,
     ) -> Reply:
         """The reply to `messages`, each with a role and a content.
 

@@ -20,7 +20,7 @@ from ..core.decide import NUM_FRESH_RUNS, mean
 from ..core.drift import at_present_speed
 from ..core.next_step import of_decided
 from ..core.state import StudyState
-from ..core.types import Experiment, Result, Run, Status, scores_of
+from ..core.types import Experiment, Result, Run, Status, ignore, scores_of
 from ..record.history import read_state
 from ..record.study import Remedied, Study, StudyError, check_unchanged
 from ..run.backend import Backend
@@ -29,7 +29,7 @@ from ..system.shell import shell_command
 from .execute import execute, one_more_run
 from .final_test import open_test_split
 from .loop import despite_full_disk, ended_on_record, resume
-from .session import Watch, ignore
+from .session import Watch
 from .steps import Steps, open_session
 
 NO_KEEP = "no change beat the baseline by more than the noise between runs, which is usual in a short study"

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..core.drift import present_speed
 from ..core.state import StudyState, replay
-from ..core.types import Context, Experiment, Limits, MachineHolder, Objection, Progress
+from ..core.types import Context, Experiment, Limits, MachineHolder, Objection, Progress, ignore
 from ..record.activity import Activity, write_activity
 from ..record.archive import StudyArchive
 from ..record.commands import Inbox
@@ -31,10 +31,6 @@ Watch = Callable[[Progress], None]
 PHASES = frozenset(
     {"proposing", "dry run", "reviewing", "waiting", "training", "scoring", "auditing", "deciding", "paused"}
 )
-
-
-def ignore(progress: Progress) -> None:
-    """A Watch that does nothing."""
 
 
 @dataclass

@@ -19,7 +19,7 @@ from ..core.decide import mean, standard_error
 from ..core.format import count
 from ..core.next_step import Step
 from ..core.state import replay
-from ..core.types import Evaluation, Experiment, Progress, Proposal, RunOutcome, Status
+from ..core.types import Evaluation, Experiment, Progress, Proposal, RunOutcome, Status, ignore
 from ..record.commands import Inbox
 from ..record.git import open_lineage
 from ..record.history import History
@@ -39,7 +39,7 @@ from .disk_space import DiskSpace, give_way
 from .evaluation import score_run
 from .proposal_files import encodable, save_proposal
 from .proposals import Proposals
-from .session import Session, Watch, ignore
+from .session import Session, Watch
 from .steering import Steering
 from .train import train
 from .views import show_notebooks, show_study
