@@ -55,7 +55,7 @@ class Outlook:
         """Raises StudyError where there is nothing to finish."""
         state = read_state(study.paths.history)
         champion = champion_of(state, study.name)
-        have = [len(_usable(study, state, number)) for number in (0, champion.number)]
+        have = _counts(study, state, champion.number).values()
         missing = sum(max(0, NUM_SEEDS - count) for count in have)
         measured = overhead_seconds(champion.runs, study.time_budget_seconds)
         overhead = TYPICAL_OVERHEAD_SECONDS if measured is None else measured
@@ -66,12 +66,6 @@ class Outlook:
 
 def finish(study: Study, watch: Watch = ignore, backend: Backend | None = None) -> Result | None:
     """The result of the study's champion; measured the first time, read from the record from then on.
-
-    Example:
-        >>> from autoresearch_kernel import open_study
-        >>> result = finish(open_study("nov23"))  # doctest: +SKIP
-        >>> result.test_difference, result.test_standard_error  # doctest: +SKIP
-        (-0.0191, 0.0021)
 
     None when a user stopped it; the same call goes on. Raises NothingToMeasure when there is no champion besides the
     baseline, StudyError when a model of either fails again and again or when the audit refuses one on the test rows,
@@ -198,12 +192,7 @@ def result_of(state: StudyState, champion: int, baseline_runs: Sequence[Run], ch
 
 
 def standard_error(*groups: Sequence[float]) -> float:
-    """Of the difference of two means, from the spread within each group.
-
-    Example:
-        >>> round(standard_error([1.0, 2.0, 3.0], [5.0, 5.0, 5.0]), 4)
-        0.5774
-    """
+    """Of the difference of two means, from the spread within each group."""
     return math.sqrt(sum(statistics.variance(group) / len(group) for group in groups))
 
 

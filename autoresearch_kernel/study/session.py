@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ..core.drift import present_speed
@@ -22,7 +23,8 @@ from ..record.history import History
 from ..record.provenance import provenance
 from ..record.study import Study, StudyError, sha256, study_versions
 from ..run.backend import LOCAL, Backend
-from ..scoring.job import HeldOut
+from ..run.training import Listener, Training
+from ..scoring.job import HeldOut, ScoringJob, ScoringSettings
 from ..show.study_words import waiting_words
 from ..system.clock import Clock
 from ..system.processes import remember
@@ -132,6 +134,32 @@ class Session:
         if self.state.waiting is not None:
             self.history.append("waited")
             self._show(self._interrupted)
+
+    # --- describing work for the backend
+
+    def training(self, number: int, **own: Any) -> Training:
+        """A training for experiment `number` on the study's corpus, within its limits; `own` says the rest."""
+        study, facts = self.study, self.study.facts
+        common = {
+            "paths": study.experiment(number),
+            "corpus_dir": study.corpus_dir,
+            "project": study.project,
+            "time_budget_seconds": study.time_budget_seconds,
+            "startup_allowance_seconds": facts["startup_allowance_seconds"],
+            "handover_allowance_seconds": facts["handover_allowance_seconds"],
+            "study": study.name,
+            "dtype": facts["scoring"]["dtype"],
+        }
+        return Training(**common | own)
+
+    def listener(self, token: str, **own: Any) -> Listener:
+        """Records that a training waits for the machine or has it; `own` are the other callbacks."""
+        return Listener(on_spawn=lambda pid: self.begun(pid, token), on_wait=self.wait_for_machine, **own)
+
+    def scoring_job(self, artefact: Path, heldout: HeldOut, **own: Any) -> ScoringJob:
+        """A model to be scored or audited in the sandbox with the study's settings; `own` says the rest."""
+        settings, project = ScoringSettings(**self.study.facts["scoring"]), self.study.project
+        return ScoringJob(artefact, heldout, settings, project, on_tick=self.tick, **self.sandboxed(), **own)
 
     # --- reading
 
