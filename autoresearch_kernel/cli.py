@@ -56,9 +56,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-# --- the commands
-
-
 def _new(arguments: Arguments) -> None:
     print(new_project(arguments.folder))
 
@@ -169,9 +166,6 @@ def _print_checks(checks: Iterable[Check], is_json: bool) -> str:
     if is_json:
         print(json.dumps(as_json(found), indent=1))
     return worst(found)
-
-
-# --- the parser
 
 
 @dataclass(frozen=True)

@@ -29,13 +29,7 @@ Change = tuple[str, str, str]  # what of the corpus is not what it was, hash the
 
 
 def verify(study: Study) -> list[Check]:
-    """Recompute the hashes of all that the study's scores depend on and compare them with its record.
-
-    Example:
-        >>> from autoresearch_kernel import open_study
-        >>> [check.found for check in verify(open_study("nov23")) if check.verdict == "fail"]  # doctest: +SKIP
-        []
-    """
+    """Recompute the hashes of all that the study's scores depend on and compare them with its record."""
     try:
         events = events_so_far(study.paths.history)
         state = replay(events)

@@ -17,22 +17,12 @@ SYSTEM = "system"  # of study.json's versions: a kernel that was updated overnig
 
 
 def changed_versions(then: Mapping[str, str], now: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    """Name, version then and version now of what may change a score; "gone" for what is not there any more.
-
-    Example:
-        >>> changed_versions({"torch": "2.12.0", "numpy": "2.3.0"}, {"torch": "2.13.0", "numpy": "2.3.0"})
-        [('torch', '2.12.0', '2.13.0')]
-    """
+    """Name, version then and version now of what may change a score; "gone" for what is not there any more."""
     return [(k, old, now.get(k, "gone")) for k, old in then.items() if k != SYSTEM and old != now.get(k)]
 
 
 def parts_of(facts: Mapping[str, Any], versions: Mapping[str, str], train_sha256: str) -> dict[str, str]:
-    """Name and SHA-256 of all that a score depends on; `facts` are study.json, `versions` those that made it.
-
-    Example:
-        >>> parts_of(study.facts, study_versions(), "ab12")["train.py"]  # doctest: +SKIP
-        'ab12'
-    """
+    """Name and SHA-256 of all that a score depends on; `facts` are study.json, `versions` those that made it."""
     corpus = facts["corpus"]
     return {
         "train.py": train_sha256,
@@ -47,12 +37,7 @@ def parts_of(facts: Mapping[str, Any], versions: Mapping[str, str], train_sha256
 
 
 def provenance(facts: Mapping[str, Any], versions: Mapping[str, str], train_sha256: str) -> str:
-    """One digest of the parts.
-
-    Example:
-        >>> provenance(study.facts, study_versions(), "ab12")[:8]  # doctest: +SKIP
-        '5e1f0c3a'
-    """
+    """One digest of the parts."""
     return _digest(parts_of(facts, versions, train_sha256))
 
 

@@ -132,9 +132,6 @@ def _assigned(statement: ast.stmt) -> str:
     return ast.unparse(target).strip("()") if isinstance(target, ast.AST) else ""
 
 
-# Trees without their looks
-
-
 def _normal(source: str) -> ast.Module | None:
     """The syntax tree with constants computed and without statements that are constants; None if there is none."""
     tree = parsed(source)

@@ -120,9 +120,6 @@ def _measure(session: Steps) -> Result:
     return result
 
 
-# --- fresh runs
-
-
 def fresh_runs(experiment: Experiment, state: StudyState) -> list[Run]:
     """Scored runs that were begun after the last decision, at the machine's present speed, oldest first."""
     late = [run for run in experiment.runs if run.val_bpb is not None and run.num_decided == len(state.decided)]
@@ -165,9 +162,6 @@ def _one_step(session: Steps, number: int, failures: Counter[int]) -> None:
             f"So there is no result; see {session.study.experiment(number).notebook(run.index)}. "
             f"`{shell_command(f'finish --name {session.study.name}')}` tries again."
         )
-
-
-# --- the figures
 
 
 def result_of(state: StudyState, champion: int, baseline_runs: Sequence[Run], champion_runs: Sequence[Run]) -> Result:

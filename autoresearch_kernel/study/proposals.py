@@ -40,8 +40,6 @@ class Proposals:
         self.is_waited_for = False  # nothing trains until there is an answer
         self.ask_again_at = 0.0  # monotonic: when what failed ahead is asked again
 
-    # --- asking
-
     def think_ahead(self, agent: Agent, running: Experiment) -> None:
         """Ask for the next proposal while `running` trains, if the agent can do that and nothing is asked yet."""
         session = self.session
@@ -123,8 +121,6 @@ class Proposals:
         """A reply may have cost money: it is on the disk before anything else happens with it."""
         save_proposal(self.session.study.experiment(context.number), proposal, context.incumbent.number)
 
-    # --- the next proposal
-
     def next(self, agent: Agent, refused: tuple[Refusal, ...] = ()) -> Proposal:
         """A proposal for the present incumbent that passed every check its agent listens to.
 
@@ -192,8 +188,6 @@ class Proposals:
         reason = reason.rstrip(". \n")
         self.session.note(f"The agent cannot answer: {reason}.")
         self.steering.pause_for(seconds, f"{reason}. It is asked again in {seconds:g} s")
-
-    # --- checks
 
     def _settle(self, agent: Agent, proposal: Proposal, parent: int, context: Context) -> Proposal | Refusal:
         """The proposal on the present incumbent, or why not."""

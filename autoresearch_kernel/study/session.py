@@ -78,8 +78,6 @@ class Session:
         for hook in self.hooks:
             hook()
 
-    # --- telling
-
     def tell(self, progress: Progress) -> None:
         """Tell the watcher, and write activity.json when the phase has changed."""
         phase = "training" if progress.phase == "starting" else progress.phase
@@ -135,8 +133,6 @@ class Session:
             self.history.append("waited")
             self._show(self._interrupted)
 
-    # --- describing work for the backend
-
     def training(self, number: int, **own: Any) -> Training:
         """A training for experiment `number` on the study's corpus, within its limits; `own` says the rest."""
         study, facts = self.study, self.study.facts
@@ -160,8 +156,6 @@ class Session:
         """A model to be scored or audited in the sandbox with the study's settings; `own` says the rest."""
         settings, project = ScoringSettings(**self.study.facts["scoring"]), self.study.project
         return ScoringJob(artefact, heldout, settings, project, on_tick=self.tick, **self.sandboxed(), **own)
-
-    # --- reading
 
     def source(self, experiment: Experiment) -> str:
         """The train.py of an experiment, as it was recorded. Raises StudyError when the file says something else."""

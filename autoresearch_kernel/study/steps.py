@@ -172,9 +172,6 @@ def baseline_proposal(study: Study) -> Proposal:
     return Proposal(hypothesis, study.train_source(0), agent="baseline", details={"preset": preset})
 
 
-# --- opening
-
-
 @contextmanager
 def open_session(study: Study, watch: Watch = ignore, backend: Backend | None = None) -> Iterator[Steps]:
     """Hold a study open for writing.

@@ -287,7 +287,7 @@ def answers(study: Study, *words: tuple[str, str, str | None]) -> Callable[[Prog
     left = list(words)
 
     def watch(progress: Progress) -> None:
-        if progress.phase == "paused" and "waits for your" in progress.text:
+        if progress.text.startswith("Paused: ") and "waits for your" in progress.text:
             command, text, source = left.pop(0)
             if source is not None:
                 study.paths.review.write_text(source)
