@@ -20,9 +20,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from autoresearch_kernel.core.decide import best
-from autoresearch_kernel.core.state import Event
+from autoresearch_kernel.core.state import Event, replay
 from autoresearch_kernel.record.curves import read_curve
-from autoresearch_kernel.record.history import _encode, read_events, replay
+from autoresearch_kernel.record.history import _encode, read_events
 from autoresearch_kernel.record.paths import ExperimentPaths, StudyPaths
 
 CURVE_POINTS = 60

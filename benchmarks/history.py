@@ -17,7 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from autoresearch_kernel.record.history import History, _encode, read_events, replay, write_results
+from autoresearch_kernel.core.state import replay
+from autoresearch_kernel.record.history import History, _encode, read_events
+from autoresearch_kernel.record.results import write_results
 
 NUM_DURABLE = 200  # appends with fsync, for their median
 

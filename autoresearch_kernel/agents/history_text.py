@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-from ..core.format import bpb, count, plain
+from ..core.format import bpb, count, plain, value_text
 from ..core.sanitize import is_number
 from ..core.types import Archive, Experiment, Run, Status
-from ..record.history import peak_memory_mb
+from ..record.results import peak_memory_mb
 from .untrusted_text import clean_output, fence
 
 NUM_BEST, NUM_NEAR, NUM_FAILED, NUM_LAST = 4, 4, 3, 4  # experiments shown in full, at most
@@ -240,7 +240,3 @@ def difference(experiment: Experiment) -> str:
         return ""
     error, sigma = experiment.delta_standard_error, experiment.sigma
     return f"{delta:+.4f}" + (f"±{error:.4f}" if error else "") + (f" ({delta / sigma:+.1f}σ)" if sigma else "")
-
-
-def value_text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)

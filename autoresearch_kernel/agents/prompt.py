@@ -13,10 +13,10 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..core.format import bpb, count, plain
+from ..core.format import bpb, count, plain, value_text
 from ..core.sanitize import is_number
 from ..core.types import Context, Objection, Refusal
-from ..record.history import peak_memory_mb
+from ..record.results import peak_memory_mb
 from . import history_text
 from .history_text import DIFF_LIMIT, FIELD_LIMIT, OUTPUT_LIMIT, Detail, diff_of, in_full, most_informative
 from .program_sections import due_sections, lasting_sections, notes_due
@@ -148,7 +148,7 @@ def _facts(study: Mapping[str, Any]) -> Iterator[str]:
         yield f"Versions: {plain(', '.join(used), 200)}."
     preset = study.get("preset", {})
     if parameters := preset.get("parameters"):
-        values = ", ".join(f"{name}={history_text.value_text(value)}" for name, value in parameters.items())
+        values = ", ".join(f"{name}={value_text(value)}" for name, value in parameters.items())
         yield f"The baseline's configuration (preset {preset.get('name')}): {plain(values, 2000)}."
     if study.get("agent") == "hybrid":
         yield "An optimiser tunes the numbers of the parameters cell between your turns: propose what it cannot."

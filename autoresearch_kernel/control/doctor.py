@@ -23,14 +23,16 @@ from ..record.git import LineageError, open_lineage
 from ..record.paths import ExperimentPaths
 from ..record.study import SHORT, heldout_sha256, sha256, study_versions, versions_of
 from ..run.training import EndRun, Listener, Training, run_training
-from ..sandbox.kinds import SANDBOX, SandboxReport, probe
+from ..sandbox.kinds import SANDBOX, probe
+from ..sandbox.probe import SandboxReport
 from ..study.disk_space import LEAST_FREE_BYTES
 from ..system.corpus_command import corpus_command
 from ..system.disk import free_bytes
 from ..system.environment import SETTINGS
 from ..system.locations import NoPlace, cache_dir, originals, require_cache
+from ..system.measuring import MeasuringProcess, SettingRefused, open_measuring_process
 from ..system.shell import shell_command
-from ..system.speed import SettingRefused, Steadiness, Trial, open_trial
+from ..system.speed import Steadiness, measure_steadiness
 from .checks import Check
 
 GB = 1e9
@@ -65,7 +67,7 @@ folder = Path(os.environ["AUTORESEARCH_HANDOVER"])
 
 def examine(project: Path) -> Iterator[Check]:
     """Look at everything, one check after the other; about ten seconds."""
-    with open_trial(project) as trial:  # torch is loaded there while we look at the rest
+    with open_measuring_process(project) as process:  # it loads torch during the other checks
         yield versions()
         yield disk(project)
         yield from corpora()
@@ -73,7 +75,7 @@ def examine(project: Path) -> Iterator[Check]:
         sandbox = _find_sandbox()
         yield sandboxed(sandbox)
         try:
-            facts = trial.facts()
+            facts = process.facts()
         except SettingRefused as refusal:
             yield Check("device", "fail", str(refusal))
             return
@@ -84,7 +86,7 @@ def examine(project: Path) -> Iterator[Check]:
         yield device(facts)
         yield threads(facts, os.environ, usable_cores())
         yield kernel(project, sandbox)
-        yield _steady(trial)
+        yield _steady(process)
 
 
 def versions() -> Check:
@@ -322,9 +324,9 @@ def threads(facts: Mapping[str, Any], env: Mapping[str, str], cores: int) -> Che
     return Check("threads", "ok", found, facts=known)
 
 
-def _steady(trial: Trial) -> Check:
+def _steady(process: MeasuringProcess) -> Check:
     try:
-        return steady(trial.measure())
+        return steady(measure_steadiness(process))
     except RuntimeError as error:
         return Check("steady", "fail", f"the measurement ended early: {error}")
 
@@ -336,13 +338,13 @@ def steady(measured: Steadiness) -> Check:
     spread = f"±{100 * measured.spread:.1f} %"
     worth = f"worth {measured.worth_bpb:.4f} bits per byte at most"
     facts = {
-        "spread": measured.spread, "worth_bpb": measured.worth_bpb, "flops": mean, "stolen_cores": measured.stolen,
-        "others": [{"name": name, "pid": pid, "cores": cores} for name, pid, cores in measured.others],
+        "spread": measured.spread, "worth_bpb": measured.worth_bpb, "flops": mean, "stolen_cores": measured.load.stolen,
+        "others": [{"name": name, "pid": pid, "cores": cores} for name, pid, cores in measured.load.others],
     }  # fmt: skip
     if measured.is_steady:
         return Check("steady", "ok", f"steady: {spread} at {speed}, {worth}", facts=facts)
     taken = measured.load.words()
-    who = f"; of {100 * measured.num_cores} % others took: {taken}" if taken else ""
+    who = f"; of {100 * measured.load.num_cores} % others took: {taken}" if taken else ""
     remedy = "A study wants the machine to itself: end what is named, or wait." if taken else QUIETER
     return Check("steady", "warn", f"busy: {spread} at {speed}, {worth}{who}", remedy, facts)
 

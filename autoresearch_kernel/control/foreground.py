@@ -17,9 +17,9 @@ from ..agents.options import chat_of
 from ..agents.server import take_key
 from ..core.agent import Agent
 from ..core.format import count, duration
-from ..core.state import StudyState
+from ..core.state import StudyState, replay
 from ..core.types import NO_SANDBOX, Experiment, Limits, Status
-from ..record.history import events_so_far, replay
+from ..record.history import events_so_far
 from ..record.study import Study, StudyError, open_study, study_exists
 from ..sandbox.kinds import SANDBOX
 from ..show.cost import plan_words, spent_words
@@ -30,7 +30,7 @@ from ..show.terminal import Screen
 from ..show.words import outcome_line
 from ..study.options import StudyOptions, agent_of, limits_of, refuse_other_settings, supervisor_words
 from ..system.shell import shell_command
-from ..system.speed import busy_words, look_around
+from ..system.speed import busy_words, measure_load
 from .actions import check_machine
 from .supervisor import start_detached, wait_until_held
 
@@ -189,7 +189,7 @@ def _detach(study: Study, asked: StudyOptions) -> None:
 
 def _print_if_busy() -> None:
     """Takes a second. A study on a busy machine starts all the same."""
-    if words := busy_words(look_around()):
+    if words := busy_words(measure_load()):
         print(words, flush=True)
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..core.state import Event, StudyState
-from ..record.history import HistoryDamaged, events_so_far, replay
+from ..core.state import Event, HistoryDamaged, StudyState, replay
+from ..record.history import events_so_far
 from ..record.provenance import changed_versions, provenance
 from ..record.study import (
     CORPUS_FILES,

@@ -2,7 +2,7 @@
 
 Pure: values in, values out; no file, no process, no clock.
 
-`types` and `agent` are the words that all rooms use. `state.replay` folds events into a StudyState. `decide`, `drift`,
-`early_stopping` and `overtime` hold the rules, `next_step` what comes next. `sanitize`, `errors` and `format` keep
-foreign values, messages and numbers in one form.
+`types` and `agent` have the types that all rooms use. `state.replay` folds events into a StudyState. `decide`, `drift`,
+`early_stopping` and `overtime` have the rules, and `next_step` says what comes next. `sanitize`, `errors` and `format`
+give untrusted values, messages and numbers one form.
 """

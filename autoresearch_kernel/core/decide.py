@@ -1,22 +1,24 @@
-"""The rule: which experiments are kept. Pure functions of scores; nothing is run, read or remembered here.
+"""The rule that decides which experiments are kept. Pure functions of scores.
 
-Scores are validation bits per byte, and lower is better: this module is the only place that says so.
-A training without a score (a crash, a timeout) never gets here: there is no number to judge.
+Scores are validation bits per byte, and lower is better: no other module contains that. A training without a score (a
+crash, a timeout) is not decided here.
 
-The rule, with m the mean over all runs of the incumbent and sigma the run-to-run standard deviation:
-a first score at or above m is discarded; one more than 3 sigma below is kept at once; anything between
-may be luck, so the code is trained once more with a fresh seed and kept when the mean of both is 0.25 sigma
-below m. That mean, not the lucky run, becomes the score to beat.
+The rule, with m the mean over all runs of the incumbent and sigma the run-to-run standard deviation: a first score at
+or above m is discarded, and one more than 3 sigma below m is kept at once. A score in between may be luck, so the code
+is trained once more with a fresh seed, and kept when the mean of both is at least 0.25 sigma below m. This mean, and
+not the lower of the two scores, becomes the score to beat.
 
-That is cautious, as it must be where most proposals make no difference. Where an eighth of them is clearly
-worse (by 3 sigma), proposals do matter, and so do the small wins that caution misses; the rule is then bold:
-the incumbent was chosen for a low score, so m is taken to be 1 sigma above its single score, or 0.4 above the
-mean of two; 0.75 sigma below that is kept at once, and a mean of two below it is kept. Where two fifths are
-clearly worse, sigma is small beside what proposals do, and nothing is confirmed: 0.3 sigma below is kept.
+That rule is cautious, as it must be where most proposals make no difference. Where an eighth of the proposals is
+clearly worse (by 3 sigma), proposals do matter, and so do the small wins that a cautious rule misses; the rule is then
+bold. The incumbent was chosen for a low score, so m is taken to be 1 sigma above its single score, or 0.4 sigma above
+the mean of two. A score 0.75 sigma below that is kept at once, and a mean of two scores below it is kept. Where two
+fifths are clearly worse, sigma is small compared with the effects of proposals, and nothing is confirmed: 0.3 sigma
+below is kept.
 
 When results tie, the simpler code wins: a challenger with less code whose first score is less than 1 sigma above m is
-run once more, and kept when the mean of both is less than 0.25 sigma above m. As code cannot shrink for ever,
-neither can that.
+run once more, and kept when the mean of both is less than 0.25 sigma above m. Code cannot shrink without end, so ties
+cannot add up without end.
+
 docs/decisions.md has the measurements.
 """
 
@@ -32,31 +34,31 @@ from .types import Experiment, Status
 
 NUM_BASELINE_RUNS = 3  # trainings of the baseline before the first proposal: 2 degrees of freedom for sigma
 NUM_FRESH_RUNS = 3  # of the baseline and of the champion, on fresh seeds, behind a study's result
-KEEP_AT_ONCE_SIGMAS = 3.0  # further below the incumbent than this is not luck
+KEEP_AT_ONCE_SIGMAS = 3.0  # a score further below the incumbent is not luck
 NUM_RUNS_CONFIRMED = 2  # runs behind a keep that was not clear at once
-LEAST_WIN_SIGMAS = 0.25  # of the mean of these runs
+LEAST_WIN_SIGMAS = 0.25  # that the mean of these runs must be below the incumbent
 
 BOLD_SHARE = 1 / 8  # of the proposals clearly worse: the rule is bold
-SURE_SHARE = 2 / 5  # of the proposals clearly worse: it confirms nothing
-CLEARLY_WORSE_SIGMAS, LEAST_CLEARLY_WORSE = 3.0, 2  # this far above the incumbent; so many at least
-LUCK_SIGMAS = {1: 1.0, 2: 0.4}  # how far an incumbent of so many runs looks better than it is
+SURE_SHARE = 2 / 5  # of the proposals clearly worse: the rule confirms nothing
+CLEARLY_WORSE_SIGMAS, LEAST_CLEARLY_WORSE = 3.0, 2  # above the incumbent; and the least number of such proposals
+LUCK_SIGMAS = {1: 1.0, 2: 0.4}  # number of runs -> how much better an incumbent looks than it is
 BOLD_KEEP_AT_ONCE_SIGMAS, SURE_KEEP_SIGMAS = 0.75, 0.3
-TIE_SIGMAS, TIE_SIGMAS_CONFIRMED = 1.0, 0.25  # above the incumbent, what a simplification may be after 1 and 2 runs
+TIE_SIGMAS, TIE_SIGMAS_CONFIRMED = 1.0, 0.25  # how far above a simplification may be, after 1 and 2 runs
 LEAST_SIMPLER = 5  # nodes of the syntax tree fewer: about one short statement
-BPB_PER_LOG_SPEED = 0.047  # what a machine that slows down by a factor of e costs, measured on an H200
-RECENT_RUNS = 9  # whose median speed says whether the machine is what it was when the incumbent ran
+BPB_PER_LOG_SPEED = 0.047  # cost of a machine that slows down by a factor of e, measured on an H200
+RECENT_RUNS = 9  # whose median speed shows whether the machine has changed since the incumbent ran
 
 Verdict = Literal["keep", "discard", "confirm"]
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What the rule says of a challenger, with the numbers it was said on."""
+    """A verdict on a challenger, with the numbers behind it."""
 
-    verdict: Verdict  # "confirm": train once more with a fresh seed, then ask again
-    reason: str  # one line for people
+    verdict: Verdict  # "confirm": train once more with a fresh seed, then decide
+    reason: str  # one line for users
     val_bpb: float  # mean over the challenger's runs
-    incumbent_bpb: float  # mean over the incumbent's runs, whatever luck is taken off it
+    incumbent_bpb: float  # mean over the incumbent's runs, without the correction for luck
     sigma: float | None
 
     @property
@@ -66,15 +68,15 @@ class Decision:
 
 
 def is_better(score: float, than: float) -> bool:
-    """Whether `score` beats `than`: lower is better, a tie is not."""
+    """Whether `score` is lower than `than`; a tie is not better."""
     return score < than
 
 
 def best(experiments: Iterable[Experiment]) -> Experiment | None:
-    """The champion: the last experiment that was kept; None when nothing was kept.
+    """The champion: the last experiment that was kept; None when none was.
 
-    Not the one with the lowest mean: each was kept for beating the one before it on the machine of that hour, while
-    means from different hours differ by the machine's speed, and the lowest of many is the luckiest.
+    It is not the one with the lowest mean: each was kept because it beat the previous one at the machine's speed of
+    that hour. Means of different hours differ by that speed, and the lowest of many means is partly luck.
     """
     kept = [e for e in experiments if e.status is Status.KEEP and e.val_bpb is not None]
     return kept[-1] if kept else None
@@ -94,8 +96,8 @@ def decide(
     Args:
         scores: one per run of the challenger, oldest first; two after a confirmation.
         incumbent_scores: one per run of the incumbent, its confirmations and re-runs included.
-        sigma: run-to-run standard deviation; None when it is not known, and then every win is confirmed.
-        worse_share: what `clearly_worse_share` says of the study so far; 0 is cautious.
+        sigma: run-to-run standard deviation; None while it is unknown, and then every win is confirmed.
+        worse_share: `clearly_worse_share` of the study so far; 0 is cautious.
         is_lucky: the incumbent was chosen for one of these scores; False when all of them were made later.
         is_simpler: the challenger has less code, so it need not be better.
 
@@ -143,7 +145,7 @@ def _judge(
 
 
 def _tie(y: float, m: float, num_runs: int, sigma: float) -> tuple[Verdict, str] | None:
-    """What becomes of a simplification that is no better; None when it is no tie."""
+    """The verdict on a simplification that is no better; None when it is not a tie."""
     is_confirmed = num_runs >= NUM_RUNS_CONFIRMED
     if not is_better(y, m + (TIE_SIGMAS_CONFIRMED if is_confirmed else TIE_SIGMAS) * sigma):
         return None
@@ -160,12 +162,12 @@ def is_simpler(challenger: Experiment, incumbent: Experiment) -> bool:
 
 
 def clearly_worse_share(experiments: Iterable[Experiment], sigma: float | None) -> float:
-    """Share of the proposals so far that were clearly worse than their incumbents: how bold `decide` may be.
+    """Share of the proposals that were clearly worse than their incumbents; it makes `decide` bold.
 
     Where scores differ no more than runs of the same code do, an apparent win is luck as well. A run that was ended
-    early because it was hopeless counts as clearly worse; one that crashed says nothing. It is 0, which is cautious,
-    while sigma is unknown, while fewer than LEAST_CLEARLY_WORSE were seen, and while the machine's speed has moved so
-    far since the incumbent ran that it shifts scores by more than sigma.
+    early as hopeless counts as clearly worse, and one that crashed does not count. The share is 0, which is cautious,
+    while sigma is unknown, while fewer than LEAST_CLEARLY_WORSE such proposals were seen, and while the machine's speed
+    has changed so much since the incumbent ran that it shifts scores by more than sigma.
     """
     if sigma is None:
         return 0.0
@@ -186,12 +188,11 @@ def clearly_worse_share(experiments: Iterable[Experiment], sigma: float | None) 
 
 
 def estimate_sigma(groups: Iterable[Sequence[float]]) -> float | None:
-    """Run-to-run standard deviation, pooled over groups of runs of the same code.
+    """Run-to-run standard deviation, pooled over groups of runs of the same code; None while no code was run twice.
 
-    Three baselines give the first estimate; every confirmation and re-run adds to it. Groups of one
-    say nothing and are ignored. None while no code was run twice. A confirmation follows a low first
-    score, but that selection leaves the expected square of the pair as it is for a challenger that is
-    no better than the incumbent.
+    Three baselines give the first estimate, and every confirmation and re-run improves it. Groups of one run are
+    ignored. A confirmation follows a low first score, but for a challenger that is no better than the incumbent this
+    selection leaves the expected square of the pair unchanged.
 
     Raises ValueError for a score that is not a finite number.
     """
@@ -205,17 +206,17 @@ def estimate_sigma(groups: Iterable[Sequence[float]]) -> float | None:
 
 
 def standard_error(num_runs: int, sigma: float | None) -> float | None:
-    """Of a mean over `num_runs` runs, in bits per byte; None while sigma is unknown or nothing ran."""
+    """Standard error of a mean over `num_runs` runs, in bits per byte; None while sigma is unknown or nothing ran."""
     return None if sigma is None or num_runs < 1 else sigma / math.sqrt(num_runs)
 
 
 def improvement(
     baseline_scores: Sequence[float], champion_scores: Sequence[float], sigma: float | None
 ) -> tuple[float, float | None]:
-    """How far the champion's mean lies from the baseline's (negative is better), and the standard error of that.
+    """Difference of the champion's mean to the baseline's (negative is better), and its standard error.
 
-    For publishing: both means over at least NUM_BASELINE_RUNS fresh seeds, never the running minimum.
-    The standard error is None while sigma is unknown.
+    For publishing: both means are over at least NUM_FRESH_RUNS fresh seeds, never the running minimum. The standard
+    error is None while sigma is unknown.
     """
     difference = mean(champion_scores) - mean(baseline_scores)
     if sigma is None:
@@ -224,7 +225,7 @@ def improvement(
 
 
 def mean(scores: Sequence[float]) -> float:
-    """Of at least one finite score. Raises ValueError otherwise: a failed run has no score, not a made-up one."""
+    """The mean of at least one finite score. Raises ValueError otherwise, because a failed run has no score."""
     if not scores:
         raise ValueError("There is no score to judge: a run that failed is recorded as failed, not decided.")
     for score in scores:
@@ -232,7 +233,7 @@ def mean(scores: Sequence[float]) -> float:
             raise ValueError(
                 f"The score {score} is not a finite number and cannot be judged. Record the run as a crash."
             )
-    first = scores[0]  # differences to it, so that the mean of equal scores is that score to the last bit: a tie
+    first = scores[0]  # with differences to it, the mean of equal scores is exactly that score: a tie
     return first + math.fsum(score - first for score in scores) / len(scores)
 
 
@@ -242,7 +243,7 @@ def _check(sigma: float | None) -> None:
 
 
 def _in_as_few_decimals(a: float, b: float) -> tuple[str, str]:
-    """Both with four decimals, or with as many as it takes to tell them apart."""
+    """Both numbers with four decimals, or with as many as show a difference."""
     for decimals in range(4, 9):
         texts = f"{a:.{decimals}f}", f"{b:.{decimals}f}"
         if texts[0] != texts[1] or a == b:

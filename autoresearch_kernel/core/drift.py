@@ -1,14 +1,14 @@
-"""Is the machine still what it was? The speed of training as a measuring instrument; pure functions of runs.
+"""The speed of the machine, measured by trainings; pure functions of runs.
 
-A machine that throttles or is shared trains fewer tokens in the same seconds, and scores worse for it. The
-incumbent is the yardstick: the same code, run again, shows what the machine does now. Its runs at another speed
-than the latest one's are not pooled with it, and a challenger that ran much slower than the incumbent is run once
-more before it is judged: unless its code explains it, the second run is made by a machine that has recovered.
+A machine that throttles or is shared trains fewer tokens in the same seconds, and scores become worse. The incumbent is
+the reference: the same code, run again, shows the machine's present speed. Runs of the incumbent at another speed than
+its latest run's are not pooled with it. A challenger that ran much slower than the incumbent is run once more before it
+is judged: unless its code is the cause, the second run has the normal speed.
 
-How much it matters: on one H200 val_bpb fell by 0.047 for each factor of e in tokens a second, so a throttled tenth is
-worth 0.005, ten times what a night's typical discovery is. What a change of speed may be before it counts follows
-from that: what it is worth must stay below sigma, within LEAST_TOLERANCE, as changes of the code cost a little speed
-of their own, and MOST_TOLERANCE. Where the speed wanders from run to run, sigma is large and all runs are pooled.
+On one H200, val_bpb fell by 0.047 for each factor of e in tokens a second, so 10 % less speed costs 0.005, ten times
+the effect of a typical discovery of a night. The tolerated change of speed follows from that: its effect must stay
+below sigma. The limits are LEAST_TOLERANCE, because changes of the code cost a little speed themselves, and
+MOST_TOLERANCE. Where the speed varies from run to run, sigma is large and all runs are pooled.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from .sanitize import is_number
 from .types import Experiment, Run
 
 SAME_SPEED = 1.15  # runs whose speeds differ by less than this factor are pooled while sigma is unknown
-LEAST_TOLERANCE, MOST_TOLERANCE = 1.02, 1.5  # by less than the first always, by more than the second never
-MUCH_SLOWER = 0.6  # of the incumbent's speed: below it a run is made again rather than judged
+LEAST_TOLERANCE, MOST_TOLERANCE = 1.02, 1.5  # least and most factor at which runs are pooled
+MUCH_SLOWER = 0.6  # of the incumbent's speed: a slower run is repeated instead of judged
 STEADY = 0.1  # a machine within this share of its former speed is shown as steady
 RERUN_EVERY, RERUN_EVERY_IN_DRIFT = 20, 10  # experiments between two runs of the incumbent
-RERUN_WHEN_MOVED = 4  # and when the machine's speed has moved beyond what may be pooled
-RERUN_WEIGHT = 5  # of the RECENT_RUNS whose median is the machine's present speed: a run of the incumbent's
+RERUN_WHEN_MOVED = 4  # the same, when the machine's speed has changed by more than the tolerance
+RERUN_WEIGHT = 5  # a run of the incumbent counts as so many of the RECENT_RUNS
 
 
 def tolerance(sigma: float | None) -> float:
-    """Factor between two speeds of the machine that scores do not notice, `sigma` in bits per byte."""
+    """Factor between two speeds of the machine that does not affect scores, with `sigma` in bits per byte."""
     if sigma is None:
         return SAME_SPEED
     return min(MOST_TOLERANCE, max(LEAST_TOLERANCE, math.exp(sigma / BPB_PER_LOG_SPEED)))
 
 
 def at_present_speed(runs: Sequence[Run], sigma: float | None = None) -> tuple[Run, ...]:
-    """The scored runs as fast as the latest one, within the tolerance; all of them where speed is not known."""
+    """The scored runs that were as fast as the latest one, within the tolerance; all where the speed is unknown."""
     factor = tolerance(sigma)
     scored = [run for run in runs if run.val_bpb is not None]
     last = _speed(scored[-1].measured) if scored else None
@@ -50,9 +50,9 @@ def at_present_speed(runs: Sequence[Run], sigma: float | None = None) -> tuple[R
 
 
 def alike(runs: Sequence[Run]) -> list[tuple[float, ...]]:
-    """Scores of runs of the same code in groups that one machine may have made: what sigma is estimated from.
+    """Scores of runs of the same code, in groups at one speed of the machine; `estimate_sigma` takes such groups.
 
-    A speed that wanders is part of the noise and stays in it; a machine that became another one is not noise.
+    A speed that varies is part of the noise and stays in it; a machine that has changed is not noise.
     """
     scored = [(_speed(run.measured) or 0.0, run.val_bpb) for run in runs if run.val_bpb is not None]
     groups: list[tuple[float, list[float]]] = []
@@ -68,7 +68,8 @@ def relative_speed(
 ) -> float | None:
     """Speed of a run relative to the incumbent at its present speed; None where there is nothing to compare.
 
-    By tokens a second or by FLOP/s, whichever is higher: a larger model handles fewer tokens on the same machine.
+    It is the higher one of the ratios of tokens a second and of FLOP/s, because a larger model handles fewer tokens on
+    the same machine.
     """
     runs = at_present_speed(incumbent.runs, sigma) if incumbent else ()
     ratios = []
@@ -105,12 +106,12 @@ def rerun_due(experiments: Sequence[Experiment], incumbent: Experiment | None, s
 def machine_speeds(experiments: Sequence[Experiment]) -> list[tuple[float, float]]:
     """The machine's speed over the study: (experiments decided by then, speed relative to the start), oldest first.
 
-    Each run says how fast it was relative to its incumbent, which was measured by a machine of known speed. The
-    median of the last RECENT_RUNS such figures counts, so that one change that costs speed is not taken for the
-    machine; a run of the incumbent itself, the same code, weighs as much as RERUN_WEIGHT others.
+    Each run has a speed relative to its incumbent, which ran at a known speed of the machine. The result is the median
+    of the last RECENT_RUNS such speeds, so that one change that costs speed is not attributed to the machine. A run of
+    the incumbent itself, which is the same code, counts as RERUN_WEIGHT runs.
     """
     runs = [(run.num_decided, e.number, run.index, e, run) for e in experiments for run in e.runs if run.val_bpb]
-    measured_at: dict[int | None, float] = {}  # the machine's speed when an experiment was measured
+    measured_at: dict[int | None, float] = {}  # experiment -> the machine's speed at its run
     recent, speeds = [1.0] * RECENT_RUNS, []
     for place, number, _, experiment, run in sorted(runs, key=lambda item: item[:3]):
         relative = run.measured.get("relative_speed")
@@ -120,13 +121,13 @@ def machine_speeds(experiments: Sequence[Experiment]) -> list[tuple[float, float
             recent = (recent + [reference * relative] * (RERUN_WEIGHT if is_rerun else 1))[-RECENT_RUNS:]
             speeds.append((float(place), statistics.median(recent)))
         measured_at[number] = statistics.median(recent)
-        if relative is not None and is_rerun:  # the same code: it says how fast the machine was, without others
+        if relative is not None and is_rerun:  # the same code, so this run alone measures the machine
             measured_at[number] = reference * relative
     return speeds
 
 
 def present_speed(experiments: Sequence[Experiment]) -> float:
-    """Of the machine now, relative to the study's start."""
+    """The machine's speed now, relative to the start of the study."""
     speeds = machine_speeds(experiments)
     return speeds[-1][1] if speeds else 1.0
 

@@ -1,13 +1,14 @@
-"""When a run is hopeless: pure functions of curves; nothing is run, read or ended here.
+"""The rule that ends hopeless runs early: pure functions of curves.
 
 A curve is what prepare.TrainingClock writes: points with step, progress (share of the budget, 0 to 1), seconds and
 train_loss (mean since the point before, nats a token), about 200 over a run.
 
-Half-way curves say little about changes that are nearly as good as the incumbent, so only a wreck is ended: at 30 % and
-at 50 % of the budget, a run whose smoothed loss is behind the incumbent's *at the same place* by a large share of all
-that the incumbent still gained from there to its end. That share has no units, so it fits any corpus and budget.
-There is hope, and "" is the answer, whenever the comparison is not one of like with like: a curve with gaps, another
-kind of loss, an incumbent that was not finished, a gap that is closing, or a change that moves the shape of the curve.
+Curves say little about changes that are nearly as good as the incumbent, so only a much worse run is ended: at 30 % and
+at 50 % of the budget, when its smoothed loss is behind the incumbent's *at the same progress* by a large share of the
+incumbent's further descent from there to its end. This share has no units, so it suits every corpus and budget.
+
+A run is not ended when the two curves cannot be compared: a curve with gaps, another kind of loss, an incumbent that
+did not finish, a gap that is closing, or a change that affects the shape of the curve.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from .sanitize import is_number
 
 Curve = Sequence[Mapping[str, Any]]
 
-CHECKPOINTS = (0.3, 0.5)  # shares of the budget at which a run is looked at
+CHECKPOINTS = (0.3, 0.5)  # shares of the budget at which a run is checked
 WINDOW = 0.1  # share of the run over which a loss is averaged
-MARGIN = 0.5  # of the incumbent's descent from the checkpoint to its end; further behind than this is hopeless
-NOISE_SIGMAS = 5.0  # and further behind than the scatter of the curves explains
-MOST_CLOSED = 0.8  # a gap that fell below this share of what it was one window before is closing
-LATE = 0.05  # of the budget; a checkpoint that nobody looked at for longer is gone
+MARGIN = 0.5  # of the incumbent's descent from the checkpoint to its end; a run further behind is hopeless
+NOISE_SIGMAS = 5.0  # of the scatter of the curves; the gap must also exceed this
+MOST_CLOSED = 0.8  # a gap below this share of the gap one window earlier is closing
+LATE = 0.05  # of the budget; a checkpoint that was passed by more than this is skipped
 LEAST_POINTS = 4  # in a window
 SAME_START = 0.1  # of the incumbent's whole descent: first losses further apart are not the same kind of loss
 SAME_CLOCK = 0.01  # of the budget, between a point's seconds and its progress, on the clock of the study
@@ -50,12 +51,12 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])\d*|[A-Z]?[a-z]+\d*")
 
 
 def caution(diff: str) -> float | None:
-    """How many times the margin this change must be behind before it is ended: 1 as a rule, None for never.
+    """By how many times the margin a run with this change must be behind to be ended: 1 as a rule, None for never.
 
-    Learning rates, momentum, weight decay and the batch move losses on the way without saying as much about the end: 2.
-    A schedule, the sequence length, dropout, averaged weights and anything about how the loss is computed or reported
-    change what the curve means: None. A parameter is judged by itself, other code together with the lines around it,
-    comments left out; what is not a diff is never ended.
+    Learning rates, momentum, weight decay and the batch affect losses on the way more than at the end: 2. A schedule,
+    the sequence length, dropout, averaged weights, and the way the loss is computed or reported change the meaning of
+    the curve: None. A parameter is judged by itself, other code together with the lines around it and without comments.
+    A text that is not a diff gives None.
 
     Args:
         diff: unified diff of train.py against the incumbent's.
@@ -77,14 +78,14 @@ def caution(diff: str) -> float | None:
 
 
 def hopeless(curve: Curve, incumbent_curve: Curve, *, caution: float | None) -> str:
-    """Why the run cannot win, in one line for people; "" while there is hope.
+    """Why the run cannot win, in one line for users; "" while it may.
 
-    Called with each new point: it speaks at the checkpoints only.
+    Call it with each new point: the answer is "" except at the checkpoints.
 
     Args:
         curve: the run's points so far.
-        incumbent_curve: those of a whole run of the incumbent, under the same budget.
-        caution: what `caution()` says of the change.
+        incumbent_curve: the points of a complete run of the incumbent, with the same budget.
+        caution: the result of `caution()` for the change.
     """
     now = _number(curve[-1].get("progress")) if curve else math.nan
     at = next((checkpoint for checkpoint in CHECKPOINTS if checkpoint <= now < checkpoint + LATE), None)
@@ -115,9 +116,8 @@ def projected_timeout(
 ) -> str:
     """Why the run cannot hand over before its hard limit; "" while it can.
 
-    Only a run whose clock was seen to spend the study's budget is judged: one that never reports a step, or counts
-    steps or seconds of its own, may end whenever it likes. What follows training is taken to last no time at all, so
-    what is said here is certain.
+    Only a run whose clock follows the study's budget is judged: one that reports no steps, or that counts steps or
+    seconds of its own, may end at any time. The time after training counts as zero, so the answer is certain.
 
     Args:
         seconds_since_start: from the start of the process to the arrival of the curve's last point.
@@ -138,7 +138,7 @@ def projected_timeout(
 
 
 def _words(text: str) -> set[str]:
-    """`MATRIX_LR` is matrix and lr, `HeadLoss` is head and loss."""
+    """`MATRIX_LR` gives matrix and lr, `HeadLoss` gives head and loss."""
     return {word.lower() for word in _WORD.findall(text)}
 
 
@@ -156,7 +156,7 @@ class _Point:
 
 @dataclass(frozen=True)
 class _Stretch:
-    """What a point says of a window."""
+    """The part of a window that one point represents."""
 
     width: float
     middle: float
@@ -164,7 +164,7 @@ class _Stretch:
 
 
 def _points(curve: Curve) -> list[_Point]:
-    """The curve's numbers; none at all unless each is finite and progress only grows. A train.py wrote them."""
+    """The curve's points; none unless all numbers are finite and progress only grows, because a train.py wrote them."""
     points = [_Point(_number(point.get("progress")), _number(point.get("train_loss"))) for point in curve]
     finite = all(math.isfinite(point.progress) and math.isfinite(point.loss) for point in points)
     return points if finite and all(a.progress < b.progress for a, b in pairwise(points)) else []
@@ -175,7 +175,7 @@ def _number(value: Any) -> float:
 
 
 def _within(points: list[_Point], end: float) -> list[_Stretch]:
-    """The window that ends at `end`: each point stands for the stretch since the one before."""
+    """The window that ends at `end`: each point represents the stretch since the one before."""
     start, before, stretches = end - WINDOW, 0.0, []
     for point in points:
         low, high = max(before, start), min(point.progress, end)
@@ -192,7 +192,7 @@ def _level(points: list[_Point], end: float) -> float:
 
 
 def _standard_error(points: list[_Point], end: float) -> float:
-    """Of that level, from the scatter of the losses around a straight line."""
+    """Standard error of that level, from the scatter of the losses around a straight line."""
     stretches = _within(points, end)
     line = statistics.linear_regression([s.middle for s in stretches], [s.loss for s in stretches])
     squares = sum((s.loss - line.intercept - line.slope * s.middle) ** 2 for s in stretches)

@@ -1,6 +1,6 @@
-"""Numbers and short texts in one form everywhere: four decimals for bits per byte, thin spaces, a real minus.
+"""Numbers and short texts in one form: four decimals for bits per byte, thin spaces, a real minus.
 
-Text of an agent or a training is shown without control characters, so that it cannot change the reader's terminal.
+Control characters are removed from the text of an agent or a training, so that it cannot change the reader's terminal.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ def plain(text: str, limit: int | None = None) -> str:
 
 
 def number(value: Any) -> float | None:
-    """A finite number of sensible size; None for anything else that may stand in a curve."""
+    """A finite number of sensible size; None for any other value in a curve."""
     return float(value) if is_number(value) else None
 
 
 def last_number(curve: Sequence[Mapping[str, Any]], name: str) -> float | None:
-    """The latest usable value of a quantity in a curve."""
+    """The last usable value of a quantity in a curve."""
     return next((value for point in reversed(curve) if (value := number(point.get(name))) is not None), None)
 
 
 def bpb(value: float | None) -> str:
-    """`1.4312`, or a dash when there is none."""
+    """`1.4312`, or a dash for None."""
     return "–" if value is None else f"{value:.4f}"
 
 
@@ -55,6 +55,11 @@ def thousands(value: float) -> str:
 def percent(share: float) -> str:
     """`62 %`."""
     return f"{share:.0%}".replace("%", " %")
+
+
+def value_text(value: Any) -> str:
+    """The value of a parameter, as `0.04` or `128`."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def count(number: int, noun: str) -> str:

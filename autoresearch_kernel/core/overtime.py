@@ -1,12 +1,12 @@
-"""Did a training work outside its budget? The clock that the parent holds; pure functions of runs.
+"""Whether a training worked outside its budget, by the parent's clock; pure functions of runs.
 
-The budget is kept by a clock inside the training, which an agent's code can stop, or be done with most of its work
-before it starts: "warm-up steps" that teach. So the time of all cells is also taken from outside the sandbox. What
-exceeds the budget is overtime: imports, building the model, compiling, the dev score and the hand-over. The baseline,
-a person's code, shows how much of that there is to do, and a challenger may need little more.
+A clock inside the training keeps the budget. An agent's code can stop that clock, or do most of its work before the
+clock starts, as in "warm-up steps" that teach the model. So the time of all cells is also measured outside the sandbox.
+The time beyond the budget is overtime: imports, building the model, compiling, the dev score and the hand-over. The
+runs of the baseline, which a user wrote, show how much overtime is normal, and a challenger may need little more.
 
-How fast processes start, before a line of the agent's code runs, says how busy the machine was, and is allowed for.
-docs/trust.md has the figures that the constants come from.
+The time that processes take to start, before a line of the agent's code runs, shows how busy the machine was, and
+extends the allowance. docs/trust.md has the measurements behind the constants.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from .sanitize import is_number
 from .types import Run
 
 LEAST_SLACK_SECONDS = 2.0  # over the baseline's overtime
-SLACK_SHARE = 0.25  # of the baseline's overtime, where that is more: one that compiles varies by more
-BUDGET_SHARE = 0.02  # of the budget, on top: a last step, a slow one, begins before its end
-MOST_SLOWNESS = 2.0  # of a busy machine, that is allowed for
-TIMES_A_BATCH, LEAST_BATCH_SECONDS = 4.0, 1.0  # of the baseline's slowest batch in the scorer, and on top
+SLACK_SHARE = 0.25  # of the baseline's overtime, when that is more: a baseline that compiles varies more
+BUDGET_SHARE = 0.02  # of the budget, in addition: a slow last step may begin just before its end
+MOST_SLOWNESS = 2.0  # of a busy machine; the allowance grows by no more
+TIMES_A_BATCH, LEAST_BATCH_SECONDS = 4.0, 1.0  # times the baseline's slowest batch in the scorer, and in addition
 
 
 def overtime(measured: Mapping[str, Any], budget_seconds: float) -> float | None:
-    """Seconds that a run's cells took beyond its budget, as seen from outside; None where nobody measured it."""
+    """Seconds that a run's cells took beyond its budget, as the parent measured; None without a measurement."""
     seconds = measured.get("cells_seconds")
     return seconds - budget_seconds if is_number(seconds) else None
 
 
 def allowed_overtime(baseline: Sequence[Run], measured: Mapping[str, Any], budget_seconds: float) -> float | None:
-    """Seconds that a run may take beyond its budget: what the baseline's runs took, and little more.
+    """Seconds that a run may take beyond its budget: slightly more than the baseline's runs took.
 
-    Where processes started slower than for the baseline, so much longer. None while nothing is known of the baseline.
+    The allowance grows when processes started slower than for the baseline. None while there is no run of the baseline.
     """
     scored = [run.measured for run in baseline if run.val_bpb is not None]
     known = [seconds for m in scored if (seconds := overtime(m, budget_seconds)) is not None]
@@ -47,15 +47,7 @@ def allowed_overtime(baseline: Sequence[Run], measured: Mapping[str, Any], budge
 
 
 def works_overtime(baseline: Sequence[Run], measured: Mapping[str, Any], budget_seconds: float) -> str:
-    """Why a run took too long outside its budget to be compared, in one line; "" when it did not.
-
-    Example:
-        >>> quick = Run(0, 1, val_bpb=1.5, measured={"cells_seconds": 23.0})
-        >>> works_overtime([quick], {"cells_seconds": 24.5}, budget_seconds=20.0)
-        ''
-        >>> works_overtime([quick], {"cells_seconds": 31.0}, budget_seconds=20.0)
-        "worked 11.0 s beyond its budget of 20 s; 5.4 s are allowed, going by the baseline's runs"
-    """
+    """Why a run took too long outside its budget to be compared, in one line; "" when it did not."""
     mine, allowed = overtime(measured, budget_seconds), allowed_overtime(baseline, measured, budget_seconds)
     if mine is None or allowed is None or mine <= allowed:
         return ""
@@ -66,13 +58,9 @@ def works_overtime(baseline: Sequence[Run], measured: Mapping[str, Any], budget_
 
 
 def allowed_batch_seconds(baseline: Sequence[Run], budget_seconds: float) -> float | None:
-    """Seconds that a scorer may take for a batch, the model's loading included; None while no baseline was measured.
+    """Seconds that a scorer may take for a batch, loading included; None without a measured run of the baseline.
 
-    A model could be trained while it is loaded or asked first, from data that it carries with it.
-
-    Example:
-        >>> allowed_batch_seconds([Run(0, 1, val_bpb=1.5, measured={"slowest_batch_seconds": 0.25})], 20.0)
-        2.4
+    Without this limit, a model could be trained while it is loaded or in its first batch, on data that it contains.
     """
     found = [run.measured.get("slowest_batch_seconds") for run in baseline if run.val_bpb is not None]
     known = [seconds for seconds in found if seconds is not None]
@@ -82,6 +70,6 @@ def allowed_batch_seconds(baseline: Sequence[Run], budget_seconds: float) -> flo
 
 
 def _start(measured: Mapping[str, Any]) -> float | None:
-    """Seconds until the runner and the kernel had started, which no code of an agent takes part in."""
+    """Seconds until runner and kernel had started, before any code of an agent ran."""
     runner, kernel = measured.get("runner_start_seconds"), measured.get("kernel_start_seconds")
     return runner + kernel if is_number(runner) and is_number(kernel) else None

@@ -1,6 +1,6 @@
-"""What foreign code wrote, made fit to be kept: numbers of sensible size, short printable texts, JSON of any depth.
+"""Reduces values that untrusted code wrote: to numbers of sensible size, short printable texts, and plain JSON objects.
 
-A training may write whatever it likes into its hand-over and its curve. What is left out here is met by no reader.
+A training may write anything into its hand-over and its curve. Values that are removed here reach no reader.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, TypeGuard
 
-LARGEST = 1e15  # the largest number that anything here counts or measures is far below
+LARGEST = 1e15  # far above every number that is counted or measured here
 MOST_FACTS = 100  # of one object
 NAME_LIMIT = 100  # characters of a fact's name; an exception's name is cut to as many
 TEXT_LIMIT = 200
@@ -21,12 +21,7 @@ _ESCAPES = re.compile(
 
 
 def is_number(value: Any) -> TypeGuard[int | float]:
-    """Whether it is a finite number of sensible size; no boolean is one.
-
-    Example:
-        >>> [is_number(value) for value in (1, -2.5, 10**400, float("nan"), True, "1")]
-        [True, True, False, False, False, False]
-    """
+    """Whether the value is a finite number of sensible size; a boolean is not."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
 
 
@@ -58,7 +53,7 @@ def one_line(text: str, most: int = TEXT_LIMIT) -> str:
 
 
 def parse_object(text: str | bytes) -> dict[str, Any] | None:
-    """A JSON object; None for anything else, brackets too deep to follow included."""
+    """A JSON object; None for anything else, also for brackets that are nested too deep."""
     try:
         content = json.loads(text)
     except (ValueError, RecursionError):
@@ -69,12 +64,7 @@ def parse_object(text: str | bytes) -> dict[str, Any] | None:
 def plain_facts(
     content: Mapping[str, Any], *, texts: Collection[str] = (), without: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Of an object the sensible numbers, and of the facts called `texts` a short line; all else is left out.
-
-    Example:
-        >>> plain_facts({"steps": 3, "loss": 10**400, "device": "cpu", "note": "x"}, texts=["device"])
-        {'steps': 3, 'device': 'cpu'}
-    """
+    """The sensible numbers of an object, and one short line of each fact in `texts`; everything else is left out."""
     facts: dict[str, Any] = {}
     for name, value in content.items():
         if len(facts) == MOST_FACTS:

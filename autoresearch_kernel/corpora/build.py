@@ -22,11 +22,11 @@ from typing import Any
 
 from prepare import FORMAT, SPECIAL_TOKENS, SPLIT_PATTERN, PrepareError, Tokenizer, home_dir, read_meta, say
 
-from ..system.files import write_atomic
+from ..system.files import write_array, write_atomic
 from ..system.shell import shell_command
 from .downloads import CLIMBMIX_HELDOUT, climbmix_source, is_full_disk, tinystories_source
 from .sources import Source, files_source, stdlib_source
-from .tokens import check_enough, move_heldout, tokenizer_texts, train_tokenizer, write_array, write_streams
+from .tokens import check_enough, move_heldout, tokenizer_texts, train_tokenizer, write_streams
 
 CORPORA = ("stdlib", "tinystories", "climbmix", "files")
 CLIMBMIX_SHARDS = 10  # to train on, unless a user asks for another number

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +14,7 @@ import numpy as np
 
 from prepare import SPECIAL_TOKENS, SPLIT_PATTERN, PrepareError, Tokenizer, cut_rows
 
-from ..system.files import write_atomic
+from ..system.files import write_array
 from .sources import Document, Source
 
 SPLITS = ("train", "dev", "val", "test")
@@ -104,13 +103,6 @@ def move_heldout(tokenizer: Tokenizer, folder: Path, heldout: Path, sequence_len
         facts[f"num_{split}_bytes"] = int(tokenizer.token_bytes[rows[:, 1:]].sum())
         (folder / f"{split}.bin").unlink()
     return facts | {"heldout_sha256": digest.hexdigest()}
-
-
-def write_array(path: Path, array: np.ndarray) -> None:
-    """np.save, but with an errno when the disk is full."""
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    write_atomic(path, buffer.getvalue())
 
 
 def check_enough(facts: dict[str, Any], name: str, sequence_length: int) -> None:

@@ -21,7 +21,7 @@ from ..core.decide import mean, standard_error
 from ..core.errors import Plain, with_arguments
 from ..core.format import bpb, count
 from ..core.next_step import Action, next_step, of_last_run, rule_says
-from ..core.state import StudyState
+from ..core.state import HistoryDamaged, StudyState
 from ..core.types import (
     Context,
     Evaluation,
@@ -38,7 +38,7 @@ from ..core.types import (
 from ..record import study as records
 from ..record.archive import StudyArchive
 from ..record.git import LineageError
-from ..record.history import HistoryDamaged, StudyInUse, read_state
+from ..record.history import read_state
 from ..record.study import Study, StudyError, check_unchanged, sha256, study_exists, study_names
 from ..show import html
 from ..show.follow import look
@@ -64,6 +64,7 @@ from ..study.question import AgentFailed, objection
 from ..study.session import Watch
 from ..study.steering import Enough, StopNow
 from ..study.steps import Steps, baseline_proposal, open_session, with_previous
+from ..system.files import StudyInUse
 from ..system.locations import project_root
 from .idea import Idea, StepError
 from .live_display import Curve, LiveDisplay

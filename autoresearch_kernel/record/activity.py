@@ -1,6 +1,6 @@
-"""activity.json: what the supervisor of a study does at this moment, replaced at each change of phase.
+"""activity.json: what the supervisor of a study does now, replaced at each change of phase.
 
-A view, no record: the supervisor never reads it, and nothing depends on it. It says nothing when its process is gone.
+The file is for views only: the supervisor never reads it, and it says nothing once its process has ended.
 """
 
 from __future__ import annotations
@@ -17,19 +17,18 @@ from typing import Any
 class Activity:
     """One phase of a supervisor's work."""
 
-    phase: (
-        str  # "proposing", "dry run", "reviewing", "waiting", "training", "scoring", "auditing", "deciding", "paused"
-    )
+    # "proposing", "dry run", "reviewing", "waiting", "training", "scoring", "auditing", "deciding" or "paused"
+    phase: str
     purpose: str  # "baseline", "experiment", "rerun", "conclusion" or "result"
     experiment: int
     run: int
-    why: str  # for a training of an experiment that is decided already; "" otherwise
+    why: str  # reason to train a decided experiment again; "" otherwise
     since: str  # UTC ISO 8601
     pid: int
 
 
 def write_activity(path: Path, activity: Activity) -> None:
-    """Replace the file; without waiting for the disk, and without an error where the disk is full."""
+    """Replace the file, without waiting for the disk and without an error when the disk is full."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with suppress(OSError):
         temporary.write_text(json.dumps(asdict(activity)) + "\n", encoding="utf-8")
@@ -37,7 +36,7 @@ def write_activity(path: Path, activity: Activity) -> None:
 
 
 def read_activity(path: Path, pid: Any) -> Activity | None:
-    """What the process `pid` does; None where the file is missing, cut off, or another process's."""
+    """What the process `pid` does; None when the file is missing, incomplete, or another process's."""
     try:
         activity = Activity(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):

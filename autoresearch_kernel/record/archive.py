@@ -1,4 +1,4 @@
-"""What a study keeps of each experiment, for an agent to read: code, diff, curve, and what a run printed."""
+"""The files that a study keeps of each experiment: code, diff, curve, and the output of its runs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class StudyArchive(Archive):
 
 
 def failure_output(paths: ExperimentPaths, run: int = 0) -> str:
-    """The last lines that a run printed and its traceback, as they stand in its notebook; "" when it has none."""
+    """The last lines that a run printed and its traceback, from its notebook; "" when it has none."""
     path = paths.notebook(run)
     try:
         if path.stat().st_size > NOTEBOOK_LIMIT_BYTES:

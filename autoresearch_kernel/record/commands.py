@@ -1,7 +1,7 @@
-"""What people ask of the supervisor of a study: commands.jsonl, written by anybody, read by the supervisor alone.
+"""commands.jsonl: the commands of users to the supervisor of a study. Any client writes it; the supervisor reads it.
 
-A command is one line, appended in a single write. It counts once the history holds a `command` event with its id:
-that event is the supervisor's answer. This module carries the words and does not know what they do.
+A command is one line, appended in a single write. The supervisor answers it with a `command` event of the same id in
+the history. This module transmits commands and does not know what they do.
 """
 
 from __future__ import annotations
@@ -21,51 +21,51 @@ from .history_reader import HistoryReader
 
 FOR_THE_AGENT = ("hint", "clear hints")  # they wait for the next supervisor when none runs
 KNOWN = ("pause", "resume", "stop", "stop now", *FOR_THE_AGENT, "approve", "reject")
-TEXT_LIMIT = 10_000  # characters of a hint: a line stays far below what a single write takes
+TEXT_LIMIT = 10_000  # characters: a line stays far below the size that a single write accepts
 
 
 @dataclass(frozen=True)
 class Command:
-    """One wish of a person."""
+    """One request of a user to the supervisor."""
 
     id: str
     command: str  # one of KNOWN
-    text: str  # of a hint, why something is rejected, the hypothesis of what is approved; "" otherwise
-    by: str  # who says so: "name@host"
+    text: str  # a hint, the reason of a rejection, or the hypothesis of an approved proposal; "" otherwise
+    by: str  # the user: "name@host"
     time: str  # UTC ISO 8601
 
 
 def send(path: Path, command: str, text: str = "") -> Command:
-    """Append a command durably. Raises ValueError for one that nobody would understand."""
+    """Append a command durably. Raises ValueError for an unknown command or a text that is too long."""
     if command not in KNOWN:
         raise ValueError(f"There is no command {command!r}. Known are {', '.join(KNOWN)}.")
     if len(text) > TEXT_LIMIT:
         raise ValueError(f"A text of {len(text)} characters is too long; say it in at most {TEXT_LIMIT}.")
-    wish = Command(uuid.uuid4().hex, command, text, f"{_user()}@{os.uname().nodename}", utc_now())
-    line = json.dumps(asdict(wish)).encode() + b"\n"
+    sent = Command(uuid.uuid4().hex, command, text, f"{_user()}@{os.uname().nodename}", utc_now())
+    line = json.dumps(asdict(sent)).encode() + b"\n"
     ensure_folder(path.parent)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         size = os.fstat(fd).st_size
-        if size and os.pread(fd, 1, size - 1) != b"\n":  # somebody died in the middle of a line
+        if size and os.pread(fd, 1, size - 1) != b"\n":  # another writer died in the middle of a line
             line = b"\n" + line
         write(fd, line)
         sync(fd)
     finally:
         os.close(fd)
-    return wish
+    return sent
 
 
 class Inbox:
-    """The supervisor's end: new commands as they arrive. Lines that are no command are skipped."""
+    """Gives the supervisor new commands as they arrive. Lines that are no command are skipped."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._tail = Tail(path)
 
     def read(self) -> list[Command]:
-        """What came since the last call; costs one `stat` when that is nothing."""
+        """The commands since the last call. Without new ones, the call costs one `stat`."""
         try:
             if self.path.stat().st_size == self._tail.offset:
                 return []
@@ -75,7 +75,7 @@ class Inbox:
 
 
 def wait_for_answer(history: Path, command: Command, seconds: float) -> str | None:
-    """The supervisor's answer, None when there is none within `seconds`."""
+    """The supervisor's answer; None when there is none within `seconds`."""
     deadline, reader = time.monotonic() + seconds, HistoryReader(history)
     while True:
         if reader.read():
@@ -99,5 +99,5 @@ def _parse(line: bytes) -> Command | None:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a uid without a name, as in a container
+    except (KeyError, OSError):  # in a container, a uid may have no name
         return f"uid {os.getuid()}"

@@ -1,12 +1,12 @@
-"""The lineage of train.py in git, through plumbing alone: nobody's files, index, HEAD or hooks are touched.
+"""Commits and refs of train.py in git. They leave the user's files, index, HEAD and hooks unchanged.
 
-Every experiment is a commit: its parent is the incumbent it was judged against, its tree is the parent's
-with train.py replaced. `refs/autoresearch/<study>/<number>` keeps it for ever; the branch
-`autoresearch/<study>` advances on a keep alone. The same experiment recorded twice is the same commit,
-because its date comes from the history and not from the clock.
+Every experiment is a commit: its parent is the incumbent it was judged against, and its tree is the parent's with
+another train.py. `refs/autoresearch/<study>/<number>` keeps it permanently, and the branch `autoresearch/<study>`
+advances only when an experiment is kept. Recording an experiment again gives the same commit, because its date comes
+from the history.
 
-The history is the truth. What goes wrong with the branch alone (someone works on it) is told in
-`branch_problem` and harms no experiment; what keeps a commit from being written raises LineageError.
+The history is authoritative. A problem with the branch alone, as when a user works on it, is stored in `branch_problem`
+and does not affect the experiment. A problem that prevents a commit raises LineageError.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from pathlib import Path
 from ..system.files import seconds_of
 
 AUTHOR = ("autoresearch", "autoresearch@localhost")
-GIT_LIMIT_SECONDS = 120.0  # for one git command; a big repository on a slow disk needs seconds
-STALE_LOCK_SECONDS = 2.0  # git holds the lock of a ref for milliseconds; one that stays was left by a crash
+GIT_LIMIT_SECONDS = 120.0  # for one git command; with a big repository on a slow disk it takes seconds
+STALE_LOCK_SECONDS = 2.0  # git holds the lock of a ref for milliseconds, so an older one was left by a crash
 
-# No hooks, no signatures, and objects that survive a power cut as surely as the history that names them.
+# No hooks, no signatures, and objects that survive a power cut as the history does.
 SETTINGS = {
     "core.hooksPath": os.devnull,
     "commit.gpgSign": "false",
@@ -33,17 +33,17 @@ SETTINGS = {
 
 
 class LineageError(RuntimeError):
-    """A commit or ref that could not be written; the message says which, and what to do."""
+    """A commit or ref could not be written; the message says which, and what to do."""
 
 
 def open_lineage(project: Path, study: str, *, is_new: bool = False) -> tuple[Lineage | None, str]:
-    """The lineage of `study` in the repository that `project` lies in, or None and one sentence why not.
+    """The lineage of `study` in the repository that contains `project`, or None and one sentence why there is none.
 
     Args:
         project: folder with train.py, the root of the repository or a folder in it.
-        is_new: this study has no history yet, so a branch of its name belongs to something else.
+        is_new: this study has no history yet, so a branch of its name belongs to another study.
 
-    Raises LineageError when a new study would continue a branch that is already there.
+    Raises LineageError when a new study would continue a branch that exists.
     """
     try:
         prefix = _git(project, "rev-parse", "--show-prefix")
@@ -70,7 +70,7 @@ def open_lineage(project: Path, study: str, *, is_new: bool = False) -> tuple[Li
 
 
 class Lineage:
-    """Commits and refs of one study. It holds nothing that git does not hold."""
+    """Commits and refs of one study. The object holds nothing that git does not hold."""
 
     def __init__(self, project: Path, study: str, train_path: str, base: str) -> None:
         self.project = project
@@ -95,12 +95,12 @@ class Lineage:
         return {int(name): commit for commit, ref in found if (name := ref.removeprefix(prefix)).isdigit()}
 
     def follow(self, commit: str, *, but_not_from: str | None = None) -> None:
-        """Bring the branch to the last kept commit, if it is ours to move and not at `but_not_from`."""
+        """Bring the branch to the last kept commit, if the study may move it and it is not at `but_not_from`."""
         if _read_ref(self.project, self.branch) != but_not_from or but_not_from is None:
             self._advance(commit, replaces=None)
 
     def check_name_is_free(self) -> None:
-        """Raises LineageError when the branch was left by another study of this name."""
+        """Raise LineageError when an earlier study of this name has left its branch."""
         name = f"autoresearch/{self.study}"
         if _read_ref(self.project, self.branch):
             raise LineageError(
@@ -109,11 +109,11 @@ class Lineage:
             )
 
     def record(self, number: int, source: str, *, message: str, time: str, parent: str | None, keep: bool) -> str:
-        """Commit the train.py of an experiment and return the commit's id; recording it again changes nothing.
+        """Commit the train.py of an experiment and return the commit's id. Recording it again changes nothing.
 
         Args:
             message: of the commit; the first line is its title.
-            time: UTC ISO 8601, from the history and not from the clock.
+            time: UTC ISO 8601, from the history.
             parent: commit of the incumbent; None for the baseline, which builds on HEAD.
             keep: advance the branch to it.
 
@@ -128,9 +128,9 @@ class Lineage:
         return commit
 
     def _first_base(self, known: str | None, time: str) -> str:
-        """What the baseline was built on: a commit recorded before a crash knows it, even when HEAD has moved since.
+        """The commit that the baseline was built on; a baseline that was recorded before a crash knows it.
 
-        A commit of another time is another study's, of the same name and deleted since.
+        HEAD may have moved since. A recorded commit with another time belongs to a deleted study of the same name.
         """
         if known and _git(self.project, "show", "-s", "--format=%ct", known) == str(int(seconds_of(time))):
             return _git(self.project, "rev-parse", "--verify", f"{known}^")
@@ -155,7 +155,7 @@ class Lineage:
         return _git(self.project, "commit-tree", tree, "-p", parent, "-F", "-", stdin=message, env=identity)
 
     def _advance(self, commit: str, replaces: str | None) -> None:
-        """Move the branch to a kept commit, if it is ours to move: it only ever goes forward, under nobody's feet."""
+        """Move the branch forward to a kept commit, unless it has commits of its own or is checked out."""
         tip = _read_ref(self.project, self.branch)
         self.branch_problem = ""
         if tip == commit:
@@ -175,7 +175,7 @@ class Lineage:
         return _git(self.project, "merge-base", "--is-ancestor", ancestor, commit, otherwise="no") != "no"
 
     def _checked_out_in(self) -> str:
-        """Folder of a worktree that is on the branch, "" when none is."""
+        """The folder of a worktree that has the branch checked out; "" when there is none."""
         folder = ""
         for line in _git(self.project, "worktree", "list", "--porcelain").splitlines():
             key, _, value = line.partition(" ")
@@ -186,7 +186,7 @@ class Lineage:
         return ""
 
     def _update(self, ref: str, commit: str, old: str | None) -> None:
-        """Compare and swap one ref: the only place where a ref changes."""
+        """Compare and swap one ref. No other function changes a ref."""
         swap = ("update-ref", "-m", "autoresearch", ref, commit, old or "0" * len(commit))
         try:
             _git(self.project, *swap)
@@ -217,22 +217,18 @@ def _read_ref(project: Path, ref: str) -> str | None:
 def _git(
     project: Path, *arguments: str, stdin: str = "", env: dict[str, str] | None = None, otherwise: str | None = None
 ) -> str:
-    """Output of one git command without its last newline; every call of git in the project is this one.
+    """The output of one git command without its last newline. All calls of git go through this function.
 
-    `otherwise` is returned when git answers "no" (exit status 1) instead of failing. Raises LineageError with
-    git's own words, FileNotFoundError when there is no git.
+    `otherwise` is returned when git answers "no" (exit status 1). Raises LineageError with git's own message, and
+    FileNotFoundError when git is not installed.
     """
     settings = [part for key, value in SETTINGS.items() for part in ("-c", f"{key}={value}")]
     try:
         done = subprocess.run(
             ["git", *settings, *arguments],
-            cwd=project,
-            env=_environment() | (env or {}),
-            input=stdin.encode("utf-8", "surrogateescape"),
-            capture_output=True,
-            timeout=GIT_LIMIT_SECONDS,
-            check=False,
-        )
+            cwd=project, env=_environment() | (env or {}), input=stdin.encode("utf-8", "surrogateescape"),
+            capture_output=True, timeout=GIT_LIMIT_SECONDS, check=False,
+        )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise LineageError(f"git {arguments[0]} in {project} did not end within {GIT_LIMIT_SECONDS:.0f} s") from error
     if done.returncode == 1 and otherwise is not None:
@@ -244,6 +240,6 @@ def _git(
 
 
 def _environment() -> dict[str, str]:
-    """Ours without what would point git elsewhere, as inside a hook, and without questions or translations."""
+    """The environment for git: without variables that name another repository, without prompts or translations."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("GIT_") or k in ("GIT_EXEC_PATH", "GIT_SSL_CAINFO")}
     return kept | {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0"}

@@ -1,11 +1,10 @@
-"""The history of a study: append-only events, the only truth. Everything else can be rebuilt from it.
+"""The history of a study: append-only events, from which everything else can be rebuilt.
 
-One JSON object a line, each with a CRC-32 of its own text, written by a single write and an fsync: when
-`append` returns, the record survives a power cut; when it raises, the file is as it was before. It never
-edits a record, and it knows nothing of how experiments are run or judged.
+It has one JSON object a line, each with a CRC-32 of its own text, written by a single write and an fsync. When `append`
+returns, the record survives a power cut; when it raises, the file is as it was before. No record is ever edited.
 
-Reading never changes the file. A last line that was cut off is forgiven, because nobody was told that it
-was written; damage anywhere before it stops the reader.
+Reading never changes the file. A last line that was cut off is ignored, because no caller was told that it was written.
+Damage anywhere before it is an error.
 
     BlockingIOError
       StudyInUse        another process writes it (`files.py`)
@@ -19,15 +18,12 @@ import json
 import os
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..core.sanitize import is_number
 from ..core.state import Event, HistoryDamaged, StudyState, replay
-from ..core.types import Experiment, Run, is_trusted
 from ..system.files import (
-    StudyInUse,
     ensure_folder,
     sync,
     sync_folder,
@@ -35,42 +31,28 @@ from ..system.files import (
     truncate,
     utc_now,
     write,
-    write_atomic,
 )
-
-__all__ = [
-    "History",
-    "HistoryDamaged",
-    "StudyInUse",
-    "StudyState",
-    "decode",
-    "read_events",
-    "replay",
-    "utc_now",
-    "write_results",
-]
 
 CRC_MARK = b', "crc": "'
 CRC_FIELD_LENGTH = len(CRC_MARK) + 8 + len(b'"}')  # the CRC is always the last field
-PARSE = json.JSONDecoder().raw_decode  # json.loads without its questions about encoding and trailing text
+PARSE = json.JSONDecoder().raw_decode  # json.loads without its checks of encoding and trailing text
 RESERVED = ("seq", "time", "event", "crc")
-RESULT_COLUMNS = ("commit", "val_bpb", "memory_gb", "status", "description")  # the original program's
 
 
 # --- writing
 
 
 class History:
-    """A history held open by its one writer.
+    """A history that is open for its only writer.
 
     with History.open(paths.history) as history:
         history.append("note", text="hello")
     """
 
     def __init__(self, path: Path, fd: int, lock_fd: int, clock: Callable[[], str]) -> None:
-        """Takes over both descriptors; for `open`, which has the lock."""
+        """Take over both descriptors. Call `open` instead, which has the lock."""
         self.path = path
-        self.trimmed_bytes = 0  # of a torn last line that was cut off
+        self.trimmed_bytes = 0  # of an incomplete last line that was cut off
         self._fd, self._lock_fd = fd, lock_fd
         self._clock = clock
         data = _read_all(fd)
@@ -80,12 +62,12 @@ class History:
 
     @classmethod
     def open(cls, path: str | Path, *, lock: Path | None = None, clock: Callable[[], str] = utc_now) -> History:
-        """Take the lock, read what is there, trim a torn last line; create the file when there is none.
+        """Take the lock, read the records, cut off an incomplete last line; create the file when there is none.
 
         Args:
-            lock: file to lock, `lock` beside the history unless given. It stays when the history is closed.
+            lock: file to lock, by default `lock` beside the history. It is not removed when the history is closed.
 
-        Raises StudyInUse when another process writes it, HistoryDamaged when a line cannot be trusted.
+        Raises StudyInUse when another process writes the history, HistoryDamaged when a line cannot be trusted.
         """
         path = Path(path)
         ensure_folder(path.parent)
@@ -109,7 +91,7 @@ class History:
         self.close()
 
     def close(self) -> None:
-        """Let the next writer in. A second call does nothing."""
+        """Release the lock. A second call does nothing."""
         for fd in (self._fd, self._lock_fd):
             if fd >= 0:
                 os.close(fd)
@@ -117,15 +99,15 @@ class History:
 
     @property
     def events(self) -> Sequence[Event]:
-        """All records so far, oldest first, exactly as a reader of the file would get them."""
+        """All records so far, oldest first, as a reader of the file gets them."""
         return tuple(self._events)
 
     def append(self, event: str, /, **fields: Any) -> Event:
-        """Write one record durably and return it as a reader would get it.
+        """Write one record durably and return it as a reader gets it.
 
-        Paths become text, numpy scalars numbers, and NaN or infinity null: JSON knows neither. Raises
-        OSError when the disk is full or fails; the file is then as it was before, and the same record
-        may be tried again. Raises ValueError for a closed history or a field name that is taken.
+        Paths become text, numpy scalars numbers, and NaN or infinity null, because JSON has neither. Raises OSError
+        when the disk is full or fails; the file is then as it was before, and the same record may be tried again.
+        Raises ValueError for a closed history or a reserved field name.
         """
         taken = [name for name in RESERVED if name in fields]
         if taken:
@@ -140,7 +122,7 @@ class History:
                 sync(self._fd)
                 self._size += len(line)
                 self._events.append(record)
-            except BaseException:  # an interrupt counts as well: what was not acknowledged is taken back
+            except BaseException:  # also after an interrupt: a record that was not acknowledged is removed
                 self._size = size
                 del self._events[count:]
                 truncate(self._fd, size)
@@ -158,7 +140,7 @@ class History:
             )
 
     def _mend_tail(self, data: bytes, whole: int) -> int:
-        """End the file with a whole record and return its size: cut a torn one, give back a newline that is missing."""
+        """Cut off an incomplete last record, or add a missing newline; returns the size of the file."""
         if whole < len(data):
             self.trimmed_bytes = len(data) - whole
             truncate(self._fd, whole)
@@ -170,13 +152,13 @@ class History:
 
 
 def _encode(record: Event) -> tuple[bytes, Event]:
-    """The line, and the record as a reader would get it."""
+    """The line of a record, and the record as a reader gets it."""
     text = json.dumps(record, ensure_ascii=False, default=_plain)
     record = json.loads(text, parse_constant=lambda name: None)
     text = json.dumps(record, ensure_ascii=False, allow_nan=False)
     try:
         body = text.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, as a model's reply may hold
+    except UnicodeEncodeError:  # a model's reply may contain half of a surrogate pair
         body = json.dumps(record, allow_nan=False).encode()
     return body[:-1] + CRC_MARK + b"%08x" % zlib.crc32(body) + b'"}\n', record
 
@@ -193,7 +175,7 @@ def _plain(value: Any) -> Any:
 
 
 def read_events(path: str | Path) -> list[Event]:
-    """All whole records, oldest first, while another process may be writing. Never changes the file.
+    """All complete records, oldest first; another process may be writing. The file is never changed.
 
     Raises FileNotFoundError, or HistoryDamaged when a line before the last cannot be trusted.
     """
@@ -203,16 +185,12 @@ def read_events(path: str | Path) -> list[Event]:
 
 
 def events_so_far(path: str | Path) -> list[Event]:
-    """As `read_events`; none where nothing has been recorded yet."""
+    """As `read_events`; no records when the file does not exist."""
     return read_events(path) if Path(path).is_file() else []
 
 
 def read_state(path: str | Path) -> StudyState:
-    """What a history says so far.
-
-    Example:
-        >>> read_state("studies/nov23/history.jsonl").incumbent  # doctest: +SKIP
-    """
+    """The state of the study after all records of a history."""
     return replay(events_so_far(path))
 
 
@@ -223,7 +201,7 @@ def _read_all(fd: int) -> bytes:
 
 
 def _parse(path: Path, data: bytes) -> tuple[list[Event], int]:
-    """Records in `data`, and how many of its bytes they take; less than all when the last line is torn."""
+    """The records in `data`, and the number of bytes they take: not all when the last line is incomplete."""
     lines = data.split(b"\n")
     has_newline = lines[-1] == b""
     if has_newline:
@@ -244,9 +222,9 @@ def _parse(path: Path, data: bytes) -> tuple[list[Event], int]:
 
 
 def _is_torn(line: bytes, number: int, has_newline: bool) -> bool:
-    """Whether a bad last line is a write that was cut off, and not a whole record that was damaged later.
+    """Whether an invalid last line is an interrupted write, and not a complete record that was damaged later.
 
-    A write that was cut off has no newline, unless a power cut left NUL bytes where a block was never written.
+    An interrupted write has no newline, unless a power cut left NUL bytes in a block that was never written.
     """
     if has_newline:
         return line.startswith(b"\0") or bytes(16) in line
@@ -267,36 +245,3 @@ def decode(line: bytes, number: int) -> tuple[Event | None, str]:
     except (ValueError, KeyError, TypeError):
         return None, "its CRC fits, but it is not a record of this program"
     return event, ""
-
-
-# --- derived
-
-
-def write_results(path: str | Path, experiments: Iterable[Experiment]) -> None:
-    """Rebuild results.tsv: decided experiments in the original program's five columns, replaced at once.
-
-    The original writes 0.000000 for a crash. Here the cell stays empty: with lower is better, a made-up
-    zero is the best score of the table to whoever sorts or plots it.
-    """
-    rows = [RESULT_COLUMNS, *(_row(e) for e in experiments if e.status is not None)]
-    write_atomic(path, "".join("\t".join(row) + "\n" for row in rows))
-
-
-def peak_memory_mb(run: Run) -> float | None:
-    """Of the training: on a CPU what the system counted, on an accelerator what prepare.py read from its allocator."""
-    on_cpu = run.measured.get("device") == "cpu"
-    peak = run.measured.get("process_peak_memory_mb" if on_cpu else "peak_memory_mb")
-    return float(peak) if is_number(peak) else None
-
-
-def _row(experiment: Experiment) -> tuple[str, ...]:
-    """Without git the code is named by the first 7 digits of the SHA-256 of its train.py."""
-    peak = max(filter(None, map(peak_memory_mb, experiment.runs)), default=None)
-    return (
-        (experiment.commit or experiment.train_sha256)[:7],
-        "" if experiment.val_bpb is None else f"{experiment.val_bpb:.6f}",
-        "" if peak is None else f"{peak / 1024:.1f}",
-        str(experiment.status),
-        ("" if all(map(is_trusted, experiment.runs)) else "untrusted (no sandbox): ")
-        + " ".join(experiment.hypothesis.split()),
-    )

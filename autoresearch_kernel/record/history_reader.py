@@ -1,6 +1,6 @@
-"""Reads a history that another process is writing: everything once, and then only what was added.
+"""Reads a history that another process is writing: everything at first, and then only new records.
 
-A client may read several times a second. The reader writes nothing and needs no lock.
+Views may read several times a second. The reader writes nothing and needs no lock.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What a score depends on, as hashes, and the one digest of them that stands beside it in the record.
+"""The hashes of everything that a score depends on, and one digest of them, which is recorded with each score.
 
-Two scores with the same digest were made by the same code, on the same rows, under the same settings and versions.
+Two scores with the same digest come from the same code, rows, settings and versions.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from .study import sha256
 
 SETTINGS = ("time_budget_seconds", "startup_allowance_seconds", "handover_allowance_seconds", "seed", "scoring")
 MACHINE = ("device", "device_name", "dtype")
-SYSTEM = "system"  # of study.json's versions: a kernel that was updated overnight changes no score
+SYSTEM = "system"  # key in study.json's versions: an updated operating system changes no score
 
 
 def changed_versions(then: Mapping[str, str], now: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    """Name, version then and version now of what may change a score; "gone" for what is not there any more."""
+    """Name, version then and version now of each package that may change a score; "gone" for a missing one."""
     return [(k, old, now.get(k, "gone")) for k, old in then.items() if k != SYSTEM and old != now.get(k)]
 
 
 def parts_of(facts: Mapping[str, Any], versions: Mapping[str, str], train_sha256: str) -> dict[str, str]:
-    """Name and SHA-256 of all that a score depends on; `facts` are study.json, `versions` those that made it."""
+    """Name and SHA-256 of each part; `facts` are study.json, `versions` those that made the score."""
     corpus = facts["corpus"]
     return {
         "train.py": train_sha256,
@@ -37,10 +37,10 @@ def parts_of(facts: Mapping[str, Any], versions: Mapping[str, str], train_sha256
 
 
 def provenance(facts: Mapping[str, Any], versions: Mapping[str, str], train_sha256: str) -> str:
-    """One digest of the parts."""
+    """The digest of all parts."""
     return _digest(parts_of(facts, versions, train_sha256))
 
 
 def _digest(value: Any) -> str:
-    """Of JSON in one form: keys in order, no spaces."""
+    """SHA-256 of JSON in one form: sorted keys, no spaces."""
     return sha256(json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True))

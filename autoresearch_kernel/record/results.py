@@ -1,7 +1,7 @@
-"""Reads a results.tsv, ours or the original autoresearch's, as experiments.
+"""Writes results.tsv, and reads it, also one of the original autoresearch, as experiments.
 
-Such a table knows a commit, a score, memory, a status and a sentence: no runs, no sigma, no times, no parents. What it
-does not know stays None here. The original writes 0.000000 for a crash, which is no score.
+Such a table has a commit, a score, memory, a status and a sentence, but no runs, sigma, times or parents, which are
+None here. The original writes 0.000000 for a crash, which is not a score.
 
 ValueError
   ResultsDamaged    a table that cannot be read; the message names the line
@@ -10,25 +10,57 @@ ValueError
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ..core.decide import best
-from ..core.types import Experiment, Status
-from .history import RESULT_COLUMNS
+from ..core.sanitize import is_number
+from ..core.types import Experiment, Run, Status, is_trusted
+from ..system.files import write_atomic
 
+RESULT_COLUMNS = ("commit", "val_bpb", "memory_gb", "status", "description")  # the original program's
 NEEDED = ("val_bpb", "status", "description")
-MOST_BPB = 64.0  # bits per byte; a model that knows nothing has 8
+MOST_BPB = 64.0  # bits per byte; a uniform guess over bytes has 8
 
 
 class ResultsDamaged(ValueError):
-    """A results.tsv that cannot be read as one."""
+    """A file cannot be read as a results.tsv."""
+
+
+def write_results(path: str | Path, experiments: Iterable[Experiment]) -> None:
+    """Rebuild results.tsv atomically: decided experiments in the original program's five columns.
+
+    The original writes 0.000000 for a crash. Here the cell is empty: lower is better, so a zero would be the best score
+    of the table for every reader who sorts or plots it.
+    """
+    rows = [RESULT_COLUMNS, *(_row(e) for e in experiments if e.status is not None)]
+    write_atomic(path, "".join("\t".join(row) + "\n" for row in rows))
+
+
+def peak_memory_mb(run: Run) -> float | None:
+    """Peak memory of the training: on a CPU as the system counted it, on a GPU as its allocator did."""
+    on_cpu = run.measured.get("device") == "cpu"
+    peak = run.measured.get("process_peak_memory_mb" if on_cpu else "peak_memory_mb")
+    return float(peak) if is_number(peak) else None
+
+
+def _row(experiment: Experiment) -> tuple[str, ...]:
+    """Without git, the first 7 digits of the SHA-256 of train.py replace the commit."""
+    peak = max(filter(None, map(peak_memory_mb, experiment.runs)), default=None)
+    return (
+        (experiment.commit or experiment.train_sha256)[:7],
+        "" if experiment.val_bpb is None else f"{experiment.val_bpb:.6f}",
+        "" if peak is None else f"{peak / 1024:.1f}",
+        str(experiment.status),
+        ("" if all(map(is_trusted, experiment.runs)) else "untrusted (no sandbox): ")
+        + " ".join(experiment.hypothesis.split()),
+    )
 
 
 def read_results(path: str | Path) -> tuple[Experiment, ...]:
-    """One experiment a row, in the order of the rows, each judged against the last one kept before it.
+    """One experiment a row, in the order of the rows, each compared with the last kept one before it.
 
-    Raises FileNotFoundError, or ResultsDamaged naming the line.
+    Raises FileNotFoundError, or ResultsDamaged, which names the line.
     """
     path = Path(path)
     try:
@@ -60,7 +92,7 @@ def _columns(path: Path, lines: Sequence[tuple[int, str]]) -> list[str]:
 
 
 def _cells(line: str, columns: Sequence[str], where: str) -> dict[str, str]:
-    """Column -> text. A description in the last column may hold tabs of its own."""
+    """Column -> text. A description in the last column may contain tabs."""
     cells = line.split("\t", len(columns) - 1 if columns[-1] == "description" else -1)
     least = 1 + max(columns.index(name) for name in ("val_bpb", "status"))
     if len(cells) < least or len(cells) > len(columns):
@@ -106,7 +138,7 @@ def _status(text: str, where: str) -> Status:
 
 
 def _number(text: str, name: str, where: str) -> float | None:
-    """None for an empty cell or a dash, and for what is no finite number, as a diverged training leaves it."""
+    """None for an empty cell or a dash, and for NaN or infinity, which a diverged training leaves."""
     if text.lower() in ("", "-", "–", "n/a", "na", "none", "null"):
         return None
     try:

@@ -1,6 +1,6 @@
-"""Where experiments run: the functions that train, score and audit, with the disk and the clock of that machine.
+"""Where experiments run: the functions that train, score and audit, with the disk and the clocks of that machine.
 
-A session gets a backend as an argument. LOCAL is this machine; a test passes one that trains in no time, and another
+A session gets a backend as an argument. LOCAL is this machine, a test passes one that trains in no time, and a second
 machine is one more backend.
 """
 
@@ -22,12 +22,12 @@ from .training import Listener, Training, run_training
 
 @dataclass(frozen=True)
 class Backend:
-    """What a session runs experiments on; the signatures are those of the functions of LOCAL."""
+    """The functions that a session runs experiments with; their signatures are those of the functions of LOCAL."""
 
     train: Callable[[Training, Listener], RunOutcome] = run_training
     score: Callable[..., Evaluation] = score
     audit: Callable[..., Audit] = audit
-    free_bytes: Callable[[Path], int] = free_bytes  # on the disk of a folder
+    free_bytes: Callable[[Path], int] = free_bytes  # of the disk that holds a folder
     clock: Clock = SYSTEM_CLOCK
 
 
@@ -36,13 +36,13 @@ _chosen: ContextVar[Backend] = ContextVar("backend", default=LOCAL)
 
 
 def chosen_backend() -> Backend:
-    """What a session runs on that is given no backend: LOCAL, except within `using_backend`."""
+    """The backend of a session that was given none: LOCAL, except within `using_backend`."""
     return _chosen.get()
 
 
 @contextmanager
 def using_backend(backend: Backend) -> Iterator[None]:
-    """Within this block, sessions that are given no backend run on this one."""
+    """Within this block, sessions that are given no backend use this one."""
     token = _chosen.set(backend)
     try:
         yield

@@ -1,15 +1,13 @@
-"""The papermill engine `autoresearch`: one deadline for the whole notebook, live output, and an honest record.
+"""The papermill engine `autoresearch`: one deadline for the whole notebook, live output, and a record of how it ended.
 
-Stock papermill saves a notebook whose kernel hung or died as if every cell had completed. This engine appends what
-happened to the cell where it happened, marks later cells `skipped`, and keeps a bounded amount of output. It judges
-nothing: whether a run counts is decided by `run/training.py` from what the run produced.
+papermill itself saves a notebook whose kernel hung or died as if every cell had completed. This engine appends an error
+to the cell where it happened, marks later cells `skipped`, and limits the output that is kept. Whether a run counts is
+decided by `run/training.py`, from what the run produced.
 """
 
 from __future__ import annotations
 
 import asyncio
-import signal
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,7 +20,7 @@ from jupyter_core.utils import run_sync
 
 from .imports import without
 
-with without("rfc3987_syntax", "pyarrow", "boto3", "azure", "gcsfs", "github"):  # places papermill could also read from
+with without("rfc3987_syntax", "pyarrow", "boto3", "azure", "gcsfs", "github"):  # optional; importing them takes 2.3 s
     import papermill
     from nbclient.exceptions import CellExecutionError, DeadKernelError
     from nbformat import NotebookNode
@@ -33,61 +31,39 @@ with without("rfc3987_syntax", "pyarrow", "boto3", "azure", "gcsfs", "github"): 
 
 from ..core.sanitize import NAME_LIMIT, one_line
 from ..system.files import write_atomic
-from .kernel_process import Kernel, KernelFailed, exit_words
+from .kernel_process import GRACE_SECONDS, Deadline, Kernel, KernelFailed, describe_exit
 from .outputs import NOTEBOOK_LIMIT_BYTES, TRACEBACK_LIMIT, CellOutputs, make_plain, shorten_traceback
 
 SAVE_EVERY_SECONDS = 2.0  # at most this often while cells run
-GRACE_SECONDS = 2.0  # from the interrupt to the kill
 START_SECONDS = 60.0
 REASON_LIMIT = 300  # characters of an error's message
 
 
 @dataclass(frozen=True)
 class Execution:
-    """How a notebook's execution ended."""
+    """How the execution of a notebook ended."""
 
     ended: str  # "done", "error", "exit", "died", "deadline", "stopped", "no kernel"
     reason: str  # one line; "" when all cells ran
     cell: int | None  # the execution count of the cell where it ended; None when all cells ran
     exit_code: int | None  # of a kernel that ended by itself
-    kernel_start_seconds: float  # from the launch of the process to its first answer
+    kernel_start_seconds: float  # from the start of the process to its first answer
     cells_seconds: float  # from there to the end of the last cell that ran
     shutdown_seconds: float
 
 
-class Deadline:
-    """Interrupts the kernel when the time is up, and kills it when that does not help: from a thread of its own."""
-
-    def __init__(self, kernel: Kernel, seconds: float | None, grace_seconds: float = GRACE_SECONDS) -> None:
-        self.kernel, self.seconds, self.grace_seconds = kernel, seconds, grace_seconds
-        self.struck = False
-        self.over = threading.Event()
-        self.thread = threading.Thread(target=self._watch, daemon=True, name="deadline")
-        if seconds is not None:
-            self.thread.start()
-
-    def _watch(self) -> None:
-        assert self.seconds is not None
-        if self.over.wait(max(0.0, self.kernel.started + self.seconds - time.monotonic())):
-            return
-        self.struck = True
-        self.kernel.signal(signal.SIGINT)
-        if not self.over.wait(self.grace_seconds):
-            self.kernel.signal(signal.SIGKILL)
-
-
 class Record(NotebookExecutionManager):
-    """The notebook as it is written: now and then while it runs, and truthfully at the end."""
+    """The notebook as it is saved: at intervals while cells run, and completely at the end."""
 
     SKIPPED = "skipped"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.settle: Callable[[], None] = lambda: None  # brings pending output into the notebook before a save
+        self.flush_output: Callable[[], None] = lambda: None  # writes pending output into the notebook before a save
         self.saved = float("-inf")
 
     def notebook_start(self, **kwargs: Any) -> None:
-        for key in ("input_path", "output_path"):  # what is shared names no folder of this machine
+        for key in ("input_path", "output_path"):  # a shared notebook must not name folders of this machine
             path = self.nb.metadata.papermill.get(key)
             if isinstance(path, str) and Path(path).is_absolute():
                 self.nb.metadata.papermill[key] = Path(path).name
@@ -98,7 +74,7 @@ class Record(NotebookExecutionManager):
             self.save_now()
 
     def save_now(self) -> None:
-        self.settle()
+        self.flush_output()
         super().save()
         self.saved = time.monotonic()
 
@@ -115,44 +91,52 @@ class Record(NotebookExecutionManager):
 
 
 class Client(PapermillNotebookClient):
-    """Runs the cells one after the other, and knows at any time why it stopped."""
+    """Runs the cells one after the other.
+
+    With `plain`, it keeps only text and pictures, because the code is not the user's own.
+    """
 
     def __init__(
-        self, record: Record, kernel: Kernel, *, deadline: Deadline, on_text: Callable[[str], None], **kwargs: Any
+        self,
+        record: Record,
+        kernel: Kernel,
+        *,
+        deadline: Deadline,
+        on_text: Callable[[str], None],
+        stopping: Callable[[], bool],
+        plain: bool,
+        **kwargs: Any,
     ) -> None:
         super().__init__(record, km=kernel.manager, raise_on_iopub_timeout=False, **kwargs)
         self.kernel, self.deadline, self.on_text = kernel, deadline, on_text
-        self.room = NOTEBOOK_LIMIT_BYTES
-        self.kept = CellOutputs(self.room)
+        self.stopping, self.plain = stopping, plain
+        self.allowance = NOTEBOOK_LIMIT_BYTES
+        self.kept = CellOutputs(self.allowance)
         self.clear_before_next_output: bool = False
-        self.exited = False  # a cell called exit(), which raises nothing
-        self.stopping: Callable[[], bool] = lambda: False
-        self.plain = False  # only text and pictures are kept: the code is not a person's
+        self.exited = False  # a cell called exit(), which raises no exception
         self.on_cell_executed = self._notice_exit
-        record.settle = self.kept.settle
-
-    # --- cells
+        record.flush_output = self.kept.flush
 
     def run_cells(self) -> tuple[str, str, int | None]:
-        """Execute the cells; how it ended, why, and in which cell (its execution count)."""
+        """Execute the cells; returns how that ended, why, and in which cell (its execution count)."""
         count = 0
         for index, cell in enumerate(self.nb.cells):
-            if self.deadline.struck or self.stopping():
+            if self.deadline.has_passed or self.stopping():
                 return (*self._ended("deadline", "", cell), count or None)
             runs = cell.cell_type == "code" and bool(cell.source.strip())
             count += runs
-            self.kept = CellOutputs(self.room)
-            self.nb_man.settle = self.kept.settle
+            self.kept = CellOutputs(self.allowance)
+            self.nb_man.flush_output = self.kept.flush
             self.nb_man.cell_start(cell, index)
             ended = self._run_cell(cell, index)
-            self.room -= self.kept.used
+            self.allowance -= self.kept.used
             self.nb_man.cell_complete(cell, cell_index=index)
             if ended is not None:
                 return (*ended, count)
         return "done", "", None
 
     def _run_cell(self, cell: NotebookNode, index: int) -> tuple[str, str] | None:
-        """None when the next cell may run."""
+        """Execute one cell; None when the next one may run, else how the execution ended and why."""
         failure: tuple[str, str] | None = None
         try:
             self.execute_cell(cell, index)
@@ -170,7 +154,7 @@ class Client(PapermillNotebookClient):
         return failure
 
     def _failed(self, error: CellExecutionError, cell: NotebookNode) -> tuple[str, str]:
-        if self.deadline.struck or self.stopping():
+        if self.deadline.has_passed or self.stopping():
             return self._ended("deadline", "", cell)
         message, name = one_line(str(error.evalue), REASON_LIMIT), _error_name(error.ename)
         if name == "SystemExit":
@@ -180,13 +164,13 @@ class Client(PapermillNotebookClient):
     def _died(self, cell: NotebookNode) -> tuple[str, str]:
         if tail := self.kernel.stderr_tail():
             cell.outputs.append(new_output("stream", name="stderr", text=tail + "\n"))
-        return self._ended("died", f"the kernel {exit_words(self.kernel.poll())}", cell)
+        return self._ended("died", f"the kernel {describe_exit(self.kernel.poll())}", cell)
 
     def _ended(self, ended: str, reason: str, cell: NotebookNode) -> tuple[str, str]:
-        """Append to the cell what ended it. A deadline or a stop is the cause of any death that follows it."""
+        """Append an error to the cell that ended the execution. A deadline or a stop is the cause of a later death."""
         if self.stopping():
             ended, reason, name = "stopped", "stopped from outside", "Stopped"
-        elif self.deadline.struck:
+        elif self.deadline.has_passed:
             ended, name = "deadline", "HardLimitPassed"
             reason = f"passed its hard limit of {self.deadline.seconds:.0f} s"
         else:
@@ -203,7 +187,7 @@ class Client(PapermillNotebookClient):
         self.exited = any(item.get("source") == "ask_exit" for item in payload)
 
     def _drain(self, cell: NotebookNode, index: int) -> None:
-        """Take what the kernel sent before it died: its last words explain its death."""
+        """Process the messages that the kernel sent before it died, because they may explain its death."""
         read = run_sync(self.kc.iopub_channel.get_msg)
         try:
             while True:
@@ -214,10 +198,10 @@ class Client(PapermillNotebookClient):
             return
 
     async def _async_poll_kernel_alive(self) -> None:
-        # nbclient looks once a second
+        # nbclient itself checks only once a second
         while self.kernel.poll() is None:
             await asyncio.sleep(0.1)
-        # Its answer to this cell may still be under way.
+        # Its reply to this cell may still be on the way.
         await asyncio.sleep(0.2)
         if self.task_poll_for_reply is not None:
             self.task_poll_for_reply.cancel()
@@ -240,7 +224,7 @@ class Client(PapermillNotebookClient):
             self.on_text(content["text"])
             return self.kept.add_stream(outs, content["name"], content["text"])
         if kind == "error":
-            self.kept.settle(close=True)
+            self.kept.flush(close=True)
             content["traceback"] = shorten_traceback(content.get("traceback", []))
             content["ename"] = _error_name(content.get("ename"))
             content["evalue"] = str(content.get("evalue", ""))[:TRACEBACK_LIMIT]
@@ -259,7 +243,7 @@ class Client(PapermillNotebookClient):
     def _clear(self, outs: list[NotebookNode], cell_index: int) -> None:
         outs[:] = []
         self.clear_display_id_mapping(cell_index)
-        self.kept.settle(close=True)
+        self.kept.flush(close=True)
         self.kept.used = 0
 
     def _update_display_id(self, display_id: str, msg: dict[str, Any]) -> None:
@@ -268,12 +252,12 @@ class Client(PapermillNotebookClient):
 
 
 def _error_name(name: Any) -> str:
-    """Of an exception; a class may be called anything, at any length."""
+    """The name of an exception; untrusted code may give a class any name of any length."""
     return one_line(str(name), NAME_LIMIT) or "Error"
 
 
 class AutoresearchEngine(Engine):
-    """`papermill ... --engine autoresearch`; there `--execution-timeout` is for the whole notebook."""
+    """`papermill ... --engine autoresearch`; its `--execution-timeout` applies to the whole notebook."""
 
     @classmethod
     def execute_notebook(
@@ -315,63 +299,58 @@ class AutoresearchEngine(Engine):
         stderr_file: Any = None,
         **_: Any,
     ) -> None:
-        """Run the cells in `kernel` (started here when there is none) and report how that ended.
+        """Run the cells in `kernel` (by default a new one) and report how that ended to `on_execution`.
 
-        `deadline_seconds` counts from the kernel's start, on the monotonic clock. Raises KernelFailed only when
-        nobody listens to `on_execution`; all that happens in the notebook is data.
+        `deadline_seconds` counts from the kernel's start, on the monotonic clock. Raises KernelFailed, after the
+        report, when the kernel did not start. All that happens in the notebook is data.
         """
         kernel = kernel or Kernel(kernel_name)
         deadline = Deadline(kernel, deadline_seconds or execution_timeout or None, grace_seconds)
+        outputs = {"log_output": log_output, "stdout_file": stdout_file, "stderr_file": stderr_file}
         client = Client(
-            nb_man,
-            kernel,
-            deadline=deadline,
-            on_text=on_text,
-            kernel_name=kernel_name,
-            iopub_timeout=30,
-            log_output=log_output,
-            stdout_file=stdout_file,
-            stderr_file=stderr_file,
-        )
-        client.stopping, client.plain = stopping, plain
-        ready = ended_at = None
-        ended, reason, cell = "no kernel", "", None
-        failure: KernelFailed | None = None
-        try:
-            client.kc = run_sync(kernel.connect)(min(start_timeout, deadline_seconds or start_timeout))
-            client.kc.allow_stdin = False
-            ready = time.monotonic()
-            nb_man.nb.metadata["language_info"] = {"name": "python"} if plain else kernel.language_info
-            ended, reason, cell = client.run_cells()
-            if not plain:
-                client.set_widgets_metadata()
-        except KernelFailed as error:
-            failure, reason = error, str(error)
-            ended = "stopped" if stopping() else "no kernel"
-        finally:
-            deadline.over.set()
-            ended_at = time.monotonic()
-            kernel.end(client.kc)
-        on_execution(
-            Execution(
-                ended=ended,
-                reason=reason,
-                cell=cell,
-                exit_code=kernel.exit_code,
-                kernel_start_seconds=(ready or ended_at) - kernel.started,
-                cells_seconds=ended_at - ready if ready else 0.0,
-                shutdown_seconds=time.monotonic() - ended_at,
-            )
-        )
+            nb_man, kernel, deadline=deadline, on_text=on_text, stopping=stopping, plain=plain,
+            kernel_name=kernel_name, iopub_timeout=30, **outputs,
+        )  # fmt: skip
+        execution, failure = _execute(client, min(start_timeout, deadline_seconds or start_timeout))
+        on_execution(execution)
         if failure is not None:
             raise failure
 
 
-# --- one notebook, by path
+def _execute(client: Client, start_timeout: float) -> tuple[Execution, KernelFailed | None]:
+    """Wait for the kernel, run the cells and end the kernel; the error when it did not start."""
+    kernel, ready = client.kernel, None
+    ended, reason, cell = "no kernel", "", None
+    failure: KernelFailed | None = None
+    try:
+        client.kc = run_sync(kernel.connect)(start_timeout)
+        client.kc.allow_stdin = False
+        ready = time.monotonic()
+        client.nb.metadata["language_info"] = {"name": "python"} if client.plain else kernel.language_info
+        ended, reason, cell = client.run_cells()
+        if not client.plain:
+            client.set_widgets_metadata()
+    except KernelFailed as error:
+        failure, reason = error, str(error)
+        ended = "stopped" if client.stopping() else "no kernel"
+    finally:
+        client.deadline.finished.set()
+        ended_at = time.monotonic()
+        kernel.end(client.kc)
+    execution = Execution(
+        ended=ended,
+        reason=reason,
+        cell=cell,
+        exit_code=kernel.exit_code,
+        kernel_start_seconds=(ready or ended_at) - kernel.started,
+        cells_seconds=ended_at - ready if ready else 0.0,
+        shutdown_seconds=time.monotonic() - ended_at,
+    )
+    return execution, failure
 
 
 class AbsolutePaths:
-    """papermill's files, written so that a reader never sees half of one."""
+    """papermill's files, written so that readers see the old or the new one whole."""
 
     @classmethod
     def read(cls, path: str) -> str:
@@ -399,14 +378,13 @@ def execute(
 ) -> Execution:
     """Execute a notebook through papermill, in a kernel that is starting; paths are absolute.
 
-    With `plain`, of what it displays only text and pictures are kept.
-
-    To be called once, in a process that does nothing else: papermill keeps state in its modules.
+    With `plain`, only text and pictures of its output are kept. Call it once, in a process that does nothing else,
+    because papermill keeps state in its modules.
     """
     papermill_engines.register("autoresearch", AutoresearchEngine)
     papermill_io.register("/", AbsolutePaths)
     ends: list[Execution] = []
-    with suppress(papermill.PapermillExecutionError, KernelFailed):  # told by `ends`
+    with suppress(papermill.PapermillExecutionError, KernelFailed):  # `ends` has the outcome
         papermill.execute_notebook(
             _literal(notebook),
             _literal(output),
@@ -424,5 +402,5 @@ def execute(
 
 
 def _literal(path: str) -> str:
-    """papermill passes paths through str.format."""
+    """Escape a path, because papermill passes paths through str.format."""
     return path.replace("{", "{{").replace("}", "}}")

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Reads what a training hands over: the pickled model, the facts that prepare.py measured, and the curve."""
 
 from __future__ import annotations
 
@@ -12,21 +12,18 @@ from ..record.curves import shorten_curve
 from ..record.paths import ARTEFACT, HANDOVER, METRICS
 from ..system.untrusted_files import opened_up, read_plain_file, remove_tree
 
-TEXTS = {"device", "device_name", "dtype"}  # of the hand-over; all else in it is a number or is left out
-
-
-OURS = {
+TEXTS = {"device", "device_name", "dtype"}  # facts that are text; all others are numbers
+# Facts of a run that its supervisor measures; a hand-over that contains one of these names is not believed.
+MEASURED_OUTSIDE = {
     "runner_start_seconds", "kernel_start_seconds", "cells_seconds", "shutdown_seconds", "process_peak_memory_mb",
     "exit_code", "left_behind", "overhead_seconds", "total_seconds", "relative_speed", "ended_at", "scored",
     "scoring_seconds", "slowest_batch_seconds",
-}  # fmt: skip  # facts of a run that are measured from outside, whatever the hand-over calls so
-
-
-HANDOVER_LIMIT_BYTES = 100_000  # of handover.json; a real one has a few hundred
+}  # fmt: skip
+HANDOVER_LIMIT_BYTES = 100_000  # of handover.json, which normally has a few hundred
 
 
 def read_handover(folder: Path) -> tuple[dict[str, Any] | None, str]:
-    """What prepare.py measured, or None and what is missing of the hand-over."""
+    """The facts that prepare.py measured, or None and what is missing in the hand-over."""
     if not _is_plain_file(folder / ARTEFACT) or (folder / ARTEFACT).stat().st_size == 0:
         return None, f"no {ARTEFACT} was handed over: does the last cell call evaluate_bpb?"
     try:
@@ -36,14 +33,14 @@ def read_handover(folder: Path) -> tuple[dict[str, Any] | None, str]:
     content = parse_object(facts.decode("utf-8", errors="replace"))
     if content is None:
         return None, f"{HANDOVER} is not a JSON object"
-    return plain_facts(content, texts=TEXTS, without=OURS), ""
+    return plain_facts(content, texts=TEXTS, without=MEASURED_OUTSIDE), ""
 
 
 def keep_only_the_handover(folder: Path) -> None:
-    """Remove whatever a training left beside its hand-over, and what only has the names of one: links, pipes, folders,
-    files that are closed to their owner.
+    """Remove everything but the files of a hand-over from its folder, and entries that only have the name of one.
 
-    What reads these files later may then open them. A curve without end is cut to what is ever read of it.
+    Such entries are links, pipes, folders and unreadable files. Afterwards other code may open the remaining files. A
+    curve that is too long is cut to the part that is ever read.
     """
     with opened_up(folder):
         for entry in folder.iterdir():
@@ -60,10 +57,3 @@ def _is_plain_file(path: Path) -> bool:
     except OSError:
         return False
     return stat.S_ISREG(found.st_mode) and found.st_nlink == 1
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        return parse_object(path.read_bytes())
-    except OSError:
-        return None

@@ -1,4 +1,4 @@
-"""Imports without an optional package, where finding it costs time and brings nothing."""
+"""Imports without optional packages, where importing them costs time and has no use."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def without(*packages: str) -> Iterator[None]:
-    """Inside, `packages` are as if not installed: importing one raises ImportError, unless it is there already."""
+    """Inside the block, importing one of `packages` raises ImportError, unless it has been imported already."""
     hidden = [name for name in packages if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: the import system's word for "no"
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None makes an import fail
     try:
         yield
     finally:

@@ -1,8 +1,8 @@
-"""A notebook that a person runs: what its kernel takes from the folder where it starts, before the first cell.
+"""Configures the kernel of a notebook that a user runs, from the folder where it starts, before the first cell.
 
-In the folder of an experiment, `import prepare` then gives what the training had: the study's corpus, budget and seed.
-Elsewhere a training gets a minute, time enough to walk through train.py. What is run by hand is never part of the
-record: it hands nothing over, and it is scored in this process, on the study's validation rows.
+In the folder of an experiment, `import prepare` then uses the study's corpus, budget and seed, as the training did.
+Elsewhere a training gets a minute, which is enough to work through train.py. Such a training never becomes part of the
+record: it hands nothing over and is scored in the kernel itself, on the study's validation rows.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from ..system.files import lock_holder
 from ..system.locations import project_root
 from ..system.shell import shell_command
 
-BUDGET_SECONDS = 60  # of a training outside an experiment, unless AUTORESEARCH_TIME_BUDGET says otherwise
-NOTEBOOK = "JPY_SESSION_NAME"  # set by Jupyter's server: the path of the notebook, where it says
+BUDGET_SECONDS = 60  # of a training outside an experiment, unless AUTORESEARCH_TIME_BUDGET is set
+NOTEBOOK = "JPY_SESSION_NAME"  # the path of the notebook; most Jupyter servers set it
 INJECTED = "injected-parameters"  # papermill's tag
 
 
 @dataclass(frozen=True)
 class Rerun:
-    """An experiment whose notebook a person runs again."""
+    """An experiment whose notebook a user runs again."""
 
     study: Study
     number: str  # its folder's name, as in 0007
-    seed: int | None  # of the run that the notebook shows; None when it does not say
+    seed: int | None  # of the run in the notebook; None when it does not contain a seed
 
 
 def rerun_in(folder: Path, notebook: str = "experiment.ipynb") -> Rerun | None:
-    """The experiment that `folder` belongs to, None for any other folder. Raises StudyError for a damaged study."""
+    """The experiment that `folder` belongs to; None for any other folder. Raises StudyError for a damaged study."""
     if len(folder.parents) < 4 or folder.parent.name != "experiments" or folder.parents[2].name != "studies":
         return None
     if not (folder.parents[1] / "study.json").is_file():
@@ -47,7 +47,7 @@ def rerun_in(folder: Path, notebook: str = "experiment.ipynb") -> Rerun | None:
 
 
 def _seed(notebook: Path) -> int | None:
-    """SEED in the cell that papermill put into an executed notebook."""
+    """SEED in the cell that papermill inserted into an executed notebook."""
     try:
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
         (injected,) = (cell for cell in cells if INJECTED in cell["metadata"].get("tags", []))
@@ -57,16 +57,18 @@ def _seed(notebook: Path) -> int | None:
         return None
 
 
-def settle(folder: Path, environ: MutableMapping[str, str]) -> Callable[[], None]:
-    """Set in `environ` what prepare.py reads. Returns what to do when a cell imports prepare: check, and say.
+def configure_kernel(folder: Path, environ: MutableMapping[str, str]) -> Callable[[], None]:
+    """Set in `environ` what prepare.py reads; returns a function to call when a cell imports prepare.
 
-    That raises StudyError when the notebook is an experiment's and cannot train as it did.
+    That function checks the study and prints what differs. It raises StudyError when the notebook is an experiment's
+    and cannot train as the experiment did.
     """
     try:
         rerun = rerun_in(folder, Path(environ.get(NOTEBOOK) or "experiment.ipynb").name)
         settings = _settings(rerun) if rerun is not None else {}
-    except (StudyError, ValueError, KeyError, TypeError) as error:  # a study.json that is not whole
-        return _raiser(StudyError(str(error)))
+    except (StudyError, ValueError, KeyError, TypeError) as error:  # an incomplete study.json
+        message = str(error)
+        return lambda: _refuse(message)
     if rerun is None:
         environ.setdefault("AUTORESEARCH_TIME_BUDGET", str(BUDGET_SECONDS))
         return say_who_else_trains
@@ -87,9 +89,9 @@ def _settings(rerun: Rerun) -> dict[str, str]:
     if rerun.seed is not None:
         settings["AUTORESEARCH_SEED"] = str(rerun.seed)
     if study.facts["hardware"].get("device") == "cpu":
-        settings["AUTORESEARCH_DEVICE"] = "cpu"  # a machine with a GPU can do this too; the other way round it cannot
+        settings["AUTORESEARCH_DEVICE"] = "cpu"  # a machine with a GPU can do this too, but not the reverse
     if study.facts["scoring"].get("dtype") == "float32":
-        settings["AUTORESEARCH_DTYPE"] = "float32"  # which every machine can do, as above
+        settings["AUTORESEARCH_DTYPE"] = "float32"  # every machine supports it, as above
     return settings
 
 
@@ -108,7 +110,7 @@ def _check(rerun: Rerun) -> None:
 
 
 def say_who_else_trains(project: Path | None = None) -> None:
-    """A line for each study of the project that another process runs on this machine now."""
+    """Print a line for each study of the project that another process runs on this machine now."""
     try:
         project = project or project_root()
     except FileNotFoundError:
@@ -122,15 +124,12 @@ def say_who_else_trains(project: Path | None = None) -> None:
             )
 
 
-def _raiser(error: Exception) -> Callable[[], None]:
-    def fail() -> None:
-        raise error
-
-    return fail
+def _refuse(message: str) -> None:
+    raise StudyError(message)
 
 
 class OnImport(MetaPathFinder):
-    """Calls `before` when a notebook first imports `module`; while that raises, its error is the import's."""
+    """Calls `before` when a notebook first imports `module`; an exception of `before` fails that import."""
 
     def __init__(self, module: str, before: Callable[[], Any]) -> None:
         self.module, self.before = module, before

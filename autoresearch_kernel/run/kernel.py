@@ -1,11 +1,11 @@
-"""The Jupyter kernel `autoresearch`: ipykernel with the manners an experiment needs.
+"""The Jupyter kernel `autoresearch`: ipykernel with the changes that experiments need.
 
-Its history stays in memory, it seeds the random generators, `import prepare` works from any notebook, and it never
-outlives the process that runs the experiment. It refuses to know what is trained in it. A person's kernel takes its
-settings from where it starts: see `run/interactive.py`.
+The kernel keeps its history in memory, seeds the random generators, finds prepare.py from any notebook, and ends with
+the process that runs the experiment. A kernel that a user starts takes its settings from its folder: see
+`run/interactive.py`.
 
-The environment it reads: AUTORESEARCH_RUNNER_PID (set by `run/engine.py`: it is an experiment), AUTORESEARCH_SEED,
-AUTORESEARCH_PROJECT (folder of prepare.py; else the working folder, one above it, or this checkout).
+Variables that it reads: AUTORESEARCH_RUNNER_PID (set by `run/kernel_process.py`: the kernel runs an experiment),
+AUTORESEARCH_SEED, AUTORESEARCH_PROJECT (folder of prepare.py; by default the project of the working folder).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import random
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.abc import Loader, MetaPathFinder
+from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -32,17 +32,14 @@ from traitlets.config import Config
 from ..core.version import __version__
 from ..system.locations import ForeignProject, NoProject, originals, project_root
 from ..system.processes import die_with_parent
-from .interactive import OnImport, settle
-from .kernelspec import install_kernelspec
-from .outputs import Trickle
-
-__all__ = ["AutoresearchKernel", "install_kernelspec", "main"]
+from .interactive import OnImport, configure_kernel
+from .outputs import RateLimit
 
 RUNNER_PID = "AUTORESEARCH_RUNNER_PID"
 
 
 class AutoresearchKernel(IPythonKernel):
-    """A Python kernel under its own name, so that Jupyter says which one runs."""
+    """A Python kernel under its own name, which Jupyter displays."""
 
     implementation = "autoresearch"
     implementation_version = __version__
@@ -50,34 +47,34 @@ class AutoresearchKernel(IPythonKernel):
 
 
 class ExperimentStream(OutStream):
-    """stdout or stderr of an experiment: a beginning, then a trickle, whatever a cell prints.
+    """stdout or stderr of an experiment: whatever a cell prints, only a beginning and then a limited rate is sent.
 
-    Held back here, at the source, 300 MB cost no message, no memory and no time at the other end.
+    Limiting at the source means that 300 MB of output cost neither messages nor memory nor time at the other end.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.trickle = Trickle()
+        self.limit = RateLimit()
         super().__init__(*args, **kwargs)
 
     def write(self, string: str) -> int:
         if not isinstance(string, str):
             raise TypeError(f"write() argument must be str, not {type(string)}")
-        if allowed := self.trickle.let_through(string):
+        if allowed := self.limit.admit(string):
             super().write(allowed)
         return len(string)
 
     def set_parent(self, parent: dict[str, Any]) -> None:
-        """A new cell begins: its burst is its own."""
+        """Start a new limit, because a new cell begins."""
         super().set_parent(parent)
-        self.trickle = Trickle()
+        self.limit = RateLimit()
 
     def end_cell(self) -> None:
-        """Say the end of what was held back."""
-        if text := self.trickle.last_words():
+        """Write the end of the output that was held back."""
+        if text := self.limit.remainder():
             super().write(text)
 
     def _watch_pipe_fd(self) -> None:
-        """Forward what C code and child processes write to the descriptor, without echoing it to the runner's log."""
+        """Forward what C code and child processes write to the descriptor, but not to the runner's log."""
         while self._should_watch and self._fid is not None:
             try:
                 data = os.read(self._fid, 65536)
@@ -89,7 +86,7 @@ class ExperimentStream(OutStream):
 
 
 class ExperimentShell(ZMQInteractiveShell):
-    """IPython, less its habit of keeping all that was ever printed in the kernel's memory."""
+    """IPython, without keeping all printed output in the kernel's memory."""
 
     @contextmanager
     def _tee(self, channel: str) -> Iterator[None]:
@@ -102,7 +99,7 @@ class ExperimentKernel(AutoresearchKernel):
     shell_class = Type(ExperimentShell)
 
     async def do_execute(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Run a cell; its last words are heard however much it said before."""
+        """Run a cell, then write the end of its output, however much was held back before."""
         reply: dict[str, Any] = await super().do_execute(*args, **kwargs)
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, ExperimentStream):
@@ -110,28 +107,8 @@ class ExperimentKernel(AutoresearchKernel):
         return reply
 
 
-class _Seeded(Loader):
-    """The loader of a module whose random generator is seeded once it is loaded."""
-
-    def __init__(self, loader: Loader, seed: int) -> None:
-        self.loader, self.seed = loader, seed
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self.loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        module.__loader__ = self.loader
-        if module.__spec__ is not None:
-            module.__spec__.loader = self.loader
-        self.loader.exec_module(module)
-        if module.__name__ == "numpy":
-            module.random.seed(self.seed % 2**32)
-        else:
-            module.manual_seed(self.seed)
-
-
 class SeedOnImport(MetaPathFinder):
-    """Seeds numpy and torch when a notebook first imports them, so that a kernel starts without either."""
+    """Seeds numpy and torch when a notebook first imports them, so that a kernel can start without either."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -143,22 +120,33 @@ class SeedOnImport(MetaPathFinder):
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = _Seeded(spec.loader, self.seed)
+            execute = spec.loader.exec_module
+
+            def execute_and_seed(module: ModuleType) -> None:
+                execute(module)
+                _seed(module, self.seed)
+
+            spec.loader.exec_module = execute_and_seed  # type: ignore[method-assign]
         return spec
 
 
+def _seed(module: ModuleType, seed: int) -> None:
+    if module.__name__ == "numpy":
+        module.random.seed(seed % 2**32)
+    else:
+        module.manual_seed(seed)
+
+
 def seed_everything(seed: int) -> None:
-    """Seed Python's generator now, numpy's and torch's when they are imported (now, if they are already)."""
+    """Seed Python's generator now, and those of numpy and torch now or when they are imported."""
     random.seed(seed)
-    if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed(seed % 2**32)
-    if "torch" in sys.modules:
-        sys.modules["torch"].manual_seed(seed)
+    for name in sys.modules.keys() & {"numpy", "torch"}:
+        _seed(sys.modules[name], seed)
     sys.meta_path.insert(0, SeedOnImport(seed))
 
 
 def add_project_to_path() -> None:
-    """Let notebooks import prepare, wherever they lie: the project's, else the one that comes with this program."""
+    """Let notebooks in any folder import prepare: the project's, else the one that comes with this program."""
     folder = os.environ.get("AUTORESEARCH_PROJECT")
     if not folder:
         try:
@@ -176,19 +164,19 @@ def _config(experiment: bool) -> Config:
     config.IPKernelApp.kernel_class = ExperimentKernel if experiment else AutoresearchKernel
     if experiment:
         config.IPKernelApp.outstream_class = f"{__name__}.ExperimentStream"
-        config.InteractiveShell.automagic = False  # a line means what it means in `python train.py`
+        config.InteractiveShell.automagic = False  # so that each line means the same as in `python train.py`
     return config
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the kernel until its front end, or its parent, is done with it."""
+    """Run the kernel until its front end or its parent ends it."""
     experiment = os.environ.get(RUNNER_PID) == str(os.getppid())
     if experiment:
         die_with_parent(os.getppid())
-        # Before ipykernel replaces descriptor 2, so that the stack of a segmentation fault reaches the runner's log.
+        # ipykernel replaces descriptor 2 later; the stack of a segmentation fault shall reach the runner's log.
         faulthandler.enable(file=os.dup(2), all_threads=False)
     else:
-        sys.meta_path.insert(0, OnImport("prepare", settle(Path.cwd(), os.environ)))
+        sys.meta_path.insert(0, OnImport("prepare", configure_kernel(Path.cwd(), os.environ)))
     if seed := os.environ.get("AUTORESEARCH_SEED"):
         seed_everything(int(seed))
     add_project_to_path()

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -26,16 +25,17 @@ from ..sandbox.policy import SANDBOX_FOLDER
 from ..system.processes import descendants, kill_group, peak_memory_mb
 from .kernelspec import KERNEL_NAME, kernelspec
 
-LONGEST_SOCKET_PATH = 90  # bytes; the operating system's limit is about 107, and "-5" and a margin come on top
+LONGEST_SOCKET_PATH = 90  # bytes; the system's limit is about 107, and jupyter_client appends "-5"
 STDERR_TAIL_BYTES = 4_000
+GRACE_SECONDS = 2.0  # from the interrupt to the kill
 
 
 class KernelFailed(RuntimeError):
-    """A kernel that did not start, with its command and the end of what it wrote to stderr."""
+    """A kernel did not start; the message has its command and the end of its stderr."""
 
 
 class OwnSpecs(KernelSpecManager):
-    """The installed kernelspecs, and ours, which is always this interpreter's."""
+    """The installed kernelspecs, and this program's own, which always starts this interpreter."""
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
         if kernel_name == KERNEL_NAME:
@@ -44,7 +44,7 @@ class OwnSpecs(KernelSpecManager):
 
 
 class OwnKernelManager(AsyncKernelManager):
-    """A kernel manager that knows our kernelspec, and may start the kernel through another command: its sandbox."""
+    """A kernel manager with `OwnSpecs`, which can start the kernel through the command of a sandbox."""
 
     prefix: tuple[str, ...] = ()
 
@@ -57,18 +57,15 @@ class OwnKernelManager(AsyncKernelManager):
 
 
 class Kernel:
-    """One kernel process from its start to its end. Start it from the main thread: it dies with the thread's end.
+    """One kernel process from its start to its end. Start it from the main thread, because it ends with its thread.
 
-    With `prefix`, the start of a command that ends in a sandbox (`sandbox/kinds.py`), it runs in that sandbox: of
-    `folder` it may then only write to `folder`/kernel, where its sockets and its working folder `cwd` must be.
+    With `prefix`, the beginning of a command that starts a sandbox (`sandbox/kinds.py`), the kernel runs in that
+    sandbox. In `folder` it may then write only to `folder`/kernel, where its sockets and its working folder `cwd` must
+    be.
     """
 
     def __init__(
-        self,
-        name: str = KERNEL_NAME,
-        folder: Path | None = None,
-        cwd: str | None = None,
-        prefix: Sequence[str] = (),
+        self, name: str = KERNEL_NAME, folder: Path | None = None, cwd: str | None = None, prefix: Sequence[str] = ()
     ) -> None:
         self.name = name
         self.own_folder = folder is None
@@ -76,14 +73,13 @@ class Kernel:
         self.log = self.folder / "kernel.log"
         self.is_sandboxed = bool(prefix)
         self.has_own_pids = self.is_sandboxed and Path(prefix[0]).name == "bwrap"
-        self.peak_memory_mb = (
-            0.0  # of what was ended with it in a sandbox of its own pids: the system does not tell later
-        )
-        self.left_behind = 0  # processes that it had not ended itself; where no pids of its own, the runner counts
+        # Both are of a sandbox with pids of its own, whose processes the runner cannot see once they have ended.
+        self.peak_memory_mb = 0.0
+        self.left_behind = 0  # processes that were still running at the end
         inside = self.folder / SANDBOX_FOLDER
         inside.mkdir(exist_ok=True)
         connection_file = inside / "kernel.json"
-        short = len(os.fsencode(connection_file)) <= LONGEST_SOCKET_PATH and sys.platform != "win32"
+        short = len(os.fsencode(connection_file)) <= LONGEST_SOCKET_PATH
         if self.is_sandboxed and not short:
             raise KernelFailed(f"{connection_file} is too long for a socket. Set TMPDIR to a shorter folder.")
         self.manager = OwnKernelManager(
@@ -98,12 +94,11 @@ class Kernel:
             env["AUTORESEARCH_RUNNER_PID"] = str(os.getpid())
         with open(self.log, "wb") as log:
             run_sync(self.manager.start_kernel)(cwd=cwd, env=env, stdout=log, stderr=log)
-        provisioner: Any = self.manager.provisioner  # the local one: our kernelspec names no other
+        provisioner: Any = self.manager.provisioner  # the local one, because our kernelspec names no other
         self.process: subprocess.Popen[bytes] = provisioner.process
-        self.pgid = self.process.pid if sys.platform != "win32" else None  # it leads a session of its own
 
     def poll(self) -> int | None:
-        """The exit code once it has ended, negative for a signal, as of a process without a sandbox."""
+        """The exit code once the kernel has ended; negative for a signal, also when it ran in a sandbox."""
         code = self.process.poll()
         return 128 - code if self.has_own_pids and code is not None and code > 128 else code
 
@@ -115,7 +110,7 @@ class Kernel:
     async def connect(self, timeout_seconds: float) -> AsyncKernelClient:
         """A client of the kernel, once it answers and its output arrives. Raises KernelFailed.
 
-        jupyter_client's own wait ends with a silence of 0.2 s; ours ends with the first message.
+        jupyter_client's own wait ends after a silence of 0.2 s, and this one ends with the first message.
         """
         client = self.manager.client()
         client.start_channels(stdin=False, hb=False)
@@ -129,36 +124,37 @@ class Kernel:
                     self.language_info = dict(reply["content"].get("language_info", {}))
                     return client
         client.stop_channels()
-        how = f"it {exit_words(self.poll())}" if self.poll() is not None else "it did not answer"
+        how = f"it {describe_exit(self.poll())}" if self.poll() is not None else "it did not answer"
         raise KernelFailed(
             f"The kernel {self.name!r} ({self.command}) did not start within {timeout_seconds:.0f} s: {how}. "
             f"The end of its stderr: {self.stderr_tail() or '(nothing)'}"
         )
 
     def stderr_tail(self) -> str:
-        """The end of what the process itself wrote to stderr, such as the stack of a segmentation fault."""
+        """The end of the stderr of the process itself, such as the stack of a segmentation fault."""
         with suppress(OSError), open(self.log, "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - STDERR_TAIL_BYTES))
             return file.read().decode("utf-8", errors="replace").strip()
         return ""
 
     def signal(self, signum: int) -> None:
-        """Signal the kernel and its children: in a sandbox of its own pids all but SIGKILL are for those inside."""
+        """Signal the kernel and its children.
+
+        In a sandbox with pids of its own, all signals but SIGKILL are sent to the processes inside it.
+        """
         if self.has_own_pids and signum != signal.SIGKILL:
             if len(inside := descendants(self.process.pid)) > 1:
                 kill_group(_group_of(inside[1]), signum)
-        elif self.pgid is not None:
-            kill_group(self.pgid, signum)
-        elif self.process.poll() is None:
-            self.process.send_signal(signum)
+        else:
+            kill_group(self.process.pid, signum)  # the kernel leads a session of its own
 
     def end(self, client: AsyncKernelClient | None = None) -> None:
-        """Kill the kernel and all of its process group now; what a notebook wanted to keep, it has written."""
+        """Kill the kernel with its process group at once; a notebook has written its results before."""
         self.exit_code = self.poll()
         inside = descendants(self.process.pid) if self.has_own_pids else []
         self.peak_memory_mb = max(self.peak_memory_mb, *map(peak_memory_mb, [self.process.pid, *inside]))
-        self.left_behind += max(0, len(inside) - 2)  # besides the first process of the sandbox and the kernel
-        self.signal(signal.SIGKILL if sys.platform != "win32" else signal.SIGTERM)
+        self.left_behind += max(0, len(inside) - 2)  # without the sandbox's first process and the kernel
+        self.signal(signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout=5)
         if inside:
@@ -172,6 +168,27 @@ class Kernel:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
+class Deadline:
+    """A thread that interrupts the kernel when its time is up, and kills it when that has no effect."""
+
+    def __init__(self, kernel: Kernel, seconds: float | None, grace_seconds: float = GRACE_SECONDS) -> None:
+        self.kernel, self.seconds, self.grace_seconds = kernel, seconds, grace_seconds
+        self.has_passed = False
+        self.finished = threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True, name="deadline")
+        if seconds is not None:
+            self.thread.start()
+
+    def _watch(self) -> None:
+        assert self.seconds is not None
+        if self.finished.wait(max(0.0, self.kernel.started + self.seconds - time.monotonic())):
+            return
+        self.has_passed = True
+        self.kernel.signal(signal.SIGINT)
+        if not self.finished.wait(self.grace_seconds):
+            self.kernel.signal(signal.SIGKILL)
+
+
 def _group_of(pid: int) -> int | None:
     with suppress(ProcessLookupError):
         return os.getpgid(pid)
@@ -179,15 +196,15 @@ def _group_of(pid: int) -> int | None:
 
 
 def _reap(pid: int, timeout_seconds: float = 5.0) -> None:
-    """Wait for the first process of a sandbox, ours once bwrap is gone; all others in it end before it."""
+    """Wait for the first process of a sandbox, which becomes our child when bwrap ends; all others end before it."""
     deadline = time.monotonic() + timeout_seconds
     with suppress(ChildProcessError):
         while os.waitpid(pid, os.WNOHANG)[0] == 0 and time.monotonic() < deadline:
             time.sleep(0.002)
 
 
-def exit_words(code: int | None) -> str:
-    """How a process ended, in plain words: 'exited with code 0', 'was killed by signal 9 (out of memory?)'."""
+def describe_exit(code: int | None) -> str:
+    """How a process ended: 'exited with code 0', 'was killed by signal 9 (out of memory?)'."""
     if code is None:
         return "is still running"
     if code >= 0:

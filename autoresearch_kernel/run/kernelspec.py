@@ -1,4 +1,4 @@
-"""The kernelspec `autoresearch`: how Jupyter, and an experiment, start the kernel with this very interpreter."""
+"""The kernelspec `autoresearch`, with which Jupyter and experiments start the kernel in this very interpreter."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ LOGO = Path(__file__).with_name("logo-svg.svg")  # in the kernelspec's folder by
 
 
 def kernelspec() -> dict[str, Any]:
-    """The content of kernel.json: this interpreter, by its absolute path."""
+    """The content of kernel.json, with the absolute path of this interpreter."""
     return {
         "argv": [sys.executable, "-m", "autoresearch_kernel", "-f", "{connection_file}"],
         "display_name": "autoresearch",
         "language": "python",
         "interrupt_mode": "signal",
-        # debugpy warns on each start about frozen standard library modules, which nobody debugs here
+        # Without this, debugpy warns at each start about frozen modules of the standard library.
         "env": {"PYDEVD_DISABLE_FILE_VALIDATION": "1"},
         "metadata": {"debugger": True},
     }
 
 
 def notebook_metadata() -> dict[str, Any]:
-    """Metadata that makes Jupyter and papermill pick this kernel for a notebook."""
+    """Metadata for which Jupyter and papermill choose this kernel."""
     return {
         "kernelspec": {"name": KERNEL_NAME, "display_name": KERNEL_NAME, "language": "python"},
         "language_info": {"name": "python", "file_extension": ".py", "mimetype": "text/x-python"},
@@ -37,7 +37,7 @@ def notebook_metadata() -> dict[str, Any]:
 def install_kernelspec(prefix: str | Path | None = None) -> Path:
     """Install the kernelspec for this user, or under `prefix` (as sys.prefix), and return its folder.
 
-    Raises PermissionError when the place cannot be written.
+    Raises PermissionError when that folder cannot be written.
     """
     from jupyter_client.kernelspec import KernelSpecManager
 

@@ -1,7 +1,7 @@
-"""The curve under the cell that trains, in a notebook that a user runs: one SVG that is replaced as training goes on.
+"""The curve under the cell that trains, in a notebook that a user runs: one SVG that is replaced during the training.
 
-prepare.TrainingClock loads this module where it finds a Jupyter kernel and no hand-over folder. In an experiment,
-`show/plots.py` draws the curve from metrics.jsonl instead.
+prepare.TrainingClock loads this module when it runs in a Jupyter kernel without a hand-over folder. In an experiment,
+the room `show/` draws the curve from metrics.jsonl instead.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 
 class Curve(Protocol):
-    """What is drawn, as the clock keeps it."""
+    """The training clock of prepare.py, as far as it is drawn."""
 
     seen: list[tuple[float, float]]  # seconds and train_loss of each point so far
 
@@ -21,10 +21,9 @@ class Curve(Protocol):
 
 
 class LiveCurve:
-    """Draws the curve at most every `every_seconds`.
+    """Draws the curve at most once in `every_seconds`.
 
-    The SVG is text that this module writes in about 3 ms; matplotlib would take 70 ms of every second from the
-    training.
+    The SVG is text, and writing it takes about 3 ms; matplotlib would take 70 ms of every second from the training.
     """
 
     def __init__(self, curve: Curve, every_seconds: float) -> None:
@@ -34,7 +33,7 @@ class LiveCurve:
         self.handle: Any = None  # of the output that is updated in place
 
     def show(self, line: str, progress: float) -> None:
-        """Draw the curve with the progress line above it, if it is time; `progress` is the share of the budget."""
+        """Draw the curve below the line of progress when it is time; `progress` is the share of the budget."""
         self.line = line
         if time.monotonic() - self.shown_at >= self.every_seconds:
             self.shown_at = time.monotonic()
@@ -57,9 +56,9 @@ class LiveCurve:
 
 
 def curve_svg(points: list[tuple[float, float]], seconds: float, title: str) -> str:
-    """train_loss over `seconds` of training, `title` above it. Its grey and green are legible on light and on dark.
+    """train_loss over `seconds` of training, below `title`. Grey and green are legible on light and dark backgrounds.
 
-    The axis fits the loss after a tenth of the time: the steep fall before leaves through the top.
+    The axis fits the loss after a tenth of the time, so the steep descent before it is cut off at the top.
     """
     left, right, top, bottom = 48.0, 622.0, 30.0, 190.0
     losses, seconds = [loss for _, loss in points], max(seconds, 1e-3)
@@ -97,14 +96,14 @@ def curve_svg(points: list[tuple[float, float]], seconds: float, title: str) -> 
 
 
 def _smoothed(losses: list[float]) -> list[float]:
-    """Mean over a twentieth of the curve around each point: over less at the start, looking back at the end."""
+    """Mean over a twentieth of the curve around each point; over fewer points near its ends."""
     half = len(losses) // 40
     parts = [losses[max(0, i - half) : i + min(half, i) + 1] for i in range(len(losses))]
     return [sum(part) / len(part) for part in parts]
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """At most nine round numbers between the two."""
+    """At most nine round numbers between `low` and `high`."""
     rough = (high - low) / 8
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)

@@ -15,7 +15,7 @@ from ..system.files import write_atomic
 from .imports import without
 from .kernelspec import notebook_metadata
 
-with without("rfc3987_syntax"):  # jsonschema's optional check of URIs: two seconds to import, and none to check here
+with without("rfc3987_syntax"):  # jsonschema's optional check of URIs takes 2.3 s to import
     import nbformat
     from nbformat import NotebookNode
 
@@ -31,7 +31,7 @@ def check_source(source: str) -> None:
 
 
 def _cells(source: str) -> list[NotebookNode]:
-    import jupytext  # a fifth of a second, which readers of executed notebooks need not spend
+    import jupytext  # takes 0.2 s, and readers of executed notebooks do not need it
 
     try:
         return list(jupytext.reads(source, fmt=dict(_PERCENT)).cells)
@@ -43,7 +43,7 @@ def _cells(source: str) -> list[NotebookNode]:
 
 
 def read_source(source: str) -> NotebookNode:
-    """train.py as a notebook that any Jupyter opens with our kernel: no heading, nothing checked."""
+    """train.py as a notebook with this program's kernel, without a heading and without checks."""
     notebook = nbformat.v4.new_notebook(metadata=notebook_metadata())
     for number, cell in enumerate(_cells(source)):
         metadata = {"tags": list(cell.metadata.get("tags", []))} if cell.metadata.get("tags") else {}
@@ -59,7 +59,7 @@ def read_source(source: str) -> NotebookNode:
 def build_notebook(source: str, *, heading: str) -> NotebookNode:
     """The notebook of an experiment: the heading (see `heading_markdown`), then the cells of train.py.
 
-    Raises InvalidSource when the source does not pass `check_source`.
+    Raises InvalidSource when `check_source` refuses the source.
     """
     check_source(source)
     notebook = read_source(source)
@@ -68,7 +68,7 @@ def build_notebook(source: str, *, heading: str) -> NotebookNode:
 
 
 def heading_markdown(title: str, *, status_line: str = "", hypothesis: str = "", diff: str = "") -> str:
-    """The heading cell: title, one line of state, the hypothesis as a quotation, the diff (folded when it is long)."""
+    """The heading cell: title, a line of state, the hypothesis as a quotation, and the diff (folded when long)."""
     parts = [f"# {_plain(' '.join(title.split()))}"]
     if status_line:
         parts.append(_plain(" ".join(status_line.split())))
@@ -93,7 +93,7 @@ def _diff_markdown(diff: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text of an agent as text: neither HTML nor an image of elsewhere."""
+    """The text of an agent as text, without HTML and without images of other servers."""
     return html.escape(text, quote=False).replace("&gt;", ">").replace("![", "!\\[")
 
 
@@ -107,10 +107,10 @@ def _markdown(source: str, tag: str) -> NotebookNode:
 def set_verdict(
     path: str | Path, *, heading: str | None = None, curve_png: bytes | None = None, curve_text: str = "", verdict: str
 ) -> None:
-    """Put the heading, the curve and the verdict into an executed notebook: all static, so they travel with the file.
+    """Put the heading, the curve and the verdict into an executed notebook, as static content that stays in the file.
 
-    Done again, it replaces them. `heading` and `verdict` are markdown; without `heading` the old one stays, without
-    `curve_png` there is no curve. `curve_text` says in words what the picture shows. The file is replaced atomically.
+    A second call replaces them. `heading` and `verdict` are markdown; without `heading` the old one stays, and without
+    `curve_png` there is no curve. `curve_text` describes the picture in words. The file is replaced atomically.
     """
     path = Path(path)
     notebook = read_notebook(path)
@@ -137,11 +137,36 @@ def _tags(cell: NotebookNode) -> set[str]:
     return set(cell.metadata.get("tags", []))
 
 
+def mark_end(path: Path, name: str, reason: str) -> None:
+    """Write into a notebook why its run ended, when its runner could not: cells that had not begun are `skipped`.
+
+    The reason replaces the runner's note that it was stopped; without one it goes to the running or the next cell.
+    """
+    notebook = read_notebook(path)
+    words = {"ename": name, "evalue": reason, "traceback": [f"{name}: {reason}"]}
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    stops = [output for cell in code for output in cell.outputs if output.get("ename") == "Stopped"]
+    if stops:
+        stops[-1].update(words)
+    elif open_cells := [cell for cell in code if _cell_status(cell) in ("pending", "running")]:
+        open_cells[0].outputs.append(nbformat.v4.new_output("error", **words))
+    for cell in code:
+        if _cell_status(cell) == "running":
+            cell.metadata.papermill |= {"status": "failed", "exception": True}
+        elif _cell_status(cell) == "pending":
+            cell.metadata.setdefault("papermill", {})["status"] = "skipped"
+    write_notebook(notebook, path)
+
+
+def _cell_status(cell: NotebookNode) -> str:
+    return str(cell.metadata.get("papermill", {}).get("status", "pending"))
+
+
 # --- files
 
 
 def read_notebook(path: str | Path) -> NotebookNode:
-    """The notebook at `path`. Raises ValueError naming the file when it is not one."""
+    """The notebook at `path`. Raises ValueError, which names the file, when it is not one."""
     try:
         return nbformat.reads(Path(path).read_text(encoding="utf-8"), as_version=4)
     except (nbformat.reader.NotJSONError, nbformat.ValidationError, KeyError, AttributeError) as error:
@@ -149,5 +174,5 @@ def read_notebook(path: str | Path) -> NotebookNode:
 
 
 def write_notebook(notebook: NotebookNode, path: str | Path) -> None:
-    """Write the notebook so that a reader sees the old file or the new one, never half of it."""
+    """Write the notebook atomically."""
     write_atomic(path, nbformat.writes(notebook) + "\n")

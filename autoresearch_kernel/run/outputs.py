@@ -1,6 +1,7 @@
-"""What is kept of output without end: a beginning, an ending, and a steady trickle in between.
+"""Limits the output that is sent and kept: the beginning, the end, and a steady rate in between.
 
-A cell that prints 300 MB must cost neither memory nor a hang, and its first and last words are what people read.
+A cell that prints 300 MB must not use up memory or block the run, and its first and last lines are the ones that users
+read.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ if TYPE_CHECKING:
 
 CELL_LIMIT_BYTES = 1_000_000  # kept of one cell, half from its beginning and half from its end
 NOTEBOOK_LIMIT_BYTES = 4_000_000  # kept of all cells together
-LEAST_CELL_BYTES = 20_000  # kept of a cell even when the notebook's allowance is used up: errors must be seen
+LEAST_CELL_BYTES = 20_000  # kept of a cell even when the notebook has reached its limit: errors must be visible
 MOST_OUTPUTS = 500  # of one cell
 TRACEBACK_LIMIT = 50_000  # characters
-TRICKLE_BYTES_PER_SECOND = 50_000  # let through once the burst is used up, so that a live view stays live
+BYTES_PER_SECOND = 50_000  # sent after the burst, so that a live view keeps changing
 
 
 class HeadTail:
-    """A text of which the first and last `limit // 2` characters are kept; memory stays below three times `limit`."""
+    """Keeps the first and last `limit // 2` characters of a text; memory stays below three times `limit`."""
 
     def __init__(self, limit: int) -> None:
         self.half = max(1, limit // 2)
@@ -33,11 +34,11 @@ class HeadTail:
         self.dropped = 0
 
     def add(self, text: str) -> None:
-        room = self.half - self.head_size
-        if room > 0:
-            self.head.append(text[:room])
+        missing = self.half - self.head_size
+        if missing > 0:
+            self.head.append(text[:missing])
             self.head_size += len(self.head[-1])
-            text = text[room:]
+            text = text[missing:]
         if not text:
             return
         if len(text) > self.half:
@@ -58,43 +59,43 @@ class HeadTail:
         return self.head_size + self.tail_size
 
 
-class Trickle:
-    """Lets `burst` characters through at once, then `rate` a second, and says how many it held back."""
+class RateLimit:
+    """Admits `burst` characters at once, then `rate` a second, and says how many it held back."""
 
-    LEAST = 4_000  # once something was held back, nothing comes in smaller helpings than this
-    LAST_WORDS = 2_000  # of what was held back are kept for the end
+    LEAST = 4_000  # characters sent at once after something was held back
+    REMAINDER = 2_000  # characters at the end of the held-back text that are kept
 
-    def __init__(self, burst: int = CELL_LIMIT_BYTES, rate: int = TRICKLE_BYTES_PER_SECOND) -> None:
+    def __init__(self, burst: int = CELL_LIMIT_BYTES, rate: int = BYTES_PER_SECOND) -> None:
         self.burst, self.rate = burst, rate
-        self.room = float(burst)
+        self.allowance = float(burst)
         self.refilled = time.monotonic()
         self.held_back = 0
         self.tail = ""
 
-    def let_through(self, text: str) -> str:
-        """The part of `text` that may pass now, with a note before it about what did not."""
-        if len(text) > self.room or self.held_back:
+    def admit(self, text: str) -> str:
+        """The part of `text` that may be sent now, after a note about the characters that were held back."""
+        if len(text) > self.allowance or self.held_back:
             now = time.monotonic()
-            self.room = min(float(self.burst), self.room + (now - self.refilled) * self.rate)
+            self.allowance = min(float(self.burst), self.allowance + (now - self.refilled) * self.rate)
             self.refilled = now
-        if self.held_back and self.room < self.LEAST:
+        if self.held_back and self.allowance < self.LEAST:
             self._hold(text)
             return ""
-        allowed = text[: int(self.room)]
+        allowed = text[: int(self.allowance)]
         if len(allowed) < len(text) and "\n" in allowed:
             allowed = allowed[: allowed.rindex("\n") + 1]
         note = f"\n[... {self.held_back:,} characters of output held back ...]\n" if self.held_back else ""
-        self.room -= len(allowed)
+        self.allowance -= len(allowed)
         self.held_back, self.tail = 0, ""
         self._hold(text[len(allowed) :])
         return note + allowed
 
     def _hold(self, text: str) -> None:
         self.held_back += len(text)
-        self.tail = (self.tail + text[-self.LAST_WORDS :])[-self.LAST_WORDS :]
+        self.tail = (self.tail + text[-self.REMAINDER :])[-self.REMAINDER :]
 
-    def last_words(self) -> str:
-        """The end of what was held back, with a note about the rest; "" when nothing was."""
+    def remainder(self) -> str:
+        """The end of the held-back text, after a note about the rest; "" when nothing was held back."""
         gone = self.held_back - len(self.tail)
         text = f"\n[... {gone:,} characters of output held back ...]\n" if gone else ""
         text, self.held_back, self.tail = text + self.tail, 0, ""
@@ -102,22 +103,22 @@ class Trickle:
 
 
 class CellOutputs:
-    """The outputs kept of one cell, in a notebook with `room` bytes left."""
+    """The outputs of one cell that are kept, in a notebook that may keep `allowance` more bytes."""
 
-    def __init__(self, room: int) -> None:
-        self.limit = max(LEAST_CELL_BYTES, min(CELL_LIMIT_BYTES, room))
+    def __init__(self, allowance: int) -> None:
+        self.limit = max(LEAST_CELL_BYTES, min(CELL_LIMIT_BYTES, allowance))
         self.used = 0
         self.dropped = 0  # outputs, not characters
         self.stream: HeadTail | None = None
         self.node: NotebookNode | None = None
 
     def add_stream(self, outputs: list[NotebookNode], name: str, text: str) -> NotebookNode | None:
-        """Add to the last output when it is the same stream, else begin one."""
-        import nbformat  # the kernel, which uses the rest of this module, has none
+        """Append to the last output when it is the same stream, else start a new one."""
+        import nbformat  # not at the top: the kernel uses this module without it
 
         same = self.node is not None and outputs and outputs[-1] is self.node and self.node["name"] == name
         if not same:
-            self.settle(close=True)
+            self.flush(close=True)
             if len(outputs) >= MOST_OUTPUTS:
                 self.dropped += 1
                 return None
@@ -128,8 +129,8 @@ class CellOutputs:
         self.stream.add(text)
         return self.node
 
-    def settle(self, close: bool = False) -> None:
-        """Bring the open stream's text into the notebook; with `close`, what comes next is another output."""
+    def flush(self, close: bool = False) -> None:
+        """Write the text of the open stream into the notebook; with `close`, the next output is a new one."""
         if self.node is None or self.stream is None:
             return
         self.node["text"] = self.stream.text()
@@ -138,8 +139,8 @@ class CellOutputs:
             self.node = self.stream = None
 
     def admits(self, outputs: list[NotebookNode], content: dict[str, Any]) -> bool:
-        """Whether another output may come; one that is too large is replaced by a word about its size."""
-        self.settle(close=True)
+        """Whether another output is kept. The data of one that is too large is replaced by a note about its size."""
+        self.flush(close=True)
         if len(outputs) >= MOST_OUTPUTS:
             self.dropped += 1
             return False
@@ -159,7 +160,7 @@ class CellOutputs:
     def close(self, outputs: list[NotebookNode]) -> None:
         import nbformat
 
-        self.settle(close=True)
+        self.flush(close=True)
         if self.dropped:
             outputs.append(
                 nbformat.v4.new_output("stream", name="stderr", text=f"[{self.dropped:,} more outputs were not kept]\n")
@@ -168,7 +169,7 @@ class CellOutputs:
 
 
 def shorten_traceback(traceback: list[str]) -> list[str]:
-    """The beginning and the end of a traceback that is too long to keep."""
+    """A traceback, without its middle when it is too long to keep."""
     text = "\n".join(str(line) for line in traceback)
     if len(text) <= TRACEBACK_LIMIT:
         return [str(line) for line in traceback]
@@ -177,7 +178,7 @@ def shorten_traceback(traceback: list[str]) -> list[str]:
     return [kept.text()]
 
 
-# --- what a notebook of foreign code may hold
+# --- output of untrusted code
 
 _KINDS = {
     "status", "stream", "error", "execute_input", "clear_output", "display_data", "execute_result",
@@ -188,15 +189,15 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/=\s]*")
 
 
 def make_plain(message: dict[str, Any]) -> bool:
-    """Leave in a kernel's message only text and pictures, of the right types; False when nobody needs it.
+    """Leave only text and pictures of the right types in a kernel's message; False when the message is dropped.
 
     JupyterLab does not run scripts of a notebook that it does not trust, but it shows their HTML, fetches their images,
-    and runs all of it once a person presses Trust; other readers and converters run it at once. A kernel that runs an
-    agent's code may also send what no kernel sends.
+    and runs everything once a user trusts the notebook. Other readers and converters run it at once. A kernel that runs
+    an agent's code may also send messages that no kernel sends.
     """
     kind, content = message["msg_type"], message["content"]
     if kind not in _KINDS:
-        return False  # widgets among them
+        return False  # such as widgets
     if "execution_count" in content:
         count = content["execution_count"]
         content["execution_count"] = count if isinstance(count, int) else None
@@ -212,12 +213,7 @@ def make_plain(message: dict[str, Any]) -> bool:
 
 
 def plain_data(data: Any) -> dict[str, str]:
-    """Of one output's forms, its text and its pictures; a word about what it was when there are none.
-
-    Example:
-        >>> plain_data({"text/html": "<script>alert(1)</script>", "text/plain": "<a>"})
-        {'text/plain': '<a>'}
-    """
+    """The text and the pictures among the forms of one output; a note about the output when there are none."""
     forms = data if isinstance(data, dict) else {}
     kept = {kind: _text(forms, kind) for kind in forms if kind in ("text/plain", *_PICTURES)}
     kept = {kind: value for kind, value in kept.items() if kind not in _PICTURES or _BASE64.fullmatch(value)}
@@ -226,6 +222,6 @@ def plain_data(data: Any) -> dict[str, str]:
 
 
 def _text(content: dict[str, Any], name: str) -> str:
-    """A string that can be written, whatever came."""
+    """A string that can be written to a file, whatever the value is."""
     value = content.get(name, "")
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else str(type(value).__name__)

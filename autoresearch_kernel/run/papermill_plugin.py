@@ -1,6 +1,6 @@
-"""What papermill finds through its entry points: `papermill train.py out.ipynb -p DEPTH 3 --engine autoresearch`.
+"""The entry points of papermill: `papermill train.py out.ipynb -p DEPTH 3 --engine autoresearch`.
 
-papermill loads these while it is itself half imported, so this module imports nothing of papermill when it is loaded.
+papermill loads this module while it is itself half imported, so the module imports nothing of papermill at its top.
 """
 
 from __future__ import annotations
@@ -9,20 +9,20 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-# papermill warns of every input that is not .ipynb or .json, also where a handler says that it reads it.
+# papermill warns about every input that is not .ipynb or .json, even when a handler can read it.
 warnings.filterwarnings("ignore", message=r"The specified file \(.*\.py\) does not end in one of")
 
 
 class PercentSource:
     """Reads train.py as a notebook.
 
-    papermill chooses a handler by how a path *begins*: it is registered for `train.py` and `./train.py` as they
-    stand, and for `py:` before any other path, as in `py:studies/nov23/best/train.py`.
+    papermill chooses a handler by the beginning of a path. This one is registered for `train.py` and `./train.py`, and
+    for `py:` before any other path, as in `py:studies/nov23/best/train.py`.
     """
 
     @classmethod
     def read(cls, path: str) -> str:
-        """The notebook of the file, as JSON. Raises InvalidSource when it does not pass the gate."""
+        """The notebook of the file, as JSON. Raises InvalidSource when the gate refuses the file."""
         import nbformat
 
         from .notebook import check_source, read_source

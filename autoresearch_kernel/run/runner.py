@@ -1,7 +1,8 @@
-"""`python -m autoresearch_kernel.run.runner JOB.json`: executes one notebook, in a process of its own, and says how.
+"""Executes one notebook in a process of its own: `python -m autoresearch_kernel.run.runner JOB.json`.
 
-One subprocess per experiment: papermill changes the working folder of its process, and what is left behind by a
-training ends with its runner. The job and the outcome are JSON; the outcome appears complete or not at all.
+Each experiment has a runner, because papermill changes the working folder of its process, and because the runner ends
+every process that the training started. The job and the outcome are JSON files; the outcome appears complete or not at
+all.
 """
 
 from __future__ import annotations
@@ -18,35 +19,36 @@ from types import FrameType
 from typing import Any
 
 from ..sandbox.policy import SANDBOX_FOLDER
+from ..system.files import write_atomic
 from ..system.processes import adopt_orphans, die_with_parent, kill_descendants
 from .kernel_process import Kernel
-from .outputs import Trickle
+from .outputs import RateLimit
 
 LOG_BURST, LOG_RATE = 2_000_000, 20_000  # characters, and characters a second, of the runner's log
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to execute. Paths are absolute."""
+    """The notebook to execute, and how. Paths are absolute."""
 
     notebook: str  # as built by `run/notebook.py`
     output: str  # where the executed notebook goes
     outcome: str  # where the outcome goes
-    folder: str  # short-lived; mode 0700. Its part SANDBOX_FOLDER is the kernel's: sockets, the working folder
+    folder: str  # temporary, mode 0700; its subfolder SANDBOX_FOLDER is for the kernel's sockets and working folder
     parameters: dict[str, Any]
     deadline_seconds: float  # from the kernel's start
     parent_pid: int
-    prefix: list[str]  # the start of the kernel's command: its sandbox
+    prefix: list[str]  # the command that starts the kernel in its sandbox
 
 
 class Stop:
-    """SIGTERM, and the parent's death, end the kernel; the record is written all the same."""
+    """Ends the kernel on SIGTERM and when the parent ends; the record is still written."""
 
     def __init__(self) -> None:
         self.asked = False
         self.kernel: Kernel | None = None
         signal.signal(signal.SIGTERM, self)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a person's Ctrl-C is the supervisor's to handle
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor handles Ctrl-C
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         self.asked = True
@@ -56,7 +58,7 @@ class Stop:
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Execute the job's notebook; the outcome as JSON. The kernel starts while papermill is being imported."""
+    """Execute the job's notebook and return the outcome as JSON. The kernel starts while papermill is imported."""
     begun = time.monotonic()
     stop = Stop()
     work = Path(job.folder) / SANDBOX_FOLDER / "work"
@@ -78,17 +80,15 @@ def run(job: Job) -> dict[str, Any]:
     finally:
         kernel.signal(signal.SIGKILL)
         left_behind = kernel.left_behind + kill_descendants()
-    outcome = asdict(execution)
     peak = max(kernel.peak_memory_mb, _children_peak_mb())
-    outcome |= {"begun": begun, "left_behind": left_behind, "process_peak_memory_mb": peak}
-    return outcome
+    return asdict(execution) | {"begun": begun, "left_behind": left_behind, "process_peak_memory_mb": peak}
 
 
 def _log() -> Callable[[str], None]:
-    trickle = Trickle(LOG_BURST, LOG_RATE)
+    limit = RateLimit(LOG_BURST, LOG_RATE)
 
     def write(text: str) -> None:
-        if allowed := trickle.let_through(text):
+        if allowed := limit.admit(text):
             sys.stdout.write(allowed)
             sys.stdout.flush()
 
@@ -96,7 +96,7 @@ def _log() -> Callable[[str], None]:
 
 
 def _children_peak_mb() -> float:
-    """Peak memory of the largest process among the kernel and its children, measured by the operating system."""
+    """Peak memory of the largest process among the kernel and its children, as the system measured it."""
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
@@ -110,11 +110,9 @@ def main(argv: list[str] | None = None) -> None:
     adopt_orphans()
     outcome = run(job)
     outcome["finished"] = time.monotonic()
-    from ..system.files import write_atomic
-
     write_atomic(job.outcome, json.dumps(outcome))
     sys.stdout.flush()
-    os._exit(0)  # nothing is left to tidy, and the interpreter's own farewell takes a while
+    os._exit(0)  # nothing is left to clean up, and the interpreter's own shutdown takes time
 
 
 if __name__ == "__main__":

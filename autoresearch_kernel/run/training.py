@@ -1,7 +1,7 @@
-"""Where an experiment runs: one training at a time on this machine, in a process of its own, within a hard limit.
+"""Runs one training at a time on this machine: in a process of its own, within a hard limit, in a sandbox.
 
-It judges a run by what the run left and by exit codes, never by what a notebook says of itself. It owns the second
-clock, which also ends a runner that no longer ends itself.
+The outcome follows from the files that the run left and from exit codes, never from metadata of its notebook. This
+module keeps a second time limit, which also ends a runner that has stopped reacting.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..core.sanitize import is_number
+from ..core.sanitize import is_number, parse_object
 from ..core.types import MachineHolder, RunOutcome, Status
 from ..record.curves import Tail, curve_points
 from ..record.paths import ExperimentPaths
@@ -32,19 +32,20 @@ from ..sandbox.watchdog import Watchdog
 from ..system.environment import environment
 from ..system.locations import DTYPE
 from ..system.machine import has_gpu, training_lock
-from ..system.processes import ExitWatch, kill_group, sweep
+from ..system.processes import ExitWatch, kill_by_token, kill_group
 from ..system.untrusted_files import remove_tree
-from .handover import _read_json, keep_only_the_handover, read_handover
+from .handover import keep_only_the_handover, read_handover
 
-RUNNER_MARGIN_SECONDS = 20.0  # what the runner itself may take on top, before it is asked to end
-PATIENCE_SECONDS = 5.0  # for the runner to end its kernel and write its record, before it is killed
-LOOK_EVERY_SECONDS = 0.1  # at the runner's output and the curve
-CURVE_LIMIT_POINTS = 2_000  # passed on; a real curve has about 200
-CURVE_SECONDS = 0.1  # spent on points at a time, before the limits are looked at again
+RUNNER_MARGIN_SECONDS = 20.0  # that the runner itself may take in addition, before it is asked to end
+PATIENCE_SECONDS = 5.0  # for the runner to end its kernel and write the notebook, before it is killed
+POLL_SECONDS = 0.1  # between two checks of the limits, the output and the curve
+CURVE_LIMIT_POINTS = 2_000  # that are forwarded; a curve normally has about 200
+OUTCOME = "outcome.json"  # written by the runner
+CURVE_SECONDS = 0.1  # spent on forwarding points between two checks of the limits
 
 
 class EndRun(Exception):
-    """Raised by a callback of a Listener to end the run; `status` and `reason` become the run's."""
+    """A callback of a Listener raises it to end the run, which then has this `status` and `reason`."""
 
     def __init__(self, status: Status, reason: str) -> None:
         super().__init__(reason)
@@ -52,12 +53,12 @@ class EndRun(Exception):
 
 
 class LimitPassed(EndRun):
-    """The run passed a limit of its sandbox, and was ended for it."""
+    """The run exceeded a limit of its sandbox and was ended."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """One training: what is trained, on what, for how long, and where it leaves what it makes."""
+    """One training: its code, data, time and seed, and where its files go."""
 
     source: str  # of train.py
     paths: ExperimentPaths
@@ -79,21 +80,21 @@ class Training:
 
     @property
     def limit_seconds(self) -> float:
-        """After which the runner is ended, from its start."""
+        """Seconds from the start of the runner after which it is ended."""
         return self.startup_allowance_seconds + self.time_budget_seconds + self.handover_allowance_seconds
 
 
 @dataclass(frozen=True)
 class Listener:
-    """Who is told what a training does. A callback ends the training by raising EndRun, which becomes its outcome."""
+    """Callbacks that follow a training. A callback ends the training by raising EndRun, which becomes its outcome."""
 
-    on_output: Callable[[str], None] | None = None  # gets the notebook's output as it comes
-    on_metrics: Callable[[dict[str, Any]], None] | None = None  # gets each point of the curve
-    on_wait: Callable[[MachineHolder], None] | None = None  # hears whose training holds the machine meanwhile
+    on_output: Callable[[str], None] | None = None  # is called with new output of the notebook
+    on_metrics: Callable[[dict[str, Any]], None] | None = None  # is called with each point of the curve
+    on_wait: Callable[[MachineHolder], None] | None = None  # is called with the holder of the machine's training lock
     # Called at least four times a second: with 0.0 while another training holds the machine, then with the seconds
     # since the runner started.
     on_tick: Callable[[float], None] | None = None
-    on_spawn: Callable[[int], None] | None = None  # gets the runner's pid, which leads a process group
+    on_spawn: Callable[[int], None] | None = None  # is called with the runner's pid, which leads a process group
 
 
 NO_LISTENER = Listener()
@@ -102,22 +103,19 @@ NO_LISTENER = Listener()
 def run_training(training: Training, listener: Listener = NO_LISTENER) -> RunOutcome:
     """Train once in the sandbox of this machine: trained, crash, timeout or invalid, with the reason in one line.
 
-    Raises SandboxMissing where there is no sandbox. Whatever ends this call, an exception of a callback or Ctrl-C
-    included, no process of the run is left.
+    Raises SandboxMissing where there is no sandbox. However this call ends, also by an exception of a callback or
+    Ctrl-C, no process of the run is left.
     """
     from ..source.gate import InvalidSource
-    from .notebook import build_notebook, heading_markdown, write_notebook
+    from .notebook import build_notebook, heading_markdown, mark_end, write_notebook
 
     sandbox = require_sandbox()
     begun = time.monotonic()
     paths, run = training.paths, training.run
-    heading = heading_markdown(
-        training.title,
-        status_line=_status_line(run, training.seed),
-        hypothesis=training.hypothesis,
-        diff=training.diff,
-    )
+    status = f"{'first run' if run == 0 else f'confirmation {run}'} · seed {training.seed} · running"
+    hypothesis, diff = training.hypothesis, training.diff
     try:
+        heading = heading_markdown(training.title, status_line=status, hypothesis=hypothesis, diff=diff)
         notebook = build_notebook(training.source, heading=heading)
     except InvalidSource as error:
         return RunOutcome(Status.INVALID, str(error), None, None)
@@ -133,16 +131,12 @@ def run_training(training: Training, listener: Listener = NO_LISTENER) -> RunOut
             end = _run_runner(training, folder, sandbox.name, lock, listener)
         keep_only_the_handover(handover)
     except EndRun as why:  # before the runner started
-        _close_notebook(paths.notebook(run), "Stopped", why.reason)
+        mark_end(paths.notebook(run), "Stopped", why.reason)
         measured = {"total_seconds": time.monotonic() - begun}
         return RunOutcome(why.status, why.reason, None, paths.notebook(run), measured)
     finally:
-        _clear_away(folder)
-    return _judge(end, training, begun + waited)
-
-
-def _status_line(run: int, seed: int) -> str:
-    return f"{'first run' if run == 0 else f'confirmation {run}'} · seed {seed} · running"
+        _remove_folder(folder)
+    return _outcome(end, training, begun + waited)
 
 
 def _fresh_folder(folder: Path) -> Path:
@@ -151,7 +145,7 @@ def _fresh_folder(folder: Path) -> Path:
     return folder.resolve()
 
 
-def _clear_away(folder: Path) -> None:
+def _remove_folder(folder: Path) -> None:
     try:
         remove_tree(folder)
     except OSError as error:
@@ -162,49 +156,25 @@ def _clear_away(folder: Path) -> None:
 
 
 @dataclass(frozen=True)
-class _End:
+class _RunnerExit:
     """How the runner ended."""
 
-    outcome: dict[str, Any] | None  # its own words; None when it could not say
+    outcome: dict[str, Any] | None  # what it wrote; None when it could not
     exit_code: int
-    overran: bool  # the second clock had to end it
+    overran: bool  # it passed its limit and was asked to end
     started: float  # monotonic
     finished: float
     left_behind: int  # processes that outlived it
-    ended_by: EndRun | None  # a callback had it ended
+    ended_by: EndRun | None  # the exception of a callback
 
 
-def _run_runner(training: Training, folder: Path, sandbox: str, lock: int | None, listener: Listener) -> _End:
-    from .runner import Job
-
-    paths, outcome = training.paths, folder / "outcome.json"
+def _run_runner(training: Training, folder: Path, sandbox: str, lock: int, listener: Listener) -> _RunnerExit:
     policy = _policy(training, folder)
-    job = Job(
-        notebook=str(folder / "train.ipynb"),
-        output=str(paths.notebook(training.run).resolve()),
-        outcome=str(outcome),
-        folder=str(folder),
-        parameters={"SEED": training.seed},
-        deadline_seconds=training.limit_seconds,
-        parent_pid=os.getpid(),
-        prefix=wrap(policy, [], sandbox),
-    )
-    (folder / "job.json").write_text(json.dumps(asdict(job)), encoding="utf-8")
-    env = training_environment(training, folder / SANDBOX_FOLDER)
+    prefix = wrap(policy, [], sandbox)
     started = time.monotonic()
-    with open(paths.runner_log(training.run), "wb") as log:
-        runner = subprocess.Popen(
-            [sys.executable, "-m", "autoresearch_kernel.run.runner", str(folder / "job.json")],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=env,
-            cwd=folder,
-            start_new_session=True,
-            pass_fds=() if lock is None else (lock,),
-        )
+    runner = _start_runner(training, folder, prefix, lock)
     overran, ended_by = False, None
-    # Its time has clocks of its own, which know what it was doing when it ended.
+    # The time limits are kept by the deadline in the runner and by _watch, which know what to report.
     watchdog = Watchdog(runner.pid, replace(policy, seconds=0.0), [folder])
     try:
         if listener.on_spawn is not None:
@@ -214,8 +184,39 @@ def _run_runner(training: Training, folder: Path, sandbox: str, lock: int | None
         ended_by = why
     finally:
         _stop(runner, overran, watchdog)
-        left_behind = len(sweep(training.token))
-    return _End(_read_json(outcome), runner.returncode, overran, started, time.monotonic(), left_behind, ended_by)
+        left_behind = len(kill_by_token(training.token))
+    outcome = _read_outcome(folder / OUTCOME)
+    return _RunnerExit(outcome, runner.returncode, overran, started, time.monotonic(), left_behind, ended_by)
+
+
+def _start_runner(training: Training, folder: Path, prefix: list[str], lock: int) -> subprocess.Popen[bytes]:
+    from .runner import Job
+
+    job = Job(
+        notebook=str(folder / "train.ipynb"),
+        output=str(training.paths.notebook(training.run).resolve()),
+        outcome=str(folder / OUTCOME),
+        folder=str(folder),
+        parameters={"SEED": training.seed},
+        deadline_seconds=training.limit_seconds,
+        parent_pid=os.getpid(),
+        prefix=prefix,
+    )
+    (folder / "job.json").write_text(json.dumps(asdict(job)), encoding="utf-8")
+    command = [sys.executable, "-m", "autoresearch_kernel.run.runner", str(folder / "job.json")]
+    env = training_environment(training, folder / SANDBOX_FOLDER)
+    with open(training.paths.runner_log(training.run), "wb") as log:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=env, cwd=folder,
+            start_new_session=True, pass_fds=(lock,),
+        )  # fmt: skip
+
+
+def _read_outcome(path: Path) -> dict[str, Any] | None:
+    try:
+        return parse_object(path.read_bytes())
+    except OSError:
+        return None
 
 
 def _policy(training: Training, folder: Path) -> Policy:
@@ -233,22 +234,22 @@ def _policy(training: Training, folder: Path) -> Policy:
 def _watch(
     runner: subprocess.Popen[bytes], training: Training, started: float, listener: Listener, watchdog: Watchdog
 ) -> bool:
-    """Pass on output and curve until the runner ends; True when it had to be asked to, whether or not it then did."""
+    """Forward output and curve until the runner ends; True when it passed its limit and was asked to end."""
     deadline = time.monotonic() + training.limit_seconds + RUNNER_MARGIN_SECONDS
     output, curve = Tail(training.paths.runner_log(training.run)), Tail(training.paths.metrics(training.run))
-    overran, points = False, _Points(listener.on_metrics)
+    overran, points = False, _CurveForwarder(listener.on_metrics)
     exit_watch = ExitWatch(runner.pid)
     try:
         while True:
             if listener.on_tick is not None:
                 listener.on_tick(time.monotonic() - started)
             ended = runner.poll() is not None
-            if not ended and (limit := watchdog.look()):
+            if not ended and (limit := watchdog.check()):
                 watchdog.end()
                 raise LimitPassed(Status.CRASH, limit)
             if listener.on_output is not None and (text := output.read()):
                 listener.on_output(text)
-            if points.room and (ended or not points.waiting):
+            if points.allowance and (ended or not points.waiting):
                 points.add(curve_points(curve.read_lines()))
             points.pass_on(is_last=ended)
             if ended:
@@ -258,25 +259,25 @@ def _watch(
                     return True
                 overran, deadline = True, time.monotonic() + PATIENCE_SECONDS
                 runner.terminate()
-            exit_watch.wait(0.0 if points.waiting else LOOK_EVERY_SECONDS)
+            exit_watch.wait(0.0 if points.waiting else POLL_SECONDS)
     finally:
         exit_watch.close()
 
 
-class _Points:
-    """Passes on the points of a curve: so many and no more, a few at a time, with the limits looked at in between."""
+class _CurveForwarder:
+    """Forwards at most CURVE_LIMIT_POINTS points of a curve, a few at a time, so that limits are checked in between."""
 
     def __init__(self, on_metrics: Callable[[dict[str, Any]], None] | None) -> None:
         self.on_metrics = on_metrics
         self.waiting: deque[dict[str, Any]] = deque()
-        self.room = 0 if on_metrics is None else CURVE_LIMIT_POINTS
+        self.allowance = 0 if on_metrics is None else CURVE_LIMIT_POINTS
 
     def add(self, points: list[dict[str, Any]]) -> None:
-        self.waiting.extend(points[: self.room])
-        self.room = max(0, self.room - len(points))
+        self.waiting.extend(points[: self.allowance])
+        self.allowance = max(0, self.allowance - len(points))
 
     def pass_on(self, is_last: bool) -> None:
-        """Some of what waits; of what is left when the run has ended, the last point only."""
+        """Forward some of the waiting points; after the end of the run, only the last one when time is short."""
         until = time.monotonic() + CURVE_SECONDS
         while self.waiting and self.on_metrics is not None:
             if time.monotonic() > until:
@@ -287,24 +288,25 @@ class _Points:
 
 
 def _stop(runner: subprocess.Popen[bytes], was_asked: bool, watchdog: Watchdog) -> None:
-    """Let the runner end its kernel and write its record; kill it, and all it has started, when it does not."""
+    """Let the runner end its kernel and write the notebook; kill it with all it started when it does not."""
     if runner.poll() is None and not was_asked:
         runner.terminate()
         with suppress(subprocess.TimeoutExpired):
             runner.wait(timeout=PATIENCE_SECONDS)
     watchdog.end()
-    if sys.platform != "win32":
-        kill_group(runner.pid, signal.SIGKILL)
+    kill_group(runner.pid, signal.SIGKILL)
     if runner.poll() is None:
         runner.kill()
     runner.wait()
 
 
-# --- what came of it
+# --- the outcome
 
 
-def _judge(end: _End, training: Training, begun: float) -> RunOutcome:
-    """The status, from what the run left: a complete hand-over and a notebook of which every cell ran."""
+def _outcome(end: _RunnerExit, training: Training, begun: float) -> RunOutcome:
+    """The outcome of a run. It has been trained when the hand-over is complete and every cell of the notebook ran."""
+    from .notebook import mark_end
+
     paths, run = training.paths, training.run
     handed_over, complaint = read_handover(paths.handover(run))
     artefact = paths.artefact(run)
@@ -312,20 +314,14 @@ def _judge(end: _End, training: Training, begun: float) -> RunOutcome:
     measured = _measured(end, handed_over or {}, begun)
     status, reason = _status(end, said, handed_over is not None, complaint, training.limit_seconds)
     if end.ended_by is not None:
-        _close_notebook(paths.notebook(run), "Stopped", reason)
+        mark_end(paths.notebook(run), "Stopped", reason)
     elif end.outcome is None:
-        _close_notebook(paths.notebook(run), "RunnerDied", reason)
-    return RunOutcome(
-        status=status,
-        reason=reason,
-        artefact=artefact if status is None else None,
-        notebook=paths.notebook(run),
-        measured=measured,
-    )
+        mark_end(paths.notebook(run), "RunnerDied", reason)
+    return RunOutcome(status, reason, artefact if status is None else None, paths.notebook(run), measured)
 
 
 def _status(
-    end: _End, said: dict[str, Any], handed_over: bool, complaint: str, limit: float
+    end: _RunnerExit, said: dict[str, Any], handed_over: bool, complaint: str, limit: float
 ) -> tuple[Status | None, str]:
     if end.ended_by is not None:
         return end.ended_by.status, end.ended_by.reason
@@ -333,9 +329,9 @@ def _status(
         where = f" in cell {said['cell']}" if said.get("cell") else ""
         return Status.TIMEOUT, f"passed its hard limit of {limit:.0f} s{where}"
     if end.outcome is None:
-        from .kernel_process import exit_words
+        from .kernel_process import describe_exit
 
-        return Status.CRASH, f"the runner {exit_words(end.exit_code)}; see runner.log"
+        return Status.CRASH, f"the runner {describe_exit(end.exit_code)}; see runner.log"
     if said["ended"] == "done":
         return (None, "") if handed_over else (Status.CRASH, f"all cells ran, but {complaint}")
     where = f" in cell {said['cell']}" if said.get("cell") else ""
@@ -343,10 +339,10 @@ def _status(
     return Status.CRASH, f"{said['reason']}{where}{when}"
 
 
-def _measured(end: _End, handed_over: dict[str, Any], begun: float) -> dict[str, Any]:
-    """The training's own figures, then ours, which no training can write.
+def _measured(end: _RunnerExit, handed_over: dict[str, Any], begun: float) -> dict[str, Any]:
+    """The facts of the hand-over, then those that the supervisor measured, which no training can write.
 
-    `other_seconds` is what the five parts below do not explain: reading, writing, waiting.
+    `overhead_seconds` is the total time without the training itself.
     """
     said = end.outcome or {}
     measured = dict(handed_over)
@@ -364,54 +360,25 @@ def _measured(end: _End, handed_over: dict[str, Any], begun: float) -> dict[str,
     else:
         measured |= {"exit_code": end.exit_code, "left_behind": end.left_behind}
     if isinstance(end.ended_by, LimitPassed):
-        measured["exit_code"] = None  # killed by us, for cause: nothing to try again for
+        measured["exit_code"] = None  # the supervisor killed it for a reason, so there is no use in a retry
     training = handed_over.get("training_seconds")
     if is_number(training):
         measured["overhead_seconds"] = total - training
     return measured | {"total_seconds": total}
 
 
-def _close_notebook(path: Path, name: str, reason: str) -> None:
-    """Say in a notebook why it ended, where its runner could not: what ran, ran; what had not begun is skipped.
-
-    The reason stands where the runner said that it was stopped, else in the cell that was running or the next one.
-    """
-    from nbformat.v4 import new_output
-
-    from .notebook import read_notebook, write_notebook
-
-    notebook = read_notebook(path)
-    words = {"ename": name, "evalue": reason, "traceback": [f"{name}: {reason}"]}
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    stops = [output for cell in code for output in cell.outputs if output.get("ename") == "Stopped"]
-    if stops:
-        stops[-1].update(words)
-    elif open_cells := [cell for cell in code if _cell_status(cell) in ("pending", "running")]:
-        open_cells[0].outputs.append(new_output("error", **words))
-    for cell in code:
-        if _cell_status(cell) == "running":
-            cell.metadata.papermill |= {"status": "failed", "exception": True}
-        elif _cell_status(cell) == "pending":
-            cell.metadata.setdefault("papermill", {})["status"] = "skipped"
-    write_notebook(notebook, path)
-
-
-def _cell_status(cell: Any) -> str:
-    return str(cell.metadata.get("papermill", {}).get("status", "pending"))
-
-
 def training_environment(training: Training, folder: Path) -> dict[str, str]:
-    """What a training finds in its environment: what any child may know, plus what prepare.py reads.
+    """The environment of a training: variables that any child may inherit, and those that prepare.py reads.
 
     Args:
-        folder: where the training's libraries may write what they keep.
+        folder: the training's libraries may write their files here.
     """
     env = environment(training.token, Path(__file__).resolve().parents[2], prefixes=("AUTORESEARCH_",))
-    for name in ("AUTORESEARCH_HELDOUT", "AUTORESEARCH_HOME"):  # training never learns where the validation rows are
+    for name in ("AUTORESEARCH_HELDOUT", "AUTORESEARCH_HOME"):  # a training must not know where the validation rows are
         env.pop(name, None)
     if training.max_steps is not None:
         env["AUTORESEARCH_MAX_STEPS"] = str(training.max_steps)
-    if training.dtype is not None:  # that of the study, whatever this process's environment names
+    if training.dtype is not None:  # the study's format, whatever this process's environment says
         env[DTYPE] = training.dtype
     return env | {
         "AUTORESEARCH_CORPUS": str(training.corpus_dir.resolve()),
@@ -419,7 +386,7 @@ def training_environment(training: Training, folder: Path) -> dict[str, str]:
         "AUTORESEARCH_HANDOVER": str(training.paths.handover(training.run).resolve()),
         "AUTORESEARCH_PROJECT": str(training.project.resolve()),
         "AUTORESEARCH_SEED": str(training.seed),
-        "IPYTHONDIR": str(folder / "ipython"),  # a user's start-up files are not part of an experiment
+        "IPYTHONDIR": str(folder / "ipython"),  # without the user's start-up files
         "MPLCONFIGDIR": str(folder / "matplotlib"),
         "PYTHONUNBUFFERED": "1",
     }

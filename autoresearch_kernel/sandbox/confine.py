@@ -1,8 +1,8 @@
-"""`python -I -S confine.py SPEC COMMAND...`: gives up what SPEC (JSON) says, then becomes COMMAND.
+"""`python -I -S confine.py SPEC COMMAND...`: gives up the rights that SPEC (JSON) names, then becomes COMMAND.
 
-The last step into a sandbox: limits, environment and a system call filter, and Landlock where there are no namespaces.
-It imports nothing of the package, so that it starts within a few hundredths of a second, and it refuses to start the
-command when a step fails: exit code 125 and one line that says which.
+This is the last step into a sandbox: it sets limits, the environment and a system call filter, and Landlock where there
+are no namespaces. It imports nothing of the package, so that it starts within a few hundredths of a second. When a step
+fails, it does not start the command but exits with code 125 and one line that names the step.
 """
 
 from __future__ import annotations
@@ -48,24 +48,24 @@ def main() -> None:
 
 
 def set_up(spec: dict[str, Any]) -> None:
-    """The sandbox's own folders and environment, its session, and its end when its parent ends."""
+    """Make the sandbox's own folders, set the environment, and start a session."""
     for folder in spec["folders"]:
         os.makedirs(folder, mode=0o700, exist_ok=True)
     for link, target in spec["links"].items():
         if not os.path.lexists(link):
             os.symlink(target, link)
     os.environ.update(spec["env"])
-    if "AUTORESEARCH_RUNNER_PID" in os.environ:  # inside a sandbox the runner goes by another number
+    if "AUTORESEARCH_RUNNER_PID" in os.environ:  # inside a sandbox the runner has another number
         os.environ["AUTORESEARCH_RUNNER_PID"] = str(os.getppid())
-    if os.getppid() == 1:  # ipykernel takes it for the death of its parent
+    if os.getppid() == 1:  # ipykernel would take it for the death of its parent
         os.environ.pop("JPY_PARENT_PID", None)
     os.environ["AUTORESEARCH_SANDBOX_PARENT"] = str(os.getppid())
     if os.getpgrp() != os.getpid():
-        os.setsid()  # an interrupt is for the command and its children
+        os.setsid()  # so that an interrupt reaches the command and its children
 
 
 def limit(spec: dict[str, Any]) -> None:
-    """Limits of each process, and the first place in the queue should the machine run out of memory."""
+    """Set the limits of each process, and let the system kill this process first when memory runs out."""
     for name, value in spec["limits"].items():
         kind = getattr(resource, f"RLIMIT_{name}")
         hard = resource.getrlimit(kind)[1]
@@ -83,20 +83,20 @@ def limit(spec: dict[str, Any]) -> None:
 
 
 def _tasks_of_mine() -> int:
-    """Threads of this user that /proc shows: the limit counts them all (in namespaces, those of the sandbox)."""
+    """Threads of this user in /proc, all of which the limit counts; in a namespace these are the sandbox's."""
     total, mine = 0, os.getuid()
     for name in os.listdir("/proc"):
         if name.isdecimal():
             try:
                 if os.stat(f"/proc/{name}").st_uid == mine:
                     total += os.stat(f"/proc/{name}/task").st_nlink - 2
-            except OSError:  # it ended while we looked
+            except OSError:  # the process ended meanwhile
                 continue
     return total
 
 
 def give_up_capabilities(spec: dict[str, Any]) -> None:
-    """Root keeps none of its powers, nor gets them back by starting a program."""
+    """Drop all capabilities of root, so that starting a program cannot restore them."""
     if os.geteuid() == 0:
         _libc.prctl(_SECUREBITS, _NO_ROOT_LOCKED, 0, 0, 0)
     for capability in range(64):
@@ -107,7 +107,7 @@ def give_up_capabilities(spec: dict[str, Any]) -> None:
 
 
 def end_with_parent(spec: dict[str, Any]) -> None:
-    """SIGKILL when the parent ends; and no privilege that a program file could give."""
+    """Receive SIGKILL when the parent ends, and accept no privileges from program files."""
     parent = os.getppid()
     _check(_libc.prctl(_PDEATHSIG, 9, 0, 0, 0))
     if os.getppid() != parent:
@@ -116,9 +116,9 @@ def end_with_parent(spec: dict[str, Any]) -> None:
 
 
 def restrict_files(spec: dict[str, Any]) -> None:
-    """Landlock: only the listed paths can be opened; no TCP; signals and abstract sockets stay inside.
+    """Landlock: allow only the listed paths, no TCP, and no signals or abstract sockets to the outside.
 
-    In a sandbox of namespaces it only keeps the command from the memory of the first process of the sandbox.
+    In a sandbox with namespaces it only protects the memory of the sandbox's first process from the command.
     """
     rules = spec["landlock"]
     version = _libc.syscall(_CREATE_RULESET, None, 0, 1)
@@ -145,7 +145,7 @@ def restrict_files(spec: dict[str, Any]) -> None:
 
 
 def _folders_of(path: str) -> list[str]:
-    """The folders that a path lies in, up to the root."""
+    """The folders that contain a path, up to the root."""
     folders = []
     while path != os.path.dirname(path):
         path = os.path.dirname(path)
@@ -154,9 +154,11 @@ def _folders_of(path: str) -> list[str]:
 
 
 def _allow_around(ruleset: int, path: str, rights: int, hidden: set[str], above: set[str]) -> None:
-    """Landlock cannot take away: a folder above something hidden can be listed, and all else in it is allowed.
+    """Allow `path` without what is hidden in it.
 
-    A link in such a folder gets no rule, which would open what it leads to; that has a rule where it lies.
+    Landlock cannot take rights away. So a folder above a hidden path may only be listed, and each of its other entries
+    is allowed. A link in such a folder gets no rule, because that would open its target, which has a rule at its own
+    path.
     """
     real = os.path.realpath(path)
     if real in hidden or not hidden.isdisjoint(_folders_of(real)):
@@ -192,7 +194,7 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
 
 
 def filter_calls(spec: dict[str, Any]) -> None:
-    """The last step: from here on the refused system calls are refused."""
+    """Start the system call filter; this is the last step, because the filter also applies to this process."""
     code = base64.b64decode(spec["seccomp"])
     if not code:
         return

@@ -1,8 +1,8 @@
-"""The sandbox around code that an agent wrote: which kinds this machine has, and the command that starts one.
+"""The kinds of sandbox that this machine has, and the command that starts one around an agent's code.
 
-bubblewrap (namespaces of its own) comes first, then Landlock with a system call filter, then Seatbelt on macOS. Each
-starts `confine.py`, which sets limits and becomes the command. Whether a kind works is found by starting a sandbox and
-reaching out of it. It refuses to guess: where nothing can be enforced, `require_sandbox` says why and what would help.
+bubblewrap (with namespaces of its own) comes first, then Landlock with a system call filter, then Seatbelt on macOS.
+Each starts `confine.py`, which sets limits and becomes the command. To find out whether a kind works, a sandboxed
+process tries to reach out of it. Where nothing can be enforced, `require_sandbox` says why and what would help.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import shutil
 import sys
 import tempfile
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..system.machine import has_gpu
 from .bubblewrap import bubblewrap_prefix
 from .policy import Policy, memory_limit, scoring_policy
 from .probe import SandboxReport, find_sandbox
@@ -26,48 +27,33 @@ from .seatbelt import seatbelt_prefix
 from .seccomp import program
 from .watchdog import Watchdog
 
-__all__ = [
-    "SANDBOX",
-    "SandboxMissing",
-    "SandboxReport",
-    "ScorerSandbox",
-    "probe",
-    "require_sandbox",
-    "scorer_options",
-    "scorer_wrapper",
-    "wrap",
-]
-
-SANDBOX = "AUTORESEARCH_SANDBOX"  # in the environment: which sandbox to use; "none" is what --unsafe sets
-_CACHES = {  # private to each sandbox: a shared one is a channel between runs
+SANDBOX = "AUTORESEARCH_SANDBOX"  # environment variable that chooses the sandbox; --unsafe sets it to "none"
+_CACHES = {  # private to each sandbox, because runs could communicate through a shared one
     "XDG_CACHE_HOME": "cache", "TRITON_CACHE_DIR": "cache/triton", "TORCHINDUCTOR_CACHE_DIR": "cache/inductor",
     "TORCH_EXTENSIONS_DIR": "cache/extensions", "CUDA_CACHE_PATH": "cache/cuda", "NUMBA_CACHE_DIR": "cache/numba",
 }  # fmt: skip
 
 
 class SandboxMissing(RuntimeError):
-    """No sandbox can be had; the message says why, what helps, and how to go on without one."""
+    """There is no sandbox; the message says why, what helps, and how to continue without one."""
 
 
 def probe() -> SandboxReport:
-    """Which sandbox this process uses, what it enforces and what it lacks: the best that works, or the one asked for.
+    """The sandbox that this process uses, and what it enforces: the best that works, or the requested one.
 
-    Example:
-        >>> probe().name in ("bubblewrap", "landlock", "seatbelt", "none")
-        True
-
-    Raises ValueError when AUTORESEARCH_SANDBOX names none of them. Starts a sandbox the first time, then remembers.
+    Raises ValueError when AUTORESEARCH_SANDBOX names none of them. The first call starts a sandbox; later ones
+    remember.
     """
     return _probe(os.environ.get(SANDBOX, ""))
 
 
 @functools.lru_cache(maxsize=8)
 def _probe(wanted: str) -> SandboxReport:
-    return find_sandbox(wanted, lambda policy, argv, sandbox: wrap(policy, argv, sandbox))
+    return find_sandbox(wanted, wrap)
 
 
 def require_sandbox() -> SandboxReport:
-    """The sandbox to use. Raises SandboxMissing where there is none, except with AUTORESEARCH_SANDBOX=none."""
+    """The sandbox to use. Raises SandboxMissing where there is none, unless AUTORESEARCH_SANDBOX is none."""
     report = probe()
     if report.name == "none" and os.environ.get(SANDBOX) != "none":
         raise SandboxMissing(
@@ -78,14 +64,10 @@ def require_sandbox() -> SandboxReport:
 
 
 def wrap(policy: Policy, argv: list[str], sandbox: str | None = None) -> list[str]:
-    """The command that runs `argv` under `policy`, in the sandbox named or in the one that `probe` found.
+    """The command that runs `argv` under `policy`, in the named sandbox or in the one that `probe` found.
 
-    The folder it runs in is the caller's, and it must be one that the policy lets it see. The environment is the
-    caller's, too: start it with one that holds no secret, as `record.children.environment` makes it.
-
-    Example:
-        >>> wrap(Policy(), ["true"], "none")
-        ['true']
+    The command runs in the caller's working folder, which the policy must allow, and in the caller's environment, which
+    must not contain a secret: use one of `system.environment.environment`.
     """
     name = sandbox or probe().name
     if name == "none":
@@ -96,14 +78,14 @@ def wrap(policy: Policy, argv: list[str], sandbox: str | None = None) -> list[st
     return [*starter, *confine, *argv]
 
 
-# --- what confine.py is to do
+# --- instructions for confine.py
 
 
 def _spec(policy: Policy, name: str) -> dict[str, Any]:
     scratch = Path("/tmp") if name == "bubblewrap" or policy.scratch is None else Path(policy.scratch)
     env, folders = _own_places(scratch)
     links = {}
-    if name != "bubblewrap" and policy.scratch is not None:  # a checkout that is closed cannot be listed
+    if name != "bubblewrap" and policy.scratch is not None:  # Python cannot list a folder that is closed
         links = {str(scratch / "import" / Path(module).name): module for module in policy.modules}
         folders.append(str(scratch / "import"))
         env |= _import_through(scratch / "import", policy)
@@ -119,10 +101,10 @@ def _spec(policy: Policy, name: str) -> dict[str, Any]:
 
 
 def _own_places(scratch: Path) -> tuple[dict[str, str], list[str]]:
-    """Home, temporary files and caches below `scratch`, as environment and as folders to make."""
+    """Home, temporary files and caches below `scratch`: as environment, and as folders to make."""
     env = {name: str(scratch / folder) for name, folder in _CACHES.items()}
     env |= {"HOME": str(scratch / "home")} | dict.fromkeys(("TMPDIR", "TMP", "TEMP"), str(scratch / "tmp"))
-    env |= {"USER": "sandbox", "LOGNAME": "sandbox"}  # there is no passwd to look them up in
+    env |= {"USER": "sandbox", "LOGNAME": "sandbox"}  # the sandbox has no passwd
     return env, [path for name, path in env.items() if name not in ("USER", "LOGNAME")]
 
 
@@ -130,7 +112,7 @@ def _import_through(folder: Path, policy: Policy) -> dict[str, str]:
     """Variables that make Python import the package and prepare.py through links in `folder`."""
     given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     path = [str(folder), *(p for p in given if p in policy.read_only)]
-    # Inductor's compile workers talk through /dev/shm, which sandboxes without namespaces would share.
+    # Inductor's compile workers communicate through /dev/shm, which sandboxes without namespaces would share.
     return {
         "PYTHONPATH": os.pathsep.join(path), "AUTORESEARCH_PROJECT": str(folder), "TORCHINDUCTOR_COMPILE_THREADS": "1",
     }  # fmt: skip
@@ -141,23 +123,15 @@ def _limits(policy: Policy) -> dict[str, int]:
     if policy.memory_bytes and not policy.gpu:  # a GPU's driver maps far more than it uses
         limits["DATA"] = policy.memory_bytes
     if policy.seconds:
-        limits["CPU"] = int(policy.seconds * (os.cpu_count() or 1)) + 60  # should all else fail
+        limits["CPU"] = int(policy.seconds * (os.cpu_count() or 1)) + 60  # in case all other limits fail
     return limits
 
 
 def _landlock_rules(policy: Policy) -> dict[str, list[str]]:
-    """`hidden` by its real paths: Landlock goes by what a path leads to."""
-    devices = [
-        "/dev/null",
-        "/dev/zero",
-        "/dev/full",
-        "/dev/random",
-        "/dev/urandom",
-        "/dev/tty",
-        "/dev/ptmx",
-        "/dev/pts",
-    ]
+    """The rules for `confine.py`. Hidden paths are real paths, because Landlock follows links."""
+    names = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts")
     hidden = sorted({os.path.realpath(path) for path in policy.hidden})
+    devices = [f"/dev/{name}" for name in names]
     return {
         "read": [*policy.read_only, "/proc"], "hidden": hidden, "write": list(policy.writable), "devices": devices,
     }  # fmt: skip
@@ -167,53 +141,42 @@ def _landlock_rules(policy: Policy) -> dict[str, list[str]]:
 
 
 class ScorerSandbox:
-    """Wraps the commands of scorers; each gets a place of its own for temporary files, gone when this object is."""
+    """Starts scorers in sandboxes. Each has a folder for temporary files that exists as long as this object."""
 
-    def __init__(self, project: Path, gpu: bool, limits: Mapping[str, Any]) -> None:
-        self.project, self.gpu, self.limits = project, gpu, dict(limits)
+    def __init__(self, project: Path, gpu: bool | None = None) -> None:
+        self.project, self.gpu = project, has_gpu() if gpu is None else gpu
         self.sandbox = require_sandbox().name
         self._folders: list[str] = []
         self._close = weakref.finalize(self, _remove, self._folders)
 
     def __call__(self, argv: list[str], artefact: Path) -> list[str]:
-        """The command that runs `argv` where `artefact` can be read. Raises ValueError when that is no plain file."""
+        """The command that runs `argv` where it can read `artefact`. Raises ValueError unless that is a plain file."""
         if self.sandbox == "none":
             return list(argv)
         scratch = None
         if self.sandbox != "bubblewrap":
             scratch = Path(tempfile.mkdtemp(prefix="ar-")).resolve()
             self._folders.append(str(scratch))
-        return wrap(scoring_policy(artefact, self.project, scratch, gpu=self.gpu, **self.limits), argv, self.sandbox)
+        return wrap(scoring_policy(artefact, self.project, scratch, gpu=self.gpu), argv, self.sandbox)
 
     def guard(self, pid: int) -> Callable[[], str]:
-        """What says, called again and again, why the scorer `pid` must end; "" while it need not."""
-        limits = {"memory_bytes": memory_limit(), "gpu": self.gpu} | self.limits
-        look = Watchdog(pid, Policy(**limits)).look
+        """A function that says why the scorer `pid` must end, or ""; it is called several times a second."""
+        check = Watchdog(pid, Policy(memory_bytes=memory_limit(), gpu=self.gpu)).check
 
         def why() -> str:
-            passed = look()
+            passed = check()
             return f"the scorer {passed}" if passed else ""
 
         return why
 
-    def close(self) -> None:
-        self._close()
-
 
 def scorer_options(project: Path) -> dict[str, Any]:
-    """`wrap` and `guard` of `judge.score.score` and of an audit, made anew for each scorer."""
-    sandbox = scorer_wrapper(project)
-    return {"wrap": sandbox, "guard": sandbox.guard}
+    """`wrap` and `guard` of a `scoring.job.ScoringJob`; each scorer gets new ones.
 
-
-def scorer_wrapper(project: Path, *, gpu: bool | None = None, **limits: Any) -> ScorerSandbox:
-    """What `judge.score.score(wrap=...)` takes: (command, artefact) -> the command in a sandbox. One for each scoring.
-
-    Raises SandboxMissing where there is no sandbox and none was renounced.
+    Raises SandboxMissing as `require_sandbox` does.
     """
-    from ..system.machine import has_gpu
-
-    return ScorerSandbox(project, has_gpu() if gpu is None else gpu, limits)
+    sandbox = ScorerSandbox(project)
+    return {"wrap": sandbox, "guard": sandbox.guard}
 
 
 def _remove(folders: list[str]) -> None:

@@ -1,7 +1,7 @@
-"""What code that an agent wrote may see, write and use: the policy of a sandbox, which `sandbox/kinds.py` has enforced.
+"""What code that an agent wrote may read, write and use: the policy of a sandbox, which `sandbox/kinds.py` enforces.
 
-Everything is an allow-list. A folder that holds something to hide, such as a home or a project with its studies, is
-never allowed as a whole: only those of its children that hold nothing of the kind.
+Everything is an allow-list. A folder that contains something to hide, such as a home or a project with its studies, is
+never allowed as a whole: only those of its children are that contain nothing of the kind.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from ..system.locations import cache_dir
 from .hidden_stdlib import held_out_paths
 
 GIB = 2**30
-SANDBOX_FOLDER = "kernel"  # of a run's folder: the part that its kernel may write to
+SANDBOX_FOLDER = "kernel"  # the subfolder of a run's folder that its kernel may write to
 PACKAGE = Path(__file__).resolve().parents[1]
 
-# Programs, libraries and what they read on the way. No passwd, no ssh, no machine-id.
+# Programs, libraries, and files that these read. No passwd, no ssh, no machine-id.
 _SYSTEM = (
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/ld.so.cache", "/etc/ld.so.conf",
     "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/localtime", "/etc/fonts", "/nix/store", "/run/current-system/sw",
@@ -33,22 +33,16 @@ _PREFIX_PARTS = ("bin", "lib", "lib64", "include", "share", "libexec", "nvvm", "
 
 @dataclass(frozen=True)
 class Policy:
-    """What the code in one sandbox may do. All paths are absolute; what is not listed does not exist for it, or is
-    closed.
-
-    Example:
-        >>> Policy(read_only=("/usr",), max_processes=8).max_processes
-        8
-    """
+    """What the code in one sandbox may do. All paths are absolute, and a path that is not listed cannot be read."""
 
     read_only: tuple[str, ...] = ()
-    hidden: tuple[str, ...] = ()  # files and folders below read_only that nobody may read all the same
+    hidden: tuple[str, ...] = ()  # files and folders below read_only that must not be read
     writable: tuple[str, ...] = ()
-    modules: tuple[str, ...] = ()  # of read_only: what Python imports from a checkout that is itself closed
-    env: Mapping[str, str] = field(default_factory=dict)  # set on top of the child's own
-    scratch: str | None = None  # for home, tmp and caches where the sandbox has no file system of its own
+    modules: tuple[str, ...] = ()  # of read_only: modules to import from a checkout that is itself closed
+    env: Mapping[str, str] = field(default_factory=dict)  # added to the child's own
+    scratch: str | None = None  # folder for home, tmp and caches, in a sandbox without its own file system
     gpu: bool = False
-    memory_bytes: int = 0  # of all its processes together; 0 means no limit, here and below
+    memory_bytes: int = 0  # of all processes together; 0 means no limit, here and below
     max_processes: int = 512
     max_file_bytes: int = 4 * GIB
     tmp_bytes: int = GIB  # of /tmp, and again of /dev/shm
@@ -61,51 +55,47 @@ def training_policy(
 ) -> Policy:
     """The policy of a training: it reads the corpus and prepare.py and writes to its hand-over and its own `folder`.
 
-    `limits` are fields of Policy to set instead of their defaults.
+    `limits` are fields of Policy that replace their defaults.
     """
-    hidden = hidden_paths(project, corpus_dir)
-    modules = [PACKAGE, project.resolve() / "prepare.py"]
-    paths = [*system_paths(gpu), *python_paths(hidden), *modules, corpus_dir.resolve()]
-    read_only = _carved(paths, hidden, modules)
-    policy = Policy(
-        read_only=read_only,
-        hidden=held_out_paths(read_only),
-        writable=(str(handover), str(folder)),
-        modules=tuple(map(str, modules)),
-        scratch=str(folder),
-        gpu=gpu,
-        memory_bytes=memory_limit(),
-        seconds=seconds,
-    )
+    policy = _policy(project, gpu, folder, seconds=seconds, corpus_dir=corpus_dir)
+    policy = replace(policy, writable=(str(handover), str(folder)))
     large = {"max_file_bytes": 16 * GIB, "writable_bytes": 16 * GIB, "tmp_bytes": 4 * GIB} if gpu else {}
     return replace(policy, **(large | limits))
 
 
-def scoring_policy(artefact: Path, project: Path, scratch: Path | None, *, gpu: bool, **limits: Any) -> Policy:
+def scoring_policy(artefact: Path, project: Path, scratch: Path | None, *, gpu: bool) -> Policy:
     """The policy of a scorer: it reads one artefact and prepare.py, no corpus, and writes nothing that lasts.
 
-    Raises ValueError when the artefact is not a plain file: a link would open what it points at.
+    Raises ValueError when the artefact is not a plain file, because a link would open its target.
     """
     if artefact.is_symlink() or not artefact.is_file():
         raise ValueError(f"{artefact} is not a plain file, so it is not scored: train again.")
-    hidden = hidden_paths(project)
+    policy = _policy(project, gpu, scratch)
+    return replace(policy, read_only=(*policy.read_only, str(artefact.resolve())))
+
+
+def _policy(
+    project: Path, gpu: bool, scratch: Path | None, *, seconds: float = 0.0, corpus_dir: Path | None = None
+) -> Policy:
+    """Python with its libraries, prepare.py and the corpus can be read; only `scratch` can be written."""
+    hidden = hidden_paths(project, corpus_dir)
     modules = [PACKAGE, project.resolve() / "prepare.py"]
-    paths = [*system_paths(gpu), *python_paths(hidden), *modules]
-    read_only = _carved(paths, hidden, modules)
-    policy = Policy(
-        read_only=(*read_only, str(artefact.resolve())),
+    corpus = [] if corpus_dir is None else [corpus_dir.resolve()]
+    read_only = _readable([*system_paths(gpu), *python_paths(hidden), *modules, *corpus], hidden, modules)
+    return Policy(
+        read_only=read_only,
         hidden=held_out_paths(read_only),
         writable=() if scratch is None else (str(scratch),),
         modules=tuple(map(str, modules)),
         scratch=None if scratch is None else str(scratch),
         gpu=gpu,
         memory_bytes=memory_limit(),
+        seconds=seconds,
     )
-    return replace(policy, **limits)
 
 
 def memory_limit() -> int:
-    """Bytes that a sandbox may use: what the machine or its container has, less 15 % and at least 2 GiB (or half)."""
+    """Bytes that a sandbox may use: all of the machine or its container, less 15 % and at least 2 GiB (or half)."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
@@ -120,7 +110,7 @@ def memory_limit() -> int:
 
 
 def hidden_paths(project: Path, corpus_dir: Path | None = None) -> tuple[Path, ...]:
-    """What no sandbox may see as a whole: home, project, every corpus and its held-out rows, and the keys in /root."""
+    """Folders that no sandbox may see as a whole: homes, the project, and every corpus with its held-out rows."""
     paths = [Path.home(), Path("/root"), project, cache_dir()]
     if rows := os.environ.get("AUTORESEARCH_HELDOUT"):
         paths.append(Path(rows))
@@ -131,13 +121,13 @@ def hidden_paths(project: Path, corpus_dir: Path | None = None) -> tuple[Path, .
 
 
 def system_paths(gpu: bool) -> list[Path]:
-    """Programs and libraries of the system, and those that LD_LIBRARY_PATH names."""
+    """Programs and libraries of the system, and the folders in LD_LIBRARY_PATH."""
     libraries = filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep))
     return [Path(path) for path in (*_SYSTEM, *(_GPU_SYSTEM if gpu else ()), *libraries) if os.path.isabs(path)]
 
 
 def python_paths(hidden: Iterable[Path]) -> list[Path]:
-    """This interpreter, its virtual environment, and the folders it imports from; of a checkout, our modules alone."""
+    """This interpreter, its virtual environment, and its import folders; of a checkout only this program's modules."""
     prefixes = {Path(p) for p in (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix)}
     paths: list[Path] = []
     for prefix in sorted({*prefixes, *(p.resolve() for p in prefixes)}):
@@ -150,7 +140,7 @@ def python_paths(hidden: Iterable[Path]) -> list[Path]:
 
 
 def _import_folders() -> list[Path]:
-    """Where modules come from: site-packages, what its .pth files add (editable installs), and PYTHONPATH."""
+    """The folders that modules come from: site-packages, its .pth files (editable installs), and PYTHONPATH."""
     sites = [*site.getsitepackages(), *([site.getusersitepackages()] if site.ENABLE_USER_SITE else [])]
     lines = [line for folder in sites for file in sorted(Path(folder).glob("*.pth")) for line in _lines(file)]
     named = [*sites, *lines, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
@@ -166,28 +156,23 @@ def _holds_any(path: Path, hidden: Iterable[Path]) -> bool:
     return any(real == place or real in place.parents for place in hidden)
 
 
-def _carved(paths: Iterable[Path], hidden: tuple[Path, ...], modules: list[Path]) -> tuple[str, ...]:
-    """Those of `paths` that exist, less what is hidden in them, and without those that lie in another of them."""
+def _readable(paths: Iterable[Path], hidden: tuple[Path, ...], modules: list[Path]) -> tuple[str, ...]:
+    """Those of `paths` that exist, without hidden parts, and without paths that lie in another of them."""
     kept = [*modules]
     for path in paths:
-        kept += carve(path, hidden)
+        kept += readable_parts(path, hidden)
     found = dict.fromkeys(str(path) for path in kept if path.exists())
     return tuple(p for p in found if not any(q != p and Path(q) in Path(p).parents for q in found))
 
 
-def carve(path: Path, hidden: tuple[Path, ...]) -> list[Path]:
-    """`path`, or those of its children that hold nothing hidden, when it holds something hidden itself.
-
-    Example:
-        >>> carve(Path("/usr"), (Path("/srv"),))
-        [PosixPath('/usr')]
-    """
+def readable_parts(path: Path, hidden: tuple[Path, ...]) -> list[Path]:
+    """`path`, or those of its children that contain nothing hidden, when it contains something hidden itself."""
     if not _holds_any(path, hidden):
         return [path] if path.exists() else []
     if path.resolve() in hidden or not path.is_dir():
         return []
     inside = [child for child in sorted(path.iterdir()) if not _lies_in_any(child, hidden)]
-    return [piece for child in inside for piece in carve(child, hidden)]
+    return [piece for child in inside for piece in readable_parts(child, hidden)]
 
 
 def _lies_in_any(path: Path, hidden: tuple[Path, ...]) -> bool:

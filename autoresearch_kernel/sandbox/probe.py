@@ -1,6 +1,6 @@
-"""Which sandbox works on this machine: found by starting one and reaching out of it.
+"""Finds the sandbox that works on this machine, by starting one and trying to reach out of it.
 
-A sandbox that was not tried is not a sandbox: container profiles, AppArmor and old kernels each take away another part.
+Only an attempt shows whether a sandbox holds: container profiles, AppArmor and old kernels each disable another part.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from pathlib import Path
 
 from ..system.processes import start_ticks
 from .hidden_stdlib import held_out_paths
-from .policy import Policy, carve, hidden_paths, python_paths, system_paths
+from .policy import Policy, hidden_paths, python_paths, readable_parts, system_paths
 
 NAMES = ("bubblewrap", "landlock", "seatbelt", "none")
 PROBE_SECONDS = 20.0
 
 Wrap = Callable[[Policy, list[str], str], list[str]]
 
-# Reaches out of the sandbox in every way it knows, and says which ways were open. Imports nothing that takes time.
-_REACH_OUT = """
+# Tries every known way out of the sandbox and prints which ways are open. It imports nothing that takes time.
+_ATTEMPTS = """
 import json, os, socket, sys
 given = json.loads(sys.argv[1])
 def can(act):
@@ -45,20 +45,20 @@ def started(pid):
 def is_it(pid):
     try: return sys.platform != "linux" or started(pid) == given["started"]
     except OSError: return False
-def look(path):
+def read_or_list(path):
     os.listdir(path) if os.path.isdir(path) else read(path)
 print(json.dumps({
     "network": can(lambda: connect(socket.AF_INET, ("127.0.0.1", given["port"]))),
     "files": can(lambda: read(given["file"])) or can(lambda: write(given["file"])) and None,
     "held out": any(can(lambda: read(path)) is True for path in given["hidden"]),
-    "home": any(can(lambda: look(path)) is True for path in given["home"]),
+    "home": any(can(lambda: read_or_list(path)) is True for path in given["home"]),
     "sockets": can(lambda: connect(socket.AF_UNIX, given["socket"])),
     "signals": is_it(given["pid"]) and can(lambda: os.kill(given["pid"], 0)),
     "secrets": is_it(given["pid"]) and can(lambda: read("/proc/%d/environ" % given["pid"])),
     "work": can(lambda: write(given["own"])),
 }))
 """
-_WORDS = {  # what a sandbox keeps when it cannot be reached
+_PROMISES = {  # what a sandbox provides when the attempt fails
     "network": "no network", "files": "no files but the listed ones", "home": "no home",
     "held out": "no held-out document",
     "sockets": "no service of this machine", "signals": "no other process", "secrets": "no environment of others",
@@ -67,19 +67,19 @@ _WORDS = {  # what a sandbox keeps when it cannot be reached
 
 @dataclass(frozen=True)
 class SandboxReport:
-    """A sandbox as this machine has it. `missing`: what is not enforced, why, and the remedy, for each thing."""
+    """A sandbox of this machine. `missing` has what is not enforced, why, and the remedy."""
 
     name: str  # "bubblewrap", "landlock", "seatbelt" or "none"
     enforced: tuple[str, ...] = ()
     missing: tuple[tuple[str, str, str], ...] = ()
 
     def why(self) -> str:
-        """What is missing in one line, for people."""
+        """What is missing, in one line for users."""
         return " ".join(f"{what}: {reason}. {remedy}" for what, reason, remedy in self.missing)
 
 
 def find_sandbox(wanted: str, wrap: Wrap) -> SandboxReport:
-    """The first sandbox that holds, or the one that is wanted, or none, with what was found wrong with the others."""
+    """The first sandbox that holds, or the requested one, or none; with the problems of the others."""
     if wanted not in ("", *NAMES):
         raise ValueError(f"AUTORESEARCH_SANDBOX is {wanted!r}: use one of {', '.join(NAMES)}, or unset it.")
     if wanted == "none":
@@ -90,16 +90,16 @@ def find_sandbox(wanted: str, wrap: Wrap) -> SandboxReport:
     for name in (wanted,) if wanted else ("seatbelt",) if sys.platform == "darwin" else ("bubblewrap", "landlock"):
         held, reason = _try(name, wrap)
         if not reason:
-            return SandboxReport(name, (*held, *_BY_US), (*missing, *_gaps(name)))
+            return SandboxReport(name, (*held, *_ALWAYS), (*missing, *_gaps(name)))
         missing.append((name, reason, _remedy(name, reason)))
     return SandboxReport("none", (), tuple(missing))
 
 
-_BY_US = ("memory, processes and disk are limited", "no process outlives its run", "caches are private")
+_ALWAYS = ("memory, processes and disk are limited", "no process outlives its run", "caches are private")
 
 
 def _try(name: str, wrap: Wrap) -> tuple[tuple[str, ...], str]:
-    """What held in a sandbox that was started, and "", or what was wrong."""
+    """What held in a sandbox that was started, and "", or the problem."""
     if name != "seatbelt" and sys.platform != "linux":
         return (), f"it needs Linux, this is {platform.system()}"
     if name == "bubblewrap" and shutil.which("bwrap") is None:
@@ -109,18 +109,19 @@ def _try(name: str, wrap: Wrap) -> tuple[tuple[str, ...], str]:
             open_ways, reason = _reach_out(name, Path(folder).resolve(), wrap)
     except OSError as error:
         return (), f"it could not be tried: {error}"
-    broken = [_WORDS[way] for way in _WORDS if open_ways.get(way) not in (False, None)]
-    if not reason and broken and not (name == "landlock" and broken == [_WORDS["signals"]]):
+    broken = [_PROMISES[way] for way in _PROMISES if open_ways.get(way) not in (False, None)]
+    if not reason and broken and not (name == "landlock" and broken == [_PROMISES["signals"]]):
         reason = f"a sandbox was started, and it did not hold: {', '.join(broken)}"
-    return tuple(_WORDS[way] for way in _WORDS if open_ways.get(way) is False), reason
+    return tuple(_PROMISES[way] for way in _PROMISES if open_ways.get(way) is False), reason
 
 
 def _reach_out(name: str, folder: Path, wrap: Wrap) -> tuple[dict[str, bool | str], str]:
-    """Which ways out of a sandbox are open, by a process in it that tries them all; and why it could not be tried."""
+    """The open ways out of a sandbox, found by a sandboxed process that tries them all; and why that was impossible."""
     own, outside = folder / "own", folder / "outside"
     own.mkdir()
     outside.write_text("x")
-    paths = [piece for path in (*system_paths(False), *python_paths(hidden_paths(folder))) for piece in _piece(path)]
+    listed = (*system_paths(False), *python_paths(hidden_paths(folder)))
+    paths = [part for path in listed for part in readable_parts(path, hidden_paths(path.parent))]
     confine = str(Path(__file__).with_name("confine.py"))
     read_only = (*map(str, paths), confine)
     policy = Policy(read_only, held_out_paths(read_only), (str(own),), scratch=str(own))
@@ -132,7 +133,7 @@ def _reach_out(name: str, folder: Path, wrap: Wrap) -> tuple[dict[str, bool | st
             "socket": str(folder / "s"), "own": str(own / "file"), "started": start_ticks(os.getpid()),
             "hidden": [path for path in policy.hidden if os.path.isfile(path)],
         }  # fmt: skip
-        python = [os.path.realpath(sys.executable), "-I", "-S", "-c", _REACH_OUT, json.dumps(given)]
+        python = [os.path.realpath(sys.executable), "-I", "-S", "-c", _ATTEMPTS, json.dumps(given)]
         env = {"PATH": os.environ.get("PATH", os.defpath)}
         try:
             done = subprocess.run(
@@ -147,9 +148,9 @@ def _reach_out(name: str, folder: Path, wrap: Wrap) -> tuple[dict[str, bool | st
 
 
 def _home_without(policy: Policy) -> list[str]:
-    """Some of what lies in the home and leads to nothing that the policy lists.
+    """Some paths in the home that lead to nothing that the policy lists.
 
-    Nothing of a home that does not exist or cannot be listed, and of `/`, which is nobody's home.
+    None for a home that does not exist or cannot be listed, or that is `/`.
     """
     home, listed = Path.home(), [Path(path) for path in policy.read_only]
     try:
@@ -159,12 +160,8 @@ def _home_without(policy: Policy) -> list[str]:
     return [str(path) for path in found if not any(path in (p, *p.parents) for p in listed)][:20]
 
 
-def _piece(path: Path) -> list[Path]:
-    return carve(path, hidden_paths(path.parent)) if path.exists() else []
-
-
 def _gaps(name: str) -> list[tuple[str, str, str]]:
-    """What this kind of sandbox does not do."""
+    """What this kind of sandbox does not enforce."""
     if name == "bubblewrap" and _landlock_version() < 1:
         return [
             ("the first process of the sandbox", "without Landlock code in the sandbox can take it over, no more", "")
@@ -194,7 +191,7 @@ def _landlock_version() -> int:
 
 
 def _remedy(name: str, reason: str) -> str:
-    """What a person can do about a sandbox that does not start."""
+    """What a user can do when a sandbox does not start."""
     if "AF_UNIX" in reason:
         return "Set TMPDIR to a folder with a short name."
     if "it needs Linux" in reason:

@@ -1,7 +1,7 @@
 """macOS: a Seatbelt profile for `sandbox-exec`. Written from Apple's own profiles; it has not been run on a Mac.
 
-`autoresearch doctor` on a Mac tells whether it holds there: the probe reaches out of the sandbox and reports what it
-could touch. Apple calls sandbox-exec deprecated and has shipped it with every release so far.
+`autoresearch doctor` on a Mac tells whether it holds there, because the probe tries to reach out of the sandbox. Apple
+calls sandbox-exec deprecated and has shipped it with every release so far.
 """
 
 from __future__ import annotations
@@ -32,13 +32,9 @@ _METAL = """(allow iokit-open)
 
 
 def profile(policy: Policy) -> str:
-    """The profile: deny all, allow what the policy lists, and deny what it hides there.
+    """The profile: deny everything, allow what the policy lists, and deny what it hides there.
 
-    Unix sockets are allowed within the writable folders alone.
-
-    Example:
-        >>> '(subpath "/opt/data")' in profile(Policy(read_only=("/opt/data",)))
-        True
+    Unix sockets are allowed in the writable folders only.
     """
     parts = [_BASE, _METAL if policy.gpu else ""]
     parts += [f"(allow file-read* (subpath {json.dumps(path)}))\n" for path in policy.read_only]
@@ -50,5 +46,5 @@ def profile(policy: Policy) -> str:
 
 
 def seatbelt_prefix(policy: Policy) -> list[str]:
-    """What stands before the command."""
+    """The beginning of the command."""
     return ["/usr/bin/sandbox-exec", "-p", profile(policy)]

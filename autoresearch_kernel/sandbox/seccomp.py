@@ -1,7 +1,6 @@
-"""The system calls that a sandbox refuses, as a BPF program: what opens a way out that namespaces or Landlock leave
-open.
+"""The system calls that a sandbox refuses, as a BPF program: ways out that namespaces and Landlock leave open.
 
-Numbers are those of x86_64 and aarch64, from the kernel's own tables. Elsewhere there is no filter.
+The numbers are those of x86_64 and aarch64, from the kernel's own tables. On other machines there is no filter.
 """
 
 from __future__ import annotations
@@ -34,10 +33,10 @@ _ALWAYS = {
     "sethostname": (170, 161), "setdomainname": (171, 162), "iopl": (172, None), "ioperm": (173, None),
     "migrate_pages": (256, 238), "move_pages": (279, 239),
 }  # fmt: skip
-_NOT_THERE = {  # said to be unknown, so that libraries take their older way
+_UNKNOWN = {  # answered with ENOSYS, so that libraries use older calls
     "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427), "clone3": (435, 435),
 }  # fmt: skip
-_WITHOUT_NAMESPACES = {  # what reaches other processes, and what Landlock leaves open
+_WITHOUT_NAMESPACES = {  # calls that reach other processes, and those that Landlock does not restrict
     "connect": (42, 203), "shmget": (29, 194), "shmat": (30, 196), "shmctl": (31, 195), "msgget": (68, 186),
     "msgsnd": (69, 189), "msgrcv": (70, 188), "msgctl": (71, 187), "semget": (64, 190), "semop": (65, 193),
     "semctl": (66, 191), "semtimedop": (220, 192), "mq_open": (240, 180), "mq_unlink": (241, 181),
@@ -45,25 +44,20 @@ _WITHOUT_NAMESPACES = {  # what reaches other processes, and what Landlock leave
     "lsetxattr": (189, 6), "fsetxattr": (190, 7), "removexattr": (197, 14), "lremovexattr": (198, 15),
     "fremovexattr": (199, 16),
 }  # fmt: skip
-_PRETENDED = {  # without namespaces said to be done, and not done: copies and threads do not go on without
+_IGNORED = {  # without namespaces they do nothing and report success: copying files and starting threads need that
     "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452), "ioprio_set": (251, 30),
     "sched_setscheduler": (144, 119), "sched_setparam": (142, 118), "sched_setattr": (314, 274),
     "setpriority": (141, 140),
 }  # fmt: skip
 _SOCKET, _SOCKETPAIR, _CLONE, _IOCTL = (41, 198), (53, 199), (56, 220), (16, 29)
 _PRLIMIT = (302, 261)
-_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C  # typing into somebody else's terminal
+_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C  # put characters into another terminal
 
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column above, AUDIT_ARCH_*
 
 
 def program(has_namespaces: bool, machine: str = "") -> bytes:
-    """The filter as an array of struct sock_filter; b"" on a machine that it has no numbers for.
-
-    Example:
-        >>> len(program(True, "x86_64")) % 8, program(True, "riscv64")
-        (0, b'')
-    """
+    """The filter as an array of struct sock_filter; b"" on a machine without known numbers."""
     machine = machine or platform.machine()
     if machine not in _ARCHITECTURES:
         return b""
@@ -71,8 +65,8 @@ def program(has_namespaces: bool, machine: str = "") -> bytes:
     steps = [_load(_ARCH), (0x15, 1, 0, arch), _refuse(errno.EPERM), _load(_NR)]
     steps += [(0x35, 0, 1, X32), _refuse(errno.EPERM)] if machine == "x86_64" else []
     denied = _ALWAYS | ({} if has_namespaces else _WITHOUT_NAMESPACES)
-    unchanged = {} if has_namespaces else _PRETENDED
-    for names, error in ((denied, errno.EPERM), (_NOT_THERE, errno.ENOSYS), (unchanged, 0)):
+    unchanged = {} if has_namespaces else _IGNORED
+    for names, error in ((denied, errno.EPERM), (_UNKNOWN, errno.ENOSYS), (unchanged, 0)):
         known = [number for both in names.values() if (number := both[column]) is not None]
         steps += [step for number in known for step in _when(number, [_refuse(error)])]
     for call, body in _bodies(has_namespaces):
@@ -97,17 +91,17 @@ def _argument(index: int) -> Instruction:
 
 
 def _when(number: int, body: list[Instruction]) -> list[Instruction]:
-    """`body`, which ends in a return on every way, for this system call alone."""
+    """`body`, which returns in every case, for this system call alone."""
     return [(0x15, 0, len(body), number), *body]
 
 
 def _bodies(has_namespaces: bool) -> list[tuple[tuple[int, int], list[Instruction]]]:
-    """The system calls whose arguments decide."""
+    """The system calls that are decided by their arguments."""
     no = _refuse(errno.EPERM)
     clone = [_argument(0), (0x45, 0, 1, NEW_NAMESPACES), no, _ALLOW]
     ioctl = [_argument(1), (0x15, 1, 0, _TIOCSTI), (0x15, 0, 1, _TIOCLINUX), no, _ALLOW]
     always = [(_CLONE, clone), (_IOCTL, ioctl)]
-    if has_namespaces:  # its network is its own: only families that know no namespaces are refused
+    if has_namespaces:  # its network is separate, so only families without namespaces are refused
         families = [(0x15, 4 - i, 0, f) for i, f in enumerate((AF_UNIX, AF_INET, AF_INET6, AF_NETLINK))]
         return [*always, (_SOCKET, [_argument(0), *families, no, _ALLOW])]
     socket = [

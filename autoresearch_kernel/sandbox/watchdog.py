@@ -1,7 +1,7 @@
-"""Watches what a sandboxed process and all below it use, several times a second, and ends them when it is too much.
+"""Checks several times a second what a sandboxed process and its descendants use, and kills them above a limit.
 
-Works for every sandbox and for none. Memory that is shared counts once; deleted files that are still open count as
-well.
+It works for every kind of sandbox and without one. Shared memory counts once; deleted files that are still open count
+as well.
 """
 
 from __future__ import annotations
@@ -20,32 +20,27 @@ from .policy import Policy
 
 DISK_EVERY_SECONDS = 0.5
 MOST_FILES = 50_000  # in the writable folders
-MOST_LEVELS = 100  # of folders in one another
+MOST_LEVELS = 100  # of nested folders
 
 
-class OutOfSight(Exception):
-    """Something lies where it cannot be counted; the message follows "it"."""
+class Uncountable(Exception):
+    """Something cannot be counted; the message follows the word "it"."""
 
 
 class Watchdog:
-    """Keeps the limits of one policy for all processes below `pid`. Call `look` about ten times a second.
-
-    Example:
-        >>> Watchdog(os.getpid(), Policy(max_processes=100)).look()
-        ''
-    """
+    """Enforces the limits of one policy on all descendants of `pid`. Call `check` about ten times a second."""
 
     def __init__(self, pid: int, policy: Policy, folders: Iterable[str | Path] = ()) -> None:
         self.pid, self.policy = pid, policy
         self.folders = [Path(folder) for folder in (*policy.writable, *folders)]
         self.peak_bytes = 0
         self._started = time.monotonic()
-        self._looked_at_disk = 0.0
-        self._unmapped_bytes = 0  # memory that is no process's: files in memory, /tmp and /dev/shm of the sandbox
-        self._seen: dict[int, str | None] = {}  # with when they began: a pid may be given again
+        self._disk_checked = 0.0
+        self._unmapped_bytes = 0  # memory of no process: files in memory, /tmp and /dev/shm of the sandbox
+        self._seen: dict[int, str | None] = {}  # pid and start time, because a pid can be used again
 
-    def look(self) -> str:
-        """Which limit was passed, in words that follow "it"; "" when none was."""
+    def check(self) -> str:
+        """Which limit was exceeded, in words that follow "it"; "" when none was."""
         policy = self.policy
         pids = descendants(self.pid, policy.max_processes + 1)
         self._seen |= {pid: start_ticks(pid) for pid in pids if pid not in self._seen}
@@ -53,21 +48,21 @@ class Watchdog:
             return f"had more than {policy.max_processes} processes, its limit"
         if policy.memory_bytes and self._memory(pids) > policy.memory_bytes:
             return f"used more than {_gigabytes(policy.memory_bytes)} of memory, its limit"
-        if time.monotonic() - self._looked_at_disk >= DISK_EVERY_SECONDS:
+        if time.monotonic() - self._disk_checked >= DISK_EVERY_SECONDS:
             if complaint := self._disk(pids):
                 return complaint
-            self._looked_at_disk = time.monotonic()
+            self._disk_checked = time.monotonic()
         if policy.seconds and time.monotonic() - self._started > policy.seconds:
             return f"took longer than {policy.seconds:.0f} s, its limit"
         return ""
 
     def end(self) -> int:
-        """Kill all below the process, wherever they are now, but not the process itself; the number found."""
+        """Kill all descendants, also those whose parent is another process now; returns how many were found."""
         alive = [pid for pid, began in self._seen.items() if began is not None and start_ticks(pid) == began]
         return end_below(self.pid, alive)
 
     def _memory(self, pids: list[int]) -> int:
-        """Bytes in use; exact where the quick sum, which counts shared memory several times, is over the limit."""
+        """Bytes in use; exact when the quick sum, which counts shared memory several times, exceeds the limit."""
         pids = [self.pid, *pids]
         used = sum(map(resident_bytes, pids)) + self._unmapped_bytes
         if used > self.policy.memory_bytes:
@@ -83,9 +78,9 @@ class Watchdog:
                 size, files = size + 512 * found.st_blocks, files + 1
                 if files > MOST_FILES:
                     return f"wrote more than {MOST_FILES:,} files, its limit"
-        except OutOfSight as why:
+        except Uncountable as why:
             return str(why)
-        nameless = list(_deleted_files(pids))  # still open: they take room that no folder shows
+        nameless = list(_deleted_files(pids))  # deleted but still open: they occupy space that no folder shows
         size += sum(512 * found.st_blocks for found in nameless if found.st_dev in devices)
         in_memory = sum(512 * found.st_blocks for found in nameless if found.st_dev not in devices)
         self._unmapped_bytes = in_memory + (_own_tmpfs(pids[-1]) if pids else 0)
@@ -97,7 +92,7 @@ def _gigabytes(size: int) -> str:
 
 
 def _proportional(pid: int) -> int:
-    """Bytes, of shared pages only its share; resident bytes where the system does not say."""
+    """Bytes of a process, with only its share of shared pages; resident bytes where the system has no such number."""
     try:
         with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
             return next(int(line.split()[1]) * 1024 for line in file if line.startswith(b"Pss:"))
@@ -106,15 +101,15 @@ def _proportional(pid: int) -> int:
 
 
 def _files(folder: Path) -> Iterator[os.stat_result]:
-    """What lies in `folder`, links not followed; what vanishes meanwhile is left out.
+    """Everything in `folder`, without following links; files that vanish meanwhile are left out.
 
-    Raises OutOfSight for what cannot be counted: what is too deep, or in a folder that was closed to its owner.
+    Raises Uncountable for files that are too deep, and for a folder that its owner cannot read.
     """
     waiting = [(str(folder), 0)]
     while waiting:
         path, level = waiting.pop()
         if level > MOST_LEVELS:
-            raise OutOfSight(f"made folders in folders, more than {MOST_LEVELS} deep, its limit")
+            raise Uncountable(f"made folders in folders, more than {MOST_LEVELS} deep, its limit")
         with _countable(), os.scandir(path) as entries:
             for entry in entries:
                 with _countable():
@@ -125,19 +120,19 @@ def _files(folder: Path) -> Iterator[os.stat_result]:
 
 @contextmanager
 def _countable() -> Iterator[None]:
-    """What vanished meanwhile needs no count; other errors raise OutOfSight."""
+    """Ignore files that vanished meanwhile; raise Uncountable for other errors."""
     try:
         yield
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
-            raise OutOfSight("made a path that is too long to look at, its limit") from error
-        raise OutOfSight(f"made a folder that cannot be looked into ({error.strerror})") from error
+            raise Uncountable("made a path that is too long to look at, its limit") from error
+        raise Uncountable(f"made a folder that cannot be looked into ({error.strerror})") from error
 
 
 def _deleted_files(pids: list[int]) -> Iterator[os.stat_result]:
-    """Files that are open and have no name, each once: deleted ones, and memory that is a file."""
+    """Open files without a name, each once: deleted files and memory that is a file."""
     seen: set[tuple[int, int]] = set()
     for pid in pids:
         with suppress(OSError), os.scandir(f"/proc/{pid}/fd") as descriptors:
@@ -151,7 +146,7 @@ def _deleted_files(pids: list[int]) -> Iterator[os.stat_result]:
 
 
 def _own_tmpfs(pid: int) -> int:
-    """Bytes in /tmp and /dev/shm of a process whose file systems are its own; 0 when they are the machine's."""
+    """Bytes in /tmp and /dev/shm of a process with its own file systems; 0 for those of the machine."""
     root = f"/proc/{pid}/root"
     with suppress(OSError):
         if sys.platform == "linux" and os.stat(root).st_dev != os.stat("/").st_dev:

@@ -1,4 +1,5 @@
 """What is the score of a model, and is it true? Score and blind audit, each in a process of its own.
 
-Others use `score.score`, `audit.audit` and the held-out rows `score.HeldOut`. `scorer` is what the process runs.
+Others use `score.score` and `audit.audit` with a `job.ScoringJob` and its `job.HeldOut` rows. `scorer` is the program
+that the process runs.
 """

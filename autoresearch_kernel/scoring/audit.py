@@ -1,19 +1,20 @@
-"""Audits a claimed score blind: a fresh process says the same of beginnings of rows whose continuation it never sees.
+"""Audits a claimed score: a second process answers for parts of the rows, and cannot know the text that follows them.
 
-The rule that it enforces: *what a model says of a token depends on the artefact and on this row's prefix alone.*
-Scorer A was given rows with their targets, so its claim may rest on them. Scorer B gets, of some rows chosen secretly,
-the tokens up to one cut each, filler behind it, and answers with the logits at the cut. Here, with numpy alone, these
-are normalised, and d = nll of B - nll of A. One cut a row: a longer beginning of the same row would show an earlier
-target. Cuts fall half everywhere alike, half where the claim gains most over the incumbent (by the square of the gain:
-a leak that pays gains much in few places, a change of the model little in all); each d is weighted by the inverse of
-its probability, so claim + correction is unbiased whatever A said.
+The audit enforces one rule: *what a model says of a token depends on the artefact and on this row's prefix alone.*
+Scorer A received rows with their targets, so its claim may rest on them. Scorer B gets the tokens up to one secretly
+chosen cut in each of some rows, with filler behind it, and answers with the logits at the cut. This module normalises
+the logits with numpy and computes d = nll of B - nll of A. There is only one cut in a row, because a longer prefix of
+the same row would show an earlier target.
+
+Half of the cuts are spread evenly. The other half are chosen in proportion to the squared gain of the claim over the
+incumbent: a leak that pays gains much in few places, while a change of the model gains little in all of them. Each d is
+weighted by the inverse of its probability, so that claim + correction is unbiased whatever A said.
 
 docs/trust.md has the measurements, and what an audit does not see.
 """
 
 from __future__ import annotations
 
-import io
 import math
 import secrets
 import time
@@ -23,32 +24,30 @@ from pathlib import Path
 import numpy as np
 
 from ..core.types import Audit
-from ..system.files import write_atomic
+from ..system.files import write_array
 from .job import HeldOut, ScoringJob
-from .scorer_process import ScoringFailed, ask
+from .scorer_process import ScoringFailed, run_scorer
 
-ROW_SHARE, LEAST_ROWS = 0.25, 256  # of the rows are audited, so many at least
+ROW_SHARE, LEAST_ROWS = 0.25, 256  # share of the rows that are audited, and the least number of them
 MOST_ANSWER_BYTES = 2**28  # of logits, all in memory at once
-# Nats. Two processes say the same of the same tokens to about 1e-6 in float32; a leak that pays is worth far more.
-MISMATCH_NATS = 0.02
-ROUNDING_NATS = 1e-5  # less is the rounding of float32, and none: an honest score stays as it is to the last bit
-MISMATCHES_ALLOWED = 1 / 200  # of the cuts. Honest models have none; a tie in a router may fall to either side
-MOST_STANDARD_ERROR = 0.0003  # bits per byte: a correction that is less sure than that corrects nothing
-LIMIT_SECONDS, LIMIT_PER_CLAIM_SECOND = 60.0, 2.0  # before B is ended: a start on a busy machine, and A's own time
+MISMATCH_NATS = 0.02  # honest answers agree to about 1e-6 in float32, and a leak that pays is worth far more
+ROUNDING_NATS = 1e-5  # a smaller difference is rounding and counts as none, so that honest scores stay unchanged
+MISMATCHES_ALLOWED = 1 / 200  # of the cuts. Honest models have none, except for ties in a router
+MOST_STANDARD_ERROR = 0.0003  # bits per byte: a less certain correction is not used, and the claim is refused
+LIMIT_SECONDS, LIMIT_PER_CLAIM_SECOND = 60.0, 2.0  # for B: a start on a busy machine, and per second that A took
 RULE = "What a model says of a token may depend on the text before it in its row alone"
 
-
-# A row, a place in it, the probability that it is asked for, and nats of its target: as claimed and as answered blind.
+# A row, a place in it, the probability of this cut, and nats of its target: as claimed and as answered blind.
 CUT = np.dtype([("row", "<i8"), ("place", "<i8"), ("probability", "<f8"), ("claimed", "<f8"), ("blind", "<f8")])
 
 
 @dataclass(frozen=True)
 class Cuts:
-    """Where B is asked: one place in each of M rows."""
+    """The places where B is asked: one in each of M rows."""
 
     rows: np.ndarray  # (M,) indices of rows, in random order
-    places: np.ndarray  # (M,) the target asked for is rows[place + 1]
-    probability: np.ndarray  # (M,) that this very target is asked for
+    places: np.ndarray  # (M,) the target is rows[place + 1]
+    probability: np.ndarray  # (M,) of drawing this target
 
 
 def audit(
@@ -60,30 +59,24 @@ def audit(
     cuts_path: Path | None = None,
     seed: int | None = None,
 ) -> Audit:
-    """Look at a claim with a second process; whatever the model does, the answer is an Audit.
+    """Check a claim with a second process. Whatever the model does, the result is an Audit.
 
     Args:
         nll: what scorer A claimed, nats per target, (N, T).
-        claim_seconds: what A took; B is ended when it takes much longer.
+        claim_seconds: the time that A took; B is ended when it takes much longer.
         reference: the incumbent's nats per target, (N, T); None for a model that knows nothing.
-        cuts_path: where to write what was asked and answered, as an .npy of CUT; nowhere when it is None.
-        seed: of the cuts, a secret; one that is asked once more is asked the same. Drawn here when it is None.
+        cuts_path: where to write the cuts and answers, as an .npy of CUT; None to write nothing.
+        seed: of the cuts, a secret; the same seed gives the same cuts. Drawn here when it is None.
 
-    Raises ScoringFailed when somebody killed B, or it was slow: that says nothing about the model.
+    Raises ScoringFailed when B was killed from outside or was slow: that says nothing about the model.
     """
     started = time.monotonic()
-    heldout, settings = job.heldout, job.settings
+    heldout = job.heldout
     rng = np.random.default_rng(secrets.randbits(128) if seed is None else seed)
     cuts = draw_cuts(nll, heldout, reference, rng)
-    rows = blinded(heldout, cuts, min(settings.rows_per_batch, len(heldout.rows)), rng)
     limit_seconds = LIMIT_SECONDS + LIMIT_PER_CLAIM_SECOND * claim_seconds
-    job = replace(job, limit_seconds=limit_seconds)
-    vocab_size = len(heldout.token_bytes)
-    facts = {"cuts": cuts.places.tolist(), "vocab_size": vocab_size}
     try:
-        answer = ask("audit", job, rows, facts, vocab_size * 4, len(cuts.rows))
-        logits = np.frombuffer(answer.data, dtype="<f4").reshape(-1, vocab_size)  # (M, vocab_size)
-        blind = nll_of(logits, heldout.rows[cuts.rows, cuts.places + 1], heldout.special_ids)
+        blind = _blind_nll(replace(job, limit_seconds=limit_seconds), cuts, rng)
     except ScoringFailed as failure:
         if failure.may_be_the_machine:
             raise
@@ -91,24 +84,33 @@ def audit(
         return Audit(False, 0.0, 0.0, len(cuts.rows), 0, reason, time.monotonic() - started)
     claimed = nll[cuts.rows, cuts.places].astype(np.float64)
     if cuts_path is not None:
-        buffer = io.BytesIO()
-        np.save(buffer, np.rec.fromarrays([cuts.rows, cuts.places, cuts.probability, claimed, blind], dtype=CUT))
-        write_atomic(cuts_path, buffer.getvalue())
+        columns = [cuts.rows, cuts.places, cuts.probability, claimed, blind]
+        write_array(cuts_path, np.rec.fromarrays(columns, dtype=CUT))
     return verdict(blind - claimed, cuts.probability, int(heldout.num_bytes.sum()), time.monotonic() - started)
 
 
-# --- where to look
+def _blind_nll(job: ScoringJob, cuts: Cuts, rng: np.random.Generator) -> np.ndarray:
+    """Nats per target at the cuts (M,), from scorer B, which sees nothing behind them. Raises ScoringFailed."""
+    heldout, vocab_size = job.heldout, len(job.heldout.token_bytes)
+    rows = blinded(heldout, cuts, min(job.settings.rows_per_batch, len(heldout.rows)), rng)
+    facts = {"cuts": cuts.places.tolist(), "vocab_size": vocab_size}
+    answer = run_scorer("audit", job, rows, facts, vocab_size * 4, len(cuts.rows))
+    logits = np.frombuffer(answer.data, dtype="<f4").reshape(-1, vocab_size)  # (M, vocab_size)
+    return nll_of(logits, heldout.rows[cuts.rows, cuts.places + 1], heldout.special_ids)
+
+
+# --- where B is asked
 
 
 def num_cuts(heldout: HeldOut) -> int:
-    """Rows that an audit looks at, of those with a target."""
+    """Number of rows that an audit examines, of those with a target."""
     num_rows = int((heldout.num_bytes > 0).any(axis=1).sum())
     most = MOST_ANSWER_BYTES // (4 * len(heldout.token_bytes))
     return min(num_rows, most, max(LEAST_ROWS, round(ROW_SHARE * num_rows)))
 
 
 def draw_cuts(nll: np.ndarray, heldout: HeldOut, reference: np.ndarray | None, rng: np.random.Generator) -> Cuts:
-    """Rows and places, half alike for all, half in proportion to the square of what the claim gains there."""
+    """Draw rows and places: half evenly, half in proportion to the square of what the claim gains there."""
     scored = heldout.num_bytes > 0  # (N, T)
     known = math.log(len(heldout.token_bytes) - len(heldout.special_ids)) if reference is None else reference
     gain = np.where(scored, np.maximum(known - nll.astype(np.float64), 0.0), 0.0)  # (N, T) nats
@@ -127,7 +129,7 @@ def _half_and_half(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def inclusion_probabilities(weight: np.ndarray, size: int) -> np.ndarray:
-    """Probabilities (N,) that add up to `size`, in proportion to `weight` but for those that reach 1."""
+    """Probabilities (N,) that add up to `size`, in proportion to `weight` except for those that reach 1."""
     certain = np.zeros(len(weight), dtype=bool)
     while True:
         rest = np.where(certain, 0.0, weight)
@@ -138,7 +140,7 @@ def inclusion_probabilities(weight: np.ndarray, size: int) -> np.ndarray:
 
 
 def systematic_sample(inclusion: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Indices, each with its probability, as many as these add up to, in random order."""
+    """Draw each index with its probability, as many as these add up to; in random order."""
     order = rng.permutation(len(inclusion))
     ends = np.cumsum(inclusion[order])
     marks = rng.random() + np.arange(round(ends[-1]))
@@ -147,9 +149,9 @@ def systematic_sample(inclusion: np.ndarray, rng: np.random.Generator) -> np.nda
 
 
 def blinded(heldout: HeldOut, cuts: Cuts, rows_per_batch: int, rng: np.random.Generator) -> np.ndarray:
-    """What B gets: rows (M', T) that are text up to their cut and random tokens behind it.
+    """The rows that B gets, (M', T): text up to the cut of each, and random tokens behind it.
 
-    Rows of random tokens alone fill the last batch up, so that all have the shape that A's had.
+    Rows of random tokens alone complete the last batch, so that all batches have the shape that A's had.
     """
     num_rows = -(-len(cuts.rows) // rows_per_batch) * rows_per_batch
     ordinary = np.flatnonzero(heldout.token_bytes > 0)
@@ -159,13 +161,13 @@ def blinded(heldout: HeldOut, cuts: Cuts, rows_per_batch: int, rng: np.random.Ge
     return rows
 
 
-# --- what to think of the answer
+# --- what the answer means
 
 
 def nll_of(logits: np.ndarray, targets: np.ndarray, special_ids: list[int]) -> np.ndarray:
-    """Nats per target (M,), in float64, without the special ids' share.
+    """Nats per target (M,), in float64, normalised over the ids that are not special.
 
-    Raises ScoringFailed for a logit that is NaN or plus infinity, and for logits of which none is finite.
+    Raises ScoringFailed for a logit that is NaN or plus infinity, and for rows without a finite logit.
     """
     found = []
     for row, target in zip(logits, targets, strict=True):
@@ -178,7 +180,7 @@ def nll_of(logits: np.ndarray, targets: np.ndarray, special_ids: list[int]) -> n
 
 
 def verdict(d: np.ndarray, probability: np.ndarray, num_bytes: int, seconds: float) -> Audit:
-    """What is said of a claim that is `d` nats (M,) below the truth at cuts of such `probability`. A pure function."""
+    """The audit of a claim that is `d` nats (M,) too low at cuts of the given `probability`. A pure function."""
     d = np.where(np.abs(d) <= ROUNDING_NATS, 0.0, d)
     num_mismatches = int((~(np.abs(d) <= MISMATCH_NATS)).sum())
     correction, error = estimate(d, probability, num_bytes)
@@ -191,7 +193,7 @@ def estimate(d: np.ndarray, probability: np.ndarray, num_bytes: int) -> tuple[fl
     """Correction of the claim and its standard error, in bits per byte, from `d` nats at the cuts (M,).
 
     Each cut stands for 1 / probability targets (Horvitz and Thompson). The spread is that of draws with replacement,
-    which is a little more than the truth.
+    which is slightly larger than the true one.
     """
     size, weighted = len(d), d / probability  # (M,)
     with np.errstate(invalid="ignore"):
@@ -201,7 +203,7 @@ def estimate(d: np.ndarray, probability: np.ndarray, num_bytes: int) -> tuple[fl
 
 
 def _reason(num_mismatches: int, num_cuts: int, error: float) -> str:
-    """Why a claim is refused; "" when it is not."""
+    """Why a claim is refused; "" when it is accepted."""
     where = f"at {num_mismatches} of {num_cuts} secretly chosen places"
     if num_mismatches > MISMATCHES_ALLOWED * num_cuts or not math.isfinite(error):
         return f"{where} the model said something else when it could not see what follows. {RULE}"

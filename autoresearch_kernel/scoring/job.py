@@ -1,4 +1,4 @@
-"""What a scorer process is given: a model, held-out rows, numeric settings, and who watches it."""
+"""The description of a scoring: a model, held-out rows, numeric settings, limits and callbacks."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ import numpy as np
 from ..system.corpus_command import corpus_command
 from ..system.shell import shell_command
 
-# Bytes of float32 logits in one batch: on a CPU about what its cache holds, twice and eight times as much were slower.
+# Bytes of float32 logits in one batch. On a CPU this fits its cache; twice and eight times as much were slower.
 CPU_LOGIT_BYTES, GPU_LOGIT_BYTES = 2**23, 2**30
-SCORING_LIMIT_SECONDS = 600.0  # loading plus rows; generous, because a hang is rare and a false end costs a run
+SCORING_LIMIT_SECONDS = 600.0  # for loading and all rows; generous, because a hang is rare and a wrong kill costs a run
 
-Wrap = Callable[[list[str], Path], list[str]]  # (command, artefact) -> the command to start: a sandbox around it
-Guard = Callable[[int], Callable[[], str]]  # pid -> called several times a second: why the process must end, or ""
+Wrap = Callable[[list[str], Path], list[str]]  # (command, artefact) -> the same command in a sandbox
+Guard = Callable[[int], Callable[[], str]]  # pid -> a function that says why the process must end, or ""
 
 
-def identity(command: list[str], artefact: Path) -> list[str]:
-    """No sandbox."""
+def no_sandbox(command: list[str], artefact: Path) -> list[str]:
+    """The default of `wrap`."""
     return command
 
 
 @dataclass(frozen=True)
 class ScoringSettings:
-    """Numeric settings of scoring. They belong to the study, never to train.py."""
+    """Numeric settings of scoring. They belong to the study and never to train.py."""
 
     device: str
     dtype: str  # autocast dtype: "float32" or "bfloat16"
@@ -44,14 +44,14 @@ class ScoringSettings:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Fixed rows of one split and what is needed to turn nats into bits per byte."""
+    """Fixed rows of one split, and the bytes per token that turn nats into bits per byte."""
 
     rows: np.ndarray  # (N, T+1) token ids, column 0 is BOS
     token_bytes: np.ndarray  # (vocab_size,) raw bytes per token, 0 for special tokens
 
     @staticmethod
     def load(corpus_dir: Path, heldout_dir: Path, split: str) -> HeldOut:
-        """Rows of "val" or "test". Raises FileNotFoundError naming the missing file."""
+        """The rows of "val" or "test". Raises FileNotFoundError, which names the missing file."""
         rows_path, bytes_path = heldout_dir / f"{split}.npy", corpus_dir / "token_bytes.npy"
         for path in (rows_path, bytes_path):
             if not path.is_file():
@@ -70,7 +70,7 @@ class HeldOut:
 
 
 def _build_command(corpus_dir: Path, heldout_dir: Path) -> str:
-    """What builds the corpus again; the options are those of meta.json, which both sides have."""
+    """The command that builds the corpus again, with the options in meta.json, which both folders have."""
     for side in (corpus_dir, heldout_dir):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             return corpus_command(corpus_dir, json.loads((side / "meta.json").read_bytes()))
@@ -81,20 +81,20 @@ def _build_command(corpus_dir: Path, heldout_dir: Path) -> str:
 class ScoringJob:
     """One model and the rows that it is scored on, with limits and callbacks.
 
-    `on_tick` is called at least four times a second while the scorer works, `on_spawn` gets its pid, which leads a
-    process group. An exception from a callback ends the scorer and is raised to the caller.
+    `on_tick` is called at least four times a second while the scorer works, and `on_spawn` with the pid of the scorer,
+    which leads a process group. An exception from a callback ends the scorer and is raised to the caller.
     """
 
     artefact: Path  # the pickled model
     heldout: HeldOut
     settings: ScoringSettings
-    project: Path  # whose modules the scorer may import
+    project: Path  # the scorer may import its modules
     token: str | None = None  # all processes of the scorer carry it in their environment
-    wrap: Wrap = identity
-    guard: Guard | None = None
+    wrap: Wrap = no_sandbox
+    guard: Guard | None = None  # its function is called several times a second
     limit_seconds: float = SCORING_LIMIT_SECONDS
-    batch_limit_seconds: float | None = None  # for one batch, with the model's loading for the first
+    batch_limit_seconds: float | None = None  # for one batch; the first includes loading the model
     on_progress: Callable[[float], None] | None = None  # share of the answer that has arrived, 0..1
     on_tick: Callable[[], None] | None = None
     on_spawn: Callable[[int], None] | None = None
-    may_quote: bool = False  # the rows are no secret: a failure may quote what the scorer printed
+    may_quote: bool = False  # the rows are not secret, so a failure may quote the output of the scorer

@@ -1,13 +1,12 @@
-"""The scoring child: loads one artefact and answers what the model says of rows. Untrusted.
+"""The scorer process: loads one artefact and answers what the model says of rows.
 
-It runs the agent's model code, so nothing it says is believed beyond its shape: the parent
-(`scoring/scorer_process.py`) sends rows, reads a fixed number of float32 values and does the arithmetic.
-Run as `python -m autoresearch_kernel.scoring.scorer PARENT_PID MODE`; standard input carries one line of
-JSON (the request) and then the rows as little-endian uint32. One byte says that the model is loaded next; the answer
-follows.
+The process runs the agent's model code, so the parent (`scoring/scorer_process.py`) believes nothing of its answer: it
+sends rows, reads a fixed number of float32 values and does the arithmetic. The command is `python -m
+autoresearch_kernel.scoring.scorer PARENT_PID MODE`. Standard input has one line of JSON (the request), then the rows as
+little-endian uint32. The process writes one byte before it loads the model, then its answer.
 
 claim   rows (N, T+1); the answer is a negative log-likelihood per target, (N, T)
-audit   rows (N, T) of which only the beginning of each is text; the answer is the logits at one place of each of the
+audit   rows (N, T), of which only the first part of each is text; the answer is the logits at one place of each of the
         first `len(cuts)` rows, (len(cuts), vocab_size)
 """
 
@@ -34,7 +33,7 @@ import torch.nn.functional as F
 
 
 def logits_of(model: Any, x: torch.Tensor, vocab_size: int, dtype: torch.dtype) -> torch.Tensor:
-    """What the model says of token ids `x` (B, T), as float32 (B, T, vocab_size).
+    """The model's logits for token ids `x` (B, T), as float32 (B, T, vocab_size).
 
     Raises ValueError when the model does not map (B, T) to logits (B, T, vocab_size).
     """
@@ -52,7 +51,7 @@ def logits_of(model: Any, x: torch.Tensor, vocab_size: int, dtype: torch.dtype) 
 def negative_log_likelihood(logits: torch.Tensor, y: torch.Tensor, special_ids: list[int]) -> torch.Tensor:
     """Nats per target `y` (B, T), as float32 (B, T); special targets get 0.
 
-    Special ids are masked before normalising, so probability kept for them is not free.
+    Special ids are masked before normalising: no target is one, so probability on them would only be lost.
     """
     logits[..., special_ids] = -torch.inf
     is_special = torch.isin(y, torch.tensor(special_ids, device=y.device))
@@ -73,7 +72,7 @@ def audit(model: Any, rows: np.ndarray, request: dict[str, Any]) -> Iterator[tor
     """Logits at the cut of each row of `rows` (N, T), batch by batch, each (B, vocab_size)."""
     dtype, cuts = getattr(torch, request["dtype"]), request["cuts"]
     for batch in _batches(rows, request):
-        mine, cuts = cuts[: len(batch)], cuts[len(batch) :]  # rows without a cut fill the last batch up
+        mine, cuts = cuts[: len(batch)], cuts[len(batch) :]  # the last batch may have rows without a cut
         logits = logits_of(model, batch, request["vocab_size"], dtype)
         yield logits[range(len(mine)), mine]  # (B, vocab_size)
 
@@ -98,7 +97,7 @@ def answer(mode: str, request: dict[str, Any], rows: np.ndarray, out: BinaryIO) 
 
 
 def _end_with_parent(parent_pid: int) -> None:
-    """A scorer that nobody waits for any more ends itself: where the operating system does not end it."""
+    """End this process when its parent has ended; for systems that cannot do that themselves."""
     while os.getppid() == parent_pid:
         time.sleep(1.0)
     os._exit(1)
@@ -113,7 +112,7 @@ def main() -> None:
     request = json.loads(sys.stdin.buffer.readline())
     data = sys.stdin.buffer.read()
     rows = np.frombuffer(data, dtype="<u4").reshape(request["num_rows"], -1)
-    out.write(b"R")  # ready: what follows is the model's time
+    out.write(b"R")  # ready: from now on the parent measures the model's time
     out.flush()
     answer(sys.argv[2], request, rows, out)
     out.flush()

@@ -1,11 +1,11 @@
-"""Starts a scoring child, sends it rows and reads a fixed number of bytes back. It believes nothing that it reads.
+"""Starts a scorer process, sends it rows and reads a fixed number of bytes back, none of which it trusts.
 
-A child runs the agent's model code (`scorer.py`). It gets one line of JSON and the rows on its standard input, a
-pipe for its answer and nothing else; whatever happens, nothing of it is left when `ask` returns.
+The process runs the agent's model code (`scorer.py`). It gets one line of JSON and the rows on its standard input and a
+pipe for its answer, and `run_scorer` ends it with all its children before it returns.
 
-It says one byte before it loads the model, so its own start is not taken for the model's time. From then on each batch
-has a limit: a model could be trained while it is loaded, or in its first forward pass. What it prints may hold held-out
-tokens, so nobody reads that unless the rows are nobody's secret.
+The process writes one byte before it loads the model, so its own start does not count as the model's time. From then on
+each batch has a time limit, because a model could be trained while it is loaded, or in its first forward pass. Its
+output may contain held-out tokens, so a failure quotes it only when the rows are not secret.
 """
 
 from __future__ import annotations
@@ -29,45 +29,45 @@ import numpy as np
 
 from ..system.environment import environment
 from ..system.locations import DTYPE, RUN_TOKEN
-from ..system.processes import sweep
+from ..system.processes import kill_by_token
 from .job import ScoringJob
 
-SAID_BYTES = 20_000  # of what a child printed, the end, in which its traceback is looked for
-UNREAD = "the model failed on the held-out rows; what it printed about them is not shown"
-LOOK_EVERY_SECONDS = 0.1  # at the child; how often `on_tick` is called
-KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)  # exit codes of a child that somebody killed; the second in a sandbox
+STDERR_BYTES = 20_000  # the end of the scorer's stderr, which has its traceback
+WITHHELD = "the model failed on the held-out rows; what it printed about them is not shown"
+POLL_SECONDS = 0.1  # between two checks of the scorer, and two calls of `on_tick`
+KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)  # exit codes of a scorer that was killed; the second one in a sandbox
 
 
 class ScoringFailed(RuntimeError):
-    """The artefact could not be scored; the message is one line for people."""
+    """The artefact could not be scored; the message is one line for users."""
 
-    may_be_the_machine = False  # killed by somebody, or slow: the artefact may be as good as any
+    may_be_the_machine = False  # the scorer was killed or slow, so the artefact may be good
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a child answered, and how long it took for it."""
+    """The answer of a scorer, and the time of its slowest batch."""
 
     data: bytes
-    slowest_batch_seconds: float  # the first one with the model's loading
+    slowest_batch_seconds: float  # the first batch includes loading the model
 
 
-def ask(
+def run_scorer(
     mode: str, job: ScoringJob, rows: np.ndarray, facts: Mapping[str, Any], row_bytes: int, num_answers: int
 ) -> Answer:
-    """What a fresh scorer process answers: `row_bytes` for each of the first `num_answers` rows.
+    """The answer of a new scorer process: `row_bytes` for each of the first `num_answers` rows.
 
     Args:
         mode: "claim" or "audit", see `scorer.py`.
         rows: token ids, two-dimensional, sent as little-endian uint32.
-        facts: what the child must know besides.
+        facts: further fields of the request.
 
-    Raises ScoringFailed when it dies, hangs, or answers more or less.
+    Raises ScoringFailed when the process dies, hangs, or answers more or less.
     """
     size = row_bytes * num_answers
     request = {"artefact": str(job.artefact), "num_rows": len(rows), **asdict(job.settings), **facts}
     env = environment(job.token, job.project, Path(__file__).resolve().parents[2])
-    env[DTYPE] = job.settings.dtype  # for a model that asks prepare.py for the format
+    env[DTYPE] = job.settings.dtype  # a model may read the format from prepare.py
     with tempfile.TemporaryFile() as question, tempfile.TemporaryFile() as complaints:
         question.write(json.dumps(request).encode() + b"\n")
         question.write(rows.astype("<u4").tobytes())
@@ -75,17 +75,17 @@ def ask(
         command = [sys.executable, "-m", "autoresearch_kernel.scoring.scorer", str(os.getpid()), mode]
         try:
             command = job.wrap(command, job.artefact)
-        except ValueError as error:  # what was handed over is no plain file
+        except ValueError as error:  # the artefact is not a plain file
             raise ScoringFailed(str(error)) from error
         with _started(command, question, complaints, env) as child:
             answer = _read(child, size, job.settings.rows_per_batch * row_bytes, job)
             if len(answer.data) != size:
-                with contextlib.suppress(subprocess.TimeoutExpired):  # it closed its pipe and lives on
+                with contextlib.suppress(subprocess.TimeoutExpired):  # it closed its pipe and still runs
                     child.wait(1.0)
             exit_code = child.returncode
         if len(answer.data) != size:
-            complaints.seek(max(0, complaints.seek(0, os.SEEK_END) - SAID_BYTES))
-            raise _failure(_last_line(complaints.read(SAID_BYTES)), exit_code, job.may_quote)
+            complaints.seek(max(0, complaints.seek(0, os.SEEK_END) - STDERR_BYTES))
+            raise _failure(_last_line(complaints.read(STDERR_BYTES)), exit_code, job.may_quote)
     return answer
 
 
@@ -103,14 +103,13 @@ def _started(
 
 
 def _read(child: subprocess.Popen[bytes], size: int, batch_bytes: int, job: ScoringJob) -> Answer:
-    """What the child answers until it closes its pipe or is gone, a little over `size` bytes at most."""
+    """The answer of the scorer until it closes its pipe or ends; at most a little more than `size` bytes."""
     assert child.stdout is not None
     if job.on_spawn is not None:
         job.on_spawn(child.pid)
     must_end = job.guard(child.pid) if job.guard is not None else lambda: ""
     deadline = time.monotonic() + job.limit_seconds
-    answer, ready = bytearray(), False
-    batch = slowest = 0.0  # when the present batch began, and how long the slowest one took
+    answer, batches = bytearray(), _BatchTimer(batch_bytes, job.batch_limit_seconds)
     with selectors.DefaultSelector() as selector:
         selector.register(child.stdout, selectors.EVENT_READ)
         while len(answer) <= size:
@@ -118,29 +117,54 @@ def _read(child: subprocess.Popen[bytes], size: int, batch_bytes: int, job: Scor
                 job.on_tick()
             if why := must_end():
                 raise ScoringFailed(why)
-            gone = child.poll() is not None  # before the look: what it wrote, it wrote before it went
+            has_ended = child.poll() is not None  # before the pipe is read, which then has all that the scorer wrote
             if time.monotonic() > deadline:
                 raise ScoringFailed(f"scoring took longer than {job.limit_seconds:.0f} s")
-            if ready and len(answer) < size:
-                slowest = max(slowest, time.monotonic() - batch)
-                if job.batch_limit_seconds is not None and slowest > job.batch_limit_seconds:
-                    raise _too_slow(job.batch_limit_seconds)
-            if not selector.select(LOOK_EVERY_SECONDS):
-                if gone:  # and a child of its own keeps the pipe open
+            if len(answer) < size:
+                batches.check()
+            if not selector.select(POLL_SECONDS):
+                if has_ended:  # a child of the scorer keeps the pipe open
                     break
                 continue
             chunk = os.read(child.stdout.fileno(), 2**20)
             if not chunk:
                 break
-            if not ready:
-                ready, chunk, batch = True, chunk[1:], time.monotonic()
-            whole = len(answer) // batch_bytes
-            answer += chunk
-            if len(answer) // batch_bytes > whole or len(answer) >= size:
-                slowest, batch = max(slowest, time.monotonic() - batch), time.monotonic()
+            answer += batches.begin_with(chunk)
+            batches.count(len(answer), is_complete=len(answer) >= size)
             if job.on_progress is not None:
                 job.on_progress(min(1.0, len(answer) / size))
-    return Answer(bytes(answer), slowest)
+    return Answer(bytes(answer), batches.slowest_seconds)
+
+
+class _BatchTimer:
+    """Measures how long each batch of the answer takes; the first batch includes loading the model."""
+
+    def __init__(self, batch_bytes: int, limit_seconds: float | None) -> None:
+        self.batch_bytes, self.limit_seconds = batch_bytes, limit_seconds
+        self.slowest_seconds = 0.0
+        self._began: float | None = None  # the present batch
+        self._num_batches = 0
+
+    def begin_with(self, chunk: bytes) -> bytes:
+        """What `chunk` has of the answer: without the first byte of all, after which the time counts."""
+        if self._began is not None:
+            return chunk
+        self._began = time.monotonic()
+        return chunk[1:]
+
+    def check(self) -> None:
+        """Raise ScoringFailed when a batch has taken too long."""
+        if self._began is None:
+            return
+        self.slowest_seconds = max(self.slowest_seconds, time.monotonic() - self._began)
+        if self.limit_seconds is not None and self.slowest_seconds > self.limit_seconds:
+            raise _too_slow(self.limit_seconds)
+
+    def count(self, num_bytes: int, is_complete: bool) -> None:
+        """Start the next batch when `num_bytes` of the answer complete one."""
+        if self._began is not None and (is_complete or num_bytes // self.batch_bytes > self._num_batches):
+            self.slowest_seconds = max(self.slowest_seconds, time.monotonic() - self._began)
+            self._began, self._num_batches = time.monotonic(), num_bytes // self.batch_bytes
 
 
 def _failure(said: str, exit_code: int | None, may_quote: bool) -> ScoringFailed:
@@ -148,7 +172,7 @@ def _failure(said: str, exit_code: int | None, may_quote: bool) -> ScoringFailed
         failure = ScoringFailed("the scorer was killed (out of memory?)")
         failure.may_be_the_machine = True
         return failure
-    return ScoringFailed((said or "it ended before it had answered") if may_quote else UNREAD)
+    return ScoringFailed((said or "it ended before it had answered") if may_quote else WITHHELD)
 
 
 def _too_slow(limit_seconds: float) -> ScoringFailed:
@@ -161,16 +185,16 @@ def _too_slow(limit_seconds: float) -> ScoringFailed:
 
 
 def _last_line(stderr: bytes) -> str:
-    """The line of a traceback that says what happened."""
+    """The line of a traceback that names the error."""
     lines = stderr[-20_000:].decode(errors="replace").strip().splitlines()
     return lines[-1][:300] if lines else ""
 
 
 def _end(child: subprocess.Popen[bytes], token: str) -> None:
-    """Leave nothing of the scorer behind, nor of what the model's code started."""
-    with contextlib.suppress(ProcessLookupError):  # gone already, with its children, is what is wanted
+    """End the scorer and every process that the model's code started."""
+    with contextlib.suppress(ProcessLookupError):  # the scorer and its children have ended already
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
     if child.stdout is not None:
         child.stdout.close()
-    sweep(token)
+    kill_by_token(token)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from ..core.decide import NUM_BASELINE_RUNS
 from ..core.format import count, duration
-from ..core.state import StudyState, replay
+from ..core.state import HistoryDamaged, StudyState, replay
 from ..core.types import Experiment, Run
-from ..record.history import HistoryDamaged, events_so_far
+from ..record.history import events_so_far
 from ..record.study import Study, StudyError, open_study, study_names
 
 TYPICAL_OVERHEAD_SECONDS = 10.0  # of a training and its score, on a laptop, where none was measured

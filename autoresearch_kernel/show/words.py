@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..core.drift import STEADY
-from ..core.format import bpb, count, number, plain, signed, thousands, with_error
+from ..core.format import bpb, count, number, plain, signed, thousands, value_text, with_error
 from ..core.types import Experiment, Run, Status, is_trusted
-from ..record.history import peak_memory_mb
+from ..record.results import peak_memory_mb
 
 HEAD_CHARACTERS = 140  # of a hypothesis that are shown before the rest is unfolded
 SENTENCE_END = re.compile(r"[.!?](?=\s)")
@@ -20,15 +20,11 @@ def idea(experiment: Experiment) -> str:
     """What was tried, in a few words: `MATRIX_LR 0.04 → 0.055`, else the first line of the hypothesis."""
     previous, changes = experiment.details.get("previous"), experiment.changes
     if changes and isinstance(previous, Mapping) and set(changes) <= set(previous):
-        return ", ".join(f"{name} {_literal(previous[name])} → {_literal(new)}" for name, new in changes.items())
+        return ", ".join(f"{name} {value_text(previous[name])} → {value_text(new)}" for name, new in changes.items())
     if changes:
-        return ", ".join(f"{name} = {_literal(new)}" for name, new in changes.items())
+        return ", ".join(f"{name} = {value_text(new)}" for name, new in changes.items())
     lines = experiment.hypothesis.strip().splitlines()
     return (plain(lines[0]).rstrip(".") if lines else "") or "no hypothesis given"
-
-
-def _literal(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def title(experiment: Experiment) -> str:

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from ..agents.options import WITH_MODEL, model_chat, read_recording
+from ..core.state import HistoryDamaged
 from ..record.git import open_lineage
-from ..record.history import HistoryDamaged, read_state
+from ..record.history import read_state
 from ..record.paths import study_paths
 from ..record.study import Study, StudyError, create_study, open_study, study_names
 from ..source.parameters import read_parameters, set_parameters

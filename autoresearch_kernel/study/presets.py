@@ -1,13 +1,10 @@
-"""Sizes of the baseline for a machine and a budget: from a file in presets/, or chosen by a measurement.
+"""Chooses the sizes of the baseline for a machine and a budget: from a file in presets/, or after a measurement.
 
-It owns the tuned points and the measurement; it edits no train.py and prepares no corpus.
+The module has the tuned sizes. It edits no train.py and prepares no corpus.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,64 +12,14 @@ from typing import Any
 
 import yaml
 
-from ..system.environment import SETTINGS
 from ..system.locations import originals
+from ..system.measuring import open_measuring_process
 from .options import PRESETS
 
-PROBE_SECONDS = 120  # limit, not duration: a cold disk can take most of a minute to import torch
-
-# FLOP/s of the probe on the machine where the CPU points were tuned: 2 cores with AVX2, float32, both quiet.
+# FLOP/s of the measurement on the machine where the CPU points were tuned: 2 cores with AVX2, float32, both quiet.
 REFERENCE_FLOPS = 9.0e10
 H100_FLOPS, H100_MEMORY_MB = 2.5e14, 70_000  # from here on the sizes of the original pay
 GPU_FLOPS = 5e12  # a GPU slower than this is treated as a fast CPU
-
-# Times the largest of a few training-like products, at the device's own number format, for about two seconds.
-_PROBE = """
-import json, os, sys, time
-import torch
-from prepare import PrepareError, autocast, autocast_dtype, device_name, get_device
-
-device = get_device()
-try:
-    dtype = autocast_dtype(device)
-except PrepareError as error:
-    sys.exit(str(error))
-small = device.type == "cpu"
-rows, width, hidden = (1024, 128, 512) if small else (16384, 1024, 4096)
-x = torch.randn(rows, width, device=device)
-up = torch.randn(hidden, width, device=device, requires_grad=True)
-down = torch.randn(width, hidden, device=device, requires_grad=True)
-
-def turn():
-    with autocast(device):
-        y = torch.relu(x @ up.T).square() @ down.T
-    torch.autograd.grad(y.float().square().mean(), (up, down))
-
-def seconds(turns):
-    started = time.perf_counter()
-    for _ in range(turns):
-        turn()
-    if device.type != "cpu":
-        getattr(torch, device.type).synchronize()
-    return (time.perf_counter() - started) / turns
-
-seconds(5)
-fastest, ends = seconds(3), time.perf_counter() + 2
-while time.perf_counter() < ends:  # short bursts: the fastest of them was not disturbed
-    fastest = min(fastest, seconds(3))
-memory = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
-if not memory and hasattr(os, "sysconf"):
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-print(json.dumps({
-    "device": device.type,
-    "device_name": device_name(device),
-    "dtype": str(dtype).removeprefix("torch."),
-    "num_cores": os.cpu_count(),
-    "num_threads": torch.get_num_threads(),
-    "memory_mb": round(memory / 2**20),
-    "flops": 2 * rows * width * hidden * 5 / fastest,
-}))
-"""
 
 
 class PresetError(ValueError):
@@ -118,21 +65,15 @@ CPU_POINTS = (
 
 
 def measure_machine(project: Path, python: str) -> dict[str, Any]:
-    """Device, number format, memory and speed (`flops`, FLOP/s of a small training), from a child of a few seconds.
+    """Device, number format, memory and speed (`flops`, FLOP/s of a small training), within a few seconds.
 
-    Raises PresetError when the child fails, with the end of what it said.
+    Raises PresetError when the measuring process fails.
     """
-    env = SETTINGS | dict(os.environ)
     try:
-        child = subprocess.run(
-            [python, "-c", _PROBE], cwd=project, env=env, capture_output=True, text=True, timeout=PROBE_SECONDS
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise PresetError(f"This machine could not be measured with {python}: {error}. Name a --preset.") from error
-    if child.returncode != 0:
-        raise PresetError(f"This machine could not be measured: {child.stderr.strip()[-800:]}")
-    measured: dict[str, Any] = json.loads(child.stdout.strip().splitlines()[-1])
-    return measured
+        with open_measuring_process(project, python) as process:
+            return process.facts() | {"flops": process.training_flops()}
+    except (OSError, RuntimeError) as error:
+        raise PresetError(f"This machine could not be measured: {error}") from error
 
 
 def choose_preset(

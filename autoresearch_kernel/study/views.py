@@ -10,7 +10,7 @@ from ..core.drift import machine_speeds
 from ..core.state import StudyState
 from ..core.types import Experiment
 from ..record.curves import read_curve
-from ..record.history import write_results
+from ..record.results import write_results
 from ..record.study import Study
 from ..run.notebook import heading_markdown, set_verdict
 from ..show import words

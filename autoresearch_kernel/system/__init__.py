@@ -1,5 +1,6 @@
 """What does the operating system offer? Durable files, locks, processes, disk space, the machine and its speed.
 
-This room knows no study. Others use `files` (durable writes, locks), `processes` (nothing outlives its run),
-`environment` (what a child process may know), `untrusted_files`, `disk`, `machine`, `speed`, `locations` and `shell`.
+This room contains nothing about studies. Others use `files` (durable writes, locks), `processes` (ending every process
+of a run), `environment` (variables of a child process), `untrusted_files`, `disk`, `machine`, `measuring`, `speed`,
+`clock`, `locations` and `shell`.
 """

@@ -1,4 +1,4 @@
-"""Clocks: wall-clock time, time that no user can set, time that includes the machine's sleep; and sleeping itself."""
+"""Clocks: wall-clock time, time that no user can set, time during which the machine slept; and waiting."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .files import utc_now
 
 
 def real_seconds() -> float:
-    """A clock that no user can set and that also runs while the machine sleeps (on Linux and macOS)."""
+    """Seconds on a clock that no user can set and that continues while the machine sleeps (on Linux and macOS)."""
     if sys.platform == "linux":
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     if sys.platform == "darwin":
@@ -23,14 +23,14 @@ def slept_seconds() -> float:
     """Seconds that this machine has slept since it started; 0.0 where the system does not say."""
     if sys.platform == "linux":
         return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
-    if sys.platform == "darwin":  # of one rate, which CLOCK_MONOTONIC is not: it is adjusted
+    if sys.platform == "darwin":  # CLOCK_MONOTONIC cannot be compared: the system adjusts its rate
         return time.clock_gettime(time.CLOCK_MONOTONIC_RAW) - time.clock_gettime(time.CLOCK_UPTIME_RAW)
     return 0.0
 
 
 @dataclass(frozen=True)
 class Clock:
-    """The time that a session goes by. A test passes one that does not wait."""
+    """The clocks that a session uses. A test passes one that does not wait."""
 
     sleep: Callable[[float], None] = time.sleep
     monotonic: Callable[[], float] = time.monotonic

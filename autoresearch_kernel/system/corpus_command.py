@@ -1,4 +1,4 @@
-"""The command that builds a corpus again, with every option that differs from the defaults."""
+"""The command that builds a corpus again with the same options."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .shell import shell_command
 
 
 def corpus_command(corpus_dir: Path, meta: Mapping[str, Any]) -> str:
-    """The command that builds a corpus again, with all that it was made with; `meta` is what its meta.json holds."""
+    """The command that builds the corpus again with the same options; `meta` is the content of its meta.json."""
     options = meta.get("prepared_with") or (
         f"--corpus {meta['corpus']} --vocab-size {meta['vocab_size']} --sequence-length {meta['sequence_length']}"
     )

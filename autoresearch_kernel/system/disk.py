@@ -1,4 +1,4 @@
-"""Room on the disk: how much there is, what a study takes, and a reserve that lets a full disk take a record's end."""
+"""Disk space: how much is free, how much a study uses, and a reserve for the last records when the disk is full."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 from .files import ensure_folder, rename, sync, sync_folder
 
 RESERVE_BYTES = 16 * 2**20
-BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system's own
+BLOCK_BYTES = 512  # unit of st_blocks, on every file system
 CHUNK_BYTES = 2**20
 
 
 def free_bytes(folder: Path) -> int:
-    """Bytes that this user may still write to the file system of `folder`, or of the folder it will be made in.
+    """Bytes that this user may still write to the file system of `folder`, which need not exist yet.
 
-    A quota is not seen here; a write that meets it fails with an error that `is_full` knows.
+    This does not consider a quota; a write that exceeds one fails with an error that `is_full` recognises.
     """
     folder = folder.absolute()
     while not folder.exists() and folder != folder.parent:
@@ -27,20 +27,20 @@ def free_bytes(folder: Path) -> int:
 
 
 def is_full(error: OSError) -> bool:
-    """Whether a write failed for want of room: the disk is full, or the user's quota is used up."""
+    """Whether a write failed because the disk is full or the user's quota is used up."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 class Reserve:
-    """A file that holds some room for the moment when there is none left."""
+    """A file that occupies disk space until the study needs it."""
 
     def __init__(self, path: Path, size_bytes: int = RESERVE_BYTES) -> None:
         self.path, self.size_bytes = path, size_bytes
 
     def take(self) -> bool:
-        """Make the file, durably, unless it is there; False when the disk has no room for it.
+        """Make the file durably unless it exists; False when the disk has no space for it.
 
-        Random bytes are written: a file system that compresses, or keeps no blocks for zeros, holds room for them only.
+        It contains random bytes, because a file system may compress other contents or keep no blocks for zeros.
         """
         if self.is_taken:
             return True
@@ -65,7 +65,7 @@ class Reserve:
 
     @property
     def is_taken(self) -> bool:
-        """Whether the file is there in full, and takes the room that it should."""
+        """Whether the file exists and occupies its full size on the disk."""
         try:
             stat = self.path.stat()
         except FileNotFoundError:
@@ -73,14 +73,14 @@ class Reserve:
         return stat.st_size == self.size_bytes <= stat.st_blocks * BLOCK_BYTES
 
     def release(self) -> None:
-        """Give the room back; without the file, nothing happens."""
+        """Free the space; does nothing when the file does not exist."""
         if self.path.exists():
             self.path.unlink()
-            sync_folder(self.path.parent)  # only now are its blocks really free
+            sync_folder(self.path.parent)  # its blocks are free only after this
 
 
 def footprint_bytes(folder: Path) -> int:
-    """Bytes that everything below `folder` takes on the disk; a file with several names counts once."""
+    """Bytes that all files below `folder` occupy on the disk; a file with several names counts once."""
     taken = {(stat.st_dev, stat.st_ino): stat.st_blocks * BLOCK_BYTES for stat in _stats(folder)}
     return sum(taken.values())
 
@@ -91,7 +91,7 @@ def _stats(folder: Path) -> Iterator[os.stat_result]:
             for entry in entries:
                 try:
                     yield entry.stat(follow_symlinks=False)
-                except FileNotFoundError:  # it went while we looked, as a run's temporary files do
+                except FileNotFoundError:  # it was removed meanwhile, as the temporary files of a run are
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     yield from _stats(Path(entry.path))

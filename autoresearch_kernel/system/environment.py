@@ -1,7 +1,4 @@
-"""A child that runs an agent's code: what it may know of its surroundings, and that it ends when it should.
-
-Trainings and scorers are such children. Only what the operating system offers to an ordinary user is used.
-"""
+"""The environment of a child process that runs an agent's code: which variables it inherits, and settings for speed."""
 
 from __future__ import annotations
 
@@ -9,14 +6,10 @@ import os
 import re
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from .locations import RUN_TOKEN
 
-if TYPE_CHECKING:
-    pass
-
-# What a child may know. No key, no token, nothing of the agent's.
+# Environment variables that a child process may inherit. None of them is a key or a token.
 _ALLOWED = {
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TEMP", "TMP", "VIRTUAL_ENV",
     "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "CC", "CXX", "SYSTEMROOT",
@@ -27,10 +20,10 @@ _ALLOWED_PREFIXES = (
 )  # fmt: skip
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH", re.IGNORECASE)
 
-# Waiting threads spin briefly, then sleep: spinning uses up their share of a processor while the thread
-# they wait for stands behind a busy neighbour. Beside one, a training falls to a fortieth with OpenMP's default, to a
-# half with this (benchmarks/neighbour.py). Not to spin at all is better there, and costs about 10 % on a quiet machine.
-# glibc keeps what it once got from the system: a training allocates and frees the same large blocks at each step, a
+# A waiting OpenMP thread first spins, then sleeps. With OpenMP's default a training beside a busy process slows down to
+# a fortieth, because spinning uses up the processor share that the other threads need; with this value it slows down to
+# a half (benchmarks/neighbour.py). A value of 0 is better there, but costs about 10 % on a quiet machine.
+# The other three make glibc keep freed memory: a training allocates and frees the same large blocks at each step, and a
 # scorer at each batch of logits.
 SETTINGS = {
     "GOMP_SPINCOUNT": "1000",
@@ -41,9 +34,9 @@ SETTINGS = {
 
 
 def environment(token: str | None, *import_from: Path, prefixes: tuple[str, ...] = ()) -> dict[str, str]:
-    """Our settings, what the person set among the allowed variables and those with `prefixes`, and the run's token.
+    """`SETTINGS`, the allowed variables of this process, those with `prefixes`, and the run's token.
 
-    `import_from` are the folders that Python modules come from, before the person's own PYTHONPATH.
+    `import_from` are folders with Python modules; they come before the user's own PYTHONPATH.
     """
     kept = {
         name: value

@@ -1,7 +1,7 @@
-"""Every durable operation of the record on files (write, fsync, truncate, rename) and the lock of a study.
+"""Durable operations on files (write, fsync, truncate, rename), and the lock of a study.
 
-Nothing else calls `os` for them. A file from `write_atomic` is whole or absent: readers never see half of
-one, and after a power cut the old or the new content is there. Git's durable operations are in `lineage.py`.
+The record uses no other functions for them. Readers see a file of `write_atomic` whole or not at all, and after a power
+cut its old or its new content is there. `record/git.py` makes git's own writes durable.
 """
 
 from __future__ import annotations
@@ -9,16 +9,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import io
 import json
 import os
 import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.errors import Plain
 from .shell import shell_command
+
+if TYPE_CHECKING:
+    import numpy as np
 
 LOCK_TRIES = 5  # within a tenth of a second
 
@@ -26,7 +30,7 @@ LOCK_TRIES = 5  # within a tenth of a second
 def write(fd: int, data: bytes) -> None:
     """Write all of `data`, in one call unless the system takes less, as on a disk that is nearly full.
 
-    The next call then says why: OSError. What was taken stays in the file, for the caller to truncate or unlink.
+    The next call then raises OSError with the cause. What was written remains, for the caller to truncate or unlink.
     """
     written = os.write(fd, data)
     while written < len(data):
@@ -37,7 +41,7 @@ def write(fd: int, data: bytes) -> None:
 
 
 def sync(fd: int) -> None:
-    """Wait until the device holds what was written. macOS needs a stronger call than fsync for that."""
+    """Wait until the device holds what was written. On macOS that takes a stronger call than fsync."""
     full_sync = getattr(fcntl, "F_FULLFSYNC", None)
     if full_sync is None:
         os.fsync(fd)
@@ -67,7 +71,7 @@ def rename(source: Path, target: Path) -> None:
 
 
 def ensure_folder(folder: Path) -> None:
-    """Create `folder` and what is missing above it, durably."""
+    """Create `folder` and its missing parents, durably."""
     if folder.is_dir():
         return
     ensure_folder(folder.parent)
@@ -78,8 +82,8 @@ def ensure_folder(folder: Path) -> None:
 def write_atomic(path: str | Path, data: bytes | str) -> None:
     """Write the whole file or nothing: temporary file beside it, fsync, rename, fsync of the folder.
 
-    Text is written as UTF-8; missing folders are made. Raises OSError, with the old file as it was and
-    nothing left beside it.
+    Text is encoded as UTF-8, and missing folders are created. After an OSError the old file is unchanged, and the
+    temporary one is removed.
     """
     path = Path(path)
     ensure_folder(path.parent)
@@ -97,8 +101,17 @@ def write_atomic(path: str | Path, data: bytes | str) -> None:
         raise
 
 
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Write an .npy file atomically. Unlike np.save, the OSError for a full disk has an errno."""
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    write_atomic(path, buffer.getvalue())
+
+
 def remove_temporaries(folder: Path) -> None:
-    """Remove what a `write_atomic` left that was killed before it could rename; for whoever holds the lock."""
+    """Remove temporary files that killed `write_atomic` calls left. The caller must hold the lock of the folder."""
     for path in folder.rglob(".*.tmp"):
         path.unlink(missing_ok=True)
 
@@ -115,9 +128,9 @@ class StudyInUse(Plain, BlockingIOError):
 
 
 def take_lock(path: Path) -> int:
-    """Lock `path` and return its descriptor: it stays locked until that is closed or the process is gone.
+    """Lock `path` and return its descriptor; the lock ends when the descriptor is closed or the process ends.
 
-    The file says who holds it (pid, host, boot, since). Raises StudyInUse, naming the holder, when it is held.
+    The file says who holds it (pid, host, boot, since). Raises StudyInUse, which names the holder, when it is locked.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
@@ -134,14 +147,14 @@ def take_lock(path: Path) -> int:
         facts = {"pid": os.getpid(), "host": os.uname().nodename, "boot_id": boot_id(), "since": utc_now()}
         facts["program"] = Path(sys.argv[0]).name
         write(fd, json.dumps(facts).encode() + b"\n")
-    except BaseException:  # a full disk, say: do not keep a lock that the caller does not know of
+    except BaseException:  # as on a full disk: the caller gets no descriptor, so it cannot release the lock
         os.close(fd)
         raise
     return fd
 
 
 def _lock(fd: int) -> None:
-    """`lock_holder` takes the lock for an instant to see whether it is free: that is not a holder, so ask again."""
+    """Try several times, because `lock_holder` takes the lock for an instant to see whether it is free."""
     for _ in range(LOCK_TRIES):
         with contextlib.suppress(BlockingIOError):
             return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -150,9 +163,9 @@ def _lock(fd: int) -> None:
 
 
 def lock_holder(path: Path) -> dict[str, Any] | None:
-    """Who holds the lock at this moment (pid, host, boot_id, since), None when nobody does.
+    """Who holds the lock now (pid, host, boot_id, since), or None. Empty when the holder has not written that yet.
 
-    Empty when the holder has not said yet who it is. The system is asked, so a process that died holds nothing.
+    The function asks the system, so a process that has ended holds no lock.
     """
     try:
         fd = os.open(path, os.O_RDONLY)
@@ -186,10 +199,10 @@ def seconds_of(utc: str) -> float:
 
 
 def study_in_use(path: Path, holder: Any) -> StudyInUse:
-    """The error that names who holds the lock, from what `lock_holder` says."""
+    """The error that names the holder, from the answer of `lock_holder`."""
     try:
         pid, who = int(holder["pid"]), f"process {holder['pid']} on {holder['host']} since {holder['since']}"
-    except (ValueError, KeyError, TypeError):  # it took the lock this very moment
+    except (ValueError, KeyError, TypeError):  # the holder has just taken the lock and not written yet
         pid, who = None, "another process"
     name = path.parent.name
     failed = f"The study {name!r} is being run by {who}."
@@ -199,7 +212,7 @@ def study_in_use(path: Path, holder: Any) -> StudyInUse:
 
 
 def boot_id() -> str | None:
-    """Tells a pid of this boot from one of an earlier boot; None where the system has none."""
+    """Distinguishes a pid of this boot from the same pid of an earlier one; None where the system has no such id."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

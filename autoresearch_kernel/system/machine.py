@@ -1,7 +1,8 @@
-"""The machine as a training sees it: an environment without secrets, nobody else training on it, and its sleep."""
+"""The lock that gives one training at a time this machine's device, and whether the machine has a GPU."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -17,11 +18,8 @@ from ..core.types import MachineHolder
 from .files import utc_now
 from .locations import cache_dir
 
-TRIES_FOR_A_NAME = 5  # a holder writes who it is just after it has locked
-LONGEST_NAP_SECONDS = 1.0  # a training during which the machine slept longer says nothing about the code
-
-
-# --- the training lock
+TRIES_FOR_A_NAME = 5  # a holder writes its name just after it has taken the lock
+LONGEST_NAP_SECONDS = 1.0  # when the machine sleeps longer during a training, its score says nothing about the code
 
 
 @contextmanager
@@ -29,35 +27,17 @@ def training_lock(
     on_wait: Callable[[MachineHolder], None] | None = None,
     on_tick: Callable[[float], None] | None = None,
     study: str = "",
-) -> Iterator[int | None]:
-    """Hold the training lock of this machine's device (of those who share a cache folder); yields its descriptor.
+) -> Iterator[int]:
+    """Hold the training lock of this machine's device, among all users of one cache folder; yields its descriptor.
 
-    The runner inherits it: should the supervisor vanish, the lock is free only when the training has ended as well.
-    While another training holds the lock, `on_wait` hears who does, again when that changes, and `on_tick` gets 0.0
-    again and again. The lock file names `study` and this process to whoever waits.
+    The runner inherits the descriptor, so that the lock outlives a supervisor that vanishes, until the training ends.
+    While another training holds the lock, `on_wait` is called with its holder, again when that changes, and `on_tick`
+    repeatedly with 0.0. The lock file names `study` and this process for processes that wait.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows has none: there, two trainings may share a machine
-        yield None
-        return
     path = cache_dir() / "locks" / f"training-{_device_name()}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+", encoding="utf-8") as file:
-        told: MachineHolder | None = None
-        tries = 0
-        while True:
-            if on_tick is not None:
-                on_tick(0.0)
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                holder, tries = _holder(file), tries + 1
-                if on_wait is not None and holder != told and (holder.pid is not None or tries > TRIES_FOR_A_NAME):
-                    on_wait(holder)
-                    told = holder
-                time.sleep(0.1)
+        _wait_for(file, on_wait or (lambda holder: None), on_tick or (lambda seconds: None))
         _write(file, json.dumps(asdict(MachineHolder(study, os.getpid(), utc_now()))))
         try:
             yield file.fileno()
@@ -65,8 +45,23 @@ def training_lock(
             _write(file, "")
 
 
+def _wait_for(file: TextIO, on_wait: Callable[[MachineHolder], None], on_tick: Callable[[float], None]) -> None:
+    told: MachineHolder | None = None
+    tries = 0
+    while True:
+        on_tick(0.0)
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder, tries = _holder(file), tries + 1
+            if holder != told and (holder.pid is not None or tries > TRIES_FOR_A_NAME):
+                on_wait(holder)
+                told = holder
+            time.sleep(0.1)
+
+
 def _write(file: TextIO, words: str) -> None:
-    """Replace what the lock file says. Only people read it, so a full disk does not keep a training from beginning."""
+    """Replace the text of the lock file. Only messages need it, so a full disk does not prevent a training."""
     with suppress(OSError):
         file.seek(0)
         file.truncate()
@@ -75,7 +70,7 @@ def _write(file: TextIO, words: str) -> None:
 
 
 def _holder(file: TextIO) -> MachineHolder:
-    """Who holds the lock, as its file says; all unknown where a holder did not write it."""
+    """Who holds the lock, as its file says; all fields are unknown when the holder did not write it."""
     try:
         file.seek(0)
         facts = json.loads(file.read())
@@ -85,7 +80,7 @@ def _holder(file: TextIO) -> MachineHolder:
 
 
 def _device_name() -> str:
-    """What a training has to itself: the processor, or one GPU, by default the first that it may see."""
+    """The device that a training has to itself: the processor, or one GPU, by default the first visible one."""
     device = os.environ.get("AUTORESEARCH_DEVICE") or ("gpu" if has_gpu() else "cpu")
     kind, _, index = device.partition(":")
     if kind == "cpu":
@@ -97,7 +92,7 @@ def _device_name() -> str:
 
 
 def has_gpu() -> bool:
-    """Whether a training could find a GPU: asked of the system, as importing torch takes seconds."""
+    """Whether a training could find a GPU. This looks for drivers, because importing torch takes seconds."""
     hidden = (os.environ.get(name, "0").strip() for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"))
     if any(value in ("", "-1") for value in hidden):
         return False

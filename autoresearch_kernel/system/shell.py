@@ -1,4 +1,4 @@
-"""How a person types a command of this program where they are: every message that names one gets it from here."""
+"""Commands of this program in the form in which the user can type them; all messages take them from here."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ PROGRAM = "autoresearch"
 
 
 def shell_command(words: str, is_elsewhere: bool = False) -> str:
-    """`autoresearch run --name nov23`, in the form that starts this very program.
+    """`autoresearch run --name nov23`, in the form that starts this installation of the program.
 
     Args:
-        words: what follows the program's name, as "run --name nov23".
+        words: the words after the program's name, as "run --name nov23".
         is_elsewhere: whether the command is for another working folder, where a relative path would not be found.
 
-    The plain name stands where the shell finds this environment's program by it, as it does in an active environment.
-    Elsewhere it is the program's path: relative where it lies below the working folder, absolute in a notebook, whose
-    reader may have a terminal open in any folder.
+    The plain name suffices where the shell finds this environment's program by it, as in an active environment.
+    Otherwise the result has the program's path: relative when the program lies below the working folder, absolute in a
+    notebook, because its reader's terminal may be open in any folder.
     """
     program = _program()
     if program is None:
@@ -33,7 +33,7 @@ def shell_command(words: str, is_elsewhere: bool = False) -> str:
 
 
 def _program() -> Path | None:
-    """The installed script of this environment; None where there is none."""
+    """The installed script of this environment; None when there is none."""
     for path in (Path(sysconfig.get_path("scripts")) / PROGRAM, Path(sys.argv[0])):
         if path.name == PROGRAM and path.is_file():
             return path.absolute()

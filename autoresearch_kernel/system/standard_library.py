@@ -1,9 +1,9 @@
-"""Which modules of Python's own library are held out: the corpus `stdlib` scores on them, every sandbox hides them."""
+"""The held-out modules of Python's standard library: the corpus `stdlib` scores on them, and sandboxes hide them."""
 
 from __future__ import annotations
 
-# Modules and packages that no training imports. A sandbox hides their source and compiled files, which would be
-# impossible for modules that torch or Jupyter import.
+# No training needs these modules. A sandbox hides their source and compiled files, so none of them may be a module that
+# torch or Jupyter imports.
 HELD_OUT = (
     "aifc", "asynchat", "asyncore", "cgi", "cgitb", "compileall", "dbm", "doctest", "fileinput", "ftplib", "graphlib",
     "imaplib", "mailbox", "modulefinder", "nntplib", "optparse", "poplib", "pyclbr", "sched", "shelve", "smtpd",

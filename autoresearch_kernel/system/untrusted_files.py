@@ -1,6 +1,7 @@
-"""Reads files that foreign code may have laid where a file of ours belongs: a link, a pipe, a device, a giant.
+"""Reads and removes files in folders that untrusted code may write to.
 
-What is no plain file, or too large, is an OSError like a file that is not there, and nothing waits or follows.
+Instead of a file, such code can leave a link, a pipe, a device or an enormous file. The functions raise OSError for all
+of them, as for a missing file; they never wait and never follow a link.
 """
 
 from __future__ import annotations
@@ -17,12 +18,7 @@ from typing import BinaryIO
 
 
 def open_plain_file(path: Path) -> BinaryIO:
-    """Open a plain file for reading, unbuffered. Raises OSError for a link or anything that is not a plain file.
-
-    Example:
-        >>> open_plain_file(Path(__file__)).read(3)
-        b'\"\"\"'
-    """
+    """Open a plain file for reading, unbuffered. Raises OSError for anything else, such as a link."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -31,7 +27,7 @@ def open_plain_file(path: Path) -> BinaryIO:
 
 
 def read_plain_file(path: Path, most_bytes: int) -> bytes:
-    """All of a plain file. Raises OSError also when it has more than `most_bytes`."""
+    """The content of a plain file. Raises OSError also when it has more than `most_bytes`."""
     with open_plain_file(path) as file:
         if os.fstat(file.fileno()).st_size > most_bytes:
             raise OSError(errno.EFBIG, f"more than {most_bytes:,} bytes", str(path))
@@ -39,9 +35,9 @@ def read_plain_file(path: Path, most_bytes: int) -> bytes:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder and all in it; nothing where nothing is. A link is removed, never followed.
+    """Remove a folder with its content, if it exists. A link is removed and not followed.
 
-    Folders inside are first moved up to the top one by one, so neither the depth nor a path's length matters.
+    Inner folders are first moved up to the top one by one, so neither their depth nor the length of a path matters.
     Raises OSError when something cannot be removed.
     """
     try:
@@ -50,13 +46,13 @@ def remove_tree(path: Path) -> None:
             return
     except FileNotFoundError:
         return
-    new_names = map(f"{secrets.token_hex(8)}-{{}}".format, count())  # which nothing in there can have guessed
+    new_names = map(f"{secrets.token_hex(8)}-{{}}".format, count())  # the code cannot have used these names
     with opened_up(path) as top:
         while names := _empty_of_files(top):
             for name in names:
                 with opened_up(name, top) as folder:
                     for inner in _empty_of_files(folder):
-                        with opened_up(inner, folder):  # to move a folder, one must be allowed to write to it
+                        with opened_up(inner, folder):  # moving a folder requires write permission for it
                             os.rename(inner, next(new_names), src_dir_fd=folder, dst_dir_fd=top)
                 os.rmdir(name, dir_fd=top)
     os.rmdir(path)
@@ -64,7 +60,7 @@ def remove_tree(path: Path) -> None:
 
 @contextmanager
 def opened_up(folder: str | Path, parent: int | None = None) -> Iterator[int]:
-    """A descriptor of a folder, which its owner may now read, write and search. Raises OSError for a link."""
+    """Open a folder, after giving its owner all rights to it; yields a descriptor. Raises OSError for a link."""
     if hasattr(os, "O_PATH"):
         handle = os.open(folder, os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)
         try:
@@ -82,7 +78,7 @@ def opened_up(folder: str | Path, parent: int | None = None) -> Iterator[int]:
 
 
 def _empty_of_files(folder: int) -> list[str]:
-    """Remove all but the folders in an open folder, and name those."""
+    """Remove everything but folders from an open folder, and return the names of these."""
     with os.scandir(folder) as entries:
         found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
     for name, is_folder in found:

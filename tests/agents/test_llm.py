@@ -16,9 +16,10 @@ from autoresearch_kernel.agents.options import read_recording
 from autoresearch_kernel.agents.prices import Prices
 from autoresearch_kernel.agents.replay import ReplayAgent
 from autoresearch_kernel.agents.search import SearchAgent
+from autoresearch_kernel.core.state import Event, replay
 from autoresearch_kernel.core.types import Evaluation, Experiment, Limits, Progress, RunOutcome, Status
 from autoresearch_kernel.record.commands import send
-from autoresearch_kernel.record.history import Event, read_events, replay
+from autoresearch_kernel.record.history import read_events
 from autoresearch_kernel.record.study import Study
 from autoresearch_kernel.run.training import Listener, Training
 from autoresearch_kernel.scoring.job import ScoringJob

@@ -19,7 +19,8 @@ from autoresearch_kernel.cli import main
 from autoresearch_kernel.control import doctor
 from autoresearch_kernel.control.checks import Check, as_json, table, worst
 from autoresearch_kernel.control.verify import verify
-from autoresearch_kernel.record.history import read_events, replay
+from autoresearch_kernel.core.state import replay
+from autoresearch_kernel.record.history import read_events
 from autoresearch_kernel.record.provenance import provenance
 from autoresearch_kernel.record.study import Study
 from autoresearch_kernel.sandbox.kinds import SANDBOX, probe
@@ -65,7 +66,7 @@ def test_a_number_format_that_is_refused_is_the_device_s_matter(project: Path, m
 
 
 def slices(*flops: float, others: Any = (), cores: int = 2, stolen: float = 0.0) -> Steadiness:
-    return Steadiness(flops, others, cores, stolen)
+    return Steadiness(flops, Load(others, cores, stolen))
 
 
 def test_a_steady_machine_and_a_busy_one_are_told_apart_in_bits_per_byte() -> None:
@@ -91,12 +92,12 @@ def test_a_study_that_starts_beside_others_names_them_and_says_nothing_on_a_quie
     assert "End what is named, or wait" in words and "starts all the same" in words
 
 
-def test_a_look_around_sees_a_neighbour_and_neither_itself_nor_its_own_children() -> None:
+def test_the_load_names_a_neighbour_and_neither_itself_nor_its_own_children() -> None:
     burn = "while True: pass"
     look = (
-        "import json, subprocess, sys, time; from autoresearch_kernel.system.speed import look_around\n"
+        "import json, subprocess, sys, time; from autoresearch_kernel.system.speed import measure_load\n"
         f"child = subprocess.Popen([sys.executable, '-c', '{burn}'])\n"
-        "found = {pid: name for name, pid, _ in look_around().others}\n"
+        "found = {pid: name for name, pid, _ in measure_load().others}\n"
         "child.kill(); print(json.dumps([child.pid, found]))"
     )
     with subprocess.Popen([sys.executable, "-c", burn]) as neighbour:
@@ -131,7 +132,7 @@ def test_a_python_is_named_by_its_script_or_module(line: str, program: str) -> N
 
 
 def test_others_are_named_by_what_they_run(tmp_path: Path) -> None:
-    """One that is a Python by its script; look_around does not see its own children, so they are named here."""
+    """One that is a Python by its script; measure_load does not see its own children, so they are named here."""
     (tmp_path / "burn.py").write_text("input()")
     with subprocess.Popen([sys.executable, str(tmp_path / "burn.py")], stdin=subprocess.PIPE) as neighbour:
         named = program_of(neighbour.pid, "python3.12"), program_of(neighbour.pid, "cc1")

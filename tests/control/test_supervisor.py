@@ -20,8 +20,9 @@ from autoresearch_kernel.agents.search import SearchAgent
 from autoresearch_kernel.cli import main
 from autoresearch_kernel.control.actions import finish, stop
 from autoresearch_kernel.control.supervisor import end, start_detached, wait_until_free
+from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.core.types import Progress
-from autoresearch_kernel.record.history import read_events, replay
+from autoresearch_kernel.record.history import read_events
 from autoresearch_kernel.record.study import Study, StudyError
 from autoresearch_kernel.show.follow import look
 from autoresearch_kernel.show.status import status_table

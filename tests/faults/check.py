@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from autoresearch_kernel.core.decide import best, mean
-from autoresearch_kernel.core.state import StudyState
+from autoresearch_kernel.core.state import StudyState, replay
 from autoresearch_kernel.core.types import Experiment, Status, scores_of
-from autoresearch_kernel.record.history import read_events, replay
+from autoresearch_kernel.record.history import read_events
 from autoresearch_kernel.record.paths import StudyPaths, study_paths
 from autoresearch_kernel.record.study import Study, open_study, sha256
 from autoresearch_kernel.study.finish import NUM_SEEDS

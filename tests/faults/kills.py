@@ -18,8 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from autoresearch_kernel.core.agent import NothingToPropose
+from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.core.types import Context, Proposal, Status
-from autoresearch_kernel.record.history import read_events, replay
+from autoresearch_kernel.record.history import read_events
 from autoresearch_kernel.record.study import open_study, study_exists
 from autoresearch_kernel.source.parameters import set_parameters
 from autoresearch_kernel.study import loop

@@ -11,8 +11,9 @@ import nbformat
 import pytest
 
 from autoresearch_kernel import analyse, open_example
+from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.lab.analysis.load import EXAMPLE_NOTE
-from autoresearch_kernel.record.history import History, read_events, replay
+from autoresearch_kernel.record.history import History, read_events
 from autoresearch_kernel.record.results import ResultsDamaged
 from autoresearch_kernel.record.study import REQUIRED, StudyError
 from autoresearch_kernel.show.follow import View

@@ -16,8 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autoresearch_kernel.core.state import HistoryDamaged, replay
 from autoresearch_kernel.core.types import Cause, Experiment, Run, Status
-from autoresearch_kernel.record.history import History, HistoryDamaged, StudyInUse, read_events, replay, write_results
+from autoresearch_kernel.record.history import History, read_events
+from autoresearch_kernel.record.results import write_results
+from autoresearch_kernel.system.files import StudyInUse
 
 NUM_KILLS = 60
 

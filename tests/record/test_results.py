@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from autoresearch_kernel.core.types import Experiment, Status
-from autoresearch_kernel.record.history import write_results
-from autoresearch_kernel.record.results import ResultsDamaged, read_results
+from autoresearch_kernel.record.results import ResultsDamaged, read_results, write_results
 
 ORIGINAL = """\
 commit\tval_bpb\tmemory_gb\tstatus\tdescription

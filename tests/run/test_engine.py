@@ -16,7 +16,7 @@ import pytest
 
 from autoresearch_kernel.run.engine import AutoresearchEngine, Execution
 from autoresearch_kernel.run.notebook import read_notebook
-from autoresearch_kernel.run.outputs import HeadTail, Trickle
+from autoresearch_kernel.run.outputs import HeadTail, RateLimit
 from autoresearch_kernel.run.papermill_plugin import EnginePlugin
 
 KERNEL = {"kernelspec": {"name": "autoresearch", "language": "python", "display_name": "autoresearch"}}
@@ -267,20 +267,20 @@ def test_head_and_tail_of_a_text_without_end_are_kept() -> None:
     assert short.text() == "abc"
 
 
-def test_a_trickle_says_what_it_held_back_and_ends_with_the_last_words() -> None:
-    trickle = Trickle(burst=10, rate=0)
-    assert trickle.let_through("abcdef") == "abcdef"
-    assert trickle.let_through("gh\nij") == "gh\n"
-    assert trickle.let_through("k" * 3_000) == ""
-    assert trickle.last_words() == "\n[... 1,002 characters of output held back ...]\n" + "k" * 2_000
-    assert trickle.last_words() == ""
+def test_a_rate_limit_says_what_it_held_back_and_ends_with_the_last_words() -> None:
+    limit = RateLimit(burst=10, rate=0)
+    assert limit.admit("abcdef") == "abcdef"
+    assert limit.admit("gh\nij") == "gh\n"
+    assert limit.admit("k" * 3_000) == ""
+    assert limit.remainder() == "\n[... 1,002 characters of output held back ...]\n" + "k" * 2_000
+    assert limit.remainder() == ""
 
 
 def test_the_name_of_an_error_is_short_and_printable_wherever_it_is_kept(execute: Callable[..., Ran]) -> None:
     ran = execute(
         "A = 1", "raise type('Odd\\x1b[2J\\x07' + 'x' * 1_000_000, (Exception,), {})('b\\x1b]0;t\\x07ad\\x00')"
     )
-    name = "Odd " + "x" * 96
+    name = "Odd" + "x" * 97
     assert ran.execution.reason == f"{name}: bad"
     (output,) = ran.code[1].outputs
     assert output.ename == name and len(json.dumps(output)) < 200_000

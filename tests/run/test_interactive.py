@@ -22,7 +22,7 @@ from nbclient import NotebookClient
 
 from autoresearch_kernel.lab.jupyter import CONTROL, lab_command
 from autoresearch_kernel.record.study import Study
-from autoresearch_kernel.run.interactive import rerun_in, settle
+from autoresearch_kernel.run.interactive import configure_kernel, rerun_in
 from autoresearch_kernel.run.kernelspec import KERNEL_NAME, install_kernelspec
 from autoresearch_kernel.scoring.job import HeldOut, ScoringJob, ScoringSettings
 from autoresearch_kernel.scoring.score import score
@@ -209,7 +209,7 @@ def test_what_a_shell_had_set_for_other_trainings_does_not_reach_an_experiment(
     study = counting_study(project, small_corpus)
     environ = {"AUTORESEARCH_HANDOVER": "/h", "AUTORESEARCH_MAX_STEPS": "3", "AUTORESEARCH_TIME_BUDGET": "9"}
     environ |= {"AUTORESEARCH_DTYPE": "bfloat16"}
-    settle(study.experiment(0).folder, environ)
+    configure_kernel(study.experiment(0).folder, environ)
     assert environ == {
         "AUTORESEARCH_CORPUS": str(small_corpus),
         "AUTORESEARCH_HELDOUT": str(study.heldout_dir),

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch_kernel.sandbox.kinds import SandboxMissing, probe, require_sandbox, scorer_wrapper, wrap
+from autoresearch_kernel.sandbox.kinds import SandboxMissing, ScorerSandbox, probe, require_sandbox, wrap
 from autoresearch_kernel.sandbox.policy import (
     Policy,
-    carve,
     hidden_paths,
     memory_limit,
+    readable_parts,
     scoring_policy,
     training_policy,
 )
@@ -54,8 +54,8 @@ def test_a_folder_that_holds_something_hidden_is_allowed_in_pieces(tmp_path: Pat
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "a" / "link").symlink_to(tmp_path / "a" / "b" / "secret")
     hidden = (tmp_path / "a" / "b" / "secret",)
-    assert carve(tmp_path / "a", hidden) == [tmp_path / "a" / "b" / "open", tmp_path / "a" / "c"]
-    assert carve(tmp_path / "a" / "c", hidden) == [tmp_path / "a" / "c"]
+    assert readable_parts(tmp_path / "a", hidden) == [tmp_path / "a" / "b" / "open", tmp_path / "a" / "c"]
+    assert readable_parts(tmp_path / "a" / "c", hidden) == [tmp_path / "a" / "c"]
 
 
 def test_a_checkout_is_never_allowed_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,13 +90,13 @@ def test_a_scorer_reads_its_artefact_and_leaves_nothing(
         f"print(open({str(tmp_path / 'model.pkl')!r}).read(), len(tempfile.mkdtemp()) > 0)\n"
         f"try: open({str(tmp_path / 'other.pkl')!r})\nexcept OSError: print('closed')"
     )
-    wrapper = scorer_wrapper(ROOT)
+    wrapper = ScorerSandbox(ROOT)
     command = wrapper([sys.executable, "-c", code, str(os.getpid())], tmp_path / "model.pkl")
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     assert done.stdout == "weights True\nclosed\n", done.stderr
     scratch = list(wrapper._folders)
-    wrapper.close()
+    del wrapper
     assert not any(map(os.path.exists, scratch))
 
 
@@ -119,11 +119,11 @@ def test_a_filter_is_known_for_two_machines_and_no_jump_is_too_far() -> None:
 
 def test_the_watchdog_is_quiet_within_its_limits_and_names_the_one_that_is_passed(tmp_path: Path) -> None:
     me = os.getpid()
-    assert Watchdog(me, Policy(memory_bytes=2**45, writable=(str(tmp_path),))).look() == ""
-    assert Watchdog(me, Policy(memory_bytes=2**20)).look() == "used more than 1 MB of memory, its limit"
+    assert Watchdog(me, Policy(memory_bytes=2**45, writable=(str(tmp_path),))).check() == ""
+    assert Watchdog(me, Policy(memory_bytes=2**20)).check() == "used more than 1 MB of memory, its limit"
     (tmp_path / "x").write_bytes(b"x" * 2_000_000)
     small = Policy(writable=(str(tmp_path),), writable_bytes=1_000_000)
-    assert Watchdog(me, small).look() == "wrote more than 1 MB to its folders, its limit"
+    assert Watchdog(me, small).check() == "wrote more than 1 MB to its folders, its limit"
 
 
 def test_what_the_watchdog_cannot_count_is_a_limit_passed(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_what_the_watchdog_cannot_count_is_a_limit_passed(tmp_path: Path) -> Non
 
 
 def look_at(folder: Path) -> str:
-    return Watchdog(os.getpid(), Policy(writable=(str(folder),))).look()
+    return Watchdog(os.getpid(), Policy(writable=(str(folder),))).check()
 
 
 @pytest.mark.parametrize("home", ["/nonexistent", "/", "closed"])

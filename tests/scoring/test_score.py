@@ -18,7 +18,7 @@ import torch
 from autoresearch_kernel.scoring.job import HeldOut, ScoringJob, ScoringSettings
 from autoresearch_kernel.scoring.score import bits_per_byte, score
 from autoresearch_kernel.scoring.scorer_process import ScoringFailed
-from autoresearch_kernel.system.processes import sweep
+from autoresearch_kernel.system.processes import kill_by_token
 from tests.formats import FORMATS
 
 PROJECT = Path(__file__).parents[2]
@@ -234,7 +234,7 @@ def test_what_a_model_starts_ends_with_its_score(tmp_path: Path) -> None:
     with pytest.raises(ScoringFailed, match="the model failed on the held-out rows"):
         score(ScoringJob(pickled(Orphaning(), tmp_path), heldout, SETTINGS, PROJECT, token="score-of-ours"))
     assert time.monotonic() - started < 30
-    assert sweep("score-of-ours") == set()
+    assert kill_by_token("score-of-ours") == set()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")

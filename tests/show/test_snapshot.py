@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from autoresearch_kernel.core.state import HistoryDamaged
 from autoresearch_kernel.core.types import Experiment, Progress, Result, Status
-from autoresearch_kernel.record.history import HistoryDamaged
 from autoresearch_kernel.record.study import Study
 from autoresearch_kernel.show.follow import View, follow, look
 from autoresearch_kernel.show.snapshot import PHASES, Snapshot

@@ -11,8 +11,9 @@ import pytest
 
 from autoresearch_kernel import open_study
 from autoresearch_kernel.core.next_step import audit_due, late_audit_due
+from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.core.types import Audit, Experiment, Run, Status
-from autoresearch_kernel.record.history import read_events, replay
+from autoresearch_kernel.record.history import read_events
 from autoresearch_kernel.record.study import Study
 from autoresearch_kernel.run.backend import LOCAL
 from autoresearch_kernel.scoring.job import ScoringJob

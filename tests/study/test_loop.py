@@ -14,8 +14,9 @@ import pytest
 
 from autoresearch_kernel.agents.search import SearchAgent
 from autoresearch_kernel.core.agent import NothingToPropose
+from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.core.types import Context, Experiment, Progress, Proposal, Status
-from autoresearch_kernel.record.history import read_events, replay
+from autoresearch_kernel.record.history import read_events
 from autoresearch_kernel.record.study import Study, StudyError, check_unchanged
 from autoresearch_kernel.source.parameters import set_parameters
 from autoresearch_kernel.study.disk_space import forget_artefacts

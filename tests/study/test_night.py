@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from autoresearch_kernel.core.state import StudyState
+from autoresearch_kernel.core.state import StudyState, replay
 from autoresearch_kernel.core.types import Context, Evaluation, Progress, Proposal, RunOutcome, Status
 from autoresearch_kernel.record import history as history_module
 from autoresearch_kernel.record.commands import send
 from autoresearch_kernel.record.git import Lineage, LineageError
-from autoresearch_kernel.record.history import read_events, replay
+from autoresearch_kernel.record.history import read_events
 from autoresearch_kernel.record.study import Study, StudyError, open_study
 from autoresearch_kernel.run.training import Listener, Training
 from autoresearch_kernel.scoring.job import ScoringJob
@@ -156,6 +156,19 @@ def test_stop_now_ends_the_training_and_costs_the_experiment_nothing(study: Stud
     assert machine.trained.count((1, 0)) == 4 and run.attempts == 1 and run.val_bpb is not None
     assert [event["cause"] for event in events_of(study, "interrupted")] == ["asked"] * 3
     assert all(event["reason"].startswith("stopped by ") for event in events_of(study, "interrupted"))
+
+
+def test_an_interrupt_between_the_record_of_a_training_and_its_start_is_recorded(
+    study: Study, machine: Machine
+) -> None:
+    def watch(progress: Progress) -> None:
+        if progress.phase == "starting" and progress.experiment == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(research(study, worse(1), experiments=1, watch=watch))
+    assert [event["cause"] for event in events_of(study, "interrupted")] == ["asked"]
+    assert state_of(study).experiments[1].runs[0].attempts == 0  # it cost the experiment nothing
 
 
 def test_a_stop_that_was_sent_to_nobody_is_out_of_date_but_a_hint_reaches_the_agent(

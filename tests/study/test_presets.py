@@ -107,6 +107,7 @@ def test_a_number_format_that_there_is_not_is_refused_in_one_sentence(monkeypatc
         measure_machine(PROJECT, sys.executable)
 
 
-def test_a_python_that_cannot_measure_is_reported(tmp_path: Path) -> None:
+def test_a_python_that_cannot_measure_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)  # it may name the project
     with pytest.raises(PresetError, match="could not be measured"):
         measure_machine(tmp_path, sys.executable)  # no prepare.py there

@@ -1,4 +1,4 @@
-"""The machine's lock and its clocks. What a training sees of it is tested in test_slots.py."""
+"""The training lock and the clocks."""
 
 from __future__ import annotations
 

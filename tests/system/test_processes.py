@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from autoresearch_kernel.system.locations import RUN_TOKEN
-from autoresearch_kernel.system.processes import end_leftovers, remember, sweep
+from autoresearch_kernel.system.processes import end_leftovers, kill_by_token, remember
 
 Start = Callable[..., subprocess.Popen[bytes]]
 
@@ -116,8 +116,8 @@ print(end_leftovers(Path({str(file)!r})))
 def test_a_sweep_finds_what_is_started_while_it_sweeps(start: Start) -> None:
     start("sh", "-c", "while :; do sleep 300 & sleep 0.01; done", token="night-7")
     time.sleep(0.2)
-    assert len(sweep("night-7")) >= 2
-    assert sweep("night-7") == set()
+    assert len(kill_by_token("night-7")) >= 2
+    assert kill_by_token("night-7") == set()
 
 
 def test_all_below_is_killed_in_whatever_session() -> None:

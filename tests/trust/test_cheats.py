@@ -26,12 +26,13 @@ import pytest
 import torch
 
 from autoresearch_kernel.agents.history_text import in_full
+from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.core.types import Audit, Cause, Evaluation, Status
 from autoresearch_kernel.record.archive import StudyArchive
-from autoresearch_kernel.record.history import read_events, replay
+from autoresearch_kernel.record.history import read_events
 from autoresearch_kernel.record.study import Study
 from autoresearch_kernel.scoring.audit import audit
-from autoresearch_kernel.scoring.job import HeldOut, ScoringJob, ScoringSettings, Wrap, identity
+from autoresearch_kernel.scoring.job import HeldOut, ScoringJob, ScoringSettings, Wrap, no_sandbox
 from autoresearch_kernel.scoring.score import score
 from autoresearch_kernel.scoring.scorer_process import ScoringFailed
 from autoresearch_kernel.source.parameters import set_parameters
@@ -145,7 +146,7 @@ class Bench:
 
     def judge(self, artefact: Path, limit_seconds: float = LIMIT_SECONDS, is_forked: bool = True) -> Found:
         """Score and audit, with a process each."""
-        wrap = self.forked if is_forked else identity
+        wrap = self.forked if is_forked else no_sandbox
         job = ScoringJob(
             artefact, self.heldout, self.settings, PROJECT, wrap=wrap, guard=too_large, limit_seconds=limit_seconds,
             batch_limit_seconds=BATCH_LIMIT_SECONDS,

@@ -20,14 +20,13 @@ from IPython.display import display, update_display
 from ...core.errors import Plain, with_arguments
 from ...core.format import clock
 from ...core.types import Experiment, Status
-from ...record.history import StudyInUse
 from ...record.study import Remedied, Study, StudyError
 from ...show import html
 from ...show.follow import View
 from ...show.snapshot import Snapshot
 from ...show.status import standing
 from ...show.study_words import counts
-from ...system.files import utc_now
+from ...system.files import StudyInUse, utc_now
 from ...system.processes import memory_mb
 from ..pictures import figure_of
 from . import pages

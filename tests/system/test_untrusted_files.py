@@ -1,4 +1,4 @@
-"""Folders that foreign code filled go away, whatever it did to keep them."""
+"""Folders of untrusted code are removed, whatever the code did to prevent that."""
 
 from __future__ import annotations
 
