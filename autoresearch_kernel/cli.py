@@ -15,16 +15,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from .control import actions
+from .control.checks import Check, as_json, table, worst
+from .control.new import new_project
+from .control.verify import verify
 from .core.version import __version__
+from .lab.jupyter import install_kernel, open_lab
 from .record.study import Study, StudyError, open_study, study_names
+from .show.cost import cost_json, cost_table
+from .show.follow import look
+from .show.status import status_json, status_table
 from .study.options import OPTIONS, Option, StudyOptions
 from .system.locations import project_root, require_cache
 from .system.shell import shell_command
-
-if TYPE_CHECKING:
-    from .control.checks import Check
 
 Arguments = argparse.Namespace
 
@@ -51,12 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-# --- the commands
-
-
 def _new(arguments: Arguments) -> None:
-    from .control.new import new_project
-
     print(new_project(arguments.folder))
 
 
@@ -77,14 +77,10 @@ def _doctor(arguments: Arguments) -> int:
 
 
 def _lab(arguments: Arguments) -> None:
-    from .lab.jupyter import open_lab
-
     open_lab(project_root(), arguments.others)
 
 
 def _kernel(arguments: Arguments) -> None:
-    from .lab.jupyter import install_kernel
-
     print(install_kernel(arguments.sys_prefix))
 
 
@@ -102,9 +98,6 @@ def _finish(arguments: Arguments) -> None:
 
 
 def _status(arguments: Arguments) -> None:
-    from .show.follow import look
-    from .show.status import status_json, status_table
-
     now = look(_named_study(arguments))
     if arguments.json:
         print(json.dumps(status_json(now), indent=1))
@@ -119,55 +112,40 @@ def _attach(arguments: Arguments) -> None:
 
 
 def _cost(arguments: Arguments) -> None:
-    from .control.actions import read_state
-    from .show.cost import cost_json, cost_table
-
-    state = read_state(_named_study(arguments))
+    state = actions.read_state(_named_study(arguments))
     print(json.dumps(cost_json(state), indent=1) if arguments.json else cost_table(state))
 
 
 def _verify(arguments: Arguments) -> int:
-    from .control.verify import verify
-
     return int(_print_checks(verify(_named_study(arguments)), arguments.json) == "fail")
 
 
 def _say(arguments: Arguments) -> None:
     """A command that the supervisor answers."""
-    from .control.actions import say_to
-
     study = _named_study(arguments)
-    print(f"{study.name}: {say_to(study, arguments.command, getattr(arguments, 'text', ''))}.")
+    print(f"{study.name}: {actions.say_to(study, arguments.command, getattr(arguments, 'text', ''))}.")
 
 
 def _hint(arguments: Arguments) -> None:
-    from .control.actions import hint
-
     study = _named_study(arguments)
-    print(f"{study.name}: {hint(study, arguments.text, arguments.clear)}.")
+    print(f"{study.name}: {actions.hint(study, arguments.text, arguments.clear)}.")
 
 
 def _stop(arguments: Arguments) -> None:
-    from .control.actions import stop
-
     study = _named_study(arguments)
-    print(f"{study.name}: {stop(study, arguments.now)}.", flush=True)
+    print(f"{study.name}: {actions.stop(study, arguments.now)}.", flush=True)
     if arguments.now:
         print("Stopped.")
 
 
 def _approve(arguments: Arguments) -> None:
-    from .control.actions import approve
-
     study = _named_study(arguments)
     source = None if arguments.file is None else arguments.file.read_text(encoding="utf-8")
-    print(f"{study.name}: {approve(study, source, arguments.text)}.")
+    print(f"{study.name}: {actions.approve(study, source, arguments.text)}.")
 
 
 def _promote(arguments: Arguments) -> None:
-    from .control.actions import promote
-
-    print(promote(_named_study(arguments), arguments.force))
+    print(actions.promote(_named_study(arguments), arguments.force))
 
 
 def _named_study(arguments: Arguments) -> Study:
@@ -180,8 +158,6 @@ def _named_study(arguments: Arguments) -> Study:
 
 def _print_checks(checks: Iterable[Check], is_json: bool) -> str:
     """Each as it is found, or all of them as JSON; the worst verdict."""
-    from .control.checks import as_json, table, worst
-
     found = []
     for check in checks:
         found.append(check)
@@ -190,9 +166,6 @@ def _print_checks(checks: Iterable[Check], is_json: bool) -> str:
     if is_json:
         print(json.dumps(as_json(found), indent=1))
     return worst(found)
-
-
-# --- the parser
 
 
 @dataclass(frozen=True)

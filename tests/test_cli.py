@@ -228,10 +228,10 @@ def test_a_second_run_of_the_same_study_names_the_first(project: Path, small_cor
 
 def test_what_waits_for_a_person_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
     paused = Progress("paused", text="Paused: by you")
-    for is_live, wanted in ((False, ["Look at desk.py", "Paused: by you"]), (True, ["Look at desk.py"])):
+    for is_live, wanted in ((False, ["Look at review.py", "Paused: by you"]), (True, ["Look at review.py"])):
         screen = Screen()
         screen.live = is_live
-        for progress in (Progress("reviewing", 1, text="Look at desk.py"), paused, paused):
+        for progress in (Progress("reviewing", 1, text="Look at review.py"), paused, paused):
             screen.watch(progress)
         assert [line.split("\r\033[K")[-1] for line in capsys.readouterr().out.split("\n")[:-1]] == wanted
 

@@ -19,7 +19,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..core.types import Call, silent, unheard
+from ..core.types import Call, ignore
 from .failures import Failure, ModelUnavailable, PromptTooLong, TooLate, explained, failure_of, says_too_long
 from .prices import Prices, count_tokens
 from .server import NO_KEY, OPENAI_URL, address, base_url, is_local, read_key, redact, redacted, usable_key
@@ -47,27 +47,11 @@ class Reply:
     """What the model said, and what it took."""
 
     text: str  # never blank; its reasoning when it said nothing else
-    tokens_in: int
-    tokens_out: int  # reasoning included
-    estimated: bool
-    seconds: float
     is_cut: bool  # ended by the limit of tokens
-    model: str
-    cost: float | None  # US dollars
-
-    @property
-    def call(self) -> Call:
-        """For the accounts."""
-        return Call(self.model, self.tokens_in, self.tokens_out, self.cost, self.seconds, self.estimated)
+    call: Call
 
 
-def make_chat(
-    model: str | None,
-    *,
-    prices: Prices | None = None,
-    on_wait: Callable[[str], None] = silent,
-    sleep: Callable[[float], None] = time.sleep,
-) -> Chat:
+def make_chat(model: str | None, prices: Prices | None = None) -> Chat:
     """A chat with the server that OPENAI_API_KEY and OPENAI_BASE_URL name. Raises ValueError when they name none."""
     key, url = read_key(), base_url()
     if not key and not url:
@@ -78,7 +62,7 @@ def make_chat(
         )
     if not model:
         raise ValueError("No model is named. Add --model NAME, one of those that the server lists at /v1/models.")
-    return Chat(model, base_url=url or None, api_key=key, prices=prices, on_wait=on_wait, sleep=sleep)
+    return Chat(model, base_url=url or None, api_key=key, prices=prices)
 
 
 class Chat:
@@ -93,7 +77,7 @@ class Chat:
         prices: Prices | None = None,
         timeouts: Timeouts | None = None,
         waits_seconds: Sequence[float] = WAITS_SECONDS,
-        on_wait: Callable[[str], None] = silent,
+        on_wait: Callable[[str], None] = ignore,
         sleep: Callable[[float], None] = time.sleep,
     ):
         """`on_wait` hears why a question is asked again and when; `sleep` waits until then and may raise to give up.
@@ -125,7 +109,7 @@ class Chat:
         self,
         messages: Sequence[Mapping[str, str]],
         max_reply_tokens: int,
-        on_failed: Callable[[Call], None] = unheard,
+        on_failed: Callable[[Call], None] = ignore,
     ) -> Reply:
         """The reply to `messages`, each with a role and a content.
 
@@ -169,16 +153,8 @@ class Chat:
         if failure is not None:
             failure.call = replace(call, failed=failure.why) if failure.was_sent else None
             return failure
-        return Reply(
-            redact(answer.text),  # a server may say what it was sent
-            call.tokens_in,
-            call.tokens_out,
-            call.estimated,
-            call.seconds,
-            answer.finish in ("length", "max_tokens"),
-            call.model,
-            call.cost,
-        )
+        said = redact(answer.text)  # a server may say what it was sent
+        return Reply(said, answer.finish in ("length", "max_tokens"), call)
 
     def _call(self, messages: list[dict[str, str]], answer: Answer, seconds: float, may_cost: bool) -> Call:
         """What a request took, as the server counts or by our estimate; nothing when it was refused."""

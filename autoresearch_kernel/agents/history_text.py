@@ -36,9 +36,6 @@ class Detail:
     num_refusals: int
 
 
-# A line for each
-
-
 def experiment_lines(experiments: Sequence[Experiment], detail: Detail) -> Iterator[str]:
     """Lines for all experiments, those that the detail has no room for counted by subject."""
     if detail.recent is None:
@@ -117,9 +114,6 @@ def subjects(experiment: Experiment) -> tuple[str, ...]:
     told = experiment.details.get("subjects")
     named = [str(subject) for subject in told] if isinstance(told, list | tuple) else []
     return tuple(dict.fromkeys(named or experiment.changes))
-
-
-# Experiments in full
 
 
 def most_informative(experiments: Sequence[Experiment]) -> Iterator[tuple[Experiment, str]]:
@@ -206,9 +200,6 @@ def curve_words(curve: Sequence[Mapping[str, Any]]) -> str:
         near = [loss for _, loss in points[max(0, i - half) : i + half + 1]] if share else [points[i][1]]
         words.append(f"{math.fsum(near) / len(near):.3f} at {100 * points[i][0]:.0f} %")
     return ", ".join(dict.fromkeys(words))
-
-
-# Numbers
 
 
 FIGURES = {

@@ -10,9 +10,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-from ..core.agent import AgentUnavailable, NothingToPropose, UnusableReply
+from ..core.agent import Agent, AgentUnavailable, NothingToPropose, UnusableReply
 from ..core.types import Call, Context, Objection, Proposal, Refusal
 from ..source.cell import SourceError
 from ..source.compare import literal_changes, subjects
@@ -87,8 +86,13 @@ class LLMAgent:
             try:
                 return self._proposal(context, reply, asked)
             except EditError as error:
-                why = f"{error} (The reply was cut off at {reply.tokens_out} tokens.)" if reply.is_cut else str(error)
-                asked.add_objection(reply.text, objection_text(Refusal(context.number, Objection.UNUSABLE, why, "")))
+                why = (
+                    f"{error} (The reply was cut off at {reply.call.tokens_out} tokens.)"
+                    if reply.is_cut
+                    else str(error)
+                )
+                refusal = Refusal(context.number, Objection.UNUSABLE, why, "")
+                asked.messages += [_message("assistant", reply.text), _message("user", objection_text(refusal))]
         said = reply.text.strip().splitlines()
         hypothesis = said[0][:200] if said else ""
         refusal = Refusal(context.number, Objection.UNUSABLE, why, hypothesis, transcript=tuple(asked.messages))
@@ -110,7 +114,7 @@ class LLMAgent:
             expected=submission.expected,
             refutation=submission.refutation,
             notes=submission.notes,
-            transcript=(*asked.messages, {"role": "assistant", "content": reply.text}),
+            transcript=(*asked.messages, _message("assistant", reply.text)),
         )
 
 
@@ -134,9 +138,9 @@ class _Conversation:
         self.num_replies = 0
         self.messages: list[dict[str, str]] = []
         if last is not None and last.proposal is not None and last.objection is not Objection.CONFLICT:
-            self.messages = [*last.proposal.transcript, _user(objection_text(last))]
+            self.messages = [*last.proposal.transcript, _message("user", objection_text(last))]
         if len(self.messages) < 3:  # a new question, or a proposal that was made without a conversation
-            self.messages = [_user(self._prompt(agent.prompt_tokens))]
+            self.messages = [_message("user", self._prompt(agent.prompt_tokens))]
 
     def _prompt(self, budget_tokens: int) -> str:
         last = self.context.refused[-1] if self.context.refused else None
@@ -145,9 +149,6 @@ class _Conversation:
             return build_prompt(self.context, budget_tokens - count_tokens(words), count_tokens) + words
         except ValueError as error:
             raise AgentUnavailable(f"{error} Continue the study with a larger --prompt-tokens.") from error
-
-    def add_objection(self, reply: str, words: str) -> None:
-        self.messages += [{"role": "assistant", "content": reply}, _user(words)]
 
     def ask(self) -> Reply:
         """The model's reply. What the server finds too long is made again, shorter: first without the earlier turns."""
@@ -158,7 +159,8 @@ class _Conversation:
                 if len(self.messages) == 1 or error.limit is not None:
                     self.agent.fit(error.limit)
                 last = f"\n{self.messages[-1]['content']}" if len(self.messages) > 1 else ""
-                self.messages = [_user(self._prompt(self.agent.prompt_tokens - count_tokens(last)) + last)]
+                prompt = self._prompt(self.agent.prompt_tokens - count_tokens(last))
+                self.messages = [_message("user", prompt + last)]
         raise AgentUnavailable(
             f"{self.agent.chat.model} finds a prompt of {self.agent.prompt_tokens} tokens too long. "
             "Give its server a longer context."
@@ -177,10 +179,11 @@ class _Conversation:
                 raise AgentUnavailable(str(failure)) from failure
             self._record_call(reply.call)
             self.num_replies += 1
-            if not (reply.estimated or agent.is_warned) and reply.tokens_in < SUSPICIOUS_SHARE * tokens:
+            call = reply.call
+            if not (call.estimated or agent.is_warned) and call.tokens_in < SUSPICIOUS_SHARE * tokens:
                 agent.is_warned = True
                 self.context.on_wait(
-                    f"{agent.chat.host} read {reply.tokens_in:,} tokens of a prompt of about {tokens:,}. Does it cut? "
+                    f"{agent.chat.host} read {call.tokens_in:,} tokens of a prompt of about {tokens:,}. Does it cut? "
                     "Give it a longer context (Ollama: OLLAMA_CONTEXT_LENGTH) or use a smaller --prompt-tokens."
                 )
             return reply
@@ -237,14 +240,8 @@ class _Conversation:
         self.context.on_call(call)
 
 
-def _user(content: str) -> dict[str, str]:
-    return {"role": "user", "content": content}
-
-
-class Proposer(Protocol):
-    """What the hybrid asks in turn."""
-
-    def propose(self, context: Context) -> Proposal: ...
+def _message(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
 
 
 @dataclass
@@ -255,8 +252,8 @@ class HybridAgent:
         share: of the experiments that the model proposes, 0 to 1; the first one is the model's.
     """
 
-    llm: Proposer
-    search: Proposer
+    llm: Agent
+    search: Agent
     share: float = 0.3
     name: str = "hybrid"
     _llm_instead_for: int = -1  # number of the experiment for which the model stands in

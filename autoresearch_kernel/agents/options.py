@@ -12,10 +12,11 @@ from ..core.agent import Agent
 from ..core.types import Proposal
 from ..record.history import read_state
 from ..record.study import Study, StudyError, open_study
+from .replay import HumanAgent, ReplayAgent
+from .search import SearchAgent
 
 if TYPE_CHECKING:
     from .chat import Chat
-    from .llm import LLMAgent
 
 WITH_MODEL = ("llm", "hybrid")
 NO_READERS = {  # agents to which a hint says nothing, and why
@@ -26,7 +27,6 @@ NO_READERS = {  # agents to which a hint says nothing, and why
 PRICES = "presets/prices.yaml"  # of models, for people to edit
 DEFAULT_SERVER = "api.openai.com"  # when OPENAI_BASE_URL names no other
 WORDS = ("hypothesis", "expected", "refutation", "notes")  # of a proposal, in the agent's language
-DEFAULT_REPLY_TOKENS = 16_000
 
 
 def make_agent(
@@ -43,36 +43,17 @@ def make_agent(
     name, facts = study.agent, dict(study.facts.get("agent_options") or {})
     facts |= {k: v for k, v in (("model", model), ("prompt_tokens", prompt_tokens)) if v is not None}
     if name == "replay":
-        from .replay import ReplayAgent
-
         return ReplayAgent(read_recording(str(facts["from"]), study.project), str(facts["from"]))
     if name == "human":
-        from .replay import HumanAgent
-
         return HumanAgent()
-    from .search import SearchAgent
-
     search = SearchAgent(seed=study.seed)
     if name not in WITH_MODEL:
         return search
-    llm = _llm(study.project, facts, max_cost)
-    if name == "llm":
-        return llm
-    from .llm import HybridAgent
+    from .llm import HybridAgent, LLMAgent
 
-    return HybridAgent(llm, search, float(facts["share"]))
-
-
-def _llm(project: Path, facts: dict[str, Any], max_cost: float | None) -> LLMAgent:
-    from .llm import LLMAgent
-
-    chat = model_chat(project, facts, max_cost)
-    return LLMAgent(
-        chat,
-        prices_file=project / PRICES,
-        prompt_tokens=int(facts["prompt_tokens"]),
-        reply_tokens=DEFAULT_REPLY_TOKENS,
-    )
+    chat, tokens = model_chat(study.project, facts, max_cost), int(facts["prompt_tokens"])
+    llm = LLMAgent(chat, prices_file=study.project / PRICES, prompt_tokens=tokens)
+    return llm if name == "llm" else HybridAgent(llm, search, float(facts["share"]))
 
 
 def model_chat(project: Path, options: dict[str, Any], max_cost: float | None) -> Chat:
@@ -117,9 +98,7 @@ def read_recording(name: str, project: Path) -> list[Proposal]:
         path = recorded.experiment(experiment.number).proposal
         try:
             facts = json.loads(path.read_text(encoding="utf-8"))
-            words: dict[str, Any] = {
-                key: facts.get(key) or "" for key in ("hypothesis", "expected", "refutation", "notes")
-            }
+            words: dict[str, Any] = {key: facts.get(key) or "" for key in WORDS}
             proposal = Proposal(train_source=facts["train_source"], agent=facts["agent"], **words)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise StudyError(f"{path} cannot be replayed ({error}). Restore it, or replay another study.") from error

@@ -20,6 +20,7 @@ from ..record.results import peak_memory_mb
 from . import history_text
 from .history_text import DIFF_LIMIT, FIELD_LIMIT, OUTPUT_LIMIT, Detail, diff_of, in_full, most_informative
 from .program_sections import due_sections, lasting_sections, notes_due
+from .reply import FORM
 from .untrusted_text import clean_output, fence
 
 CLEAR_SIGMAS = 3.0  # a gain beyond this is kept without a second run, whatever else the rule knows; docs/decisions.md
@@ -40,20 +41,12 @@ DETAILS = (
 )
 
 
-REPLY_FORMAT = """\
+REPLY_FORMAT = f"""\
 # How to reply
 
 Think first. Then answer with one experiment, in this form:
 
-HYPOTHESIS: one sentence that could turn out false
-EXPECTED: the effect on val_bpb, and why that size
-REFUTED BY: what result would show that it is wrong
-
-<<<<<<< SEARCH
-lines of train.py, copied exactly, indentation and comments included
-=======
-the lines that replace them
->>>>>>> REPLACE
+{FORM}
 
 - As many blocks as the idea needs; they apply in order. The SEARCH lines must occur exactly once in train.py: quote
   as many as that takes, and no more. To insert, quote a line beside the place and repeat it. To delete, leave the
@@ -117,9 +110,6 @@ def build_prompt(context: Context, budget_tokens: int, count_tokens: Count) -> s
         if count_tokens(prompt := compose(better, shown)) <= budget_tokens:
             return prompt
     return compose(detail, shown)
-
-
-# The parts of the prompt
 
 
 def _stable(context: Context) -> list[str]:
@@ -270,8 +260,6 @@ def _asked(context: Context) -> Iterator[str]:
     notes = ", and <notes> with your notes rewritten" if notes_due(context) else ""
     yield f"# Now\n\nPropose experiment {context.number:04d} against the train.py above: {reply}{notes}."
 
-
-# What is said when a proposal comes back
 
 _OBJECTIONS = {
     Objection.GATE: "It is not a notebook that means what the file says, so nothing was run.",

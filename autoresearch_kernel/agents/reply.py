@@ -13,13 +13,14 @@ from ..source.cell import has_cell
 from ..source.diff import ended
 from ..source.syntax import parse, parsed
 from .edits import Edit, EditError, Submission
+from .stream import mended
 
 FORM = """HYPOTHESIS: one sentence that could turn out false
 EXPECTED: the effect on val_bpb, and why that size
-REFUTED BY: the result that would show it is wrong
+REFUTED BY: what result would show that it is wrong
 
 <<<<<<< SEARCH
-lines of train.py, copied exactly
+lines of train.py, copied exactly, indentation and comments included
 =======
 the lines that replace them
 >>>>>>> REPLACE"""
@@ -67,8 +68,7 @@ def read_submission(reply: str) -> Submission:
 
 def _readable(reply: str) -> str:
     """Without what cannot be written to a file, and without the thoughts before the answer."""
-    text = reply.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    text = text.replace("\0", "").replace("\r\n", "\n").removeprefix("\ufeff")
+    text = mended(reply).replace("\0", "").replace("\r\n", "\n").removeprefix("\ufeff")
     *_, last = [0, *(thought.end() for thought in _END_OF_THOUGHT.finditer(text))]
     is_answer = any(_OPEN.fullmatch(line) or _FENCE.fullmatch(line) for line in text[last:].split("\n"))
     text = text[last:] if is_answer else text

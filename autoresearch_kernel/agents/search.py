@@ -106,9 +106,6 @@ class SearchAgent:
         )
 
 
-# What may be tuned, and what the record knows about it
-
-
 def axes_of(context: Context) -> dict[str, Axis]:
     """The tunable parameters of the incumbent. Raises SearchError when there is none."""
     parameters = read_parameters(context.train_source).values()
@@ -208,8 +205,6 @@ def _draw(move: Move, rng: np.random.Generator) -> Any:
         value = min(max(round(value), low), high)
     return move.axis.rounded(value)
 
-
-# The sentence
 
 # (name, what raising may do, what lowering may do); {budget} is the training time.
 _WORDS = (

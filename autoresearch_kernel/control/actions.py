@@ -26,7 +26,6 @@ from ..record.study import (
     StudyError,
     WouldOverwrite,
     check_unchanged,
-    open_study,
     sha256,
     study_exists,
     study_names,
@@ -58,23 +57,6 @@ NO_SERVER = (
     'server with `os.environ["OPENAI_BASE_URL"] = "http://localhost:11434/v1"`.'
 )
 LATER = "sent; the supervisor reads it as soon as its agent has answered"
-
-__all__ = [
-    "NO_READERS",
-    "SettingsRefused",
-    "approve",
-    "begin",
-    "finish",
-    "go_on",
-    "hint",
-    "open_study",
-    "problems",
-    "promote",
-    "read_state",
-    "say_to",
-    "stop",
-    "study_names",
-]
 
 
 def problems(name: str, project: Path, fields: Mapping[str, Any]) -> dict[str, str]:
@@ -235,11 +217,11 @@ def stop(study: Study, now: bool = False) -> str:
 
 
 def approve(study: Study, source: str | None = None, why: str = "") -> str:
-    """Let what waits for a person train: as it lies on the desk, or as `source`."""
+    """Let what waits for a person train: as it lies in the file under review, or as `source`."""
     if source is not None:
         if read_state(study).review is None:
             raise StudyError(f"Nothing of study {study.name!r} waits for you, so your train.py was not taken.")
-        write_atomic(study.paths.desk, source)
+        write_atomic(study.paths.review, source)
     return say_to(study, "approve", why)
 
 

@@ -18,12 +18,7 @@ NAME_CELLS, WIDEST = 14, 110
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
-
-    Example:
-        >>> Check("git", "warn", "not found", "Install git to keep each train.py as a commit.").verdict
-        'warn'
-    """
+    """One thing that was looked at."""
 
     name: str
     verdict: Literal["ok", "warn", "fail"]

@@ -21,7 +21,7 @@ from typing import Any
 from ..core.types import NO_SANDBOX, MachineHolder, RunOutcome, Status
 from ..record.git import LineageError, open_lineage
 from ..record.paths import ExperimentPaths
-from ..record.study import SHORT, heldout_sha256, sha256, study_versions
+from ..record.study import SHORT, heldout_sha256, sha256, study_versions, versions_of
 from ..run.training import EndRun, Listener, Training, run_training
 from ..sandbox.kinds import SANDBOX, probe
 from ..sandbox.probe import SandboxReport
@@ -66,13 +66,7 @@ folder = Path(os.environ["AUTORESEARCH_HANDOVER"])
 
 
 def examine(project: Path) -> Iterator[Check]:
-    """Look at everything, one check after the other; about ten seconds.
-
-    Example:
-        >>> from autoresearch_kernel import project_root
-        >>> [check.name for check in examine(project_root()) if check.verdict == "fail"]  # doctest: +SKIP
-        []
-    """
+    """Look at everything, one check after the other; about ten seconds."""
     with open_measuring_process(project) as process:  # it loads torch during the other checks
         yield versions()
         yield disk(project)
@@ -97,15 +91,7 @@ def examine(project: Path) -> Iterator[Check]:
 
 def versions() -> Check:
     """Python and the packages whose numbers end up in results."""
-    from importlib import metadata
-
-    found = dict(study_versions())
-    for package in SHOWN_VERSIONS:
-        if package not in found:
-            try:
-                found[package] = metadata.version(package)
-            except metadata.PackageNotFoundError:
-                continue
+    found = study_versions() | versions_of(SHOWN_VERSIONS)
     missing = [package for package in SHOWN_VERSIONS if package not in found]
     if missing:
         return Check("versions", "fail", f"not installed: {', '.join(missing)}", f"{SET_UP} installs them.", found)
@@ -138,9 +124,6 @@ def _gb(value: float) -> str:
     return f"{value / GB:.0f} GB" if value >= 10 * GB else f"{value / GB:.1f} GB"
 
 
-# --- corpora
-
-
 def corpora(cache: Path | None = None) -> Iterator[Check]:
     """Each corpus that is prepared, and whether its bytes have their hashes."""
     cache = cache or cache_dir()
@@ -155,11 +138,11 @@ def corpora(cache: Path | None = None) -> Iterator[Check]:
 def _corpus(folder: Path, heldout: Path) -> Check:
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     remedy = f"`{corpus_command(folder, meta)}` makes it anew."
-    tokenizer = folder / "tokenizer.tiktoken"
+    tokenizer, tokens = folder / "tokenizer.tiktoken", folder / "train.bin"
     found = {
         "tokenizer": sha256(tokenizer.read_bytes()) if tokenizer.is_file() else "gone",
         "held-out rows": heldout_sha256(heldout),
-        "training tokens": _size(folder / "train.bin"),
+        "training tokens": tokens.stat().st_size if tokens.is_file() else "gone",
     }
     known = {
         "tokenizer": meta["tokenizer_sha256"],
@@ -176,13 +159,6 @@ def _corpus(folder: Path, heldout: Path) -> Check:
         f"{folder.name}: {meta['num_train_tokens'] / 1e6:.1f} M tokens, hashes agree ({meta['content_sha256'][:SHORT]})"
     )
     return Check("corpus", "ok", words, facts=facts)
-
-
-def _size(path: Path) -> int | str:
-    return path.stat().st_size if path.is_file() else "gone"
-
-
-# --- what code runs in
 
 
 def git(project: Path) -> Check:
@@ -282,9 +258,6 @@ def _train_nothing(project: Path) -> RunOutcome:
         last = next((line.strip() for line in reversed(said) if line.strip()), "")
         is_crash = outcome.status is Status.CRASH and last
         return replace(outcome, reason=f"{outcome.reason}: {last}") if is_crash else outcome
-
-
-# --- the machine
 
 
 def machine(facts: Mapping[str, Any]) -> Check:

@@ -187,9 +187,6 @@ def _detach(study: Study, asked: StudyOptions) -> None:
     )
 
 
-# --- what is printed before and after
-
-
 def _print_if_busy() -> None:
     """Takes a second. A study on a busy machine starts all the same."""
     if words := busy_words(measure_load()):

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..core.state import Event, HistoryDamaged, StudyState, replay
 from ..record.history import events_so_far
-from ..record.provenance import bound, changed_versions
+from ..record.provenance import changed_versions, provenance
 from ..record.study import (
     CORPUS_FILES,
     SHORT,
@@ -29,13 +29,7 @@ Change = tuple[str, str, str]  # what of the corpus is not what it was, hash the
 
 
 def verify(study: Study) -> list[Check]:
-    """Recompute the hashes of all that the study's scores depend on and compare them with its record.
-
-    Example:
-        >>> from autoresearch_kernel import open_study
-        >>> [check.found for check in verify(open_study("nov23")) if check.verdict == "fail"]  # doctest: +SKIP
-        []
-    """
+    """Recompute the hashes of all that the study's scores depend on and compare them with its record."""
     try:
         events = events_so_far(study.paths.history)
         state = replay(events)
@@ -55,7 +49,7 @@ def verify(study: Study) -> list[Check]:
 
 def _settings(study: Study, state: StudyState) -> Check:
     if not state.study:
-        return Check("study.json", "ok", "the study has not begun, so nothing is bound to it yet")
+        return Check("study.json", "ok", "the study has not begun, so no score belongs to it yet")
     if state.study != json.loads(json.dumps(study.facts)):
         remedy = f"Restore {study.paths.study}: the first line of {study.paths.history} holds it."
         return Check("study.json", "fail", "it is not what the history says the study began with", remedy)
@@ -101,9 +95,9 @@ def _hash_of(path: Path) -> str:
 
 
 def _scores(study: Study, state: StudyState, events: Sequence[Event], changed: Sequence[Change]) -> Check:
-    """Whether each score is bound to the code, rows and settings that lie here and the versions of its session."""
+    """Whether each score belongs to the code, rows and settings that lie here and the versions of its session."""
     versions: Mapping[str, str] = study.facts.get("versions") or {}
-    total, wrong, unbound = 0, [], 0
+    total, wrong = 0, []
     facts = study.facts | {"sha256": study.facts["sha256"] | {"prepare.py": _hash_of(study.project / "prepare.py")}}
     if changed:
         facts |= {"corpus_files": {what: now for what, _, now in changed}}
@@ -113,14 +107,10 @@ def _scores(study: Study, state: StudyState, events: Sequence[Event], changed: S
             versions = event.get("versions") or versions
         elif event["event"] in ("scored", "tested"):
             total += 1
-            if not event.get("bound"):
-                unbound += event.get("val_bpb") is not None
-            elif event["bound"] != bound(facts, versions, sources[event["experiment"]]):
+            has_score = event["event"] == "tested" or event.get("val_bpb") is not None
+            if has_score and event.get("provenance") != provenance(facts, versions, sources[event["experiment"]]):
                 wrong.append(f"{event['experiment']:04d}, run {event['run'] + 1}")
-    check = _counted("scores", "belongs to what stands here", total, wrong, "")
-    if unbound and check.verdict == "ok":
-        return Check("scores", "warn", f"{unbound} of {total} were recorded by a version that bound them to nothing")
-    return check
+    return _counted("scores", "belongs to what stands here", total, wrong, "")
 
 
 def _versions(study: Study) -> Check:

@@ -7,9 +7,9 @@ ValueError
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from .decide import estimate_sigma, mean, standard_error
 from .drift import alike, at_present_speed
@@ -33,7 +33,9 @@ from .types import (
     scores_of,
 )
 
-Event = dict[str, Any]  # one record of the history; the events are listed in _STEPS below
+T = TypeVar("T")
+
+Event = dict[str, Any]  # one record of the history; `_Fold` has a method for each kind
 
 
 class HistoryDamaged(Plain, ValueError):
@@ -42,7 +44,7 @@ class HistoryDamaged(Plain, ValueError):
 
 @dataclass(frozen=True)
 class Review:
-    """A train.py on the desk, waiting for a person to approve, edit or reject it."""
+    """A train.py that waits for a user to approve, edit or reject it."""
 
     experiment: int
     hypothesis: str
@@ -54,11 +56,11 @@ class Review:
 class StudyState:
     """What the events of a study add up to."""
 
-    study: dict[str, Any]  # study.json, as recorded at the start; empty before that
-    experiments: tuple[Experiment, ...]  # in the order of their numbers, undecided ones included
-    incumbent: Experiment | None  # the last one kept; None before the baseline is decided
-    num_events: int
-    finished: str | None  # why the study ended; None while it goes on
+    study: dict[str, Any] = field(default_factory=dict)  # study.json, as recorded at the start; empty before that
+    experiments: tuple[Experiment, ...] = ()  # in the order of their numbers, undecided ones included
+    incumbent: Experiment | None = None  # the last one kept; None before the baseline is decided
+    num_events: int = 0
+    finished: str | None = None  # why the study ended; None while it goes on
     paused: str = ""  # why nothing new is begun; "" while it goes on
     is_paused_by_person: bool = False  # who also ends the pause
     stopped: str = ""  # why the last supervisor ended before the study was finished
@@ -134,10 +136,10 @@ def replay(events: Iterable[Event]) -> StudyState:
     fold = _Fold()
     for event in events:
         fold.num_events += 1
-        step = _STEPS.get(event["event"])
-        if step is not None:
+        add = getattr(fold, f"on_{event['event']}", None)
+        if add is not None:
             try:
-                step(fold, event)
+                add(event)
             except (KeyError, ValueError, TypeError, IndexError) as error:
                 wrong = f"it has no field {error}" if isinstance(error, KeyError) else str(error)
                 what = f"Record {event.get('seq')} ({event['event']} of experiment {event.get('experiment')})"
@@ -149,296 +151,234 @@ def replay(events: Iterable[Event]) -> StudyState:
 
 
 class _Fold:
-    """What is being added up. Experiments and runs are dicts of their fields until they are frozen."""
+    """The sum of the events so far; `on_EVENT` adds one event. Experiments and runs are dicts until `freeze`."""
 
     def __init__(self) -> None:
-        self.study: dict[str, Any] = {}
+        self.known: dict[str, Any] = {}  # fields of StudyState that an event sets as a whole
         self.experiments: list[dict[str, Any]] = []  # index is the experiment's number
         self.runs: list[list[dict[str, Any]]] = []
         self.kept: list[int] = []  # numbers, in the order of their decisions
-        self.num_events = 0
-        self.num_decided = 0
-        self.finished: str | None = None
-        self.paused = self.stopped = self.waiting_since = ""
-        self.is_paused_by_person = False
-        self.waiting: MachineHolder | None = None
+        self.num_events = self.num_decided = 0
         self.answered: set[str] = set()
         self.hints: list[str] = []
         self.undrawn: set[int] = set()
         self.spent: dict[int, Spent] = {}  # by experiment, those never proposed included
-        self.limits, self.approve = NO_LIMITS, False
         self.refusals: list[Refusal] = []
-        self.notes, self.notes_at = "", 0
-        self.review: Review | None = None
         self.dry_runs: dict[str, str] = {}
         self.tested: list[SealedScore] = []
         self.results: list[Result] = []
 
+    def freeze(self) -> StudyState:
+        experiments = tuple(
+            Experiment(**known, runs=tuple(Run(**run) for run in runs), spent=self.spent.get(known["number"], Spent()))
+            for known, runs in zip(self.experiments, self.runs, strict=True)
+        )
+        return StudyState(
+            **self.known,
+            experiments=experiments,
+            incumbent=experiments[self.kept[-1]] if self.kept else None,
+            num_events=self.num_events,
+            answered=frozenset(self.answered),
+            hints=tuple(self.hints),
+            undrawn=tuple(sorted(self.undrawn)),
+            spent_by_experiment=self.spent.copy(),
+            refusals=tuple(self.refusals),
+            dry_runs=self.dry_runs.copy(),
+            tested=tuple(self.tested),
+            results=tuple(self.results),
+        )
+
     def run(self, event: Event) -> dict[str, Any]:
         return self.runs[event["experiment"]][event["run"]]
 
-    def freeze(self) -> StudyState:
-        experiments = tuple(
-            Experiment(
-                **known,
-                runs=tuple(Run(**run) for run in runs),
-                spent=self.spent.get(known["number"], Spent()),
-            )
-            for known, runs in zip(self.experiments, self.runs, strict=True)
+    # --- the study
+
+    def on_study_started(self, event: Event) -> None:
+        self.known["study"] = event["study"]
+
+    def on_opened(self, event: Event) -> None:
+        self.known |= {"stopped": "", "paused": "", "is_paused_by_person": False}
+        self.on_waited(event)
+
+    def on_paused(self, event: Event) -> None:
+        self.known |= {"paused": event["reason"], "is_paused_by_person": bool(event.get("by_person"))}
+
+    def on_resumed(self, event: Event) -> None:
+        self.known |= {"paused": "", "is_paused_by_person": False}
+
+    def on_stopped(self, event: Event) -> None:
+        self.on_waited(event)
+        self.known["stopped"] = event["reason"]
+
+    def on_finished(self, event: Event) -> None:
+        self.known["finished"] = event.get("reason") or "finished"
+
+    def on_waiting(self, event: Event) -> None:
+        holder = MachineHolder(event["study"], event["pid"], event["since"])
+        self.known |= {"waiting": holder, "waiting_since": self.known.get("waiting_since") or event["time"]}
+
+    def on_waited(self, event: Event) -> None:
+        self.known |= {"waiting": None, "waiting_since": ""}
+
+    def on_limits(self, event: Event) -> None:
+        self.known["limits"] = Limits(event["max_tokens"], event["max_cost"])
+
+    def on_approval(self, event: Event) -> None:
+        self.known["approve"] = event["is_needed"]
+
+    def on_command(self, event: Event) -> None:
+        self.answered.add(event["id"])
+        if event["command"] == "hint":
+            self.hints.append(event["text"])
+        elif event["command"] == "clear hints":
+            self.hints.clear()
+
+    # --- proposals
+
+    def on_called(self, event: Event) -> None:
+        number, names = event["experiment"], [f.name for f in fields(Call)]
+        call = Call(**{name: event[name] for name in names if name in event})
+        self.spent[number] = self.spent.get(number, Spent()).plus(call)
+
+    def on_notes(self, event: Event) -> None:
+        self.known |= {"notes": event["text"], "notes_at": event["decided"]}
+
+    def on_review(self, event: Event) -> None:
+        self.known["review"] = _from(event, Review)
+
+    def on_dry_run(self, event: Event) -> None:
+        if event.get("void"):  # it was cut off, or failed for what is not its own doing
+            del self.dry_runs[event["train_sha256"]]
+        else:
+            self.dry_runs[event["train_sha256"]] = event["ended"] or ""
+
+    def on_refused(self, event: Event) -> None:
+        self.known["review"] = None
+        objection, parameters = Objection(event["objection"]), event.get("parameters") or {}
+        said, digest = (event["why"], event["hypothesis"]), event.get("train_sha256") or ""
+        refusal = Refusal(event["experiment"], objection, *said, parameters=parameters, train_sha256=digest)
+        self.refusals.append(refusal)
+
+    def on_proposed(self, event: Event) -> None:
+        number = event["experiment"]
+        if number != len(self.experiments):
+            raise ValueError(f"experiment {len(self.experiments)} comes next")
+        self.known |= {"finished": None, "review": None}
+        self.runs.append([])
+        self.experiments.append(
+            {
+                "number": number,
+                "parent": event["parent"],
+                "hypothesis": event["hypothesis"],
+                "agent": event["agent"],
+                "changes": event.get("changes") or {},
+                "details": event.get("details") or {},
+                "code_size": event.get("code_size"),
+                "proposed_at": event["time"],
+                **{name: event.get(name) or "" for name in ("expected", "refutation", "fingerprint", "train_sha256")},
+            }
         )
-        incumbent = experiments[self.kept[-1]] if self.kept else None
-        return StudyState(
-            self.study, experiments, incumbent, self.num_events, self.finished, self.paused, self.is_paused_by_person,
-            self.stopped, self.waiting, self.waiting_since, frozenset(self.answered), tuple(self.hints),
-            tuple(sorted(self.undrawn)), dict(self.spent), self.limits, self.approve, tuple(self.refusals), self.notes,
-            self.notes_at, self.review, self.dry_runs.copy(), tuple(self.tested), tuple(self.results),
-        )  # fmt: skip
+
+    # --- runs
+
+    def on_started(self, event: Event) -> None:
+        """Until it ends, a run is an interrupted one: that is what it is if nothing comes after."""
+        runs, index = self.runs[event["experiment"]], event["run"]
+        run = {"index": index, "seed": event["seed"], "status": Status.INTERRUPTED, "num_decided": self.num_decided}
+        run["sandbox"] = event.get("sandbox")
+        if index == len(runs):
+            runs.append(run)
+        else:
+            before = runs[index]
+            why = (before["reason"],) if before.get("reason") else ()
+            runs[index] = run | {
+                "attempts": before.get("attempts", 1) + 1,
+                "interruptions": before.get("interruptions", ()) + why,
+                "causes": before.get("causes", ()),
+            }
+
+    def on_trained(self, event: Event) -> None:
+        self.on_waited(event)
+        status = None if event["status"] is None else Status(event["status"])
+        self.run(event).update(status=status, reason=event.get("reason") or "", measured=event.get("measured") or {})
+
+    def on_interrupted(self, event: Event) -> None:
+        self.on_waited(event)
+        run = self.run(event)
+        run.update(status=Status.INTERRUPTED, reason=event.get("reason") or "interrupted")
+        cause = Cause(event.get("cause") or Cause.GONE)
+        run["causes"] = (*run.get("causes", ()), cause)
+        if cause is not Cause.GONE:
+            run["attempts"] = run.get("attempts", 1) - 1
+
+    def on_scored(self, event: Event) -> None:
+        run, val_bpb = self.run(event), event.get("val_bpb")
+        run["val_bpb"], run["standard_error"] = val_bpb, event.get("standard_error")
+        run["provenance"] = event.get("provenance") or ""
+        if event.get("sandbox") == NO_SANDBOX:  # it trained in one, and was scored by a later session without
+            run["sandbox"] = NO_SANDBOX
+        if val_bpb is None:
+            run.update(status=Status(event["status"]), reason=event.get("reason") or "")
+        facts = {"scored": {k: event[k] for k in ("num_tokens", "num_bytes") if k in event}}
+        if "evaluation_seconds" in event:
+            facts["scoring_seconds"] = event["evaluation_seconds"]
+        if event.get("slowest_batch_seconds") is not None:
+            facts["slowest_batch_seconds"] = event["slowest_batch_seconds"]
+        run["measured"] = {**run.get("measured", {}), **facts}
+
+    def on_audited(self, event: Event) -> None:
+        """An accepted score is corrected; a refused one is none, and an experiment kept for it is not kept."""
+        run, number, audit = self.run(event), event["experiment"], _from(event, Audit)
+        run["audit"], run["claimed_bpb"] = audit, run["val_bpb"]
+        if audit.accepted:
+            run["val_bpb"] += audit.correction_bpb
+            run["standard_error"] = math.hypot(run.get("standard_error") or 0.0, audit.standard_error)
+            return
+        refused = {"status": Status.REJECTED, "val_bpb": None, "standard_error": None, "reason": audit.reason}
+        run.update(refused)
+        if self.experiments[number].get("status") is not None:
+            self.experiments[number].update(refused)
+            self.kept = [kept for kept in self.kept if kept != number]
+
+    def on_decided(self, event: Event) -> None:
+        number, status = event["experiment"], Status(event["status"])
+        self.num_decided += self.experiments[number].get("status") is None
+        self.experiments[number].update(
+            status=status,
+            reason=event.get("reason") or "",
+            decided_at=event["time"],
+            val_bpb=event.get("val_bpb"),
+            standard_error=event.get("standard_error"),
+            incumbent_bpb=event.get("incumbent_bpb"),
+            incumbent_standard_error=event.get("incumbent_standard_error"),
+            sigma=event.get("sigma"),
+            commit=event.get("commit"),
+        )
+        if number in self.kept:  # decided anew, after a second look
+            self.kept.remove(number)
+        if status is Status.KEEP:
+            self.kept.append(number)
+
+    def on_committed(self, event: Event) -> None:
+        """The commit of an experiment that was decided while git could not be written."""
+        self.experiments[event["experiment"]]["commit"] = event["commit"]
+
+    def on_undrawn(self, event: Event) -> None:
+        self.undrawn.add(event["experiment"])
+
+    def on_drawn(self, event: Event) -> None:
+        self.undrawn.discard(event["experiment"])
+
+    # --- the result
+
+    def on_tested(self, event: Event) -> None:
+        self.tested.append(_from(event, SealedScore))
+
+    def on_result(self, event: Event) -> None:
+        self.results.append(_from(event, Result))
+        self.known["finished"] = self.known.get("finished") or "its result is there"
 
 
-def _study_started(fold: _Fold, event: Event) -> None:
-    fold.study = event["study"]
-
-
-def _proposed(fold: _Fold, event: Event) -> None:
-    number = event["experiment"]
-    if number != len(fold.experiments):
-        raise ValueError(f"experiment {len(fold.experiments)} comes next")
-    fold.finished = fold.review = None
-    fold.runs.append([])
-    fold.experiments.append(
-        {
-            "number": number,
-            "hypothesis": event["hypothesis"],
-            "agent": event["agent"],
-            "parent": event["parent"],
-            "changes": event.get("changes") or {},
-            "details": event.get("details") or {},
-            "expected": event.get("expected") or "",
-            "refutation": event.get("refutation") or "",
-            "fingerprint": event.get("fingerprint") or "",
-            "code_size": event.get("code_size"),
-            "train_sha256": event.get("train_sha256", ""),
-            "proposed_at": event["time"],
-        }
-    )
-
-
-def _started(fold: _Fold, event: Event) -> None:
-    """Until it ends, a run is an interrupted one: that is what it is if nothing comes after."""
-    runs, index = fold.runs[event["experiment"]], event["run"]
-    run = {"index": index, "seed": event["seed"], "status": Status.INTERRUPTED, "num_decided": fold.num_decided}
-    run["sandbox"] = event.get("sandbox")
-    if index == len(runs):
-        runs.append(run)
-    else:
-        before = runs[index]
-        why = (before["reason"],) if before.get("reason") else ()
-        runs[index] = run | {
-            "attempts": before.get("attempts", 1) + 1,
-            "interruptions": before.get("interruptions", ()) + why,
-            "causes": before.get("causes", ()),
-        }
-
-
-def _trained(fold: _Fold, event: Event) -> None:
-    _waited(fold, event)
-    status = event["status"]
-    fold.run(event).update(
-        status=None if status is None else Status(status),
-        reason=event.get("reason") or "",
-        measured=event.get("measured") or {},
-    )
-
-
-def _interrupted(fold: _Fold, event: Event) -> None:
-    _waited(fold, event)
-    run = fold.run(event)
-    run.update(status=Status.INTERRUPTED, reason=event.get("reason") or "interrupted")
-    cause = Cause(event.get("cause") or Cause.GONE)
-    run["causes"] = (*run.get("causes", ()), cause)
-    if cause is not Cause.GONE:
-        run["attempts"] = run.get("attempts", 1) - 1
-
-
-def _scored(fold: _Fold, event: Event) -> None:
-    run, val_bpb = fold.run(event), event.get("val_bpb")
-    run["val_bpb"], run["standard_error"] = val_bpb, event.get("standard_error")
-    run["bound"] = event.get("bound") or ""
-    if event.get("sandbox") == NO_SANDBOX:  # it trained in one, and was scored by a later session without
-        run["sandbox"] = NO_SANDBOX
-    if val_bpb is None:
-        run["status"] = Status(event["status"])
-        run["reason"] = event.get("reason") or ""
-    facts = {"scored": {k: event[k] for k in ("num_tokens", "num_bytes") if k in event}}
-    if "evaluation_seconds" in event:
-        facts["scoring_seconds"] = event["evaluation_seconds"]
-    if event.get("slowest_batch_seconds") is not None:
-        facts["slowest_batch_seconds"] = event["slowest_batch_seconds"]
-    run["measured"] = {**run.get("measured", {}), **facts}
-
-
-def _audited(fold: _Fold, event: Event) -> None:
-    """An accepted claim is corrected; a refused one is no score, and an experiment that was kept for it is not kept."""
-    run, number = fold.run(event), event["experiment"]
-    audit = Audit(**{f.name: event[f.name] for f in fields(Audit)})
-    run["audit"], run["claimed_bpb"] = audit, run["val_bpb"]
-    if audit.accepted:
-        run["val_bpb"] += audit.correction_bpb
-        run["standard_error"] = math.hypot(run.get("standard_error") or 0.0, audit.standard_error)
-        return
-    refused = {"status": Status.REJECTED, "val_bpb": None, "standard_error": None, "reason": audit.reason}
-    run.update(refused)
-    if fold.experiments[number].get("status") is not None:
-        fold.experiments[number].update(refused)
-        fold.kept = [kept for kept in fold.kept if kept != number]
-
-
-def _decided(fold: _Fold, event: Event) -> None:
-    number, status = event["experiment"], Status(event["status"])
-    fold.num_decided += fold.experiments[number].get("status") is None
-    fold.experiments[number].update(
-        status=status,
-        val_bpb=event.get("val_bpb"),
-        standard_error=event.get("standard_error"),
-        reason=event.get("reason") or "",
-        incumbent_bpb=event.get("incumbent_bpb"),
-        incumbent_standard_error=event.get("incumbent_standard_error"),
-        sigma=event.get("sigma"),
-        commit=event.get("commit"),
-        decided_at=event["time"],
-    )
-    if number in fold.kept:  # decided anew, after a second look
-        fold.kept.remove(number)
-    if status is Status.KEEP:
-        fold.kept.append(number)
-
-
-def _committed(fold: _Fold, event: Event) -> None:
-    """The commit of an experiment that was decided while git could not be written."""
-    fold.experiments[event["experiment"]]["commit"] = event["commit"]
-
-
-def _finished(fold: _Fold, event: Event) -> None:
-    fold.finished = event.get("reason") or "finished"
-
-
-def _tested(fold: _Fold, event: Event) -> None:
-    fold.tested.append(SealedScore(**{f.name: event[f.name] for f in fields(SealedScore)}))
-
-
-def _result(fold: _Fold, event: Event) -> None:
-    fold.results.append(Result(**{f.name: event[f.name] for f in fields(Result)}))
-    fold.finished = fold.finished or "its result is there"
-
-
-def _opened(fold: _Fold, event: Event) -> None:
-    fold.paused = fold.stopped = ""
-    fold.is_paused_by_person = False
-    _waited(fold, event)
-
-
-def _waiting(fold: _Fold, event: Event) -> None:
-    fold.waiting = MachineHolder(event["study"], event["pid"], event["since"])
-    fold.waiting_since = fold.waiting_since or event["time"]
-
-
-def _waited(fold: _Fold, event: Event) -> None:
-    fold.waiting, fold.waiting_since = None, ""
-
-
-def _paused(fold: _Fold, event: Event) -> None:
-    fold.paused, fold.is_paused_by_person = event["reason"], bool(event.get("by_person"))
-
-
-def _resumed(fold: _Fold, event: Event) -> None:
-    fold.paused, fold.is_paused_by_person = "", False
-
-
-def _stopped(fold: _Fold, event: Event) -> None:
-    _waited(fold, event)
-    fold.stopped = event["reason"]
-
-
-def _command(fold: _Fold, event: Event) -> None:
-    fold.answered.add(event["id"])
-    if event["command"] == "hint":
-        fold.hints.append(event["text"])
-    elif event["command"] == "clear hints":
-        fold.hints.clear()
-
-
-def _undrawn(fold: _Fold, event: Event) -> None:
-    fold.undrawn.add(event["experiment"])
-
-
-def _drawn(fold: _Fold, event: Event) -> None:
-    fold.undrawn.discard(event["experiment"])
-
-
-def _called(fold: _Fold, event: Event) -> None:
-    number, names = event["experiment"], [f.name for f in fields(Call)]
-    call = Call(**{name: event[name] for name in names if name in event})
-    fold.spent[number] = fold.spent.get(number, Spent()).plus(call)
-
-
-def _limits(fold: _Fold, event: Event) -> None:
-    fold.limits = Limits(event["max_tokens"], event["max_cost"])
-
-
-def _approval(fold: _Fold, event: Event) -> None:
-    fold.approve = event["is_needed"]
-
-
-def _refused(fold: _Fold, event: Event) -> None:
-    fold.review = None
-    objection, parameters = Objection(event["objection"]), event.get("parameters") or {}
-    said, digest = (event["why"], event["hypothesis"]), event.get("train_sha256") or ""
-    refusal = Refusal(event["experiment"], objection, *said, parameters=parameters, train_sha256=digest)
-    fold.refusals.append(refusal)
-
-
-def _notes(fold: _Fold, event: Event) -> None:
-    fold.notes, fold.notes_at = event["text"], event["decided"]
-
-
-def _review(fold: _Fold, event: Event) -> None:
-    fold.review = Review(event["experiment"], event["hypothesis"], event["train_sha256"], event["is_draft"])
-
-
-def _dry_run(fold: _Fold, event: Event) -> None:
-    if event.get("void"):  # it was cut off, or failed for what is not its own doing
-        del fold.dry_runs[event["train_sha256"]]
-    else:
-        fold.dry_runs[event["train_sha256"]] = event["ended"] or ""
-
-
-_STEPS: dict[str, Callable[[_Fold, Event], None]] = {
-    "study_started": _study_started,
-    "proposed": _proposed,
-    "started": _started,
-    "trained": _trained,
-    "interrupted": _interrupted,
-    "scored": _scored,
-    "audited": _audited,
-    "decided": _decided,
-    "committed": _committed,
-    "finished": _finished,
-    "tested": _tested,
-    "result": _result,
-    "opened": _opened,
-    "waiting": _waiting,
-    "waited": _waited,
-    "paused": _paused,
-    "resumed": _resumed,
-    "stopped": _stopped,
-    "command": _command,
-    "undrawn": _undrawn,
-    "drawn": _drawn,
-    "called": _called,
-    "limits": _limits,
-    "approval": _approval,
-    "refused": _refused,
-    "notes": _notes,
-    "review": _review,
-    "dry_run": _dry_run,
-}
+def _from(event: Event, kind: type[T]) -> T:
+    """A dataclass whose fields stand in the event under their names."""
+    return kind(**{f.name: event[f.name] for f in fields(kind)})  # type: ignore[arg-type]

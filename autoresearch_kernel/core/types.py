@@ -7,11 +7,12 @@ proposal tried. A run is one training of it; a confirmation is a second run.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import astuple, dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 
 class Status(StrEnum):
@@ -122,8 +123,7 @@ class Spent:
         return self.tokens_in + self.tokens_out
 
     def __add__(self, other: Spent) -> Spent:
-        mine, theirs = (getattr(self, f.name) for f in fields(self)), (getattr(other, f.name) for f in fields(self))
-        return Spent(*(a + b for a, b in zip(mine, theirs, strict=True)))
+        return Spent(*map(operator.add, astuple(self), astuple(other)))
 
     def plus(self, call: Call) -> Spent:
         return self + Spent(1, call.tokens_in, call.tokens_out, call.cost or 0.0, int(call.cost is None))
@@ -178,12 +178,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Audit:
-    """What a second process, which saw no targets, says of a claim: see `scoring/audit.py`.
-
-    Example:
-        >>> Audit(True, 0.0, 0.0, num_cuts=256, num_mismatches=0, reason="", seconds=2.1).accepted
-        True
-    """
+    """What a second process, which saw no targets, says of a claim: see `scoring/audit.py`."""
 
     accepted: bool
     correction_bpb: float  # estimated truth minus claim, bits per byte; to be added to the claim
@@ -217,7 +212,7 @@ class Run:
     causes: tuple[Cause, ...] = ()  # and in one word each, the latest one's included
     num_decided: int = 0  # experiments decided when it began: for a re-run of the incumbent, its place in time
     sandbox: str | None = None  # in which it trained and was scored, "none" without one; None where it was not recorded
-    bound: str = ""  # digest of all that the score depends on, see `record/provenance.py`; "" in records without one
+    provenance: str = ""  # digest of all that the score depends on, see `record/provenance.py`; "" without a score
 
     @property
     def slow(self) -> bool:
@@ -229,12 +224,7 @@ NO_SANDBOX = "none"  # the name of a sandbox that is not there: what --unsafe as
 
 
 def is_trusted(run: Run) -> bool:
-    """Whether nothing speaks against a run's figures: code that trains or is scored without a sandbox may write any.
-
-    Example:
-        >>> is_trusted(Run(0, 1, sandbox="bubblewrap")), is_trusted(Run(0, 1, sandbox="none"))
-        (True, False)
-    """
+    """Whether nothing speaks against a run's figures: code that trains or is scored without a sandbox may write any."""
     return run.sandbox != NO_SANDBOX
 
 
@@ -244,12 +234,7 @@ def scores_of(runs: Iterable[Run]) -> tuple[float, ...]:
 
 
 def error_of_difference(one: float | None, other: float | None) -> float | None:
-    """Standard error of the difference of two independent figures; None where the error of one is not known.
-
-    Example:
-        >>> error_of_difference(0.003, 0.004)
-        0.005
-    """
+    """Standard error of the difference of two independent figures; None where the error of one is not known."""
     return None if one is None or other is None else math.hypot(one, other)
 
 
@@ -355,12 +340,7 @@ class SealedScore:
 
 @dataclass(frozen=True)
 class Result:
-    """What a study found: champion less baseline in bits per byte, negative is better. Errors are over seeds.
-
-    Example:
-        >>> Result(7, 1.5, 1.48, -0.02, 0.002, -0.021, 0.002, -0.025, 3, 3, 1).test_difference
-        -0.02
-    """
+    """What a study found: champion less baseline in bits per byte, negative is better. Errors are over seeds."""
 
     champion: int
     baseline_test_bpb: float  # mean over runs
@@ -375,51 +355,28 @@ class Result:
     num_looks: int  # champions that the test split was opened for in this study, this one included
 
 
-class Archive(Protocol):
-    """What a study keeps of each experiment, read when it is asked for."""
+class Archive:
+    """What a study keeps of each experiment, read when it is asked for; this one keeps nothing."""
 
     def source(self, number: int) -> str:
         """Its train.py; "" when that is gone."""
-        ...
+        return ""
 
     def diff(self, number: int) -> str:
         """Its train.py against its parent's, unified."""
-        ...
+        return ""
 
     def curve(self, number: int) -> list[dict[str, Any]]:
         """Points of its first run: progress 0..1, seconds, train_loss, tokens_per_second."""
-        ...
-
-    def output(self, number: int, run: int) -> str:
-        """The last lines that a run printed and the traceback with which it failed, as it wrote them."""
-        ...
-
-
-class NoArchive:
-    """Nothing is kept."""
-
-    def source(self, number: int) -> str:
-        return ""
-
-    def diff(self, number: int) -> str:
-        return ""
-
-    def curve(self, number: int) -> list[dict[str, Any]]:
         return []
 
     def output(self, number: int, run: int) -> str:
+        """The last lines that a run printed and the traceback with which it failed, as it wrote them."""
         return ""
 
 
-NO_ARCHIVE = NoArchive()
-
-
-def unheard(call: Call) -> None:
-    """Default: do not record the usage."""
-
-
-def silent(text: str) -> None:
-    """Default: do not report."""
+def ignore(said: object) -> None:
+    """Default of a callback: does nothing."""
 
 
 @dataclass(frozen=True)
@@ -445,12 +402,12 @@ class Context:
     refusals: tuple[Refusal, ...] = ()  # what people refused before, oldest first
     notes: str = ""  # the agent's own notes.md, as it or a person left it
     notes_at: int = 0  # experiments decided, the baseline not counted, when the agent last rewrote its notes
-    archive: Archive = NO_ARCHIVE
+    archive: Archive = field(default_factory=Archive)
     spent: Spent = Spent()
     limits: Limits = NO_LIMITS
-    on_call: Callable[[Call], None] = unheard  # keeps the accounts; an agent tells it of every call, from any thread
-    on_wait: Callable[[str], None] = silent  # hears why an agent takes its time; raises when the study no longer waits
-    on_send: Callable[[Call], None] = unheard  # hears what a call may cost before it is sent
+    on_call: Callable[[Call], None] = ignore  # keeps the accounts; an agent tells it of every call, from any thread
+    on_wait: Callable[[str], None] = ignore  # hears why an agent takes its time; raises when the study no longer waits
+    on_send: Callable[[Call], None] = ignore  # hears what a call may cost before it is sent
 
     @property
     def number(self) -> int:

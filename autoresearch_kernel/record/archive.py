@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..core.types import Archive
 from .curves import read_curve
 from .paths import ExperimentPaths, StudyPaths
 
@@ -16,8 +17,8 @@ TRACEBACK_LIMIT = 6_000
 
 
 @dataclass(frozen=True)
-class StudyArchive:
-    """The experiments of one study; an Archive (`core/types.py`)."""
+class StudyArchive(Archive):
+    """The experiments of one study, in its folder."""
 
     paths: StudyPaths
 

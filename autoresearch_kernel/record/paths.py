@@ -85,7 +85,7 @@ class StudyPaths:
     progress = _File("progress.png")
     commands = _File("commands.jsonl")  # of users to the supervisor: see `record/commands.py`
     notes = _File("notes.md")  # what the agent has learned, in its own words; a user may edit them
-    desk = _File("desk/train.py")  # the train.py that waits for a user's approval
+    review = _File("review/train.py")  # the train.py that waits for a user's approval
     lock = _File("lock")
     running = _File("running.json")  # the process that trains or scores now, so that a later supervisor can end it
     activity = _File("activity.json")  # what the supervisor does now, for views

@@ -36,7 +36,7 @@ def parts_of(facts: Mapping[str, Any], versions: Mapping[str, str], train_sha256
     }
 
 
-def bound(facts: Mapping[str, Any], versions: Mapping[str, str], train_sha256: str) -> str:
+def provenance(facts: Mapping[str, Any], versions: Mapping[str, str], train_sha256: str) -> str:
     """The digest of all parts."""
     return _digest(parts_of(facts, versions, train_sha256))
 

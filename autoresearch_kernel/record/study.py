@@ -10,14 +10,15 @@ import json
 import os
 import platform
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import Plain
+from ..core.version import __version__
 from ..system.corpus_command import corpus_command
 from ..system.files import ensure_folder, take_lock, utc_now, write_atomic
 from ..system.locations import DEVICE, DTYPE
@@ -53,13 +54,7 @@ class StudyError(Plain, RuntimeError):
 
 
 class Remedied(StudyError):
-    """An error whose remedy depends on where the reader is: in a terminal, as the message says, or at the panel.
-
-    Args:
-        failed: what is wrong, in sentences.
-        remedy: what to do in a terminal.
-        in_panel: what to do in a notebook with the panel `lab`, by a button or a method.
-    """
+    """An error whose `remedy` in a terminal, which the message names, is another one `in_panel`, in a notebook."""
 
     def __init__(self, failed: str, *, remedy: str, in_panel: str) -> None:
         super().__init__(f"{failed} {remedy}")
@@ -67,7 +62,7 @@ class Remedied(StudyError):
 
 
 class WouldOverwrite(Remedied):
-    """Edits that a person made would be lost; the message says which, and how to go on all the same."""
+    """Edits that a user made would be lost; the message says which, and how to go on all the same."""
 
 
 @contextmanager
@@ -165,21 +160,11 @@ def create_study(
         ...     hardware={"device": "cpu", "device_name": "my laptop"},
         ... )
     """
-    paths = study_paths(name, project)
-    if paths.study.exists():
-        raise StudyError(
-            f"{paths.study} exists. Continue it with `{shell_command(f'run --name {name}')}` or take another name."
-        )
-    if paths.history.exists():
-        raise StudyError(
-            f"{paths.history} belongs to a study whose study.json is gone, and another must not be mixed into it. "
-            f"Restore study.json, or move {paths.folder} away."
-        )
+    _refuse_existing(study_paths(name, project), name)
     if not time_budget_seconds > 0:
         raise StudyError(f"A budget of {time_budget_seconds} seconds cannot train anything. Give a positive number.")
     facts = {
         "name": name,
-        "created_at": utc_now(),
         "corpus": json.loads((corpus_dir / "meta.json").read_text(encoding="utf-8")),
         "corpus_dir": str(corpus_dir),
         "heldout_dir": str(heldout_dir),
@@ -193,16 +178,33 @@ def create_study(
         "asked": asked or {},
         "scoring": scoring,
         "hardware": hardware,
-        "versions": study_versions(),
         "corpus_files": corpus_hashes(corpus_dir),
-        "sha256": _fixed_hashes(project)
-        | {"train.py": sha256(baseline_source), "project train.py": sha256((project / "train.py").read_bytes())},
     }
+    return _write_study(name, project, facts, baseline_source)
+
+
+def _refuse_existing(paths: StudyPaths, name: str) -> None:
+    if paths.study.exists():
+        raise StudyError(
+            f"{paths.study} exists. Continue it with `{shell_command(f'run --name {name}')}` or take another name."
+        )
+    if paths.history.exists():
+        raise StudyError(
+            f"{paths.history} belongs to a study whose study.json is gone, and another must not be mixed into it. "
+            f"Restore study.json, or move {paths.folder} away."
+        )
+
+
+def _write_study(name: str, project: Path, facts: dict[str, Any], baseline_source: str) -> Study:
+    """Write study.json with the hashes of what must not change; of two that start a study at once, one writes it."""
+    paths = study_paths(name, project)
+    sources = {"train.py": sha256(baseline_source), "project train.py": sha256((project / "train.py").read_bytes())}
+    facts |= {"created_at": utc_now(), "versions": study_versions(), "sha256": _fixed_hashes(project) | sources}
     ensure_folder(paths.folder)
-    lock = take_lock(paths.lock)  # of two that start the same study at once, one creates it
+    lock = take_lock(paths.lock)
     try:
         if paths.study.exists():
-            raise StudyError(f"{paths.study} was created this very moment by somebody else; run the command again.")
+            raise StudyError(f"{paths.study} was created this very moment by another process; run the command again.")
         write_atomic(paths.experiment(0).train, baseline_source)
         write_atomic(paths.study, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
     finally:
@@ -336,26 +338,27 @@ def study_versions() -> dict[str, str]:
 
     Ours is the one that runs: what was installed in a checkout knows only the version of that day.
     """
+    system = f"{platform.system()} {platform.release()}"
+    versions = {"python": platform.python_version(), "system": system, "autoresearch-kernel": __version__}
+    return versions | versions_of(RECORDED_PACKAGES)
+
+
+def versions_of(packages: Iterable[str]) -> dict[str, str]:
+    """Of those packages that are installed."""
     from importlib import metadata  # a fifth of the package's import time, for one call a study
 
-    from ..core.version import __version__
-
-    versions = {"python": platform.python_version(), "system": f"{platform.system()} {platform.release()}"}
-    versions["autoresearch-kernel"] = __version__
-    for package in RECORDED_PACKAGES:
-        try:
+    versions = {}
+    for package in packages:
+        with suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return versions
 
 
 def study_names(project: Path) -> list[str]:
     """Studies of this project, the one touched last first."""
-    found = [path for path in (project / "studies").glob("*/study.json") if re.fullmatch(r"[\w.-]+", path.parent.name)]
-    return [p.parent.name for p in sorted(found, key=_last_touched, reverse=True)]
-
-
-def _last_touched(study_file: Path) -> float:
-    history = study_file.with_name("history.jsonl")
-    return (history if history.exists() else study_file).stat().st_mtime
+    touched = {}
+    for path in (project / "studies").glob("*/study.json"):
+        if re.fullmatch(r"[\w.-]+", path.parent.name):
+            history = path.with_name("history.jsonl")
+            touched[path.parent.name] = (history if history.exists() else path).stat().st_mtime
+    return sorted(touched, key=lambda name: touched[name], reverse=True)

@@ -169,13 +169,13 @@ def standing(now: Snapshot) -> str:
 
 
 def wanted(study: Study, review: Review) -> str:
-    """What a person should do about the train.py on the desk."""
-    desk, approve = study.paths.desk, shell_command(f"approve --name {study.name}")
+    """What a user should do about the train.py under review."""
+    file, approve = study.paths.review, shell_command(f"approve --name {study.name}")
     if review.is_draft:
-        return f'Experiment {review.experiment:04d} is yours: edit {desk}, then `{approve} --why "your idea"`.'
+        return f'Experiment {review.experiment:04d} is yours: edit {file}, then `{approve} --why "your idea"`.'
     return (
         f"Experiment {review.experiment:04d} waits for your approval: {plain(review.hypothesis)} "
-        f"`{approve}` lets it train as it lies in {desk}, edited or not; "
+        f"`{approve}` lets it train as it lies in {file}, edited or not; "
         f'`{shell_command(f"reject --name {study.name}")} --why "..."` gives it back.'
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import io
+import operator
 import re
 import tokenize
 from collections.abc import Callable, Mapping
@@ -16,6 +17,16 @@ from typing import Any
 
 from .syntax import parse
 
+_ARITHMETIC = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+    ast.LShift: operator.lshift,
+}
 LARGEST_EXPONENT = 64  # of a constant power; more is a mistake, and slow
 LARGEST_BITS = 4096  # of an integer that is computed; powers of powers would take minutes
 
@@ -150,21 +161,25 @@ def _number(node: ast.expr) -> Any:
 
 
 def _arithmetic(node: ast.BinOp) -> Any:
-    left, right = _number(node.left), _number(node.right)
-    match node.op:
-        case ast.Add():
-            return left + right
-        case ast.Sub():
-            return left - right
-        case ast.Mult():
-            return left * right
-        case ast.Div():
-            return left / right
-        case ast.FloorDiv():
-            return left // right
-        case ast.Pow() if abs(right) <= LARGEST_EXPONENT and num_bits(left) * abs(right) <= LARGEST_BITS:
-            return left**right
-    raise SourceError(f"Line {node.lineno} of train.py: {ast.unparse(node)} is not plain arithmetic on constants.")
+    value = computed(node.op, _number(node.left), _number(node.right))
+    if value is None or isinstance(node.op, ast.Mod | ast.LShift):
+        raise SourceError(f"Line {node.lineno} of train.py: {ast.unparse(node)} is not plain arithmetic on constants.")
+    return value
+
+
+def computed(op: ast.operator, left: Any, right: Any) -> int | float | None:
+    """The result of arithmetic on two numbers; None for what is no such thing or would grow large.
+
+    Raises what Python raises, such as ZeroDivisionError.
+    """
+    if type(op) not in _ARITHMETIC or not {type(left), type(right)} <= {int, float}:
+        return None
+    bits = max(num_bits(left), num_bits(right))
+    is_power = isinstance(op, ast.Pow | ast.LShift)
+    if bits > LARGEST_BITS or (is_power and (abs(right) > LARGEST_EXPONENT or bits * abs(right) > LARGEST_BITS)):
+        return None
+    value = _ARITHMETIC[type(op)](left, right)
+    return value if type(value) in (int, float) else None
 
 
 def num_bits(value: Any) -> int:

@@ -8,25 +8,13 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-import operator
 import re
 from typing import Any
 
-from .cell import CELL_MARKER, LARGEST_BITS, LARGEST_EXPONENT, SourceError, assignments, comments_of, constant
+from .cell import CELL_MARKER, SourceError, assignments, comments_of, computed, constant
 from .syntax import parsed
 
 DEEPEST = 100  # levels of a syntax tree; train.py has 20, and 300 come near Python's own limit
-
-_ARITHMETIC = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-    ast.Pow: operator.pow,
-    ast.LShift: operator.lshift,
-}
 
 
 def fingerprint(source: str) -> str:
@@ -144,9 +132,6 @@ def _assigned(statement: ast.stmt) -> str:
     return ast.unparse(target).strip("()") if isinstance(target, ast.AST) else ""
 
 
-# Trees without their looks
-
-
 def _normal(source: str) -> ast.Module | None:
     """The syntax tree with constants computed and without statements that are constants; None if there is none."""
     tree = parsed(source)
@@ -179,23 +164,11 @@ class _Normaliser(ast.NodeTransformer):
         self.generic_visit(node)
         if not isinstance(node.left, ast.Constant) or not isinstance(node.right, ast.Constant):
             return node
-        value = _computed(node.op, node.left.value, node.right.value)
+        try:
+            value = computed(node.op, node.left.value, node.right.value)
+        except (ArithmeticError, TypeError, ValueError):
+            return node
         return node if value is None else ast.Constant(value)
-
-
-def _computed(op: ast.operator, left: Any, right: Any) -> int | float | None:
-    """The result of arithmetic on two numbers; None for what is no such thing or would grow large."""
-    if type(op) not in _ARITHMETIC or not {type(left), type(right)} <= {int, float}:
-        return None
-    bits = max(value.bit_length() for value in (left, right, 0) if isinstance(value, int))
-    is_power = isinstance(op, ast.Pow | ast.LShift)
-    if bits > LARGEST_BITS or (is_power and (abs(right) > LARGEST_EXPONENT or bits * abs(right) > LARGEST_BITS)):
-        return None
-    try:
-        value = _ARITHMETIC[type(op)](left, right)
-    except (ArithmeticError, TypeError, ValueError):
-        return None
-    return value if type(value) in (int, float) else None
 
 
 def _canonical(node: Any) -> str:

@@ -44,7 +44,7 @@ def check_cells(source: str, read_cells: Callable[[str], Sequence[Cell]]) -> Non
     _check_tags(cells)
     for number, cell in enumerate(code, 1):
         _check_alone(cell.source, number)
-    _check_same_tree(tree, _parse_quietly("\n".join(cell.source for cell in code)))
+    _check_same_tree(tree, parse("\n".join(cell.source for cell in code)))
     _check_parameters(tree, source, [cell for cell in code if PARAMETERS in cell.metadata.get("tags", [])])
 
 
@@ -64,12 +64,6 @@ def _parse(source: str) -> ast.Module:
         raise InvalidSource(f"train.py is not Python text: {error}.") from error
 
 
-def _parse_quietly(source: str) -> ast.Module:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)
-        return parse(source)
-
-
 def _check_tags(cells: Sequence[Cell]) -> None:
     for cell in cells:
         tags = cell.metadata.get("tags", [])
@@ -83,7 +77,7 @@ def _check_tags(cells: Sequence[Cell]) -> None:
 
 def _check_alone(source: str, number: int) -> None:
     try:
-        _parse_quietly(source)
+        parse(source)
     except SyntaxError as error:
         line = source.splitlines()[(error.lineno or 1) - 1 :][:1]
         raise InvalidSource(
@@ -114,7 +108,7 @@ def _check_parameters(tree: ast.Module, source: str, tagged: Sequence[Cell]) -> 
             constant(assignment.value)
     except SourceError as error:
         raise InvalidSource(str(error)) from error
-    statements = [s for s in _parse_quietly(tagged[0].source).body if not isinstance(s, ast.Expr)]
+    statements = [s for s in parse(tagged[0].source).body if not isinstance(s, ast.Expr)]
     if [ast.dump(s) for s in statements] != [ast.dump(assignment.statement) for assignment in found]:
         raise InvalidSource('Mark the cell of the parameters with the line: # %% tags=["parameters"]')
 

@@ -72,7 +72,6 @@ def read_parameters(source: str) -> dict[str, Parameter]:
     """
     comments = comments_of(source)
     found = assignments(parse_source(source), source)
-    lines = _lines(source)
     parameters: dict[str, Parameter] = {}
     for assignment, following in zip_longest(found, found[1:]):
         statement = assignment.statement
@@ -80,7 +79,7 @@ def read_parameters(source: str) -> dict[str, Parameter]:
         comment = comments.get(end, (0, ""))[1].lstrip("# ").strip()
         if following is not None and following.statement.lineno == end and not _FIXED.search(comment):
             comment = ""
-        value, text = constant(assignment.value), _text(lines, assignment.value)
+        value, text = constant(assignment.value), ast.get_source_segment(source, assignment.value) or ""
         parameters[assignment.name] = _parameter(assignment.name, value, text, comment, statement.lineno)
     return parameters
 
@@ -97,19 +96,16 @@ def set_parameters(source: str, values: Mapping[str, Any]) -> str:
             f"train.py has no parameter {', '.join(unknown)}. "
             f"Its parameters cell holds: {', '.join(parameters) or 'none'}."
         )
-    lines = _lines(source)
+    lines = io.StringIO(source, newline="").readlines()  # as the syntax tree counts: a carriage return ends one, too
     for assignment in reversed(assignments(parse_source(source), source)):  # what stands before keeps its place
         name = assignment.name
         if name in values:
-            (row, column), (end_row, end_column) = _span(lines, assignment.value)
+            node = assignment.value
+            row, column = _position(lines, node.lineno, node.col_offset)
+            end_row, end_column = _position(lines, node.end_lineno or 0, node.end_col_offset or 0)
             new = literal(parameters[name], values[name])
             lines[row : end_row + 1] = [lines[row][:column] + new + lines[end_row][end_column:]]
     return "".join(lines)
-
-
-def _lines(source: str) -> list[str]:
-    """Lines with their ends, as the syntax tree counts them: a carriage return alone ends one, too."""
-    return io.StringIO(source, newline="").readlines()
 
 
 def _parameter(name: str, value: Any, text: str, comment: str, line: int) -> Parameter:
@@ -138,7 +134,7 @@ def _kind(value: Any, text: str, given_range: re.Match[str] | None) -> str:
     return {float: "float", str: "str"}.get(type(value), "other")
 
 
-def _number(text: str, line: int) -> float | int:
+def _number(text: str) -> float | int:
     value: float | int = constant(parse_expression(text.strip().replace("^", "**")))
     return value
 
@@ -156,7 +152,7 @@ def _choices(text: str, kind: str, line: int) -> tuple[Any, ...]:
 
 
 def _range(found: re.Match[str], kind: str, name: str, line: int) -> dict[str, Any]:
-    low, high = _number(found["low"], line), _number(found["high"], line)
+    low, high = _number(found["low"]), _number(found["high"])
     log = re.search(r"\blog\b", found["options"]) is not None
     step = _STEP.search(found["options"])
     if not low < high:
@@ -164,7 +160,7 @@ def _range(found: re.Match[str], kind: str, name: str, line: int) -> dict[str, A
     if (log or kind == "pow2") and low <= 0:
         raise SourceError(f"Line {line} of train.py: the logarithmic range of {name} must start above 0, not at {low}.")
     cast = float if kind == "float" else int
-    size = None if step is None else cast(_number(step[1], line))
+    size = None if step is None else cast(_number(step[1]))
     if size is not None and size <= 0:
         raise SourceError(f"Line {line} of train.py: the step of {name} must be above 0.")
     return {"low": cast(low), "high": cast(high), "log": log or kind == "pow2", "step": size}
@@ -181,18 +177,6 @@ def _guessed_range(name: str, value: float | int, kind: str) -> dict[str, Any]:
         return {"low": value / GUESSED_FACTOR, "high": value * GUESSED_FACTOR, "log": True}
     low, high = max(1, int(value) // GUESSED_FACTOR), int(value) * GUESSED_FACTOR
     return {"low": low, "high": high, "log": True}
-
-
-def _span(lines: list[str], node: ast.expr) -> tuple[tuple[int, int], tuple[int, int]]:
-    end = _position(lines, node.end_lineno or node.lineno, node.end_col_offset or 0)
-    return _position(lines, node.lineno, node.col_offset), end
-
-
-def _text(lines: list[str], node: ast.expr) -> str:
-    (row, column), (end_row, end_column) = _span(lines, node)
-    if row == end_row:
-        return lines[row][column:end_column]
-    return "".join([lines[row][column:], *lines[row + 1 : end_row], lines[end_row][:end_column]])
 
 
 def _position(lines: list[str], line: int, byte_offset: int) -> tuple[int, int]:

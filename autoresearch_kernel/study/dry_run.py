@@ -12,8 +12,8 @@ import numpy as np
 from ..core.types import Progress, Proposal
 from ..record.archive import failure_output
 from ..record.study import sha256
-from ..run.training import Listener, Training
-from ..scoring.job import HeldOut, ScoringJob, ScoringSettings
+from ..run.training import Training
+from ..scoring.job import HeldOut
 from ..scoring.scorer_process import ScoringFailed
 from ..system.machine import LONGEST_NAP_SECONDS
 from ..system.untrusted_files import remove_tree
@@ -54,28 +54,13 @@ def _failure(session: Session, proposal: Proposal, number: int) -> str:
     study, training = session.study, _training(session, proposal, number)
     remove_tree(training.paths.folder)
     training.paths.folder.mkdir(parents=True)
-    listener = Listener(
-        on_tick=lambda seconds: session.tick(),
-        on_spawn=lambda pid: session.begun(pid, training.token),
-        on_wait=session.wait_for_machine,
-    )
-    outcome = session.backend.train(training, listener)
+    outcome = session.backend.train(training, session.listener(training.token, on_tick=lambda seconds: session.tick()))
     study.paths.running.unlink(missing_ok=True)
     if outcome.status is not None or outcome.artefact is None:
         return f"{outcome.status}: {outcome.reason}\n{failure_output(training.paths)}".strip()
-    settings = ScoringSettings(**study.facts["scoring"])
-    job = ScoringJob(
-        outcome.artefact,
-        _nonsense(session.heldout, settings.rows_per_batch),
-        settings,
-        study.project,
-        token=training.token,
-        on_tick=session.tick,
-        may_quote=True,
-        **session.sandboxed(),
-    )
+    rows = _random_rows(session.heldout, study.facts["scoring"]["rows_per_batch"])
     try:
-        session.backend.score(job)
+        session.backend.score(session.scoring_job(outcome.artefact, rows, token=training.token, may_quote=True))
     except ScoringFailed as failure:
         return f"The model that it handed over could not be scored: {failure}"
     remove_tree(training.paths.folder)
@@ -83,9 +68,11 @@ def _failure(session: Session, proposal: Proposal, number: int) -> str:
 
 
 def _training(session: Session, proposal: Proposal, number: int) -> Training:
-    study, facts = session.study, session.study.facts
-    budget = study.time_budget_seconds
-    return Training(
+    study = session.study
+    # The code sees the budget of the study; the limit of the whole leaves it less.
+    too_much = max(0.0, study.time_budget_seconds - LONGEST_SECONDS)
+    return session.training(
+        number,
         source=proposal.train_source,
         paths=study.experiment(number).dry_run,
         run=0,
@@ -93,19 +80,12 @@ def _training(session: Session, proposal: Proposal, number: int) -> Training:
         title=f"{number:04d} · dry run",
         hypothesis=proposal.hypothesis,
         diff="",
-        corpus_dir=study.corpus_dir,
-        project=study.project,
-        time_budget_seconds=budget,
-        startup_allowance_seconds=facts["startup_allowance_seconds"],
-        # The code sees the budget of the study; the limit of the whole leaves it less.
-        handover_allowance_seconds=facts["handover_allowance_seconds"] - budget + min(budget, LONGEST_SECONDS),
-        study=study.name,
+        handover_allowance_seconds=study.facts["handover_allowance_seconds"] - too_much,
         max_steps=NUM_STEPS,
-        dtype=facts["scoring"]["dtype"],
     )
 
 
-def _nonsense(heldout: HeldOut, num_rows: int) -> HeldOut:
+def _random_rows(heldout: HeldOut, num_rows: int) -> HeldOut:
     """Rows like the held-out ones, of random tokens: a traceback that quotes them gives nothing away."""
     rng = np.random.default_rng(0)
     ordinary = np.flatnonzero(heldout.token_bytes > 0)

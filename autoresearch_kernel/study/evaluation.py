@@ -15,7 +15,7 @@ import numpy as np
 
 from ..core.overtime import allowed_batch_seconds
 from ..core.types import Audit, Evaluation, Experiment, Progress, Status
-from ..scoring.job import HeldOut, ScoringJob, ScoringSettings
+from ..scoring.job import HeldOut, ScoringJob
 from ..scoring.scorer_process import ScoringFailed
 from ..system.processes import remember
 from .session import Session
@@ -34,17 +34,13 @@ def ask(session: Session, question: Callable[[ScoringJob], T], about: Progress, 
         limit = allowed_batch_seconds(session.state.experiments[0].runs, study.time_budget_seconds)
 
     def once() -> T:
-        job = ScoringJob(
+        job = session.scoring_job(
             study.experiment(about.experiment).artefact(about.run),
             heldout,
-            ScoringSettings(**study.facts["scoring"]),
-            study.project,
             token=token,
             batch_limit_seconds=limit,
             on_progress=lambda fraction: session.tell(replace(about, fraction=fraction)),
-            on_tick=session.tick,
             on_spawn=lambda pid: remember(study.paths.running, pid, token),
-            **session.sandboxed(),
         )
         return question(job)
 
@@ -71,7 +67,7 @@ def score_run(session: Session, experiment: Experiment, run: int) -> Evaluation 
         record(status=Status.CRASH, reason=f"scoring failed: {failure}")
         return None
     facts = {name: value for name, value in asdict(evaluation).items() if name != "nll_path"}
-    record(**facts, sandbox=session.sandbox, bound=session.bound(experiment))
+    record(**facts, sandbox=session.sandbox, provenance=session.provenance(experiment))
     return evaluation
 
 
@@ -92,7 +88,7 @@ def audit_run(session: Session, experiment: Experiment, run: int) -> Audit | Non
     try:
         found = ask(session, question, about, session.heldout)
     except ScoringFailed as failure:  # killed or slow twice, it is the model's doing
-        found = Audit(False, 0.0, 0.0, 0, 0, f"the audit's process was ended twice: {failure}", 0.0)
+        found = _refused(f"the audit's process was ended twice: {failure}")
     session.history.append("audited", experiment=experiment.number, run=run, **asdict(found))
     if not found.accepted:
         session.note(f"Experiment {experiment.number:04d}, run {run + 1}: the audit refused its score: {found.reason}.")
@@ -101,8 +97,11 @@ def audit_run(session: Session, experiment: Experiment, run: int) -> Audit | Non
 
 def refuse(session: Session, experiment: Experiment, run: int, reason: str) -> None:
     """Record that a run cannot be audited, which refuses its score."""
-    facts = asdict(Audit(False, 0.0, 0.0, 0, 0, reason, 0.0))
-    session.history.append("audited", experiment=experiment.number, run=run, **facts)
+    session.history.append("audited", experiment=experiment.number, run=run, **asdict(_refused(reason)))
+
+
+def _refused(reason: str) -> Audit:
+    return Audit(False, 0.0, 0.0, 0, 0, reason, 0.0)
 
 
 def _reference(session: Session, experiment: Experiment) -> np.ndarray | None:

@@ -35,7 +35,9 @@ def execute(session: Steps, step: Step, agent: Agent | None = None) -> None:
         case Action.AUDIT:
             _audit(session, experiment, step.run)
         case Action.DECIDE:
-            _decide(session, step)
+            decided = session.decide(step)
+            forget_artefacts(session.study, session.state)
+            session.show(decided)
     _stop_without_baseline(session, step.experiment)
 
 
@@ -89,12 +91,6 @@ def _audit(session: Steps, experiment: Experiment, run: int) -> None:
             return
         refuse(session, experiment, run, "its model or its scores were gone, twice, when the audit was due")
     _show_rerun(session, experiment)
-
-
-def _decide(session: Steps, step: Step) -> None:
-    decided = session.decide(step)
-    forget_artefacts(session.study, session.state)
-    session.show(decided)
 
 
 def _show_rerun(session: Steps, before: Experiment) -> None:

@@ -71,14 +71,12 @@ def _test(session: Steps, heldout: HeldOut, champion: int, number: int, run: int
         evaluation_seconds=claim.evaluation_seconds,
         audit=asdict(found) if found else None,
         sandbox=session.sandbox,
-        bound=session.bound(experiment),
+        provenance=session.provenance(experiment),
     )
 
 
 def _audited(session: Steps, about: Progress, heldout: HeldOut, claim: Evaluation) -> Audit:
     assert claim.nll_path is not None
-    nll = np.load(claim.nll_path)
-    question = partial(
-        session.backend.audit, nll=nll, claim_seconds=claim.evaluation_seconds, seed=secrets.randbits(128)
-    )
+    seconds, seed = claim.evaluation_seconds, secrets.randbits(128)
+    question = partial(session.backend.audit, nll=np.load(claim.nll_path), claim_seconds=seconds, seed=seed)
     return ask(session, question, about, heldout)

@@ -20,7 +20,7 @@ from ..core.decide import NUM_FRESH_RUNS, mean
 from ..core.drift import at_present_speed
 from ..core.next_step import of_decided
 from ..core.state import StudyState
-from ..core.types import Experiment, Result, Run, Status, scores_of
+from ..core.types import Experiment, Result, Run, Status, ignore, scores_of
 from ..record.history import read_state
 from ..record.study import Remedied, Study, StudyError, check_unchanged
 from ..run.backend import Backend
@@ -29,7 +29,7 @@ from ..system.shell import shell_command
 from .execute import execute, one_more_run
 from .final_test import open_test_split
 from .loop import despite_full_disk, ended_on_record, resume
-from .session import Watch, ignore
+from .session import Watch
 from .steps import Steps, open_session
 
 NO_KEEP = "no change beat the baseline by more than the noise between runs, which is usual in a short study"
@@ -55,7 +55,7 @@ class Outlook:
         """Raises StudyError where there is nothing to finish."""
         state = read_state(study.paths.history)
         champion = champion_of(state, study.name)
-        have = [len(_usable(study, state, number)) for number in (0, champion.number)]
+        have = _counts(study, state, champion.number).values()
         missing = sum(max(0, NUM_SEEDS - count) for count in have)
         measured = overhead_seconds(champion.runs, study.time_budget_seconds)
         overhead = TYPICAL_OVERHEAD_SECONDS if measured is None else measured
@@ -66,12 +66,6 @@ class Outlook:
 
 def finish(study: Study, watch: Watch = ignore, backend: Backend | None = None) -> Result | None:
     """The result of the study's champion; measured the first time, read from the record from then on.
-
-    Example:
-        >>> from autoresearch_kernel import open_study
-        >>> result = finish(open_study("nov23"))  # doctest: +SKIP
-        >>> result.test_difference, result.test_standard_error  # doctest: +SKIP
-        (-0.0191, 0.0021)
 
     None when a user stopped it; the same call goes on. Raises NothingToMeasure when there is no champion besides the
     baseline, StudyError when a model of either fails again and again or when the audit refuses one on the test rows,
@@ -126,9 +120,6 @@ def _measure(session: Steps) -> Result:
     return result
 
 
-# --- fresh runs
-
-
 def fresh_runs(experiment: Experiment, state: StudyState) -> list[Run]:
     """Scored runs that were begun after the last decision, at the machine's present speed, oldest first."""
     late = [run for run in experiment.runs if run.val_bpb is not None and run.num_decided == len(state.decided)]
@@ -173,9 +164,6 @@ def _one_step(session: Steps, number: int, failures: Counter[int]) -> None:
         )
 
 
-# --- the figures
-
-
 def result_of(state: StudyState, champion: int, baseline_runs: Sequence[Run], champion_runs: Sequence[Run]) -> Result:
     """The figures, from tested runs. Standard errors are over seeds. A pure function."""
     by_key = {(t.experiment, t.run): t.test_bpb for t in state.tested}
@@ -198,12 +186,7 @@ def result_of(state: StudyState, champion: int, baseline_runs: Sequence[Run], ch
 
 
 def standard_error(*groups: Sequence[float]) -> float:
-    """Of the difference of two means, from the spread within each group.
-
-    Example:
-        >>> round(standard_error([1.0, 2.0, 3.0], [5.0, 5.0, 5.0]), 4)
-        0.5774
-    """
+    """Of the difference of two means, from the spread within each group."""
     return math.sqrt(sum(statistics.variance(group) / len(group) for group in groups))
 
 

@@ -17,13 +17,13 @@ from ..core.drift import at_present_speed, present_speed
 from ..core.errors import Plain
 from ..core.format import count
 from ..core.next_step import Action, late_scores, next_step
-from ..core.types import Cause, Experiment, Limits, Progress, Status, scores_of
+from ..core.types import Cause, Experiment, Limits, Progress, Status, ignore, scores_of
 from ..record.study import Study, check_unchanged
 from ..run.backend import Backend
 from ..system.disk import is_full
 from .disk_space import forget_artefacts
 from .execute import execute
-from .session import Watch, ignore
+from .session import Watch
 from .steering import StopNow
 from .steps import Steps, open_session
 from .train import interrupted

@@ -93,7 +93,8 @@ def choose_preset(
 
 def read_preset(name: str, folder: Path | None = None) -> Preset:
     """presets/<name>.yaml: parameters in capitals, wishes about the corpus in small letters."""
-    path = (folder or _folder()) / f"{name}.yaml"
+    known = (folder or Path.cwd() / "presets", originals() / "presets")  # those of this program at last
+    path = next(filter(Path.is_dir, known)) / f"{name}.yaml"
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
         parameters = {key: value for key, value in values.items() if key.isupper()}
@@ -105,12 +106,6 @@ def read_preset(name: str, folder: Path | None = None) -> Preset:
         raise PresetError(
             f"{path} is not a preset ({error}). It needs corpus, vocab_size, sequence_length and lines `NAME: value`."
         ) from error
-
-
-def _folder() -> Path:
-    """presets/ of the working folder, else those that come with this program."""
-    here = Path.cwd() / "presets"
-    return here if here.is_dir() else originals() / "presets"
 
 
 def _for_cpu(budget_seconds: float, measured: dict[str, Any]) -> Preset:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from ..core.state import StudyState
@@ -36,20 +37,20 @@ def read_proposal(paths: ExperimentPaths) -> tuple[Proposal, int] | None:
 
 def save_proposal(paths: ExperimentPaths, proposal: Proposal, parent: int | None, **facts: Any) -> None:
     """proposal.json: what was proposed for which incumbent, with the whole conversation."""
-    write_atomic(paths.proposal, _json({"parent": parent} | asdict(proposal) | facts))
+    save_json(paths.proposal, {"parent": parent} | asdict(proposal) | facts)
 
 
 def encodable(proposal: Proposal) -> Proposal:
     """The proposal with texts that can be written."""
     names = ("hypothesis", "train_source", "expected", "refutation", "notes")
-    words: dict[str, Any] = {name: _utf8(getattr(proposal, name)) for name in names}
+    words: dict[str, Any] = {name: writable(getattr(proposal, name)) for name in names}
     return replace(proposal, **words)
 
 
-def _json(facts: dict[str, Any]) -> str:
-    return _utf8(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+def save_json(path: Path, facts: dict[str, Any]) -> None:
+    write_atomic(path, writable(json.dumps(facts, indent=1, ensure_ascii=False) + "\n"))
 
 
-def _utf8(text: str) -> str:
+def writable(text: str) -> str:
     """Text that can be written: half of a surrogate pair, as a model's reply may hold, becomes a question mark."""
     return text.encode("utf-8", "replace").decode("utf-8")

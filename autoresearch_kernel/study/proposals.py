@@ -10,6 +10,7 @@ import errno
 import os
 from contextlib import suppress
 from dataclasses import asdict, replace
+from itertools import count
 
 from ..core.agent import Agent, AgentUnavailable, NothingToPropose, UnusableReply, asks_person, listens, thinks_ahead
 from ..core.types import Call, Context, Experiment, Objection, Progress, Proposal, Refusal
@@ -17,10 +18,9 @@ from ..record.study import sha256
 from ..source.compare import literal_changes
 from ..source.diff import rebase
 from ..system.disk import is_full
-from ..system.files import write_atomic
 from .disk_space import DiskSpace
 from .dry_run import dry_run
-from .proposal_files import _json, _utf8, encodable, open_proposal, save_proposal
+from .proposal_files import encodable, open_proposal, save_json, save_proposal, writable
 from .question import MOST_FIXES, AgentFailed, Question, num_fixes, objection
 from .review import Rejected, Unreadable, await_verdict
 from .session import Session
@@ -39,8 +39,6 @@ class Proposals:
         self.question: Question | None = None
         self.is_waited_for = False  # nothing trains until there is an answer
         self.ask_again_at = 0.0  # monotonic: when what failed ahead is asked again
-
-    # --- asking
 
     def think_ahead(self, agent: Agent, running: Experiment) -> None:
         """Ask for the next proposal while `running` trains, if the agent can do that and nothing is asked yet."""
@@ -107,16 +105,14 @@ class Proposals:
             "refused",
             experiment=refusal.experiment,
             objection=refusal.objection,
-            why=_utf8(refusal.why),
-            hypothesis=_utf8(refusal.hypothesis),
+            why=writable(refusal.why),
+            hypothesis=writable(refusal.hypothesis),
             parameters=proposal.details.get("parameters") if proposal is not None else None,
             train_sha256=sha256(encodable(proposal).train_source) if proposal is not None else "",
         )
         if proposal is not None or refusal.transcript:
-            index = 1
-            while paths.refused(index).exists():
-                index += 1
-            write_atomic(paths.refused(index), _json(asdict(refusal)))
+            index = next(index for index in count(1) if not paths.refused(index).exists())
+            save_json(paths.refused(index), asdict(refusal))
         paths.proposal.unlink(missing_ok=True)
         words = refusal.why.strip().splitlines()[0] if refusal.why.strip() else "no reason given"
         self.session.watch(Progress("note", text=f"Given back ({refusal.objection}): {words}"))
@@ -124,8 +120,6 @@ class Proposals:
     def _save(self, proposal: Proposal, context: Context) -> None:
         """A reply may have cost money: it is on the disk before anything else happens with it."""
         save_proposal(self.session.study.experiment(context.number), proposal, context.incumbent.number)
-
-    # --- the next proposal
 
     def next(self, agent: Agent, refused: tuple[Refusal, ...] = ()) -> Proposal:
         """A proposal for the present incumbent that passed every check its agent listens to.
@@ -152,7 +146,7 @@ class Proposals:
                     pauses += 1
                 continue
             if isinstance(settled, Proposal):
-                save_proposal(self.session.study.experiment(context.number), settled, context.incumbent.number)
+                self._save(settled, context)
                 self.steering.end_if_enough()  # it is there when the study goes on
                 return settled
             self.refuse(settled)
@@ -195,8 +189,6 @@ class Proposals:
         self.session.note(f"The agent cannot answer: {reason}.")
         self.steering.pause_for(seconds, f"{reason}. It is asked again in {seconds:g} s")
 
-    # --- checks
-
     def _settle(self, agent: Agent, proposal: Proposal, parent: int, context: Context) -> Proposal | Refusal:
         """The proposal on the present incumbent, or why not."""
         session, number = self.session, context.number
@@ -211,8 +203,7 @@ class Proposals:
                 changes=literal_changes(context.train_source, merged),
                 details=proposal.details | {"made_for": parent},
             )
-        is_heard = listens(agent, context)
-        if is_heard and (refusal := self._check(proposal, context)):
+        if listens(agent, context) and (refusal := self._check(proposal, context)):
             return refusal
         is_needed = (session.state.approve or asks_person(agent)) and not session.is_interactive
         if not is_needed or "approved_by" in proposal.details:  # by a person, before the harness went away
@@ -228,15 +219,15 @@ class Proposals:
             return None if is_last else refusal
         if is_last:
             return None
-        save_proposal(self.session.study.experiment(context.number), proposal, context.incumbent.number)
+        self._save(proposal, context)
         if failure := dry_run(self.session, self.disk_space, proposal, context.number):
             return Refusal(context.number, Objection.DRY_RUN, failure, proposal.hypothesis, proposal)
         return None
 
     def _review(self, proposal: Proposal, context: Context, is_draft: bool) -> Proposal | Refusal:
-        """What a person makes of it. An edit of theirs that does not run stays on the desk, with a note of why."""
+        """What a user makes of it. An edit that does not run stays in the file under review, with a note of why."""
         session = self.session
-        save_proposal(session.study.experiment(context.number), proposal, context.incumbent.number)
+        self._save(proposal, context)
         while True:
             try:
                 approved = await_verdict(session, self.steering, proposal, context.incumbent, context.number, is_draft)
@@ -246,7 +237,7 @@ class Proposals:
                     continue
                 return Refusal(context.number, Objection.PERSON, str(no), proposal.hypothesis, proposal)
             except Unreadable as error:
-                session.note(f"Your train.py was not taken: {error}. It belongs into {session.study.paths.desk}.")
+                session.note(f"Your train.py was not taken: {error}. It belongs into {session.study.paths.review}.")
                 continue
             if approved.train_source == proposal.train_source and not is_draft:
                 return approved
@@ -257,4 +248,4 @@ class Proposals:
             reason = failure.strip().splitlines()
             last = f" ... {reason[-1]}" if len(reason) > 1 else ""
             why = reason[0].rstrip(".") + last
-            session.note(f"Your train.py was not taken: {why}. It is still in {session.study.paths.desk}.")
+            session.note(f"Your train.py was not taken: {why}. It is still in {session.study.paths.review}.")

@@ -12,7 +12,7 @@ from ..record.commands import Command
 from ..record.study import sha256
 from ..show.status import wanted
 from ..source.compare import literal_changes
-from ..system.files import ensure_folder, write_atomic
+from ..system.files import write_atomic
 from .session import Session
 from .steering import Steering
 
@@ -27,18 +27,6 @@ class Unreadable(Exception):
     """The file under review is no text; the message says why."""
 
 
-def put_under_review(session: Session, proposal: Proposal, number: int, is_draft: bool) -> None:
-    """Write the file under review, unless it is there already, perhaps with a user's edits."""
-    digest, review = sha256(proposal.train_source), session.state.review
-    desk = session.study.paths.desk
-    if review is None or review.train_sha256 != digest or not desk.is_file():
-        ensure_folder(desk.parent)
-        write_atomic(desk, proposal.train_source)
-        session.history.append(
-            "review", experiment=number, hypothesis=proposal.hypothesis, train_sha256=digest, is_draft=is_draft
-        )
-
-
 def await_verdict(
     session: Session, steering: Steering, proposal: Proposal, parent: Experiment, number: int, is_draft: bool
 ) -> Proposal:
@@ -46,8 +34,12 @@ def await_verdict(
 
     Raises Rejected, Unreadable when the file is no text any more, StopNow, and Enough.
     """
-    put_under_review(session, proposal, number, is_draft)
-    review = session.state.review
+    digest, review, file = sha256(proposal.train_source), session.state.review, session.study.paths.review
+    if review is None or review.train_sha256 != digest or not file.is_file():  # else perhaps with a user's edits
+        write_atomic(file, proposal.train_source)
+        facts = {"hypothesis": proposal.hypothesis, "train_sha256": digest, "is_draft": is_draft}
+        session.history.append("review", experiment=number, **facts)
+        review = session.state.review
     assert review is not None
     session.watch(Progress("reviewing", number, hypothesis=proposal.hypothesis, text=wanted(session.study, review)))
     command = steering.wait_for_verdict(
@@ -56,7 +48,7 @@ def await_verdict(
     if command.command == "reject":
         raise Rejected(command.text)
     try:
-        source = session.study.paths.desk.read_text(encoding="utf-8")
+        source = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise Unreadable(f"it is not UTF-8 text, from byte {error.start} on") from error
     except OSError as error:

@@ -9,20 +9,22 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ..core.drift import present_speed
 from ..core.state import StudyState, replay
-from ..core.types import Context, Experiment, Limits, MachineHolder, Objection, Progress
+from ..core.types import Context, Experiment, Limits, MachineHolder, Objection, Progress, ignore
 from ..record.activity import Activity, write_activity
 from ..record.archive import StudyArchive
 from ..record.commands import Inbox
 from ..record.git import Lineage
 from ..record.history import History
-from ..record.provenance import bound
+from ..record.provenance import provenance
 from ..record.study import Study, StudyError, sha256, study_versions
 from ..run.backend import LOCAL, Backend
-from ..scoring.job import HeldOut
+from ..run.training import Listener, Training
+from ..scoring.job import HeldOut, ScoringJob, ScoringSettings
 from ..show.study_words import waiting_words
 from ..system.clock import Clock
 from ..system.processes import remember
@@ -31,10 +33,6 @@ Watch = Callable[[Progress], None]
 PHASES = frozenset(
     {"proposing", "dry run", "reviewing", "waiting", "training", "scoring", "auditing", "deciding", "paused"}
 )
-
-
-def ignore(progress: Progress) -> None:
-    """A Watch that does nothing."""
 
 
 @dataclass
@@ -79,8 +77,6 @@ class Session:
         """
         for hook in self.hooks:
             hook()
-
-    # --- telling
 
     def tell(self, progress: Progress) -> None:
         """Tell the watcher, and write activity.json when the phase has changed."""
@@ -137,7 +133,29 @@ class Session:
             self.history.append("waited")
             self._show(self._interrupted)
 
-    # --- reading
+    def training(self, number: int, **own: Any) -> Training:
+        """A training for experiment `number` on the study's corpus, within its limits; `own` says the rest."""
+        study, facts = self.study, self.study.facts
+        common = {
+            "paths": study.experiment(number),
+            "corpus_dir": study.corpus_dir,
+            "project": study.project,
+            "time_budget_seconds": study.time_budget_seconds,
+            "startup_allowance_seconds": facts["startup_allowance_seconds"],
+            "handover_allowance_seconds": facts["handover_allowance_seconds"],
+            "study": study.name,
+            "dtype": facts["scoring"]["dtype"],
+        }
+        return Training(**common | own)
+
+    def listener(self, token: str, **own: Any) -> Listener:
+        """Records that a training waits for the machine or has it; `own` are the other callbacks."""
+        return Listener(on_spawn=lambda pid: self.begun(pid, token), on_wait=self.wait_for_machine, **own)
+
+    def scoring_job(self, artefact: Path, heldout: HeldOut, **own: Any) -> ScoringJob:
+        """A model to be scored or audited in the sandbox with the study's settings; `own` says the rest."""
+        settings, project = ScoringSettings(**self.study.facts["scoring"]), self.study.project
+        return ScoringJob(artefact, heldout, settings, project, on_tick=self.tick, **self.sandboxed(), **own)
 
     def source(self, experiment: Experiment) -> str:
         """The train.py of an experiment, as it was recorded. Raises StudyError when the file says something else."""
@@ -151,9 +169,9 @@ class Session:
             )
         return source
 
-    def bound(self, experiment: Experiment) -> str:
+    def provenance(self, experiment: Experiment) -> str:
         """Digest of all that a score of this experiment depends on."""
-        return bound(self.study.facts, study_versions(), experiment.train_sha256)
+        return provenance(self.study.facts, study_versions(), experiment.train_sha256)
 
     def context(self) -> Context:
         """All that an agent may read now."""

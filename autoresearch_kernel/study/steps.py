@@ -19,7 +19,7 @@ from ..core.decide import mean, standard_error
 from ..core.format import count
 from ..core.next_step import Step
 from ..core.state import replay
-from ..core.types import Evaluation, Experiment, Progress, Proposal, RunOutcome, Status
+from ..core.types import Evaluation, Experiment, Progress, Proposal, RunOutcome, Status, ignore
 from ..record.commands import Inbox
 from ..record.git import open_lineage
 from ..record.history import History
@@ -39,10 +39,12 @@ from .disk_space import DiskSpace, give_way
 from .evaluation import score_run
 from .proposal_files import encodable, save_proposal
 from .proposals import Proposals
-from .session import Session, Watch, ignore
+from .session import Session, Watch
 from .steering import Steering
 from .train import train
 from .views import show_notebooks, show_study
+
+RECORDED = ("hypothesis", "agent", "changes", "details", "expected", "refutation")  # of a proposal, in the history
 
 
 @dataclass
@@ -84,13 +86,8 @@ class Steps(Session):
         self.history.append(
             "proposed",
             experiment=number,
-            hypothesis=proposal.hypothesis,
-            agent=proposal.agent,
             parent=parent,
-            changes=proposal.changes,
-            details=proposal.details,
-            expected=proposal.expected,
-            refutation=proposal.refutation,
+            **{name: getattr(proposal, name) for name in RECORDED},
             fingerprint=fingerprint(proposal.train_source),
             code_size=code_size(proposal.train_source),
             train_sha256=sha256(proposal.train_source),
@@ -149,8 +146,7 @@ class Steps(Session):
                 why = f"{type(error).__name__}: {error}"
                 if number not in self.state.undrawn:
                     self.history.append("undrawn", experiment=number, reason=why)
-                    text = f"The views of experiment {number:04d} could not be drawn: {why}"
-                    self.watch(Progress("note", text=text))
+                    self.watch(Progress("note", text=f"The views of experiment {number:04d} could not be drawn: {why}"))
                 continue
             if number in self.state.undrawn:
                 self.history.append("drawn", experiment=number)
@@ -174,9 +170,6 @@ def baseline_proposal(study: Study) -> Proposal:
     preset = study.facts["preset"]["name"]
     hypothesis = f"Baseline: train.py with the preset {preset}"
     return Proposal(hypothesis, study.train_source(0), agent="baseline", details={"preset": preset})
-
-
-# --- opening
 
 
 @contextmanager
@@ -211,10 +204,8 @@ def open_session(study: Study, watch: Watch = ignore, backend: Backend | None = 
         if not history.events:
             history.append("study_started", study=study.facts)
         before = _last_versions(study, history.events)
-        session = Steps(
-            study, history, lineage, heldout, inbox, watch, backend, sandbox,
-            partial(scorer_options, study.project),
-        )  # fmt: skip
+        sandboxed = partial(scorer_options, study.project)
+        session = Steps(study, history, lineage, heldout, inbox, watch, backend, sandbox, sandboxed)
         who = {"pid": os.getpid(), "host": os.uname().nodename, "boot_id": boot_id()}
         history.append("opened", **who, sandbox=sandbox, versions=study_versions())
         session.steering.answer_old(old_commands)

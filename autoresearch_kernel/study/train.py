@@ -11,7 +11,7 @@ from ..core.drift import is_much_slower
 from ..core.format import duration
 from ..core.overtime import works_overtime
 from ..core.types import Cause, Experiment, Progress, RunOutcome, Status
-from ..run.training import Listener, Training
+from ..run.training import Training
 from ..show import words
 from ..system.disk import is_full
 from ..system.machine import LONGEST_NAP_SECONDS
@@ -35,17 +35,11 @@ def train(session: Session, disk_space: DiskSpace, experiment: Experiment, run: 
     training = _training(session, experiment, run)
     monitor = Monitor(session, experiment, run)
     slept = session.clock.slept_seconds()
-    listener = Listener(
-        on_metrics=monitor.at_point,
-        on_tick=monitor.at_clock,
-        on_spawn=lambda pid: session.begun(pid, training.token),
-        on_wait=session.wait_for_machine,
-    )
+    listener = session.listener(training.token, on_metrics=monitor.at_point, on_tick=monitor.at_clock)
     num_events = len(session.history.events)
     try:
-        session.history.append(
-            "started", experiment=experiment.number, run=run, seed=training.seed, sandbox=session.sandbox
-        )
+        where = {"experiment": experiment.number, "run": run}
+        session.history.append("started", **where, seed=training.seed, sandbox=session.sandbox)
         session.tell(Progress("starting", experiment.number, run, experiment.hypothesis))
         outcome = session.backend.train(training, listener)
     except (KeyboardInterrupt, StopNow) as stop:
@@ -65,34 +59,20 @@ def train(session: Session, disk_space: DiskSpace, experiment: Experiment, run: 
         interrupted(session, experiment, run, cause, why, measured)
         session.note(f"Experiment {experiment.number:04d}, run {run + 1}: {why}. It is trained again.")
         return replace(outcome, status=Status.INTERRUPTED, reason=why, artefact=None)
-    session.history.append(
-        "trained",
-        experiment=experiment.number,
-        run=run,
-        status=outcome.status,
-        reason=outcome.reason,
-        measured=measured,
-    )
+    session.history.append("trained", **where, status=outcome.status, reason=outcome.reason, measured=measured)
     return replace(outcome, measured=measured)
 
 
 def _training(session: Session, experiment: Experiment, run: int) -> Training:
-    study, paths = session.study, session.study.experiment(experiment.number)
-    return Training(
+    study = session.study
+    return session.training(
+        experiment.number,
         source=session.source(experiment),
-        paths=paths,
         run=run,
         seed=run_seed(study.seed, experiment.number, run),
         title=words.title(experiment),
         hypothesis=words.argument(experiment),
-        diff=paths.diff.read_text(encoding="utf-8"),
-        corpus_dir=study.corpus_dir,
-        project=study.project,
-        time_budget_seconds=study.time_budget_seconds,
-        startup_allowance_seconds=study.facts["startup_allowance_seconds"],
-        handover_allowance_seconds=study.facts["handover_allowance_seconds"],
-        study=study.name,
-        dtype=study.facts["scoring"]["dtype"],
+        diff=study.experiment(experiment.number).diff.read_text(encoding="utf-8"),
     )
 
 
@@ -110,14 +90,8 @@ def interrupted(
     measured: Mapping[str, Any] | None = None,
 ) -> None:
     """Record that a training ended without saying anything about its code: it is made again."""
-    session.history.append(
-        "interrupted",
-        experiment=experiment.number,
-        run=run,
-        cause=cause,
-        reason=reason,
-        measured=measured or {},
-    )
+    facts = {"cause": cause, "reason": reason, "measured": measured or {}}
+    session.history.append("interrupted", experiment=experiment.number, run=run, **facts)
 
 
 def _stopped(session: Session, experiment: Experiment, run: int, stop: BaseException) -> None:

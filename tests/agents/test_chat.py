@@ -81,9 +81,14 @@ def test_a_streamed_reply_is_put_together_and_counted_by_the_server() -> None:
     with ScriptedServer([say("good_edit")]) as server:
         answer, failed = ask(server, prices=Prices({"tiny": (2.0, 10.0)}))
         assert answer.text == GOOD
-        assert (answer.tokens_in, answer.tokens_out, answer.estimated, answer.is_cut) == (1000, 50, False, False)
-        assert answer.cost == pytest.approx(1000 * 2e-6 + 50 * 10e-6)
-        assert answer.call == Call("tiny", 1000, 50, answer.cost, answer.seconds)
+        assert (answer.call.tokens_in, answer.call.tokens_out, answer.call.estimated, answer.is_cut) == (
+            1000,
+            50,
+            False,
+            False,
+        )
+        assert answer.call.cost == pytest.approx(1000 * 2e-6 + 50 * 10e-6)
+        assert answer.call == Call("tiny", 1000, 50, answer.call.cost, answer.call.seconds)
         assert failed == []
         [request] = server.requests
         assert request.path == "/v1/chat/completions"
@@ -107,7 +112,7 @@ def test_recorded_replies_arrive_as_they_are(path: Path, num_chunks: int) -> Non
 def test_a_plain_body_to_a_streaming_request_is_a_reply() -> None:
     with ScriptedServer([say("good_edit", streams=False)]) as server:
         answer, failed = ask(server)
-    assert (answer.text, answer.tokens_in, answer.estimated, failed) == (GOOD, 1000, False, [])
+    assert (answer.text, answer.call.tokens_in, answer.call.estimated, failed) == (GOOD, 1000, False, [])
 
 
 def test_a_plain_body_is_known_by_its_bytes_not_by_its_header() -> None:
@@ -119,22 +124,22 @@ def test_a_plain_body_is_known_by_its_bytes_not_by_its_header() -> None:
 def test_without_usage_tokens_are_estimated_from_the_texts() -> None:
     with ScriptedServer([say("good_edit", usage=None)]) as server:
         answer, _ = ask(server)
-    assert answer.estimated and answer.call.estimated
-    assert answer.tokens_in == count_tokens("What next?") + 4
-    assert answer.tokens_out == count_tokens(GOOD + "\n")
+    assert answer.call.estimated and answer.call.estimated
+    assert answer.call.tokens_in == count_tokens("What next?") + 4
+    assert answer.call.tokens_out == count_tokens(GOOD + "\n")
 
 
 def test_a_usage_that_is_no_count_is_no_usage() -> None:
     for usage in ({"prompt_tokens": 0, "completion_tokens": 0}, {"prompt_tokens": None}, {"total_tokens": 9}):
         with ScriptedServer([say("good_edit", usage=usage)]) as server:
-            assert ask(server)[0].estimated
+            assert ask(server)[0].call.estimated
 
 
 def test_reasoning_that_only_the_total_counts_is_counted() -> None:
     usage = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 420}
     with ScriptedServer([say("good_edit", usage=usage)]) as server:
         answer, _ = ask(server)
-    assert (answer.tokens_in, answer.tokens_out) == (100, 320)
+    assert (answer.call.tokens_in, answer.call.tokens_out) == (100, 320)
 
 
 @pytest.mark.parametrize("where", ["reasoning_content", "reasoning"])
@@ -343,7 +348,7 @@ def test_the_first_byte_may_take_longer_than_the_next() -> None:
 def test_comments_of_the_stream_are_signs_of_life() -> None:
     with ScriptedServer([say("good_edit", keep_alives=5, chunk_wait_seconds=0.1)]) as server:
         answer, failed = ask(server)
-    assert (answer.text, failed) == (GOOD, []) and answer.seconds > 0.8
+    assert (answer.text, failed) == (GOOD, []) and answer.call.seconds > 0.8
 
 
 def test_bytes_that_trickle_do_not_outlast_the_deadline() -> None:

@@ -21,7 +21,7 @@ from autoresearch_kernel.control.checks import Check, as_json, table, worst
 from autoresearch_kernel.control.verify import verify
 from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.record.history import read_events
-from autoresearch_kernel.record.provenance import bound
+from autoresearch_kernel.record.provenance import provenance
 from autoresearch_kernel.record.study import Study
 from autoresearch_kernel.sandbox.kinds import SANDBOX, probe
 from autoresearch_kernel.sandbox.probe import SandboxReport
@@ -241,8 +241,8 @@ def test_a_record_stands_until_something_that_it_rests_on_changes(
 
 def test_every_score_is_bound_to_its_own_code_and_settings(measured: Study) -> None:
     events = read_events(measured.paths.history)
-    (digest,) = {event["bound"] for event in events if event["event"] == "scored"}  # three runs of one train.py
-    assert len(digest) == 64 and {run.bound for run in replay(events).experiments[0].runs} == {digest}
+    (digest,) = {event["provenance"] for event in events if event["event"] == "scored"}  # three runs of one train.py
+    assert len(digest) == 64 and {run.provenance for run in replay(events).experiments[0].runs} == {digest}
     lines = measured.paths.history.read_text().replace(digest, digest[::-1])
     assert digest != digest[::-1]
     from autoresearch_kernel.record.history import History
@@ -262,16 +262,16 @@ def test_a_digest_is_the_same_for_the_same_work_and_another_for_any_part_of_it(
 ) -> None:
     one, same = (counting_study(project, small_corpus, name=name) for name in ("one", "same"))
     versions = {"torch": "2.0", "system": "Linux 6.1"}
-    digest = bound(one.facts, versions, "ab")
-    assert bound(same.facts, versions | {"system": "Linux 6.2"}, "ab") == digest
+    digest = provenance(one.facts, versions, "ab")
+    assert provenance(same.facts, versions | {"system": "Linux 6.2"}, "ab") == digest
     corpus, hashes = one.facts["corpus"], one.facts["sha256"]
     others = [
-        bound(one.facts, versions, "cd"),
-        bound(one.facts, versions | {"torch": "2.1"}, "ab"),
-        bound(one.facts | {"time_budget_seconds": 3.0}, versions, "ab"),
-        bound(one.facts | {"sha256": hashes | {"prepare.py": "0"}}, versions, "ab"),
-        bound(one.facts | {"corpus_files": one.facts["corpus_files"] | {"train.bin": "0"}}, versions, "ab"),
-        *(bound(one.facts | {"corpus": corpus | {f"{name}_sha256": "0"}}, versions, "ab") for name in PARTS),
+        provenance(one.facts, versions, "cd"),
+        provenance(one.facts, versions | {"torch": "2.1"}, "ab"),
+        provenance(one.facts | {"time_budget_seconds": 3.0}, versions, "ab"),
+        provenance(one.facts | {"sha256": hashes | {"prepare.py": "0"}}, versions, "ab"),
+        provenance(one.facts | {"corpus_files": one.facts["corpus_files"] | {"train.bin": "0"}}, versions, "ab"),
+        *(provenance(one.facts | {"corpus": corpus | {f"{name}_sha256": "0"}}, versions, "ab") for name in PARTS),
     ]
     assert len({digest, *others}) == 1 + len(others) == 9
 

@@ -262,9 +262,9 @@ def test_an_edited_train_py_is_overwritten_only_by_a_second_press(writer: Writer
 def test_what_waits_for_a_person_can_be_approved_edited_and_refused(writer: Writer, panel: Callable[[], Panel]) -> None:
     writer.open().baseline()
     write_atomic(writer.study.experiment(0).train, "A = 1\nB = 2\n")
-    desk = writer.study.paths.desk
-    desk.parent.mkdir()
-    write_atomic(desk, "A = 1\nB = 3\n")
+    review_file = writer.study.paths.review
+    review_file.parent.mkdir()
+    write_atomic(review_file, "A = 1\nB = 3\n")
     writer.append("review", experiment=1, hypothesis="B is too small", train_sha256="x", is_draft=False)
     writer.append("paused", reason="experiment 0001 waits for your approval")
     made = panel()
@@ -287,19 +287,19 @@ def test_an_edit_of_the_file_on_the_desk_is_taken_and_never_written_over(
 ) -> None:
     writer.open().baseline()
     write_atomic(writer.study.experiment(0).train, "A = 1\n")
-    desk = writer.study.paths.desk
-    desk.parent.mkdir()
-    write_atomic(desk, "A = 2\n")
+    review_file = writer.study.paths.review
+    review_file.parent.mkdir()
+    write_atomic(review_file, "A = 2\n")
     writer.append("review", experiment=1, hypothesis="A is too small", train_sha256="x", is_draft=False)
     writer.append("paused", reason="experiment 0001 waits for your approval")
     made = panel()
-    write_atomic(desk, "A = 3\n")  # saved in JupyterLab's editor
+    write_atomic(review_file, "A = 3\n")  # saved in JupyterLab's editor
     made.refresh()
     assert made.review.source.value == "A = 3\n" and "+A = 3" in made.review.words.value
     made.review.approve_button.click()
     until(lambda: made.control.asked == [("approve", None, "")])
     made.review.source.value = "A = 4\n"
-    write_atomic(desk, "A = 5\n")
+    write_atomic(review_file, "A = 5\n")
     made.refresh()
     made.review.approve_button.click()
     until(lambda: "edited both in its file and here" in made.notice.value)

@@ -53,7 +53,7 @@ def again(study: InteractiveStudy) -> InteractiveStudy:
 
 def told(study: Study) -> list[dict[str, Any]]:
     """The events of a study, but for who opened it when, and what is not the same in two studies."""
-    own = ("seq", "time", "crc", "commit", "pid", "study", "bound")
+    own = ("seq", "time", "crc", "commit", "pid", "study", "provenance")
     events = [e for e in read_events(study.paths.history) if e["event"] not in ("opened", "stopped")]
     return [{name: value for name, value in event.items() if name not in own} for event in events]
 

@@ -79,7 +79,7 @@ def test_champion_and_baseline_take_turns_on_fresh_seeds_and_the_gain_shrinks(fo
     tested = {(t.experiment, t.run): t.test_bpb for t in state_of(found).tested}
     assert result.baseline_test_bpb == pytest.approx(sum(tested[0, run] or 0 for run in (3, 4, 5)) / 3)
     assert result.champion_test_bpb == pytest.approx(sum(tested[1, run] or 0 for run in (1, 2, 3)) / 3)
-    assert all(event["bound"] and event["sandbox"] for event in events_of(found, "tested"))
+    assert all(event["provenance"] and event["sandbox"] for event in events_of(found, "tested"))
     words = findings(state_of(found), events_of(found, "finished")[-1])
     assert f"Result: test bpb {result.baseline_test_bpb:.4f} → {result.champion_test_bpb:.4f}" in words
     assert "over 3 fresh seeds each" in words and "the scores it was chosen by said" in words

@@ -287,10 +287,10 @@ def answers(study: Study, *words: tuple[str, str, str | None]) -> Callable[[Prog
     left = list(words)
 
     def watch(progress: Progress) -> None:
-        if progress.phase == "paused" and "waits for your" in progress.text:
+        if progress.text.startswith("Paused: ") and "waits for your" in progress.text:
             command, text, source = left.pop(0)
             if source is not None:
-                study.paths.desk.write_text(source)
+                study.paths.review.write_text(source)
             send(study.paths.commands, command, text)
 
     return watch
@@ -332,10 +332,10 @@ def test_a_persons_own_train_py_is_checked_before_it_trains(study: Study, tried:
     assert tried == [1, 1]
 
 
-def test_an_edit_on_the_desk_survives_the_harness(study: Study, tried: list[int]) -> None:  # noqa: F811
+def test_an_edit_of_the_file_under_review_survives_the_harness(study: Study, tried: list[int]) -> None:  # noqa: F811
     def gives_up(progress: Progress) -> None:
-        if progress.phase == "paused":
-            study.paths.desk.write_text(COUNTING_TRAIN.replace("ALPHA = 1.0", "ALPHA = 0.5"))
+        if progress.text.startswith("Paused: "):
+            study.paths.review.write_text(COUNTING_TRAIN.replace("ALPHA = 1.0", "ALPHA = 0.5"))
             send(study.paths.commands, "stop now")
 
     list(research(study, HumanAgent(), experiments=1, watch=gives_up))
@@ -346,7 +346,7 @@ def test_an_edit_on_the_desk_survives_the_harness(study: Study, tried: list[int]
 
 def test_approval_is_needed_until_somebody_says_otherwise(study: Study, tried: list[int]) -> None:  # noqa: F811
     def stops(progress: Progress) -> None:
-        if progress.phase == "paused":
+        if progress.text.startswith("Paused: "):
             send(study.paths.commands, "stop now")
 
     list(research(study, Listener({"ALPHA": 0.5}), experiments=1, approve=True, watch=stops))
@@ -356,17 +356,17 @@ def test_approval_is_needed_until_somebody_says_otherwise(study: Study, tried: l
     assert [e.number for e in done] == [1] and not state_of(study).approve
 
 
-def test_a_desk_without_a_text_is_told_and_waited_for(study: Study, tried: list[int]) -> None:  # noqa: F811
+def test_a_file_under_review_without_a_text_is_told_and_waited_for(study: Study, tried: list[int]) -> None:  # noqa: F811
     steps = ["latin", "gone", "good"]
 
     def watch(progress: Progress) -> None:
-        if progress.phase == "paused" and steps:
+        if progress.text.startswith("Paused: ") and steps:
             step = steps.pop(0)
-            study.paths.desk.unlink()
+            study.paths.review.unlink()
             if step == "latin":
-                study.paths.desk.write_bytes(COUNTING_TRAIN.encode() + b"# \xe9\n")
+                study.paths.review.write_bytes(COUNTING_TRAIN.encode() + b"# \xe9\n")
             elif step == "good":
-                study.paths.desk.write_text(COUNTING_TRAIN.replace("ALPHA = 1.0", "ALPHA = 0.5"))
+                study.paths.review.write_text(COUNTING_TRAIN.replace("ALPHA = 1.0", "ALPHA = 0.5"))
             send(study.paths.commands, "approve")
 
     done = list(research(study, Listener({"ALPHA": 0.4}), experiments=1, approve=True, watch=watch))

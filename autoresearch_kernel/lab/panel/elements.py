@@ -133,7 +133,7 @@ class ReviewForm:
 
     def show(self, now: Snapshot) -> None:
         """Show what waits for a person, or hide the form."""
-        review, file = now.state.review if now.phase == "reviewing" else None, now.study.paths.desk
+        review, file = now.state.review if now.phase == "reviewing" else None, now.study.paths.review
         written_at = file.stat().st_mtime_ns if review is not None and file.is_file() else 0
         if not self.drawn.is_new("review", (now.study.name, review, written_at)):
             return
@@ -153,7 +153,7 @@ class ReviewForm:
 
     def edited_source(self, study: Study) -> str | None:
         """What a person typed into the editor, or None; raises StudyError when the file was edited as well."""
-        in_file, here = study.paths.desk.read_text(encoding="utf-8"), self.source.value
+        in_file, here = study.paths.review.read_text(encoding="utf-8"), self.source.value
         if here not in (self._source, in_file) and in_file != self._source:
             raise StudyError("train.py was edited both in its file and here. Undo one of the two, then approve.")
         return here if here not in (self._source, in_file) else None

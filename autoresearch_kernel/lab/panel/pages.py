@@ -204,7 +204,7 @@ def review(study: Study, waiting: Review, parent_source: str, source: str) -> st
         )
         return html.card(f"{waiting.experiment:04d} · your turn", html.paragraph(words))
     change = "\n".join(difflib.unified_diff(parent_source.splitlines(), source.splitlines(), lineterm="", n=3))
-    where = file_link(study.paths.desk, study.project)
+    where = file_link(study.paths.review, study.project)
     body = html.folded(waiting.hypothesis) + html.diff_html(change)
     return html.card(f"{waiting.experiment:04d} · waits for your approval", f"{body}<div>It lies in {where}</div>")
 
