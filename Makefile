@@ -27,11 +27,15 @@ AUTORESEARCH = $(IN_VENV) autoresearch_kernel.cli
 .PHONY: run finish test faults lab pictures setup setup-test lock
 .DEFAULT_GOAL := run
 
+# A study that is there goes on with the budget that it began with, unless BUDGET is given by hand.
+IS_NEW = $(if $(wildcard studies/$(NAME)/study.json),,yes)
+BUDGET_OPTION = $(if $(IS_NEW)$(filter-out file,$(origin BUDGET)),--budget $(BUDGET))
+
 run: setup
-	@$(AUTORESEARCH) run --name $(NAME) --experiments $(EXPERIMENTS) --budget $(BUDGET)
+	@$(AUTORESEARCH) run --name "$(NAME)" --experiments $(EXPERIMENTS) $(BUDGET_OPTION)
 
 finish: setup
-	@$(AUTORESEARCH) finish --name $(NAME)
+	@$(AUTORESEARCH) finish --name "$(NAME)"
 
 lab: setup
 	@$(AUTORESEARCH) lab

@@ -23,7 +23,7 @@ from .control.new import new_project
 from .control.verify import verify
 from .core.version import __version__
 from .lab.jupyter import install_kernel, open_lab
-from .record.study import Study, StudyError, open_study, study_names
+from .record.study import Study, StudyError, latest_study, open_study
 from .show.cost import cost_json, cost_table
 from .show.follow import look
 from .show.status import status_json, status_table
@@ -150,10 +150,10 @@ def _promote(arguments: Arguments) -> None:
 
 def _named_study(arguments: Arguments) -> Study:
     project = project_root()
-    names = study_names(project)
-    if arguments.name is None and not names:
+    study = open_study(arguments.name, project) if arguments.name else latest_study(project)
+    if study is None:
         raise StudyError(f"There is no study in {project / 'studies'} yet. Start one with `{shell_command('run')}`.")
-    return open_study(arguments.name or names[0], project)
+    return study
 
 
 def _print_checks(checks: Iterable[Check], is_json: bool) -> str:

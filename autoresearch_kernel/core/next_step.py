@@ -1,7 +1,7 @@
 """What comes next in a study: one pure function of its state, `next_step`.
 
-The loop executes what it returns, a notebook names it, and views read it. The order of an experiment is written
-nowhere else.
+The loop executes what it returns, and a notebook executes one step and names the next. The order of an experiment is
+written nowhere else; which fresh runs the result of a study needs is in `study/finish.py`.
 
 A discard needs no audit. A run whose score would make the rule say "keep" or "confirm" is audited first: an audit
 costs less than the training of a confirmation. Of the baseline, whose code no agent wrote, the last of the three runs

@@ -64,6 +64,7 @@ class StudyState:
     paused: str = ""  # why nothing new is begun; "" while it goes on
     is_paused_by_person: bool = False  # who also ends the pause
     stopped: str = ""  # why the last supervisor ended before the study was finished
+    is_between_steps: bool = False  # it was a cell in which a user took one step
     waiting: MachineHolder | None = None  # whose training the next one waits for; None while it waits for none
     waiting_since: str = ""  # UTC ISO 8601; "" while it does not wait
     answered: frozenset[str] = frozenset()  # ids of commands that the history acknowledges
@@ -197,7 +198,7 @@ class _Fold:
         self.known["study"] = event["study"]
 
     def on_opened(self, event: Event) -> None:
-        self.known |= {"stopped": "", "paused": "", "is_paused_by_person": False}
+        self.known |= {"stopped": "", "is_between_steps": False, "paused": "", "is_paused_by_person": False}
         self.on_waited(event)
 
     def on_paused(self, event: Event) -> None:
@@ -208,7 +209,7 @@ class _Fold:
 
     def on_stopped(self, event: Event) -> None:
         self.on_waited(event)
-        self.known["stopped"] = event["reason"]
+        self.known |= {"stopped": event["reason"], "is_between_steps": event.get("is_between_steps", False)}
 
     def on_finished(self, event: Event) -> None:
         self.known["finished"] = event.get("reason") or "finished"

@@ -353,6 +353,7 @@ class Result:
     num_baseline_runs: int
     num_champion_runs: int
     num_looks: int  # champions that the test split was opened for in this study, this one included
+    judged_standard_error: float | None = None  # of judged_difference; None where a decision has none
 
 
 class Archive:

@@ -187,7 +187,13 @@ def _lock(root: Path, key: str) -> Iterator[None]:
     """One builder per corpus; the second waits and finds it finished. The system frees the lock of a killed one."""
     import fcntl
 
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PrepareError(
+            f"No corpus can be kept in {root}: {error.strerror} ({error.filename}). Set HOME or AUTORESEARCH_HOME to a "
+            "folder that you may write to, or choose one with --home."
+        ) from error
     with open(root / f".{key}.lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

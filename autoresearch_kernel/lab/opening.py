@@ -7,7 +7,7 @@ from typing import Any
 
 from ..core.errors import with_arguments
 from ..record import study as records
-from ..record.study import StudyError, study_exists, study_names
+from ..record.study import StudyError, study_exists
 from ..study import create
 from ..study.options import OF_A_NEW_STUDY, SettingsRefused, options_of, refuse_other_settings, wrong_values
 from ..system.locations import project_root
@@ -29,12 +29,12 @@ def open_study(name: str | None = None, project: str | Path | None = None) -> In
     Raises StudyError when there is none.
     """
     root = _root(project)
-    names = study_names(root) if name is None else [name]
-    if not names:
+    study = records.open_study(name, root) if name is not None else records.latest_study(root)
+    if study is None:
         raise StudyError(
             f'There is no study in {root / "studies"} yet. Start one: `study = start_study("lesson", budget=20)`.'
         )
-    return InteractiveStudy(**vars(records.open_study(names[0], root)))
+    return InteractiveStudy(**vars(study))
 
 
 def start_study(

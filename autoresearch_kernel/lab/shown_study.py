@@ -72,7 +72,7 @@ class ShownStudy(Study):
 
     def _heading(self, now: Snapshot) -> tuple[str, str]:
         """How the study stands, in a word and in a sentence."""
-        if now.phase == "stopped" and now.state.stopped == BETWEEN:
+        if now.phase == "stopped" and now.state.is_between_steps:
             return "between two steps", ""
         return doing(now), standing(now)
 

@@ -235,7 +235,7 @@ class InteractiveStudy(ShownStudy):
                     resume(session)
                     yield session, live
                 finally:
-                    session.history.append("stopped", reason=BETWEEN)
+                    session.history.append("stopped", reason=BETWEEN, is_between_steps=True)
 
     def _judge(self, session: Steps, number: int) -> None:
         """Take all steps that come before the rule: score, audit, runs of the incumbent where the machine was slow."""

@@ -354,6 +354,22 @@ def versions_of(packages: Iterable[str]) -> dict[str, str]:
     return versions
 
 
+def latest_study(project: Path) -> Study | None:
+    """The study touched last whose study.json can be read; None where there is no study.
+
+    Raises StudyError when none of them can be read.
+    """
+    failure: StudyError | None = None
+    for name in study_names(project):
+        try:
+            return open_study(name, project)
+        except StudyError as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure
+    return None
+
+
 def study_names(project: Path) -> list[str]:
     """Studies of this project, the one touched last first."""
     touched = {}

@@ -193,7 +193,8 @@ def result_words(result: Result, mark: str = "") -> str:
         f"{signed(result.test_difference)} ± {result.test_standard_error:.4f} over {seeds}"
         + (f", {mark}." if mark else "."),
         f"  On validation the same models differ by {signed(result.val_difference)} ± "
-        f"{result.val_standard_error:.4f}; the scores it was chosen by said {signed(result.judged_difference)}.",
+        f"{result.val_standard_error:.4f}; the scores it was chosen by said "
+        f"{with_error(result.judged_difference, result.judged_standard_error)}.",
     ]
     if unclear := unclear_words(result.test_difference, result.test_standard_error):
         lines.insert(1, f"  {unclear}")

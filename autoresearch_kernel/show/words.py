@@ -264,11 +264,12 @@ def _seconds(run: Run) -> str:
 def outcome_line(experiment: Experiment) -> str:
     """One experiment in the terminal: number, status, score, difference, idea."""
     score = bpb(experiment.val_bpb) if experiment.val_bpb is not None else "–"
-    against = difference(experiment)
+    compared = f"against {bpb(experiment.incumbent_bpb)}" if experiment.delta_bpb is not None else ""
+    against = f"{compared}  {difference(experiment)}" if compared else ""
     why = f"   [{plain(experiment.reason)}]" if experiment.val_bpb is None else ""
     word = "baseline" if is_kept_baseline(experiment) else experiment.status or ""
     status = f"{experiment.number:04d} {sign(experiment):<1} {word:<11}"
-    return with_mistrust(f"{status} {score:>7}  {against:<25} {idea(experiment)}{why}", [experiment], " · ")
+    return with_mistrust(f"{status} {score:>7}  {against:<42} {idea(experiment)}{why}", [experiment], " · ")
 
 
 SPARKS = "▁▂▃▄▅▆▇█"

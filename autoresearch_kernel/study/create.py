@@ -28,8 +28,20 @@ from .presets import Preset, choose_preset, measure_machine
 say_at_once = partial(print, flush=True)
 
 
-def start_study(name: str, project: Path, asked: StudyOptions, say: Callable[[str], None] = say_at_once) -> Study:
+def start_study(
+    name: str,
+    project: Path,
+    asked: StudyOptions,
+    say: Callable[[str], None] = say_at_once,
+    *,
+    measure: Callable[[Path, str], dict[str, Any]] = measure_machine,
+    build: Callable[[Path, dict[str, Any], Callable[[str], None]], tuple[Path, Path]] | None = None,
+) -> Study:
     """Choose the preset for this machine and budget, prepare the corpus, write study.json.
+
+    Args:
+        measure: what measures this machine.
+        build: what builds the corpus; a process that runs prepare.py when left out.
 
     Raises StudyError for what does not go together, before anything is built.
     """
@@ -47,7 +59,7 @@ def start_study(name: str, project: Path, asked: StudyOptions, say: Callable[[st
     source = recorded.train_source(0) if recorded else (project / "train.py").read_text(encoding="utf-8")
     budget = asked.budget or (recorded.time_budget_seconds if recorded else asked.value("budget"))
     say(f"Study {name}: measuring this machine ...")
-    hardware = measure_machine(project, sys.executable)
+    hardware = measure(project, sys.executable)
     began_as = recorded or (_promoted_from(project, say) if asked.preset is None else None)
     if began_as is None:
         folder = project / "presets"
@@ -63,7 +75,7 @@ def start_study(name: str, project: Path, asked: StudyOptions, say: Callable[[st
         "sequence_length": preset.sequence_length,
         "files_folder": files_folder,
     }
-    corpus_dir, heldout_dir = _build_corpus(project, wanted, say)
+    corpus_dir, heldout_dir = (build or _build_corpus)(project, wanted, say)
     device, dtype = hardware["device"], hardware["dtype"]
     return create_study(
         name,

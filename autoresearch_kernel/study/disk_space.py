@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from ..core.decide import best
 from ..core.state import StudyState
 from ..record.paths import METRICS
 from ..record.study import Study
-from ..system.disk import Reserve, footprint_bytes, free_bytes
+from ..system.disk import Reserve, footprint_bytes
 from .session import Session
 from .steering import Steering
 
@@ -57,7 +58,7 @@ class DiskSpace:
         return ""
 
 
-def give_way(study: Study) -> None:
+def release_reserve_if_full(study: Study, free_bytes: Callable[[Path], int]) -> None:
     """Release the reserve of a study on a disk that is all but full, so that its record can say so."""
     if free_bytes(study.paths.folder) < LEAST_FREE_BYTES // 4:
         Reserve(study.paths.reserve).release()

@@ -104,7 +104,7 @@ def _show_rerun(session: Steps, before: Experiment) -> None:
         old = scores_of(at_present_speed(experiment.runs[:-1], session.state.sigma))
         new = scores_of(at_present_speed(experiment.runs, session.state.sigma))
         session.note(
-            f"Experiment {experiment.number:04d} ran again: {mean(old):.4f} -> {mean(new):.4f}, the machine at "
+            f"Experiment {experiment.number:04d} ran again: mean {mean(old):.4f} → {mean(new):.4f}, the machine at "
             f"{present_speed(session.state.experiments):.2f} times its speed at the start."
         )
     session.show(experiment)

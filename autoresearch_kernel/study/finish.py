@@ -170,6 +170,7 @@ def result_of(state: StudyState, champion: int, baseline_runs: Sequence[Run], ch
     of_baseline = [bpb for run in baseline_runs if (bpb := by_key[0, run.index]) is not None]
     of_champion = [bpb for run in champion_runs if (bpb := by_key[champion, run.index]) is not None]
     val = scores_of(baseline_runs), scores_of(champion_runs)
+    judged, judged_error = judged_difference(state, champion)
     return Result(
         champion=champion,
         baseline_test_bpb=mean(of_baseline),
@@ -178,10 +179,11 @@ def result_of(state: StudyState, champion: int, baseline_runs: Sequence[Run], ch
         test_standard_error=standard_error(of_baseline, of_champion),
         val_difference=mean(val[1]) - mean(val[0]),
         val_standard_error=standard_error(*val),
-        judged_difference=judged_difference(state, champion),
+        judged_difference=judged,
         num_baseline_runs=len(of_baseline),
         num_champion_runs=len(of_champion),
         num_looks=len({t.champion for t in state.tested}),
+        judged_standard_error=judged_error,
     )
 
 
@@ -190,15 +192,19 @@ def standard_error(*groups: Sequence[float]) -> float:
     return math.sqrt(sum(statistics.variance(group) / len(group) for group in groups))
 
 
-def judged_difference(state: StudyState, champion: int) -> float:
+def judged_difference(state: StudyState, champion: int) -> tuple[float, float | None]:
     """Champion less baseline by the scores that chose it: the differences of the decisions that led to it, added up.
 
     Each of them is of runs of one hour. The means of baseline and champion themselves may be of different hours, and
-    of a machine of different speeds.
+    of a machine of different speeds. The second figure is the standard error.
     """
-    total, number = 0.0, champion
+    steps, number = [], champion
     while number > 0:
         experiment = state.experiments[number]
         assert experiment.parent is not None and experiment.delta_bpb is not None, "a kept experiment has both"
-        total, number = total + experiment.delta_bpb, experiment.parent
-    return total
+        steps.append(experiment)
+        number = experiment.parent
+    errors = [step.delta_standard_error for step in steps]
+    known = [error for error in errors if error is not None]
+    error = math.hypot(*known) if len(known) == len(errors) else None
+    return math.fsum(step.delta_bpb or 0.0 for step in steps), error

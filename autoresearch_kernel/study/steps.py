@@ -35,7 +35,7 @@ from ..source.parameters import read_parameters
 from ..system.files import boot_id, remove_temporaries, write_atomic
 from ..system.processes import end_leftovers
 from .commits import Commits
-from .disk_space import DiskSpace, give_way
+from .disk_space import DiskSpace, release_reserve_if_full
 from .evaluation import score_run
 from .proposal_files import encodable, save_proposal
 from .proposals import Proposals
@@ -193,7 +193,7 @@ def open_session(study: Study, watch: Watch = ignore, backend: Backend | None = 
     backend = backend or chosen_backend()
     sandbox = _sandbox_name()
     heldout = HeldOut.load(study.corpus_dir, study.heldout_dir, "val")
-    give_way(study)
+    release_reserve_if_full(study, backend.free_bytes)
     with History.open(study.paths.history, lock=study.paths.lock, clock=backend.clock.utc_now) as history:
         inbox = Inbox(study.paths.commands)
         old_commands = inbox.read()

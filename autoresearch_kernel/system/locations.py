@@ -55,7 +55,9 @@ def _own(project: Path) -> Path:
     if not OWN_PREPARE.search((project / "prepare.py").read_text(encoding="utf-8", errors="replace")):
         raise ForeignProject(
             f"{project / 'prepare.py'} is not this program's (the original autoresearch has one of the same name), so "
-            f"nothing of it was run: `{shell_command('new DIR')}` makes a folder in which this program works. "
+            f"nothing of it was run: `{shell_command('new DIR')}` makes a folder in which this program works. There "
+            "train.py is a notebook with one cell of parameters, prepare.py ends the training by a clock, and another "
+            "process scores the model; program.md can be taken over as it is. "
             '`analyse("results.tsv")` in a notebook there reads results of the original, too.'
         )
     return project

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from autoresearch_kernel.record.study import REQUIRED, StudyError, open_study
+from autoresearch_kernel.record.study import REQUIRED, StudyError, latest_study, open_study
 from tests.conftest import counting_study
 
 
@@ -26,3 +27,16 @@ def test_what_is_no_study_json_is_an_error_in_words(project: Path, small_corpus:
     counting_study(project, small_corpus).paths.study.write_bytes(text)
     with pytest.raises(StudyError, match=r"study\.json (is not readable|lacks)"):
         open_study("nov23", project)
+
+
+def test_a_command_without_a_name_takes_the_newest_study_that_can_be_read(project: Path, small_corpus: Path) -> None:
+    good = counting_study(project, small_corpus)
+    damaged = project / "studies" / "other" / "study.json"
+    damaged.parent.mkdir()
+    damaged.write_text("{")
+    os.utime(damaged, (2_000_000_000, 2_000_000_000))
+    found = latest_study(project)
+    assert found is not None and found.name == good.name
+    good.paths.study.unlink()
+    with pytest.raises(StudyError, match="other"):
+        latest_study(project)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,16 +25,20 @@ def begin(project: Path, small_corpus: Path, monkeypatch: pytest.MonkeyPatch) ->
     heldout = small_corpus.parents[1] / "heldout" / small_corpus.name
     hardware = {"device": "cpu", "dtype": "float32", "device_name": "a test machine"}
     preset = presets.Preset("test", {}, "stdlib", 512, 64, "a test")
-    monkeypatch.setattr(create, "measure_machine", lambda *_: hardware)
     monkeypatch.setattr(create, "choose_preset", lambda *_, **__: preset)
-    monkeypatch.setattr(create, "_build_corpus", lambda *_: (small_corpus, heldout))
-    return lambda name, **asked: start_study(name, project, StudyOptions(**asked), say=lambda _: None)
+
+    def begin(name: str, measure: Callable[..., dict[str, Any]] = lambda *_: hardware, **asked: object) -> Study:
+        options = StudyOptions(**asked)  # type: ignore[arg-type]
+        built = small_corpus, heldout
+        return start_study(name, project, options, lambda _: None, measure=measure, build=lambda *_: built)
+
+    return begin
 
 
 def test_a_study_without_a_key_or_a_price_is_refused_before_anything_is_built(
     begin: Callable[..., Study], project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(create, "measure_machine", lambda *_: pytest.fail("the machine was measured"))
+    begin = partial(begin, measure=lambda *_: pytest.fail("the machine was measured"))
     with pytest.raises(StudyError, match="OPENAI_API_KEY"):
         begin("nov24", agent="llm", model="gpt-5")
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
