@@ -774,7 +774,7 @@ def _handover_dir() -> Path | None:
 
 
 def _measured(model: torch.nn.Module, evaluation_seconds: float) -> dict[str, Any]:
-    """What this process can say about its training; the harness measures again from outside."""
+    """What this process can say about its training; the supervisor measures again from outside."""
     device = next(model.parameters()).device
     clock = _clock or TrainingClock()
     seconds = clock.elapsed

@@ -40,7 +40,11 @@ NIGHT_BYTES, NIGHT_MEMORY_BYTES = 2 * GB, 2 * GB  # below that much room a night
 SHOWN_VERSIONS = ("torch", "numpy", "tiktoken", "papermill", "ipykernel", "jupyterlab")
 KERNEL_LIMIT_SECONDS = 60.0
 IS_CHECKOUT = (originals() / "Makefile").is_file()
-SET_UP = "`make setup`" if IS_CHECKOUT else f"`{sys.executable} -m pip install --force-reinstall autoresearch-kernel`"
+SET_UP = (
+    "`make setup`"
+    if IS_CHECKOUT
+    else f"`{sys.executable} -m pip install --force-reinstall` with the clone or wheel of this program"
+)
 QUIETER = "Mains power and a cool place help, and so does a host that no other user shares."
 
 # A train.py that trains nothing: it starts where a real one does and hands over where a real one does.

@@ -29,7 +29,7 @@ class Status(StrEnum):
     TIMEOUT = "timeout"
     INVALID = "invalid"  # the source did not pass the gate; nothing ran
     REJECTED = "rejected"  # the audit refused the score
-    INTERRUPTED = "interrupted"  # the harness went away while it ran; it runs once more
+    INTERRUPTED = "interrupted"  # the supervisor went away while it ran; it runs once more
 
 
 FAILED = frozenset({Status.CRASH, Status.TIMEOUT, Status.INVALID, Status.INTERRUPTED})  # there is no score
@@ -38,7 +38,7 @@ FAILED = frozenset({Status.CRASH, Status.TIMEOUT, Status.INVALID, Status.INTERRU
 class Cause(StrEnum):
     """Why a training ended without saying anything about its code. It is made again under the same run index."""
 
-    GONE = "gone"  # the harness went away; the only cause that the experiment itself may have brought about
+    GONE = "gone"  # the supervisor went away; the only cause that the experiment itself may have brought about
     ASKED = "asked"  # a person stopped it
     SLEPT = "slept"  # the machine slept
     SLOW = "slow"  # the machine ran much slower than for the incumbent
@@ -155,7 +155,7 @@ class RunOutcome:
     reason: str  # one line for people; "" when it trained
     artefact: Path | None  # the pickled model
     notebook: Path | None  # executed, whatever happened; None when the gate refused the source
-    measured: dict[str, Any] = field(default_factory=dict)  # see `run/engine.py`: what the harness measured
+    measured: dict[str, Any] = field(default_factory=dict)  # see `run/engine.py`: what the supervisor measured
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ class Run:
     claimed_bpb: float | None = None  # what the scorer said, before the audit
     audit: Audit | None = None  # None where none was made: a discard needs none
     measured: dict[str, Any] = field(default_factory=dict)
-    attempts: int = 1  # trainings begun under this index that no user asked to stop: 2 after the harness went away
+    attempts: int = 1  # trainings begun under this index that no user asked to stop: 2 after the supervisor went away
     interruptions: tuple[str, ...] = ()  # why earlier trainings under this index did not count, for people
     causes: tuple[Cause, ...] = ()  # and in one word each, the latest one's included
     num_decided: int = 0  # experiments decided when it began: for a re-run of the incumbent, its place in time

@@ -74,7 +74,7 @@ class Outcome(_OfLastRun):
 
     @property
     def measured(self) -> dict[str, Any]:
-        """What the harness measured: num_steps, num_params, tokens_per_second, training_seconds ..."""
+        """What the supervisor measured: num_steps, num_params, tokens_per_second, training_seconds ..."""
         return self.run.measured
 
     @property

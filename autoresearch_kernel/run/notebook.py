@@ -126,7 +126,7 @@ def set_verdict(
 def _curve_cell(png: bytes, text: str) -> NotebookNode:
     picture = {"image/png": base64.b64encode(png).decode("ascii"), "text/plain": text}
     return nbformat.v4.new_code_cell(
-        "# The curve, drawn by the harness from metrics.jsonl",
+        "# The curve, drawn by the supervisor from metrics.jsonl",
         metadata={"tags": [CURVE], "jupyter": {"source_hidden": True}},
         id=CURVE,
         outputs=[nbformat.v4.new_output("display_data", data=picture)],

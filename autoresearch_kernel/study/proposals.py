@@ -45,7 +45,7 @@ class Proposals:
         session = self.session
         if self.question is not None or session.state.incumbent is None:
             return
-        if session.study.experiment(running.number + 1).proposal.exists():  # answered before the harness went away
+        if session.study.experiment(running.number + 1).proposal.exists():  # answered before the supervisor went away
             return
         context = replace(session.context(), running=running)
         if thinks_ahead(agent, context):
@@ -154,7 +154,7 @@ class Proposals:
             refused = (settled,) if is_conflict else (*refused, settled)
 
     def saved(self) -> tuple[Proposal, int] | None:
-        """What was replied to this very question before the harness went away, and the incumbent it was made for."""
+        """What was replied to this very question before the supervisor went away, and the incumbent it was made for."""
         return None if self.question is not None else open_proposal(self.session.study, self.session.state)
 
     def _answer(self, agent: Agent, refused: tuple[Refusal, ...]) -> tuple[Proposal, int]:
@@ -206,7 +206,7 @@ class Proposals:
         if listens(agent, context) and (refusal := self._check(proposal, context)):
             return refusal
         is_needed = (session.state.approve or asks_person(agent)) and not session.is_interactive
-        if not is_needed or "approved_by" in proposal.details:  # by a person, before the harness went away
+        if not is_needed or "approved_by" in proposal.details:  # by a person, before the supervisor went away
             return proposal
         return self._review(proposal, context, asks_person(agent))
 
