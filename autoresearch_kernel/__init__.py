@@ -27,8 +27,9 @@ from .system.locations import project_root
 if TYPE_CHECKING:
     from .agents.search import SearchAgent
     from .lab.analysis.load import analyse, open_example
+    from .lab.opening import open_study, start_study
     from .lab.panel.panel import panel
-    from .lab.study import InteractiveStudy, open_study, start_study
+    from .lab.study import InteractiveStudy
     from .study.loop import research
     from .study.steps import Steps, open_session
 
@@ -67,10 +68,10 @@ _HOMES = {
     "analyse": ".lab.analysis.load",
     "open_example": ".lab.analysis.load",
     "open_session": ".study.steps",
-    "open_study": ".lab.study",
+    "open_study": ".lab.opening",
     "panel": ".lab.panel.panel",
     "research": ".study.loop",
-    "start_study": ".lab.study",
+    "start_study": ".lab.opening",
 }
 
 

@@ -51,6 +51,7 @@ class Writer:
         self.clock = 1_800_000_000.0
         self.purpose = "rerun"  # of trainings of decided experiments
         self.why = ""
+        self.says_what_it_does = True  # in activity.json; each time it reads its whole history
         self.history: History
 
     def open(self) -> Writer:
@@ -65,7 +66,8 @@ class Writer:
 
     def append(self, event: str, **fields: Any) -> None:
         self.history.append(event, **fields)
-        self.tell(event, fields)
+        if self.says_what_it_does:
+            self.tell(event, fields)
 
     def tell(self, event: str, fields: dict[str, Any]) -> None:
         """What a supervisor would do now, as it says in activity.json."""

@@ -35,7 +35,7 @@ HOMES = {
         "show/plot_style.py", "show/plot_scale.py", "show/plot_labels.py", "show/plot_progress.py",
         "show/plot_curve.py", "lab/analysis/plots.py",
     },
-    "ipywidgets": {f"lab/panel/{part}.py" for part in ("panel", "view", "card", "review", "elements", "form")},
+    "ipywidgets": {f"lab/panel/{part}.py" for part in ("panel", "view", "elements", "form")},
     "anywidget": {"lab/panel/elements.py"},
     "dask": {"run/training.py"},
     "prepare": {f"corpora/{name}.py" for name in ("build", "command", "downloads", "readers", "sources", "tokens")},

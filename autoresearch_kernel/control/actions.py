@@ -80,15 +80,15 @@ def problems(name: str, project: Path, fields: Mapping[str, Any]) -> dict[str, s
 def _wrong_agent(asked: StudyOptions, project: Path) -> dict[str, str]:
     """What is wrong with the agent and what belongs to it, by option."""
     agent = asked.value("agent")
+    found = {"agent": NO_SERVER} if agent in WITH_MODEL and not knows_server() else {}
     try:
         options = agent_options(agent, asked, os.environ)
     except OptionRefused as refused:
-        return {refused.option: with_arguments(str(refused))}
+        return {refused.option: with_arguments(str(refused))} | found
     if agent == "replay" and options["from"] not in study_names(project):
         return {"recording": f"There is no study {options['from']}."}
     if agent not in WITH_MODEL:
         return {}
-    found = {} if knows_server() else {"agent": NO_SERVER}
     model = options["model"]
     try:
         is_priced = asked.max_cost is None or read_prices(project / PRICES).cost(model, 1, 1) is not None

@@ -19,7 +19,7 @@ def plain(text: str, limit: int | None = None) -> str:
     if limit is None:
         return flat(text)
     line = flat(text[: 8 * limit])
-    return line if len(line) <= limit else line[: max(0, limit - 1)].rstrip() + "…"
+    return line if len(line) <= limit else line[: max(0, limit - 1)].rstrip(" ,.:(") + "…"
 
 
 def number(value: Any) -> float | None:

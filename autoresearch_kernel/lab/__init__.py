@@ -1,5 +1,4 @@
-"""What do people see and use in a notebook? One experiment step by step, the analysis of a study, the panel.
+"""What do people see and use in a notebook? The steps of an experiment, the analysis of a study, the panel.
 
-`study.open_study` and `start_study` give a study to walk through; `analysis.load.analyse` looks back on one;
-`panel.panel.panel` is the control panel.
+`opening.open_study`, `analysis.load.analyse` and `panel.panel.panel` open them.
 """

@@ -1,8 +1,4 @@
-"""A proposal in a person's hands: looked at, changed, and then run. Pure values; nothing is recorded here.
-
-StudyError
-  StepError    a step that cannot be taken now, or an edit that does not apply; the message says what to do
-"""
+"""A proposal that a person reads, changes and then runs. Pure values; nothing is recorded here."""
 
 from __future__ import annotations
 
@@ -12,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..core.format import plain
+from ..core.sanitize import visible
 from ..core.types import Experiment, Proposal
-from ..record.study import StudyError
 from ..show import html
 from ..show.words import idea, title
 from ..source.cell import SourceError
@@ -22,13 +18,10 @@ from ..source.diff import diff
 from ..source.parameters import read_parameters, set_parameters
 from ..study.review import edited
 from ..study.steps import with_previous
+from .errors import StepError
 from .results import Diff, next_html
 
 BY_HAND = "(edited by hand)"
-
-
-class StepError(StudyError):
-    """A step that cannot be taken now; the message says which comes first. A notebook shows it without a traceback."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -73,14 +66,7 @@ class Idea:
         return Diff(diff(self.parent_source, self.train_source))
 
     def change(self, hypothesis: str = "", **values: Any) -> Idea:
-        """The idea with other literals in the parameters cell, by name.
-
-        Example:
-            >>> idea.change(MATRIX_LR=0.02, WARMUP_RATIO=0.1)  # doctest: +SKIP
-
-        Raises StepError for a name that train.py does not have, with those that look like it, and for a value that
-        does not fit.
-        """
+        """The idea with other literals in the parameters cell. Raises StepError for an unknown name or value."""
         try:
             known = read_parameters(self.train_source)
             source = set_parameters(self.train_source, values)
@@ -90,13 +76,7 @@ class Idea:
         return self._with(source, hypothesis)
 
     def edit(self, old: str, new: str, hypothesis: str = "") -> Idea:
-        """The idea with the text `old` of train.py replaced by `new`.
-
-        Example:
-            >>> idea.edit("F.relu(x).square()", "F.gelu(x)", hypothesis="GELU trains as well")  # doctest: +SKIP
-
-        Raises StepError when `old` is not there, or more than once.
-        """
+        """The idea with the text `old` replaced. Raises StepError when `old` is not there, or more than once."""
         places = self.train_source.count(old) if old else 0
         if places == 0:
             raise StepError(_absent(old, self.train_source))
@@ -137,13 +117,8 @@ class Idea:
 
     def __repr__(self) -> str:
         lines = [self._title(), *(f"  {name:<11} {words}" for name, words in self._rows() if words)]
-        change = [plain_line(line) for line in self.diff.splitlines()]
+        change = [visible(line) for line in self.diff.splitlines()]
         return "\n".join([*lines, *change, f"Next: {self.next}"])
-
-
-def plain_line(line: str) -> str:
-    """A line of code as it is, but for control characters."""
-    return "".join(c if c.isprintable() or c == "\t" else " " for c in line)
 
 
 def _as_experiment(number: int, proposal: Proposal, parent: int) -> Experiment:

@@ -1,7 +1,4 @@
-"""JupyterLab in the project: the command that opens it, the kernel that it needs, and train.py as a notebook.
-
-It prepares and then becomes Jupyter; what notebooks show is the subject of the other modules here.
-"""
+"""JupyterLab in the project: the command that opens it, its kernel, and train.py as a notebook."""
 
 from __future__ import annotations
 
@@ -42,9 +39,9 @@ def lab_command(project: Path, options: Sequence[str]) -> list[str]:
 
 
 def _offer_train_as_a_notebook() -> None:
-    """A workspace of Lab's in which train.py is open as a notebook: /lab/workspaces/train.
+    """Save a workspace of Lab in which train.py is open as a notebook: /lab/workspaces/train.
 
-    Lab has no address for a file in a viewer of choice, and to make it the default would open every .py file so.
+    Lab has no address for a file in a chosen viewer; as the default viewer, it would open every .py file so.
     """
     from jupyterlab.commands import get_workspaces_dir
     from jupyterlab_server.workspaces_handler import WorkspacesManager

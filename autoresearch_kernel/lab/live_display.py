@@ -1,7 +1,6 @@
-"""What goes on while a cell waits for a training: one display that is kept up to date, or a line in a terminal.
+"""The display that a cell updates while a training runs; in a terminal, a line.
 
-Drawing takes time from a training on the same machine, so a picture is drawn anew only when all drawing so far has
-taken a small share of the time.
+Drawing takes time from a training on the same machine, so it gets a small share of the time.
 """
 
 from __future__ import annotations
@@ -11,11 +10,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..core.format import duration, last_number, plain
+from ..core.format import duration, plain
 from ..core.types import Progress
 from ..show import html
-from ..show.status import bar
-from ..show.words import curve_words
+from ..show.words import bar, curve_words, training_words
 from .results import CURVE_WIDTH, says_no_more
 
 UPDATE_SECONDS = 1.5  # between two updates of the display
@@ -63,9 +61,7 @@ class LiveDisplay:
             case "note" | "paused":
                 self._notes.append(plain(progress.text))
                 self._update(is_new=True)
-            case "proposing":
-                pass  # what is proposed lies there already
-            case other:
+            case other if other != "proposing":  # what is proposed lies there already
                 self.say(other)
 
     def say(self, line: str) -> None:
@@ -83,24 +79,17 @@ class LiveDisplay:
         self._update(is_new=True, is_last=True)
 
     def _start(self, progress: Progress) -> None:
-        heading, self._other, self._label = self.beside(progress)
-        self._heading, self._hypothesis = heading, plain(progress.hypothesis)
+        self._heading, self._other, self._label = self.beside(progress)
+        self._hypothesis = plain(progress.hypothesis)
         self._points, self._picture, self._fraction = [], "", 0.0
-        self._line = "starting"
         self._began, self._drawing_seconds = time.monotonic(), 0.0
-        self._update(is_new=True)
+        self.say("starting")
 
     def _train(self, progress: Progress) -> None:
         self._points.append(progress.metrics)
         self._fraction = progress.fraction
-        loss, speed = (last_number([progress.metrics], name) for name in ("train_loss", "tokens_per_second"))
         left = max(0.0, self.budget_seconds * (1 - progress.fraction))
-        words = [
-            f"{duration(left)} left",
-            f"loss {loss:.3f}" if loss else "",
-            f"{speed / 1e3:.1f} k tokens/s" if speed else "",
-        ]
-        self._line = " · ".join(word for word in words if word)
+        self._line = " · ".join(filter(None, (f"{duration(left)} left", training_words(progress.metrics))))
         self._update(is_new=False)
 
     def _update(self, is_new: bool, is_last: bool = False) -> None:
@@ -126,8 +115,6 @@ class LiveDisplay:
         self._drawn_at = time.monotonic()
         self._drawing_seconds += self._drawn_at - began
 
-    # --- in a notebook
-
     def _display(self) -> None:
         from IPython.display import display
 
@@ -140,14 +127,13 @@ class LiveDisplay:
     def _html(self) -> str:
         head = f"<b>{html.text(self._heading)}</b> " if self._heading else ""
         words = "" if says_no_more(self._hypothesis, self._heading) else self._hypothesis
+        done = html.progress_bar(self._fraction, "progress") if self._fraction else ""
         line = f'<span style="font-variant-numeric:tabular-nums">{html.text(self._line)}</span>'
         notes = "".join(html.paragraph(note, is_faint=True) for note in self._notes[-MOST_NOTES:])
         return (
-            f'<div style="{html.UI_FONT};color:{html.INK};line-height:1.5">{head}{_bar_html(self._fraction)}{line}'
+            f'<div style="{html.UI_FONT};color:{html.INK};line-height:1.5">{head}{done}{line}'
             f"{html.paragraph(words, is_faint=True) if words else ''}{self._picture}{notes}</div>"
         )
-
-    # --- in a terminal
 
     def _text(self) -> str:
         heading = f"{self._heading} · " if self._heading else ""
@@ -163,17 +149,6 @@ class LiveDisplay:
         elif (is_last or self._line == "starting") and text != self._said:
             print(text, flush=True)
             self._said = text
-
-
-def _bar_html(fraction: float) -> str:
-    if not fraction:
-        return ""
-    return (
-        f'<span role="progressbar" aria-label="progress" aria-valuemin="0" aria-valuemax="100" '
-        f'aria-valuenow="{100 * fraction:.0f}" style="display:inline-block;width:150px;height:8px;margin-right:8px;'
-        f'background:{html.LINE};border-radius:2px;overflow:hidden;vertical-align:baseline">'
-        f'<span style="display:block;height:100%;width:{100 * fraction:.1f}%;background:{html.GREEN}"></span></span>'
-    )
 
 
 def _is_notebook() -> bool:

@@ -1,7 +1,6 @@
 """What a step of an experiment returns: the training, the verdict, the record, as values that show themselves.
 
-A notebook shows them as HTML that follows the theme and is kept when the notebook is saved; a terminal shows text. They
-are made from the record and decide nothing. Text that an agent or a training wrote is escaped.
+A notebook shows HTML in the colours of its theme, a terminal text. Text of an agent or a training is escaped.
 """
 
 from __future__ import annotations
@@ -12,12 +11,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.format import bpb, plain, signed, thousands, with_error
+from ..core.format import bpb, plain, thousands
 from ..core.types import Audit, Evaluation, Experiment, Run, Status, scores_of
 from ..record.archive import failure_output
 from ..record.study import Study, StudyError
 from ..show import html
-from ..show.words import argument, audit_words, difference, grounds, score_line, title
+from ..show.words import argument, audit_words, difference, grounds, score_and_difference, title
 from .pictures import Picture, curve_of
 
 if TYPE_CHECKING:
@@ -35,13 +34,32 @@ class Diff(str):
 
 
 @dataclass(frozen=True, repr=False)
-class Outcome:
+class _OfLastRun:
+    study: Study
+    experiment: Experiment
+    next: str  # what a person can do now
+
+    @property
+    def run(self) -> Run:
+        """The experiment's last run."""
+        return self.experiment.runs[-1]
+
+    @property
+    def _run_words(self) -> str:
+        return f"run {self.run.index + 1}, seed {self.run.seed}"
+
+    def _card(self, *parts: str) -> str:
+        return html.card(title(self.experiment), "".join([*parts, next_html(self.next)]), state=self._run_words)
+
+    def _text(self, state: str, rows: Sequence[tuple[str, str]], *lines: str) -> str:
+        below = [*(f"  {name:<13} {words}" for name, words in rows if words), *lines]
+        return "\n".join([f"{title(self.experiment)} · {self._run_words}{state}", *below, f"Next: {self.next}"])
+
+
+@dataclass(frozen=True, repr=False)
+class Outcome(_OfLastRun):
     """One training: how it ended, what was measured, its curve."""
 
-    study: Study = field(repr=False)
-    experiment: Experiment
-    run: Run
-    next: str  # what a person can do now
     is_shown: bool = False  # its curve stands above already, where it was drawn while it trained
 
     @property
@@ -81,74 +99,68 @@ class Outcome:
             paths = self.study.experiment(self.experiment.number)
             if output := failure_output(paths, self.run.index)[-OUTPUT_LIMIT:]:
                 parts.append(html.details("What it printed, and where it failed", html.printed(output)))
-        parts += [_links([self.notebook]), next_html(self.next)]
-        return html.card(title(self.experiment), "".join(parts), state=_run_words(self.run))
+        return self._card(*parts, _links([self.notebook]))
 
     def __repr__(self) -> str:
-        lines = [f"{title(self.experiment)} · {_run_words(self.run)}"]
-        lines += [f"  {name:<9} {words}" for name, words in self._rows() if words]
-        lines += [f"  {self.run.status}: {plain(self.run.reason)}"] if self.run.status is not None else []
-        return "\n".join([*lines, f"Next: {self.next}"])
+        ended = [f"  {self.run.status}: {plain(self.run.reason)}"] if self.run.status is not None else []
+        return self._text("", self._rows(), *ended)
 
 
 @dataclass(frozen=True, repr=False)
-class Judgement:
-    """The score of one run, and what the rule says of the experiment so far."""
+class Judgement(_OfLastRun):
+    """The score of an experiment's last run, and what the rule says of the experiment so far.
 
-    study: Study = field(repr=False)
-    experiment: Experiment
-    run: Run
-    evaluation: Evaluation | None  # None when there is nothing to score
+    The scores of `experiment`, of its incumbent and their errors are those that the rule compared.
+    """
+
     verdict: str  # "keep", "discard", "confirm" (once more, with a fresh seed), "rejected", "crash", "timeout" ...
-    reason: str  # the rule's words
-    judged_bpb: float | None  # mean over the runs that the rule looked at
-    incumbent_bpb: float | None  # mean over the incumbent's
-    sigma: float | None  # run-to-run standard deviation
-    delta_standard_error: float | None  # of `delta_bpb`
-    next: str
+
+    @property
+    def reason(self) -> str:
+        """The rule's words."""
+        return self.experiment.reason
+
+    @property
+    def evaluation(self) -> Evaluation | None:
+        """The score of this run; None when there is nothing to score."""
+        run = self.run
+        if run.val_bpb is None or run.standard_error is None:
+            return None
+        scored, seconds = run.measured["scored"], run.measured.get("scoring_seconds") or 0.0
+        return Evaluation(run.val_bpb, run.standard_error, scored["num_tokens"], scored["num_bytes"], seconds)
 
     @property
     def val_bpb(self) -> float | None:
-        """Of this run."""
-        return self.evaluation.val_bpb if self.evaluation else None
-
-    @property
-    def audit(self) -> Audit | None:
-        """Of this run: accepted or refused, and by how much its claim was corrected; None where none was due."""
-        return self.run.audit
+        """The score of this run; `experiment.val_bpb` is the mean over all runs that are judged."""
+        return self.run.val_bpb
 
     @property
     def standard_error(self) -> float | None:
-        """Of this run's score, over the held-out rows; what another seed changes is `sigma`."""
-        return self.evaluation.standard_error if self.evaluation else None
+        """The error of this run's score over the held-out rows; `experiment.sigma` is the error over seeds."""
+        return self.run.standard_error
+
+    @property
+    def audit(self) -> Audit | None:
+        """The audit of this run: accepted or refused, and the correction of the claim; None where none was due."""
+        return self.run.audit
 
     @property
     def delta_bpb(self) -> float | None:
-        """Against the incumbent, over all runs that were judged; negative is better."""
-        return None if self.judged_bpb is None or self.incumbent_bpb is None else self.judged_bpb - self.incumbent_bpb
-
-    @property
-    def delta_sigmas(self) -> float | None:
-        """The same in standard deviations of a run."""
-        return self.delta_bpb / self.sigma if self.delta_bpb is not None and self.sigma else None
+        """The difference to the incumbent, over all runs that are judged; negative is better."""
+        return self.experiment.delta_bpb
 
     def nats(self) -> np.ndarray:
-        """What the scorer answered: the negative log-likelihood of every held-out token, in nats, (rows, T).
+        """The negative log-likelihood of every held-out token, in nats, as the scorer answered: (rows, T).
 
-        The score is their sum in bits over the bytes of the text:
-
-        >>> verdict.nats().sum(dtype=float) / np.log(2) / verdict.evaluation.num_bytes  # doctest: +SKIP
+        Their sum is the score: `verdict.nats().sum(dtype=float) / np.log(2) / verdict.evaluation.num_bytes`.
         """
         return _array_in(self.study.experiment(self.experiment.number).nll(self.run.index), "scored")
 
     def cuts(self) -> np.ndarray:
-        """What the audit asked a second process, and what it answered: row, place, probability, claimed, blind.
+        """What the audit compared, a record for each place: row, place, probability, claimed, blind.
 
-        A record for each place. `claimed` and `blind` are nats of the token after it, when the scorer saw the whole row
-        and when it saw the beginning alone; in an honest model they are the same.
-
-        >>> looked = verdict.cuts()  # doctest: +SKIP
-        >>> abs(looked["blind"] - looked["claimed"]).max()  # doctest: +SKIP
+        `claimed` and `blind` are nats of the token after the place: the first from a scorer that saw the whole row, the
+        second from one that saw its beginning alone. In an honest model they are the same.
         """
         return _array_in(self.study.experiment(self.experiment.number).cuts(self.run.index), "audited")
 
@@ -161,23 +173,17 @@ class Judgement:
             f"{thousands(e.num_bytes)} bytes"
         )
 
-    def _against(self) -> str:
-        if self.delta_bpb is None or self.experiment.number == 0:
-            return ""
-        sigmas = f" ({signed(self.delta_sigmas, 1)} σ)" if self.delta_sigmas is not None else ""
-        words = with_error(self.delta_bpb, self.delta_standard_error)
-        return f"{words}{sigmas} against the incumbent's {bpb(self.incumbent_bpb)}"
-
     def _rows(self) -> list[tuple[str, str]]:
-        judged = self.experiment.runs if self.experiment.status is None else self.experiment.judged_runs
-        scores = scores_of(judged)
-        runs = ", ".join(map(bpb, scores)) + f": mean {bpb(self.judged_bpb)}" if len(scores) > 1 else ""
+        e = self.experiment
+        scores = e.scores if e.status is None else scores_of(e.judged_runs)
+        runs = ", ".join(map(bpb, scores)) + f": mean {bpb(e.val_bpb)}" if len(scores) > 1 else ""
+        is_compared = e.delta_bpb is not None and e.number > 0
         return [
             ("this run", self._score_words()),
             ("audit", audit_words(self.run)),
             ("each run", runs),
-            ("difference", self._against()),
-            ("σ, run to run", f"{self.sigma:.4f}" if self.sigma else ""),
+            ("difference", f"{difference(e)} against the incumbent's {bpb(e.incumbent_bpb)}" if is_compared else ""),
+            ("σ, run to run", f"{e.sigma:.4f}" if e.sigma else ""),
             ("the rule", plain(self.reason)),
         ]
 
@@ -186,13 +192,10 @@ class Judgement:
         words = "once more, with a fresh seed" if self.verdict == "confirm" else self.verdict
         mark = f'<span style="color:{colour}" aria-hidden="true">{sign}</span>'
         head = f'<div style="font-size:115%">{mark} <b>{html.text(words)}</b></div>'
-        body = head + html.facts(self._rows()) + next_html(self.next)
-        return html.card(title(self.experiment), body, state=_run_words(self.run))
+        return self._card(head, html.facts(self._rows()))
 
     def __repr__(self) -> str:
-        lines = [f"{title(self.experiment)} · {_run_words(self.run)} · {self.verdict}"]
-        lines += [f"  {name:<13} {words}" for name, words in self._rows() if words]
-        return "\n".join([*lines, f"Next: {self.next}"])
+        return self._text(f" · {self.verdict}", self._rows())
 
 
 @dataclass(frozen=True, repr=False)
@@ -208,17 +211,13 @@ class Recorded(Experiment):
         known = {f.name: getattr(experiment, f.name) for f in fields(Experiment)}
         return cls(**known, study=study, next=next, is_shown=is_shown)
 
-    def _line(self) -> str:
-        against = f"{difference(self)} against {self.parent:04d}" if self.delta_bpb is not None else ""
-        return " · ".join(part for part in (score_line(self), against) if part)
-
     def _repr_html_(self) -> str:
         study, last = self.study, self.runs[-1]
         assert study is not None
         paths = study.experiment(self.number)
         notebooks = [path for run in self.runs if (path := paths.notebook(run.index)).is_file()]
         said = "" if says_no_more(self.hypothesis, title(self)) else argument(self)
-        line = html.text(self._line())
+        line = html.text(score_and_difference(self))
         parts = [
             f"<div>{html.status_words(self)}{' · ' if line else ''}{line}</div>",
             html.paragraph(said) if said else "",
@@ -236,7 +235,7 @@ class Recorded(Experiment):
         return [*grounds(self, last, self.study.facts), ("git", ref)]
 
     def __repr__(self) -> str:
-        lines = [title(self), f"  {self.status} · {self._line()}".rstrip(" ·"), f"  {plain(self.reason)}"]
+        lines = [title(self), f"  {self.status} · {score_and_difference(self)}".rstrip(" ·"), f"  {plain(self.reason)}"]
         lines += [f"Next: {self.next}"] if self.next else []
         return "\n".join(lines)
 
@@ -283,8 +282,4 @@ def _links(paths: Sequence[Path]) -> str:
         for path in paths
         if path.is_file()
     ]
-    return f'<div style="margin:4px 0">Open {" · ".join(links)}</div>' if links else ""
-
-
-def _run_words(run: Run) -> str:
-    return f"run {run.index + 1}, seed {run.seed}"
+    return html.links(links)

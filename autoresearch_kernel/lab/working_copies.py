@@ -1,11 +1,8 @@
-"""A person's own copies of the project's notebooks, so that using a notebook changes no file that git follows.
+"""Users' own copies of the project's notebooks, so that using a notebook changes no file that git follows.
 
-`notebooks/` belongs to the project. `autoresearch lab` copies its notebooks into `my-notebooks/`, which git ignores,
-and opens the copy. A copy whose code or text was edited is never touched again. A copy that was only run is replaced
-when an upgrade brings another version; the old one, with its outputs, is kept beside it.
-
-Who opens an original can run it, but its outputs are not saved: see `keep_original`. `protect_originals` has every
-Jupyter server of this environment do so, however it is started.
+`autoresearch lab` copies `notebooks/` into `my-notebooks/`, which git ignores. It never changes a copy whose code or
+text a user has edited. After an upgrade it replaces a copy that was only run, and keeps the old one if it has outputs.
+The Jupyter servers of this environment do not save the outputs of an original: see `protect_originals`.
 """
 
 from __future__ import annotations
@@ -13,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+from ..core.sanitize import parse_object
 from ..record.paths import MY_NOTEBOOKS, NOTEBOOKS
 from ..record.study import sha256
 from ..system.files import ensure_folder, write_atomic
@@ -46,7 +45,7 @@ def _copy(original: Path, copy: Path) -> None:
     notebook = json.loads(content)
     notebook["metadata"][KEY] = {"copied_from": sha256(content), "sources": sources_sha256(notebook)}
     ensure_folder(copy.parent)
-    write_atomic(copy, _text(notebook))
+    write_atomic(copy, json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True) + "\n")  # as Jupyter does
 
 
 def _refresh(original: Path, copy: Path) -> str:
@@ -73,16 +72,12 @@ def _refresh(original: Path, copy: Path) -> str:
 
 
 def _was_told(copy: Path, version: str) -> bool:
-    """Whether a person was told of this version of an edited copy's original; from now on, they were.
+    """Whether the user was told of this version of an edited copy's original; records that they are told now.
 
-    Kept beside the copies and not in them: of an open notebook that changes on disk, Jupyter asks which to keep.
+    The record is beside the copies: if an open notebook changed on disk, Jupyter would ask which version to keep.
     """
     path = copy.parent / TOLD
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        told = {}
-    told = told if isinstance(told, dict) else {}
+    told = (parse_object(path.read_bytes()) if path.is_file() else None) or {}
     if told.get(copy.name) == version:
         return True
     write_atomic(path, json.dumps({**told, copy.name: version}, indent=1, sort_keys=True) + "\n")
@@ -91,28 +86,17 @@ def _was_told(copy: Path, version: str) -> bool:
 
 def _read(path: Path) -> Notebook | None:
     """A notebook; None where the file is none that can be read."""
-    try:
-        notebook = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return None
-    is_notebook = isinstance(notebook, dict) and {"cells", "metadata"} <= set(notebook)
-    return notebook if is_notebook else None
+    notebook = parse_object(path.read_bytes())
+    return notebook if notebook and {"cells", "metadata"} <= set(notebook) else None
 
 
 def _free(copy: Path) -> Path:
-    number = 1
-    while (path := copy.with_name(f"{copy.stem}-before-upgrade-{number}.ipynb")).exists():
-        number += 1
-    return path
-
-
-def _text(notebook: Notebook) -> str:
-    """As Jupyter writes it."""
-    return json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+    paths = (copy.with_name(f"{copy.stem}-before-upgrade-{number}.ipynb") for number in count(1))
+    return next(path for path in paths if not path.exists())
 
 
 def sources_sha256(notebook: Notebook) -> str:
-    """Of the code and text of its cells. Empty cells do not count: running the last cell of a notebook adds one."""
+    """Digest of the code and text of its cells, without empty ones: running the last cell of a notebook adds one."""
     cells = [(cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"]]
     return hashlib.sha256(json.dumps([cell for cell in cells if cell[1].strip()]).encode()).hexdigest()
 
@@ -121,14 +105,8 @@ def has_outputs(notebook: Notebook) -> bool:
     return any(cell.get("outputs") for cell in notebook["cells"])
 
 
-# --- in the server of JupyterLab
-
-
 def keep_original(model: dict[str, Any], path: str, contents_manager: Any, **_: Any) -> None:
-    """Before a notebook of `notebooks/` is saved: when it was only run, write what the file holds already.
-
-    One whose code or text was edited is saved as it is.
-    """
+    """Before Jupyter saves an original that was only run: put what the file holds already in its place."""
     file = Path(contents_manager.root_dir) / path
     if file.parent.name != NOTEBOOKS or not (file.parent.parent / "prepare.py").is_file() or not file.is_file():
         return
@@ -140,10 +118,7 @@ def keep_original(model: dict[str, Any], path: str, contents_manager: Any, **_: 
 
 
 def protect_originals(prefix: Path) -> Path:
-    """Let each Jupyter server of the environment at `prefix` load `keep_original`; returns the file that says so.
-
-    So originals are protected in a plain JupyterLab or Notebook 7 of this environment, too.
-    """
+    """Let each Jupyter server of the environment at `prefix` load `keep_original`; returns the file that says so."""
     path = prefix / SERVER_CONFIG
     content = json.dumps({"ServerApp": {"jpserver_extensions": {__name__: True}}}, indent=1) + "\n"
     if not path.is_file() or path.read_text(encoding="utf-8") != content:

@@ -98,7 +98,12 @@ class StudyPaths:
 
 
 def study_paths(name: str, root: Path | None = None) -> StudyPaths:
-    """The files of study `name`. Raises ValueError for a name that is not a plain file name."""
+    """The files of study `name`. Raises ValueError for a name that is not a plain file name.
+
+    Example:
+        >>> study_paths("nov23").history.name
+        'history.jsonl'
+    """
     if not name or name.startswith(".") or not all(c.isalnum() or c in "-_." for c in name):
         raise ValueError(f"Study name {name!r}: use letters, digits, '-', '_' and '.', as in 'nov23'.")
     return StudyPaths((root or project_root()) / "studies" / name)

@@ -1,4 +1,1 @@
-"""How does a study look? In words, HTML and pictures: values in, text and PNG out.
-
-`follow.look` gives a Snapshot of a study from its files; `status`, `words`, `plots` and `terminal` show it.
-"""
+"""How does a study look? In words, HTML and pictures: values in, text and PNG out. `follow.look` gives a Snapshot."""

@@ -37,11 +37,7 @@ def spent_words(spent: Spent, limits: Limits) -> str:
 
 
 def plan_words(model: str, host: str, price: tuple[float, float] | None, limits: Limits) -> str:
-    """Which model is asked, where and at what price, and what it may use in all.
-
-    Args:
-        price: US dollars for a million tokens in and out; None when it is not known.
-    """
+    """Which model is asked, where, at what price (US dollars for a million tokens in and out), and what it may use."""
     costs = "price not known" if price is None else f"${price[0]:g} in and ${price[1]:g} out for a million tokens"
     caps = [f"{tokens(limits.max_tokens)} tokens"] if limits.max_tokens is not None else []
     caps += [f"${limits.max_cost:.2f}"] if limits.max_cost is not None else []

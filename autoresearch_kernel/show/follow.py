@@ -1,9 +1,7 @@
-"""Follows a study from outside: what another process does with it at this moment, from its files alone.
+"""Follows a study from outside, from its files alone: what another process does with it at this moment.
 
-`look` gives a Snapshot; a `View` gives many and reads only what was added since the last one, so a client may ask
-several times a second. `follow` yields what happens as it happens, for `autoresearch attach`. This module writes
-nothing and asks no process: the history says what was done, the lock who does it now, and the curve how far the
-running training is. The curve comes from code that an agent wrote: only finite numbers in it count.
+`look` gives a Snapshot; a `View` gives many and reads only what was added since the last one. `follow` yields what
+happens as it happens, for `autoresearch attach`. An agent's code writes the curve: only finite numbers in it count.
 """
 
 from __future__ import annotations
@@ -12,19 +10,19 @@ import stat
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..core.format import last_number, number, plain
 from ..core.state import Event, StudyState, replay
-from ..core.types import Experiment, MachineHolder, Progress, Run, Status
+from ..core.types import Experiment, MachineHolder, Progress, Status
 from ..record.activity import Activity, read_activity
 from ..record.curves import Tail, curve_points, read_curve
 from ..record.history_reader import HistoryReader
 from ..record.study import Study
 from ..system.files import lock_holder, seconds_of
-from .snapshot import AT_WORK, WAITING, WAITING_FOR_MACHINE, Snapshot
+from .snapshot import AT_WORK, WAITING, WAITING_FOR_MACHINE, Past, Snapshot, Work
 from .status import command_line, next_step
 from .study_words import waiting_words
 
@@ -35,10 +33,6 @@ PURPOSES = {  # of a supervisor's work, and the phases that they are shown as
     "baseline": "measuring the baseline", "rerun": "re-running the incumbent", "conclusion": "concluding",
     "result": "finishing",
 }  # fmt: skip
-FROM_HISTORY = (  # parts of a Snapshot that follow from the history alone
-    "state", "is_finishing", "began_at", "opened_at", "last_event_at", "experiments_per_hour", "notes",
-    "commands",
-)  # fmt: skip
 
 
 def look(study: Study) -> Snapshot:
@@ -47,7 +41,7 @@ def look(study: Study) -> Snapshot:
 
 
 def follow(study: Study, *, every_seconds: float = LOOK_EVERY_SECONDS) -> Iterator[Experiment | Progress]:
-    """What happens from now on: each experiment as it is decided, notes, and how far the run is; until it ends.
+    """Yield what happens from now on: each decided experiment, notes, and the progress of the run; until it ends.
 
     Unless it was finished, the last value is a note that says how it ended and what to do next.
     """
@@ -106,7 +100,7 @@ class View:
         self.study = study
         self._clock = clock
         self._history = HistoryReader(study.paths.history)
-        self._folded = _fold([])
+        self._past = _fold([])
         self._curve: _CurveReader | None = None
         self._incumbent_curve: tuple[int, tuple[Mapping[str, Any], ...]] | None = None
 
@@ -117,45 +111,43 @@ class View:
     def look(self) -> Snapshot:
         holder = lock_holder(self.study.paths.lock)
         if self._history.read():
-            self._folded = _fold(self._history.events)
-        if holder is None and _phase_without_supervisor(self._folded) == "gone":
+            self._past = _fold(self._history.events)
+        if holder is None and _phase_without_supervisor(self._past) == "gone":
             holder = lock_holder(self.study.paths.lock)  # another supervisor may have resumed it while we read
-        work = _work(self.study, self._folded, holder)
-        folded, incumbent, now = self._folded, self._compared_with(work.experiment), self._clock()
+        work = _work(self.study, self._past, holder)
+        past, experiment, now = self._past, work.experiment, self._clock()
+        parent = experiment.parent if experiment is not None and experiment.status is None else None
+        incumbent = past.state.incumbent if parent is None else past.state.experiments[parent]
         curve = self._read_curve(work)
-        fraction = seconds_left = None
+        progress = last_number(curve, "progress")
+        fraction, seconds_left = progress or 0.0, None
         if work.activity == "training":
-            fraction, seconds_left = self._training_left(curve, now)
-        until = now if holder is not None or not folded.last_event_at else seconds_of(folded.last_event_at)
+            fraction, seconds_left = self._training_left(progress, now)
+        until = now if holder is not None or not past.last_event_at else seconds_of(past.last_event_at)
         return Snapshot(
-            **{name: getattr(folded, name) for name in FROM_HISTORY},
+            **vars(past),
             **vars(work),
             study=self.study,
-            finished=folded.last.get("finished"),
             holder=holder,
             curve=curve,
             incumbent=incumbent,
             incumbent_curve=self._read_incumbent_curve(incumbent),
-            fraction=_fraction(curve) if fraction is None else fraction,
+            fraction=min(1.0, max(0.0, fraction)),
             seconds_left=seconds_left,
             tokens_per_second=_tokens_per_second(curve),
             time=now,
-            study_seconds=_seconds_since(folded.began_at, until),
-            supervisor_seconds=_seconds_since(folded.opened_at, until),
+            study_seconds=_seconds_since(past.began_at, until),
+            supervisor_seconds=_seconds_since(past.opened_at, until),
         )
 
-    def _compared_with(self, experiment: Experiment | None) -> Experiment | None:
-        parent = experiment.parent if experiment is not None and experiment.status is None else None
-        return self._folded.state.incumbent if parent is None else self._folded.state.experiments[parent]
-
-    def _read_curve(self, work: _Work) -> tuple[Mapping[str, Any], ...]:
-        """Of the run in work; the curve of an attempt that was cut off earlier is not its own."""
-        last, run = self._folded.last, work.run
-        if work.experiment is None or run is None or not _has_begun(run, last):
+    def _read_curve(self, work: Work) -> tuple[Mapping[str, Any], ...]:
+        """The curve of the present run, without that of an attempt that was cut off earlier."""
+        past, run = self._past, work.run
+        has_begun = past.seq("started") > past.seq("opened")  # else only the curve of a run that has ended counts
+        if work.experiment is None or run is None or not (has_begun or run.status is not Status.INTERRUPTED):
             self._curve = None
             return ()
-        path = self.study.experiment(work.experiment.number).metrics(run.index)
-        key = (path, last["started"]["seq"])
+        key = (self.study.experiment(work.experiment.number).metrics(run.index), past.seq("started"))
         if self._curve is None or self._curve.key != key:
             self._curve = _CurveReader(key)
         return self._curve.read()
@@ -168,14 +160,13 @@ class View:
             self._incumbent_curve = incumbent.number, tuple(read_curve(path)[:CURVE_LIMIT_POINTS])
         return self._incumbent_curve[1]
 
-    def _training_left(self, curve: Sequence[Mapping[str, Any]], now: float) -> tuple[float, float]:
+    def _training_left(self, progress: float | None, now: float) -> tuple[float, float]:
         """Share of the training that is done, and seconds left; it goes on between two points of the curve."""
         budget = self.study.time_budget_seconds
-        progress = last_number(curve, "progress")
         if progress is None or self._curve is None:
             return 0.0, budget
         done = progress + max(0.0, now - self._curve.written_at) / budget
-        return min(1.0, max(0.0, done)), min(budget, max(0.0, budget * (1 - done)))
+        return done, min(budget, max(0.0, budget * (1 - done)))
 
 
 class _CurveReader:
@@ -206,44 +197,23 @@ class _CurveReader:
         return tuple(self._points)
 
 
-@dataclass(frozen=True)
-class _Folded:
-    """All that follows from the history alone: worked out anew only when there is a new event."""
-
-    state: StudyState
-    last: Mapping[str, Event]  # the last event of each kind
-    is_finishing: bool  # measuring the study's result
-    is_finished: bool
-    began_at: str
-    opened_at: str
-    last_event_at: str
-    experiments_per_hour: float | None
-    notes: tuple[Event, ...]
-    commands: tuple[Event, ...]
-
-
-@dataclass(frozen=True)
-class _Work:
-    """What a study does, as its supervisor says in activity.json; without a supervisor, where it stopped."""
-
-    phase: str
-    activity: str
-    experiment: Experiment | None
-    run: Run | None
-    rerun_reason: str
-
-
-def _fold(events: Sequence[Event]) -> _Folded:
+def _fold(events: Sequence[Event]) -> Past:
     last = {event["event"]: event for event in events}
-    opened = last.get("opened") or (events[0] if events else {})
-    session = events[opened["seq"] - 1 :] if events else []
-    return _Folded(
+    opened = last.get("opened") or (events[0] if events else {"seq": 0, "time": ""})
+    session = events[max(0, opened["seq"] - 1) :]
+
+    def since(kind: str, *others: str) -> bool:
+        """Whether the present supervisor recorded such an event, and none of the others after it."""
+        seqs = [opened["seq"], *(last[other]["seq"] for other in others if other in last)]
+        return kind in last and last[kind]["seq"] > max(seqs)
+
+    return Past(
         state=replay(events),
         last=last,
-        is_finishing=_is_finishing(last, opened),
-        is_finished=_is_finished(last, opened),
+        is_finishing=since("finishing", "result"),
+        is_finished=since("finished", "proposed") or since("result", "proposed"),
         began_at=events[0]["time"] if events else "",
-        opened_at=opened.get("time", ""),
+        opened_at=opened["time"],
         last_event_at=events[-1]["time"] if events else "",
         experiments_per_hour=_per_hour(session),
         notes=tuple(event for event in session if event["event"] == "note"),
@@ -251,19 +221,19 @@ def _fold(events: Sequence[Event]) -> _Folded:
     )
 
 
-def _work(study: Study, folded: _Folded, holder: Mapping[str, Any] | None) -> _Work:
-    state, unfinished = folded.state, folded.state.unfinished
+def _work(study: Study, past: Past, holder: Mapping[str, Any] | None) -> Work:
+    state, unfinished = past.state, past.state.unfinished
     activity = None if holder is None else read_activity(study.paths.activity, holder.get("pid"))
     last_run = unfinished.runs[-1] if unfinished is not None and unfinished.runs else None
-    if holder is None or folded.is_finished:
-        return _Work(_phase_without_supervisor(folded), "", unfinished, last_run, "")
+    if holder is None or past.is_finished:
+        return Work(_phase_without_supervisor(past), "", unfinished, last_run, "")
     if activity is None or activity.phase in WAITING:
-        return _Work("starting" if activity is None else activity.phase, "", unfinished, last_run, "")
+        return Work("starting" if activity is None else activity.phase, "", unfinished, last_run, "")
     experiment = run = None
     if activity.phase not in ("proposing", "dry run") and activity.experiment < len(state.experiments):
         experiment = state.experiments[activity.experiment]
         run = experiment.runs[activity.run] if activity.run < len(experiment.runs) else None
-    return _Work(_phase(activity), activity.phase, experiment, run, activity.why if activity.purpose == "rerun" else "")
+    return Work(_phase(activity), activity.phase, experiment, run, activity.why if activity.purpose == "rerun" else "")
 
 
 def _phase(activity: Activity) -> str:
@@ -272,29 +242,10 @@ def _phase(activity: Activity) -> str:
     return WAITING_FOR_MACHINE if activity.phase == "waiting" else activity.phase
 
 
-def _phase_without_supervisor(folded: _Folded) -> str:
-    if folded.is_finished:
+def _phase_without_supervisor(past: Past) -> str:
+    if past.is_finished:
         return "finished"
-    return "stopped" if folded.state.stopped else "gone" if folded.state.experiments else "not started"
-
-
-def _has_begun(run: Run, last: Mapping[str, Event]) -> bool:
-    """Whether the present supervisor has begun the run, or the run has ended."""
-    return _seq(last, "started") > _seq(last, "opened") or run.status is not Status.INTERRUPTED
-
-
-def _is_finishing(last: Mapping[str, Event], opened: Event) -> bool:
-    return _seq(last, "finishing") > max(opened.get("seq", 0), _seq(last, "result"))
-
-
-def _is_finished(last: Mapping[str, Event], opened: Event) -> bool:
-    """Whether the last supervisor came to the end of what was asked, or to the study's result."""
-    ended = max(_seq(last, "finished"), _seq(last, "result"))
-    return ended > max(opened.get("seq", 0), _seq(last, "proposed"))
-
-
-def _seq(last: Mapping[str, Event], kind: str) -> int:
-    return last[kind]["seq"] if kind in last else 0
+    return "stopped" if past.state.stopped else "gone" if past.state.experiments else "not started"
 
 
 def _per_hour(session: Sequence[Event]) -> float | None:
@@ -307,12 +258,6 @@ def _per_hour(session: Sequence[Event]) -> float | None:
 
 def _seconds_since(utc: str, until: float) -> float:
     return max(0.0, until - seconds_of(utc)) if utc else 0.0
-
-
-def _fraction(curve: Sequence[Mapping[str, Any]]) -> float:
-    """Share of the training that the curve covers."""
-    progress = last_number(curve, "progress")
-    return min(1.0, max(0.0, progress or 0.0))
 
 
 def _tokens_per_second(curve: Sequence[Mapping[str, Any]]) -> float | None:

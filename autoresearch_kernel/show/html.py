@@ -1,15 +1,14 @@
 """Pieces of a page about an experiment: a coloured diff, marks, tables, a picture. Pure HTML, as strings.
 
-They stand in the panel, under a cell of a lesson and in a saved notebook alike: no script, no class of a style sheet
-that a notebook would have to carry. Colours and fonts are JupyterLab's own (`--jp-*`), so they follow its theme, with
-plain values where there is no JupyterLab. Text that an agent or a training wrote is escaped here.
+They have no script and no style sheet, so they also work in a saved notebook. Colours and fonts follow JupyterLab's
+theme (`--jp-*`). Text that an agent or a training wrote is escaped here.
 """
 
 from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from ..core.format import bpb, plain
 from ..core.types import Experiment, Status
@@ -43,10 +42,7 @@ def text(words: str) -> str:
 
 
 def mark(status: Status | None, is_baseline: bool = False) -> str:
-    """`●` green for a keep, `○` grey for a discard, `×` red for a failure, `▲` orange for a refusal by the audit.
-
-    `◆` for a baseline that was kept.
-    """
+    """`●` for a keep, `○` a discard, `×` a failure, `▲` a refusal by the audit, `◆` a baseline that was kept."""
     sign, colour = MARKS[status] if status is not None else ("◐", BLUE)
     sign = "◆" if is_baseline and status is Status.KEEP else sign
     return f'<span style="color:{colour}" aria-hidden="true">{sign}</span>'
@@ -90,6 +86,22 @@ def _diff_line(line: str) -> str:
     return f'<span style="display:block;{style}">{text(line) or " "}</span>'
 
 
+def progress_bar(fraction: float, label: str) -> str:
+    """A bar; `label` tells readers without pictures what progresses."""
+    return (
+        f'<span role="progressbar" aria-label="{label}" aria-valuemin="0" aria-valuemax="100" '
+        f'aria-valuenow="{100 * fraction:.0f}" style="display:inline-block;width:150px;height:8px;margin-right:8px;'
+        f'background:{LINE};border-radius:2px;overflow:hidden;vertical-align:baseline">'
+        f'<span style="display:block;height:100%;width:{100 * fraction:.1f}%;background:{GREEN}"></span></span>'
+    )
+
+
+def links(anchors: Iterable[str]) -> str:
+    """`Open notebook.ipynb · train.py`, of anchors in HTML; "" without any."""
+    joined = " · ".join(anchors)
+    return f'<div style="margin:4px 0">Open {joined}</div>' if joined else ""
+
+
 def details(summary: str, body: str, is_open: bool = False) -> str:
     """A part that folds; `summary` is text, `body` HTML."""
     opened = " open" if is_open else ""
@@ -119,10 +131,10 @@ def printed(words: str) -> str:
     return f'<pre style="{style}" tabindex="0">{text(words)}</pre>'
 
 
-def folded(words: str) -> str:
+def folded(words: str, shown: Callable[[str], str] = paragraph) -> str:
     """Text; of a long one its beginning, with the rest behind "more"."""
     head, rest = head_and_rest(words)
-    return paragraph(head) + (details("more", paragraph(rest)) if rest else "")
+    return shown(head) + (details("more", paragraph(rest)) if rest else "")
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> str:
@@ -167,7 +179,7 @@ def experiments_table(experiments: Sequence[Experiment], last: int | None = None
     rows = [
         (
             str(e.number),
-            _idea_cell(e),
+            folded(idea(e), text),
             bpb(e.val_bpb),
             text(difference(e)) or "–",
             status_words(e),
@@ -179,11 +191,6 @@ def experiments_table(experiments: Sequence[Experiment], last: int | None = None
     caption = f"The last {len(shown)}; {count_with_baseline(before)} before these" if before else ""
     heads = ("#", "what changed", "val_bpb", "Δ (σ)", "status", "when (UTC)")
     return table(heads, rows, right=(0, 2, 3), caption=caption)
-
-
-def _idea_cell(experiment: Experiment) -> str:
-    head, rest = head_and_rest(idea(experiment))
-    return text(head) + (details("more", paragraph(rest)) if rest else "")
 
 
 def picture(png: bytes, words: str, width: str = "100%") -> str:

@@ -1,7 +1,4 @@
-"""What a study will do from here on, before it begins: what runs, how long it takes, what will be there at the end.
-
-The seconds of a run are what earlier runs took; where there are none, a typical figure. Pure text from the record.
-"""
+"""What a study will do, before it begins: what runs, how long it takes, what will be there at the end. Pure text."""
 
 from __future__ import annotations
 
@@ -48,17 +45,16 @@ class Outlook:
 
 
 def outlook_of(study: Study, state: StudyState, experiments: int | None, hours: float | None) -> Outlook:
-    """How much is asked of a study.
-
-    A run's overhead is what the study itself measured, else what another study on such a machine did.
-    """
+    """How much is asked of a study; a run's overhead is what this study measured, else another on such a machine."""
     measured = overhead_seconds(runs_of(state.experiments), study.time_budget_seconds)
     if measured is None:
         found = (_overhead_of(name, study) for name in study_names(study.project) if name != study.name)
         measured = next((seconds for seconds in found if seconds is not None), None)
     overhead = TYPICAL_OVERHEAD_SECONDS if measured is None else measured
-    budget, left = study.time_budget_seconds, baseline_runs_left(state)
-    return Outlook(left, budget, overhead, measured is not None, experiments, hours)
+    baseline = state.experiments[0] if state.experiments else None
+    left = NUM_BASELINE_RUNS - len(baseline.scores) if baseline is not None else NUM_BASELINE_RUNS
+    left = 0 if baseline is not None and baseline.status is not None else max(0, left)
+    return Outlook(left, study.time_budget_seconds, overhead, measured is not None, experiments, hours)
 
 
 def _overhead_of(name: str, study: Study) -> float | None:
@@ -71,14 +67,6 @@ def _overhead_of(name: str, study: Study) -> float | None:
     except (StudyError, HistoryDamaged):  # its own commands say so; this study does not depend on it
         return None
     return overhead_seconds(runs_of(state.experiments), other.time_budget_seconds)
-
-
-def baseline_runs_left(state: StudyState) -> int:
-    """Runs of the baseline that are still to be scored before the first experiment."""
-    if not state.experiments:
-        return NUM_BASELINE_RUNS
-    baseline = state.experiments[0]
-    return 0 if baseline.status is not None else max(0, NUM_BASELINE_RUNS - len(baseline.scores))
 
 
 def overhead_seconds(runs: Iterable[Run], budget_seconds: float) -> float | None:
@@ -100,7 +88,6 @@ def plan_lines(outlook: Outlook, until: str, folder: str, waits_for: str = "") -
 
     Args:
         until: how a person ends it, as "you press Ctrl-C".
-        folder: of the study, as it can be opened from where the person is.
         waits_for: who may make it last longer, as "your approval".
     """
     return [

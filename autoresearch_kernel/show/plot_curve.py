@@ -1,36 +1,27 @@
-"""The picture of one training: its loss over time, beside the incumbent's.
-
-Figures are plain objects (`matplotlib.figure.Figure`, without pyplot or global state); matplotlib is imported when one
-is drawn.
-"""
+"""The picture of one training: its loss over time, beside the incumbent's."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..core.format import number
-from .plot_style import DPI, GREEN, GREY, INK, array, png
+from .plot_style import DPI, GREEN, GREY, INK, array, plain_frame, png
+from .words import losses
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
 CURVE_INCHES = (7.0, 3.0)
 SETTLED = 0.12  # share of a run after which its loss is drawn to scale
 
 
 def curve_png(
-    curve: Sequence[Mapping[str, Any]],
-    incumbent_curve: Sequence[Mapping[str, Any]] | None = None,
-    *,
-    label: str = "this run",
-    incumbent_label: str = "incumbent",
+    curve: Sequence[Mapping[str, Any]], incumbent_curve: Sequence[Mapping[str, Any]] | None = None, **labels: str
 ) -> bytes:
-    """Training loss over time as a small PNG; points are the rows of metrics.jsonl, those without a number skipped."""
-    return png(curve_figure(curve, incumbent_curve, label=label, incumbent_label=incumbent_label))
+    """`curve_figure` as a small PNG."""
+    return png(curve_figure(curve, incumbent_curve, **labels))
 
 
 def curve_figure(
@@ -40,16 +31,15 @@ def curve_figure(
     label: str = "this run",
     incumbent_label: str = "incumbent",
 ) -> Figure:
-    """The figure behind `curve_png`: raw loss faint, smoothed over a twentieth of the run strong, incumbent dashed."""
+    """Training loss over time: raw faint, smoothed over a twentieth of the run strong, the incumbent's dashed.
+
+    A curve is the rows of metrics.jsonl; those without a number are skipped.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=CURVE_INCHES, dpi=DPI, facecolor="white")
     axes = figure.add_axes((0.09, 0.17, 0.74, 0.76))
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(GREY)
-    axes.tick_params(colors=INK, labelsize=8, length=3)
+    plain_frame(axes)
     key = _time_key([curve, incumbent_curve or []])
     mine, theirs = _losses(curve, key), _losses(incumbent_curve or [], key)
     axes.set_xlabel({"seconds": "seconds of training", "progress": "share of the budget"}.get(key, key), fontsize=8)
@@ -78,10 +68,9 @@ def _time_key(curves: Sequence[Sequence[Mapping[str, Any]]]) -> str:
 
 
 def _losses(curve: Sequence[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
-    """(time, train_loss) of the rows that have both as finite numbers."""
-    rows = [(row.get(key, index), row.get("train_loss")) for index, row in enumerate(curve)]
-    kept = [(a, b) for x, y in rows if (a := number(x)) is not None and (b := number(y)) is not None]
-    return array([x for x, _ in kept]), array([y for _, y in kept])
+    """Times and training losses of the rows that have both; a row without any time counts as its step."""
+    points = losses([{key: index, **row} for index, row in enumerate(curve)], at=key)
+    return array([x for x, _ in points]), array([y for _, y in points])
 
 
 def _smoothed(y: np.ndarray) -> np.ndarray:

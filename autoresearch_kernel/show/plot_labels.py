@@ -8,22 +8,23 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from ..core.format import plain
 from ..core.types import Experiment
-from .plot_points import Points, score_of
-from .plot_scale import Limits
+from .plot_scale import Limits, Points, score_of
 from .plot_style import FLOOR, GREEN, INK, array, thinned
 from .words import idea
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
+    from matplotlib.path import Path
     from matplotlib.text import Text
-
+    from matplotlib.transforms import Bbox
 
 MOST_LABELS, MOST_LABELS_WHEN_CROWDED, CROWDED = 16, 10, 300  # kept changes that carry their words; experiments
 
-
 LABEL_CHARACTERS = 38
+MOST_COST = 60.0  # of a label's place; one that would cost more is left out
 LABELS_KEEP_CLEAR_OF = {
     "keep", "discard", "refused by the audit", "not decided yet", "baseline run", "confirmation", "incumbent again",
 }  # fmt: skip
@@ -47,16 +48,13 @@ def label_extremes(axes: Axes, points: Points, limits: Limits) -> None:
 
 def label_of(experiment: Experiment) -> str:
     """A few words for what an experiment changed, shortened to what fits beside its mark."""
-    text = "baseline" if experiment.parent is None else idea(experiment).split(": ")[0]
-    return text if len(text) <= LABEL_CHARACTERS else text[: LABEL_CHARACTERS - 1].rstrip(" ,.") + "…"
-
-
-_Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels
+    return plain("baseline" if experiment.parent is None else idea(experiment).split(": ")[0], LABEL_CHARACTERS)
 
 
 def label_keeps(axes: Axes, points: Points) -> None:
     """Words for the kept changes that gained most, each where it covers least and never over another."""
     import numpy as np
+    from matplotlib.transforms import Bbox
 
     keeps = points.keeps
     if not keeps:
@@ -69,7 +67,7 @@ def label_keeps(axes: Axes, points: Points) -> None:
     x, y = thinned(axes, places[:, 0], places[:, 1])
     area = axes.get_window_extent()
     room = _Room(
-        area=(area.x0 + 2, area.y0 + (FLOOR + 0.025) * area.height, area.x1, area.y1),
+        area=Bbox.from_extents(area.x0 + 2, area.y0 + (FLOOR + 0.025) * area.height, area.x1, area.y1),
         taken=[_box(text) for text in axes.texts if text.get_gid() in ("extreme", "strip")],
         marks=axes.transData.transform(np.column_stack([x, y])) if len(x) else np.zeros((0, 2)),
         line=_line_pixels(axes, keeps),
@@ -85,20 +83,19 @@ def label_keeps(axes: Axes, points: Points) -> None:
 class _Room:
     """What is already on the axes, in pixels: labels may cover none of it."""
 
-    area: _Box
-    taken: list[_Box]
+    area: Bbox
+    taken: list[Bbox]
     marks: np.ndarray  # (n, 2)
     line: np.ndarray  # (n, 2): points along the incumbent's line
-    leaders: list[tuple[np.ndarray, np.ndarray]]  # ends of the lines from label to mark
+    leaders: list[Path]  # the lines from mark to label
 
 
-def _box(text: Text) -> _Box:
-    """Of the words alone: an annotation's own extent counts its arrow too."""
+def _box(text: Text) -> Bbox:
+    """The extent of the words alone: that of an annotation includes its arrow."""
     from matplotlib.text import Text
 
-    text.get_window_extent()  # places an annotation, whose position is otherwise settled when it is drawn
-    extent = Text.get_window_extent(text)
-    return extent.x0, extent.y0, extent.x1, extent.y1
+    text.get_window_extent()  # places an annotation, which otherwise happens when it is drawn
+    return Text.get_window_extent(text)
 
 
 def _line_pixels(axes: Axes, keeps: Sequence[Experiment]) -> np.ndarray:
@@ -125,76 +122,53 @@ _OFFSETS: list[tuple[float, float]] = [
 
 def _place(axes: Axes, experiment: Experiment, room: _Room) -> None:
     """Annotate `experiment` at the cheapest free spot beside it; leave it out when there is none."""
+    from matplotlib.path import Path
     from matplotlib.patheffects import withStroke
+    from matplotlib.transforms import Bbox
 
+    place = experiment.number, score_of(experiment)
     text = axes.annotate(
-        label_of(experiment), (experiment.number, score_of(experiment)), xytext=(0, 0), textcoords="offset points",
+        label_of(experiment), place, xytext=(0, 0), textcoords="offset points",
         fontsize=8, color=INK, va="center", ha="left", zorder=8, gid="keep label", parse_math=False,
         arrowprops={"arrowstyle": "-", "color": GREEN, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 3, "alpha": 0.8},
     )  # fmt: skip
     text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
-    x0, y0, x1, y1 = _box(text)
-    width, height = x1 - x0 + 6.0, y1 - y0 + 3.0
-    anchor = axes.transData.transform((experiment.number, score_of(experiment)))
+    extent = _box(text)
+    width, height = extent.width + 6.0, extent.height + 3.0
+    anchor = axes.transData.transform(place)
     scale = float(axes.figure.dpi) / 72
-    best: tuple[float, float, float, _Box] | None = None
+    spots = []
     for dx, dy in _OFFSETS:
         left = float(anchor[0]) + dx * scale - (width if dx < 0 else width / 2 if dx == 0 else 0.0)
-        middle = float(anchor[1]) + dy * scale
-        box = (left, middle - height / 2, left + width, middle + height / 2)
-        cost = _cost(room, box, anchor, dx, dy)
-        if cost < (best[0] if best else 60.0):
-            best = (cost, dx, dy, box)
-    if best is None:
+        box = Bbox.from_bounds(left, float(anchor[1]) + dy * scale - height / 2, width, height)
+        spots.append((_cost(room, box, anchor, dx, dy), dx, dy, box))
+    cost, dx, dy, box = min(spots, key=lambda spot: spot[0])
+    if cost >= MOST_COST:
         text.remove()
         return
-    _, dx, dy, box = best
     text.set_position((dx + math.copysign(3 / scale, dx) if dx else 0.0, dy))
     text.set_horizontalalignment("right" if dx < 0 else "left" if dx > 0 else "center")
     room.taken.append(box)
-    room.leaders.append((anchor, _end_of_leader(box, anchor)))
+    room.leaders.append(Path(array([*anchor, *_middle(box)]).reshape(2, 2)))
 
 
-def _end_of_leader(box: _Box, anchor: np.ndarray) -> np.ndarray:
-    """Where the line from the mark meets the label: the middle of it, as matplotlib draws it."""
-    return array([(box[0] + box[2]) / 2, (box[1] + box[3]) / 2])
-
-
-def _cost(room: _Room, box: _Box, anchor: np.ndarray, dx: float, dy: float) -> float:
+def _cost(room: _Room, box: Bbox, anchor: np.ndarray, dx: float, dy: float) -> float:
     """How bad a label is at `box`: infinite outside the axes, over another label, a mark or the incumbent's line."""
-    import numpy as np
+    from matplotlib.path import Path
 
-    if not _inside(box, room.area) or any(_overlap(box, other) for other in room.taken):
+    is_inside = room.area.containsx(box.x0) and room.area.containsx(box.x1)
+    is_inside = is_inside and room.area.containsy(box.y0) and room.area.containsy(box.y1)
+    if not is_inside or box.count_overlaps(room.taken):
         return math.inf
-    if _within(room.line, box, 3).any() or _within(room.marks, box, 5).any():
+    if box.padded(3).count_contains(room.line) or box.padded(5).count_contains(room.marks):
         return math.inf
-    end = _end_of_leader(box, anchor)
-    path = np.linspace(anchor, end, 24)[4:]
-    path = path[~_within(path, box)]
-    struck = sum(bool(_within(path, other).any()) for other in room.taken)
-    struck += sum(bool(_within(np.linspace(a, b, 24), box).any()) for a, b in room.leaders)
-    crossed = sum(_cross(anchor, end, a, b) for a, b in room.leaders)
-    return 60.0 * struck + 20.0 * crossed + 0.08 * math.hypot(dx, 1.5 * dy)
+    leader = Path(array([*anchor, *_middle(box)]).reshape(2, 2))
+    struck = sum(leader.intersects_bbox(other, filled=False) for other in room.taken)
+    struck += sum(other.intersects_bbox(box, filled=False) for other in room.leaders)
+    crossed = sum(leader.intersects_path(other, filled=False) for other in room.leaders)
+    return MOST_COST * struck + 20.0 * crossed + 0.08 * math.hypot(dx, 1.5 * dy)
 
 
-def _cross(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> bool:
-    """Whether the segments ab and cd cross."""
-
-    def side(p: np.ndarray, q: np.ndarray, r: np.ndarray) -> bool:
-        return bool((q[0] - p[0]) * (r[1] - p[1]) > (q[1] - p[1]) * (r[0] - p[0]))
-
-    return side(a, b, c) != side(a, b, d) and side(c, d, a) != side(c, d, b)
-
-
-def _within(points: np.ndarray, box: _Box, pad: float = 0.0) -> np.ndarray:
-    """Which of the (n, 2) points lie in the box: (n,) bool."""
-    x, y = points[:, 0], points[:, 1]
-    return (x > box[0] - pad) & (x < box[2] + pad) & (y > box[1] - pad) & (y < box[3] + pad)
-
-
-def _inside(inner: tuple[float, ...], outer: tuple[float, ...]) -> bool:
-    return inner[0] >= outer[0] and inner[1] >= outer[1] and inner[2] <= outer[2] and inner[3] <= outer[3]
-
-
-def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+def _middle(box: Bbox) -> tuple[float, float]:
+    """The middle of a label, where matplotlib ends the line from the mark."""
+    return (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2

@@ -1,19 +1,17 @@
 """The picture of a study: every experiment, one column each, and the line of the incumbent.
 
-A kept change is a filled green circle, a discarded one a small hollow grey circle, a failed one a red cross on the
-floor line, one that was ended early a hollow grey circle there, one that the audit refused an orange triangle. A
-confirmation run is a short tick in the same column, a later run of the incumbent a hollow triangle that points down, in
-the column where it happened, and each run of the baseline a green diamond. The incumbent is a step line through the
-scores that the decisions were made on, with a band of one standard deviation. If the machine changed its speed, a
-strip above the axes shows that.
-Figures are plain objects (`matplotlib.figure.Figure`, without pyplot or global state); matplotlib is imported when one
-is drawn.
+A kept change is a filled green circle, a discarded one a hollow grey circle, one that the audit refused an orange
+triangle. On the floor line stand those without a score: a failed one as a red cross, one that was ended early as a
+hollow circle. A confirmation run is a short tick, a later run of the incumbent a hollow triangle that points down, a
+run of the baseline a green diamond. The line goes through the scores that the decisions were made on; its band is one
+standard deviation. Figures are made without pyplot, and matplotlib is imported when one is drawn.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from statistics import median
@@ -25,9 +23,23 @@ from ..core.format import count, thousands
 from ..core.types import FAILED, Experiment
 from ..system.files import write_atomic
 from .plot_labels import label_extremes, label_keeps
-from .plot_points import Points, later_runs, points_of, score_of, scored_runs
-from .plot_scale import set_scale
-from .plot_style import BLUE, DPI, FLOOR, GREEN, GREY, INK, ORANGE, PALE, RED, THIN_ABOVE, array, png, thinned
+from .plot_scale import Points, later_runs, points_of, score_of, scored_runs, set_scale
+from .plot_style import (
+    BLUE,
+    DPI,
+    FLOOR,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PALE,
+    RED,
+    THIN_ABOVE,
+    array,
+    plain_frame,
+    png,
+    thinned,
+)
 from .study_words import correction_words, difference_to, gain_words, is_clear
 from .words import with_mistrust
 
@@ -35,7 +47,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.typing import FillStyleType
-
 
 PROGRESS_INCHES = (11.0, 5.6)
 MOST_CHANGES = 3  # of the machine's speed that are told in words
@@ -45,7 +56,7 @@ def progress_figure(
     experiments: Sequence[Experiment],
     *,
     title: str,
-    sigma: float | None,
+    sigma: float | None = None,
     speeds: Sequence[tuple[float, float]] = (),
 ) -> Figure:
     """The whole study, one column an experiment.
@@ -87,16 +98,9 @@ def _draw_nothing(axes: Axes, words: str) -> None:
     axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", color=GREY, fontsize=12)
 
 
-def draw_progress(
-    experiments: Sequence[Experiment],
-    path: str | Path,
-    *,
-    title: str,
-    sigma: float | None = None,
-    speeds: Sequence[tuple[float, float]] = (),
-) -> Path:
+def draw_progress(experiments: Sequence[Experiment], path: str | Path, **facts: Any) -> Path:
     """Write `progress_figure` as PNG to `path`, whole or not at all. Raises OSError when it cannot."""
-    write_atomic(path, png(progress_figure(experiments, title=title, sigma=sigma, speeds=speeds)))
+    write_atomic(path, png(progress_figure(experiments, **facts)))
     return Path(path)
 
 
@@ -129,11 +133,8 @@ def _gain(baseline: Experiment, incumbent: Experiment) -> str:
 def _frame(axes: Axes, last: int) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(GREY)
-    axes.tick_params(colors=INK, labelsize=9, length=3)
+    plain_frame(axes)
+    axes.tick_params(labelsize=9)
     margin = max(0.5, 0.015 * last)
     axes.set_xlim(-max(margin, 0.027 * max(last, 4)), max(last, 4) + margin)  # room for the baseline's marks
     axes.xaxis.set_major_locator(MaxNLocator(nbins=12, integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
@@ -156,16 +157,14 @@ def _draw_incumbent(axes: Axes, points: Points, sigma: float | None) -> None:
             x, y - sigma, y + sigma, step="post", color=BLUE, alpha=0.20, linewidth=0, zorder=1.5,
             label="noise, ± 1 sd of a run",
         )  # fmt: skip
-    beside: dict[str, Any] = {
-        "xycoords": axes.get_yaxis_transform(),
-        "textcoords": "offset points",
-        "color": GREEN,
-        "va": "center",
-    }
-    axes.annotate("incumbent", (1, y[-1]), xytext=(8, 13), fontsize=8.5, **beside)
-    axes.annotate(f"{y[-1]:.4f}", (1, y[-1]), xytext=(8, 0), fontsize=11, fontweight="bold", gid="incumbent", **beside)
+    beside = partial(
+        axes.annotate, xy=(1, y[-1]), xycoords=axes.get_yaxis_transform(), textcoords="offset points", color=GREEN,
+        va="center",
+    )  # fmt: skip
+    beside("incumbent", xytext=(8, 13), fontsize=8.5)
+    beside(f"{y[-1]:.4f}", xytext=(8, 0), fontsize=11, fontweight="bold", gid="incumbent")
     if incumbent.standard_error:
-        axes.annotate(f"± {incumbent.standard_error:.4f}", (1, y[-1]), xytext=(8, -13), fontsize=8.5, **beside)
+        beside(f"± {incumbent.standard_error:.4f}", xytext=(8, -13), fontsize=8.5)
 
 
 def _draw_points(axes: Axes, points: Points, last: int) -> None:
@@ -191,10 +190,7 @@ def _baseline_scores(experiment: Experiment) -> list[float]:
 
 
 def _draw_baseline(axes: Axes, experiment: Experiment, keeps: Sequence[Experiment], size: float) -> None:
-    """A diamond a run: the first side by side, so that equal scores are as many marks; later ones where they happened.
-
-    A later run while it was still the incumbent is no baseline run but the incumbent again.
-    """
+    """A diamond for each run, the first ones side by side; a later run while it was the incumbent is drawn as such."""
     scores = _baseline_scores(experiment)
     if not scores:
         return

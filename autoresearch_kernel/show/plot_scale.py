@@ -1,22 +1,22 @@
-"""The vertical axis of the picture of a study: linear where scores matter, compressed at the edges.
+"""Marks and the vertical axis of the picture of a study: to scale where scores matter, compressed at the edges.
 
-The linear part holds every kept score and nearly all others. Scores far from these are drawn in a strip that is not to
-scale, so that none is left out and none flattens the rest.
+The linear part holds every kept score and nearly all others; scores far from these are drawn in a strip.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from .plot_points import Points, score_of, scored_runs
+from ..core.types import FAILED, Experiment, Status
 from .plot_style import FLOOR, GREY, PALE, array
+from .words import is_ended_early
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
-
 
 STRIP = 0.13  # height of a compressed strip, as a share of the linear part
 
@@ -36,20 +36,19 @@ class Limits:
 
     def forward(self, y: np.ndarray) -> np.ndarray:
         """Score -> drawn height, in bpb of the linear part."""
+        return self._changed_beyond(y, self._squeeze)
+
+    def inverse(self, height: np.ndarray) -> np.ndarray:
+        return self._changed_beyond(height, self._stretch)
+
+    def _changed_beyond(self, y: np.ndarray, change: Callable[[np.ndarray, float], np.ndarray]) -> np.ndarray:
+        """`y`, with `change` applied to what lies beyond the linear part."""
         import numpy as np
 
         y = np.asarray(y, dtype=float)
-        above = self.high + self._squeeze(np.maximum(y - self.high, 0), self.top - self.high)
-        below = self.low - self._squeeze(np.maximum(self.low - y, 0), self.low - self.bottom)
+        above = self.high + change(np.maximum(y - self.high, 0), self.top - self.high)
+        below = self.low - change(np.maximum(self.low - y, 0), self.low - self.bottom)
         return np.where(y > self.high, above, np.where(y < self.low, below, y))
-
-    def inverse(self, height: np.ndarray) -> np.ndarray:
-        import numpy as np
-
-        height = np.asarray(height, dtype=float)
-        above = self.high + self._stretch(np.maximum(height - self.high, 0), self.top - self.high)
-        below = self.low - self._stretch(np.maximum(self.low - height, 0), self.low - self.bottom)
-        return np.where(height > self.high, above, np.where(height < self.low, below, height))
 
     def _squeeze(self, excess: np.ndarray, most: float) -> np.ndarray:
         import numpy as np
@@ -113,3 +112,66 @@ def set_scale(axes: Axes, points: Points, sigma: float | None) -> Limits:
                 color=GREY, gid="strip",
             )  # fmt: skip
     return limits
+
+
+@dataclass(frozen=True)
+class Points:
+    """Experiments sorted by mark; every sequence oldest first."""
+
+    keeps: list[Experiment]
+    discards: list[Experiment]
+    rejected: list[Experiment]  # refused by the audit, with a score
+    floor: list[Experiment]  # failed: no score to show
+    ended: list[Experiment]  # ended early: no score wanted
+    pending: list[Experiment]  # scored, not decided
+
+    @property
+    def scored(self) -> list[Experiment]:
+        return self.keeps + self.discards + self.rejected + self.pending
+
+
+def as_drawn(experiment: Experiment) -> Experiment:
+    """A rejected experiment at the score that it claimed: it has no other."""
+    if experiment.status is Status.REJECTED and experiment.val_bpb is None:
+        return replace(experiment, val_bpb=experiment.claimed_bpb)
+    return experiment
+
+
+def points_of(experiments: Sequence[Experiment]) -> Points:
+    points = Points([], [], [], [], [], [])
+    for e in map(as_drawn, experiments):
+        finite = e.val_bpb is not None and math.isfinite(e.val_bpb)
+        if is_ended_early(e):
+            points.ended.append(e)
+        elif e.status in FAILED or (e.status is not None and not finite):
+            points.floor.append(e)
+        elif not finite:
+            continue
+        elif e.status is Status.KEEP:
+            points.keeps.append(e)
+        elif e.status is Status.REJECTED:
+            points.rejected.append(e)
+        elif e.status is Status.DISCARD:
+            points.discards.append(e)
+        else:
+            points.pending.append(e)
+    return points
+
+
+def score_of(experiment: Experiment) -> float:
+    assert experiment.val_bpb is not None
+    return experiment.val_bpb
+
+
+def scored_runs(experiment: Experiment) -> list[tuple[int, float]]:
+    """(column, score) of each run: its own column, or where it happened when the incumbent was run again later."""
+    return [
+        (max(run.num_decided, experiment.number), run.val_bpb)
+        for run in experiment.runs
+        if run.val_bpb is not None and math.isfinite(run.val_bpb)
+    ]
+
+
+def later_runs(experiment: Experiment) -> list[tuple[int, float]]:
+    """Those of `scored_runs` that were made after it was decided."""
+    return [(column, score) for column, score in scored_runs(experiment) if column > experiment.number]

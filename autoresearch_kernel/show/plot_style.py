@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 # Okabe-Ito hues, darkened where thin; shapes say it too.
 GREEN, GREY, RED, ORANGE, BLUE, INK, PALE = "#008A63", "#8C8C8C", "#C0392B", "#E69F00", "#56A0D3", "#303030", "#E4E4E4"
 
-
 DPI = 144
 FLOOR = 0.045  # height of the floor line, as a share of the axes
 THIN_ABOVE = 20_000  # points of one kind; beyond, one per pixel is drawn
@@ -36,6 +35,13 @@ def thinned(axes: Axes, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.nd
     pixels = np.floor(axes.transData.transform(np.column_stack([x, y]))).astype(np.int64)
     _, first = np.unique(pixels[:, 0] * 100_003 + pixels[:, 1], return_index=True)
     return x[np.sort(first)], y[np.sort(first)]
+
+
+def plain_frame(axes: Axes) -> None:
+    """Axes with a grey line at the left and below, and small marks."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    axes.tick_params(colors=INK, labelsize=8, length=3)
 
 
 def png(figure: Figure) -> bytes:

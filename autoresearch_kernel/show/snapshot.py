@@ -23,20 +23,47 @@ AT_WORK = frozenset({"waiting", "training", "scoring", "auditing"})  # on a run
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """A study at one moment. Times are seconds unless they are UTC ISO 8601; None is what cannot be known."""
+class Past:
+    """What follows from the history alone. Times are UTC ISO 8601, "" before there is one."""
 
-    study: Study
     state: StudyState
-    finished: Event | None  # the last `finished` event, of an earlier supervisor perhaps
-    holder: dict[str, Any] | None  # pid, host, boot_id, since of the process that runs the study
+    last: Mapping[str, Event]  # the last event of each kind, of an earlier supervisor perhaps
+    is_finishing: bool  # the last supervisor measures the study's result, or ended before it was measured
+    is_finished: bool  # the last supervisor came to the end of what was asked, or to the study's result
+    began_at: str  # the study
+    opened_at: str  # the present or last supervisor
+    last_event_at: str
+    experiments_per_hour: float | None  # of this supervisor, the baseline not counted
+    notes: tuple[Event, ...]  # since the supervisor began
+    commands: tuple[Event, ...]  # the same, with their answers
+
+    @property
+    def finished(self) -> Event | None:
+        return self.last.get("finished")
+
+    def seq(self, kind: str) -> int:
+        """The number of the last event of that kind; 0 before there is one."""
+        return self.last[kind]["seq"] if kind in self.last else 0
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a study does, as its supervisor says in activity.json; without a supervisor, where it stopped."""
+
     phase: str  # one of PHASES
     activity: str  # "proposing", "dry run", "waiting" (for the machine), "training", "scoring", "auditing", "deciding";
     # "" while nothing goes on
     experiment: Experiment | None  # that is in work, or was when the supervisor went away
     run: Run | None  # of it
     rerun_reason: str  # why the incumbent runs again; "" otherwise
-    is_finishing: bool  # the last supervisor measures the study's result, or ended before it was measured
+
+
+@dataclass(frozen=True)
+class Snapshot(Work, Past):
+    """A study at one moment. None is what cannot be known."""
+
+    study: Study
+    holder: dict[str, Any] | None  # pid, host, boot_id, since of the process that runs the study
     curve: tuple[Mapping[str, Any], ...]  # of the run
     incumbent: Experiment | None  # that the run is compared with: its parent, for a re-run itself
     incumbent_curve: tuple[Mapping[str, Any], ...]  # of its first run
@@ -44,14 +71,8 @@ class Snapshot:
     seconds_left: float | None  # of the training
     tokens_per_second: float | None  # lately
     time: float  # Unix time of this snapshot
-    began_at: str  # the study; "" before it did
-    opened_at: str  # the present or last supervisor
-    last_event_at: str
     study_seconds: float  # from its beginning until now, or until its last event when no supervisor runs it
     supervisor_seconds: float
-    experiments_per_hour: float | None  # of this supervisor, the baseline not counted
-    notes: tuple[Event, ...]  # since the supervisor began
-    commands: tuple[Event, ...]  # the same, with their answers
 
     @property
     def is_running(self) -> bool:

@@ -1,7 +1,4 @@
-"""How a study stands, for `autoresearch status`: a table in 80 columns, the same for scripts, and what to do next.
-
-Pure text from a Snapshot.
-"""
+"""How a study stands, for `autoresearch status`: a table, the same for scripts, and what to do next. Pure text."""
 
 from __future__ import annotations
 
@@ -9,24 +6,37 @@ import textwrap
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..core.decide import NUM_BASELINE_RUNS, NUM_FRESH_RUNS
-from ..core.format import bpb, clock, duration, last_number, number, percent, plain, signed
+from ..core.decide import NUM_BASELINE_RUNS, NUM_FRESH_RUNS, mean
+from ..core.format import bpb, clock, duration, last_number, number, percent, plain
+from ..core.next_step import late_scores
 from ..core.state import Review
 from ..core.types import Experiment
 from ..record.study import Study
 from ..system.files import seconds_of
 from ..system.shell import shell_command
 from .cost import spent_words
-from .snapshot import WAITING_FOR_MACHINE
+from .snapshot import WAITING_FOR_MACHINE, Snapshot
 from .study_words import count_with_baseline, counts, findings, incumbent_scores, sealed_words, waiting_words
-from .words import UNTRUSTED, audits_words, difference, idea, mistrust, sign, sparkline, status_word, title
+from .words import (
+    UNTRUSTED,
+    audits_words,
+    bar,
+    difference,
+    idea,
+    in_sigmas,
+    last_speed,
+    losses,
+    mistrust,
+    sign,
+    sparkline,
+    speed_words,
+    status_word,
+    title,
+)  # fmt: skip
 
-if TYPE_CHECKING:
-    from .snapshot import Snapshot
-
-BAR_CELLS, CURVE_CELLS = 12, 40
+CURVE_CELLS = 40
 STEEP = 0.25  # share of what there is of a curve that may leave through the top, so that the rest is drawn to scale
 SMOOTH = 0.05  # share of a run over which a loss is averaged before two runs are compared
 MOST_NOTES = 3  # notes and commands each
@@ -37,13 +47,13 @@ def status_table(now: Snapshot, last: int = 20, width: int = 80) -> str:
     """A study at this moment: what runs and how far, what to do next, the last experiments, what was found."""
     width = min(width, WIDEST)
     result = sealed_words(now.state)  # first: all that follows are validation figures
-    lines = [*_first_lines(now, width), *(part for line in result.splitlines() for part in _wrapped(line, width))]
-    lines += [*_running_lines(now), *_wrapped(next_step(now), width)]
-    lines += _wrapped(_mistrust(now), width)
-    lines += [*_notes(now, width), _incumbent_line(now), *_table(now, last, width), *_audits(now, last, width)]
-    found = findings(now.state, now.finished).removeprefix(result).lstrip()
-    lines += [part for line in found.splitlines() for part in _wrapped(line, width)]
-    return "\n".join(line for line in lines if line)
+    lines = [*_first_lines(now, width), *_wrapped(result, width)]
+    lines += [*_running_lines(now), *_wrapped(next_step(now), width), *_wrapped(_mistrust(now), width)]
+    scores = incumbent_scores(now.state.experiments)
+    lines += [*_notes(now, width), f"incumbent {sparkline(scores)} {bpb(scores[-1])}" if scores else ""]
+    lines += [*_table(now, last, width), *_audits(now, last, width)]
+    lines += _wrapped(findings(now.state, now.finished).removeprefix(result).lstrip(), width)
+    return "\n".join(filter(None, lines))
 
 
 def _mistrust(now: Snapshot) -> str:
@@ -58,7 +68,7 @@ def _mistrust(now: Snapshot) -> str:
 def _audits(now: Snapshot, last: int, width: int) -> list[str]:
     """What the audit refused or corrected of the experiments in the table, a line each."""
     found = [e for e in now.state.experiments[-last:] if e.refusal is not None or e.correction_bpb]
-    return [part for e in found[-MOST_NOTES:] for part in _wrapped(f"{e.number:04d}, audit: {audits_words(e)}", width)]
+    return _wrapped("\n".join(f"{e.number:04d}, audit: {audits_words(e)}" for e in found[-MOST_NOTES:]), width)
 
 
 def _first_lines(now: Snapshot, width: int) -> list[str]:
@@ -66,22 +76,22 @@ def _first_lines(now: Snapshot, width: int) -> list[str]:
     left = f"{now.study.name}  {'●' if now.is_running else '○'} {doing(now)}"
     if now.activity == "training":
         left += f"  {bar(now.fraction)} {duration(now.seconds_left or 0)} left"
-    facts, experiments = now.study.facts, now.state.experiments
-    rate, speed = now.experiments_per_hour, now.tokens_per_second
+    rate = now.experiments_per_hour
     since = [f"{duration(now.supervisor_seconds)} in", f"{rate:.1f}/h" if rate else ""] if now.is_running else []
-    right = " · ".join(part for part in since if part)
+    right = " · ".join(filter(None, since))
     agent, spent = f"agent {agent_words(now)}", spent_words(now.state.spent, now.state.limits)
-    below = [
-        "" if spent else agent,
-        counts(experiments),
-        f"{facts['corpus']['corpus']}, {facts['time_budget_seconds']:g} s a run",
-        f"{speed / 1e3:.1f} k tokens/s" if speed and now.activity else "",
-    ]
+    below = ["" if spent else agent, *figures(now)]
     gap = width - columns(left) - columns(right)
     if gap < 2:
         below, right, gap = [right, *below], "", 0
-    lines = [left + " " * gap + right if right else left, " · ".join(part for part in below if part)]
+    lines = [left + " " * gap + right if right else left, " · ".join(filter(None, below))]
     return [_fit(line, width) for line in (*lines, f"{agent} · {spent}" if spent else "")]
+
+
+def figures(now: Snapshot) -> list[str]:
+    """How many experiments there are, on what they train, and how fast the present one does."""
+    corpus = f"{now.study.facts['corpus']['corpus']}, {now.study.time_budget_seconds:g} s a run"
+    return [counts(now.state.experiments), corpus, speed_words(now.tokens_per_second) if now.activity else ""]
 
 
 def agent_words(now: Snapshot) -> str:
@@ -109,24 +119,13 @@ def doing(now: Snapshot) -> str:
 
 def _finishing(now: Snapshot) -> str:
     """`finishing, fresh run 5 of 6 (0012): scoring`."""
-    state = now.state
-    late = [
-        sum(run.val_bpb is not None and run.num_decided == len(state.decided) for run in e.runs)
-        for e in (state.experiments[0], state.incumbent)
-        if e is not None
-    ]
-    done = sum(min(NUM_FRESH_RUNS, scored) for scored in late)
+    both = filter(None, (now.state.experiments[0], now.state.incumbent))
+    done = sum(min(NUM_FRESH_RUNS, len(late_scores(e, now.state))) for e in both)
     if done == 2 * NUM_FRESH_RUNS:
         return "finishing: scoring on the sealed test split"
     which = f" ({now.experiment.number:04d})" if now.experiment is not None else ""
     step = f": {now.activity}" if now.activity not in ("training", "") else ""
     return f"finishing, fresh run {done + 1} of {2 * NUM_FRESH_RUNS}{which}{step}"
-
-
-def bar(fraction: float, cells: int = BAR_CELLS) -> str:
-    """`▓▓▓▓▓▓▓▓▓░░░`."""
-    filled = round(cells * min(1.0, max(0.0, fraction)))
-    return "▓" * filled + "░" * (cells - filled)
 
 
 def next_step(now: Snapshot) -> str:
@@ -202,32 +201,23 @@ def _running_lines(now: Snapshot) -> list[str]:
     return lines
 
 
-def _losses(curve: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
-    """(progress, train_loss) of the points that have both."""
-    points = [(number(point.get("progress")), number(point.get("train_loss"))) for point in curve]
-    return [(progress, loss) for progress, loss in points if progress is not None and loss is not None]
-
-
 def _cells(curve: Sequence[Mapping[str, Any]], reached: float) -> list[float]:
     """Mean train_loss in each CURVE_CELLS-th of a run, up to `reached`; an empty one repeats the one before."""
     cells: list[list[float]] = [[] for _ in range(max(1, round(reached * CURVE_CELLS)))]
-    for progress, loss in _losses(curve):
+    for progress, loss in losses(curve):
         cell = min(CURVE_CELLS - 1, int(max(0.0, progress) * CURVE_CELLS))
         if cell < len(cells):
             cells[cell].append(loss)
     means: list[float] = []
-    for losses in cells:
-        if losses:
-            means.append(sum(losses) / len(losses))
-        elif means:
-            means.append(means[-1])
+    for in_cell in cells:
+        means += [mean(in_cell)] if in_cell else means[-1:]
     return means
 
 
 def _loss(curve: Sequence[Mapping[str, Any]], reached: float) -> str:
     """`loss 3.214` around one moment of a run."""
-    near = [loss for progress, loss in _losses(curve) if reached - SMOOTH <= progress <= reached]
-    return f"loss {sum(near) / len(near):.3f}" if near else ""
+    near = [loss for progress, loss in losses(curve) if reached - SMOOTH <= progress <= reached]
+    return f"loss {mean(near):.3f}" if near else ""
 
 
 def _notes(now: Snapshot, width: int) -> list[str]:
@@ -246,11 +236,6 @@ def command_line(event: Mapping[str, Any]) -> str:
     return f"{plain(event['by'])}: {event['command']}{words} → {plain(event['answer'])}"
 
 
-def _incumbent_line(now: Snapshot) -> str:
-    scores = incumbent_scores(now.state.experiments)
-    return f"incumbent {sparkline(scores)} {bpb(scores[-1])}" if scores else ""
-
-
 def _table(now: Snapshot, last: int, width: int) -> list[str]:
     """The last experiments. Differences in sigma; a wide terminal has them in bits per byte with their errors."""
     experiments = now.state.experiments
@@ -265,8 +250,9 @@ def _table(now: Snapshot, last: int, width: int) -> list[str]:
     if len(experiments) > last:
         lines.append(f"      … {count_with_baseline(experiments[:-last])} before these")
     for experiment in experiments[-last:]:
-        words = _pad(_fit(idea(experiment), words_width), words_width)
-        delta = difference(experiment) if width >= WIDE else _sigmas(experiment)
+        words = _fit(idea(experiment), words_width)
+        words += " " * (words_width - columns(words))
+        delta = difference(experiment) if width >= WIDE else in_sigmas(experiment)
         when = _ago(experiment.decided_at, now.time) if experiment.decided_at else "now" if now.activity else ""
         lines.append(
             f"{experiment.number:>4}  {words}  {bpb(experiment.val_bpb):>7}  {delta:>{delta_width}}  "
@@ -275,20 +261,10 @@ def _table(now: Snapshot, last: int, width: int) -> list[str]:
     return lines
 
 
-def _sigmas(experiment: Experiment) -> str:
-    """`−5.8 σ`, in bits per byte while sigma is not known."""
-    delta = experiment.delta_bpb
-    if delta is None:
-        return ""
-    return f"{signed(delta / experiment.sigma, 1)} σ" if experiment.sigma else signed(delta)
-
-
 def _speed(experiment: Experiment, now: Snapshot) -> str:
-    """Tokens a second of the last run that knows it."""
-    speeds = [speed for run in experiment.runs if (speed := number(run.measured.get("tokens_per_second")))]
-    if now.experiment is not None and now.experiment.number == experiment.number and now.tokens_per_second:
-        speeds.append(now.tokens_per_second)
-    return f"{speeds[-1] / 1e3:.1f} k" if speeds else "–"
+    is_in_work = now.experiment is not None and now.experiment.number == experiment.number
+    speed = (now.tokens_per_second if is_in_work else None) or last_speed(experiment)
+    return f"{speed / 1e3:.1f} k" if speed else "–"
 
 
 def _status(experiment: Experiment, now: Snapshot) -> str:
@@ -320,44 +296,33 @@ def _fit(text: str, width: int) -> str:
     return text.rstrip() + "…"
 
 
-def _pad(text: str, width: int) -> str:
-    return text + " " * (width - columns(text))
-
-
 def _wrapped(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    wrapper = textwrap.TextWrapper(width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return [part for line in text.splitlines() for part in wrapper.wrap(line)]
 
 
 def status_json(now: Snapshot) -> dict[str, Any]:
-    """The same for scripts. Keys are only ever added.
+    """The same for scripts. Keys are only ever added. What is not known or does not apply is null.
 
-    name, phase, activity        see `show/snapshot.py`: Snapshot
-    next_step                    what a person can do; "" while it runs as it should
-    holder                       pid, host, boot_id, since of the process that runs it; null when none does
-    paused, stopped              why; "" when it is not
-    waiting                      study, pid, since of the training that holds this machine, and waiting_since; null when
-                                 this study does not wait for it
-    finished                     the last `finished` event: champion, difference_bpb ...; null before one
-    result                       test_difference ± test_standard_error in bits per byte and what it shrank from, of
-                                 the incumbent; null before `autoresearch finish`
-    untrusted                    numbers of experiments that ran without a sandbox
-    running                      experiment, run, seed, idea, hypothesis, fraction, seconds_left, tokens_per_second,
-                                 curve and incumbent_curve (progress, seconds, train_loss, tokens_per_second a point),
-                                 incumbent; null when nothing is in work
-    best, best_val_bpb, sigma    the incumbent's number and its score at its decision, run-to-run standard deviation
-    study_seconds, supervisor_seconds, experiments_per_hour, agent
-    notes, commands              of this supervisor, oldest first, as recorded
-    hints                        all that people said to the agent
-    spent, limits                calls, tokens and US dollars of its model so far; the most they may be
-    review                       the experiment whose train.py waits for a person; null when none does
-    agent_notes                  what the agent has learned, in its words
-    refusals                     proposals that were given back: experiment, objection, why, hypothesis
-    experiments                  every one, with its runs: val_bpb, incumbent_bpb, delta_bpb and their standard errors
-                                 as they were at the decision; mean_bpb is the mean of all its runs so far
-    study                        study.json
+    name, phase, activity: see `show/snapshot.py`; next_step: what a user can do, "" while the study runs as it should;
+    holder: pid, host, boot_id, since of the supervisor; paused, stopped: why, "" when it is not;
+    waiting: study, pid, since of the training that holds this machine, and waiting_since;
+    finished: the last `finished` event, as champion, difference_bpb;
+    result: test_difference ± test_standard_error in bits per byte, and what it shrank from;
+    untrusted: numbers of experiments that ran without a sandbox;
+    running: the experiment in work, with curves of progress, seconds, train_loss, tokens_per_second;
+    best, best_val_bpb, sigma: the incumbent's number, its score at its decision, run-to-run standard deviation;
+    study_seconds, supervisor_seconds, experiments_per_hour, agent;
+    notes, commands: of this supervisor, oldest first, as recorded; hints: all that users said to the agent;
+    spent, limits: calls, tokens and US dollars of the model so far, and the most they may be;
+    review: the experiment whose train.py waits for a user; agent_notes: what the agent has learned, in its words;
+    refusals: proposals that were given back, with experiment, objection, why, hypothesis;
+    experiments: each with its runs; val_bpb, incumbent_bpb, delta_bpb and their standard errors are those of the
+    decision, mean_bpb is over all runs so far; study: study.json.
     """
     state = now.state
     scores = incumbent_scores(state.experiments)
+    waiting = asdict(state.waiting) | {"waiting_since": state.waiting_since} if state.waiting else None
     return {
         "name": now.study.name,
         "phase": now.phase,
@@ -366,7 +331,7 @@ def status_json(now: Snapshot) -> dict[str, Any]:
         "holder": now.holder,
         "paused": state.paused,
         "stopped": state.stopped,
-        "waiting": _waiting(now),
+        "waiting": waiting if now.activity == "waiting" else None,
         "finished": now.finished,
         "result": asdict(state.result) if state.result else None,
         "untrusted": [e.number for e in state.experiments if mistrust(e)],
@@ -386,22 +351,12 @@ def status_json(now: Snapshot) -> dict[str, Any]:
         "review": asdict(state.review) if state.review else None,
         "agent_notes": state.notes,
         "refusals": [asdict(refusal) for refusal in state.refusals],
-        "experiments": [_experiment(e) for e in state.experiments],
+        "experiments": [asdict(e) | {name: getattr(e, name) for name in DERIVED} for e in state.experiments],
         "study": now.study.facts,
     }
 
 
-def _experiment(e: Experiment) -> dict[str, Any]:
-    derived = ("delta_bpb", "delta_standard_error", "mean_bpb", "mean_standard_error")
-    return asdict(e) | {name: getattr(e, name) for name in derived}
-
-
-def _waiting(now: Snapshot) -> dict[str, Any] | None:
-    if now.activity != "waiting" or now.state.waiting is None:
-        return None
-    return asdict(now.state.waiting) | {"waiting_since": now.state.waiting_since}
-
-
+DERIVED = ("delta_bpb", "delta_standard_error", "mean_bpb", "mean_standard_error")  # of an experiment
 CURVE_KEYS = ("progress", "seconds", "train_loss", "tokens_per_second")
 
 

@@ -30,10 +30,10 @@ def count_with_baseline(experiments: Sequence[Experiment]) -> str:
 
 
 def waiting_words(holder: MachineHolder) -> str:
-    """Whose training a study waits for, since when that one holds the machine, and what happens then."""
+    """The study and process whose training this study waits for, since when, and what happens then."""
     study = f"study {plain(holder.study)}" if holder.study else ""
     process = f"process {holder.pid}" if holder.pid is not None else ""
-    who = f" ({', '.join(part for part in (study, process) if part)})" if study or process else ""
+    who = f" ({', '.join(filter(None, (study, process)))})" if study or process else ""
     since = f" since {clock(holder.since)}" if holder.since else ""
     return f"Another training{who} runs on this machine{since}; this study trains when it has ended."
 
@@ -111,7 +111,7 @@ def findings(state: StudyState, finished: dict[str, Any] | None, finish: str = "
 
 
 def unclear_words(difference: float, error: float | None) -> str:
-    """What to think of a difference from the baseline, in bits per byte, that is no clear gain; "" for one that is."""
+    """A warning about a difference from the baseline, in bits per byte, that is no clear gain; "" for one that is."""
     if error is None or difference <= -CLEAR_ERRORS * error:
         return ""
     if is_clear(difference, error):
@@ -132,7 +132,7 @@ def is_worth_promoting(state: StudyState, finished: dict[str, Any] | None) -> bo
 
 
 def _nothing_kept(state: StudyState) -> str:
-    """What it means that only the baseline stands."""
+    """Why nothing has beaten the baseline, as far as that is known."""
     baseline, tried = state.experiments[0], [e for e in state.decided if e.number > 0]
     sentence = f"Nothing has beaten the baseline, {score_line(baseline)}"
     if not tried:

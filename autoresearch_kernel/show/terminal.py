@@ -6,9 +6,9 @@ import shutil
 import sys
 import time
 
-from ..core.sanitize import is_number
 from ..core.types import Progress
 from ..system.disk import is_full
+from .words import bar, training_words
 
 
 class Screen:
@@ -58,14 +58,6 @@ class Screen:
 
 
 def _live_line(progress: Progress) -> str:
-    filled = round(12 * min(1.0, max(0.0, progress.fraction)))
-    bar = "▓" * filled + "░" * (12 - filled)
-    loss, speed = progress.metrics.get("train_loss"), progress.metrics.get("tokens_per_second")
-    loss, speed = (value if is_number(value) else None for value in (loss, speed))
-    parts = [
-        f"{progress.experiment:04d} {progress.phase} {bar}" + (f" run {progress.run + 1}" if progress.run else ""),
-        f"loss {loss:.3f}" if loss is not None else "",
-        f"{speed / 1e3:.1f} k tokens/s" if speed else "",
-        progress.hypothesis,
-    ]
-    return " · ".join(part for part in parts if part)
+    run = f" run {progress.run + 1}" if progress.run else ""
+    doing = f"{progress.experiment:04d} {progress.phase} {bar(progress.fraction)}{run}"
+    return " · ".join(filter(None, (doing, training_words(progress.metrics), progress.hypothesis)))

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..core.drift import STEADY
-from ..core.format import bpb, count, number, plain, signed, thousands, value_text, with_error
+from ..core.format import bpb, clock, count, number, plain, signed, thousands, value_text, with_error
 from ..core.types import Experiment, Run, Status, is_trusted
 from ..record.results import peak_memory_mb
 
@@ -33,12 +33,7 @@ def title(experiment: Experiment) -> str:
 
 
 def head_and_rest(words: str, most: int = HEAD_CHARACTERS) -> tuple[str, str]:
-    """What of a text is shown at once, and what is folded: whole sentences of `most` characters, else whole words.
-
-    Example:
-        >>> head_and_rest("Halve the batch. It is noisy.", most=20)
-        ('Halve the batch.', 'It is noisy.')
-    """
+    """What of a text is shown at once, and what is folded: whole sentences of `most` characters, else whole words."""
     words = words.strip()
     if len(words) <= most:
         return words, ""
@@ -52,21 +47,61 @@ def head_and_rest(words: str, most: int = HEAD_CHARACTERS) -> tuple[str, str]:
 
 def argument(experiment: Experiment) -> str:
     """The hypothesis, the effect that it should have and what would refute it, a paragraph each, as the agent said."""
-    parts = [
-        experiment.hypothesis,
-        f"Expected: {experiment.expected}" if experiment.expected else "",
-        f"Refuted by: {experiment.refutation}" if experiment.refutation else "",
-    ]
-    return "\n\n".join(part for part in parts if part)
+    expected = f"Expected: {experiment.expected}" if experiment.expected else ""
+    refuted = f"Refuted by: {experiment.refutation}" if experiment.refutation else ""
+    return "\n\n".join(filter(None, (experiment.hypothesis, expected, refuted)))
 
 
 def difference(experiment: Experiment) -> str:
-    """To the incumbent, as it was at the decision: `−0.0124 ± 0.0030 (−5.8 σ)`; "" without one."""
-    delta = experiment.delta_bpb
-    if delta is None:
+    """Difference to the incumbent at the decision: `−0.0124 ± 0.0030 (−5.8 σ)`; "" without one."""
+    if experiment.delta_bpb is None:
         return ""
-    sigmas = f" ({signed(delta / experiment.sigma, 1)} σ)" if experiment.sigma else ""
-    return with_error(delta, experiment.delta_standard_error) + sigmas
+    sigmas = f" ({in_sigmas(experiment)})" if experiment.sigma else ""
+    return with_error(experiment.delta_bpb, experiment.delta_standard_error) + sigmas
+
+
+def in_sigmas(experiment: Experiment) -> str:
+    """The same as `−5.8 σ`; in bits per byte while sigma is not known."""
+    if experiment.delta_bpb is None:
+        return ""
+    return (
+        f"{signed(experiment.delta_bpb / experiment.sigma, 1)} σ" if experiment.sigma else signed(experiment.delta_bpb)
+    )
+
+
+def score_and_difference(experiment: Experiment) -> str:
+    """`val_bpb 1.4312 ± 0.0014 · −0.0124 ± 0.0030 (−5.8 σ) against 0007`."""
+    against = f"{difference(experiment)} against {experiment.parent:04d}" if experiment.delta_bpb is not None else ""
+    return " · ".join(filter(None, (score_line(experiment), against)))
+
+
+def speed_words(tokens_per_second: float | None) -> str:
+    """`28.1 k tokens/s`; "" when that is not known."""
+    return f"{tokens_per_second / 1e3:.1f} k tokens/s" if tokens_per_second else ""
+
+
+def training_words(metrics: Mapping[str, Any]) -> str:
+    """`loss 3.214 · 28.1 k tokens/s`, of a point of a curve."""
+    loss, speed = number(metrics.get("train_loss")), number(metrics.get("tokens_per_second"))
+    return " · ".join(filter(None, (f"loss {loss:.3f}" if loss is not None else "", speed_words(speed))))
+
+
+def last_speed(experiment: Experiment) -> float | None:
+    """Tokens a second of the last run that knows it."""
+    speeds = [number(run.measured.get("tokens_per_second")) for run in reversed(experiment.runs)]
+    return next(filter(None, speeds), None)
+
+
+def losses(curve: Sequence[Mapping[str, Any]], at: str = "progress") -> list[tuple[float, float]]:
+    """(`at`, train_loss) of the points that have both as finite numbers."""
+    points = [(number(point.get(at)), number(point.get("train_loss"))) for point in curve]
+    return [(place, loss) for place, loss in points if place is not None and loss is not None]
+
+
+def bar(fraction: float, cells: int = 12) -> str:
+    """`▓▓▓▓▓▓▓▓▓░░░`."""
+    filled = round(cells * min(1.0, max(0.0, fraction)))
+    return "▓" * filled + "░" * (cells - filled)
 
 
 UNTRUSTED = "untrusted (no sandbox)"
@@ -79,7 +114,7 @@ def mistrust(*experiments: Experiment) -> str:
 
 def with_mistrust(words: str, experiments: Sequence[Experiment], comma: str = ", ") -> str:
     """Words, and the mark of what is untrusted behind them."""
-    return comma.join(part for part in (words, mistrust(*experiments)) if part)
+    return comma.join(filter(None, (words, mistrust(*experiments))))
 
 
 def score_line(experiment: Experiment) -> str:
@@ -96,7 +131,7 @@ def score_line(experiment: Experiment) -> str:
         mean = with_its_error(experiment.mean_bpb, experiment.mean_standard_error)
         means.append(f"mean of its {runs} runs so far {mean}")
     words = f"val_bpb {with_its_error(experiment.val_bpb, experiment.standard_error)}"
-    note = "; ".join(part for part in means if part)
+    note = "; ".join(filter(None, means))
     return with_mistrust(f"{words} ({note})" if note else words, [experiment])
 
 
@@ -107,15 +142,13 @@ def with_its_error(score: float | None, error: float | None) -> str:
 
 def status_line(experiment: Experiment, facts: dict[str, Any]) -> str:
     """The line under a notebook's title: status, score, difference, budget, hardware, date."""
-    against = f"{difference(experiment)} against {experiment.parent:04d}" if experiment.delta_bpb is not None else ""
     parts = [
         f"**{experiment.status}**" if experiment.status else "running",
-        score_line(experiment),
-        against,
+        score_and_difference(experiment),
         f"{facts['time_budget_seconds']:g} s on {facts['hardware']['device_name']}",
-        experiment.decided_at.replace("T", " ")[:16] + " UTC" if experiment.decided_at else "",
+        clock(experiment.decided_at) if experiment.decided_at else "",
     ]
-    return " · ".join(part for part in parts if part)
+    return " · ".join(filter(None, parts))
 
 
 def verdict(experiment: Experiment, run: Run, facts: dict[str, Any]) -> str:
@@ -128,6 +161,8 @@ def verdict(experiment: Experiment, run: Run, facts: dict[str, Any]) -> str:
 
 def grounds(experiment: Experiment, run: Run, facts: dict[str, Any]) -> list[tuple[str, str]]:
     """What a decision rests on, name and value; "" where there is nothing to say."""
+    corpus, commit = facts["corpus"], f", commit {experiment.commit[:10]}" if experiment.commit else ""
+    sizes = f"vocabulary {corpus['vocab_size']}, context {corpus['sequence_length']}"
     return [
         ("score", score_line(experiment)),
         ("each run", ", ".join(f"{bpb(r.val_bpb)} (seed {r.seed})" for r in experiment.runs if r.val_bpb is not None)),
@@ -138,8 +173,8 @@ def grounds(experiment: Experiment, run: Run, facts: dict[str, Any]) -> list[tup
         ("machine", _machine(run)),
         ("sandbox", UNTRUSTED if not is_trusted(run) else run.sandbox or ""),
         ("seconds", _seconds(run)),
-        ("corpus", _corpus(facts)),
-        ("code", _code(experiment)),
+        ("corpus", f"{corpus['corpus']}, content {corpus['content_sha256'][:12]}, {sizes}"),
+        ("code", f"train.py sha256 {experiment.train_sha256[:12]}{commit}"),
     ]
 
 
@@ -190,13 +225,13 @@ def _training(run: Run) -> str:
     parts = [
         f"{thousands(m['num_steps'])} steps" if m.get("num_steps") else "",
         f"{m['num_tokens'] / 1e6:.2f} M tokens" if m.get("num_tokens") else "",
-        f"{m['tokens_per_second'] / 1e3:.1f} k tokens/s" if m.get("tokens_per_second") else "",
+        speed_words(m.get("tokens_per_second")),
         f"{m['num_params'] / 1e6:.2f} M parameters" if m.get("num_params") else "",
         f"{peak:.0f} MB at most" if (peak := peak_memory_mb(run)) else "",
         f"MFU {m['mfu_percent']:.1f} %" if m.get("mfu_percent") else "",
         f"dev {bpb(m['dev_bpb'])} bpb" if m.get("dev_bpb") else "",
     ]
-    return " · ".join(part for part in parts if part)
+    return " · ".join(filter(None, parts))
 
 
 def _machine(run: Run) -> str:
@@ -224,19 +259,6 @@ def _seconds(run: Run) -> str:
     parts = [f"{name} {measured[key]:.1f}" for key, name in SECONDS if measured.get(key) is not None]
     total = sum(measured.get(key) or 0.0 for key in ("total_seconds", "scoring_seconds", "audit_seconds"))
     return " · ".join([*parts, f"in all {total:.1f}"]) if total else ""
-
-
-def _corpus(facts: dict[str, Any]) -> str:
-    corpus = facts["corpus"]
-    return (
-        f"{corpus['corpus']}, content {corpus['content_sha256'][:12]}, vocabulary {corpus['vocab_size']}, "
-        f"context {corpus['sequence_length']}"
-    )
-
-
-def _code(experiment: Experiment) -> str:
-    commit = f", commit {experiment.commit[:10]}" if experiment.commit else ""
-    return f"train.py sha256 {experiment.train_sha256[:12]}{commit}"
 
 
 def outcome_line(experiment: Experiment) -> str:

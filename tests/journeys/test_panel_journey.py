@@ -70,7 +70,7 @@ def test_from_an_empty_folder_to_a_running_study(lab: Lab, browser: Browser, pla
     page.get_by_label("Agent").select_option(label="search: built in, no key needed")
     page.get_by_role("textbox", name="Name").fill("first")
     page.get_by_role("textbox", name="Seconds a run").fill("3 s")
-    page.get_by_text("'3 s' is not a number.").wait_for()
+    page.get_by_text("'3 s' is not possible: give seconds").wait_for()
     assert page.get_by_role("textbox", name="Name").input_value() == "first"
     page.get_by_role("textbox", name="Seconds a run").fill("3")
     page.get_by_role("textbox", name="Experiments").fill("40")

@@ -1,4 +1,4 @@
-"""What a night found, checked against hand calculations on small histories."""
+"""What a study found, checked against hand calculations on small histories."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from autoresearch_kernel.core.types import Experiment, Run, Spent, Status
 from autoresearch_kernel.lab.analysis.analysis import Analysis
 from autoresearch_kernel.lab.analysis.finding import Finding
 from autoresearch_kernel.lab.analysis.plots import noise_figure, themes_figure, waterfall_figure
-from autoresearch_kernel.lab.analysis.themes import cause_of, theme_of
+from autoresearch_kernel.lab.analysis.tried import cause_of, theme_of
 
 SIGMA = 0.002
 PNG = "data:image/png;base64,iVBOR"
@@ -114,7 +114,7 @@ def test_all_seconds_are_accounted_for() -> None:
     assert values["waiting and the rest"] == 50.0
 
 
-def test_a_price_that_nobody_knows_is_not_zero() -> None:
+def test_an_unknown_price_is_not_zero() -> None:
     night = replace(small_night(), spent={1: Spent(1, 900, 100, 0.0, unpriced_calls=1)})
     values = {row["quantity"]: row["value"] for row in night.pace().rows}
     assert values["cost of a keep"] is None

@@ -20,7 +20,7 @@ from nbconvert import HTMLExporter, MarkdownExporter
 
 from autoresearch_kernel.control import actions
 from autoresearch_kernel.core.state import replay
-from autoresearch_kernel.core.types import Audit, Experiment, Result, Run
+from autoresearch_kernel.core.types import Audit, Experiment, Proposal, Result, Run
 from autoresearch_kernel.lab.panel import pages
 from autoresearch_kernel.lab.panel.chart import curve_data, found, history_data, is_near_miss, table_data
 from autoresearch_kernel.lab.panel.elements import FOLLOW
@@ -33,6 +33,7 @@ from autoresearch_kernel.show import html
 from autoresearch_kernel.show.follow import look
 from autoresearch_kernel.show.status import doing, next_step, standing, status_table
 from autoresearch_kernel.show.words import head_and_rest
+from autoresearch_kernel.study.proposal_files import save_proposal
 from autoresearch_kernel.system.files import lock_holder, study_in_use, write_atomic
 from tests.event_writer import Writer
 
@@ -69,7 +70,7 @@ class Recorder(SimpleNamespace):
 
     def say_to(self, study: Any, command: str, text: str = "") -> str:
         if command == "pause" and "refuse" in self.__dict__:
-            raise StudyError("Nobody runs it.")
+            raise StudyError("No process runs it.")
         self.asked.append((command, text))
         return f"answer to {command}"
 
@@ -236,7 +237,7 @@ def test_an_error_of_a_button_is_shown_and_the_buttons_work_again(writer: Writer
     made = panel()
     made.control.refuse = True
     made.pause_button.click()
-    until(lambda: "Nobody runs it." in made.notice.value and not made.pause_button.disabled)
+    until(lambda: "No process runs it." in made.notice.value and not made.pause_button.disabled)
     assert 'role="alert"' in made.notice.value
     made.review.reject_button.click()
     until(lambda: "Say why" in made.notice.value)
@@ -353,8 +354,8 @@ def test_a_click_shows_an_experiment_and_stays_there_while_others_run(
     writer.open().baseline().settle(1, "keep", 1.49)
     writer.curve(1)
     write_atomic(writer.study.experiment(1).diff, "--- a\n+++ b\n@@ -1 +1 @@\n-ALPHA = 1.0\n+ALPHA = 0.5\n")
-    transcript = '[{"role": "user", "content": "the prompt"}, {"role": "assistant", "content": "the reply"}]'
-    write_atomic(writer.study.experiment(1).proposal, f'{{"transcript": {transcript}}}')
+    transcript = {"role": "user", "content": "the prompt"}, {"role": "assistant", "content": "the reply"}
+    save_proposal(writer.study.experiment(1), Proposal("Halve it", "", "llm", transcript=transcript), 0)
     made = panel()
     made.experiments.selected = 1  # what a click in the browser sets
     assert made.history.selected == 1 and made.card.follow_button.layout.display == ""
@@ -393,7 +394,8 @@ def test_what_an_agent_or_a_training_wrote_is_text(writer: Writer, panel: Callab
     writer.run(1, 1.51)
     writer.decide(1, "discard", 1.51, reason=HOSTILE)
     write_atomic(writer.study.experiment(1).diff, f"+{HOSTILE}\n")
-    write_atomic(writer.study.experiment(1).proposal, '{"transcript": [{"role": "<b>", "content": "<script>x"}]}')
+    transcript = ({"role": "<b>", "content": "<script>x"},)
+    save_proposal(writer.study.experiment(1), Proposal("Halve it", "", "llm", transcript=transcript), 0)
     writer.append("notes", text=HOSTILE, decided=1)
     write_atomic(writer.study.paths.supervisor_log, HOSTILE)
     made = panel()
@@ -787,9 +789,11 @@ def test_a_text_is_cut_after_a_sentence_else_after_a_word(words: str, head: str,
 def test_a_thousand_experiments_cost_an_update_less_than_150_ms(writer: Writer, panel: Callable[[], Panel]) -> None:
     """Kernel time of a look with a new decision, measured in CPU seconds of this thread; median of five."""
     writer.open().baseline()
+    writer.says_what_it_does = False
     for number in range(1, 1000):
         writer.clock += 60
         writer.settle(number, "keep" if number % 40 == 0 else "discard", 1.5 - number / 1e5 + (number % 7) / 1e3)
+    writer.says_what_it_does = True
     made = panel()
     quiet, costs = [], []
     for number in range(1000, 1005):
@@ -854,9 +858,11 @@ def test_what_stands_for_the_panel_is_a_sentence_and_a_small_picture(
     writer: Writer, panel: Callable[[], Panel]
 ) -> None:
     writer.open().baseline()
+    writer.says_what_it_does = False
     for number in range(1, 300):
         writer.clock += 60
         writer.settle(number, "keep" if number % 10 == 0 else "discard", 1.5 - number / 1e4 + number % 7 / 1e3)
+    writer.says_what_it_does = True
     made = panel()
     sentence = "Control panel of study nov23: 299 experiments, 29 kept, as of "
     assert repr(made).startswith(sentence) and "run the cell to see it live" in repr(made)

@@ -38,7 +38,7 @@ def shown(writer: Writer, experiment: Experiment) -> list[str]:
     archive = StudyArchive(writer.study.paths)
     return [
         experiment_body(writer.study, experiment, archive),
-        Outcome(writer.study, experiment, experiment.runs[-1], "")._repr_html_(),
+        Outcome(writer.study, experiment, "")._repr_html_(),
         in_full(experiment, "failed", archive),
     ]
 

@@ -18,8 +18,10 @@ import autoresearch_kernel
 from autoresearch_kernel import SearchAgent, StudyError, research, start_study
 from autoresearch_kernel.core.agent import AgentUnavailable
 from autoresearch_kernel.core.types import Context, Evaluation, Proposal, RunOutcome, Status
-from autoresearch_kernel.lab.idea import StepError
-from autoresearch_kernel.lab.study import BETWEEN, InteractiveStudy, open_study
+from autoresearch_kernel.lab.errors import StepError
+from autoresearch_kernel.lab.opening import open_study
+from autoresearch_kernel.lab.shown_study import BETWEEN, ShownStudy
+from autoresearch_kernel.lab.study import InteractiveStudy
 from autoresearch_kernel.record.commands import send
 from autoresearch_kernel.record.history import read_events
 from autoresearch_kernel.record.study import Study
@@ -446,9 +448,10 @@ def test_help_of_a_public_name_holds_an_example(name: str) -> None:
     assert doctest.DocTestRunner(verbose=False).run(test).failed == 0
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in vars(InteractiveStudy) if not n.startswith("_") and callable(vars(InteractiveStudy)[n])]
-)
+STEPS = vars(ShownStudy) | vars(InteractiveStudy)
+
+
+@pytest.mark.parametrize("name", [name for name in STEPS if not name.startswith("_") and callable(STEPS[name])])
 def test_help_of_a_step_holds_an_example(name: str) -> None:
     assert ">>> " in (inspect.getdoc(getattr(InteractiveStudy, name)) or ""), name
 

@@ -1,4 +1,4 @@
-"""Copies of the notebooks to work in: made once, refreshed while nobody edited them, never overwritten after that."""
+"""Copies of the notebooks to work in: made once, refreshed until a user edits them, never overwritten after that."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_the_copies_are_the_notebooks_and_find_the_project(checkout: Path, monke
     assert list(update_copies(checkout)) == []
 
 
-def test_an_upgrade_refreshes_a_copy_that_nobody_touched(checkout: Path) -> None:
+def test_an_upgrade_refreshes_a_copy_without_edits(checkout: Path) -> None:
     upgrade(checkout)
     assert list(update_copies(checkout)) == [f"{STEP} is now the project's new version."]
     assert "another lesson" in (checkout / STEP).read_text()

@@ -19,8 +19,8 @@ from matplotlib.text import Text
 from autoresearch_kernel.core.types import Audit, Experiment, Run, Status
 from autoresearch_kernel.show.plot_curve import curve_figure, curve_png
 from autoresearch_kernel.show.plot_labels import label_of
-from autoresearch_kernel.show.plot_points import points_of
 from autoresearch_kernel.show.plot_progress import draw_progress, progress_figure
+from autoresearch_kernel.show.plot_scale import points_of
 
 SIGMA = 0.003
 MARKS = (

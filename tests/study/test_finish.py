@@ -11,7 +11,7 @@ from autoresearch_kernel.cli import main
 from autoresearch_kernel.control import actions
 from autoresearch_kernel.control.verify import verify
 from autoresearch_kernel.core.types import Audit, Evaluation, SealedScore, Status
-from autoresearch_kernel.lab.study import open_study
+from autoresearch_kernel.lab.opening import open_study
 from autoresearch_kernel.record.commands import send
 from autoresearch_kernel.record.study import Study, StudyError
 from autoresearch_kernel.scoring.job import HeldOut, ScoringJob

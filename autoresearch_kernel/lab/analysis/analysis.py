@@ -1,8 +1,4 @@
-"""A finished study: every question is a method of `Analysis`, every answer a `Finding`.
-
-The answers are worked out from the record's values in `gains.py`, `pace.py` and `tried.py`; nothing is read or run
-here. What the record does not hold, as a results.tsv holds no times and no sigma, is said to be unknown.
-"""
+"""An analysed study: each question is a method of `Analysis`, each answer a `Finding`."""
 
 from __future__ import annotations
 
@@ -12,6 +8,7 @@ from pathlib import Path
 from ...core.drift import machine_speeds
 from ...core.format import count
 from ...show import html
+from ...show.plot_style import png
 from ...show.study_words import correction_words
 from ...system.files import write_atomic
 from .data import StudyData
@@ -22,27 +19,19 @@ from .tried import FAILURES, NEAR, THEME_COLUMNS, failure_rows, near_rows, near_
 
 
 class Analysis(StudyData):
-    """What a study has found; see `autoresearch_kernel.analyse`.
-
-    study = analyse("nov23")
-    study                   # in a few sentences, with the picture
-    study.attribution()     # who gained what
-    study.pace()            # how fast it went, where the seconds went
-    study.noise()           # how sure it is
-    study.drift()           # whether the machine stayed what it was
-    study.themes()          # what was tried
-    study.near_misses()     # what came close, and what failed
-    study.save("study.html")
-    """
+    """What a study has found; a notebook shows its summary and picture. See `autoresearch_kernel.analyse`."""
 
     def __repr__(self) -> str:
         return f"{self.name}\n{self.summary()}"
 
     def _repr_html_(self) -> str:
-        from .plots import progress_png  # matplotlib takes half a second
+        from ...show.plot_progress import progress_figure  # matplotlib takes half a second
 
-        words = self.summary()
-        picture = html.picture(progress_png(self), f"Every experiment of {self.name}") if self.experiments else ""
+        words, picture = self.summary(), ""
+        if self.experiments:
+            speeds = machine_speeds(self.experiments)
+            figure = progress_figure(self.experiments, title=self.name, sigma=self.sigma, speeds=speeds)
+            picture = html.picture(png(figure), f"Every experiment of {self.name}")
         return html.card(self.name, html.paragraph(words) + framed(picture))
 
     def summary(self) -> str:
@@ -51,42 +40,42 @@ class Analysis(StudyData):
 
     def attribution(self) -> Finding:
         """Who gained what: each kept change with its share of the whole gain, its time and its cost."""
-        from .plots import waterfall_png
+        from .plots import waterfall_figure
 
         rows = attributed(self)
-        draw = (lambda: waterfall_png(rows)) if rows else None
+        draw = (lambda: waterfall_figure(rows)) if rows else None
         return Finding("Where the gain came from", attribution_words(self, rows), rows, ATTRIBUTION, draw)
 
     def pace(self) -> Finding:
         """How fast it went: keep and crash rates, time and cost of a gain, and where the seconds went."""
-        from .plots import seconds_png
+        from .plots import seconds_figure
 
         where = where_the_seconds_go(self)
-        draw = (lambda: seconds_png(where)) if where else None
+        draw = (lambda: seconds_figure(where)) if where else None
         return Finding("How fast it went", pace_words(self), pace_rows(self), PACE, draw)
 
     def noise(self) -> Finding:
         """How noisy a run is, how large the gains are beside that, and how many of them may be luck."""
-        from .plots import noise_png
+        from .plots import noise_figure
 
         rows = noise_rows(self)
-        draw = (lambda: noise_png(self, rows)) if self.sigma and rows else None
+        draw = (lambda: noise_figure(self, rows)) if self.sigma and rows else None
         return Finding("How sure it is", noise_words(self, rows), rows, NOISE, draw)
 
     def drift(self) -> Finding:
         """Whether the machine stayed what it was: its speed during the study, and the incumbents' re-runs."""
-        from .plots import speed_png
+        from .plots import speed_figure
 
         speeds, rows = machine_speeds(self.experiments), reruns(self)
-        draw = (lambda: speed_png(self, speeds, rows)) if speeds else None
+        draw = (lambda: speed_figure(self, speeds, rows)) if speeds else None
         return Finding("Whether the machine drifted", drift_words(self, speeds, rows), rows, DRIFT, draw)
 
     def themes(self) -> Finding:
         """What was tried: by parameter, by part of train.py, else by the words of the idea."""
-        from .plots import themes_png
+        from .plots import themes_figure
 
         rows = theme_rows(self)
-        draw = (lambda: themes_png(self, rows)) if any(row["deltas"] for row in rows) else None
+        draw = (lambda: themes_figure(self, rows)) if any(row["deltas"] for row in rows) else None
         return Finding("What was tried", theme_words(rows), rows, THEME_COLUMNS, draw)
 
     def near_misses(self) -> Finding:

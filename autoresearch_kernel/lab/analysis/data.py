@@ -9,7 +9,7 @@ from typing import Any
 from ...core.decide import best
 from ...core.drift import STEADY, machine_speeds
 from ...core.types import FAILED, Experiment, Spent, Status, error_of_difference
-from ...show.plot_points import score_of
+from ...show.plot_scale import score_of
 from ...show.study_words import difference_to
 
 
@@ -55,17 +55,17 @@ class StudyData:
 
     @property
     def gain(self) -> float:
-        """Of all kept changes, each as it was judged, in bits per byte: positive is better."""
+        """The sum of all kept changes, each as it was judged, in bits per byte: positive is better."""
         return sum(-judged_delta(e) for e in self.kept)
 
     @property
     def gain_standard_error(self) -> float | None:
-        """Of `gain`: where no incumbent was run again, all scores but the last and the baseline's cancel out."""
+        """The error of `gain`: where no incumbent ran again, all scores but the last and the baseline's cancel out."""
         return difference_to(self.baseline, self.best)[1] if self.best and self.baseline else None
 
     @property
     def difference_standard_error(self) -> float | None:
-        """Of `difference`."""
+        """The error of `difference`."""
         if self.best is None or self.baseline is None:
             return None
         return error_of_difference(self.best.mean_standard_error, self.baseline.mean_standard_error)
@@ -77,7 +77,7 @@ class StudyData:
 
     @property
     def whole_gain(self) -> float:
-        """Of the whole study: with fresh seeds at its end where that was done, else as judged if the machine allows."""
+        """The study's gain: by the runs at its end where there are any, else as judged if the machine was steady."""
         finished = self.finished or {}
         if self.best is not None and finished.get("champion") == self.best.number:
             return -float(finished["difference_bpb"])
@@ -98,5 +98,5 @@ def _mean_of(experiment: Experiment) -> float:
 
 
 def judged_delta(experiment: Experiment) -> float:
-    """To the incumbent it was judged against, as it was at the decision; negative is better, 0 without one."""
+    """The difference to the incumbent at the decision; negative is better, 0 without one."""
     return experiment.delta_bpb or 0.0

@@ -1,8 +1,4 @@
-"""An answer that is looked at, read or computed on: sentences, a picture, a table, and its rows.
-
-In a notebook it shows itself in the theme's colours, `print` gives plain text, `.rows` is a list of dicts. A value that
-is not known is None in a row and a dash in a table.
-"""
+"""An answer of the analysis: sentences, a picture, a table, and its rows as dicts."""
 
 from __future__ import annotations
 
@@ -13,6 +9,7 @@ from typing import Any
 from ...core.format import MINUS, count, duration, percent, plain, signed
 from ...core.types import Status
 from ...show import html
+from ...show.plot_style import png
 
 Row = dict[str, Any]
 
@@ -39,7 +36,7 @@ class Finding:
     words: str  # sentences
     rows: list[Row] = field(default_factory=list)
     columns: tuple[Column, ...] = ()
-    draw: Callable[[], bytes] | None = None  # a PNG
+    draw: Callable[[], Any] | None = None  # a figure of matplotlib
     beside: Finding | None = None  # what belongs to it, shown below it
 
     def __repr__(self) -> str:
@@ -50,7 +47,7 @@ class Finding:
         return "\n".join(lines) + (f"\n\n{self.beside!r}" if self.beside else "")
 
     def _repr_html_(self) -> str:
-        picture = html.picture(self.draw(), f"{self.title}. {self.words}") if self.draw else ""
+        picture = html.picture(png(self.draw()), f"{self.title}. {self.words}") if self.draw else ""
         body = html.paragraph(self.words) + framed(picture) + self._table()
         return html.card(self.title, body) + (self.beside._repr_html_() if self.beside else "")
 
@@ -101,10 +98,9 @@ def _text_table(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[str]
         yield "  ".join(padded).rstrip()
 
 
-def shortened(words: str, most: int = MOST_CHARACTERS) -> str:
+def shortened(words: str) -> str:
     """One line that fits a table; an agent's description may be a page."""
-    line = plain(words)
-    return line if len(line) <= most else line[: most - 1].rstrip(" ,.(:") + "…"
+    return plain(words, MOST_CHARACTERS)
 
 
 def in_words(value: float | None, decimals: int = 4) -> str:

@@ -1,14 +1,14 @@
 """What a study gained and how sure that is: the summary, who gained what, and how much of it may be luck. Pure.
 
-Gains are as they were judged: each kept change against the incumbent of its hour, by the runs that it was judged on.
-Means from different hours differ by the machine's speed too, so the difference of all runs' means is another figure.
+Gains are as they were judged, each against the incumbent of its time. Means over all runs are another figure: they
+also differ by the machine's speed.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 from ...core.decide import is_better, mean
@@ -17,14 +17,12 @@ from ...core.format import bpb, count, duration, percent, signed, with_error
 from ...core.types import Experiment, Spent, Status, scores_of
 from ...show.cost import money
 from ...show.html import MARKS
-from ...show.plot_points import score_of
+from ...show.plot_scale import score_of
 from ...show.study_words import difference_to, gain_words, is_clear
 from ...show.words import idea
 from ...system.files import seconds_of
 from .data import StudyData, judged_delta
 from .finding import Column, Row, in_time, in_words, share, shortened
-
-# --- in a few sentences
 
 
 def summary(data: StudyData) -> str:
@@ -52,7 +50,7 @@ def _gained(data: StudyData, tried: str, baseline: Experiment, champion: Experim
     difference, error = difference_to(baseline, champion)
     before, after = score_of(baseline), score_of(champion)
     is_gain = data.is_steady and is_better(after, before) and is_clear(difference, error)
-    better = f" ({percent_of(before - after, before)} better)" if is_gain else ""
+    better = f" ({100 * (before - after) / before:.1f} % better)" if is_gain else ""
     yield f"{tried} took val_bpb from {bpb(before)} to {bpb(after)}, {gain_words(difference, error)}{better}."
     were = "change was" if len(data.kept) == 1 else "changes were"
     gained = with_error(-data.gain, data.gain_standard_error)
@@ -62,11 +60,6 @@ def _gained(data: StudyData, tried: str, baseline: Experiment, champion: Experim
     if len(data.kept) > 1 and largest["share"] is not None:
         what = f"{largest['number']:04d}: {shortened(largest['idea'])}"
         yield f"The largest, {percent(largest['share'])} of the gain, is {what}."
-
-
-def percent_of(part: float, whole: float) -> str:
-    """`7.7 %`."""
-    return f"{part / whole:.1%}".replace("%", " %")
 
 
 def _trust(data: StudyData) -> Iterator[str]:
@@ -83,26 +76,24 @@ def _trust(data: StudyData) -> Iterator[str]:
         yield f"The machine ran at {min(speeds):.2f} to {max(speeds):.2f} times its speed at the start."
 
 
-# --- who gained what
-
-
 def attributed(data: StudyData) -> list[Row]:
     """A row for each kept change, oldest first."""
     rows: list[Row] = []
-    cumulative, chain = 0.0, [data.baseline, *data.kept]
-    for before, kept in pairwise(chain):
-        if before is not None and kept is not None:
-            gain = -judged_delta(kept)
-            cumulative += gain
-            error = None if data.baseline is None else difference_to(data.baseline, kept)[1]
-            so_far = {"cumulative": cumulative, "cumulative_standard_error": error}
-            rows.append(_gain_row(data, before, kept, gain) | so_far)
+    if data.baseline is None:
+        return rows
+    cumulative = 0.0
+    for before, kept in pairwise([data.baseline, *data.kept]):
+        gain = -judged_delta(kept)
+        cumulative += gain
+        so_far = {"cumulative": cumulative, "cumulative_standard_error": difference_to(data.baseline, kept)[1]}
+        rows.append(_gain_row(data, before, kept, gain) | so_far)
     return rows
 
 
 def _gain_row(data: StudyData, before: Experiment, kept: Experiment, gain: float) -> Row:
     between = [e for e in data.experiments if before.number < e.number <= kept.number]
     spent = None if data.spent is None else sum((data.spent.get(e.number, Spent()) for e in between), Spent())
+    times = [seconds_of(e.decided_at) for e in (before, kept) if e.decided_at]
     return {
         "number": kept.number,
         "idea": idea(kept),
@@ -113,17 +104,11 @@ def _gain_row(data: StudyData, before: Experiment, kept: Experiment, gain: float
         "sigmas": data.in_sigmas(gain),
         "runs": len(kept.judged_runs) or None,
         "experiments": len(between),  # tried since the last keep, this one included
-        "seconds": _seconds_between(before, kept),
+        "seconds": times[1] - times[0] if len(times) == 2 else None,
         "tokens": spent.tokens if spent and spent.calls else None,
         "cost": spent.cost if spent and spent.unpriced_calls < spent.calls else None,  # US dollars
         "spent": spent,
     }
-
-
-def _seconds_between(before: Experiment, after: Experiment) -> float | None:
-    if not before.decided_at or not after.decided_at:
-        return None
-    return seconds_of(after.decided_at) - seconds_of(before.decided_at)
 
 
 ATTRIBUTION = (
@@ -161,9 +146,6 @@ def attribution_words(data: StudyData, rows: Sequence[Row]) -> str:
     return words
 
 
-# --- how sure
-
-
 def noise_rows(data: StudyData) -> list[Row]:
     """A row for each proposal that was kept, or run again before it was judged."""
     by_number = {e.number: e for e in data.experiments}
@@ -195,10 +177,9 @@ def _noise_row(
 
 
 def _luck(e: Experiment, parent: Experiment | None, scores: Sequence[float], sigma: float | None) -> float | None:
-    """Probability that a kept change is in truth no better; from the runs after the first, as they
-    were not selected for a low score.
+    """Probability that a kept change is in truth no better; from the runs after the first, which were not selected.
 
-    A single run is taken at its word, so this errs on the low side for what was kept at once.
+    Where there is only one run, this figure is too low, because the change was selected for that run's score.
     """
     if e.status is not Status.KEEP or not sigma or parent is None or e.incumbent_bpb is None:
         return None
@@ -208,25 +189,17 @@ def _luck(e: Experiment, parent: Experiment | None, scores: Sequence[float], sig
     return 0.5 * math.erfc((e.incumbent_bpb - mean(fair)) / error / math.sqrt(2))
 
 
-def _repeats(data: StudyData) -> int:
-    """Runs of a code beyond its first: what sigma rests on."""
-    judged = [e for e in data.experiments if e.status is not Status.REJECTED]
-    return sum(len(scores) - 1 for e in judged for scores in alike(e.runs))
-
-
 NOISE = (
     Column("#", lambda row: str(row["number"])),
-    Column("what was kept or run again", lambda row: f"{_sign(row)} {shortened(row['idea'])}", is_number=False),
+    Column(
+        "what was kept or run again", lambda row: f"{MARKS[Status(row['status'])][0]} {shortened(row['idea'])}", False
+    ),
     Column("first run Δ", lambda row: in_words(row["first_delta"])),
     Column("later runs Δ", lambda row: in_words(row["later_delta"])),
     Column("mean Δ", lambda row: in_words(row["delta"])),
     Column("σ", lambda row: in_words(row["sigmas"], 1)),
     Column("luck alone", lambda row: share(row["luck"])),
 )
-
-
-def _sign(row: Mapping[str, str]) -> str:
-    return MARKS[Status(row["status"])][0]
 
 
 def noise_words(data: StudyData, rows: Sequence[Row]) -> str:
@@ -248,7 +221,9 @@ def noise_words(data: StudyData, rows: Sequence[Row]) -> str:
 
 def _sigma_words(data: StudyData) -> str:
     assert data.sigma is not None
-    words, repeats = f"Two runs of the same code differ by a standard deviation of {data.sigma:.4f}", _repeats(data)
+    words = f"Two runs of the same code differ by a standard deviation of {data.sigma:.4f}"
+    judged = [e for e in data.experiments if e.status is not Status.REJECTED]
+    repeats = sum(len(scores) - 1 for e in judged for scores in alike(e.runs))  # what sigma rests on
     if repeats:
         words += f" ± {data.sigma / math.sqrt(2 * repeats):.4f}, from {count(repeats, 'repeated run')}"
     believed = [e.sigma for e in data.experiments if e.sigma is not None]

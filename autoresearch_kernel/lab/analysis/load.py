@@ -1,10 +1,4 @@
-"""Looking back on a study: opens what there is of it, by name, by path or as a results.tsv, for the analysis.
-
-Read-only: it takes no lock, and a study that runs meanwhile is seen as far as it is decided.
-
-    ValueError, RuntimeError
-      ResultsDamaged, StudyError, HistoryDamaged    what cannot be opened; the message says why and what to do
-"""
+"""Open a study for the analysis: by name, by path, or as a results.tsv. Reads only, and takes no lock."""
 
 from __future__ import annotations
 
@@ -28,15 +22,16 @@ from ...system.shell import shell_command
 from .analysis import Analysis
 
 EXAMPLE = Path("docs") / "example"
+RESULTS_NOTE = (
+    "From a results.tsv, which holds no times, no cost and no repeated runs: what depends on them is unknown."
+)
 EXAMPLE_NOTE = "There is no study here yet: this is the recorded example that comes with the project."
 
 
 def analyse(study: str | Path | Study = "") -> Analysis:
     """What a study has found.
 
-        study = analyse("nov23")
-        study
-        study.attribution()
+    >>> analyse("nov23").attribution()  # doctest: +SKIP
 
     Args:
         study: a study's name, a Study, its folder, or the path of a results.tsv, also of the original autoresearch.
@@ -50,7 +45,7 @@ def analyse(study: str | Path | Study = "") -> Analysis:
         return _latest()
     path = Path(study).expanduser()
     if path.is_file():
-        return _of_results(path)
+        return Analysis(path.resolve().parent.name or path.stem, read_results(path), note=RESULTS_NOTE)
     if (path / "study.json").is_file():
         return _of_study(_open_folder(path))
     if path.suffix == ".tsv" or len(path.parts) > 1:
@@ -64,9 +59,8 @@ def analyse(study: str | Path | Study = "") -> Analysis:
 def open_example() -> Study:
     """The recorded study that comes with the project, to be looked at: its records, diffs and curves.
 
-    Example:
-        >>> study = open_example()  # doctest: +SKIP
-        >>> study.name  # doctest: +SKIP
+    >>> study = open_example()  # doctest: +SKIP
+    >>> study.name  # doctest: +SKIP
     """
     return _open_folder(originals() / EXAMPLE)
 
@@ -117,13 +111,8 @@ def _of_study(study: Study) -> Analysis:
     )
 
 
-def _of_results(path: Path) -> Analysis:
-    note = "From a results.tsv, which holds no times, no cost and no repeated runs: what depends on them is unknown."
-    return Analysis(path.resolve().parent.name or path.stem, read_results(path), note=note)
-
-
 def _with_subjects(experiments: Iterable[Experiment], archive: StudyArchive) -> Iterable[Experiment]:
-    """Where an agent did not say what its edit is about, the code does."""
+    """Add the parts of train.py that an edit changed, where its agent did not name any."""
     for e in experiments:
         if e.parent is not None and not e.changes and not e.details.get("subjects"):
             before, after = archive.source(e.parent), archive.source(e.number)

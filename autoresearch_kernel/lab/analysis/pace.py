@@ -95,9 +95,6 @@ def pace_words(data: StudyData) -> str:
     return words
 
 
-# --- whether the machine drifted
-
-
 def reruns(data: StudyData) -> list[Row]:
     """A row for each run of an incumbent that was made after its decision, oldest first."""
     pairs = [(e, run) for e in data.experiments for run in e.runs if run.num_decided > e.number]

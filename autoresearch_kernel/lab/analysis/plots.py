@@ -1,19 +1,14 @@
-"""Pictures of an analysed study: gains as a waterfall, seconds, noise, speed, themes. PNG of matplotlib figures.
-
-The marks are those of `show/plot_progress.py`: a kept change is a filled green circle, a discarded one a hollow grey
-circle, one that the audit refused an orange triangle. Lower is better, so gains fall.
-"""
+"""Figures of an analysed study: gains as a waterfall, seconds, noise, speed, themes; marks as in progress.png."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ...core.drift import STEADY, machine_speeds
-from ...core.format import MINUS, duration, percent, signed, with_error
+from ...core.drift import STEADY
+from ...core.format import MINUS, duration, percent, plain, signed, with_error
 from ...core.types import Status
-from ...show.plot_progress import progress_figure
-from ...show.plot_style import BLUE, DPI, GREEN, GREY, INK, ORANGE, PALE, RED, png
+from ...show.plot_style import BLUE, DPI, GREEN, GREY, INK, ORANGE, PALE, RED, plain_frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,18 +30,8 @@ SECOND_COLOURS = {
 }
 
 
-def progress_png(data: StudyData) -> bytes:
-    """Every experiment, as progress.png shows it."""
-    speeds = machine_speeds(data.experiments)
-    return png(progress_figure(data.experiments, title=data.name, sigma=data.sigma, speeds=speeds))
-
-
-def waterfall_png(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """From the baseline down, a step for each kept change as it was judged."""
-    return png(waterfall_figure(rows))
-
-
 def waterfall_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """From the baseline down, a step for each kept change as it was judged."""
     shown = rows[-MOST_ROWS:]
     start = shown[0]["gain"] - shown[0]["cumulative"]  # of what earlier changes gained; 0 when all are shown
     figure, axes = _rows_figure(len(shown) + 1)
@@ -68,24 +53,14 @@ def waterfall_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     )  # fmt: skip
     axes.set_xlim(min(levels) - 0.04 * span, max(levels) + 0.5 * span)
     axes.xaxis.set_major_formatter(lambda x, _: signed(x) if abs(x) > 1e-12 else "0")
-    axes.xaxis.set_major_locator(_few_ticks())
-    _name_rows(axes, [*(f"{row['number']:04d} {_short(row['idea'])}" for row in shown), "in all"])
+    axes.locator_params(axis="x", nbins=5)
+    _name_rows(axes, [*(f"{row['number']:04d} {plain(row['idea'], NAME_CHARACTERS)}" for row in shown), "in all"])
     axes.set_xlabel("gained since the baseline, bits per byte (lower is better)", fontsize=8.5, color=INK)
     return figure
 
 
-def _few_ticks() -> Any:
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(5)
-
-
-def seconds_png(where: Mapping[str, float]) -> bytes:
-    """Where the seconds went, as one bar."""
-    return png(seconds_figure(where))
-
-
 def seconds_figure(where: Mapping[str, float]) -> Figure:
+    """Where the seconds went, as one bar."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH_INCHES, 1.0), dpi=DPI, facecolor="white")
@@ -109,19 +84,16 @@ def seconds_figure(where: Mapping[str, float]) -> Figure:
     return figure
 
 
-def noise_png(data: StudyData, rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """What was kept or run again: first score and mean of the later ones, against the noise of a run."""
-    return png(noise_figure(data, rows))
-
-
 def noise_figure(data: StudyData, rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """What was kept or run again: first score and mean of the later ones, against the noise of a run."""
     assert data.sigma
     shown, sigma = rows[-MOST_ROWS:], data.sigma
     figure, axes = _rows_figure(len(shown), legend=True)
     axes.axvspan(-1, 1, color=BLUE, alpha=0.20, linewidth=0, zorder=0.5, label="± 1 sd of a run")
     axes.axvline(0, color=GREY, linewidth=0.8, zorder=1)
     for place, row in enumerate(shown):
-        colour = GREEN if row["status"] == Status.KEEP else GREY
+        is_kept = row["status"] == Status.KEEP
+        colour = GREEN if is_kept else GREY
         first = row["first_delta"] / sigma
         later = None if row["later_delta"] is None else row["later_delta"] / sigma
         if later is not None:
@@ -130,37 +102,32 @@ def noise_figure(data: StudyData, rows: Sequence[Mapping[str, Any]]) -> Figure:
                 arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.8, "shrinkA": 3, "shrinkB": 0},
             )  # fmt: skip
             axes.plot([later], [place], "|", color=INK, markersize=9, markeredgewidth=1.4, zorder=5, gid="later runs")
-        is_kept = row["status"] == Status.KEEP
         axes.plot(
             [first], [place], "o", color=colour, markersize=6.5 if is_kept else 5, zorder=4, gid="first run",
             markerfacecolor=colour if is_kept else "white", markeredgecolor="white" if is_kept else colour,
         )  # fmt: skip
     handles = [
-        _mark(axes, "o", GREEN, "keep, first run"),
-        _mark(axes, "o", GREY, "discard, first run", hollow=True),
-        _mark(axes, "|", INK, "mean of its later runs"),
+        _mark("o", GREEN, "keep, first run"),
+        _mark("o", GREY, "discard, first run", hollow=True),
+        _mark("|", INK, "mean of its later runs"),
         axes.get_legend_handles_labels()[0][0],
     ]
     _legend(figure, handles)
-    _name_rows(axes, [f"{row['number']:04d} {_short(row['idea'])}" for row in shown])
+    _name_rows(axes, [f"{row['number']:04d} {plain(row['idea'], NAME_CHARACTERS)}" for row in shown])
     axes.margins(x=0.06)
     axes.set_xlabel(f"difference to the incumbent, in σ of {sigma:.4f} bpb (left is better)", fontsize=8.5, color=INK)
     return figure
 
 
-def speed_png(data: StudyData, speeds: Sequence[tuple[float, float]], reruns: Sequence[Mapping[str, Any]]) -> bytes:
-    """The machine's speed during the study; below it the incumbents' re-runs."""
-    return png(speed_figure(data, speeds, reruns))
-
-
 def speed_figure(data: StudyData, speeds: Sequence[tuple[float, float]], reruns: Sequence[Mapping[str, Any]]) -> Figure:
+    """The machine's speed during the study; below it the incumbents' re-runs."""
     from matplotlib.figure import Figure
 
     known = [row for row in reruns if row["delta"] is not None]
     figure = Figure(figsize=(WIDTH_INCHES, 2.9 if known else 1.7), dpi=DPI, facecolor="white")
     last = max([place for place, _ in speeds] + [row["at"] for row in known])
     strip = figure.add_axes((0.1, 0.60, 0.87, 0.33) if known else (0.1, 0.28, 0.87, 0.62))
-    _plain_frame(strip)
+    plain_frame(strip)
     strip.axhspan(1 - STEADY, 1 + STEADY, color=PALE, alpha=0.7, linewidth=0, zorder=0.5)
     strip.axhline(1, color=GREY, linewidth=0.6, zorder=1)
     strip.step(
@@ -173,7 +140,7 @@ def speed_figure(data: StudyData, speeds: Sequence[tuple[float, float]], reruns:
     if known:
         strip.set_xticklabels([])
         lower = figure.add_axes((0.1, 0.17, 0.87, 0.33))
-        _plain_frame(lower)
+        plain_frame(lower)
         unit = data.sigma or 1.0
         if data.sigma:
             lower.axhspan(-1, 1, color=BLUE, alpha=0.20, linewidth=0, zorder=0.5)
@@ -193,12 +160,8 @@ def speed_figure(data: StudyData, speeds: Sequence[tuple[float, float]], reruns:
     return figure
 
 
-def themes_png(data: StudyData, rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """A row for each subject, a mark for each experiment at its difference to the incumbent."""
-    return png(themes_figure(data, rows))
-
-
 def themes_figure(data: StudyData, rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """A row for each subject, a mark for each experiment at its difference to the incumbent."""
     shown = [row for row in rows if row["tried"]][:MOST_ROWS]
     sigma = data.sigma
     figure, axes = _rows_figure(len(shown), legend=True)
@@ -225,10 +188,10 @@ def themes_figure(data: StudyData, rows: Sequence[Mapping[str, Any]]) -> Figure:
     names = [
         row["subject"] if row["subject"] == row["theme"] else f"{row['theme']} · {row['subject']}" for row in shown
     ]
-    _name_rows(axes, [_short(name, NAME_CHARACTERS + 5) for name in names])
-    handles = [_mark(axes, "o", GREEN, "keep"), _mark(axes, "o", GREY, "discard", hollow=True)]
-    handles += [_mark(axes, "x", RED, "failed")] if failed else []
-    handles += [_mark(axes, ">", GREY, "further right", hollow=True)] if any(d > edge for d in deltas) else []
+    _name_rows(axes, [plain(name, NAME_CHARACTERS + 5) for name in names])
+    handles = [_mark("o", GREEN, "keep"), _mark("o", GREY, "discard", hollow=True)]
+    handles += [_mark("x", RED, "failed")] if failed else []
+    handles += [_mark(">", GREY, "further right", hollow=True)] if any(d > edge for d in deltas) else []
     _legend(figure, handles + (axes.get_legend_handles_labels()[0][:1] if sigma else []))
     what = f"in σ of {sigma:.4f} bpb" if sigma else "in bits per byte"
     axes.set_xlabel(f"difference to the incumbent, {what} (left is better)", fontsize=8.5, color=INK)
@@ -245,9 +208,6 @@ def _draw_delta(axes: Axes, x: float, place: int, status: str, is_beyond: bool) 
     )  # fmt: skip
 
 
-# --- frames, names, legends
-
-
 def _rows_figure(num_rows: int, legend: bool = False) -> tuple[Figure, Axes]:
     """A figure whose axes have a row, counted from the top, for each of so many things with names at the left."""
     from matplotlib.figure import Figure
@@ -256,17 +216,9 @@ def _rows_figure(num_rows: int, legend: bool = False) -> tuple[Figure, Axes]:
     height = ROW_INCHES * num_rows + below + 0.12
     figure = Figure(figsize=(WIDTH_INCHES, height), dpi=DPI, facecolor="white")
     axes = figure.add_axes((WORDS_SHARE, below / height, 0.98 - WORDS_SHARE, 1 - (below + 0.12) / height))
-    _plain_frame(axes)
+    plain_frame(axes)
     axes.set_ylim(num_rows - 0.5, -0.5)
     return figure, axes
-
-
-def _plain_frame(axes: Axes) -> None:
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(GREY)
-    axes.tick_params(colors=INK, labelsize=8, length=3)
 
 
 def _name_rows(axes: Axes, names: Sequence[str]) -> None:
@@ -274,11 +226,7 @@ def _name_rows(axes: Axes, names: Sequence[str]) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def _short(words: str, most: int = NAME_CHARACTERS) -> str:
-    return words if len(words) <= most else words[: most - 1].rstrip(" ,") + "…"
-
-
-def _mark(axes: Axes, marker: str, colour: str, label: str, hollow: bool = False) -> Any:
+def _mark(marker: str, colour: str, label: str, hollow: bool = False) -> Any:
     """A handle for the legend."""
     from matplotlib.lines import Line2D
 

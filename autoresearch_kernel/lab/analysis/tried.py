@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -9,11 +10,10 @@ from ...core.decide import is_better
 from ...core.format import bpb, count, plain, with_error
 from ...core.sanitize import is_number
 from ...core.types import FAILED, Experiment, Status
-from ...show.plot_points import score_of
+from ...show.plot_scale import score_of
 from ...show.words import idea, is_ended_early, title
 from .data import StudyData, judged_delta
 from .finding import Column, Row, in_words, shortened
-from .themes import cause_of, subjects_of
 
 NEAR_SIGMAS = 2.0  # a discard this close to its incumbent may deserve another run
 REFUSED = "refused by the audit"
@@ -31,21 +31,20 @@ def theme_rows(data: StudyData) -> list[Row]:
 
 
 def _theme_row(theme: str, subject: str, members: Sequence[Experiment], data: StudyData) -> Row:
-    deltas = {e.number: judged_delta(e) for e in members if e.delta_bpb is not None}
-    errors = {e.number: e.delta_standard_error for e in members}
-    first = min(deltas, key=lambda number: deltas[number]) if deltas else None
+    judged = [e for e in members if e.delta_bpb is not None]
+    first = min(judged, key=judged_delta, default=None)
     return {
         "theme": theme,
         "subject": subject,
         "tried": len(members),
         "kept": sum(e.status is Status.KEEP for e in members),
         "failed": sum(e.status in FAILED for e in members),
-        "best_delta": None if first is None else deltas[first],
-        "best_error": None if first is None else errors[first],
-        "best_sigmas": None if first is None else data.in_sigmas(deltas[first]),
-        "best_number": first,
+        "best_delta": first and judged_delta(first),
+        "best_error": first and first.delta_standard_error,
+        "best_sigmas": first and data.in_sigmas(judged_delta(first)),
+        "best_number": first and first.number,
         "values": [e.changes[subject] for e in members if subject in e.changes],
-        "deltas": [(e.number, str(e.status), deltas[e.number]) for e in members if e.number in deltas],
+        "deltas": [(e.number, str(e.status), judged_delta(e)) for e in judged],
         "numbers": [e.number for e in members],
     }
 
@@ -90,9 +89,6 @@ def theme_words(rows: Sequence[Row]) -> str:
         most = sorted(barren, key=lambda row: -row["tried"])[:3]
         words += " Nothing came of " + ", ".join(f"{row['subject']} ({row['tried']} tried)" for row in most) + "."
     return words + (" One with two subjects is counted under both." if tried > len(numbers) else "")
-
-
-# --- near misses and failures
 
 
 def near_rows(data: StudyData) -> list[Row]:
@@ -156,7 +152,7 @@ def _failure_row(cause: str, members: Sequence[Experiment]) -> Row:
         "cause": cause,
         "failed": len(members),
         "numbers": [e.number for e in members],
-        "example": f"{shortened(title(last))}" + (f" [{shortened(last.reason, 120)}]" if last.reason else ""),
+        "example": f"{shortened(title(last))}" + (f" [{plain(last.reason, 120)}]" if last.reason else ""),
     }
 
 
@@ -175,3 +171,76 @@ def failure_rows(data: StudyData) -> list[Row]:
     if data.refused:
         groups[REFUSED] = data.refused
     return [_failure_row(cause, members) for cause, members in sorted(groups.items(), key=lambda g: -len(g[1]))]
+
+
+# Words of a change -> its theme; the first that matches counts. `_` ends a word: MATRIX_LR is about "lr".
+THEMES = (
+    ("weight decay", r"weight decay|wd"),
+    ("schedule", r"warm ?(up|down)|cool ?down|schedul|cosine|decay to|final lr|anneal|lr frac"),
+    ("learning rate", r"lr|lrs|learning rates?"),
+    ("batch", r"batch|batches|accumulat\w*|tokens? (per|a) step"),
+    ("context", r"seq|sequences?|context|seq len"),
+    ("optimizer", r"adam\w*|muon|adagrad|sgd|lion|optimi[sz]ers?|betas?\d?|momentum|eps|epsilon|newton\w*|ns steps"),
+    ("attention", r"attention|attn|heads?|gqa|mqa|kv|qk|rope|rotary|windows?|positions?|positional"),
+    ("size", r"depth|layers?|width|wider|deeper|dim|dims|model dim|aspect|n layer|n embd|params|bigger|smaller"),
+    ("MLP", r"mlp|ffn|swiglu|geglu|relu\w*|gelu|silu|activations?|experts?|moe"),
+    ("embedding", r"embed\w*|tied?|tying|untie\w*|vocab|ngram|bigram|value embeddings?|wte|unembed\w*"),
+    ("norm and residual", r"norm\w*|rms\w*|residuals?|skips?|gates?|gating|lambdas?"),
+    ("initialisation", r"init\w*"),
+    ("regularisation", r"dropout|label smoothing|regulari[sz]\w*|z loss|ema|clip\w*"),
+    ("head and loss", r"soft ?caps?|logits?|loss\w*|lm head"),
+    ("speed", r"compile\w*|fp8|bf16|precision|kernels?|fused?|flash|speed\w*|throughput"),
+)
+
+OTHER = "other"
+
+GIST_CHARACTERS = 80  # of a description that say what was done; what follows says why
+
+_BESIDE = re.compile(r"\(|;| after | because | instead of | — ")  # ends what was done as well
+
+_THEMES = [(name, re.compile(rf"\b(?:{words})\b")) for name, words in THEMES]
+
+
+# Words of a failure -> its cause; the first that matches counts.
+CAUSES = (
+    ("out of memory", r"out ?of ?memory|oom\b|cannot allocate|MemoryError"),
+    ("not a number", r"\bnan\b|not a finite|diverge|\binf\b|infinite"),
+    ("shapes do not fit", r"shape|size mismatch|dimension|divisible"),
+    ("too slow", r"hard limit|time ?out|timed out|too slow"),
+)
+
+_CAUSES = [(name, re.compile(words, re.IGNORECASE)) for name, words in CAUSES]
+
+_EXCEPTION = re.compile(r"\b([A-Z]\w*(?:Error|Exception|Exit|Interrupt))\b")
+
+
+def theme_of(words: str) -> str:
+    """The theme of a change by its words: `MATRIX_LR` and "lower the learning rate" have the same one."""
+    text = re.sub(r"[_\W]+", " ", words.lower())
+    return next((name for name, pattern in _THEMES if pattern.search(text)), OTHER)
+
+
+def subjects_of(experiment: Experiment) -> list[tuple[str, str]]:
+    """(theme, subject) of an experiment: its parameters, else what its agent says, else a theme from its words."""
+    told = experiment.details.get("subjects")
+    named = list(experiment.changes) or ([str(s) for s in told] if isinstance(told, list | tuple) else [])
+    from_words = theme_of(_BESIDE.split(experiment.hypothesis)[0][:GIST_CHARACTERS])
+    if not named:
+        return [(from_words, from_words)]
+    split = {name: re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name) for name in named}  # CausalSelfAttention as words
+    pairs = [(theme_of(words), plain(name)) for name, words in split.items()]
+    return [(from_words if theme == OTHER else theme, name) for theme, name in pairs]
+
+
+def cause_of(experiment: Experiment) -> str:
+    """Why it failed, in a few words that failures of the same kind share."""
+    texts = [experiment.reason, *(run.reason for run in experiment.runs)]
+    text = " ".join(filter(None, texts)) or experiment.hypothesis
+    known = next((name for name, pattern in _CAUSES if pattern.search(text)), "")
+    if known:
+        return known
+    if found := _EXCEPTION.search(text):
+        return found[1]
+    return {Status.TIMEOUT: "too slow", Status.INVALID: "not a valid train.py"}.get(
+        experiment.status or Status.CRASH, "interrupted" if experiment.status is Status.INTERRUPTED else "not known"
+    )

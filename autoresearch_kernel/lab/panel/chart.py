@@ -1,7 +1,6 @@
-"""The numbers behind the panel's drawings (`panel.js`): the history of a study, the curve of a run, the table's rows.
+"""The numbers behind the panel's drawings (`panel.js`), as JSON: the history, the curve of a run, the table's rows.
 
-Marks and scale are decided in `show/plot_points.py` and `show/plot_scale.py`, as for the PNGs.
-Everything here is plain JSON, made from values; no file is read.
+Marks and scale are those of the PNGs: see `show/plot_scale.py`.
 """
 
 from __future__ import annotations
@@ -13,11 +12,10 @@ from typing import Any
 from ...core.format import bpb, number, plain
 from ...core.types import FAILED, Experiment, Status
 from ...show.plot_labels import label_of
-from ...show.plot_points import as_drawn, points_of, scored_runs
-from ...show.plot_scale import limits_of
+from ...show.plot_scale import as_drawn, limits_of, points_of, scored_runs
 from ...show.snapshot import Snapshot
 from ...show.study_words import counts, difference_to, findings, gain_words, incumbent_scores
-from ...show.words import curve_words, difference, head_and_rest, idea, is_ended_early, status_word
+from ...show.words import curve_words, difference, head_and_rest, idea, is_ended_early, last_speed, losses, status_word
 from ...system.files import seconds_of
 
 NEAR_SIGMAS = 2.0  # a discard within so many standard deviations of the incumbent is a near miss
@@ -34,15 +32,11 @@ def mark_of(experiment: Experiment) -> str:
     return "failed" if experiment.status in FAILED else str(experiment.status)
 
 
-Known = dict[tuple[Any, ...], dict[str, Any]]  # what was made before: a night adds one experiment to a thousand
+Known = dict[tuple[Any, ...], dict[str, Any]]  # rows made before: each look adds one experiment to a thousand
 
 
 def history_data(experiments: Sequence[Experiment], sigma: float | None, known: Known | None = None) -> dict[str, Any]:
-    """Points, scale and noise of the history chart; `known` keeps the points from one call to the next.
-
-    Returns: points (number, val_bpb or null, mark, is_baseline, runs as [column, score], label, words), limits
-    (low, high, bottom, top, or null without a score), sigma, summary for readers without pictures.
-    """
+    """Points, scale and noise of the history chart; `known` keeps the points from one call to the next."""
     experiments = [_so_far(e) for e in experiments]
     sorted_out = points_of(experiments)
     limits = limits_of(sorted_out, sigma) if sorted_out.scored else None
@@ -56,8 +50,7 @@ def history_data(experiments: Sequence[Experiment], sigma: float | None, known: 
 
 
 def _once(make: Callable[[Experiment], dict[str, Any]], experiment: Experiment, known: Known | None) -> dict[str, Any]:
-    if known is None:
-        return make(experiment)
+    known = {} if known is None else known
     key = (experiment.number, experiment.status, experiment.val_bpb, len(experiment.runs), experiment.scores)
     if key not in known:
         known[key] = make(experiment)
@@ -66,11 +59,8 @@ def _once(make: Callable[[Experiment], dict[str, Any]], experiment: Experiment, 
 
 def _so_far(experiment: Experiment) -> Experiment:
     """One that is not decided yet with the mean of the runs that it has, a rejected one with its claim."""
-    experiment = as_drawn(experiment)
-    scores = experiment.scores
-    if experiment.status is not None or experiment.val_bpb is not None or not scores:
-        return experiment
-    return replace(experiment, val_bpb=sum(scores) / len(scores))
+    is_open = experiment.status is None and experiment.val_bpb is None
+    return replace(experiment, val_bpb=experiment.mean_bpb) if is_open else as_drawn(experiment)
 
 
 def _point(experiment: Experiment) -> dict[str, Any]:
@@ -80,7 +70,7 @@ def _point(experiment: Experiment) -> dict[str, Any]:
     words = [
         f"{experiment.number:04d} · {status_word(experiment)}",
         head_and_rest(idea(experiment))[0],
-        " · ".join(part for part in (shown if score is not None else "", against) if part),
+        " · ".join(filter(None, (shown if score is not None else "", against))),
         plain(experiment.reason)[:200] if score is None or is_refused else "",
     ]
     return {
@@ -91,7 +81,7 @@ def _point(experiment: Experiment) -> dict[str, Any]:
         "is_baseline": experiment.parent is None,
         "runs": [[column, score] for column, score in scored_runs(experiment)],
         "label": label_of(experiment) if experiment.status is Status.KEEP else "",
-        "words": "\n".join(line for line in words if line),
+        "words": "\n".join(filter(None, words)),
     }
 
 
@@ -106,18 +96,13 @@ def _summary(experiments: Sequence[Experiment]) -> str:
 
 
 def curve_data(
-    mine: Sequence[Mapping[str, Any]],
-    theirs: Sequence[Mapping[str, Any]],
-    *,
-    theirs_label: str,
-    budget_seconds: float,
-    mine_label: str = "this run",
+    mine: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]], *, theirs_label: str, budget_seconds: float
 ) -> dict[str, Any]:
     """Train loss over seconds of a run and of the one it is compared with, as [seconds, loss]."""
     return {
         "mine": _losses(mine),
         "theirs": _losses(theirs),
-        "mine_label": mine_label,
+        "mine_label": "this run",
         "theirs_label": theirs_label,
         "budget": budget_seconds,
         "summary": curve_words([dict(point) for point in mine]),
@@ -126,8 +111,7 @@ def curve_data(
 
 def _losses(curve: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
     every = max(1, len(curve) // CURVE_POINTS)
-    points = [(number(p.get("seconds")), number(p.get("train_loss"))) for p in curve[::every]]
-    return [(round(seconds, 3), round(loss, 5)) for seconds, loss in points if seconds is not None and loss is not None]
+    return [(round(seconds, 3), round(loss, 5)) for seconds, loss in losses(curve[::every], at="seconds")]
 
 
 def table_data(
@@ -149,7 +133,6 @@ def _doing(experiment: Experiment, now: Snapshot | None) -> str:
 def _row(experiment: Experiment) -> dict[str, Any]:
     delta, sigma = experiment.delta_bpb, experiment.sigma
     hypothesis = plain(experiment.hypothesis)[:HYPOTHESIS_CHARACTERS]
-    speeds = [s for run in experiment.runs if (s := number(run.measured.get("tokens_per_second")))]
     return {
         "number": experiment.number,
         "idea": "baseline" if experiment.parent is None else head_and_rest(idea(experiment))[0],
@@ -161,7 +144,7 @@ def _row(experiment: Experiment) -> dict[str, Any]:
         "delta": delta,
         "delta_error": experiment.delta_standard_error,
         "sigmas": delta / sigma if delta is not None and sigma else None,
-        "speed": speeds[-1] if speeds else None,
+        "speed": last_speed(experiment),
         "mark": mark_of(experiment),
         "status": status_word(experiment),
         "reason": plain(experiment.reason)[:300],

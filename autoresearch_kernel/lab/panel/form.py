@@ -1,7 +1,4 @@
-"""The form that starts a study: a field for each option that has a label, and beside it what is wrong with its value.
-
-It reads what a user filled in and starts nothing.
-"""
+"""The form that starts a study: a field for each option that has a label, and beside it what is wrong with it."""
 
 from __future__ import annotations
 
@@ -103,7 +100,7 @@ class StudyForm:
                 self.rows[name].layout.display = "" if self.fields[other].value in values else "none"
 
     def _values(self) -> tuple[dict[str, Any], dict[str, str]]:
-        """Of the fields that are shown and filled in, and what is wrong with them."""
+        """The values of the fields that are shown and filled in, and what is wrong with the others."""
         values, wrong = {}, {}
         for name, option in SHOWN.items():
             value = self.fields[name].value

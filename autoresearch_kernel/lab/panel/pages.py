@@ -1,17 +1,13 @@
-"""What the panel says, as HTML: how a study stands, one experiment in full, a proposal that waits, the agent's notes.
-
-Made from values and from the record's files, without widgets. Text that an agent or a training wrote is escaped by
-`show/html.py`.
-"""
+"""What the panel says, as HTML without widgets: how a study stands, one experiment, a proposal to review, notes."""
 
 from __future__ import annotations
 
 import base64
 import difflib
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ...core.format import count, duration, percent, plain
 from ...core.state import Review, StudyState
@@ -19,11 +15,12 @@ from ...core.types import FAILED, Experiment
 from ...record.archive import StudyArchive
 from ...record.study import Study
 from ...show import html
-from ...show.cost import cost_table, spent_words
-from ...show.snapshot import ENDED, Snapshot
-from ...show.status import agent_words, command_line, doing
-from ...show.study_words import counts, sealed_words
-from ...show.words import argument, audits_words, difference, grounds, head_and_rest, idea, score_line
+from ...show.cost import spent_words
+from ...show.snapshot import Snapshot
+from ...show.status import agent_words, command_line, doing, figures
+from ...show.study_words import sealed_words
+from ...show.words import argument, audits_words, grounds, head_and_rest, idea, score_and_difference
+from ...study.proposal_files import read_proposal
 from ...system.files import seconds_of
 
 TRANSCRIPT_LIMIT = 150_000  # characters of one message that are shown
@@ -51,7 +48,7 @@ def notice(words: str, is_wrong: bool) -> str:
 
 
 def gone() -> str:
-    """What stands in the place of a panel whose kernel was restarted, or says nothing any more: panel.css shows one."""
+    """Messages for a panel whose kernel was restarted or does not answer; panel.css shows one of them."""
     restarted = "The kernel was restarted: run this cell again. The study was not affected."
     silent = "The kernel does not answer. If it was shut down, run this cell again. The study was not affected."
     return (
@@ -73,10 +70,7 @@ body:has(.ar-live-KEY:not(.jupyter-widgets-disconnected, .ar-silent)) .ar-still-
 def still(key: str, words: str, picture: str = "") -> str:
     """What a panel's cell shows where there is no kernel: opened again, on GitHub, in an export.
 
-    Args:
-        key: of the panel, whose root has the class `ar-live-KEY`.
-        words: the panel in a sentence.
-        picture: of its study, as HTML; empty before there is anything to draw.
+    `key` is the panel's, whose root has the class `ar-live-KEY`; `picture` is HTML.
     """
     style = base64.b64encode(_STILL_STYLE.replace("KEY", key).encode()).decode()
     link = f'<link rel="stylesheet" href="data:text/css;base64,{style}">'
@@ -100,18 +94,14 @@ def result(state: StudyState) -> str:
 
 def gauge(now: Snapshot, memory_mb: float | None) -> str:
     """How far the running training is, and what the study is: the figures that move."""
-    facts, state = now.study.facts, now.state
-    rate, speed = now.experiments_per_hour, now.tokens_per_second
-    hours = now.phase not in ENDED
+    rate = now.experiments_per_hour
     words = [
-        f"{duration(now.supervisor_seconds)} in" if hours else "",
-        f"{rate:.1f} experiments/h" if rate and hours else "",
-        counts(state.experiments),
-        f"{facts['corpus']['corpus']}, {facts['time_budget_seconds']:g} s a run",
-        f"{speed / 1e3:.1f} k tokens/s" if speed and now.activity else "",
+        f"{duration(now.supervisor_seconds)} in" if now.is_running else "",
+        f"{rate:.1f} experiments/h" if rate and now.is_running else "",
+        *figures(now),
         f"{memory_mb:.0f} MB" if memory_mb else "",
         f"agent {agent_words(now)}",
-        spent_words(state.spent, state.limits),
+        spent_words(now.state.spent, now.state.limits),
     ]
     line = " · ".join(html.text(part) for part in words if part)
     return (
@@ -126,25 +116,15 @@ def _progress(now: Snapshot) -> str:
         return f'<span style="color:{html.INK}">waits for the machine: {waits} so far</span> · '
     if now.activity != "training":
         return ""
-    share = percent(now.fraction)
-    return (
-        f'<span role="progressbar" aria-label="training" aria-valuemin="0" aria-valuemax="100" '
-        f'aria-valuenow="{100 * now.fraction:.0f}" style="display:inline-block;width:150px;height:8px;'
-        f'margin-right:8px;background:{html.LINE};border-radius:2px;overflow:hidden;vertical-align:baseline">'
-        f'<span style="display:block;height:100%;width:{100 * now.fraction:.1f}%;background:{html.GREEN}"></span>'
-        "</span>"
-        f'<span style="color:{html.INK}" title="{share}">{duration(now.seconds_left or 0)} left</span> · '
-    )
-
-
-# --- one experiment
+    left, share = duration(now.seconds_left or 0), percent(now.fraction)
+    words = f'<span style="color:{html.INK}" title="{share}">{left} left</span> · '
+    return html.progress_bar(now.fraction, "training") + words
 
 
 def experiment_head(experiment: Experiment) -> str:
     """Title, status, score, what audits said of it, and what the agent says for it."""
-    against = f"{difference(experiment)} against {experiment.parent:04d}" if experiment.delta_bpb is not None else ""
-    parts = [score_line(experiment), against]
-    line = html.status_words(experiment) + "".join(f" · {html.text(part)}" for part in parts if part)
+    score = score_and_difference(experiment)
+    line = html.status_words(experiment) + (f" · {html.text(score)}" if score else "")
     theme = ", ".join(map(str, experiment.details.get("subjects") or ()))
     heading, _ = head_and_rest(idea(experiment))
     audits = audits_words(experiment)
@@ -176,15 +156,15 @@ def experiment_body(study: Study, experiment: Experiment, archive: StudyArchive)
         rows = grounds(experiment, experiment.runs[-1], study.facts)
         parts.append(html.details("Figures: score, training, all seconds accounted for", html.facts(rows)))
     parts.append(_files(study, experiment))
-    parts += [html.details(_speaker(message), _message(message["content"])) for message in transcript(study, number)]
+    found = read_proposal(study.experiment(number))
+    parts += map(_said, found[0].transcript if found else ())
     return f'<div style="{html.UI_FONT};color:{html.INK}">{"".join(parts)}</div>'
 
 
 def _files(study: Study, experiment: Experiment) -> str:
     paths = study.experiment(experiment.number)
     found = [paths.notebook(run.index) for run in experiment.runs] + [paths.train]
-    links = [file_link(path, study.project) for path in found if path.is_file()]
-    return f'<div style="margin:4px 0">Open {" · ".join(links)}</div>' if links else ""
+    return html.links(file_link(path, study.project) for path in found if path.is_file())
 
 
 def file_link(path: Path, project: Path) -> str:
@@ -204,30 +184,19 @@ def file_link(path: Path, project: Path) -> str:
     )
 
 
-def transcript(study: Study, number: int) -> list[dict[str, str]]:
-    """Prompt and reply of an experiment's proposal, role and content a message; none when no model was asked."""
-    try:
-        facts = json.loads(study.experiment(number).proposal.read_text(encoding="utf-8"))
-        return [{"role": str(m["role"]), "content": str(m["content"])} for m in facts.get("transcript") or ()]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-
-
-def _speaker(message: dict[str, str]) -> str:
-    names = {"user": "Prompt", "assistant": "Reply"}
-    return f"{names.get(message['role'], message['role'])}, {count(len(message['content']), 'character')}"
-
-
-def _message(content: str) -> str:
+def _said(message: Mapping[str, str]) -> str:
+    """A prompt or a reply, folded."""
+    speaker, content = (
+        {"user": "Prompt", "assistant": "Reply"}.get(message["role"], message["role"]),
+        message["content"],
+    )
     cut = "" if len(content) <= TRANSCRIPT_LIMIT else "\n[the rest is in proposal.json]"
-    return html.printed(content[:TRANSCRIPT_LIMIT] + cut)
-
-
-# --- the other parts
+    shown = html.printed(content[:TRANSCRIPT_LIMIT] + cut)
+    return html.details(f"{speaker}, {count(len(content), 'character')}", shown)
 
 
 def review(study: Study, waiting: Review, parent_source: str, source: str) -> str:
-    """What waits for a person: the hypothesis and the change, or the invitation to write one."""
+    """The proposal that waits for a person: hypothesis and change, or the invitation to write one."""
     if waiting.is_draft:
         words = (
             "Edit train.py below and press Approve; the incumbent's is what you start from. "
@@ -263,23 +232,19 @@ def log(tail: str) -> str:
     return f'<div style="{box}" tabindex="0" aria-label="log"><pre style="{style}">{html.text(words)}</pre></div>'
 
 
-def cost(state: StudyState) -> str:
-    """The table of `autoresearch cost`."""
-    return html.printed(cost_table(state))
-
-
 def settings(now: Snapshot) -> str:
     """What was fixed when the study began."""
     facts, state = now.study.facts, now.state
     corpus, hardware, preset = (facts.get(name) or {} for name in ("corpus", "hardware", "preset"))
     parameters = ", ".join(f"{name} = {value}" for name, value in (preset.get("parameters") or {}).items())
+    options = ", ".join(f"{name} {value}" for name, value in (facts.get("agent_options") or {}).items())
     limits = [f"{state.limits.max_tokens} tokens" if state.limits.max_tokens else ""]
     limits += [f"${state.limits.max_cost:.2f}" if state.limits.max_cost else ""]
     return html.facts(
         [
             ("training", f"{facts['time_budget_seconds']:g} s a run"),
-            ("agent", f"{facts['agent']} {_options(facts.get('agent_options') or {})}"),
-            ("may spend", " and ".join(part for part in limits if part)),
+            ("agent", f"{facts['agent']} {options}"),
+            ("may spend", " and ".join(filter(None, limits))),
             ("approval", "every proposal waits for a person" if state.approve else "none needed"),
             ("corpus", f"{corpus.get('corpus')}, vocabulary {corpus.get('vocab_size', '?')}"),
             ("preset", f"{preset.get('name')}: {preset.get('reason', '')}"),
@@ -291,7 +256,3 @@ def settings(now: Snapshot) -> str:
             ("folder", str(now.study.paths.folder)),
         ]
     )
-
-
-def _options(options: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in options.items())

@@ -1,7 +1,7 @@
 // The panel's drawings: the history of a study, the curve of a run, the table of experiments.
 //
 // They are drawn in the browser so that watching costs the machine that trains next to nothing, and so that a point
-// can be pointed at. Marks and scale are those of show/plot_points.py and plot_scale.py, which make the numbers. Text is set as text, never as HTML.
+// can be pointed at. Marks and scale are those of show/plot_scale.py, which makes the numbers. Text is set as text, never as HTML.
 
 const SVG = "http://www.w3.org/2000/svg";
 const INK = "var(--jp-content-font-color1, #202020)";

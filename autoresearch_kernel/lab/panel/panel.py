@@ -1,7 +1,7 @@
 """The control panel of a study, for a notebook: a view of its files, with a button for each thing a person can do.
 
-The study runs in a process of its own, and the panel only reads its files: it may be closed, reloaded or made anew at
-any time. What a button does is a function of `control/actions.py`, and each button is also a method.
+The study runs in a process of its own, so the panel may be closed, reloaded or made anew at any time. What a button
+does is a function of `control/actions.py`, and each button is also a method.
 """
 
 from __future__ import annotations
@@ -46,10 +46,7 @@ def _explained(method: Callable[P, T]) -> Callable[P, T]:
 
 
 class Panel(PanelView):
-    """A study in a notebook. Show it by ending a cell with it.
-
-    Methods, each a button: start, go_on, pause, resume, stop, hint, approve, reject, finish, promote, select, choose,
-    close.
+    """A study in a notebook; each button is also a method.
 
     Args:
         control: what the buttons do: `control/actions.py`, or an object with the same functions.
@@ -68,19 +65,24 @@ class Panel(PanelView):
         _open.add(self)
         threading.Thread(target=self._watch, name="autoresearch panel", daemon=True).start()
 
-    def _wire(self) -> None:
-        for button, act in (
+    def _acts(self) -> list[tuple[widgets.Button, Callable[[], str]]]:
+        """Each button, and what it does."""
+        why, edited = self.review.why, self.review.edited_source
+        return [
             (self.go_on_button, self.go_on),
             (self.pause_button, self.pause),
             (self.resume_button, self.resume),
             (self.stop_button, self.stop),
             (self.stop_now_button, lambda: self.stop(now=True)),
             (self.finish_button, self.finish),
-            (self.promote_button, self._promote_clicked),
-            (self.review.approve_button, self._approve_clicked),
-            (self.review.reject_button, lambda: self.reject(self.review.why.value)),
+            (self.promote_button, lambda: self.promote(force=self._is_overwrite_offered)),  # see _offer_overwrite
+            (self.review.approve_button, lambda: self.approve(edited(self._named()), why.value.strip())),
+            (self.review.reject_button, lambda: self.reject(why.value)),
             (self.hint_button, lambda: self.hint(self.hint_text.value)),
-        ):
+        ]
+
+    def _wire(self) -> None:
+        for button, act in self._acts():
             button.on_click(lambda _, act=act: self._do(act))
         self.hint_text.on_submit(lambda _: self._do(lambda: self.hint(self.hint_text.value)))
         self.new_button.on_click(lambda _: self._open_form())
@@ -90,8 +92,6 @@ class Panel(PanelView):
             drawing.observe(lambda change: self._select(change["new"]), "selected")
         for name, toggle in self.folds.items():
             toggle.observe(lambda change, name=name: self._unfold(name, change["new"]), "value")
-
-    # --- buttons
 
     @_explained
     def start(self, name: str, **fields: Any) -> str:
@@ -180,19 +180,16 @@ class Panel(PanelView):
         self._select(FOLLOW if number is None else number)
 
     def _choose_first(self, study: str | None, names: Sequence[str]) -> None:
-        """The named study, else the latest that can be read; what is wrong with a later one is said."""
-        if study is not None or not names:
-            self.choose(study)
-            return
+        """Show the named study, else the latest that can be read; say what is wrong with later ones."""
         wrong = []
-        for name in names:
+        for name in [*names, None] if study is None else [study]:
             try:
                 self.choose(name)
                 break
             except (ValueError, RuntimeError, OSError) as error:
+                if study is not None:
+                    raise
                 wrong.append(str(error))
-        else:
-            self.choose(None)
         self._tell("\n".join(wrong), is_wrong=True)
 
     @_explained
@@ -228,8 +225,6 @@ class Panel(PanelView):
         super().close()
         _open.discard(self)
 
-    # --- what happens behind them
-
     def _on_record(self) -> tuple[Study | None, StudyState]:
         """The study shown and what its history says now."""
         if self.study is None:
@@ -261,11 +256,12 @@ class Panel(PanelView):
         threading.Thread(target=work, name="autoresearch button", daemon=True).start()
 
     def _buttons(self) -> list[widgets.Button]:
+        hint = [] if self.hint_text.disabled else [self.hint_button]
         return [
-            self.go_on_button, self.pause_button, self.resume_button, self.stop_button, self.stop_now_button,
-            self.finish_button, self.promote_button, self.review.approve_button, self.review.reject_button,
-            self.form.start_button, *([] if self.hint_text.disabled else [self.hint_button]),
-        ]  # fmt: skip
+            *(button for button, _ in self._acts() if button is not self.hint_button),
+            self.form.start_button,
+            *hint,
+        ]
 
     def _open_form(self) -> None:
         if self.form.is_open:
@@ -308,17 +304,11 @@ class Panel(PanelView):
             self._tell(str(error), is_wrong=True)
             self._offer_studies()
 
-    def _promote_clicked(self) -> str:
-        """A first press loses no edit of train.py; where it would, the button then says what a second one does."""
-        return self.promote(force=self._is_overwrite_offered)
-
     def _offer_overwrite(self, is_offered: bool) -> None:
+        """A first press loses no edit of train.py; where it would, the button then says what a second one does."""
         self._is_overwrite_offered = is_offered
         self.promote_button.description = OVERWRITE if is_offered else PROMOTE
         self.promote_button.button_style = "danger" if is_offered else ""
-
-    def _approve_clicked(self) -> str:
-        return self.approve(self.review.edited_source(self._named()), self.review.why.value.strip())
 
     def _select(self, number: int) -> None:
         for drawing in (self.history, self.experiments):
@@ -327,18 +317,15 @@ class Panel(PanelView):
 
 
 def panel(study: str | None = None, project: Path | None = None) -> Any:
-    """The control panel, for a notebook: shows a study, starts one, talks to it.
+    """The control panel, for a notebook: shows a study, starts one, talks to it. Every button is a method, too.
 
     Args:
         study: its name; the one touched last when left out.
         project: folder of train.py and prepare.py; found from the working folder when left out.
 
-    Every button is a method: `start`, `pause`, `resume`, `stop`, `hint`, `approve`, `reject`, `promote`, `select`.
-
-    Example:
-        >>> from autoresearch_kernel import panel
-        >>> p = panel()  # doctest: +SKIP
-        >>> p.hint("leave the learning rates alone")  # doctest: +SKIP
+    >>> from autoresearch_kernel import panel
+    >>> p = panel()  # doctest: +SKIP
+    >>> p.hint("leave the learning rates alone")  # doctest: +SKIP
     """
     with explained():
         return Panel(actions, project_root(project), study)

@@ -1,7 +1,6 @@
 """What the panel shows: its widgets, and the thread that reads the study's files once a second and draws what is new.
 
 The browser draws (`panel.js`), because drawing on the machine that trains takes time from the training.
-This module decides nothing and changes no study; `panel.py` adds what people can do.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from ...core.format import clock
 from ...core.types import Experiment, Status
 from ...record.study import Remedied, Study, StudyError
 from ...show import html
+from ...show.cost import cost_table
 from ...show.follow import View
 from ...show.snapshot import Snapshot
 from ...show.status import standing
@@ -30,11 +30,9 @@ from ...system.files import StudyInUse, utc_now
 from ...system.processes import memory_mb
 from ..pictures import figure_of
 from . import pages
-from .card import ExperimentCard
 from .chart import Known, found, history_data, table_data
-from .elements import Drawing, button, fold
+from .elements import Drawing, Drawn, ExperimentCard, ReviewForm, button, fold
 from .form import StudyForm
-from .review import ReviewForm
 
 LOOK_EVERY_SECONDS = 1.0
 MEMORY_EVERY_LOOKS = 5  # asking for the memory of a process tree takes ten times as long as a look
@@ -58,7 +56,7 @@ class PanelView:
         self._view: View | None = None
         self._lock = threading.RLock()
         self._ended = threading.Event()
-        self._shown: dict[str, Any] = {}  # what each part was last made of
+        self._shown = Drawn()
         self._points: Known = {}
         self._rows: Known = {}
         self._key = secrets.token_hex(4)  # of its output in a notebook
@@ -90,10 +88,7 @@ class PanelView:
         self.card, self.review = ExperimentCard(), ReviewForm()
         self.middle = widgets.Box([self.history, self.card.root])  # one column or two, by its width: panel.css
         self.middle.add_class("ar-middle")
-        self.hint_text = widgets.Text(
-            description="Hint",
-            layout=widgets.Layout(flex="1 1 auto"),
-        )
+        self.hint_text = widgets.Text(description="Hint", layout=widgets.Layout(flex="1 1 auto"))
         self.hint_text.style.description_width = "44px"
         self.hint_button = button("Send", "Say it to the agent")
         self.hints = widgets.HBox([self.hint_text, self.hint_button])
@@ -115,10 +110,10 @@ class PanelView:
         display(still, raw=True, display_id=self._key)
         self._still_at = time.monotonic()
         if self.now is not None:
-            self._is_new("still", _still_of(self.now))
+            self._shown.is_new("still", _still_of(self.now))
 
     def _outputs(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Of its cell. The sentence is in the second alone: where no widget can be shown, both are seen."""
+        """The two outputs of its cell; only the second has the sentence, as both are seen where widgets are not."""
         live = self._repr_mimebundle_()
         still = {"text/plain": live.pop("text/plain"), "text/html": live.pop("text/html")}
         return {**live, "text/plain": ""}, still
@@ -131,7 +126,7 @@ class PanelView:
         """What the cell's output keeps, drawn anew now and then: drawing takes time from a training."""
         if self._still_at is None or (now.is_running and time.monotonic() - self._still_at < STILL_EVERY_SECONDS):
             return
-        if self._is_new("still", _still_of(now)):
+        if self._shown.is_new("still", _still_of(now)):
             self._still_at = time.monotonic()
             update_display({"text/plain": repr(self), "text/html": self._still()}, display_id=self._key, raw=True)
 
@@ -159,8 +154,6 @@ class PanelView:
 
     def _offer_studies(self) -> None:
         """Offer all studies in the picker."""
-
-    # --- looking
 
     def _watch(self) -> None:
         for look in itertools.count(1):
@@ -199,18 +192,10 @@ class PanelView:
             self._show_fold(now)
             self._show_still(now)
 
-    def _is_new(self, part: str, made_of: Any) -> bool:
-        """Whether a part must be made again, because what it is made of has changed."""
-        if part in self._shown and self._shown[part] == made_of:
-            return False
-        self._shown[part] = made_of
-        return True
-
     def _forget(self) -> None:
         """Draw everything anew: the study is another one."""
-        for kept in (self._shown, self._points, self._rows):
+        for kept in (self._shown, self._points, self._rows, self.card.drawn):
             kept.clear()
-        self.card.forget()
 
     def _show_nothing(self) -> None:
         self.said.data = pages.spoken("No study yet", "Fill in the form and press Start.")
@@ -227,9 +212,13 @@ class PanelView:
         else:
             is_ours = now.phase == "paused" and now.state.is_paused_by_person
             acts = [self.resume_button if is_ours else self.pause_button, self.stop_button, self.stop_now_button]
-        if self._is_new("acts", acts):
+        if self._shown.is_new("acts", acts):
             self.acts.children = acts
-        if self._is_new("ended", not now.is_running) and not now.is_running and not (self._is_wrong or self._is_acting):
+        if (
+            self._shown.is_new("ended", not now.is_running)
+            and not now.is_running
+            and not (self._is_wrong or self._is_acting)
+        ):
             self._tell("")  # "Process 1234 runs the study": it was true until now
 
     def _acts_of_ended(self, now: Snapshot) -> list[widgets.Button]:
@@ -240,7 +229,8 @@ class PanelView:
         self.go_on_button.button_style = "" if is_finishing else "primary"
         finish = [self.finish_button] if _can_finish(now) else []
         acts = [*finish, self.go_on_button] if is_finishing else [self.go_on_button, *finish]
-        return [*acts, self.promote_button] if _has_better(now) else acts
+        has_better = any(e.status is Status.KEEP and e.number > 0 for e in now.state.experiments)
+        return [*acts, self.promote_button] if has_better else acts
 
     def _show_hint(self, now: Snapshot) -> None:
         """A field where the agent reads hints; where it does not, why, and nothing to type into."""
@@ -251,26 +241,28 @@ class PanelView:
 
     def _show_history(self, now: Snapshot) -> None:
         state = now.state
-        if self._is_new("history", _scores(state.experiments)):
+        if self._shown.is_new("history", _scores(state.experiments)):
             self.history.draw(history_data(state.experiments, state.sigma, self._points))
         work = (now.experiment.number, now.activity) if now.experiment and now.is_running else None
-        if self._is_new("table", (_scores(state.experiments), len(state.experiments), work)):
+        if self._shown.is_new("table", (_scores(state.experiments), len(state.experiments), work)):
             self.experiments.draw(table_data(state.experiments, now, self._rows))
 
     def _show_fold(self, now: Snapshot) -> None:
-        """Of the parts that fold, the open one alone is kept up to date."""
+        """Update the part that is unfolded."""
         state = now.state
         match next((name for name, toggle in self.folds.items() if toggle.value), ""):
-            case "notes" if self._is_new("fold", ("notes", state.notes, state.hints, state.refusals, now.commands)):
+            case "notes" if self._shown.is_new(
+                "fold", ("notes", state.notes, state.hints, state.refusals, now.commands)
+            ):
                 self.fold.value = pages.notes(now)
             case "log":
                 self._shown.pop("fold", None)
                 self.fold.value = pages.log(_tail(now.study.paths.supervisor_log))
-            case "cost" if self._is_new("fold", ("cost", state.spent, state.limits)):
-                self.fold.value = pages.cost(state)
-            case "settings" if self._is_new("fold", ("settings", state.limits, state.approve, state.sigma)):
+            case "cost" if self._shown.is_new("fold", ("cost", state.spent, state.limits)):
+                self.fold.value = html.printed(cost_table(state))
+            case "settings" if self._shown.is_new("fold", ("settings", state.limits, state.approve, state.sigma)):
                 self.fold.value = pages.settings(now)
-            case "" if self._is_new("fold", ""):
+            case "" if self._shown.is_new("fold", ""):
                 self.fold.value = ""
 
     def _unfold(self, name: str, is_open: bool) -> None:
@@ -283,19 +275,15 @@ class PanelView:
 
 
 def in_python(error: Exception) -> str:
-    """What a person in a notebook reads of an error that was made for people."""
+    """The message of an error that was made for people, in the words of Python."""
     return error.for_panel if isinstance(error, Remedied | StudyInUse) else with_arguments(str(error))
 
 
 def error_words(error: Exception) -> str:
-    """What a person reads of an error: its own words where it was made for people, else what to do."""
+    """The message of an error where it was made for people, else what to do."""
     if isinstance(error, Plain | ValueError | RuntimeError | OSError) and str(error):
         return in_python(error)
     return f"The panel failed ({error}). The study was not affected: run this cell again."
-
-
-def _has_better(now: Snapshot) -> bool:
-    return any(e.status is Status.KEEP and e.number > 0 for e in now.state.experiments)
 
 
 def _can_finish(now: Snapshot) -> bool:
@@ -304,7 +292,7 @@ def _can_finish(now: Snapshot) -> bool:
 
 
 def _still_of(now: Snapshot) -> Any:
-    """What the picture that stays is made of."""
+    """The values that the picture in the saved notebook is made of."""
     return now.study.name, len(now.state.decided), now.state.result
 
 
