@@ -60,7 +60,7 @@ def model_chat(project: Path, options: dict[str, Any], max_cost: float | None) -
     """The chat with the model that `options`, of `agent_options`, names.
 
     Raises StudyError when it has no key, no address or no price that a limit of cost needs, and when the study's
-    prompts went to a server of one's own that nobody names any more.
+    prompts went to a server whose address is no longer set.
     """
     from .chat import make_chat
     from .prices import read_prices

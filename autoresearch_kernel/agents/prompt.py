@@ -53,7 +53,7 @@ Think first. Then answer with one experiment, in this form:
   part below ======= empty.
 - A whole new train.py in one ```python fence, instead of blocks, only when most of the file changes.
 - You may add your notes, rewritten, as <notes> ... </notes> outside the blocks. They replace the old ones.
-- You have no tools and nobody answers questions. Only train.py can be edited.
+- You have no tools, and questions are not answered. Only train.py can be edited.
 
 Before a proposal gets its budget, it is looked at: is it still a notebook, is it new (comments, formatting and the
 spelling of numbers do not make code new), do a few steps of it run? If not, it comes back to you with the reason.

@@ -41,7 +41,7 @@ SHOWN_VERSIONS = ("torch", "numpy", "tiktoken", "papermill", "ipykernel", "jupyt
 KERNEL_LIMIT_SECONDS = 60.0
 IS_CHECKOUT = (originals() / "Makefile").is_file()
 SET_UP = "`make setup`" if IS_CHECKOUT else f"`{sys.executable} -m pip install --force-reinstall autoresearch-kernel`"
-QUIETER = "Mains power and a cool place help, and so does a host that nobody else uses."
+QUIETER = "Mains power and a cool place help, and so does a host without other users."
 
 # A train.py that trains nothing: it starts where a real one does and hands over where a real one does.
 _EMPTY = """# %% [markdown]
@@ -182,7 +182,7 @@ def git(project: Path) -> Check:
 def _find_sandbox() -> SandboxReport:
     try:
         return probe()
-    except ValueError as error:  # a sandbox that nobody knows was asked for
+    except ValueError as error:  # the sandbox that was asked for is not known
         return SandboxReport(NO_SANDBOX, (), (("what was asked for", str(error), f"Unset {SANDBOX}."),))
 
 

@@ -96,10 +96,10 @@ def ask(study: Study, command: str, text: str = "") -> str | None:
 
 
 def end(study: Study, seconds: float = 30.0) -> bool:
-    """End a supervisor that does not listen: SIGTERM, which it records, then SIGKILL. Whether nobody holds the study.
+    """End a supervisor that does not listen: SIGTERM, which it records, then SIGKILL. Whether the study is free then.
 
     Only on the host and boot that it runs on, as elsewhere its pid means nothing, and only our own program: a notebook
-    that runs the loop itself is somebody's kernel.
+    that runs the loop itself is the kernel of a user.
     """
     for signum in (signal.SIGTERM, signal.SIGKILL):
         holder = lock_holder(study.paths.lock)
@@ -117,12 +117,12 @@ def end(study: Study, seconds: float = 30.0) -> bool:
 
 
 def wait_until_held(study: Study, seconds: float) -> bool:
-    """Whether somebody holds the study within `seconds`, or has held it since it was created."""
+    """Whether a process holds the study within `seconds`, or has held it since it was created."""
     return _within(seconds, lambda: lock_holder(study.paths.lock) is not None or study.paths.history.exists())
 
 
 def wait_until_free(study: Study, seconds: float) -> bool:
-    """Whether nobody holds the study within `seconds`."""
+    """Whether no process holds the study any more within `seconds`."""
     return _within(seconds, lambda: lock_holder(study.paths.lock) is None)
 
 

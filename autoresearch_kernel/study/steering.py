@@ -148,7 +148,7 @@ class Steering:
             self.session.history.append("resumed", reason=then)
 
     def pause_for(self, seconds: float, reason: str) -> None:
-        """Pause for a while, until somebody resumes the study, or until there is no time left for anything else.
+        """Pause for a while, until a user resumes the study, or until there is no time left for anything else.
 
         Raises StopNow, and Enough.
         """
