@@ -30,6 +30,9 @@ from ..record.study import (
     study_exists,
     study_names,
 )
+from ..record.study import (
+    open_study as open_study,  # for the panel
+)
 from ..sandbox.kinds import SandboxMissing, require_sandbox
 from ..show.follow import look
 from ..show.study_words import result_words

@@ -95,7 +95,7 @@ class StudyState:
         """The first experiment that is proposed but not decided. Its last run says where to resume.
 
         No run: train. Status `interrupted`: it was started and never ended, train it again (its reason is
-        "" until someone recorded the interruption). No status and no val_bpb: trained, score it. Otherwise decide.
+        "" until a session recorded the interruption). No status and no val_bpb: trained, score it. Otherwise decide.
         """
         return next((e for e in self.experiments if e.status is None), None)
 
