@@ -11,51 +11,10 @@ from hypothesis import strategies as st
 
 from autoresearch_kernel.source.diff import diff, rebase
 from autoresearch_kernel.source.parameters import read_parameters, set_parameters
+from tests.source.test_compare import SOURCE
 
 PROJECT = Path(__file__).parents[2]
 TRAIN = (PROJECT / "train.py").read_text(encoding="utf-8")
-
-SOURCE = '''"""A train.py in small."""
-# %% tags=["parameters"]
-SEED = 1
-RATE = 1e-3  # step; 1e-4..1e-1 log
-BATCH = 2**10  # tokens
-NAME = "relu"
-BETAS = (0.8, 0.95)
-
-# %% [markdown]
-# # A title
-
-# %%
-import math
-
-
-class Model:
-    """Something."""
-
-    size = BATCH
-
-    def forward(self, x):
-        """Forward."""
-        return x * 2
-
-    def loss(self, x):
-        return -x
-
-
-def norm(x):
-    return x / 2
-
-
-model, other = Model(), None
-
-# %%
-while model.size:
-    model.size -= 1
-
-# %%
-print(norm(RATE))
-'''
 
 
 def test_the_diff_applies_with_git(tmp_path: Path) -> None:
