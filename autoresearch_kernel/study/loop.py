@@ -16,7 +16,7 @@ from ..core.decide import improvement, mean
 from ..core.drift import at_present_speed, present_speed
 from ..core.errors import Plain
 from ..core.format import count
-from ..core.next_step import Action, late_scores, next_step
+from ..core.next_step import Action, Step, late_scores, next_step
 from ..core.types import Cause, Experiment, Limits, Progress, Status, ignore, scores_of
 from ..record.study import Study, check_unchanged
 from ..run.backend import Backend
@@ -75,14 +75,16 @@ def research(
         goal.told = len(session.state.decided)
         goal.tried = max(0, goal.told - 1)
         goal.begun = goal.tried
-        while (step := next_step(session.state, is_ending=bool(goal.why_ending))).action is not Action.CONCLUDE:
+        step: Step | None = None
+        while step is None or step.action is not Action.CONCLUDE:
             try:
-                despite_full_disk(session, lambda: _advance(session, agent, goal))
+                step = despite_full_disk(session, lambda: _advance(session, agent, goal))
             except NothingToPropose as end:
                 session.note(str(end))
                 goal.why_ending = end.reason
             yield from goal.news()
-        despite_full_disk(session, lambda: conclude(session, step.experiment, goal.why_ending))
+        champion = step.experiment
+        despite_full_disk(session, lambda: conclude(session, champion, goal.why_ending))
 
 
 @dataclass
@@ -118,8 +120,11 @@ class _Goal:
             yield experiment
 
 
-def _advance(session: Steps, agent: Agent, goal: _Goal) -> None:
-    """Execute the next step. Between two experiments, first hear whether users want a pause, or the goal is reached."""
+def _advance(session: Steps, agent: Agent, goal: _Goal) -> Step:
+    """Execute the next step, unless it is CONCLUDE, and return it.
+
+    Between two experiments, first hear whether users want a pause, or whether the goal is reached.
+    """
     unfinished = session.state.unfinished
     if unfinished is None:
         session.steering.check()
@@ -131,6 +136,7 @@ def _advance(session: Steps, agent: Agent, goal: _Goal) -> None:
     step = next_step(session.state, is_ending=bool(goal.why_ending))
     if step.action is not Action.CONCLUDE:
         execute(session, step, agent)
+    return step
 
 
 @contextmanager
@@ -195,7 +201,6 @@ def settle(session: Steps) -> Experiment:
 
 def conclude(session: Steps, number: int, reason: str) -> None:
     """Record what a study found: the champion with its fresh runs against the baseline."""
-    session.steering.check()
     champion = session.state.experiments[number]
     if (failed := champion.runs[-1]).status is not None:
         session.note(f"A last run of experiment {number:04d} failed: {failed.reason}")
