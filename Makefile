@@ -1,8 +1,10 @@
 # make run       set up and do the main job: a short study on the embedded corpus, on any machine
 # make finish    measure the result of that study on the sealed test split (2 to 3 minutes)
 # make lab       set up and open JupyterLab here
+# make gpu-check measure a GPU in at most 8 minutes and write gpu-check.json, to post; DEVICE=cpu tries all of it in small
 # make test      set up, with what the tests need, and run them
-# make faults    inject every fault at every durable operation of a short study, and kill a real one 50 times (10 minutes)
+# make faults    inject every fault at every durable operation of a short study, kill a real one 50 times, and try 10,000
+#                generated inputs of each reader (half an hour)
 # make pictures  the screenshots of the README, from real runs in a real JupyterLab (5 minutes; needs Chromium)
 # make setup     only the set-up: .venv with exact versions and the Jupyter kernel
 # make lock      resolve pyproject.toml into constraints.txt; `make lock UPGRADE=1` takes the newest versions
@@ -13,7 +15,9 @@ PYTHON ?= python3
 NAME ?= first
 EXPERIMENTS ?= 5
 BUDGET ?= 20
+START ?= $(if $(filter first,$(NAME)),plain,tuned)
 EXTRAS ?=
+DEVICE ?=
 TORCH ?=
 UPGRADE ?=
 
@@ -24,15 +28,16 @@ SET_UP = $(PYTHON) scripts/set_up.py $(if $(TORCH),--torch $(TORCH)) $(NAMED)
 IN_VENV = .venv/bin/python -m
 AUTORESEARCH = $(IN_VENV) autoresearch_kernel.cli
 
-.PHONY: run finish test faults lab pictures setup setup-test lock
+.PHONY: run finish test faults lab gpu-check pictures setup setup-test lock
 .DEFAULT_GOAL := run
 
-# A study that is there goes on with the budget that it began with, unless BUDGET is given by hand.
+# A study that is there goes on with the budget and the start that it began with, unless they are given by hand.
 IS_NEW = $(if $(wildcard studies/$(NAME)/study.json),,yes)
 BUDGET_OPTION = $(if $(IS_NEW)$(filter-out file,$(origin BUDGET)),--budget $(BUDGET))
+START_OPTION = $(if $(IS_NEW)$(filter-out file,$(origin START)),--start $(START))
 
 run: setup
-	@$(AUTORESEARCH) run --name "$(NAME)" --experiments $(EXPERIMENTS) $(BUDGET_OPTION)
+	@$(AUTORESEARCH) run --name "$(NAME)" --experiments $(EXPERIMENTS) $(BUDGET_OPTION) $(START_OPTION)
 
 finish: setup
 	@$(AUTORESEARCH) finish --name "$(NAME)"
@@ -40,11 +45,15 @@ finish: setup
 lab: setup
 	@$(AUTORESEARCH) lab
 
+gpu-check: setup
+	@$(AUTORESEARCH) gpu-check $(if $(DEVICE),--device $(DEVICE))
+
 test: setup-test
-	$(IN_VENV) pytest -n 2 --dist loadfile
+	$(IN_VENV) pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 faults: setup-test
 	$(IN_VENV) tests.faults
+	AUTORESEARCH_FUZZ_EXAMPLES=10000 $(IN_VENV) pytest -n 2 -m fuzz
 
 pictures: setup-test
 	$(IN_VENV) tests.journeys.pictures

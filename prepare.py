@@ -17,12 +17,18 @@ This file knows no study, agent or decision. What training and scoring call here
 
 from __future__ import annotations
 
+import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    sys.path.append(sys.path.pop(0))  # a random.py beside this file must not hide Python's own
+
 import base64
 import contextlib
 import functools
 import importlib
 import json
 import math
+import mmap
 import operator
 import os
 import pickle
@@ -30,9 +36,9 @@ import platform
 import re
 import shlex
 import shutil
-import sys
+import struct
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO
@@ -45,8 +51,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-FORMAT = 3  # of a corpus folder; meta.json carries it
-TIME_BUDGET = float(os.environ.get("AUTORESEARCH_TIME_BUDGET") or 300)  # seconds of training
+FORMAT = 4  # of a corpus folder; meta.json carries it
 SPECIAL_TOKENS = tuple(f"<|reserved_{i}|>" for i in range(4))  # the last ids of the vocabulary; the first is BOS
 DEV_TOKENS = 2**14  # targets that evaluate_bpb scores on dev: well under a second for a small model on two cores
 
@@ -109,6 +114,37 @@ class PrepareError(RuntimeError):
     """A corpus cannot be made or used. The message names the file, the value and the next step."""
 
 
+def _show_error(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Instead of a traceback: what a PrepareError says, and the line of the script where it was raised."""
+    if not isinstance(error, PrepareError) or os.environ.get("AUTORESEARCH_DEBUG"):
+        sys.__excepthook__(kind, error, trace)
+        return
+    script = Path(sys.argv[0]).name
+    print(f"{script}, line {trace.tb_lineno}: {error}" if trace else f"{script}: {error}", file=sys.stderr)
+
+
+if sys.excepthook is sys.__excepthook__:
+    sys.excepthook = _show_error
+for _stream in (sys.stdout, sys.stderr):  # a character that the output cannot hold ends no training
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # another kind of stream, or a closed one
+        _stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+
+
+def _number_named(variable: str, otherwise: float) -> float:
+    """A variable of the environment that is a number, 0 or more. Raises PrepareError."""
+    named = os.environ.get(variable) or otherwise
+    try:
+        value = float(named)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise PrepareError(f"{variable} is {named!r}: use a number such as 30, or unset it.")
+    return value
+
+
+TIME_BUDGET = _number_named("AUTORESEARCH_TIME_BUDGET", 300)  # seconds of training
+
+
 # ---------------------------------------------------------------- where things are
 
 
@@ -118,18 +154,19 @@ def home_dir() -> Path:
 
 
 def corpus_dir() -> Path:
-    """The training side in use: $AUTORESEARCH_CORPUS, else the default stdlib corpus, else any stdlib corpus."""
+    """The training side in use: $AUTORESEARCH_CORPUS, else the embedded corpus `packages`, else `stdlib`."""
     named = os.environ.get("AUTORESEARCH_CORPUS")
     if named:
         return Path(named)
     corpora = home_dir() / "corpora"
-    for folder in (corpora / "stdlib-v2048-t256", *sorted(corpora.glob("stdlib-*"))):
-        if (folder / "meta.json").is_file():
-            return folder
+    for name in ("packages", "stdlib"):
+        for folder in (corpora / f"{name}-v2048-t256", *sorted(corpora.glob(f"{name}-*"))):
+            if (folder / "meta.json").is_file():
+                return folder
     if _is_users_notebook():
-        say(f"No corpus in {corpora} yet. Making the embedded one first, which takes about ten seconds.")
+        say(f"No corpus in {corpora} yet. Making the embedded one first, which takes about a minute.")
         return prepare()
-    raise PrepareError(f"No corpus in {corpora}. Make one first (about ten seconds): {_command()}")
+    raise PrepareError(f"No corpus in {corpora}. Make one first (about a minute): {_command()}")
 
 
 def heldout_dir(corpus_dir: str | Path) -> Path:
@@ -357,7 +394,7 @@ def get_device() -> torch.device:
     """The best device there is: cuda (NVIDIA, or AMD through ROCm), mps, xpu, cpu. $AUTORESEARCH_DEVICE overrides."""
     named = os.environ.get("AUTORESEARCH_DEVICE")
     if named:
-        return torch.device(named)
+        return _device_named(named)
     if torch.cuda.is_available():
         return torch.device("cuda")
     if torch.backends.mps.is_available():
@@ -365,6 +402,18 @@ def get_device() -> torch.device:
     if torch.xpu.is_available():
         return torch.device("xpu")
     return torch.device("cpu")
+
+
+def _device_named(named: str) -> torch.device:
+    """A device as torch calls it. Raises PrepareError for one that this machine does not have; starts no GPU."""
+    try:
+        device = torch.device(named)
+        is_there = (device.index or 0) < torch.get_device_module(device).device_count()
+    except (RuntimeError, AttributeError):
+        is_there = False
+    if not is_there:
+        raise PrepareError(f"AUTORESEARCH_DEVICE is {named!r}, which torch does not find here: use cpu, or unset it.")
+    return device
 
 
 def autocast_dtype(device: torch.device | str) -> torch.dtype:
@@ -449,9 +498,83 @@ def peak_memory_mb(device: torch.device) -> float:
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
+def preset_parameters(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Sizes for this machine and budget, by parameter of a train.py that a user runs; {} inside an experiment.
+
+    `name` is a preset: `auto`, a file in presets/, or `none` for no sizes. $AUTORESEARCH_PRESET overrides it. `values`
+    are the present values: a size that the user changed stays. Raises PrepareError.
+    """
+    named = os.environ.get("AUTORESEARCH_PRESET") or name
+    if named == "none" or _handover_dir() is not None:
+        return {}
+    try:
+        by_hand = importlib.import_module("autoresearch_kernel.study.by_hand")
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("autoresearch_kernel"):
+            raise
+        say("The sizes are those of train.py: presets are in the package autoresearch-kernel, which is not installed.")
+        return {}
+    device = get_device()
+    machine = _machine(device)
+    meta = read_meta(corpus_dir())
+    try:
+        changed: dict[str, Any] = by_hand.parameters_by_hand(
+            named,
+            values,
+            project=Path(__file__).resolve().parent,
+            machine=machine,
+            budget_seconds=TIME_BUDGET,
+            corpus_tokens=int(meta["num_train_tokens"]),
+            say=say,
+        )
+    except ValueError as error:
+        raise PrepareError(f"{error} (preset {named}, from AUTORESEARCH_PRESET or from PRESET in train.py)") from None
+    return changed
+
+
+def _machine(device: torch.device) -> dict[str, Any]:
+    """What the choice of a preset needs to know of this machine, but for its speed."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if device.type == "cuda":
+        memory = torch.cuda.get_device_properties(device).total_memory
+    return {
+        "device": device.type,
+        "device_name": device_name(device),
+        "dtype": str(autocast_dtype(device)).removeprefix("torch."),
+        "num_cores": os.cpu_count(),
+        "num_threads": torch.get_num_threads(),
+        "memory_mb": round(memory / 2**20),
+    }
+
+
 # ---------------------------------------------------------------- clock
 
 _clock: TrainingClock | None = None  # the last one that ran; evaluate_bpb reads it
+LEAST_RATE, MOST_RATE = 2 / 3, 1 / 0.7  # seconds that a steady clock counts in one: a budget takes 0.7 to 1.5 times it
+
+
+def monotonic() -> float:
+    """Seconds of the monotonic clock, without those for which the supervisor has stopped this process (in a duel)."""
+    while True:
+        stopped = _stopped_seconds()
+        now = time.monotonic()
+        if stopped == _stopped_seconds():  # else it was stopped between the two
+            return now - stopped
+
+
+def _stopped_seconds() -> float:
+    pauses = _pauses()
+    return struct.unpack("<d", pauses[:8])[0] if pauses else 0.0
+
+
+@functools.cache
+def _pauses() -> mmap.mmap | None:
+    """The supervisor's file with the seconds of all stops so far; it writes to it while this process is stopped."""
+    path = os.environ.get("AUTORESEARCH_PAUSES")
+    if not path:
+        return None
+    with open(path, "rb") as file:
+        return mmap.mmap(file.fileno(), 8, access=mmap.ACCESS_READ)
 
 
 class TrainingClock:
@@ -463,7 +586,9 @@ class TrainingClock:
             clock.report(train_loss=loss)
 
     `step` is the number of the turn in the loop, from 0; `num_steps` counts finished steps. `progress` runs from 0 to
-    1. The monotonic clock starts at the first `running()`. With $AUTORESEARCH_MAX_STEPS, steps are the budget.
+    1. The monotonic clock starts at the first `running()`. With $AUTORESEARCH_MAX_STEPS, steps are the budget. With
+    $AUTORESEARCH_CLOCK the budget is counted in seconds of the machine's normal speed, which the supervisor writes to
+    that file; `elapsed` and the curve stay in seconds of the wall clock.
     """
 
     points = 200  # of the curve in metrics.jsonl
@@ -471,13 +596,14 @@ class TrainingClock:
 
     def __init__(self, time_budget_seconds: float | None = None, report_every_seconds: float = 1.0) -> None:
         self.time_budget_seconds = TIME_BUDGET if time_budget_seconds is None else float(time_budget_seconds)
-        self.max_steps = int(os.environ.get("AUTORESEARCH_MAX_STEPS") or 0)
+        self.max_steps = int(_number_named("AUTORESEARCH_MAX_STEPS", 0))
         self.step = -1
         self._reported_steps = 0  # as of the last `report`
         self.train_loss: float | None = None  # of the last step
         self._started: float | None = None
         self._stopped: float | None = None
         self._tokens_before = 0
+        self._steady = _SteadySeconds.of_supervisor()
         self._curve = _Curve(self.points)
         self._screen = _screen_for(self._curve, self.lines, report_every_seconds)
 
@@ -487,7 +613,9 @@ class TrainingClock:
         if self._stopped is not None:
             return False
         if self._started is None:
-            self._started, self._tokens_before, _clock = time.monotonic(), _tokens_handed_out, self
+            self._started, self._tokens_before, _clock = monotonic(), _tokens_handed_out, self
+            if self._steady is not None:
+                self._steady.start(self._started)
         self.step += 1
         if self.progress >= 1:
             self.stop()
@@ -498,7 +626,7 @@ class TrainingClock:
         if self._stopped is None:
             if torch.cuda.is_initialized():
                 torch.cuda.synchronize()  # steps that are still queued are training too
-            self._stopped = time.monotonic()
+            self._stopped = monotonic()
             self._curve.flush()
             self._screen.flush()
 
@@ -507,7 +635,7 @@ class TrainingClock:
         """Seconds of training so far."""
         if self._started is None:
             return 0.0
-        return (time.monotonic() if self._stopped is None else self._stopped) - self._started
+        return (monotonic() if self._stopped is None else self._stopped) - self._started
 
     @property
     def progress(self) -> float:
@@ -515,7 +643,15 @@ class TrainingClock:
         return self._spent(max(self.step, 0))
 
     def _spent(self, steps: int) -> float:
-        return min(1.0, steps / self.max_steps if self.max_steps else self.elapsed / self.time_budget_seconds)
+        return min(1.0, steps / self.max_steps if self.max_steps else self.counted_seconds / self.time_budget_seconds)
+
+    @property
+    def counted_seconds(self) -> float:
+        """Seconds of the budget that are spent: those of the wall clock, or of the supervisor's steady clock."""
+        elapsed = self.elapsed
+        if self._steady is None or self._started is None:
+            return elapsed
+        return self._steady.since_start(self._started + elapsed)
 
     @property
     def num_steps(self) -> int:
@@ -534,15 +670,63 @@ class TrainingClock:
         seconds = self.elapsed
         if not self.train_loss <= _loss_limit():
             self._curve.flush()
+            # Before the first update of the weights no learning rate can be the cause.
+            advice = "Lower the learning rates." if step > 1 else "Look at the initialisation and the forward pass."
             raise FloatingPointError(
                 f"Training has come apart: train_loss is {self.train_loss:.6g} at step {step} (the limit is "
-                f"{_loss_limit():.1f}, three times that of a uniform guess). Lower the learning rates."
+                f"{_loss_limit():.1f}, three times that of a uniform guess). {advice}"
             )
         point = {"step": step, "progress": round(self._spent(step), 5), "seconds": round(seconds, 3)}
         point |= {"train_loss": self.train_loss, "num_tokens": self.num_tokens}
         self._curve.add(point | more)
         line = _progress_line(step, self._spent(step), self.train_loss, self.num_tokens / max(seconds, 1e-9))
         self._screen.show(line, self._spent(step))
+
+
+class _SteadySeconds:
+    """Reads the supervisor's count of seconds of normal speed (`system/steady_clock.py` of the package writes it).
+
+    The file holds two equal copies of three numbers: a moment on the monotonic clock, the count then, and how many
+    seconds a second counts at present. While it is being written, the copies differ and the last known numbers stand.
+    A second counts LEAST_RATE to MOST_RATE seconds, whatever the file says.
+    """
+
+    layout = struct.Struct("<6d")
+
+    def __init__(self, file: int) -> None:
+        self.file = file
+        self.known = (0.0, 0.0, 1.0)
+        self.started_at = self.count_at_start = 0.0
+
+    @classmethod
+    def of_supervisor(cls) -> _SteadySeconds | None:
+        """For the file in $AUTORESEARCH_CLOCK; None without one, as for a training that a user starts."""
+        named = os.environ.get("AUTORESEARCH_CLOCK")
+        if not named:
+            return None
+        try:
+            return cls(os.open(named, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as error:
+            raise PrepareError(
+                f"AUTORESEARCH_CLOCK is {named!r}, which cannot be read ({error.strerror}): unset it."
+            ) from None
+
+    def start(self, at: float) -> None:
+        self.started_at, self.count_at_start = at, self._count(at)
+
+    def since_start(self, at: float) -> float:
+        """Seconds of normal speed from the start until the moment `at` of the monotonic clock."""
+        elapsed = at - self.started_at
+        return min(max(self._count(at) - self.count_at_start, LEAST_RATE * elapsed), MOST_RATE * elapsed)
+
+    def _count(self, at: float) -> float:
+        data = os.pread(self.file, self.layout.size, 0)
+        if len(data) == self.layout.size:
+            numbers = self.layout.unpack(data)
+            if numbers[:3] == numbers[3:]:
+                self.known = numbers[:3]
+        then, count, rate = self.known
+        return count + rate * (at - then)
 
 
 @functools.cache
@@ -655,9 +839,9 @@ def evaluate_bpb(
     original, handover = _without_compile(model), _handover_dir()
     if handover is not None:
         save_model(original, handover / "model.pkl")
-    started = time.monotonic()
+    started = monotonic()
     bpb = score_rows(original, _rows_to_score(tokenizer, handover), tokenizer.token_bytes, batch_size)
-    measured = _measured(original, time.monotonic() - started)
+    measured = _measured(original, monotonic() - started)
     if handover is not None:
         _replace(handover / "handover.json", json.dumps(measured | {"dev_bpb": bpb}, indent=1).encode())
     _print_summary("val_bpb" if handover is None else "dev_bpb", bpb, original, measured)
@@ -780,7 +964,8 @@ def _measured(model: torch.nn.Module, evaluation_seconds: float) -> dict[str, An
     seconds = clock.elapsed
     return {
         "training_seconds": seconds,
-        "start_up_seconds": (clock._started or time.monotonic()) - _process_start(),
+        "counted_seconds": clock.counted_seconds,
+        "start_up_seconds": (clock._started or monotonic()) - _process_start(),
         "evaluation_seconds": evaluation_seconds,
         "num_steps": clock.num_steps,
         "num_tokens": clock.num_tokens,
@@ -833,7 +1018,7 @@ def _print_summary(name: str, bpb: float, model: torch.nn.Module, measured: dict
     summary = {
         name: f"{bpb:.6f}",
         "training_seconds": f"{measured['training_seconds']:.1f}",
-        "total_seconds": f"{time.monotonic() - _process_start():.1f}",
+        "total_seconds": f"{monotonic() - _process_start():.1f}",
         "peak_vram_mb": f"{measured['peak_memory_mb']:.1f}",
         "mfu_percent": "n/a" if mfu is None else f"{mfu:.2f}",
         "total_tokens_M": f"{measured['num_tokens'] / 1e6:.1f}",
@@ -852,11 +1037,11 @@ def _depth(model: torch.nn.Module) -> int:
 # ---------------------------------------------------------------- building a corpus
 
 
-def prepare(corpus: str = "stdlib", **options: Any) -> Path:
+def prepare(corpus: str = "packages", **options: Any) -> Path:
     """Make a corpus unless it is already there; its training-side folder. Raises PrepareError.
 
     `options` are those of `build_corpus` in autoresearch_kernel/corpora/build.py, which does it: vocab_size,
-    sequence_length, eval_tokens, files_folder, num_shards, home, rebuild, log.
+    sequence_length, eval_tokens, files_folder, text_key, num_shards, home, rebuild, log.
     """
     folder: Path = _corpora("build").build_corpus(corpus, **options)
     return folder
@@ -869,7 +1054,7 @@ def main(arguments: list[str] | None = None) -> int:
     except PrepareError as error:
         print(f"prepare.py: {error}", file=sys.stderr)
         return 1
-    return int(command.main(arguments))
+    return int(command.run(arguments))
 
 
 def _corpora(module: str) -> ModuleType:

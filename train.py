@@ -9,14 +9,18 @@
 
 # %% tags=["parameters"]
 SEED = 42  # fixed: the harness injects it, so that a second run is a second sample
+PRESET = "auto"  # fixed: by hand, sizes for this machine and budget replace the sizes below; "none" keeps them
 
 # The model
 DEPTH = 1  # transformer blocks; 1..12
 MODEL_DIM = 128  # width of the residual stream; {64, 96, 128, 160, 192, 256, 320, 384, 512, 640, 768}
-NUM_HEADS = 2  # attention heads in each block; {1, 2, 3, 4, 6, 8, 12}
+NUM_HEADS = 2  # attention heads in each block; {1, 2, 3, 4, 5, 6, 8, 12}
 HEAD_DIM = 64  # width of one head; {16, 32, 64, 128}
 MLP_RATIO = 2  # hidden width of the MLP, in model widths; 1..8
 NGRAM_ROWS = 2**16  # rows of the hashed table of token pairs and triples, 0 for none; {0, 2**12, 2**14, 2**16, 2**18}
+TOKEN_SHIFT = True  # attention also sees the token before, in a share that is learned
+VALUE_EMBEDDINGS = True  # every second block looks up further values by the token itself
+DROPOUT = 0.0  # share of the numbers between blocks that training drops, where text repeats; 0.0..0.5
 SOFTCAP = 15.0  # logits are squeezed into plus or minus this; 5.0..50.0 log
 
 # The batch
@@ -25,8 +29,9 @@ DEVICE_BATCH_SIZE = 8  # rows in one forward pass, at most; {1, 2, 4, 8, 16, 32,
 TOTAL_BATCH_SIZE = 2**10  # tokens between two updates; 2**9..2**20
 
 # The optimizers
-MATRIX_LR = 0.015  # Muon, for the matrices inside the blocks; 0.002..0.2 log
-EMBEDDING_LR = 0.4  # Adam, for the embedding tables; 0.01..2.0 log
+MUON = True  # Muon for the matrices inside the blocks; without it AdamW, as in the textbook
+MATRIX_LR = 0.015  # Muon or AdamW, for the matrices inside the blocks; 0.002..0.2 log
+EMBEDDING_LR = 0.4  # Adam, for the embedding tables; 0.001..2.0 log
 NGRAM_LR = 0.8  # Adagrad, for the n-gram table; 0.05..5.0 log
 HEAD_LR = 0.01  # Adam, for the output matrix; 0.0005..0.1 log
 SCALAR_LR = 0.01  # Adam, for the mixing weights and gates; 0.0005..0.1 log
@@ -44,17 +49,23 @@ FINAL_LR = 0.02  # what is left of the learning rate at the end; 0.0..0.5
 # ## Device
 # prepare.py finds the fastest device and says which number format it multiplies well: bf16 on recent hardware,
 # float32 elsewhere. Everything below is the same on CUDA, ROCm, Apple and CPU.
+#
+# A study has written the sizes of its preset into the cell above, with `PRESET = "none"`. Where a user runs this file,
+# `preset_parameters` gives the sizes that a study on this machine would have, and prints what it replaces.
 
 # %%
 import math
 
 from prepare import MAX_SEQ_LEN, Tokenizer, TrainingClock, autocast, autocast_dtype, evaluate_bpb
-from prepare import get_device, make_dataloader  # first: it sets how threads wait, which torch reads once
+from prepare import get_device, make_dataloader, preset_parameters  # first: it sets how threads wait for work
 
 # isort: split
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+
+# %%
+globals().update(preset_parameters(PRESET, globals()))
 
 # %%
 torch.manual_seed(SEED)
@@ -143,13 +154,14 @@ class Attention(nn.Module):
         width = NUM_HEADS * HEAD_DIM
         self.qkv = nn.Linear(MODEL_DIM, 3 * width, bias=False)
         self.out = nn.Linear(width, MODEL_DIM, bias=False)
-        self.shift = nn.Parameter(torch.zeros(MODEL_DIM))
+        self.shift = nn.Parameter(torch.zeros(MODEL_DIM)) if TOKEN_SHIFT else None
         self.value_embedding = nn.Embedding(vocab_size, width) if has_value_embedding else None
         self.value_gate = nn.Linear(32, NUM_HEADS, bias=False) if has_value_embedding else None
 
     def forward(self, x: torch.Tensor, idx: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         B, T, _ = x.shape
-        x = torch.addcmul(x, self.shift, F.pad(x[:, :-1], (0, 0, 1, 0)))
+        if self.shift is not None:
+            x = torch.addcmul(x, self.shift, F.pad(x[:, :-1], (0, 0, 1, 0)))
         qkv = self.qkv(x).view(B, T, 3, NUM_HEADS, HEAD_DIM)
         qk = rotate(norm(qkv[:, :, :2]), cos[:T], sin[:T]).to(qkv.dtype)  # (B, T, 2, heads, head_dim)
         q, k, v = qk[:, :, 0], qk[:, :, 1], qkv[:, :, 2]  # each (B, T, heads, head_dim)
@@ -195,6 +207,16 @@ class MLP(nn.Module):
         return self.down(squared_relu(self.up(x)))
 
 
+# %% [markdown]
+# Dropout sets random numbers to zero while the model trains. A model that reads a small text several times then cannot
+# learn it by heart, and has to find what holds for other text too.
+
+
+# %%
+def drop(x: torch.Tensor, training: bool) -> torch.Tensor:
+    return F.dropout(x, DROPOUT, training) if DROPOUT else x
+
+
 # %%
 class Block(nn.Module):
     def __init__(self, has_value_embedding: bool):
@@ -203,8 +225,8 @@ class Block(nn.Module):
         self.mlp = MLP()
 
     def forward(self, x: torch.Tensor, idx: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-        x = x + self.attention(norm(x), idx, cos, sin)
-        return x + self.mlp(norm(x))
+        x = x + drop(self.attention(norm(x), idx, cos, sin), self.training)
+        return x + drop(self.mlp(norm(x)), self.training)
 
 
 # %% [markdown]
@@ -274,7 +296,7 @@ class GPT(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(vocab_size, MODEL_DIM)
         self.ngrams = nn.Embedding(NGRAM_ROWS, MODEL_DIM, sparse=on_cpu) if NGRAM_ROWS else None
-        self.blocks = nn.ModuleList(Block(i % 2 == (DEPTH - 1) % 2) for i in range(DEPTH))
+        self.blocks = nn.ModuleList(Block(VALUE_EMBEDDINGS and i % 2 == (DEPTH - 1) % 2) for i in range(DEPTH))
         self.head = nn.Linear(MODEL_DIM, vocab_size, bias=False)
         self.keep = nn.Parameter(torch.ones(DEPTH))
         self.skip = nn.Parameter(torch.full((DEPTH,), 0.1))
@@ -286,7 +308,7 @@ class GPT(nn.Module):
         x = self.embedding(idx)  # (B, T, model_dim)
         if self.ngrams is not None:
             x = x + self.ngrams(ngram_rows(idx)).sum(dim=0)
-        return norm(x)
+        return drop(norm(x), self.training)
 
     def hidden(self, idx: torch.Tensor) -> torch.Tensor:
         x = x0 = self.embed(idx)
@@ -344,8 +366,8 @@ print(f"{sum(p.numel() for p in model.parameters()):,} parameters")
 
 # %%
 class AdamW:
-    def __init__(self, params: list[torch.Tensor], lr: float):
-        self.params, self.lr = params, lr
+    def __init__(self, params: list[torch.Tensor], lr: float, weight_decay: float = 0.0):
+        self.params, self.lr, self.weight_decay = params, lr, weight_decay
         self.mean = [torch.zeros_like(p) for p in params]
         self.variance = [torch.zeros_like(p) for p in params]
         self.steps = [torch.zeros((), device=p.device) for p in params]
@@ -355,8 +377,8 @@ class AdamW:
         torch._foreach_add_(self.steps, 1)
         torch._fused_adamw_(
             self.params, [p.grad for p in self.params], self.mean, self.variance, [], self.steps,
-            lr=self.lr * scale, beta1=ADAM_BETA1, beta2=ADAM_BETA2, weight_decay=0.0, eps=1e-10,
-            amsgrad=False, maximize=False, grad_scale=None, found_inf=None,
+            lr=self.lr * scale, beta1=ADAM_BETA1, beta2=ADAM_BETA2, weight_decay=self.weight_decay,
+            eps=1e-10, amsgrad=False, maximize=False, grad_scale=None, found_inf=None,
         )  # fmt: skip
 
 
@@ -443,13 +465,18 @@ class Muon:
 
 # %% [markdown]
 # ## Who gets which
-# Matrices inside the blocks go to Muon; tables, the head and the scalars to Adam, each with a rate of its own.
+# Matrices inside the blocks go to Muon; tables, the head and the scalars to Adam, each with a rate of its own. Without
+# Muon the matrices go to AdamW. The numbers of an orthogonal matrix are about 1 / sqrt(MODEL_DIM) in size, so AdamW's
+# rate is divided by that root: then MATRIX_LR means steps of about the same size for both.
 
 # %%
 named = dict(model.named_parameters())
 matrices = [n for n in named if n.endswith(("qkv.weight", "out.weight", "up.weight", "down.weight"))]
+block_matrices = [named[n] for n in matrices]
 optimizers = [
-    Muon([named[n] for n in matrices], [3 if "qkv" in n else 1 for n in matrices], MATRIX_LR),
+    Muon(block_matrices, [3 if "qkv" in n else 1 for n in matrices], MATRIX_LR)
+    if MUON
+    else AdamW(block_matrices, MATRIX_LR / math.sqrt(MODEL_DIM), WEIGHT_DECAY),
     AdamW([p for n, p in named.items() if n.endswith("embedding.weight")], EMBEDDING_LR),
     AdamW([model.head.weight], HEAD_LR),
     AdamW([p for n, p in named.items() if p.ndim == 1 or n.endswith("gate.weight")], SCALAR_LR),

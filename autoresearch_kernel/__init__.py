@@ -16,6 +16,14 @@ Importing this package imports neither torch nor ipykernel nor matplotlib.
 
 from __future__ import annotations
 
+import sys
+
+if sys.argv[:1] == ["-m"] and any(word.split(".")[0] == __name__ for word in sys.orig_argv):
+    # `python -m` puts the working folder first, where a random.py of the user would hide Python's own.
+    from .system.start import put_last
+
+    put_last(sys.path[0])
+
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 if __name__ == "__main__":
-    from autoresearch_kernel.run.kernel import main
+    import sys
 
-    main()
+    from autoresearch_kernel.run.kernel import main
+    from autoresearch_kernel.system.explain import run_main
+
+    sys.exit(run_main(main, "The kernel autoresearch"))

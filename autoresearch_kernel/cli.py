@@ -19,6 +19,7 @@ from typing import Any
 
 from .control import actions
 from .control.checks import Check, as_json, table, worst
+from .control.gpu_check.plan import DEVICES
 from .control.new import new_project
 from .control.verify import verify
 from .core.version import __version__
@@ -27,53 +28,62 @@ from .record.study import Study, StudyError, latest_study, open_study
 from .show.cost import cost_json, cost_table
 from .show.follow import look
 from .show.status import status_json, status_table
+from .source.encoding import decode_source
 from .study.options import OPTIONS, Option, StudyOptions
-from .system.locations import project_root, require_cache
+from .system.explain import run_main
+from .system.locations import PROJECT, project_root
+from .system.places import require_cache
 from .system.shell import shell_command
+from .system.start import python_command
 
 Arguments = argparse.Namespace
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Returns the exit status: 0, 1 for an error that was explained, 130 for Ctrl-C."""
+    return run_main(lambda: _act(argv))
+
+
+def _act(argv: Sequence[str] | None) -> int:
     parser = make_parser()
     arguments, others = parser.parse_known_args(argv)
     if others and not arguments.takes_others:
         parser.error(f"unrecognized arguments: {' '.join(others)}")
     arguments.others = others
-    try:
-        return int(arguments.act(arguments) or 0)
-    except KeyboardInterrupt:
-        print("\nStopped. Nothing that was recorded is lost.", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read us has gone
-        return 1
-    except (StudyError, ValueError, RuntimeError, OSError) as error:
-        if os.environ.get("AUTORESEARCH_DEBUG"):
-            raise
-        print(f"autoresearch: {error}", file=sys.stderr)
-        return 1
+    return int(arguments.act(arguments) or 0)
 
 
 def _new(arguments: Arguments) -> None:
     print(new_project(arguments.folder))
 
 
+def _adopt(arguments: Arguments) -> None:
+    from .control.adopt import adopt_file
+
+    print(adopt_file(arguments.path, arguments.out))
+
+
 def _prepare(arguments: Arguments) -> int:
     """prepare.py in a process of its own: it needs torch, and its options are its own."""
     project = project_root()
     require_cache()
-    return subprocess.call([sys.executable, str(project / "prepare.py"), *arguments.others])
+    command = python_command("autoresearch_kernel.corpora.command", *arguments.others)
+    return subprocess.call(command, env=os.environ | {PROJECT: str(project)})
 
 
 def _doctor(arguments: Arguments) -> int:
     from .control.doctor import examine, farewell
 
-    verdict = _print_checks(examine(project_root()), arguments.json)
+    verdict = _print_checks(examine(project_root(), arguments.model, arguments.with_), arguments.json)
     if not arguments.json:
         print(f"\n{farewell(verdict)}")
     return int(verdict == "fail")
+
+
+def _gpu_check(arguments: Arguments) -> int:
+    from .control.gpu_check.command import gpu_check
+
+    return gpu_check(arguments.device, arguments.out)
 
 
 def _lab(arguments: Arguments) -> None:
@@ -94,7 +104,7 @@ def _run(arguments: Arguments) -> None:
 def _finish(arguments: Arguments) -> None:
     from .control.foreground import finish
 
-    finish(_named_study(arguments), bool(arguments.unsafe))
+    finish(_named_study(arguments), bool(arguments.unsafe), arguments.wait_for_quiet)
 
 
 def _status(arguments: Arguments) -> None:
@@ -112,8 +122,10 @@ def _attach(arguments: Arguments) -> None:
 
 
 def _cost(arguments: Arguments) -> None:
-    state = actions.read_state(_named_study(arguments))
-    print(json.dumps(cost_json(state), indent=1) if arguments.json else cost_table(state))
+    now = look(_named_study(arguments))
+    print(json.dumps(cost_json(now.state), indent=1) if arguments.json else cost_table(now.state))
+    if now.damage:
+        print(now.damage, file=sys.stderr)
 
 
 def _verify(arguments: Arguments) -> int:
@@ -140,7 +152,7 @@ def _stop(arguments: Arguments) -> None:
 
 def _approve(arguments: Arguments) -> None:
     study = _named_study(arguments)
-    source = None if arguments.file is None else arguments.file.read_text(encoding="utf-8")
+    source = None if arguments.file is None else decode_source(arguments.file.read_bytes(), str(arguments.file))
     print(f"{study.name}: {actions.approve(study, source, arguments.text)}.")
 
 
@@ -150,7 +162,10 @@ def _promote(arguments: Arguments) -> None:
 
 def _named_study(arguments: Arguments) -> Study:
     project = project_root()
-    study = open_study(arguments.name, project) if arguments.name else latest_study(project)
+    left_out: list[str] = []
+    study = open_study(arguments.name, project) if arguments.name else latest_study(project, left_out.append)
+    for words in left_out:
+        print(words, file=sys.stderr)
     if study is None:
         raise StudyError(f"There is no study in {project / 'studies'} yet. Start one with `{shell_command('run')}`.")
     return study
@@ -205,6 +220,8 @@ def _argument_of(option: Option) -> Argument:
         how["choices"] = tuple(option.choices)
     else:
         how |= {"type": lambda text: _parsed(option, text), "metavar": option.metavar}
+    if option.alone is not None:
+        how |= {"nargs": "?", "const": option.alone}
     return Argument((option.option,), how, "who proposes" if option.group == "who" else "")
 
 
@@ -255,8 +272,21 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
         Command("new", _new, "make a folder with all that a study needs", (
             _argument("folder", type=Path, metavar="DIR", help="of the new project"),
         )),
+        Command("adopt", _adopt, "make a train.py of the original autoresearch, or of a fork, one of this program's", (
+            _argument("path", type=Path, metavar="PATH", help="a train.py, a notebook, or the folder of a checkout"),
+            _argument("--out", type=Path, metavar="FILE", help="the new file (default train.adopted.py)"),
+        )),
         Command("prepare", _prepare, "build a corpus: the options are prepare.py's", takes_others=True),
-        Command("doctor", _doctor, "whether this machine is fit for a night, and what to do if not", (JSON,)),
+        Command("doctor", _doctor, "whether this machine is fit for a night, and what to do if not", (
+            _argument("--model", metavar="NAME", help="that a study shall ask; default: $OPENAI_MODEL"),
+            _argument("--with", dest="with_", nargs="?", const="all", metavar="TOOL", help="ask a command-line tool, "
+                      "as claude or codex; without a name, list those that are installed"), JSON,
+        )),
+        Command("gpu-check", _gpu_check, "measure a GPU in at most 8 minutes, and write a file to post", (
+            _argument("--device", choices=DEVICES, default="auto", help="to check (default auto: the fastest one)"),
+            _argument("--out", type=Path, metavar="FILE", default=Path("gpu-check.json"),
+                      help="the file (default gpu-check.json)"),
+        )),
         Command("kernel", _kernel, "install the Jupyter kernel `autoresearch`", (
             _argument("action", choices=("install",), help="install the kernelspec"),
             _argument("--sys-prefix", action="store_true", help="into this environment instead of your home"),
@@ -270,7 +300,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
             *map(_argument_of, OPTIONS.values()),
         )),
         Command("finish", _finish, "measure a study's result on the sealed test split", (
-            NAME, _argument_of(OPTIONS["unsafe"])
+            NAME, _argument_of(OPTIONS["wait_for_quiet"]), _argument_of(OPTIONS["unsafe"]),
         )),
         Command("promote", _promote, "make a study's best train.py the project's train.py", (
             NAME, _argument("--force", action="store_true", help="also over a train.py that you have edited"),

@@ -9,15 +9,16 @@ the challenger that is audited.
 cost        seconds of scorer A and of the audit B, each a process of its own
 honest      audits of the one honest model. The first are processes of their own, as in a study; the others one process
             after another secret draw: the same rows, filler, model and arithmetic, without the start of a process
-leaks       a claim that knows a share of the tokens by leak, from a model that is honest in the audit, which is the
-            worst case: the claimed nats of these are set to 0.01, and the audit's answers are the truth. Only draws and
-            arithmetic; the nats are those of the two real models
+leaks       how often claims are refused that say so much more than the truth, and what is left of that where they are
+            not. Only draws and arithmetic; the nats are those of the two real models. See LEAKS
+night       what the leak that escapes most often gains in a night, when each claim is audited twice and leaks add up
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import pickle
 import statistics
@@ -25,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -34,12 +36,24 @@ import torch
 from autoresearch_kernel.scoring import audit as audits
 from autoresearch_kernel.scoring import scorer
 from autoresearch_kernel.scoring.job import HeldOut, ScoringJob, ScoringSettings
-from autoresearch_kernel.scoring.score import bits_per_byte, score
+from autoresearch_kernel.scoring.score import score
 from autoresearch_kernel.source.parameters import set_parameters
 from autoresearch_kernel.system.locations import cache_dir
 
 PROJECT = Path(__file__).parents[1]
-NUM_TIMED, NUM_DRAWS, LEAK_SHARES = 5, 400, (0.01, 0.001, 0.0002)
+NUM_TIMED, NUM_DRAWS, NUM_NIGHTS, TRIES_A_NIGHT = 5, 400, 200, 100
+CLAIMED_GAINS = (0.02, 0.005, 0.002, 0.0011, 0.0005)  # bits per byte
+SURE, WRONG_NATS = 0.8, 9.0  # least probability of the tokens to be sure of, nats of all others
+# Name of a leak, the nats that it gains in a lie (None: all), and whether the model is sure in the audit too: at the
+# places that a hash of the prefix says, all probability is given to the likeliest tokens, which have SURE together.
+# In the claim it lies where another token follows, and says there what an honest model would, or a little less.
+# Otherwise it lies at any places, and is honest in the audit.
+LEAKS = (
+    ("knows the token, honest in the audit", None, False),
+    ("knows it a little (0.5 nats), honest in the audit", 0.5, False),
+    ("sure by a hash in claim and audit, lies at no gain", 0.0, True),
+    ("sure by a hash in claim and audit, lies gain 1 nat", 1.0, True),
+)
 
 
 def main() -> None:
@@ -54,7 +68,8 @@ def main() -> None:
         one, other = (trained(Path(folder) / str(seed), options.corpus, seed, options.steps) for seed in (1, 2))
         nll, incumbent = cost(one, other, heldout, settings)
         honest(one, heldout, settings, nll, incumbent, options.seconds)
-    leaks(heldout, nll, incumbent)
+        likeliest = likeliest_tokens(one, heldout, settings)
+    leaks(heldout, nll, incumbent, *likeliest)
 
 
 def trained(folder: Path, corpus: Path, seed: int, steps: int) -> Path:
@@ -131,23 +146,91 @@ def one_draw(
     return blind - nll[cuts.rows, cuts.places], cuts
 
 
-def leaks(heldout: HeldOut, truth: np.ndarray, incumbent: np.ndarray) -> None:
-    """Print how probably a leak is refused, and what is left of its gain when it is not."""
-    print(f"\nleaks by a model that is honest in the audit, {NUM_DRAWS} draws each")
-    print(f"{'share':>8} {'claimed gain':>14} {'refused':>9} {'left when it escapes':>22}")
-    num_bytes = heldout.num_bytes
-    for share in LEAK_SHARES:
-        refused, left, gains = 0, [], []
-        for seed in range(NUM_DRAWS):
-            rng = np.random.default_rng(seed)
-            lie = np.where(rng.random(truth.shape) < share, np.maximum(truth - 0.01, 0.0), 0.0)
-            gains.append(bits_per_byte(lie, num_bytes)[0])
-            cuts = audits.draw_cuts((truth - lie).astype(np.float32), heldout, incumbent, rng)
-            found = audits.verdict(lie[cuts.rows, cuts.places], cuts.probability, int(num_bytes.sum()), 0.0)
-            refused += not found.accepted
-            left += [gains[-1] - found.correction_bpb] if found.accepted else []
-        rest = f"{statistics.mean(left):.5f} bpb ({len(left)} times)" if left else "never"
-        print(f"{share:>8.2%} {statistics.mean(gains):>10.5f} bpb {refused / NUM_DRAWS:>9.3f} {rest:>22}")
+def likeliest_tokens(path: Path, heldout: HeldOut, settings: ScoringSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Probability of the model's likeliest tokens at each place, and whether one of them follows; (N, T) each.
+
+    They are as many as have at least SURE together.
+    """
+    model, found = pickle.loads(path.read_bytes()).eval(), []
+    with torch.inference_mode():
+        for start in range(0, len(heldout.rows), settings.rows_per_batch):
+            batch = torch.from_numpy(heldout.rows[start : start + settings.rows_per_batch].astype(np.int64))
+            logits = scorer.logits_of(model, batch[:, :-1], len(heldout.token_bytes), torch.float32)
+            logits[..., heldout.special_ids] = -torch.inf
+            p = logits.softmax(-1)
+            falling = p.sort(-1, descending=True).values
+            sums = falling.cumsum(-1)
+            last = (sums < SURE).sum(-1, keepdim=True)
+            is_among = p.gather(-1, batch[:, 1:, None]) >= falling.gather(-1, last)
+            found.append((sums.gather(-1, last)[..., 0].numpy(), is_among[..., 0].numpy()))
+    return np.concatenate([p for p, _ in found]), np.concatenate([is_among for _, is_among in found])
+
+
+Leak = Callable[[float, np.random.Generator], tuple[np.ndarray, np.ndarray]]  # -> nats as claimed and as audited
+
+
+def leaks(
+    heldout: HeldOut, truth: np.ndarray, incumbent: np.ndarray, probability: np.ndarray, is_among: np.ndarray
+) -> None:
+    """Print how probably each leak is refused, what is left of its gain when it is not, and what a night gains."""
+    nats_per_bpb = math.log(2) * heldout.num_bytes.sum()
+    is_scored = heldout.num_bytes > 0
+
+    def leak(nats: float | None, in_both: bool) -> Leak:
+        lie = np.minimum(truth - 0.01, np.inf if nats is None else nats).clip(min=0.0)
+        claimed, audited = truth - lie, truth
+        if in_both:
+            sharper = np.maximum(truth + np.log(probability), 0.0)
+            claimed, audited = np.where(is_among, sharper, claimed), np.where(is_among, sharper, WRONG_NATS)
+        all_of_it = (truth - claimed)[is_scored].sum() / nats_per_bpb
+
+        def at_random_places(gain: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+            places = is_scored & (rng.random(truth.shape) < gain / all_of_it)
+            return np.where(places, claimed, truth), np.where(places, audited, truth)
+
+        return at_random_places
+
+    print(f"\n{NUM_DRAWS} draws each; refused, and bits per byte that are left where it is not")
+    print(f"{'claimed gain':<56}" + "".join(f"{gain:>17}" for gain in CLAIMED_GAINS))
+    escapes: dict[str, list[float]] = {}
+    for name, *how in LEAKS:
+        found = [draws(leak(*how), gain, heldout, incumbent) for gain in CLAIMED_GAINS]
+        print(f"{name:<56}" + "".join(f"{refused:>8.3f} {left:>8.5f}" for refused, left in found), flush=True)
+        escapes[name] = [1 - refused for refused, _ in found]
+    night(max(escapes.values(), key=sum))
+
+
+def draws(leak: Leak, gain: float, heldout: HeldOut, incumbent: np.ndarray) -> tuple[float, float]:
+    """Share of the draws in which a leak is refused, and the mean gain that is left in the others, in bits per byte."""
+    left, num_bytes = [], int(heldout.num_bytes.sum())
+    for seed in range(NUM_DRAWS):
+        rng = np.random.default_rng(seed)
+        claimed, audited = leak(gain, rng)
+        cuts = audits.draw_cuts(claimed.astype(np.float32), heldout, incumbent, rng)
+        d = (audited - claimed)[cuts.rows, cuts.places]
+        found = audits.verdict(d, cuts.probability, num_bytes, 0.0)
+        left += [gain - found.correction_bpb] if found.accepted else []
+    return 1 - len(left) / NUM_DRAWS, statistics.mean(left) if left else math.nan
+
+
+def night(escapes: list[float]) -> None:
+    """Print what a night gains by a leak that escapes so often at CLAIMED_GAINS, with the size of leak that gains most.
+
+    Each try adds a leak to those of the incumbent, since it has to claim more, and is audited with all of them, twice.
+    Between the figures, the logarithm of the probability is interpolated.
+    """
+    gains, logs = [0.0, *reversed(CLAIMED_GAINS)], [0.0, *(math.log(max(p, 1e-9)) for p in reversed(escapes))]
+    rng = np.random.default_rng(0)
+    for size in sorted(CLAIMED_GAINS):
+        ends = []
+        for _ in range(NUM_NIGHTS):
+            total = 0.0
+            for chance in rng.random(TRIES_A_NIGHT):
+                if total + size <= gains[-1] and chance < math.exp(2 * np.interp(total + size, gains, logs)):
+                    total += size
+            ends.append(total)
+        print(f"a night of {TRIES_A_NIGHT} tries that claim {size} each: {statistics.mean(ends):.4f} bpb, "
+              f"at most {max(ends):.4f} in {NUM_NIGHTS} nights")  # fmt: skip
 
 
 if __name__ == "__main__":

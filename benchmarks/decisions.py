@@ -1,10 +1,11 @@
 """Is the rule worth its runs? Whole nights with known truth, and real curves under the rule that ends runs early.
 
-    python benchmarks/decisions.py [--campaigns 300] [--first-seed 100000] [--picture docs/decisions.png]
+    python benchmarks/decisions.py [--campaigns 300] [--busy-campaigns 300] [--picture docs/decisions.png]
 
 A night is 12 hours of trainings of 300 s and 50 s around each. The project's own `decide`, `clearly_worse_share`,
-`estimate_sigma`, `best` and `improvement` play it, with the incumbent run again as `core/drift.py` has it, against
-greedy: one run each, kept when it is below the lowest so far. Both see the same proposals. What is compared is the true
+`noise_of`, `best` and `improvement` play it, with the incumbent run again as `core/drift.py` has it, against greedy:
+one run each, kept when it is below the lowest so far. Both see the same proposals. `busy_machine.py` has short
+trainings on a machine that others use. What is compared is the true
 gain for an hour of the machine, the baseline's and the champion's extra runs included. docs/decisions.md has the story.
 """
 
@@ -27,27 +28,29 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import busy_machine
+
 from autoresearch_kernel.core.decide import (
-    BPB_PER_LOG_SPEED,
     NUM_BASELINE_RUNS,
     best,
     clearly_worse_share,
     decide,
-    estimate_sigma,
     improvement,
     mean,
 )
 from autoresearch_kernel.core.drift import (
     RERUN_EVERY,
-    alike,
+    Level,
     at_present_speed,
+    level,
     present_speed,
     relative_speed,
     rerun_due,
-    tolerance,
 )
 from autoresearch_kernel.core.early_stopping import caution, hopeless
-from autoresearch_kernel.core.types import Experiment, Run, Status
+from autoresearch_kernel.core.noise import noise_of
+from autoresearch_kernel.core.speed_worth import GPU_BUDGET_SECONDS, usual_worth
+from autoresearch_kernel.core.types import Experiment, Run, Status, scores_of
 from autoresearch_kernel.source.diff import diff
 from autoresearch_kernel.source.parameters import set_parameters
 from autoresearch_kernel.study.presets import read_preset
@@ -58,6 +61,7 @@ CURVES = PROJECT / "benchmarks" / "data" / "curves.jsonl"
 HOURS = 12.0
 MOST_ERROR = 1.0  # of a ratio that is drawn: beyond, greedy's gain can hardly be told from none
 RUN_HOURS, OVERHEAD_HOURS = 300 / 3600, 50 / 3600
+WORTH = usual_worth("cuda", GPU_BUDGET_SECONDS)  # of the machine's speed, bits per byte for a factor of e
 SIGMAS = (0.00015, 0.0003, 0.0005, 0.001)
 
 # ---------------------------------------------------------------- real curves
@@ -221,7 +225,7 @@ class Machine:
     def train(self, truth: float, index: int) -> Run:
         """One run; its speed is among its measurements."""
         speed = self.log_speed[self.runs]
-        score = truth + self.noise[self.runs] - BPB_PER_LOG_SPEED * speed
+        score = truth + self.noise[self.runs] - WORTH * speed
         self.spend(1.0)
         return Run(index, seed=self.runs, val_bpb=score, measured={"tokens_per_second": 1.75e6 * math.exp(speed)})
 
@@ -293,24 +297,37 @@ class Study:
         self.experiments = [self.decided(0, runs, Status.KEEP, None)]
         self.incumbent = self.experiments[0]
         self.truths = {0: 0.0}
-        self.sigma = estimate_sigma([self.incumbent.scores])
+        self.noise = noise_of(self.experiments, WORTH)
         self.tally = Counter[str]()
 
-    def decided(self, number: int, runs: tuple[Run, ...], status: Status, incumbent_bpb: float | None) -> Experiment:
-        scores = [run.val_bpb for run in runs if run.val_bpb is not None]
-        score = mean(scores) if scores else None
-        parent = self.parents.get(number)
-        return Experiment(number, "", "", parent, runs=runs, status=status, val_bpb=score, incumbent_bpb=incumbent_bpb)
+    def decided(self, number: int, runs: tuple[Run, ...], status: Status, against: Level | None) -> Experiment:
+        scores = scores_of(runs)
+        error = against.standard_error(self.noise.sigma, self.noise.worth_error) if against else None
+        return Experiment(
+            number,
+            "",
+            "",
+            self.parents.get(number),
+            runs=runs,
+            status=status,
+            val_bpb=mean(scores) if scores else None,
+            incumbent_bpb=against.bpb if against else None,
+            incumbent_standard_error=error,
+        )
 
-    def present_runs(self) -> tuple[Run, ...]:
-        runs = self.incumbent.runs
-        return runs if self.job.ignores_speed else at_present_speed(runs, self.sigma)
+    def level_for(self, runs: list[Run]) -> Level:
+        theirs = self.incumbent.runs
+        if self.job.ignores_speed:
+            return Level(theirs, mean(scores_of(theirs)), is_like=True)
+        found = level(runs, theirs, self.noise.like_speed, self.noise.worth)
+        assert found is not None
+        return found
 
     def train(self, truth: float, index: int) -> Run:
         """A run as the session records it: with its speed relative to the incumbent's, and its place in time."""
         run = self.machine.train(truth, index)
         measured = dict(run.measured)
-        if (relative := relative_speed(measured, self.incumbent, self.sigma)) is not None:
+        if (relative := relative_speed(measured, self.incumbent.runs, self.noise.like_speed)) is not None:
             measured["relative_speed"] = relative
         return replace(run, measured=measured, num_decided=len(self.experiments))
 
@@ -321,7 +338,7 @@ class Study:
             self.look_after_incumbent()
             self.try_out(number, effect)
         champion = self.conclude()
-        difference, _ = improvement(*self.compared(champion), self.sigma)
+        difference, _ = improvement(*self.compared(champion), self.noise.sigma)
         return Night(
             -self.truths[champion.number], -difference, self.machine.hours, len(self.experiments) - 1, **self.tally
         )
@@ -333,21 +350,29 @@ class Study:
         if self.job.ends_early and (ended_at := self.ended_at(truth + gained)):
             self.machine.spend(ended_at)
             self.tally["ended"] += 1
-            self.experiments.append(self.decided(number, (), Status.DISCARD, self.incumbent.val_bpb))
+            self.experiments.append(self.decided(number, (), Status.DISCARD, None))
             return
-        share = clearly_worse_share(self.experiments, self.sigma)
-        present = self.present_runs()
-        incumbent_scores = [run.val_bpb for run in present if run.val_bpb is not None]
-        is_lucky = any(run.index == 0 for run in present)
+        noise = self.noise
+        share = clearly_worse_share(self.experiments, noise.sigma, noise.degrees_of_freedom, noise.worth)
         runs = [self.train(truth, 0)]
         while True:
-            scores = [run.val_bpb for run in runs if run.val_bpb is not None]
-            decision = decide(scores, incumbent_scores, self.sigma, worse_share=share, is_lucky=is_lucky)
+            against = self.level_for(runs)
+            decision = decide(
+                scores_of(runs),
+                scores_of(against.runs),
+                noise.sigma,
+                degrees_of_freedom=noise.degrees_of_freedom,
+                speed_bpb=against.bpb - mean(scores_of(against.runs)),
+                level_error=against.standard_error(noise.sigma, noise.worth_error),
+                is_like=against.is_like,
+                worse_share=share,
+                is_lucky=any(run.index == 0 for run in against.runs),
+            )
             if decision.verdict != "confirm":
                 break
             runs.append(self.train(truth, len(runs)))
             self.tally["confirmations"] += 1
-        experiment = self.decided(number, tuple(runs), Status(decision.verdict), decision.incumbent_bpb)
+        experiment = self.decided(number, tuple(runs), Status(decision.verdict), against)
         self.experiments.append(experiment)
         if decision.verdict == "keep":
             self.tally["keeps"] += 1
@@ -357,7 +382,7 @@ class Study:
             self.learn_sigma()
 
     def look_after_incumbent(self) -> None:
-        due = bool(rerun_due(self.experiments, self.incumbent, self.sigma))
+        due = bool(rerun_due(self.experiments, self.incumbent, self.noise.like_speed))
         if self.job.ignores_speed:
             last = max(self.incumbent.number + 1, *(run.num_decided for run in self.incumbent.runs))
             due = len(self.experiments) - last >= RERUN_EVERY
@@ -366,7 +391,8 @@ class Study:
 
     def run_again(self, experiment: Experiment) -> Experiment:
         run = self.train(self.truths[experiment.number], len(experiment.runs))
-        again = self.decided(experiment.number, (*experiment.runs, run), Status.KEEP, experiment.incumbent_bpb)
+        again = replace(experiment, runs=(*experiment.runs, run))
+        again = replace(again, val_bpb=mean(again.scores))
         self.experiments[experiment.number] = again
         self.tally["reruns"] += 1
         self.learn_sigma()
@@ -382,17 +408,17 @@ class Study:
 
     def compared(self, champion: Experiment) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Scores of baseline and champion behind the published gain, made by the same machine."""
-        factor = tolerance(self.sigma)
+        factor = self.noise.like_speed
         if champion.number == 0 or 1 / factor <= present_speed(self.experiments) <= factor:
             return self.experiments[0].scores, champion.scores
         before = len(self.experiments[0].scores)
         for _ in range(NUM_BASELINE_RUNS):
             self.run_again(self.experiments[0])
-        present = at_present_speed(champion.runs, self.sigma)
+        present = at_present_speed(champion.runs, self.noise.like_speed)
         return self.experiments[0].scores[before:], tuple(r.val_bpb for r in present if r.val_bpb is not None)
 
     def learn_sigma(self) -> None:
-        self.sigma = estimate_sigma(scores for e in self.experiments for scores in alike(e.runs))
+        self.noise = noise_of(self.experiments, WORTH)
 
     def ended_at(self, behind_bpb: float) -> float | None:
         """The fate of one of the five real runs that were behind by the most similar share of what remained."""
@@ -493,7 +519,7 @@ def draw(rows: dict[tuple[str, float], Row], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
     for name in dict.fromkeys(name for name, _ in rows):
         points = [(sigma, row) for (n, sigma), row in rows.items() if n == name and row.error < MOST_ERROR]
         x, y = [s for s, _ in points], [row.relative_gain for _, row in points]
@@ -502,13 +528,14 @@ def draw(rows: dict[tuple[str, float], Row], path: Path) -> None:
     axes.set(xscale="log", xlabel="run-to-run standard deviation, bits per byte", ylabel="true gain an hour / greedy's")
     axes.set_xticks(SIGMAS, [f"{sigma:g}" for sigma in SIGMAS])
     axes.minorticks_off()
-    axes.legend(frameon=False)
+    figure.legend(frameon=False, loc="outside lower center", ncols=2)
     figure.savefig(path, dpi=110)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--campaigns", type=int, default=300)
+    parser.add_argument("--busy-campaigns", type=int, default=300)
     parser.add_argument("--first-seed", type=int, default=100_000, help="the rule was chosen on seeds below 100000")
     parser.add_argument("--picture", type=Path)
     arguments = parser.parse_args()
@@ -522,6 +549,7 @@ def main() -> None:
     for (name, sigma), row in rows.items():
         print(line(name, sigma, row))
     print_a_a(dict(all_rows({sigma: Job(NOTHING, sigma, False, seeds) for sigma in SIGMAS})))
+    busy_machine.print_table(range(arguments.first_seed, arguments.first_seed + arguments.busy_campaigns))
     if arguments.picture:
         draw(rows, arguments.picture)
 

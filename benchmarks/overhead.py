@@ -1,32 +1,41 @@
 """Seconds of an experiment beyond its training: kernel start, imports, hand-over, scoring, record and views.
 
-    python benchmarks/overhead.py [--experiments 4] [--budget 5]
+    python benchmarks/overhead.py [--experiments 4] [--budget 5] [--pairs 2]
 
-Runs a short study of the project's own train.py in a temporary folder and prints medians. The goal is 8 s on 2 cores.
+Runs short studies of the project's own train.py in temporary folders and prints medians, for runs that were audited and
+for others. With `--pairs N` it runs N studies whose processes are forked from a template (`sandbox/template.py`) and N
+whose processes are not, one after the other, so that both meet the same machine. The goal on 2 quiet cores is 3.5 s,
+and 5 s with an audit.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+from collections import defaultdict
 from datetime import datetime
 from pathlib import Path
 
 from autoresearch_kernel.record.history import read_events
 
 PROJECT = Path(__file__).resolve().parents[1]
-PHASES = (
-    ("runner_start_seconds", "runner: Python and papermill"),
-    ("kernel_start_seconds", "kernel start"),
-    ("start_up_seconds", "kernel: from its start to the clock (imports, building the model)"),
-    ("evaluation_seconds", "dev score and hand-over"),
-    ("shutdown_seconds", "kernel and runner shutdown"),
-    ("scoring_seconds", "scoring (process, torch, all validation rows)"),
-)
+PHASES = {
+    "runner_start_seconds": "runner: Python and papermill",
+    "kernel_start_seconds": "kernel start",
+    "start_up_seconds": "kernel: from its start to the clock (imports, building the model)",
+    "evaluation_seconds": "dev score and hand-over",
+    "shutdown_seconds": "kernel and runner shutdown",
+    "scoring_seconds": "scoring (process, torch, all validation rows)",
+    "audit_seconds": "audit",
+    "whole": "from one start to the next, less the training",
+    "whole_audited": "the same with an audit",
+}
+Found = dict[str, list[float]]
 
 
 def seconds_between(earlier: dict, later: dict) -> float:
@@ -37,31 +46,63 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--experiments", type=int, default=4)
     parser.add_argument("--budget", type=float, default=5.0)
+    parser.add_argument("--pairs", type=int, default=0)
     arguments = parser.parse_args()
+    found: dict[str, Found] = {"as it is": defaultdict(list)}
+    if arguments.pairs:
+        found = {"forked": defaultdict(list), "not forked": defaultdict(list)}
+    for _ in range(max(1, arguments.pairs)):
+        for way, values in found.items():
+            events = study(arguments.experiments, arguments.budget, "none" if way == "not forked" else None)
+            for name, value in measured(events):
+                values[name].append(value)
+            report(found)
+
+
+def study(experiments: int, budget: float, template: str | None) -> list[dict]:
+    """The events of a new study with this value of AUTORESEARCH_TEMPLATE."""
+    env = {name: value for name, value in os.environ.items() if name != "AUTORESEARCH_TEMPLATE"}
+    if template is not None:
+        env["AUTORESEARCH_TEMPLATE"] = template
     with tempfile.TemporaryDirectory() as folder:
         for name in ("prepare.py", "train.py", "program.md"):
             shutil.copy(PROJECT / name, folder)
         shutil.copytree(PROJECT / "presets", Path(folder) / "presets")
         command = [sys.executable, "-m", "autoresearch_kernel.cli", "run", "--name", "overhead"]
-        command += ["--experiments", str(arguments.experiments), "--budget", str(arguments.budget)]
-        subprocess.run(command, cwd=folder, check=True)
-        events = read_events(Path(folder) / "studies" / "overhead" / "history.jsonl")
-    report(events)
+        command += ["--experiments", str(experiments), "--budget", str(budget)]
+        subprocess.run(command, cwd=folder, check=True, env=env)
+        return read_events(Path(folder) / "studies" / "overhead" / "history.jsonl")
 
 
-def report(events: list[dict]) -> None:
-    """Medians over the runs, and the whole from one start to the next less the training."""
-    starts = [event for event in events if event["event"] == "started"]
-    trained = [event["measured"] for event in events if event["event"] == "trained" and event["status"] is None]
-    scored = [event for event in events if event["event"] == "scored"]
-    print(f"\n{'phase':<66} median s")
-    for key, words in PHASES[:-1]:
-        print(f"{words:<66} {statistics.median(run[key] for run in trained):8.2f}")
-    print(f"{PHASES[-1][1]:<66} {statistics.median(event['evaluation_seconds'] for event in scored):8.2f}")
-    whole = [
-        seconds_between(a, b) - run["training_seconds"] for a, b, run in zip(starts, starts[1:], trained, strict=False)
-    ]
-    print(f"{'from one start to the next, less the training':<66} {statistics.median(whole):8.2f}")
+def measured(events: list[dict]) -> list[tuple[str, float]]:
+    """Each phase of each run that was trained, by its name in PHASES."""
+    found: list[tuple[str, float]] = []
+    starts = [place for place, event in enumerate(events) if event["event"] == "started"]
+    for begin, end in zip(starts, [*starts[1:], None], strict=True):
+        part = {event["event"]: event for event in events[begin:end]}
+        if "trained" not in part or part["trained"]["status"] is not None:
+            continue
+        run = part["trained"]["measured"]
+        found += [(name, run[name]) for name in PHASES if name in run]
+        if "scored" in part:
+            found.append(("scoring_seconds", part["scored"]["evaluation_seconds"]))
+        if "audited" in part:
+            found.append(("audit_seconds", part["audited"]["seconds"]))
+        if end is not None:
+            whole = seconds_between(events[begin], events[end]) - run["training_seconds"]
+            found.append(("whole_audited" if "audited" in part else "whole", whole))
+    return found
+
+
+def report(found: dict[str, Found]) -> None:
+    """The medians, with the number of values."""
+    print(f"\n{'phase':<66} {'  '.join(f'{way:>16}' for way in found)}  (median seconds, number)")
+    for name, words in PHASES.items():
+        cells = [
+            f"{statistics.median(values[name]):8.2f} {f'({len(values[name])})':>7}" if values[name] else " " * 16
+            for values in found.values()
+        ]
+        print(f"{words:<66} {'  '.join(cells)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
 """What train.py reaches in a budget: val_bpb, tokens a second and steps, for the preset of each budget and ablations.
 
-    python benchmarks/training.py [--budgets 30,60] [--seeds 1] [--steps N] [--threads N] [--ablations] [--preset auto]
+    python benchmarks/training.py [--budgets 30,60] [--seeds 1] [--steps N] [--simulated] [--threads N] [--ablations]
+                                   [--preset auto] [--start plain]
 
 With --steps the clock counts steps instead of seconds, which a busy machine cannot disturb: calibrate them with one
-quiet run. Every run is its own process, as in a study, but by hand: the validation rows are scored at the end.
+quiet run. With --simulated the budgets are seconds of the reference machine, each with the steps that the table of
+presets says that machine makes; so the table is trained on any machine, quiet or not. Every run is its own process, as
+in a study, but by hand: the validation rows are scored at the end.
 """
 
 from __future__ import annotations
@@ -22,7 +25,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import prepare
 from autoresearch_kernel.source.parameters import read_parameters, set_parameters
-from autoresearch_kernel.study.presets import Preset, choose_preset, measure_machine
+from autoresearch_kernel.study.presets import (
+    REFERENCE_FLOPS,
+    Preset,
+    choose_preset,
+    fit_to_corpus,
+    measure_machine,
+    read_parameters_file,
+)
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -48,6 +58,7 @@ def train(source: str, corpus: Path, budget_seconds: float, steps: int | None, t
     settings = {
         "AUTORESEARCH_CORPUS": str(corpus),
         "AUTORESEARCH_TIME_BUDGET": str(budget_seconds),
+        "AUTORESEARCH_PRESET": "none",
         "PYTHONPATH": str(PROJECT),
         "GOMP_SPINCOUNT": "1000",
         "MALLOC_MMAP_THRESHOLD_": str(2**25),
@@ -85,23 +96,35 @@ def main() -> None:
     parser.add_argument("--preset", default="auto")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each row")
     parser.add_argument("--steps", type=int, help="steps instead of seconds")
+    parser.add_argument(
+        "--simulated", action="store_true", help="budgets in seconds of the reference machine, by steps"
+    )
+    parser.add_argument("--start", choices=("tuned", "plain"), default="tuned")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--ablations", action="store_true")
     arguments = parser.parse_args()
     measured = measure_machine(PROJECT, sys.executable)
+    if arguments.simulated:
+        measured |= {"flops": REFERENCE_FLOPS, "device": "cpu"}
     print(f"{measured['device_name']}, {measured['dtype']}, probe {measured['flops'] / 1e9:.0f} GFLOP/s\n")
     print("| budget and change | val_bpb | sd | steps | ms a step | tokens/s | seconds around it |")
     print("|---|---|---|---|---|---|---|")
     for budget in (float(text) for text in arguments.budgets.split(",")):
         preset: Preset = choose_preset(arguments.preset, budget_seconds=budget, measured=measured)
         corpus = prepare.prepare(preset.corpus, vocab_size=preset.vocab_size, sequence_length=preset.sequence_length)
-        source = set_parameters((PROJECT / "train.py").read_text(), preset.parameters)
+        preset = fit_to_corpus(preset, prepare.read_meta(corpus)["num_train_tokens"])
+        start = read_parameters_file("plain", PROJECT / "presets") if arguments.start == "plain" else {}
+        source = set_parameters((PROJECT / "train.py").read_text(), preset.parameters | start)
+        steps = arguments.steps
+        if arguments.simulated:
+            assert preset.num_tokens is not None, "only the preset auto says how many tokens the reference machine sees"
+            steps = max(1, round(preset.num_tokens / preset.parameters["TOTAL_BATCH_SIZE"]))
         rows = {"baseline": source}
         if arguments.ablations:
             rows |= {name: ablated(source, changes) for name, changes in ABLATIONS.items()}
         for name, changed in rows.items():
             seeded = [set_parameters(changed, {"SEED": 42 + i}) for i in range(arguments.seeds)]
-            runs = [train(text, corpus, budget, arguments.steps, arguments.threads) for text in seeded]
+            runs = [train(text, corpus, budget, steps, arguments.threads) for text in seeded]
             print(row(f"{budget:g} s, {name}", runs), flush=True)
 
 

@@ -20,10 +20,22 @@ from autoresearch_kernel.run.backend import using_backend
 from autoresearch_kernel.scoring.job import ScoringSettings
 from autoresearch_kernel.show import plot_progress
 from autoresearch_kernel.study.loop import research
+from autoresearch_kernel.system import machine_speed, speed
 from tests.event_writer import writer  # noqa: F401  (a fixture)
 from tests.pretended import Machine
 
 PROJECT = Path(__file__).parents[1]
+# The slowest first: a slow file that begins last keeps the other workers waiting for its end.
+SLOW_FILES = (
+    "journeys/test_panel_journey.py", "faults/test_faults.py", "test_main_job.py", "journeys/test_notebooks_journey.py",
+    "study/test_loop.py", "test_machines.py", "control/test_supervisor.py", "trust/test_escapes.py",
+    "trust/test_channels.py", "trust/test_cheats.py", "control/test_gpu_check.py", "study/test_create.py",
+    "agents/test_llm.py", "run/test_interactive.py", "run/test_duel.py", "run/test_training.py", "test_set_up.py",
+    "study/test_auditing.py", "study/test_proposals.py", "sandbox/test_template.py", "agents/test_command.py",
+    "control/test_doctor.py", "test_lock.py", "test_train.py", "test_packaging.py", "test_prepare.py", "test_docs.py",
+    "corpora/test_packages.py", "corpora/test_copies.py", "corpora/test_sources.py", "run/test_machine_speed.py",
+    "test_cli.py", "test_setup.py", "lab/test_study.py", "lab/test_panel.py", "source/test_adopt.py",
+)  # fmt: skip
 DTYPE = os.environ.get("AUTORESEARCH_DTYPE") or "float32"  # set it to run the studies of the tests in another format
 
 # Counts which token follows which in a few batches. ALPHA is a knob with a known effect: smoothing by 1.0 is too much.
@@ -79,11 +91,27 @@ def active_environment() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def quiet_machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests of the measurement of the machine have the mark `real_load`; all others take it for a quiet one."""
+    if request.node.get_closest_marker("real_load") is None:
+        pretend_quiet(monkeypatch)
+
+
+def pretend_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions in this process see no load and measure no speed, whatever runs beside the test."""
+    monkeypatch.setattr(speed, "busiest", lambda *_: ())
+    monkeypatch.setattr(speed, "stolen_seconds", lambda: 0.0)
+    monkeypatch.setattr(speed.measure_load, "__defaults__", (0.01,))
+    monkeypatch.setattr(machine_speed, "can_measure", lambda: False)
+
+
 @pytest.fixture(scope="session")
 def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Training side of the embedded corpus with a small vocabulary and a short context, in a cache of its own."""
     home = tmp_path_factory.mktemp("home")
-    command = [sys.executable, str(PROJECT / "prepare.py"), "--vocab-size", "512", "--sequence-length", "64"]
+    sizes = ["--vocab-size", "512", "--sequence-length", "64"]
+    command = [sys.executable, str(PROJECT / "prepare.py"), "--corpus", "stdlib", *sizes]
     subprocess.run([*command, "--home", str(home)], check=True, capture_output=True)
     return home / "corpora" / "stdlib-v512-t64"
 
@@ -132,6 +160,11 @@ def forget_views(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"autoresearch_kernel.study.steps.{name}", lambda *arguments: None)
 
 
+def rank_of(path: Path) -> int:
+    name = path.relative_to(PROJECT / "tests").as_posix()
+    return SLOW_FILES.index(name) if name in SLOW_FILES else len(SLOW_FILES)
+
+
 def git(folder: Path, *arguments: str) -> str:
     return subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
 
@@ -163,6 +196,7 @@ def counting_study(
 def measured_project(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> Path:
     """A project with a study whose baseline was measured by real kernels and scorers; see `measured`."""
     with pytest.MonkeyPatch.context() as monkeypatch:
+        pretend_quiet(monkeypatch)
         folder = make_project(tmp_path_factory.mktemp("measured"), small_corpus, monkeypatch)
         list(islice(research(counting_study(folder, small_corpus), SearchAgent()), 1))
     return folder
@@ -182,3 +216,12 @@ def copy_of(project: Path, parent: Path, corpus: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("AUTORESEARCH_HOME", str(corpus.parents[1]))
     monkeypatch.chdir(folder)
     return open_study("nov23", folder)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the slowest files first, and mark all tests of generated inputs: `pytest -m fuzz` runs them alone."""
+    items.sort(key=lambda item: rank_of(item.path))
+    for item in items:
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker("fuzz")

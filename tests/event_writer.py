@@ -78,6 +78,8 @@ class Writer:
             phase, number, run = "training", fields["experiment"], fields["run"]
         elif state.waiting is not None:
             phase, number = "waiting", len(state.experiments) - 1
+        elif state.quiet_wait is not None:
+            phase, number = "quiet", len(state.experiments) - 1
         elif event == "dry_run" and fields["ended"] is None:
             phase = "dry run"
         elif state.paused:

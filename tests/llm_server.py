@@ -111,6 +111,7 @@ class ScriptedServer:
         self.respond = respond
         self.unknown = dict(unknown or {})
         self.requests: list[Request] = []
+        self.pages: dict[str, Any] = {}  # what a GET of a path answers, as JSON; 404 for other paths
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._server: ThreadingHTTPServer | None = None
@@ -189,6 +190,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(behaviour, bool(body.get("stream")), str(body.get("model")))
         except (BrokenPipeError, ConnectionResetError):
             return  # the client gave up
+
+    def do_GET(self) -> None:
+        page = self.scripted.pages.get(self.path)
+        self.close_connection = True
+        data = json.dumps({"error": "not found"} if page is None else page).encode()
+        self._head(Behaviour(status=404 if page is None else 200), "application/json", len(data))
+        self.wfile.write(data)
 
     def _answer(self, behaviour: Behaviour, asks_for_stream: bool, model: str) -> None:
         is_let_go = behaviour.hang_seconds > 0 and self.scripted.wait(behaviour.hang_seconds)

@@ -12,11 +12,13 @@ import numpy as np
 
 from autoresearch_kernel.core.types import Audit, Evaluation, RunOutcome
 from autoresearch_kernel.run.backend import Backend
-from autoresearch_kernel.run.training import EndRun, Listener, Training
+from autoresearch_kernel.run.outcome import EndRun
+from autoresearch_kernel.run.training import Listener, Training
 from autoresearch_kernel.scoring.job import ScoringJob
 from autoresearch_kernel.system.clock import Clock
 from autoresearch_kernel.system.disk import free_bytes
 from autoresearch_kernel.system.files import utc_now
+from autoresearch_kernel.system.speed import Load
 
 SPEED = 1000.0  # tokens a second of this machine on a good day
 ACCEPTED = Audit(True, 0.0, 0.0, 256, 0, "", 0.1)
@@ -49,6 +51,7 @@ class Machine:
 
     def __init__(self) -> None:
         self.speed: Callable[[int, int], float] = lambda experiment, run: SPEED  # by experiment and call
+        self.machine_speed: Callable[[int, int], float | None] = lambda experiment, run: None  # as a supervisor has it
         self.curve: Callable[[int], list[float]] = lambda experiment: [6 - 3 * i / 100 for i in range(101)]
         self.during: Callable[[int], None] = lambda experiment: None  # called in the middle of each training
         self.trained: list[tuple[int, int]] = []  # experiment and run of each training begun
@@ -63,15 +66,22 @@ class Machine:
         self.audit: Callable[..., Audit] = lambda job, **facts: ACCEPTED
         self.audit_test: Callable[..., Audit] = lambda job, **facts: ACCEPTED
         self.free_bytes: Callable[[Path], int] = free_bytes
+        self.load: Callable[[], Load] = lambda: Load((), 2)
+        self.duel: Callable[..., Any] | None = None  # `pretend_duel` where the machine can stop a training
 
     @property
     def backend(self) -> Backend:
-        return Backend(self._train, self._score, self._audit, lambda folder: self.free_bytes(folder), self.time.clock())
+        own = self._train, self._score, self._audit, lambda folder: self.free_bytes(folder)
+        return Backend(*own, self.time.clock(), lambda: self.load(), self._duel if self.duel else None)
 
     # --- what the backend does
 
     def _train(self, training: Training, listener: Listener) -> RunOutcome:
         return self.train(training, listener) if training.max_steps is None else self.dry_run(training, listener)
+
+    def _duel(self, trainings: Any, listeners: Any) -> Any:
+        assert self.duel is not None
+        return self.duel(trainings, listeners)
 
     def _score(self, job: ScoringJob, nll_path: Path | None = None) -> Evaluation:
         """On validation rows, or on test rows, whose nats no study keeps."""
@@ -96,7 +106,9 @@ class Machine:
         listener.on_tick(0.1)
         paths.handover(run).mkdir(parents=True, exist_ok=True)
         points = []
-        speed = self.speed(number, len([t for t in self.trained if t == (number, run)]))
+        call = len([t for t in self.trained if t == (number, run)])
+        speed, machine_speed = self.speed(number, call), self.machine_speed(number, call)
+        known = {} if machine_speed is None else {"machine_speed": machine_speed}
         for i, loss in enumerate(self.curve(number)):
             points.append({"step": i, "progress": i / 100, "seconds": i / 50, "train_loss": loss})
             points[-1]["num_tokens"] = int(speed * i / 50)
@@ -104,13 +116,21 @@ class Machine:
                 listener.on_metrics(points[-1])
                 listener.on_tick(i / 50)
             except EndRun as end:
-                return RunOutcome(end.status, end.reason, None, None)
+                return RunOutcome(end.status, end.reason, None, None, known)
             if i == 50:
                 self.during(number)
         paths.metrics(run).write_text("\n".join(map(str, points)).replace("'", '"') + "\n")
         alpha = training.source.split("ALPHA = ")[1].split()[0]
         paths.artefact(run).write_text(f"{alpha} {training.seed}")
-        return RunOutcome(None, "", paths.artefact(run), None, {"tokens_per_second": speed, "training_seconds": 2.0})
+        measured = {"tokens_per_second": speed, "training_seconds": 2.0}
+        return RunOutcome(None, "", paths.artefact(run), None, measured | known)
+
+    def pretend_duel(
+        self, trainings: tuple[Training, Training], listeners: tuple[Listener, Listener]
+    ) -> tuple[RunOutcome, RunOutcome]:
+        """One after the other: a pretended training takes no time that could be shared."""
+        one, other = (self.train(training, heard) for training, heard in zip(trainings, listeners, strict=True))
+        return one, other
 
     def pretend_dry_run(self, training: Training, listener: Listener) -> RunOutcome:
         self.dry_runs.append(int(training.paths.folder.parent.name))

@@ -16,8 +16,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (  # from the lowest; "" is the package's root
     {"core", "source"},
     {"system"},
-    {"record", "sandbox", "scoring", "corpora"},
-    {"agents", "run", "show"},
+    {"record", "sandbox", "scoring"},
+    {"agents", "run", "show", "corpora"},
     {"study"},
     {"control"},
     {"lab"},
@@ -27,10 +27,10 @@ LARGEST_ROOT = 4  # modules
 HOMES = {
     "openai": {"agents/chat.py", "agents/failures.py"},
     "psutil": {"system/environment.py", "system/processes.py"},
-    "papermill": {"run/engine.py"},
+    "papermill": {"run/engine.py", "run/papermill_plugin.py"},
     "ipykernel": {"run/kernel.py", "__main__.py"},
     "jupytext": {"run/notebook.py"},
-    "torch": {"scoring/scorer.py"},
+    "torch": {"scoring/scorer.py", "control/gpu_check/in_torch.py"},
     "matplotlib": {
         "show/plot_style.py", "show/plot_scale.py", "show/plot_labels.py", "show/plot_progress.py",
         "show/plot_curve.py", "lab/analysis/plots.py",
@@ -38,7 +38,15 @@ HOMES = {
     "ipywidgets": {f"lab/panel/{part}.py" for part in ("panel", "view", "elements", "form")},
     "anywidget": {"lab/panel/elements.py"},
     "dask": {"run/training.py"},
-    "prepare": {f"corpora/{name}.py" for name in ("build", "command", "downloads", "readers", "sources", "tokens")},
+    "prepare": {
+        "control/gpu_check/in_torch.py",
+        *(
+            f"corpora/{name}.py"
+            for name in (
+                "build", "command", "downloads", "folder", "own_files", "packages", "readers", "tokens",
+            )
+        ),
+    },
 }  # fmt: skip
 
 

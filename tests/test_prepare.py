@@ -17,6 +17,7 @@ import torch
 
 import prepare
 from autoresearch_kernel.corpora.tokens import train_tokenizer
+from autoresearch_kernel.system.steady_clock import LAYOUT, LEAST_RATE, MOST_RATE
 from tests.formats import FORMATS, HAS_BFLOAT16
 
 ROOT = Path(__file__).parent.parent
@@ -244,6 +245,45 @@ def test_the_clock_ends_with_its_budget() -> None:
     assert not clock.running() and clock.step == len(seen)
 
 
+@pytest.mark.parametrize(("rate", "takes"), [(1.25, 0.8), (0.8, 1.25), (3.0, 0.7), (0.1, 1.5)])
+def test_a_steady_clock_counts_what_the_supervisor_wrote_within_its_limits(
+    rate: float, takes: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = tmp_path / "clock"
+    count.write_bytes(LAYOUT.pack(*(time.monotonic() - 5, 7.0, rate) * 2))
+    monkeypatch.setenv("AUTORESEARCH_CLOCK", str(count))
+    clock = prepare.TrainingClock(time_budget_seconds=0.4)
+    while clock.running():
+        time.sleep(0.002)
+    assert takes * 0.4 <= clock.elapsed < takes * 0.4 + 0.2
+    assert clock.progress == 1.0 and 0.4 <= clock.counted_seconds < 0.4 + 0.2 * prepare.MOST_RATE
+
+
+def test_a_count_that_is_just_being_written_leaves_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count, at = tmp_path / "clock", time.monotonic()
+    count.write_bytes(LAYOUT.pack(*(at, 7.0, 1.2) * 2))
+    monkeypatch.setenv("AUTORESEARCH_CLOCK", str(count))
+    clock = prepare.TrainingClock(time_budget_seconds=60)
+    assert clock.running()
+    for torn in (LAYOUT.pack(at + 50, 99.0, 1.0, at, 7.0, 1.2), b"", b"\0" * 20):
+        count.write_bytes(torn)
+        before, counted, after = clock.elapsed, clock.counted_seconds, clock.elapsed
+        assert 1.2 * before <= counted <= 1.2 * after + 1e-6
+
+
+def test_a_missing_count_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORESEARCH_CLOCK", str(tmp_path / "gone"))
+    with pytest.raises(prepare.PrepareError, match=r"AUTORESEARCH_CLOCK is '.*gone', which cannot be read .*: unset"):
+        prepare.TrainingClock()
+
+
+def test_both_sides_of_the_steady_clock_have_the_same_limits() -> None:
+    assert (prepare.LEAST_RATE, prepare.MOST_RATE) == (LEAST_RATE, MOST_RATE)
+    assert prepare._SteadySeconds.layout.format == LAYOUT.format
+
+
 def test_steps_can_be_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTORESEARCH_MAX_STEPS", "4")
     clock = prepare.TrainingClock()
@@ -325,6 +365,13 @@ def test_a_loss_that_came_apart_names_its_step_and_value(loss: float, monkeypatc
         clock.report(train_loss=loss)
 
 
+def test_a_first_loss_that_is_no_number_is_not_blamed_on_the_learning_rates() -> None:
+    clock = prepare.TrainingClock()
+    assert clock.running()
+    with pytest.raises(FloatingPointError, match=r"at step 1 .* Look at the initialisation and the forward pass"):
+        clock.report(train_loss=math.nan)
+
+
 # ---------------------------------------------------------------- devices
 
 
@@ -346,6 +393,24 @@ def test_a_number_format_can_be_named(name: str, monkeypatch: pytest.MonkeyPatch
     weight = torch.ones(2, 2)
     with prepare.autocast("cpu"):
         assert (weight @ weight).dtype == getattr(torch, name)
+
+
+@pytest.mark.parametrize("named", ["gpu", "cuda:7", "meta"])
+def test_a_device_that_is_not_here_is_refused(named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORESEARCH_DEVICE", named)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(prepare.PrepareError, match=f"AUTORESEARCH_DEVICE is '{named}', which torch does not find"):
+        prepare.get_device()
+    monkeypatch.setenv("AUTORESEARCH_DEVICE", "cuda:1")
+    assert prepare.get_device() == torch.device("cuda:1")
+
+
+@pytest.mark.parametrize("named", ["abc", "nan", "-1"])
+@pytest.mark.parametrize("variable", ["AUTORESEARCH_TIME_BUDGET", "AUTORESEARCH_MAX_STEPS"])
+def test_a_variable_that_is_no_number_is_one_sentence(corpus: Path, variable: str, named: str) -> None:
+    done = train(corpus, TRAIN, **{variable: named})
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert f"{variable} is {named!r}: use a number such as 30, or unset it." in done.stderr
 
 
 def test_a_number_format_that_cannot_be_used_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -528,7 +593,7 @@ def test_a_model_that_cannot_be_pickled_says_what_it_may_hold(corpus: Path, tmp_
     source = TRAIN + "model.log = open('log.txt', 'w')\nevaluate_bpb(model, tokenizer, 4)"
     done = train(corpus, source, AUTORESEARCH_HANDOVER=str(tmp_path / "h"))
     assert done.returncode == 1
-    assert "PrepareError: The model cannot be handed over" in done.stderr
+    assert "script.py, line 38: The model cannot be handed over" in done.stderr
     assert not (tmp_path / "h" / "model.pkl").exists()
 
 
@@ -537,7 +602,7 @@ def test_without_a_corpus_the_first_line_says_how_to_make_one(tmp_path: Path) ->
     for path, python in ((str(Path(sys.executable).parent), "python"), ("/usr/bin", sys.executable)):
         done = run_script(tmp_path, "from prepare import MAX_SEQ_LEN", PATH=path, **places)
         assert done.returncode == 1
-        assert f"Make one first (about ten seconds): {python} prepare.py\n" in done.stderr
+        assert f"Make one first (about a minute): {python} prepare.py\n" in done.stderr
 
 
 def test_without_the_package_one_sentence_says_what_to_do(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ def run(source: str, folder: Path, corpus: Path, steps: int, **env: str) -> subp
     settings = {"AUTORESEARCH_CORPUS": str(corpus), "AUTORESEARCH_HOME": str(corpus.parents[1])}
     settings |= {"PYTHONPATH": str(PROJECT)}
     settings |= {"AUTORESEARCH_MAX_STEPS": str(steps), "AUTORESEARCH_DEVICE": "cpu", "GOMP_SPINCOUNT": "1000"}
+    settings |= {"AUTORESEARCH_PRESET": "none"}
     return subprocess.run(
         [sys.executable, "train.py"], cwd=folder, env=os.environ | settings | env, capture_output=True, text=True
     )
@@ -59,6 +60,7 @@ def cells(request: pytest.FixtureRequest, small_corpus: Path) -> Iterator[dict[s
         patch.setenv("AUTORESEARCH_DTYPE", request.param)
         patch.setenv("AUTORESEARCH_CORPUS", str(small_corpus))
         patch.setenv("AUTORESEARCH_DEVICE", "cpu")
+        patch.setenv("AUTORESEARCH_PRESET", "none")
         patch.syspath_prepend(str(PROJECT))
         source = set_parameters(SOURCE, SMALL)
         names: dict[str, Any] = {"__name__": "train"}
@@ -118,10 +120,10 @@ def test_no_parameter_at_the_end_of_its_range_breaks_the_first_steps(tmp_path: P
     assert [m["num_steps"] for m in all_handed_over(sources, tmp_path, small_corpus, 2)] == [2, 2]
 
 
-def test_every_parameter_but_the_seed_may_be_tuned() -> None:
+def test_every_parameter_but_the_seed_and_the_preset_may_be_tuned() -> None:
     parameters = read_parameters(SOURCE)
-    assert [name for name, parameter in parameters.items() if not parameter.tunable] == ["SEED"]
-    assert parameters["SEED"].fixed
+    assert [name for name, parameter in parameters.items() if not parameter.tunable] == ["SEED", "PRESET"]
+    assert parameters["SEED"].fixed and parameters["PRESET"].fixed
 
 
 def test_the_loss_taken_in_chunks_is_cross_entropy(cells: dict[str, Any]) -> None:

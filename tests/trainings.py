@@ -21,6 +21,7 @@ def training(source: str, paths: ExperimentPaths, corpus_dir: Path, project: Pat
 
 
 def train(source: str, paths: ExperimentPaths, corpus_dir: Path, project: Path, **settings: Any) -> RunOutcome:
-    """Run such a training; `settings` are fields of Training and of Listener."""
+    """Run such a training; `settings` are fields of Training and of Listener, and further arguments of run_training."""
     callbacks = {name: settings.pop(name) for name in CALLBACKS & set(settings)}
-    return run_training(training(source, paths, corpus_dir, project, **settings), Listener(**callbacks))
+    more = {name: settings.pop(name) for name in {"memory_kills"} & set(settings)}
+    return run_training(training(source, paths, corpus_dir, project, **settings), Listener(**callbacks), **more)

@@ -20,14 +20,25 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..core.types import Call, ignore
-from .failures import Failure, ModelUnavailable, PromptTooLong, TooLate, explained, failure_of, says_too_long
+from .causes import ServerAction, ServerCause
+from .failures import Failure, ModelUnavailable, PromptTooLong, TooLate, failure_of, failure_words
+from .model import Reply
 from .prices import Prices, count_tokens
 from .server import NO_KEY, OPENAI_URL, address, base_url, is_local, read_key, redact, redacted, usable_key
-from .stream import Answer, mended
+from .stream import StreamedReply, mended
 
 WAITS_SECONDS = (1.0, 4.0, 15.0, 60.0)
 MOST_RETRY_AFTER_SECONDS = 600.0
 CLIENT_GRACE_SECONDS = 1.0  # that the client waits longer than we do: its timeout only ends a reader that was left
+
+LOOK_SECONDS = 5.0  # for a page of a server that costs nothing, such as its list of models
+# How servers name the length of a model's context where they list it: vLLM, SGLang, OpenRouter, Together, Groq, LM
+# Studio, Mistral, llama.cpp, Ollama, TGI.
+_CONTEXT_NAMES = (
+    "loaded_context_length", "max_model_len", "context_length", "context_window", "n_ctx", "max_context_length",
+    "max_total_tokens",
+)  # fmt: skip
+_PAGES = ("/props", "/api/v0/models", "/api/ps", "/info")  # of servers that do not say it at /models
 
 _UNKNOWN = re.compile(r"unsupported|not support|unrecogni[sz]ed|unknown|unexpected|not permitted|extra")
 
@@ -40,15 +51,6 @@ class Timeouts:
     first_byte_seconds: float = 600.0  # a local server says nothing while it reads a long prompt
     silence_seconds: float = 300.0  # between two pieces of the reply
     whole_seconds: float = 3600.0  # kept even while bytes arrive: 16,000 tokens at 5 a second
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What the model said, and what it took."""
-
-    text: str  # never blank; its reasoning when it said nothing else
-    is_cut: bool  # ended by the limit of tokens
-    call: Call
 
 
 def make_chat(model: str | None, prices: Prices | None = None) -> Chat:
@@ -105,6 +107,18 @@ class Chat:
             http_client=openai.DefaultHttpxClient(trust_env=False) if is_local(url) else None,
         )
 
+    @property
+    def who(self) -> str:
+        return f"{self.model} at {self.host}"
+
+    @property
+    def place(self) -> str:
+        return self.host
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        return {}
+
     def ask(
         self,
         messages: Sequence[Mapping[str, str]],
@@ -120,43 +134,45 @@ class Chat:
         said = [{name: mended(value) for name, value in message.items()} for message in messages]
         failures = 0
         while True:
-            reply = self._once(said, max_reply_tokens)
+            reply = self.ask_once(said, max_reply_tokens)
             if isinstance(reply, Reply):
                 return reply
             if reply.call is not None:
                 on_failed(reply.call)
             if reply.asks_otherwise:
                 continue
-            if reply.too_long:
-                raise PromptTooLong(f"{self.host}: {reply.why}", limit=reply.limit)
-            if not reply.passes or failures == len(self.waits_seconds):
-                raise ModelUnavailable(
-                    explained(reply, f"{self.model} at {self.host}", failures + 1), passes=reply.passes
-                )
+            if reply.action is ServerAction.SHORTER:
+                raise PromptTooLong(f"{self.host}: {reply.why}", sizes=reply.sizes)
+            if reply.action is ServerAction.PAUSE or failures == len(self.waits_seconds):
+                raise ModelUnavailable(failure_words(reply, self.who, failures + 1), cause=reply.cause)
             self._wait(reply, failures)
             failures += 1
 
-    def _once(self, messages: list[dict[str, str]], max_reply_tokens: int) -> Reply | Failure:
-        """One request."""
-        began, answer = time.monotonic(), Answer()
+    def ask_once(self, messages: list[dict[str, str]], max_reply_tokens: int) -> Reply | Failure:
+        """One request, without a retry."""
+        began, answer = time.monotonic(), StreamedReply()
         parameters = self._parameters(messages, max_reply_tokens)
         try:
             with closing(self._pieces(parameters)) as pieces:
                 for piece in pieces:
                     answer.feed(piece)
             answer.close()
-            failure = None if answer.text else Failure(f"an empty reply (finish reason: {answer.finish})")
+            words = "the server ended the reply with an error"
+            failure = (
+                Failure(words, ServerCause.SERVER, may_cost=answer.has_thought) if answer.finish == "error" else None
+            )
         except Exception as error:
-            failure = failure_of(error, self.timeouts.connect_seconds)
-            failure.asks_otherwise = failure.status in (400, 422) and self._adapt(failure, parameters)
+            failure = failure_of(error, self.timeouts.connect_seconds, max_reply_tokens)
+            failure.asks_otherwise = failure.status is not None and self._adapt(failure, parameters)
         call = self._call(messages, answer, time.monotonic() - began, failure is None or failure.may_cost)
         if failure is not None:
             failure.call = replace(call, failed=failure.why) if failure.was_sent else None
             return failure
         said = redact(answer.text)  # a server may say what it was sent
-        return Reply(said, answer.finish in ("length", "max_tokens"), call)
+        finish = "tool_calls" if answer.tools else answer.finish or "stop"
+        return Reply(said, finish, call, tuple(answer.tools), answer.has_thought)
 
-    def _call(self, messages: list[dict[str, str]], answer: Answer, seconds: float, may_cost: bool) -> Call:
+    def _call(self, messages: list[dict[str, str]], answer: StreamedReply, seconds: float, may_cost: bool) -> Call:
         """What a request took, as the server counts or by our estimate; nothing when it was refused."""
         if answer.usage is None and not may_cost:
             return Call(self.model, 0, 0, 0.0, seconds)
@@ -208,8 +224,42 @@ class Chat:
         finally:
             is_given_up.set()
 
+    def list_models(self) -> list[dict[str, Any]]:
+        """What the server lists at /models, each with an `id`; empty where it lists nothing."""
+        body = self._look("models")
+        listed = body.get("data", body.get("models")) if isinstance(body, dict) else body
+        models = [model for model in listed if isinstance(model, dict)] if isinstance(listed, list) else []
+        return [model | {"id": str(model.get("id") or model.get("name") or model.get("model"))} for model in models]
+
+    def context_tokens(self) -> int | None:
+        """The length of the model's context where the server states it; asking costs nothing. None where it does not.
+
+        A server at https:// is asked for its list of models alone.
+        """
+        pages: list[Any] = [self.list_models()]
+        root = str(self._client.base_url).rstrip("/").removesuffix("/v1")
+        if root.startswith("http://"):
+            pages += (self._look(f"{root}{page}") for page in _PAGES)
+        return next(filter(None, (_context_in(page, self.model) for page in pages)), None)
+
+    def _look(self, path: str) -> Any:
+        """The JSON at a path or address of the server; None for whatever else comes."""
+        try:
+            return self._client.get(path, cast_to=object, options={"timeout": LOOK_SECONDS})
+        except Exception as error:
+            failure_of(error, LOOK_SECONDS, 0)  # raises again what no server causes
+            return None
+
     def _adapt(self, failure: Failure, parameters: dict[str, Any]) -> bool:
         """Learn from a refusal what the server does not understand; True when there is something else to try."""
+        if failure.cause not in (
+            ServerCause.REQUEST,
+            ServerCause.REPLY_LIMIT,
+            ServerCause.CONTEXT,
+            ServerCause.SERVER,
+            ServerCause.PERMISSION,
+        ):
+            return False
         words, named = failure.words, failure.parameter
         said = [named] if named in parameters else re.findall(r"\b[a-z_]+\b", words)
         for name in ("stream_options", "max_tokens", "max_completion_tokens", "stream"):
@@ -217,7 +267,7 @@ class Chat:
                 continue
             if name.startswith("max_") and not _UNKNOWN.search(words.lower()):
                 smaller = [n for n in map(int, re.findall(r"\d+", words)) if 256 <= n < parameters[name]]
-                if not smaller or says_too_long(words):
+                if not smaller or failure.cause is not ServerCause.REPLY_LIMIT:
                     continue
                 self._most_reply_tokens = max(smaller)
             else:
@@ -229,8 +279,25 @@ class Chat:
         seconds = self.waits_seconds[failures] * random.uniform(0.8, 1.2)
         seconds = max(seconds, min(failure.retry_after or 0.0, MOST_RETRY_AFTER_SECONDS))
         asked = f"{failures + 1} of {len(self.waits_seconds) + 1}"
-        self.on_wait(f"{self.model} at {self.host}: {failure.why}. Attempt {asked}; the next in {seconds:.0f} s.")
+        self.on_wait(f"{self.who}: {failure.why}. Attempt {asked}; the next in {seconds:.0f} s.")
         self.sleep(seconds)
+
+
+def _context_in(page: Any, model: str) -> int | None:
+    """The length of the context of `model` in a list of models, or in what a server says of its only one."""
+    if isinstance(page, dict):
+        page = page.get("data") or page.get("models") or page
+    if isinstance(page, list):
+        mine = {model, f"{model}:latest"}
+        own = [m for m in page if isinstance(m, dict) and mine & {m.get("id"), m.get("name"), m.get("model")}]
+        page = own[0] if own else {}
+    settings = page.get("default_generation_settings") if isinstance(page, dict) else None
+    for facts in (settings, page):
+        known = facts if isinstance(facts, dict) else {}
+        for name in _CONTEXT_NAMES:
+            if isinstance(known.get(name), int) and known[name] > 0:
+                return int(known[name])
+    return None
 
 
 def _read(

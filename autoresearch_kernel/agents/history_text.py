@@ -1,7 +1,7 @@
 """The experiments of a study as text for a language model: a line each, a line for each subject, or one in full.
 
-Pure. How much is said depends on a `Detail`; `agents/prompt.py` chooses the one that fits. What a file or a run wrote
-is cleaned of control characters, cut and fenced.
+Pure. How much is said depends on a `Detail` and on the form of an experiment in full; `agents/prompt.py` chooses those
+that fit. What a file or a run wrote is cleaned of control characters, cut and fenced.
 """
 
 from __future__ import annotations
@@ -19,10 +19,16 @@ from ..core.types import Archive, Experiment, Run, Status
 from ..record.results import peak_memory_mb
 from .untrusted_text import clean_output, fence
 
-NUM_BEST, NUM_NEAR, NUM_FAILED, NUM_LAST = 4, 4, 3, 4  # experiments shown in full, at most
+NUM_NOTABLE = 4  # gains, near misses and refutations that keep lines of their own
 NEAR_MISS_SIGMAS = 1.5  # a discard this close to its incumbent may be worth combining
+REFUTED = "clearly refuted"  # why an experiment is shown in full
+REFUTED_ERRORS = 2.0  # a loss beyond this many standard errors refutes its hypothesis
 TOLD_SPEED = 0.1  # a run is told to be faster or slower than the incumbent's beyond this share
 DIFF_LIMIT, OUTPUT_LIMIT, FIELD_LIMIT = 4000, 2500, 600  # characters of one diff, output, sentence
+# The same for the forms of an experiment in full, the fullest first.
+FORMS = ((20_000, 6000, 1200), (DIFF_LIMIT, OUTPUT_LIMIT, FIELD_LIMIT), (1500, 1000, 400), (0, 300, 250))
+
+_END_OF_CLAUSE = re.compile(r"[.;,:)](?=\s|$)|\s\(|\b(?:because|since)\b")
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,12 @@ def experiment_lines(experiments: Sequence[Experiment], detail: Detail) -> Itera
         alone = {e.number for e in experiments}
     else:
         kept = [e for e in experiments if e.status is Status.KEEP][-2 * detail.recent :]
-        notable = [*_best(experiments), *_near_misses(experiments), *kept, *experiments[-detail.recent :]]
+        kinds = (_gains(experiments), _near_misses(experiments), _refutations(experiments))
+        notable = [
+            *kept,
+            *experiments[-detail.recent :],
+            *(e for kind in kinds for e in kind[: detail.recent][:NUM_NOTABLE]),
+        ]
         alone = {e.number for e in notable if e.number > 0} | {0}
     if others := [e for e in experiments if e.number not in alone]:
         yield f"{count(len(others), 'older experiment')} by subject; one with two subjects is counted under both:"
@@ -60,12 +71,12 @@ def _by_subject(experiments: Iterable[Experiment], detail: Detail) -> Iterator[s
     for subject, members in ranked[: detail.num_subjects]:
         yield f"{plain(subject, 60)}: {_group_words(subject, members, detail.width)}"
     if rest := ranked[detail.num_subjects :]:
-        names = ", ".join(subject for subject, _ in rest)
-        yield f"{count(len(rest), 'more subject')}, each tried {len(rest[0][1])} times or less: {plain(names, 400)}"
+        names = plain(", ".join(subject for subject, _ in rest), 4 * detail.width)
+        yield f"{count(len(rest), 'more subject')}, each tried {len(rest[0][1])} times or less: {names}"
 
 
 def _group_words(subject: str, members: Sequence[Experiment], width: int) -> str:
-    """`14 tried: 1 keep, 12 discard, 1 crash; values 0.01..0.2; best -0.0004±0.0003 (-1.2σ) in 0412 ...`"""
+    """`14 tried: 1 keep, 13 discard; values 0.01..0.2; best 1.4996 vs 1.5000: -0.0004±0.0003 in 0412 ...`"""
     statuses = [str(e.status) for e in members]
     words = f"{len(members)} tried: " + ", ".join(
         f"{statuses.count(status)} {status}" for status in map(str, Status) if status in statuses
@@ -77,7 +88,7 @@ def _group_words(subject: str, members: Sequence[Experiment], width: int) -> str
     if best is None:
         return words
     what = ", ".join(changes(best)) or best.hypothesis
-    return f"{words}; best {difference(best)} in {best.number:04d}: {plain(what, width * 2 // 3)}"
+    return f"{words}; best {comparison(best)} in {best.number:04d}: {plain(what, width * 2 // 3)}"
 
 
 def _line(experiment: Experiment, width: int) -> str:
@@ -86,8 +97,16 @@ def _line(experiment: Experiment, width: int) -> str:
         return f"{start} no score: {description(experiment, width)} [{plain(experiment.reason, max(60, width // 2))}]"
     speed = experiment.runs[0].measured.get("relative_speed") if experiment.runs else None
     cost = f"[speed ×{speed:.2f}]" if is_number(speed) and abs(speed - 1) > TOLD_SPEED else ""
-    parts = (start, bpb(experiment.val_bpb), difference(experiment), cost, description(experiment, width))
+    said = prediction(experiment, max(24, width // 3))
+    expected = f"[expected {said}]" if said else ""
+    parts = (start, comparison(experiment), expected, cost, description(experiment, width))
     return " ".join(filter(None, parts))
+
+
+def prediction(experiment: Experiment, width: int) -> str:
+    """The effect that the proposal expected, in its words: the first clause with a number, else the first."""
+    clauses = [clause.strip() for clause in _END_OF_CLAUSE.split(plain(experiment.expected, 400)) if clause.strip()]
+    return plain(next((clause for clause in clauses if re.search(r"\d", clause)), "".join(clauses[:1])), width)
 
 
 def description(experiment: Experiment, width: int) -> str:
@@ -95,7 +114,7 @@ def description(experiment: Experiment, width: int) -> str:
     what = ", ".join(changes(experiment) or subjects(experiment))
     if experiment.agent != "search" or not what:
         what = f"{what}: {experiment.hypothesis}" if what else experiment.hypothesis
-    who = "" if experiment.agent == "llm" else f"[{experiment.agent}] "
+    who = "" if experiment.agent in ("llm", "command") else f"[{experiment.agent}] "
     return plain(who + what, width)
 
 
@@ -116,41 +135,76 @@ def subjects(experiment: Experiment) -> tuple[str, ...]:
     return tuple(dict.fromkeys(named or experiment.changes))
 
 
-def most_informative(experiments: Sequence[Experiment]) -> Iterator[tuple[Experiment, str]]:
-    """Those that teach most, the most important first, each with the reason."""
-    tried = [e for e in experiments if e.number > 0]
+def by_worth(experiments: Sequence[Experiment]) -> Iterator[tuple[Experiment, str]]:
+    """All but the baseline, each with the reason to read it in full, the most instructive first.
+
+    In turn the clearest refutation, the largest gain, the last failure, the nearest miss and the last experiment; then
+    the next of each; then the rest, the newest first. Of an optimiser's numbers a line says nearly all: they come last.
+    """
+    tried = [e for e in reversed(experiments) if e.number > 0]
     failed = [e for e in tried if e.status not in (Status.KEEP, Status.DISCARD)]
-    thought = [e for e in tried if e.agent != "search"]  # of an optimiser's numbers a line says it all
-    rows = (
-        [(e, "one of the last") for e in tried[: -NUM_LAST - 1 : -1]],
-        [(e, "failed") for e in failed[: -NUM_FAILED - 1 : -1]],
-        [(e, "one of the largest gains") for e in _best(thought)],
-        [(e, "near miss") for e in _near_misses(thought)],
+    thought = [e for e in tried if e.agent != "search"]
+    columns = zip_longest(
+        ((e, REFUTED) for e in _refutations(thought)),
+        ((e, "gain") for e in _gains(thought)),
+        ((e, "failed") for e in failed),
+        ((e, "near miss") for e in _near_misses(thought)),
+        ((e, "one of the last") for e in tried[:NUM_NOTABLE]),
     )
+    rest = ((e, "") for e in (*thought, *tried))
     seen: set[int] = set()
-    for column in zip_longest(*rows):
-        for item in filter(None, column):
-            if item[0].number not in seen:
-                seen.add(item[0].number)
-                yield item
+    for item in (*(item for column in columns for item in column), *rest):
+        if item is not None and item[0].number not in seen:
+            seen.add(item[0].number)
+            yield item
 
 
-def _best(experiments: Iterable[Experiment]) -> list[Experiment]:
-    kept = [e for e in experiments if e.status is Status.KEEP and e.delta_bpb is not None]
-    return sorted(kept, key=_delta)[:NUM_BEST]
+def _gains(experiments: Iterable[Experiment]) -> list[Experiment]:
+    """The kept ones, the largest gain first."""
+    return sorted((e for e in experiments if e.status is Status.KEEP and e.delta_bpb is not None), key=_delta)
+
+
+def _refutations(experiments: Iterable[Experiment]) -> list[Experiment]:
+    """Discards that lost more than noise explains, the largest loss first."""
+    scored = [e for e in experiments if e.status is Status.DISCARD and e.delta_bpb is not None]
+    lost = [e for e in scored if (error := _error(e)) and _delta(e) > REFUTED_ERRORS * error]
+    return sorted(lost, key=lambda e: (-_delta(e), e.number))
+
+
+def _error(experiment: Experiment) -> float | None:
+    """Standard error of the difference to the incumbent; that of two single runs where it was not recorded."""
+    known = experiment.delta_standard_error
+    return known or (math.sqrt(2) * experiment.sigma if experiment.sigma else None)
 
 
 def _near_misses(experiments: Iterable[Experiment]) -> list[Experiment]:
     """Discards near their incumbent, the closest first; the closest of all when none is near."""
     discards = [e for e in experiments if e.status is Status.DISCARD and e.delta_bpb is not None]
     ranked = sorted(discards, key=lambda e: (_delta(e), -e.number))
-    return [e for e in ranked if e.sigma and _delta(e) <= NEAR_MISS_SIGMAS * e.sigma][:NUM_NEAR] or ranked[:1]
+    return [e for e in ranked if e.sigma and _delta(e) <= NEAR_MISS_SIGMAS * e.sigma] or ranked[:1]
 
 
 def in_full(experiment: Experiment, why: str, archive: Archive) -> str:
-    """All that is known of an experiment, fenced; the archive is read for its curve, its diff and its failure."""
-    number = experiment.number
-    failed = experiment.failed_run
+    """All that is known of an experiment, fenced: the fullest of its forms."""
+    return next(forms_in_full(experiment, why, archive))
+
+
+def forms_in_full(experiment: Experiment, why: str, archive: Archive) -> Iterator[str]:
+    """An experiment in full, fenced, from the fullest form to the shortest; a form that says the same is left out.
+
+    The archive is read once: for the curve, the diff and the output of a failure.
+    """
+    number, failed = experiment.number, experiment.failed_run
+    diff = diff_of(experiment, archive, FORMS[0][0])
+    output = "" if failed is None else clean_output(archive.output(number, failed), FORMS[0][1])
+    curve = curve_words(archive.curve(number))
+    forms = (_form(experiment, why, curve, diff, output, limits) for limits in FORMS)
+    yield from dict.fromkeys(forms)
+
+
+def _form(experiment: Experiment, why: str, curve: str, diff: str, output: str, limits: tuple[int, int, int]) -> str:
+    """`limits`: characters of the diff, of the output and of each sentence."""
+    diff_limit, output_limit, field_limit = limits
     fields = {
         "changed": ", ".join(changes(experiment)),
         "hypothesis": experiment.hypothesis,
@@ -158,17 +212,18 @@ def in_full(experiment: Experiment, why: str, archive: Archive) -> str:
         "refuted by": experiment.refutation,
         "each run": _each_run(experiment),
         "decision": experiment.reason,
-        "first run": figures(experiment.runs[0]) if experiment.runs else "",
-        "train_loss": curve_words(archive.curve(number)),
+        "first run": figures(experiment.runs[0]) if experiment.runs and diff_limit else "",
+        "train_loss": curve if diff_limit else "",
     }
-    start = f"{number:04d} {experiment.status} ({why})"
-    scored = "" if experiment.val_bpb is None else bpb(experiment.val_bpb)
-    lines = [" ".join(filter(None, (start, scored, difference(experiment))))]
-    lines += [f"{name}: {plain(text, FIELD_LIMIT)}" for name, text in fields.items() if text]
-    if diff := diff_of(experiment, archive, DIFF_LIMIT):
-        lines += [f"diff against {experiment.parent or 0:04d}:", diff]
-    if failed is not None and (output := clean_output(archive.output(number, failed), OUTPUT_LIMIT)):
-        lines += ["what it printed last:", output]
+    start = f"{experiment.number:04d} {experiment.status}" + (f" ({why})" if why else "")
+    lines = [" ".join(filter(None, (start, comparison(experiment))))]
+    lines += [f"{name}: {plain(text, field_limit)}" for name, text in fields.items() if text]
+    if diff and diff_limit:
+        lines += [f"diff against {experiment.parent or 0:04d}:", clean_output(diff, diff_limit)]
+    elif diff:
+        lines.append(f"diff: {count(len(diff.splitlines()), 'line')}, left out for lack of room")
+    if output:
+        lines += ["what it printed last:", clean_output(output, output_limit)]
     return fence("\n".join(lines))
 
 
@@ -234,9 +289,14 @@ def score(experiment: Experiment) -> str:
     return f"{words}; mean of its {len(experiment.scores)} runs so far {bpb(experiment.mean_bpb)}"
 
 
-def difference(experiment: Experiment) -> str:
-    """`-0.0124±0.0021 (-5.8σ)`; "" without a score to compare with."""
-    if (delta := experiment.delta_bpb) is None:
-        return ""
-    error, sigma = experiment.delta_standard_error, experiment.sigma
-    return f"{delta:+.4f}" + (f"±{error:.4f}" if error else "") + (f" ({delta / sigma:+.1f}σ)" if sigma else "")
+def comparison(experiment: Experiment) -> str:
+    """`1.4312 vs 1.4436: -0.0124±0.0021`; the score alone where there is nothing to compare with.
+
+    The difference is in sigma where its error is not known: a prompt has no room for both.
+    """
+    if (compared := experiment.compared) is None:
+        return "" if experiment.val_bpb is None else bpb(experiment.val_bpb)
+    error = f"±{compared.error:.4f}" if compared.error else ""
+    if not error and compared.sigmas is not None:
+        error = f" ({compared.sigmas:+.1f}σ)"
+    return f"{compared.mine:.4f} vs {compared.theirs:.4f}: {compared.difference:+.4f}{error}"

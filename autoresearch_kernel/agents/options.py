@@ -17,8 +17,11 @@ from .search import SearchAgent
 
 if TYPE_CHECKING:
     from .chat import Chat
+    from .command import CommandChat
+    from .model import ModelClient
 
-WITH_MODEL = ("llm", "hybrid")
+WITH_SERVER = ("llm", "hybrid")
+WITH_MODEL = (*WITH_SERVER, "command")
 NO_READERS = {  # agents to which a hint says nothing, and why
     "search": "The embedded optimiser does not read hints; a language model does (agent llm or hybrid).",
     "replay": "A replay repeats recorded proposals and does not read hints.",
@@ -30,18 +33,28 @@ WORDS = ("hypothesis", "expected", "refutation", "notes")  # of a proposal, in t
 
 
 def make_agent(
-    study: Study, *, model: str | None = None, prompt_tokens: int | None = None, max_cost: float | None = None
+    study: Study,
+    *,
+    model: str | None = None,
+    with_: str | None = None,
+    prompt_tokens: int | None = None,
+    reply_tokens: int | None = None,
+    max_cost: float | None = None,
 ) -> Agent:
     """The agent of a study.
 
     Args:
-        model, prompt_tokens: instead of those that the study began with.
+        model, with_, prompt_tokens, reply_tokens: instead of those that the study began with; `with_` is the tool of
+            the agent "command", and another tool does not get the model that the first one was asked for.
         max_cost: limit in US dollars, for which the model's price has to be known.
 
     Raises StudyError as `model_chat` does, and when what it replays is gone.
     """
     name, facts = study.agent, dict(study.facts.get("agent_options") or {})
-    facts |= {k: v for k, v in (("model", model), ("prompt_tokens", prompt_tokens)) if v is not None}
+    if with_ is not None and with_ != facts.get("with"):
+        facts |= {"with": with_, "model": None}
+    asked = {"model": model, "prompt_tokens": prompt_tokens, "reply_tokens": reply_tokens}
+    facts |= {name: value for name, value in asked.items() if value is not None}
     if name == "replay":
         return ReplayAgent(read_recording(str(facts["from"]), study.project), str(facts["from"]))
     if name == "human":
@@ -51,9 +64,12 @@ def make_agent(
         return search
     from .llm import HybridAgent, LLMAgent
 
-    chat, tokens = model_chat(study.project, facts, max_cost), int(facts["prompt_tokens"])
-    llm = LLMAgent(chat, prices_file=study.project / PRICES, prompt_tokens=tokens)
-    return llm if name == "llm" else HybridAgent(llm, search, float(facts["share"]))
+    is_command = name == "command"
+    chat = (tool_chat if is_command else model_chat)(study.project, facts, max_cost)
+    llm = LLMAgent(chat, prices_file=study.project / PRICES, prompt_tokens=int(facts["prompt_tokens"]))
+    llm.reply_tokens = int(facts.get("reply_tokens") or llm.reply_tokens)  # earlier studies do not name it
+    llm.name = "command" if is_command else llm.name
+    return HybridAgent(llm, search, float(facts["share"])) if name == "hybrid" else llm
 
 
 def model_chat(project: Path, options: dict[str, Any], max_cost: float | None) -> Chat:
@@ -84,9 +100,31 @@ def model_chat(project: Path, options: dict[str, Any], max_cost: float | None) -
     return chat
 
 
-def chat_of(agent: Agent) -> Chat | None:
+def tool_chat(project: Path, options: dict[str, Any], max_cost: float | None) -> CommandChat:
+    """The chat with the command-line tool that `options`, of `agent_options`, names.
+
+    Raises StudyError for a tool that cannot be understood, and for a limit of cost that cannot be kept.
+    """
+    from .command import CommandChat
+    from .prices import read_prices
+    from .tools import find_tool
+
+    try:
+        tool = find_tool(str(options["with"]), project)
+        chat = CommandChat(tool, options.get("model"), project=project, prices=read_prices(project / PRICES))
+    except ValueError as error:
+        raise StudyError(str(error)) from error
+    if max_cost is not None and chat.prices.cost(chat.model, 1, 1) is None:
+        raise StudyError(
+            f"{tool.called} does not report what a call costs, and {PRICES} does not state the price of "
+            f"{chat.model!r}, so the limit of ${max_cost:.2f} cannot be kept. Use --max-calls or --max-tokens."
+        )
+    return chat
+
+
+def chat_of(agent: Agent) -> ModelClient | None:
     """The chat of an agent that asks a model, at least now and then."""
-    chat: Chat | None = getattr(getattr(agent, "llm", agent), "chat", None)
+    chat: ModelClient | None = getattr(getattr(agent, "llm", agent), "chat", None)
     return chat
 
 

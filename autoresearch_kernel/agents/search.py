@@ -160,7 +160,9 @@ def observations_of(experiments: Sequence[Experiment], known: Mapping[int, Mappi
         scored = len(experiment.judged_runs)
         delta = None if experiment.status is Status.REJECTED else experiment.delta_bpb
         observations.append(
-            Observation(experiment.number, moved, delta, max(1, scored), experiment.status is Status.KEEP)
+            Observation(
+                experiment.number, moved, delta, max(1, scored), experiment.status is Status.KEEP, experiment.compared
+            )
         )
     return observations
 
@@ -245,6 +247,10 @@ def _what(parameter: Parameter, value: Any) -> str:
     return f"{'Raise' if value > parameter.value else 'Lower'} {parameter.name} from {parameter.text} to {new}"
 
 
+def _compared(observation: Observation) -> str:
+    return f" ({observation.compared})" if observation.compared else ""
+
+
 def _why(axis: Axis, value: Any, observations: Sequence[Observation], budget_seconds: float | None) -> str:
     """The latest evidence for the direction; without any, what such a change usually does."""
     name = axis.parameter.name
@@ -259,11 +265,11 @@ def _why(axis: Axis, value: Any, observations: Sequence[Observation], budget_sec
             continue
         same_way = (after > before) == up
         if observation.kept and same_way and abs(after) < 1e-9:
-            return f"the last step this way was kept in {observation.number:04d} ({observation.delta_bpb:+.4f})"
+            return f"the last step this way was kept in {observation.number:04d}{_compared(observation)}"
         if not same_way and observation.delta_bpb is None:
             return f"the other way failed in {observation.number:04d}"
         if not same_way and not observation.kept and observation.delta_bpb is not None and observation.delta_bpb > 0:
-            return f"the other way cost {observation.delta_bpb:+.4f} in {observation.number:04d}"
+            return f"the other way was worse in {observation.number:04d}{_compared(observation)}"
     for pattern, raising, lowering in _WORDS:
         if re.search(pattern, name):
             budget = f"{budget_seconds:g} s" if budget_seconds else "the budget"

@@ -7,9 +7,9 @@ along an ordered axis, that each choice of an unordered one has an offset, that 
 noise. Its coefficients are Gaussian, so one linear solve gives their posterior. One sample of the posterior (Thompson
 sampling) names the next move.
 
-It follows that untried parameters are uncertain and come first, that parameters which moved the score are tried again,
-that a kept change is followed by another step the same way and a harmful one by a step the other way, and that
-parameters without effect are left alone.
+It follows that untried parameters are uncertain and come first (a switch that is off before one that is on), that
+parameters which moved the score are tried again, that a kept change is followed by another step the same way and a
+harmful one by a step the other way, and that parameters without effect are left alone.
 
 Pure: numpy only, no I/O. `agents/search.py` draws the value inside the window that a move gives.
 """
@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..core.comparison import Comparison
 from ..source.parameters import Parameter
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ EFFECT_SIZES = (1.0, 2.0, 4.0, 8.0, 16.0)  # of one step, in sigmas: the data ch
 BEND = 0.3  # expected curvature, as a share of the effect of a step
 MISFIT = 0.3  # what a parabola leaves unexplained, as a share of the effect of a step
 FAR_MISFIT = 0.25  # and of the difference itself: far away nothing is a parabola
-USUALLY_MATTERS = re.compile(r"(^|_)(LR|BATCH|DEPTH|LAYERS|DIM|WIDTH|SEQUENCE)(_|$)")
+USUALLY_MATTERS = re.compile(r"(^|_)(LR|MUON|OPTIMIZER|BATCH|DEPTH|LAYERS|DIM|WIDTH|SEQUENCE)(_|$)")
+SWITCH_ON_FACTOR, SWITCH_OFF_FACTOR = 2.0, 0.5  # on the sampled gain of an idea of train.py that is off, or on
 USUALLY_MATTERS_FACTOR = 1.5  # how much larger the effect of such a parameter is expected to be
 
 Column = tuple[str, Any]  # (parameter, "slope" or "bend"), or (parameter, choice)
@@ -139,6 +141,7 @@ class Observation:
     delta_bpb: float | None  # to the incumbent of its time, negative is better; None: it failed
     num_runs: int = 1
     kept: bool = False
+    compared: Comparison | None = None  # the scores behind `delta_bpb`, for words
 
 
 @dataclass(frozen=True)
@@ -251,7 +254,7 @@ def choose_moves(
         ]
         if options:
             gain, target = max(options, key=lambda option: option[0])
-            gain *= 1.0 if mine or gain < 0 else UNTRIED_FACTOR
+            gain *= 1.0 if mine or gain < 0 else UNTRIED_FACTOR * _switching(axis, target)
             if name in following and rng.random() < FOLLOW_UP:
                 onward = [option for option in options if following[name] * option[1] > 0 and option[0] > 0]
                 gain, target = (math.inf, max(onward)[1]) if onward else (gain, target)
@@ -262,6 +265,16 @@ def choose_moves(
     return [move for gain, move in best[:1]] + [
         move for gain, move in best[1:count] if gain > max(SECOND_SHARE * best[0][0], 0.0)
     ]
+
+
+def _switching(axis: Axis, target: Any) -> float:
+    """Factor on the gain of a switch that no experiment has moved: what train.py holds but does not use comes first.
+
+    A switch is a parameter that is True or False.
+    """
+    if not isinstance(axis.parameter.value, bool):
+        return 1.0
+    return SWITCH_ON_FACTOR if target else SWITCH_OFF_FACTOR
 
 
 def _kept_direction(axes: Mapping[str, Axis], observations: Sequence[Observation]) -> dict[str, float]:

@@ -9,36 +9,66 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from .error_body import message_of, read_body
+
 
 class Unreadable(Exception):
     """Bytes that are no reply, or only the beginning of one."""
 
 
 class ServerError(Exception):
-    """An error that the server put where the reply should be, under status 200."""
+    """An error that the server put where the reply should be, under status 200; `body` is what it says."""
+
+    def __init__(self, body: Any, has_begun: bool = False) -> None:
+        super().__init__(message_of(body) or "no message")
+        self.body = body
+        self.has_begun = has_begun  # some of the reply had come
 
 
-class Answer:
+class NotChat(Exception):
+    """What answers is no server of chat completions: a web page, a server of completions only."""
+
+
+# Finish reasons as servers name them, by the name that OpenAI gives them; "error" is the server's own failure.
+_FINISHES = {
+    **dict.fromkeys(("length", "max_tokens", "max_length", "model_length", "max_output_tokens", "token_limit",
+                     "model_context_window_exceeded", "incomplete"), "length"),
+    **dict.fromkeys(("content_filter", "safety", "recitation", "prohibited_content", "blocklist", "spii", "sensitive",
+                     "content-filter", "moderation", "content_filtered", "error_toxic"), "content_filter"),
+    **dict.fromkeys(("tool_calls", "function_call", "tool_use", "tool_call", "tool-calls",
+                     "malformed_function_call", "unexpected_tool_call"), "tool_calls"),
+    **dict.fromkeys(("error", "abort", "cancelled", "canceled", "network_error", "insufficient_system_resource",
+                     "engine_error", "failed", "timeout"), "error"),
+}  # fmt: skip
+
+
+class StreamedReply:
     """A reply as far as it came: events of a stream, or one JSON body from a server that does not stream."""
 
     def __init__(self) -> None:
         self.content: list[str] = []
         self.reasoning: list[str] = []
         self.finish: str | None = None  # the finish reason; "stop" when the server marks the end in another way
+        self.tools: list[str] = []  # names of the tools that the model called
         self.usage: tuple[int, int] | None = None  # tokens in and out, as the server counts them
         self._start = b""  # of the body, to quote
         self._is_body: bool | None = None  # None until the first byte that is not blank
+        self._is_chat = False  # it has choices
         self._rest = bytearray()  # a line that is not whole, or the body so far
         self._data: list[bytes] = []  # lines of the event that is not whole
 
     @property
     def text(self) -> str:
-        """What the model said; its reasoning when there is nothing else; "" when there is neither."""
-        said, thought = _without_thoughts(mended("".join(self.content)))
-        return said.strip() or mended("".join(self.reasoning)).strip() or thought.strip()
+        """What the model said; thoughts that the server did not part from it are still in it."""
+        return mended("".join(self.content)).strip()
+
+    @property
+    def has_thought(self) -> bool:
+        """Whether anything came, be it no answer."""
+        return bool("".join(self.content).strip() or "".join(self.reasoning).strip())
 
     def feed(self, piece: bytes) -> None:
-        self._start = self._start or piece[:200].lstrip()
+        self._start = (self._start + piece)[:2000].lstrip() if len(self._start) < 2000 else self._start
         if self._is_body is None and self._start:
             self._is_body = self._start[:1] in (b"{", b"[")
         self._rest += piece
@@ -49,21 +79,26 @@ class Answer:
                 self._take_line(bytes(line.rstrip(b"\r")))
 
     def close(self) -> None:
-        """The end of the body. Raises Unreadable when the reply has not ended."""
+        """The end of the body. Raises Unreadable when the reply has not ended, NotChat when it is none."""
         if self._is_body:
             self._take(self._parsed(bytes(self._rest)))
+            if not self._is_chat:
+                raise NotChat(f"no choices in the JSON of the answer: {_text(self._start[:300])}")
             self.finish = self.finish or "stop"
         else:
             self._take_line(bytes(self._rest))
             self._take_line(b"")
         if self.finish is None:
             begun = self.content or self.reasoning
-            what = "the stream ended before the reply did" if begun else f"no reply in it: {_text(self._start)}"
+            if not begun and (page := read_body(self._start.decode("utf-8", "replace"))).is_page:
+                raise NotChat(page.message)
+            what = "the stream ended before the reply did" if begun else f"no reply in it: {_text(self._start[:200])}"
             raise Unreadable(what)
 
     def _take_line(self, line: bytes) -> None:
-        if line.startswith(b"data:"):
-            self._data.append(line[5:].strip())
+        field, _, rest = line.partition(b":")
+        if field in (b"data", b"error"):  # llama.cpp names the field of an error so
+            self._data.append(rest.strip())
         elif not line.strip() and self._data:
             data, self._data = b"\n".join(self._data), []
             if data == b"[DONE]":
@@ -71,32 +106,62 @@ class Answer:
             elif data:
                 self._take(self._parsed(data))
 
-    def _parsed(self, data: bytes) -> dict[str, Any]:
+    def _parsed(self, data: bytes) -> Any:
         try:
             value = json.loads(data)
         except (ValueError, RecursionError) as error:  # bytes that are no UTF-8 included
             raise Unreadable(f"no JSON: {_text(data)}") from error
-        if not isinstance(value, dict):
-            raise Unreadable(f"not the JSON of a reply: {_text(data)}")
         return value
 
-    def _take(self, chunk: dict[str, Any]) -> None:
+    def _take(self, chunk: Any) -> None:
         """A piece of the reply, or the whole."""
-        if chunk.get("error"):
-            raise ServerError(message_of(chunk["error"]) or "no message")
-        self.usage = _usage(chunk.get("usage")) or self.usage
+        if isinstance(chunk, list) and len(chunk) == 1:
+            chunk = chunk[0]
+        if not isinstance(chunk, dict):
+            raise Unreadable(f"not the JSON of a reply: {_text(json.dumps(chunk).encode())}")
         choices = chunk.get("choices")
+        self._is_chat = self._is_chat or isinstance(choices, list)
+        self.usage = _usage(chunk.get("usage")) or self.usage
         choice = choices[0] if isinstance(choices, list) and choices else None
+        if _is_error(chunk):
+            raise ServerError(chunk, bool(self.content or self.reasoning))
         if not isinstance(choice, dict):
             return
+        if isinstance(choice.get("error"), dict):
+            raise ServerError(choice, bool(self.content or self.reasoning))
+        if isinstance(choice.get("text"), str) and not ({"delta", "message"} & set(choice)):
+            raise NotChat("a completion instead of a chat completion")
         delta = choice.get("delta")
         part = delta if isinstance(delta, dict) else choice.get("message")
         if isinstance(part, dict):
             said, thought = _parts(part.get("content"))
             self.content += [said, _parts(part.get("refusal"))[0]]
             self.reasoning += [thought or _parts(part.get("reasoning_content") or part.get("reasoning"))[0]]
+            self.tools += _tools(part)
         if choice.get("finish_reason"):
-            self.finish = str(choice["finish_reason"]).lower()
+            finish = str(choice["finish_reason"]).lower()
+            self.finish = _FINISHES.get(finish, "stop")
+
+
+def _is_error(chunk: dict[str, Any]) -> bool:
+    """Whether a body or an event is an error: one that says so, or a message where no choices are."""
+    if chunk.get("error") or chunk.get("errors"):
+        return True
+    status = chunk.get("base_resp")
+    if isinstance(status, dict) and status.get("status_code"):
+        return True
+    has_words = any(isinstance(chunk.get(name), str) for name in ("message", "detail", "msg", "error_msg"))
+    return "choices" not in chunk and (has_words or isinstance(chunk.get("detail"), list))
+
+
+def _tools(part: dict[str, Any]) -> list[str]:
+    """Names of the tools that a message or a delta calls; a call without a name counts as well."""
+    calls = part.get("tool_calls")
+    calls = [*calls] if isinstance(calls, list) else []
+    functions = [call.get("function") for call in calls if isinstance(call, dict)]
+    functions += [part["function_call"]] if isinstance(part.get("function_call"), dict) else []
+    names = [function.get("name") for function in functions if isinstance(function, dict)]
+    return [name for name in names if isinstance(name, str) and name]
 
 
 def _usage(value: Any) -> tuple[int, int] | None:
@@ -119,26 +184,6 @@ def _parts(content: Any) -> tuple[str, str]:
         elif isinstance(part, dict) and isinstance(part.get("text"), str):
             said += part["text"]
     return said, thought
-
-
-def _without_thoughts(text: str) -> tuple[str, str]:
-    """`text` after a leading <think> … </think>, and what stood in there. The opening tag may be in the template."""
-    start = text.lstrip()
-    is_open = start.startswith("<think>")
-    thought, closing_tag, said = start.removeprefix("<think>").partition("</think>")
-    if is_open and not closing_tag:
-        return "", thought
-    if closing_tag and (is_open or "<think>" not in thought):
-        return said, thought
-    return text, ""
-
-
-def message_of(body: Any) -> str:
-    """The message in the body of an error, whatever its shape."""
-    if isinstance(body, dict):
-        body = body.get("error", body.get("message", body.get("detail", body)))
-        body = body.get("message", body) if isinstance(body, dict) else body
-    return body if isinstance(body, str) else json.dumps(body) if body else ""
 
 
 def mended(text: str) -> str:

@@ -30,8 +30,10 @@ def clean_output(text: str, limit: int) -> str:
     if len(text) <= limit:
         return text
     room = max(0, limit - NOTE_LENGTH)
-    end = len(text) - (room - room // 3)  # the end of a traceback says more than its beginning
-    return f"{text[: room // 3]}\n[... {len(text) - room} characters left out ...]\n{text[end:]}"[:limit]
+    start, end = text[: room // 3], text[len(text) - (room - room // 3) :]  # the end of a traceback says more
+    start, end = start[: start.rfind("\n") + 1] or start, end[end.find("\n") + 1 :] or end  # whole lines where possible
+    left_out = f"[... {len(text) - len(start) - len(end)} characters left out ...]"
+    return "\n".join(filter(None, (start.rstrip("\n"), left_out, end)))[:limit]
 
 
 def fence(text: str, language: str = "") -> str:

@@ -11,14 +11,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..agents.options import NO_READERS, PRICES, WITH_MODEL
+from ..agents.command_check import wrong_with
+from ..agents.options import NO_READERS, PRICES, WITH_MODEL, WITH_SERVER, chat_of, tool_chat
 from ..agents.prices import read_prices
 from ..agents.server import knows_server
 from ..core.errors import with_arguments
 from ..core.format import count, duration
 from ..core.state import StudyState
+from ..core.types import ignore
 from ..record import history
-from ..record.commands import FOR_THE_AGENT
+from ..record.commands import CHECKED_ALREADY, FOR_THE_AGENT, NOTHING_WAITS
 from ..record.git import LineageError
 from ..record.paths import study_paths
 from ..record.study import (
@@ -49,9 +51,11 @@ from ..study.options import (
     supervisor_words,
     wrong_values,
 )
+from ..study.server_start import require_server
 from ..system.disk import is_full
 from ..system.files import lock_holder, write_atomic
-from ..system.locations import require_cache
+from ..system.places import require_places
+from ..system.shell import shell_command
 from .supervisor import ask, end, start_detached, wait_until_free
 
 NO_SERVER = (
@@ -80,13 +84,15 @@ def problems(name: str, project: Path, fields: Mapping[str, Any]) -> dict[str, s
 def _wrong_agent(asked: StudyOptions, project: Path) -> dict[str, str]:
     """What is wrong with the agent and what belongs to it, by option."""
     agent = asked.value("agent")
-    found = {"agent": NO_SERVER} if agent in WITH_MODEL and not knows_server() else {}
+    found = {"agent": NO_SERVER} if agent in WITH_SERVER and not knows_server() else {}
     try:
         options = agent_options(agent, asked, os.environ)
     except OptionRefused as refused:
         return {refused.option: with_arguments(str(refused))} | found
     if agent == "replay" and options["from"] not in study_names(project):
         return {"recording": f"There is no study {options['from']}."}
+    if agent == "command":
+        return _wrong_tool(options, project, asked.max_cost)
     if agent not in WITH_MODEL:
         return {}
     model = options["model"]
@@ -99,10 +105,21 @@ def _wrong_agent(asked: StudyOptions, project: Path) -> dict[str, str]:
     return found
 
 
+def _wrong_tool(options: dict[str, Any], project: Path, max_cost: float | None) -> dict[str, str]:
+    """What is wrong with a command-line tool, by option; it is asked nothing."""
+    try:
+        words = wrong_with(tool_chat(project, options, None))
+        if not words and max_cost is not None:
+            tool_chat(project, options, max_cost)
+    except StudyError as error:
+        return {"max_cost" if "limit of $" in str(error) else "with_": with_arguments(str(error))}
+    return {"with_": with_arguments(words)} if words else {}
+
+
 def _wrong_folder(folder: str) -> str:
     if not Path(folder).is_absolute():
         return "The whole path of a folder with your texts, from / on."
-    return "" if Path(folder).is_dir() else f"There is no folder {folder}."
+    return "" if os.path.exists(folder) else f"There is no folder or file {folder}."
 
 
 def begin(name: str, project: Path, fields: Mapping[str, Any], say: Callable[[str], None]) -> Study:
@@ -110,7 +127,7 @@ def begin(name: str, project: Path, fields: Mapping[str, Any], say: Callable[[st
     asked = options_of(fields)
     if wrong := problems(name, project, fields):
         raise SettingsRefused(wrong)
-    check_machine(bool(asked.unsafe))
+    check_machine(project, bool(asked.unsafe))
     try:
         study = start_study(name, project, asked, say)
     except LineageError as error:  # a branch of that name is there
@@ -127,11 +144,13 @@ def go_on(study: Study, fields: Mapping[str, Any]) -> int:
         raise SettingsRefused(wrong)
     _still_there(study)
     refuse_other_settings(study, asked)
-    check_machine(bool(asked.unsafe))
+    check_machine(study.project, bool(asked.unsafe))
     if study.agent in WITH_MODEL:
-        if not knows_server():
+        if study.agent in WITH_SERVER and not knows_server():
             raise StudyError(NO_SERVER)
-        agent_of(study, asked, limits_of(read_state(study), asked))  # a missing key is said here, not in a log
+        agent = agent_of(study, asked, limits_of(read_state(study), asked))  # a missing key is said here, not in a log
+        if (chat := chat_of(agent)) is not None:
+            require_server(study.name, chat, study.project, ignore)
     return start_detached(study, supervisor_words(asked))
 
 
@@ -155,7 +174,7 @@ def finish(study: Study, unsafe: bool = False) -> str:
             "wait until it ends or stop it, then finish it."
         )
     outlook = Outlook.of(study)
-    check_machine(unsafe)
+    check_machine(study.project, unsafe)
     pid = start_detached(study, ["--unsafe"] if unsafe else [], command="finish")
     return (
         f"Process {pid} measures the result in the background: {count(outlook.num_trainings, 'training')} of "
@@ -173,12 +192,12 @@ def _still_there(study: Study) -> None:
         raise StudyError(f"Study {study.name} was removed: {study.paths.study} is gone.")
 
 
-def check_machine(unsafe: bool) -> None:
+def check_machine(project: Path, unsafe: bool) -> None:
     """Raise StudyError or NoPlace where no study can run, instead of letting a supervisor fail and log it.
 
-    That is so without a sandbox, unless `unsafe` renounces it, and without a place for corpora and locks.
+    That is so without a sandbox, unless `unsafe` renounces it, and where a folder cannot be used.
     """
-    require_cache()
+    require_places(project)
     if unsafe:
         return
     try:
@@ -190,11 +209,18 @@ def check_machine(unsafe: bool) -> None:
 def say_to(study: Study, command: str, text: str = "") -> str:
     """Send `pause`, `resume`, `hint` ... and return the answer.
 
-    Raises StudyError when no process runs the study, and for a hint to an agent that reads none.
+    Raises StudyError when no process runs the study, for a hint to an agent that reads none, and for an `approve` or
+    `reject` that comes when nothing waits for it.
     """
     if command in FOR_THE_AGENT and study.agent in NO_READERS:
         raise StudyError(NO_READERS[study.agent])
-    return ask(study, command, text) or LATER
+    answer = ask(study, command, text) or LATER
+    if command in ("approve", "reject") and answer.endswith((NOTHING_WAITS, CHECKED_ALREADY)):
+        raise StudyError(
+            f"{answer[0].upper()}{answer[1:]}, so this {command} of study {study.name!r} was not taken. Repeat it when "
+            f"`{shell_command(f'status --name {study.name}')}` says that an experiment waits for you."
+        )
+    return answer
 
 
 def hint(study: Study, text: str = "", clear: bool = False) -> str:
@@ -224,8 +250,20 @@ def approve(study: Study, source: str | None = None, why: str = "") -> str:
     if source is not None:
         if read_state(study).review is None:
             raise StudyError(f"Nothing of study {study.name!r} waits for you, so your train.py was not taken.")
-        write_atomic(study.paths.review, source)
+        return _approve_in_place(study, source, why)
     return say_to(study, "approve", why)
+
+
+def _approve_in_place(study: Study, source: str, why: str) -> str:
+    """Put a train.py in the place of the one under review and approve it; when it is not taken, put that one back."""
+    review = study.paths.review
+    before = review.read_bytes() if review.is_file() else b""
+    write_atomic(review, source)
+    try:
+        return say_to(study, "approve", why)
+    except StudyError:
+        write_atomic(review, before)
+        raise
 
 
 def promote(study: Study, force: bool = False) -> str:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-MARKS = {"ok": "✓", "warn": "!", "fail": "✗"}
-COLOURS = {"ok": "32", "warn": "33", "fail": "31"}  # of ANSI terminals
+MARKS = {"ok": "✓", "skip": "-", "warn": "!", "fail": "✗"}
+COLOURS = {"ok": "32", "skip": "90", "warn": "33", "fail": "31"}  # of ANSI terminals
 NAME_CELLS, WIDEST = 14, 110
 
 
@@ -21,7 +21,7 @@ class Check:
     """One thing that was looked at."""
 
     name: str
-    verdict: Literal["ok", "warn", "fail"]
+    verdict: Literal["ok", "skip", "warn", "fail"]
     found: str  # one line
     remedy: str = ""  # what to do; "" where nothing is to be done
     facts: dict[str, Any] = field(default_factory=dict)  # the same for scripts

@@ -10,35 +10,48 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..agents.chat import make_chat
+from ..agents.server import knows_server
+from ..agents.server_check import MOST_NAMES, ask_server
 from ..core.types import NO_SANDBOX, MachineHolder, RunOutcome, Status
+from ..corpora.copies import COUNTED, LIMIT, NEXT_STEP, count_copies
 from ..record.git import LineageError, open_lineage
 from ..record.paths import ExperimentPaths
 from ..record.study import SHORT, heldout_sha256, sha256, study_versions, versions_of
-from ..run.training import EndRun, Listener, Training, run_training
+from ..run.outcome import EndRun
+from ..run.training import Listener, Training, run_training
+from ..sandbox.hidden_stdlib import copies_file
 from ..sandbox.kinds import SANDBOX, probe
 from ..sandbox.probe import SandboxReport
 from ..study.disk_space import LEAST_FREE_BYTES
+from ..study.server_start import least_context
 from ..system.corpus_command import corpus_command
 from ..system.disk import free_bytes
 from ..system.environment import SETTINGS
-from ..system.locations import NoPlace, cache_dir, originals, require_cache
+from ..system.explain import explain
+from ..system.locations import NoHome, cache_dir, originals
 from ..system.measuring import MeasuringProcess, SettingRefused, open_measuring_process
+from ..system.places import NoPlace, require_places, temporary_folder
+from ..system.processes import run_program
 from ..system.shell import shell_command
 from ..system.speed import Steadiness, measure_steadiness
+from ..system.temporary import own_folder
 from .checks import Check
+from .shadows import look_for_shadows
+from .studies import studies
+from .tools import tools
 
 GB = 1e9
 NIGHT_BYTES, NIGHT_MEMORY_BYTES = 2 * GB, 2 * GB  # below that much room a night may have to wait, or be killed
 SHOWN_VERSIONS = ("torch", "numpy", "tiktoken", "papermill", "ipykernel", "jupyterlab")
 KERNEL_LIMIT_SECONDS = 60.0
+GIT_SECONDS = 10.0  # to say its version
 IS_CHECKOUT = (originals() / "Makefile").is_file()
 SET_UP = (
     "`make setup`"
@@ -69,13 +82,20 @@ folder = Path(os.environ["AUTORESEARCH_HANDOVER"])
 """
 
 
-def examine(project: Path) -> Iterator[Check]:
-    """Look at everything, one check after the other; about ten seconds."""
+def examine(project: Path, model: str | None = None, tool: str | None = None) -> Iterator[Check]:
+    """Look at everything, one check after the other; about ten seconds. `model` is asked if its server is set.
+
+    Args:
+        tool: a command-line tool to ask; "all" lists those that are installed, None looks for none.
+    """
     with open_measuring_process(project) as process:  # it loads torch during the other checks
         yield versions()
         yield disk(project)
+        yield from studies(project)
         yield from corpora()
+        yield from copies(project)
         yield git(project)
+        yield from look_for_shadows(project)
         sandbox = _find_sandbox()
         yield sandboxed(sandbox)
         try:
@@ -90,7 +110,11 @@ def examine(project: Path) -> Iterator[Check]:
         yield device(facts)
         yield threads(facts, os.environ, usable_cores())
         yield kernel(project, sandbox)
-        yield _steady(process)
+        if tool is None:
+            yield from model_server(project, model)
+        else:
+            yield from tools(project, tool, model)
+        yield _steady(process, facts["device"])
 
 
 def versions() -> Check:
@@ -108,10 +132,10 @@ def versions() -> Check:
 def disk(project: Path) -> Check:
     """Whether studies, corpora and temporary files have a place, and room there."""
     try:
-        require_cache()
-    except NoPlace as error:
+        require_places(project)
+    except (NoHome, NoPlace) as error:
         return Check("disk", "fail", str(error))
-    places = {"studies": project / "studies", "corpora": cache_dir(), "temporary files": Path(tempfile.gettempdir())}
+    places = {"studies": project / "studies", "corpora": cache_dir(), "temporary files": temporary_folder()}
     free = {name: free_bytes(path) for name, path in places.items()}
     words = " · ".join(f"{name} {_gb(value)}" for name, value in free.items())
     facts = {name: {"path": str(places[name]), "free_bytes": value} for name, value in free.items()}
@@ -119,6 +143,9 @@ def disk(project: Path) -> Check:
     remedy = f"Free some of what lies on the disk of {places[least]}."
     if free[least] < LEAST_FREE_BYTES:
         return Check("disk", "fail", f"free for {words}: no training would begin", remedy, facts)
+    if os.statvfs(places["temporary files"]).f_flag & getattr(os, "ST_NOEXEC", 0):
+        found = f"{places['temporary files']} does not allow programs (noexec), so torch.compile may fail there"
+        return Check("disk", "warn", found, "Set TMPDIR to a folder on another disk.", facts)
     if free[least] < NIGHT_BYTES:
         return Check("disk", "warn", f"free for {words}: a long night may have to wait for room", remedy, facts)
     return Check("disk", "ok", f"free for {words}", facts=facts)
@@ -131,12 +158,22 @@ def _gb(value: float) -> str:
 def corpora(cache: Path | None = None) -> Iterator[Check]:
     """Each corpus that is prepared, and whether its bytes have their hashes."""
     cache = cache or cache_dir()
-    folders = sorted(path.parent for path in (cache / "corpora").glob("*/meta.json"))
+    try:
+        folders = sorted(path.parent for path in (cache / "corpora").glob("*/meta.json"))
+    except OSError as error:
+        yield Check("corpus", "fail", explain(error))
+        return
     if not folders:
-        remedy = f"`{shell_command('prepare')}` builds the embedded one in ten seconds, and so does starting a study."
+        remedy = (
+            f"`{shell_command('prepare')}` builds the embedded one in about a minute, and so does starting a study."
+        )
         yield Check("corpus", "warn", f"none yet in {cache / 'corpora'}", remedy)
     for folder in folders:
-        yield _corpus(folder, cache / "heldout" / folder.name)
+        try:
+            yield _corpus(folder, cache / "heldout" / folder.name)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            found = f"{folder / 'meta.json'} cannot be used ({type(error).__name__}: {error})"
+            yield Check("corpus", "fail", found, "Remove this folder and build the corpus again.")
 
 
 def _corpus(folder: Path, heldout: Path) -> Check:
@@ -165,18 +202,38 @@ def _corpus(folder: Path, heldout: Path) -> Check:
     return Check("corpus", "ok", words, facts=facts)
 
 
+def copies(project: Path, cache: Path | None = None) -> Iterator[Check]:
+    """How much held-out text of the embedded corpora stands in files that a sandbox shows."""
+    cache = cache or cache_dir()
+    for folder in sorted(path.parent for path in (cache / "corpora").glob("*/meta.json")):
+        try:
+            meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+            if meta["corpus"] not in COUNTED:
+                continue
+            heldout, known = cache / "heldout" / folder.name, copies_file(cache, folder.name)
+            counted = count_copies(folder, heldout, project, known)
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError):
+            continue  # `corpora` says what is wrong with it
+        facts = {"shares": counted.shares, "limit": LIMIT, "worst": counted.worst, "hidden": counted.hidden}
+        if counted.is_too_much:
+            remedy = f"`{corpus_command(folder, meta, rebuild=False)}` hides what no training can import. {NEXT_STEP}"
+            yield Check("copies", "fail", f"{folder.name}: {counted.too_much()}", remedy, facts)
+        else:
+            yield Check("copies", "ok", f"{folder.name}: {counted.words()}", facts=facts)
+
+
 def git(project: Path) -> Check:
     """Whether each train.py becomes a commit."""
     command = shutil.which("git")
     if command is None:
         remedy = "Install git. Without it each train.py is kept in the study's folder alone."
         return Check("git", "warn", "git is not installed, so there are no commits of experiments", remedy)
-    version = subprocess.run([command, "--version"], capture_output=True, text=True, check=False).stdout.split()[-1:]
     try:
+        said = run_program([command, "--version"], GIT_SECONDS).stdout.decode("utf-8", "replace").split()
         lineage, why_not = open_lineage(project, "doctor")
-    except LineageError as error:
-        lineage, why_not = None, str(error)
-    facts = {"version": "".join(version), "lineage": lineage is not None}
+    except (LineageError, OSError) as error:
+        said, lineage, why_not = [], None, explain(error)
+    facts = {"version": "".join(said[-1:]), "lineage": lineage is not None}
     if lineage is None:
         remedy = "Studies run all the same; each train.py is kept in the study's folder."
         return Check("git", "warn", f"no lineage: {why_not}", remedy, facts)
@@ -232,6 +289,32 @@ def kernel(project: Path, sandbox: SandboxReport) -> Check:
     return Check("kernel", "ok", found, facts={"kernel_start_seconds": start, "total_seconds": total})
 
 
+def model_server(project: Path, model: str | None = None) -> Iterator[Check]:
+    """Whether the model's server answers, where one is set; without one the agents `llm` and `hybrid` do not work."""
+    if not knows_server():
+        return
+    name, model = "model server", model or os.environ.get("OPENAI_MODEL", "").strip()
+    try:
+        chat = make_chat(model or "?")
+    except ValueError as error:
+        yield Check(name, "fail", str(error))
+        return
+    if not model:
+        names = [listed["id"] for listed in chat.list_models()][:MOST_NAMES]
+        has = f"; it lists {', '.join(names)}" if names else ""
+        remedy = "Name a model with --model or OPENAI_MODEL, and the doctor asks it."
+        yield Check(name, "warn", f"{chat.host} was not asked, as no model is named{has}", remedy)
+        return
+    check = ask_server(chat, least_context(project))
+    facts: dict[str, Any] = {"host": chat.host, "model": model, "cause": check.cause}
+    if check.call is not None:
+        facts |= {"tokens_in": check.call.tokens_in, "tokens_out": check.call.tokens_out}
+    if check.cause is None:
+        yield Check(name, "ok", check.words.rstrip("."), facts=facts)
+    else:
+        yield Check(name, "fail" if check.refuses else "warn", check.words.rstrip("."), facts=facts)
+
+
 def _train_nothing(project: Path) -> RunOutcome:
     """What came of it; of a crash with the last words of the log, which does not stay."""
 
@@ -239,10 +322,10 @@ def _train_nothing(project: Path) -> RunOutcome:
         study = f" of study {holder.study}" if holder.study else ""
         raise EndRun(Status.INTERRUPTED, f"not tried: a training{study} runs on this machine")
 
-    with tempfile.TemporaryDirectory(prefix="ar-") as folder:
-        empty = Path(folder) / "corpus"
+    with own_folder() as folder:
+        empty = folder / "corpus"
         empty.mkdir()
-        paths = ExperimentPaths(Path(folder) / "0000")
+        paths = ExperimentPaths(folder / "0000")
         training = Training(
             source=_EMPTY,
             paths=paths,
@@ -328,9 +411,9 @@ def threads(facts: Mapping[str, Any], env: Mapping[str, str], cores: int) -> Che
     return Check("threads", "ok", found, facts=known)
 
 
-def _steady(process: MeasuringProcess) -> Check:
+def _steady(process: MeasuringProcess, device: str) -> Check:
     try:
-        return steady(measure_steadiness(process))
+        return steady(measure_steadiness(process, device))
     except RuntimeError as error:
         return Check("steady", "fail", f"the measurement ended early: {error}")
 
@@ -340,7 +423,7 @@ def steady(measured: Steadiness) -> Check:
     mean = sum(measured.flops) / len(measured.flops)
     speed = f"{mean / 1e12:.1f} TFLOP/s" if mean >= 1e12 else f"{mean / 1e9:.0f} GFLOP/s"
     spread = f"±{100 * measured.spread:.1f} %"
-    worth = f"worth {measured.worth_bpb:.4f} bits per byte at most"
+    worth = f"worth {measured.worth_bpb:.4f} bits per byte at most in runs of {measured.budget_seconds:g} s"
     facts = {
         "spread": measured.spread, "worth_bpb": measured.worth_bpb, "flops": mean, "stolen_cores": measured.load.stolen,
         "others": [{"name": name, "pid": pid, "cores": cores} for name, pid, cores in measured.load.others],

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..agents.chat import Chat
+from ..agents.command import CommandChat
 from ..agents.options import chat_of
 from ..agents.server import take_key
 from ..core.agent import Agent
@@ -22,16 +24,19 @@ from ..core.types import NO_SANDBOX, Experiment, Limits, Status
 from ..record.history import events_so_far
 from ..record.study import Study, StudyError, open_study, study_exists
 from ..sandbox.kinds import SANDBOX
-from ..show.cost import plan_words, spent_words
+from ..show.cost import plan_words, spent_words, tool_words
 from ..show.follow import follow
 from ..show.plan import outlook_of, plan_lines
-from ..show.study_words import advice, findings, is_worth_promoting
+from ..show.study_words import advice, busy_words, findings, is_worth_promoting, machine_words
 from ..show.terminal import Screen
 from ..show.words import outcome_line
 from ..study.options import StudyOptions, agent_of, limits_of, refuse_other_settings, supervisor_words
+from ..study.quiet import busy_moment
+from ..study.server_start import require_server
 from ..system.shell import shell_command
-from ..system.speed import busy_words, measure_load
+from ..system.speed import measure_load
 from .actions import check_machine
+from .shadows import shadowing_words
 from .supervisor import start_detached, wait_until_held
 
 PR_SET_DUMPABLE = 4  # of prctl(2)
@@ -42,15 +47,20 @@ def run(name: str, project: Path, asked: StudyOptions, is_detached: bool = False
     from ..study.loop import research  # numpy
 
     hide_key()
-    choose_sandbox(bool(asked.unsafe))
+    choose_sandbox(project, bool(asked.unsafe))
+    if words := shadowing_words(project):
+        print(words, flush=True)
     study, is_new = _open_or_start(name, project, asked)
     state = _read(study)[0]
     limits = limits_of(state, asked)
     agent = agent_of(study, asked, limits)
+    if (chat := chat_of(agent)) is not None:
+        require_server(name, chat, project, print)
     if not is_new:
         print(f"Study {name}: continuing after {count(max(0, len(state.decided) - 1), 'experiment')}.")
     _print_plan(study, state, agent, limits, asked, is_detached)
     if is_detached:
+        _print_if_busy(state.noise.worth)
         return _detach(study, asked)
 
     screen = Screen()
@@ -63,6 +73,8 @@ def run(name: str, project: Path, asked: StudyOptions, is_detached: bool = False
                 hours=asked.hours,
                 approve=asked.approve,
                 limits=limits,
+                wait_for_quiet=asked.wait_for_quiet,
+                duel=asked.duel,
                 watch=screen.watch,
             ):
                 screen.line(outcome_line(experiment))
@@ -79,15 +91,13 @@ def _open_or_start(name: str, project: Path, asked: StudyOptions) -> tuple[Study
     from ..study.create import start_study
 
     if not study_exists(name, project):
-        _print_if_busy()
         return start_study(name, project, asked), True
     study = open_study(name, project)
     refuse_other_settings(study, asked)
-    _print_if_busy()
     return study, False
 
 
-def finish(study: Study, unsafe: bool) -> None:
+def finish(study: Study, unsafe: bool, wait_for_quiet: float | None = None) -> None:
     """Measure a study's result on its test split, or print the one that is measured already."""
     from ..study.finish import NothingToMeasure, Outlook
     from ..study.finish import finish as measure
@@ -95,7 +105,7 @@ def finish(study: Study, unsafe: bool) -> None:
     known = _read(study)[0].result
     if known is None:
         hide_key()
-        choose_sandbox(unsafe)
+        choose_sandbox(study.project, unsafe)
         try:
             outlook = Outlook.of(study)
         except NothingToMeasure as nothing:
@@ -109,7 +119,7 @@ def finish(study: Study, unsafe: bool) -> None:
         )
     screen = Screen()
     with signals_as_ctrl_c():
-        result = measure(study, screen.watch)
+        result = measure(study, screen.watch, wait_for_quiet=wait_for_quiet)
     screen.clear()
     if result is None:
         print(f"There is no result yet; `{shell_command(f'finish --name {study.name}')}` goes on.")
@@ -152,7 +162,7 @@ def hide_environment() -> None:
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-def choose_sandbox(unsafe: bool) -> None:
+def choose_sandbox(project: Path, unsafe: bool) -> None:
     """Refuse to go on without a sandbox, or with --unsafe do without: in what is started from here on, too."""
     if unsafe:
         os.environ[SANDBOX] = NO_SANDBOX
@@ -161,7 +171,7 @@ def choose_sandbox(unsafe: bool) -> None:
         raise StudyError(
             f"{SANDBOX} is {NO_SANDBOX!r}, which renounces the sandbox. Unset it, or say --unsafe to go on without one."
         )
-    check_machine(unsafe)
+    check_machine(project, unsafe)
 
 
 @contextmanager
@@ -187,10 +197,10 @@ def _detach(study: Study, asked: StudyOptions) -> None:
     )
 
 
-def _print_if_busy() -> None:
-    """Takes a second. A study on a busy machine starts all the same."""
-    if words := busy_words(measure_load()):
-        print(words, flush=True)
+def _print_if_busy(worth: float) -> None:
+    """Takes a second. In the foreground the study itself says it."""
+    if not (load := measure_load()).is_low:
+        print(busy_words(busy_moment(load), worth), flush=True)
 
 
 def _print_plan(
@@ -198,7 +208,9 @@ def _print_plan(
 ) -> None:
     """What will run, how long that takes and what will be there."""
     corpus, chat = study.facts["corpus"], chat_of(agent)
-    if chat is not None:
+    if isinstance(chat, CommandChat):
+        print(tool_words(chat.who, bool(chat.tool.cost), limits))
+    elif isinstance(chat, Chat):
         price_in, price_out = (chat.prices.cost(chat.model, *counts) for counts in ((10**6, 0), (0, 10**6)))
         price = None if price_in is None or price_out is None else (price_in, price_out)
         print(plan_words(chat.model, chat.host, price, limits))
@@ -229,6 +241,8 @@ def _print_findings(study: Study) -> None:
     folder = study.paths.folder / "experiments"
     notebooks = sorted(folder.glob("*/experiment*.ipynb"))
     print(f"\n{findings(state, finished)}")
+    if words := machine_words(state):
+        print(f"  {words}")
     print(f"  {count(max(0, len(decided) - 1), 'experiment')}, {kept} kept.")
     print(f"  notebooks     {_short(folder)}/*/experiment.ipynb ({len(notebooks)} executed)")
     has_better = state.incumbent is not None and state.incumbent.number > 0

@@ -30,7 +30,7 @@ README = """# An autoresearch project
 | `train.py` | the training that an agent edits; also a notebook |
 | `program.md` | the research method that agents follow, yours to edit |
 | `prepare.py` | corpus, tokenizer, clock and evaluation; fixed, since every edit of it ends the running studies |
-| `presets/` | sizes for a laptop and for GPUs, and prices of models |
+| `presets/` | sizes for a laptop and for GPUs, prices of models, and command-line tools |
 | `notebooks/` | the control panel, one experiment step by step, the analysis of a study |
 
 Commands, from this folder:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -18,8 +17,10 @@ from contextlib import suppress
 from ..agents.server import read_key
 from ..record.commands import FOR_THE_AGENT, send, wait_for_answer
 from ..record.study import Remedied, Study, StudyError
+from ..study.server_start import take_asked
 from ..system.files import boot_id, ensure_folder, lock_holder, study_in_use
 from ..system.shell import shell_command
+from ..system.start import python_command
 
 START_SECONDS = 60.0  # until it holds the study; a cold disk takes most of it
 ANSWER_SECONDS = 5.0  # until a command is acknowledged: it looks several times a second, but not while an agent thinks
@@ -39,7 +40,7 @@ def start_detached(study: Study, options: Sequence[str] = (), command: str = "ru
     _refuse_second(study)
     ensure_folder(study.paths.folder)
     key = read_key()
-    words = [sys.executable, "-m", "autoresearch_kernel.cli", command, "--name", study.name, *options]
+    words = python_command("autoresearch_kernel.cli", command, "--name", study.name, *options)
     with open(study.paths.supervisor_log, "ab") as log:
         begin = log.tell()
         process = subprocess.Popen(
@@ -51,6 +52,7 @@ def start_detached(study: Study, options: Sequence[str] = (), command: str = "ru
             env=os.environ | ({"OPENAI_API_KEY": key} if key else {}),
             start_new_session=True,
         )
+    take_asked(study.name)  # which the supervisor records
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         holder = lock_holder(study.paths.lock)

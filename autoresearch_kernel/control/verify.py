@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..core.format import count
 from ..core.state import Event, HistoryDamaged, StudyState, replay
-from ..record.history import events_so_far
+from ..record.file_hashes import file_hash
+from ..record.history import parse
+from ..record.paths import ARTEFACT, HANDOVER
 from ..record.provenance import changed_versions, provenance
 from ..record.study import (
     CORPUS_FILES,
@@ -21,30 +26,58 @@ from ..record.study import (
     sha256,
     study_versions,
 )
+from ..system.files import lock_holder
+from ..system.shell import shell_command
 from .checks import Check
 
+REMOVABLE = re.compile(rf".*/({ARTEFACT}|{HANDOVER}|(nll|audit)(-\d+)?\.npy)")  # to save disk space
 MOST_NAMED = 5  # files or scores that are named one by one
+_NOTEBOOKS = (
+    "Probably a user ran or saved a notebook in place, as JupyterLab does; no score depends on it, but this check "
+    "fails until it is restored. To try things, work in a copy of the notebook."
+)
 
 Change = tuple[str, str, str]  # what of the corpus is not what it was, hash then and hash now
 
 
 def verify(study: Study) -> list[Check]:
     """Recompute the hashes of all that the study's scores depend on and compare them with its record."""
+    data = study.paths.history.read_bytes() if study.paths.history.is_file() else b""
+    is_running = lock_holder(study.paths.lock) is not None
     try:
-        events = events_so_far(study.paths.history)
+        events, num_whole = parse(study.paths.history, data)
         state = replay(events)
     except HistoryDamaged as damage:
         return [Check("history", "fail", str(damage))]
+    settings = _settings(study, state)
+    if settings.verdict == "fail":  # what study.json says is not to be relied on; the history holds it too
+        study = replace(study, facts=state.study)
     changed = list(changed_contents(study, CORPUS_FILES))
     return [
-        Check("history", "ok", f"{len(events)} records, each with the checksum that it was written with"),
-        _settings(study, state),
+        _history(study, state, 0 if is_running else len(data) - num_whole),
+        settings,
         _prepare(study),
         *_corpus(study, changed),
         _sources(study, state),
+        _files(study, state, is_running),
         _scores(study, state, events, changed),
         _versions(study),
     ]
+
+
+def _history(study: Study, state: StudyState, num_left: int) -> Check:
+    """Whether the history ends with a whole record, and has all experiments that have a folder."""
+    folders = study.experiment(0).folder.parent.glob("[0-9]*")
+    last = max((int(folder.name) for folder in folders if folder.name.isdigit()), default=0)
+    remedy = f"Unless the study was interrupted, restore {study.paths.history} from a copy. The next session goes on."
+    if num_left:
+        found = f"its last {count(num_left, 'byte')} are no whole record: a write was interrupted, or the file was cut"
+        return Check("history", "fail", found, remedy)
+    if last > len(state.experiments):  # the folder of a proposal is there before its record
+        found = f"it ends before experiment {len(state.experiments):04d}, and there is a folder of {last:04d}"
+        return Check("history", "fail", found, remedy)
+    found = f"{state.num_events} records, each with the checksum that it was written with"
+    return Check("history", "ok", found)
 
 
 def _settings(study: Study, state: StudyState) -> Check:
@@ -88,6 +121,38 @@ def _sources(study: Study, state: StudyState) -> Check:
         if now != experiment.train_sha256:
             wrong.append(f"{experiment.number:04d} ({now[:SHORT]}, {experiment.train_sha256[:SHORT]} recorded)")
     return _counted("train.py", "is as recorded", len(state.experiments), wrong, "`git show COMMIT:./train.py` has it.")
+
+
+def _files(study: Study, state: StudyState, is_running: bool) -> Check:
+    """Whether the files of the record, and what is drawn from it, are as the history last had them."""
+    folder = study.paths.folder
+    views = [path.relative_to(folder).as_posix() for path in study.paths.views]
+    total = num_removed = 0
+    wrong = []
+    for path, known in state.files.items():
+        now = file_hash(folder / path)
+        if now is None and REMOVABLE.fullmatch(path):
+            num_removed += 1
+        elif not (is_running and (path in views or path.endswith(".ipynb"))):  # which may be drawn at this moment
+            total += 1
+            wrong += [f"{path} ({(now or 'gone')[:SHORT]}, {known[:SHORT]} recorded)"] if now != known else []
+    again = f"`{shell_command(f'run --name {study.name}')}` draws {', '.join(views)} again"
+    remedy = f"{again}; restore other files from a copy: nothing makes them again."
+    if any(".ipynb (" in words and "(gone" not in words for words in wrong):
+        remedy = f"{_NOTEBOOKS} {remedy}"
+    check = _counted("files", "is as recorded", total, wrong, remedy)
+    notes = [f"{num_removed} of models and scores removed"] if num_removed else []
+    if num_unknown := _num_unrecorded(study, state):
+        notes.append(f"{num_unknown} not recorded by the version that wrote them")
+    facts = check.facts | {"removed": num_removed, "unrecorded": num_unknown}
+    return replace(check, found="; ".join([check.found, *notes]), facts=facts)
+
+
+def _num_unrecorded(study: Study, state: StudyState) -> int:
+    """Files of decided experiments whose hash is not in the history."""
+    runs = [(study.experiment(e.number), run.index) for e in state.decided for run in e.runs]
+    files = [path for paths, run in runs for path in paths.of_run(run) if path.is_file()]
+    return sum(path.relative_to(study.paths.folder).as_posix() not in state.files for path in files)
 
 
 def _hash_of(path: Path) -> str:

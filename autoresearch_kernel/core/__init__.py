@@ -3,6 +3,6 @@
 Pure: values in, values out; no file, no process, no clock.
 
 `types` and `agent` have the types that all rooms use. `state.replay` folds events into a StudyState. `decide`, `drift`,
-`early_stopping` and `overtime` have the rules, and `next_step` says what comes next. `sanitize`, `errors` and `format`
-give untrusted values, messages and numbers one form.
+`early_stopping` and `overtime` have the rules, and `next_step` says what comes next. `sanitize`, `markdown`, `errors`
+and `format` give untrusted values and texts, messages and numbers one form.
 """

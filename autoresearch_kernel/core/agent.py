@@ -27,7 +27,14 @@ class NothingToPropose(RuntimeError):
 
 
 class AgentUnavailable(RuntimeError):
-    """An agent cannot answer now, such as a model whose server is down. The study pauses and asks again later."""
+    """An agent cannot answer now, such as a model whose server is down. The study pauses and asks again later.
+
+    `again_in_seconds`: when it is worth asking again, as the reset of a usage limit; None where that is not known.
+    """
+
+    def __init__(self, message: str, again_in_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.again_in_seconds = again_in_seconds
 
 
 class UnusableReply(RuntimeError):

@@ -3,10 +3,15 @@
 Scores are validation bits per byte, and lower is better: no other module contains that. A training without a score (a
 crash, a timeout) is not decided here.
 
-The rule, with m the mean over all runs of the incumbent and sigma the run-to-run standard deviation: a first score at
-or above m is discarded, and one more than 3 sigma below m is kept at once. A score in between may be luck, so the code
-is trained once more with a fresh seed, and kept when the mean of both is at least 0.25 sigma below m. This mean, and
-not the lower of the two scores, becomes the score to beat.
+The rule, with m the mean of the incumbent's runs at the challenger's speed of the machine (`core/drift.py`), and sigma
+the run-to-run standard deviation: a first score at or above m is discarded. One so far below m that chance does it once
+in 100,000 times is kept at once. A score in between may be luck, so the code is trained once more with a fresh seed,
+and kept when the mean of both is at least 0.25 sigma below m. This mean, and not the lower of the two scores, becomes
+the score to beat.
+
+How far chance reaches depends on how well sigma is known: with few runs behind sigma, Student's t asks for many more
+sigma. Nothing is kept at once that the machine ran faster for than any run of the incumbent. An m that was carried
+from another speed of the machine may be less certain than one run; a win is then counted in the standard error of m.
 
 That rule is cautious, as it must be where most proposals make no difference. Where an eighth of the proposals is
 clearly worse (by 3 sigma), proposals do matter, and so do the small wins that a cautious rule misses; the rule is then
@@ -30,23 +35,28 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from .student import as_known, quantile
 from .types import Experiment, Status
 
-NUM_BASELINE_RUNS = 3  # trainings of the baseline before the first proposal: 2 degrees of freedom for sigma
+NUM_BASELINE_RUNS = 3  # of like speed, before the first proposal: 2 degrees of freedom for sigma
+MOST_BASELINE_RUNS = 8  # where no three are of like speed, the machine is too unsteady to judge small differences
 NUM_FRESH_RUNS = 3  # of the baseline and of the champion, on fresh seeds, behind a study's result
-KEEP_AT_ONCE_SIGMAS = 3.0  # a score further below the incumbent is not luck
+CHANCE_AT_ONCE = 1e-5  # a score that chance brings so far below the incumbent no more often is not luck
+MOST_SIGMAS = 30.0  # that this may ask for: sigma has a floor, so it is not as uncertain as Student's t takes it to be
+CHANCE_WORSE = 0.01  # the same above the incumbent, for "clearly worse"
 NUM_RUNS_CONFIRMED = 2  # runs behind a keep that was not clear at once
 LEAST_WIN_SIGMAS = 0.25  # that the mean of these runs must be below the incumbent
 
 BOLD_SHARE = 1 / 8  # of the proposals clearly worse: the rule is bold
 SURE_SHARE = 2 / 5  # of the proposals clearly worse: the rule confirms nothing
-CLEARLY_WORSE_SIGMAS, LEAST_CLEARLY_WORSE = 3.0, 2  # above the incumbent; and the least number of such proposals
+LEAST_CLEARLY_WORSE = 2  # such proposals
 LUCK_SIGMAS = {1: 1.0, 2: 0.4}  # number of runs -> how much better an incumbent looks than it is
 BOLD_KEEP_AT_ONCE_SIGMAS, SURE_KEEP_SIGMAS = 0.75, 0.3
 TIE_SIGMAS, TIE_SIGMAS_CONFIRMED = 1.0, 0.25  # how far above a simplification may be, after 1 and 2 runs
+# Standard errors of the difference that a duel's win needs, in the cautious mode and in the bold one; see core/duel.py.
+DUEL_WIN_ERRORS, BOLD_DUEL_WIN_ERRORS = 1.0, 0.5
 LEAST_SIMPLER = 5  # nodes of the syntax tree fewer: about one short statement
-BPB_PER_LOG_SPEED = 0.047  # cost of a machine that slows down by a factor of e, measured on an H200
-RECENT_RUNS = 9  # whose median speed shows whether the machine has changed since the incumbent ran
+EVALUATION_SHARE = 0.1  # of a score's standard error over rows that differs between runs, which share the rows
 
 Verdict = Literal["keep", "discard", "confirm"]
 
@@ -59,7 +69,7 @@ class Decision:
     reason: str  # one line for users
     val_bpb: float  # mean over the challenger's runs
     incumbent_bpb: float  # mean over the incumbent's runs, without the correction for luck
-    sigma: float | None
+    sigma: float | None  # or the standard error of the incumbent's mean, where that is larger
 
     @property
     def delta_sigmas(self) -> float | None:
@@ -87,6 +97,10 @@ def decide(
     incumbent_scores: Sequence[float],
     sigma: float | None,
     *,
+    degrees_of_freedom: int | None = None,
+    speed_bpb: float = 0.0,
+    level_error: float | None = None,
+    is_like: bool = True,
     worse_share: float = 0.0,
     is_lucky: bool = True,
     is_simpler: bool = False,
@@ -97,33 +111,102 @@ def decide(
         scores: one per run of the challenger, oldest first; two after a confirmation.
         incumbent_scores: one per run of the incumbent, its confirmations and re-runs included.
         sigma: run-to-run standard deviation; None while it is unknown, and then every win is confirmed.
+        degrees_of_freedom: behind sigma; None for a sigma that is known exactly.
+        speed_bpb: to be added to the incumbent's mean, for the machine's speed at the challenger's runs.
+        level_error: standard error of the incumbent's mean at that speed. Where it is larger than sigma, a confirmed
+            win is measured against it.
+        is_like: the machine ran at one speed for both; False asks for a confirmation before a keep.
         worse_share: `clearly_worse_share` of the study so far; 0 is cautious.
         is_lucky: the incumbent was chosen for one of these scores; False when all of them were made later.
         is_simpler: the challenger has less code, so it need not be better.
 
     Raises ValueError for no scores, or for one that is not a finite number.
     """
-    y, m = mean(scores), mean(incumbent_scores)
+    y, m = mean(scores), mean(incumbent_scores) + speed_bpb
     _check(sigma)
-    luck_sigmas = LUCK_SIGMAS.get(len(incumbent_scores), 0.0) if is_lucky else 0.0
-    verdict, reason = _judge(y, m, len(scores), luck_sigmas, sigma, worse_share)
+    luck = LUCK_SIGMAS.get(len(incumbent_scores), 0.0) if is_lucky and worse_share >= BOLD_SHARE else 0.0
+    luck *= sigma or 0.0
+    unit = None if sigma is None else max(sigma, level_error or 0.0)
+    at_once = sigmas_of_chance(CHANCE_AT_ONCE, degrees_of_freedom) * math.sqrt(1 + 1 / len(incumbent_scores))
+    if not is_like:
+        at_once = math.inf
+    verdict, reason = _judge(y, m, len(scores), luck, unit, degrees_of_freedom, worse_share, at_once)
     if verdict == "discard" and is_simpler and sigma is not None:
         verdict, reason = _tie(y, m, len(scores), sigma) or (verdict, reason)
-    return Decision(verdict, reason, y, m, sigma)
+    return Decision(verdict, reason, y, m, unit)
+
+
+@dataclass(frozen=True)
+class DuelDecision(Decision):
+    """A verdict on a challenger that met the incumbent in a duel. The two scores are means with the same weights."""
+
+    difference_error: float = 0.0  # standard error of their difference
+
+
+def decide_duel(
+    first: float | None,
+    first_level: float,
+    first_error: float,
+    pairs: Sequence[tuple[float, float]],
+    pair_sd: float,
+    *,
+    degrees_of_freedom: int,
+    worse_share: float = 0.0,
+    is_simpler: bool = False,
+) -> DuelDecision:
+    """Judge a challenger by its duels and by its first run, each with the weight that its error gives it.
+
+    Args:
+        first: score of the run before the duels; None when there is none.
+        first_level: the incumbent's score at the machine's speed of that run.
+        first_error: standard error of the difference of these two.
+        pairs: score of the challenger and of the incumbent in each duel.
+        pair_sd: standard deviation of a duel's difference between equal codes.
+        degrees_of_freedom: behind it.
+        worse_share, is_simpler: as for `decide`.
+    """
+    weights = [1 / pair_sd**2] * len(pairs)
+    scores = list(pairs)
+    if first is not None:
+        weights.append(1 / first_error**2)
+        scores.append((first, first_level))
+    y, m = (sum(w * pair[i] for w, pair in zip(weights, scores, strict=True)) / sum(weights) for i in (0, 1))
+    error = 1 / math.sqrt(sum(weights))
+    is_bold = worse_share >= BOLD_SHARE
+    needed = BOLD_DUEL_WIN_ERRORS if is_bold else DUEL_WIN_ERRORS
+    needed *= quantile(CHANCE_WORSE, degrees_of_freedom) / sigmas_of_chance(CHANCE_WORSE, None)
+    mine, theirs = _in_as_few_decimals(y, m)
+    words = f"in a duel {mine} against the incumbent's {theirs}, {abs(y - m) / error:.1f} standard errors"
+    verdict: Verdict = "keep" if is_better(y, m - needed * error) else "discard"
+    if verdict == "keep":
+        reason = f"{words} below: kept"
+    elif is_simpler and is_better(y, m + TIE_SIGMAS_CONFIRMED * error):
+        verdict, reason = "keep", f"{words} apart, which is a tie, and simpler: kept"
+    else:
+        reason = f"{words} {'below, not enough' if is_better(y, m) else 'above'}: discarded"
+    return DuelDecision(verdict, reason, y, m, error, error)
 
 
 def _judge(
-    y: float, m: float, num_runs: int, luck_sigmas: float, sigma: float | None, worse_share: float
+    y: float,
+    m: float,
+    num_runs: int,
+    luck: float,
+    sigma: float | None,
+    degrees_of_freedom: int | None,
+    worse_share: float,
+    at_once: float,
 ) -> tuple[Verdict, str]:
     noise = sigma or 0.0
-    is_bold, is_sure = worse_share >= BOLD_SHARE, worse_share >= SURE_SHARE
-    luck = luck_sigmas * noise if is_bold else 0.0
+    is_bold = worse_share >= BOLD_SHARE
+    is_sure = worse_share >= SURE_SHARE and at_once < math.inf
     level = m + luck
     mine, theirs = _in_as_few_decimals(y, level)
     theirs = (
         f"{theirs} (the incumbent's {m:.{len(theirs) - 2}f} without its luck)" if luck else f"the incumbent's {theirs}"
     )
-    distance = f"{abs(level - y) / noise:.1f} sigma " if noise and y != level else ""
+    sigmas = as_known(abs(level - y) / noise, degrees_of_freedom) if noise else 0.0
+    distance = f"{sigmas:.1f} sigma " if noise and y != level else ""
     if num_runs >= NUM_RUNS_CONFIRMED:
         margin = 0.0 if is_bold else LEAST_WIN_SIGMAS * noise
         if is_better(y, level - margin):
@@ -136,8 +219,8 @@ def _judge(
     if sigma is None:
         return "confirm", f"{mine} is below {theirs}, but sigma is not known yet: once more, fresh seed"
     below = f"{mine} is {distance}below {theirs}"
-    margin = SURE_KEEP_SIGMAS if is_sure else BOLD_KEEP_AT_ONCE_SIGMAS if is_bold else KEEP_AT_ONCE_SIGMAS
-    if is_better(y, level - margin * sigma):
+    margin = SURE_KEEP_SIGMAS if is_sure else BOLD_KEEP_AT_ONCE_SIGMAS if is_bold else at_once
+    if at_once < math.inf and is_better(y, level - margin * sigma):
         return "keep", f"{below}: kept at once"
     if is_sure:
         return "discard", f"{below}, not enough for a confirmation: discarded"
@@ -161,38 +244,55 @@ def is_simpler(challenger: Experiment, incumbent: Experiment) -> bool:
     return mine is not None and theirs is not None and theirs - mine >= LEAST_SIMPLER
 
 
-def clearly_worse_share(experiments: Iterable[Experiment], sigma: float | None) -> float:
+def clearly_worse_share(
+    experiments: Iterable[Experiment], sigma: float | None, degrees_of_freedom: int | None = None, worth: float = 0.0
+) -> float:
     """Share of the proposals that were clearly worse than their incumbents; it makes `decide` bold.
 
     Where scores differ no more than runs of the same code do, an apparent win is luck as well. A run that was ended
-    early as hopeless counts as clearly worse, and one that crashed does not count. The share is 0, which is cautious,
-    while sigma is unknown, while fewer than LEAST_CLEARLY_WORSE such proposals were seen, and while the machine's speed
-    has changed so much since the incumbent ran that it shifts scores by more than sigma.
+    early as hopeless counts as clearly worse, and one that crashed does not count. What a slower machine cost a run is
+    not held against the proposal. The share is 0, which is cautious, while sigma is unknown, and while fewer than
+    LEAST_CLEARLY_WORSE such proposals were seen.
+
+    Args:
+        worth: bits per byte for a factor of e in speed.
     """
     if sigma is None:
         return 0.0
+    sigmas = sigmas_of_chance(CHANCE_WORSE, degrees_of_freedom)
     num_judged = num_worse = 0
-    speeds: list[float] = []
     for experiment in experiments:
-        speeds += [speed for run in experiment.runs if (speed := run.measured.get("relative_speed"))]
         if experiment.number == 0 or experiment.status not in (Status.KEEP, Status.DISCARD):
             continue
         num_judged += 1
+        if experiment.difference_error is not None:  # its first run was promising, and its duel is of another hour
+            continue
         if not experiment.scores or experiment.incumbent_bpb is None:
             num_worse += not experiment.scores
-        elif experiment.scores[0] > experiment.incumbent_bpb + CLEARLY_WORSE_SIGMAS * sigma:
-            num_worse += 1
-    recent = speeds[-RECENT_RUNS:]
-    drifts = len(recent) > 0 and BPB_PER_LOG_SPEED * abs(math.log(statistics.median(recent))) > sigma
-    return 0.0 if drifts or num_worse < LEAST_CLEARLY_WORSE else num_worse / num_judged
+            continue
+        first = next(run for run in experiment.runs if run.val_bpb is not None)
+        slower = min(1.0, first.measured.get("relative_machine_speed", first.measured.get("relative_speed", 1.0)))
+        limit = sigmas * math.hypot(sigma, experiment.incumbent_standard_error or 0.0) - worth * math.log(slower)
+        num_worse += experiment.scores[0] > experiment.incumbent_bpb + limit
+    return 0.0 if num_worse < LEAST_CLEARLY_WORSE else num_worse / num_judged
 
 
-def estimate_sigma(groups: Iterable[Sequence[float]]) -> float | None:
+def sigmas_of_chance(chance: float, degrees_of_freedom: int | None) -> float:
+    """How many sigma chance reaches with this probability, one-sided; None degrees for a sigma known exactly."""
+    if not degrees_of_freedom:
+        return -statistics.NormalDist().inv_cdf(chance)
+    return min(MOST_SIGMAS, quantile(chance, degrees_of_freedom))
+
+
+def estimate_sigma(groups: Iterable[Sequence[float]], least: float = 0.0) -> float | None:
     """Run-to-run standard deviation, pooled over groups of runs of the same code; None while no code was run twice.
 
     Three baselines give the first estimate, and every confirmation and re-run improves it. Groups of one run are
     ignored. A confirmation follows a low first score, but for a challenger that is no better than the incumbent this
     selection leaves the expected square of the pair unchanged.
+
+    Args:
+        least: what is known from elsewhere, `least_sigma`; runs that agree better do so by chance.
 
     Raises ValueError for a score that is not a finite number.
     """
@@ -202,7 +302,19 @@ def estimate_sigma(groups: Iterable[Sequence[float]]) -> float | None:
             centre = mean(scores)
             squares += sum((score - centre) ** 2 for score in scores)
             degrees_of_freedom += len(scores) - 1
-    return math.sqrt(squares / degrees_of_freedom) if degrees_of_freedom else None
+    return max(least, math.sqrt(squares / degrees_of_freedom)) if degrees_of_freedom else None
+
+
+def least_sigma(standard_errors: Sequence[float], jitter: float | None, worth: float) -> float:
+    """What sigma cannot be below: the evaluation's own error, and what the jitter of the machine's speed is worth.
+
+    Args:
+        standard_errors: of scores over rows.
+        jitter: standard deviation of the logarithm of the speed between runs of like speed; None while it is unknown.
+        worth: bits per byte for a factor of e in speed.
+    """
+    evaluation = EVALUATION_SHARE * statistics.median(standard_errors) if standard_errors else 0.0
+    return math.hypot(evaluation, worth * (jitter or 0.0))
 
 
 def standard_error(num_runs: int, sigma: float | None) -> float | None:

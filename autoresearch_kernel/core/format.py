@@ -68,6 +68,15 @@ def count(number: int, noun: str) -> str:
     return f"{thousands(number)} {noun}{'' if number == 1 else plural}"
 
 
+def in_lines(numbers: list[int], most: int = 8) -> str:
+    """`line 3`, `lines 3 and 5`, `lines 1, 2, 3, 4, 5, 6, 7, 8 and 92 more`."""
+    if len(numbers) == 1:
+        return f"line {numbers[0]}"
+    shown = [str(number) for number in numbers[:most]]
+    last = f"{len(numbers) - most} more" if len(numbers) > most else shown.pop()
+    return f"lines {', '.join(shown)} and {last}"
+
+
 def duration(seconds: float) -> str:
     """`41 s`, `12 min`, `3 h 12 min`, `2 d 3 h`."""
     if seconds < 119.5:

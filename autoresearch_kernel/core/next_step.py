@@ -4,22 +4,35 @@ The loop executes what it returns, and a notebook executes one step and names th
 written nowhere else; which fresh runs the result of a study needs is in `study/finish.py`.
 
 A discard needs no audit. A run whose score would make the rule say "keep" or "confirm" is audited first: an audit
-costs less than the training of a confirmation. Of the baseline, whose code no agent wrote, the last of the three runs
+costs less than the training of a confirmation. Of the baseline, whose code no agent wrote, the last run
 is audited, since a leak in the code shows in each of them. Of a kept experiment each later run is audited, as later
 experiments are compared with it, and code can tell from its seed which run it is.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from .decide import NUM_BASELINE_RUNS, clearly_worse_share, decide, is_simpler
-from .drift import at_present_speed, is_much_slower, present_speed, rerun_due, tolerance
+from .decide import (
+    MOST_BASELINE_RUNS,
+    NUM_BASELINE_RUNS,
+    DuelDecision,
+    clearly_worse_share,
+    decide,
+    decide_duel,
+    is_simpler,
+    mean,
+)
+from .drift import level, present_speed, rerun_due, stays_far
+from .duel import duel_pays, duels_between, fits_twice
+from .noise import has_like_runs
 from .state import StudyState
 from .types import Experiment, Run, Status, scores_of
 
+UNSTEADY = "the machine is too unsteady to judge small differences, so sigma is that of all runs, whatever their speed"
 MOST_ATTEMPTS = 2  # trainings begun under one run index: one interruption is bad luck, two are the experiment's
 
 
@@ -43,6 +56,7 @@ class Step:
     run: int = 0  # index; of TRAIN, SCORE and AUDIT
     why: str = ""  # for a training of an experiment that is decided already; for DECIDE the reason of the decision
     status: Status | None = None  # of the decision, for DECIDE
+    against: int | None = None  # the experiment that trains in turns with it, for a TRAIN that is a duel
 
 
 def next_step(state: StudyState, *, is_ending: bool = False) -> Step:
@@ -61,22 +75,57 @@ def next_step(state: StudyState, *, is_ending: bool = False) -> Step:
         return step
     if is_ending:
         return _at_the_end(incumbent, state)
-    if why := rerun_due(state.experiments, incumbent, state.sigma):
+    if why := rerun_due(state.experiments, incumbent, state.noise.like_speed):
         return Step(Action.TRAIN, incumbent.number, len(incumbent.runs), why)
     return Step(Action.PROPOSE, len(state.experiments))
 
 
 def _of_undecided(experiment: Experiment, state: StudyState) -> Step:
     if step := of_last_run(experiment):
-        return step
-    if step := _of_slow_machine(experiment, state):
+        return _as_duel(step, experiment, state)
+    if step := _of_other_side(experiment, state):
         return step
     verdict, reason = rule_says(experiment, state)
+    if step := _of_machine_that_changed(experiment, state, is_gain=verdict in ("keep", "confirm")):
+        return step
     if (run := audit_due(experiment, verdict)) is not None:
         return Step(Action.AUDIT, experiment.number, run)
     if verdict == "confirm":
-        return Step(Action.TRAIN, experiment.number, len(experiment.runs))
+        why = reason if experiment.number == 0 and len(experiment.runs) >= NUM_BASELINE_RUNS else ""
+        step = Step(Action.TRAIN, experiment.number, len(experiment.runs), why)
+        return _as_duel(step, experiment, state)
     return Step(Action.DECIDE, experiment.number, why=reason, status=Status(verdict))
+
+
+def _as_duel(step: Step, experiment: Experiment, state: StudyState) -> Step:
+    """The same step, as a duel with the incumbent where it is the training of a confirmation and a duel is due."""
+    incumbent = state.incumbent
+    if step.action is not Action.TRAIN or step.run == 0 or incumbent is None or not is_duel_due(experiment, state):
+        return step
+    return replace(step, against=incumbent.number)
+
+
+def is_duel_due(experiment: Experiment, state: StudyState) -> bool:
+    """Whether a confirmation of the experiment is to be a duel: where one is possible, asked for, or pays."""
+    incumbent = state.incumbent
+    if incumbent is None or experiment.number == 0 or not state.can_duel or state.duels == "never":
+        return False
+    if state.study.get("clock") == "steady":  # the runs of a duel have the wall clock and are not like the others
+        return False
+    hardware = state.study.get("hardware") or {}
+    on_gpu = (hardware.get("device") or "cpu") != "cpu"
+    memory = hardware.get("gpu_memory_mb" if on_gpu else "memory_mb") or None
+    if not fits_twice(experiment, incumbent, memory, on_gpu):
+        return False
+    return state.duels == "always" or duel_pays(state.duel_noise, state.sigma, state.is_unsteady)
+
+
+def _of_other_side(experiment: Experiment, state: StudyState) -> Step | None:
+    """What the incumbent's run of a duel still lacks before the experiment can be judged by it; None for nothing."""
+    incumbent, duel = state.incumbent, experiment.runs[-1].duel
+    if incumbent is None or duel is None or duel[0] != incumbent.number:
+        return None
+    return of_decided(incumbent)
 
 
 def of_last_run(experiment: Experiment) -> Step | None:
@@ -102,16 +151,19 @@ def of_decided(experiment: Experiment) -> Step | None:
     return None if run is None else Step(Action.AUDIT, experiment.number, run)
 
 
-def _of_slow_machine(experiment: Experiment, state: StudyState) -> Step | None:
-    """One more run of the incumbent when the experiment was slow twice: a slow incumbent means a slow machine."""
+def _of_machine_that_changed(experiment: Experiment, state: StudyState, is_gain: bool) -> Step | None:
+    """One more run of the incumbent when the machine stays far from the speed that it had for the incumbent.
+
+    Where the machine's speed was measured, the experiment itself was made again before (`drift.void_by_speed`).
+    """
     incumbent, run = state.incumbent, experiment.runs[-1]
-    if incumbent is None or not run.slow or not is_much_slower(run.measured.get("relative_speed")):
+    if incumbent is None or run.val_bpb is None:
         return None
-    if step := of_decided(incumbent):  # such a run was cut off
-        return step
-    if max(r.num_decided for r in incumbent.runs) >= experiment.number:
-        return None  # it has run
-    why = f"experiment {experiment.number:04d} was slow twice, which may be the machine"
+    if max(r.num_decided for r in incumbent.runs) >= experiment.number:  # it has run, or was cut off
+        return of_decided(incumbent)
+    if (relative := stays_far(run, incumbent, is_gain)) is None:
+        return None
+    why = f"experiment {experiment.number:04d} ran at {relative:.2f} times its speed, which may be the machine"
     return Step(Action.TRAIN, incumbent.number, len(incumbent.runs), why)
 
 
@@ -137,7 +189,7 @@ def _at_the_end(champion: Experiment, state: StudyState) -> Step:
 
 def is_moved(state: StudyState) -> bool:
     """Whether the machine's speed differs from that at the start by more than scores tolerate."""
-    factor = tolerance(state.sigma)
+    factor = state.noise.like_speed
     return not 1 / factor <= present_speed(state.experiments) <= factor
 
 
@@ -155,21 +207,63 @@ def rule_says(experiment: Experiment, state: StudyState) -> tuple[str, str]:
     if last.status is not None:
         which = "the confirmation: " if last.index > 0 and experiment.number > 0 else ""
         return last.status, which + last.reason
-    if state.incumbent is None:
-        if len(experiment.scores) < NUM_BASELINE_RUNS:
-            return "confirm", f"the baseline runs {NUM_BASELINE_RUNS} times, to know how noisy a run is"
-        return Status.KEEP, f"the baseline, {len(experiment.scores)} runs; run-to-run sd {state.sigma:.4f}"
-    worse_share = clearly_worse_share(state.decided, state.sigma)
-    is_lucky = any(run.index == 0 for run in at_present_speed(state.incumbent.runs, state.sigma))
+    noise, against = state.noise, state.level_for(experiment)
+    if state.incumbent is None or against is None:
+        return _of_baseline(experiment, state)
+    if duel := duel_decision(experiment, state):
+        return duel.verdict, duel.reason
+    scores = scores_of(against.runs)
     decision = decide(
         experiment.scores,
-        state.incumbent_scores,
-        state.sigma,
-        worse_share=worse_share,
-        is_lucky=is_lucky,
+        scores,
+        noise.sigma,
+        degrees_of_freedom=noise.degrees_of_freedom,
+        speed_bpb=against.bpb - mean(scores),
+        level_error=against.standard_error(noise.sigma, noise.worth_error),
+        is_like=against.is_like,
+        worse_share=clearly_worse_share(state.decided, noise.sigma, noise.degrees_of_freedom, noise.worth),
+        is_lucky=any(run.index == 0 for run in against.runs),
         is_simpler=is_simpler(experiment, state.incumbent),
     )
     return decision.verdict, decision.reason
+
+
+def duel_decision(experiment: Experiment, state: StudyState) -> DuelDecision | None:
+    """The verdict on an experiment that met the present incumbent in a duel; None for any other."""
+    incumbent, noise = state.incumbent, state.noise
+    duels = duels_between(experiment, incumbent) if incumbent is not None else []
+    if incumbent is None or not duels:
+        return None
+    alone = tuple(run for run in experiment.runs if run.duel is None)
+    met = [duel.incumbent for duel in duels]
+    others = [run for run in incumbent.runs if all(run is not one for one in met)]
+    first = level(alone, others, noise.like_speed, noise.worth) if noise.sigma else None
+    error = first.standard_error(noise.sigma, noise.worth_error) if first else None
+    scores = scores_of(alone)
+    return decide_duel(
+        mean(scores) if first else None,
+        first.bpb if first else 0.0,
+        math.hypot((noise.sigma or 0.0) / math.sqrt(len(scores)), error or 0.0) if first else 0.0,
+        [(duel.challenger.val_bpb or 0.0, duel.incumbent.val_bpb or 0.0) for duel in duels],
+        state.duel_noise.sd,
+        degrees_of_freedom=state.duel_noise.degrees_of_freedom,
+        worse_share=clearly_worse_share(state.decided, noise.sigma, noise.degrees_of_freedom, noise.worth),
+        is_simpler=is_simpler(experiment, incumbent),
+    )
+
+
+def _of_baseline(baseline: Experiment, state: StudyState) -> tuple[str, str]:
+    """The baseline runs until three of its runs have like speed: runs that differ in speed say little about noise."""
+    count = len(baseline.scores)
+    if count < NUM_BASELINE_RUNS:
+        return "confirm", f"the baseline runs {NUM_BASELINE_RUNS} times, to know how noisy a run is"
+    sd = f"run-to-run sd {state.sigma:.4f}" if state.sigma is not None else "run-to-run sd unknown"
+    if has_like_runs(baseline.runs):
+        return Status.KEEP, f"the baseline, {count} runs; {sd}"
+    if count < MOST_BASELINE_RUNS:
+        until = f"until {NUM_BASELINE_RUNS} of its runs have like speed, at most {MOST_BASELINE_RUNS} times"
+        return "confirm", f"the machine changed its speed between the runs of the baseline, which runs {until}"
+    return Status.KEEP, f"the baseline, {count} runs; {UNSTEADY}; {sd}"
 
 
 def audit_due(experiment: Experiment, verdict: str) -> int | None:

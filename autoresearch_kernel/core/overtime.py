@@ -22,12 +22,17 @@ LEAST_SLACK_SECONDS = 2.0  # over the baseline's overtime
 SLACK_SHARE = 0.25  # of the baseline's overtime, when that is more: a baseline that compiles varies more
 BUDGET_SHARE = 0.02  # of the budget, in addition: a slow last step may begin just before its end
 MOST_SLOWNESS = 2.0  # of a busy machine; the allowance grows by no more
-TIMES_A_BATCH, LEAST_BATCH_SECONDS = 4.0, 1.0  # times the baseline's slowest batch in the scorer, and in addition
+TIMES_THE_BASELINE = 4.0  # what a scorer may take: a model may be larger than the baseline's, and the machine busy
+LEAST_SCORER_SECONDS = 1.0  # in addition
+BUSY_SLOWNESS = 1.25  # of the start of processes; from there on the machine may be why a run took too long
 
 
 def overtime(measured: Mapping[str, Any], budget_seconds: float) -> float | None:
-    """Seconds that a run's cells took beyond its budget, as the parent measured; None without a measurement."""
-    seconds = measured.get("cells_seconds")
+    """Seconds that a run's cells took beyond its budget, as the parent measured; None without a measurement.
+
+    Where a steady clock counted the budget, these are seconds of the parent's count.
+    """
+    seconds = measured.get("cells_counted_seconds", measured.get("cells_seconds"))
     return seconds - budget_seconds if is_number(seconds) else None
 
 
@@ -40,8 +45,7 @@ def allowed_overtime(baseline: Sequence[Run], measured: Mapping[str, Any], budge
     known = [seconds for m in scored if (seconds := overtime(m, budget_seconds)) is not None]
     if not known:
         return None
-    starts, mine = [start for m in scored if (start := _start(m))], _start(measured)
-    slowness = min(MOST_SLOWNESS, max(1.0, mine / statistics.median(starts))) if starts and mine else 1.0
+    slowness = min(MOST_SLOWNESS, max(1.0, _start_slowness(scored, measured) or 1.0))
     needed = slowness * max(0.0, statistics.median(known))
     return needed + max(LEAST_SLACK_SECONDS, SLACK_SHARE * needed) + BUDGET_SHARE * budget_seconds
 
@@ -57,16 +61,43 @@ def works_overtime(baseline: Sequence[Run], measured: Mapping[str, Any], budget_
     )
 
 
-def allowed_batch_seconds(baseline: Sequence[Run], budget_seconds: float) -> float | None:
-    """Seconds that a scorer may take for a batch, loading included; None without a measured run of the baseline.
+def allowed_scorer_seconds(
+    baseline: Sequence[Run], measured: Mapping[str, Any], budget_seconds: float, fact: str
+) -> float | None:
+    """Seconds that a scorer may take; None without a run of the baseline in which the same was measured.
 
-    Without this limit, a model could be trained while it is loaded or in its first batch, on data that it contains.
+    Args:
+        measured: facts of the training just before. How much slower the machine was then than for the baseline, by the
+            start of processes or by `machine_speed`, extends the time.
+        fact: "slowest_batch_seconds", for one batch with loading, or "answer_seconds", for loading and all batches.
+
+    Without these limits, a model could be trained while it is loaded or in each batch, on data that it contains.
     """
-    found = [run.measured.get("slowest_batch_seconds") for run in baseline if run.val_bpb is not None]
-    known = [seconds for seconds in found if seconds is not None]
+    scored = [run.measured for run in baseline if run.val_bpb is not None]
+    known = [seconds for m in scored if (seconds := m.get(fact)) is not None]
     if not known:
         return None
-    return TIMES_A_BATCH * statistics.median(known) + LEAST_BATCH_SECONDS + BUDGET_SHARE * budget_seconds
+    usual = TIMES_THE_BASELINE * statistics.median(known) + LEAST_SCORER_SECONDS + BUDGET_SHARE * budget_seconds
+    slowness = max(1.0, _start_slowness(scored, measured) or 1.0, _machine_slowness(scored, measured) or 1.0)
+    return min(MOST_SLOWNESS, slowness) * usual
+
+
+def starts_slower(baseline: Sequence[Run], measured: Mapping[str, Any]) -> bool:
+    """Whether processes started clearly slower than for the baseline, before any code of an agent ran."""
+    slowness = _start_slowness([run.measured for run in baseline if run.val_bpb is not None], measured)
+    return slowness is not None and slowness > BUSY_SLOWNESS
+
+
+def _start_slowness(baseline: Sequence[Mapping[str, Any]], measured: Mapping[str, Any]) -> float | None:
+    """How many times the baseline's median start-up this one took; None without measurements."""
+    starts, mine = [start for m in baseline if (start := _start(m))], _start(measured)
+    return mine / statistics.median(starts) if starts and mine else None
+
+
+def _machine_slowness(baseline: Sequence[Mapping[str, Any]], measured: Mapping[str, Any]) -> float | None:
+    """The baseline's median `machine_speed` as a multiple of this run's; None without measurements."""
+    speeds, mine = [speed for m in baseline if (speed := m.get("machine_speed"))], measured.get("machine_speed")
+    return statistics.median(speeds) / mine if speeds and mine else None
 
 
 def _start(measured: Mapping[str, Any]) -> float | None:

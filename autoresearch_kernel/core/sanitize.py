@@ -6,8 +6,11 @@ A training may write anything into its hand-over and its curve. Values that are 
 from __future__ import annotations
 
 import json
+import os
 import re
+import unicodedata
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 LARGEST = 1e15  # far above every number that is counted or measured here
@@ -18,6 +21,11 @@ TEXT_LIMIT = 200
 _ESCAPES = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_].*?(?:\x07|\x1b\\|$)|[ -/]*[0-~])|\x9b[0-?]*[ -/]*[@-~]", re.M
 )
+
+# Control characters except tab and ends of lines, and marks that turn the direction of text or end a line.
+STEERING = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+_KEPT = "\n\t\u200c\u200d"  # Persian and joined emoji need the last two, which turn no direction
 
 
 def is_number(value: Any) -> TypeGuard[int | float]:
@@ -37,6 +45,26 @@ def visible(line: str) -> str:
     return "".join(c if c.isprintable() or c == "\t" else " " if c.isspace() else "" for c in line)
 
 
+def readable(text: str) -> str:
+    """Text of several lines without control characters, marks that turn its direction, and terminal sequences.
+
+    Line feeds, tabs, blanks of all kinds and joiners of letters stay; other ends of lines become line feeds.
+    """
+    if text.isprintable():
+        return text
+    lines = without_escapes(text).replace("\r\n", "\n").replace("\r", "\n")
+    return "".join(c for c in lines if c.isprintable() or c in _KEPT or unicodedata.category(c) == "Zs")
+
+
+def all_readable(value: Any) -> Any:
+    """`readable` for every string in a value of JSON."""
+    if isinstance(value, str):
+        return readable(value)
+    if isinstance(value, Mapping):
+        return {all_readable(name): all_readable(part) for name, part in value.items()}
+    return [all_readable(part) for part in value] if isinstance(value, list | tuple) else value
+
+
 def flat(text: str) -> str:
     """All visible characters on one line."""
     return " ".join(visible(without_escapes(text)).split())
@@ -50,6 +78,18 @@ def one_line(text: str, most: int = TEXT_LIMIT) -> str:
         'red alert'
     """
     return flat(text[: 20 * most])[:most]
+
+
+def shown(path: str | bytes | os.PathLike[str]) -> str:
+    r"""A path as a message names it: `caf\xe9.txt` where the name is not UTF-8."""
+    return escaped(os.fsencode(path).decode("utf-8", "backslashreplace"), kept="")
+
+
+def escaped(line: str, kept: str = "\t") -> str:
+    r"""The line with `\x1b` or `\u202e` in place of each character that has no glyph, except those in `kept`."""
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in line)
 
 
 def parse_object(text: str | bytes) -> dict[str, Any] | None:
@@ -77,3 +117,61 @@ def plain_facts(
         elif is_number(value):
             facts[name] = value
     return facts
+
+
+# --- what tells who and where the user is
+
+_BEGIN = r"((?:\x1b\[[\d;]*m)+|(?<![\w.~-]))"  # of a path; a colour may stand before it
+_END = r"(?![\w-]|\.\w)"
+_HOMES = re.compile(_BEGIN + r"/(?:home|Users)/[^/\s:'\"<>|\x1b]+")
+_COMMON = {  # names of users and machines that say nothing about a person
+    "admin", "app", "autoresearch", "build", "colab", "container", "debian", "default", "docker", "ec2-user", "guest",
+    "home", "host", "jovyan", "kernel", "local", "localhost", "mambauser", "model", "node", "nobody", "notebook",
+    "python", "root", "runner", "sandbox", "server", "student", "test", "torch", "train", "ubuntu", "user", "users",
+    "vagrant", "vscode", "work", "worker", "workspace",
+}  # fmt: skip
+_DISTINCT = re.compile(r"(?=.*[-.\d])[\w.-]{6,}")  # a name that code and prose do not contain by chance
+
+
+@dataclass(frozen=True)
+class Private:
+    """Folders and names of a user that no notebook, record or prompt needs."""
+
+    project: tuple[str, ...] = ()  # paths of one folder; what lies below it keeps its relative path
+    homes: tuple[str, ...] = ()  # which become ~
+    names: tuple[str, ...] = ()  # of the user
+    hosts: tuple[str, ...] = ()  # names of the machine, which may be a model's or a package's as well
+
+    def clean(self, text: str) -> str:
+        """The text with paths below the project made relative, homes as ~, and names left out.
+
+        A host's name, and a user's that could be a word of code or prose, is replaced only where it is part of a path
+        or of an address.
+        """
+        for folder in sorted(self.project, key=len, reverse=True):
+            text = re.sub(_BEGIN + re.escape(folder) + r"/+(?=[\w.{<*])", r"\1", text)
+            text = re.sub(_BEGIN + re.escape(folder) + _END, r"\1.", text)
+        for folder in sorted(self.homes, key=len, reverse=True):
+            text = re.sub(_BEGIN + re.escape(folder) + _END, r"\1~", text)
+        text = _HOMES.sub(r"\1~", text)
+        for name in (*self.names, *self.hosts):
+            if len(name) < 3 or name.lower() in _COMMON:
+                continue
+            word = re.escape(name)
+            pattern = rf"(?<=/){word}(?=/)|(?<=@){word}(?![\w-])|(?<![\w.-]){word}(?=@)"
+            if name in self.hosts:
+                pattern += rf"|(?<=//){word}(?![\w-])|(?<![\w.-]){word}(?=:\d)"
+            elif _DISTINCT.fullmatch(name):
+                pattern = rf"(?<![\w-]){word}(?![\w-])"
+            text = re.sub(pattern, "user", text)
+        return text
+
+    def clean_all(self, value: Any) -> Any:
+        """`clean` for every string in a message of a kernel; pictures are left as they are."""
+        if isinstance(value, str):
+            return self.clean(value)
+        if isinstance(value, list):
+            return [self.clean_all(part) for part in value]
+        if isinstance(value, dict):
+            return {k: part if str(k).startswith("image/") else self.clean_all(part) for k, part in value.items()}
+        return value

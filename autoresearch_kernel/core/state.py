@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
+from functools import cached_property
 from typing import Any, TypeVar
 
-from .decide import estimate_sigma, mean, standard_error
-from .drift import alike, at_present_speed
+from .decide import mean, standard_error
+from .drift import Level, at_present_speed, level
+from .duel import DUEL_MODES, DuelMode, DuelNoise, duel_noise
 from .errors import Plain
+from .noise import Noise, noise_of
+from .speed_worth import CPU_BUDGET_SECONDS, usual_worth
 from .types import (
     NO_LIMITS,
     NO_SANDBOX,
     Audit,
+    Busy,
     Call,
     Cause,
     Experiment,
@@ -36,6 +41,9 @@ from .types import (
 T = TypeVar("T")
 
 Event = dict[str, Any]  # one record of the history; `_Fold` has a method for each kind
+
+MOST_LOST = 1_000  # proposals in a row that a view of a damaged history stands for
+LOST: Event = {"parent": None, "hypothesis": "(The record of this proposal is lost.)", "agent": ""}
 
 
 class HistoryDamaged(Plain, ValueError):
@@ -67,12 +75,18 @@ class StudyState:
     is_between_steps: bool = False  # it was a cell in which a user took one step
     waiting: MachineHolder | None = None  # whose training the next one waits for; None while it waits for none
     waiting_since: str = ""  # UTC ISO 8601; "" while it does not wait
+    busy: tuple[Busy, ...] = ()  # moments at which other processes kept the machine busy, oldest first
+    quiet_wait: Busy | None = None  # since when, and because of whom, the study waits for a quieter machine
+    quiet_wait_limit: float = 0.0  # seconds that this wait may last
+    quiet_seconds: float = 0.0  # that the study has waited for a quieter machine, in all
     answered: frozenset[str] = frozenset()  # ids of commands that the history acknowledges
     hints: tuple[str, ...] = ()  # what people said to the agent and did not clear, oldest first
     undrawn: tuple[int, ...] = ()  # experiments whose views could not be drawn
     spent_by_experiment: Mapping[int, Spent] = field(default_factory=dict)  # on models, those never proposed included
     limits: Limits = NO_LIMITS  # of that
     approve: bool = False  # nothing trains that no person has approved
+    duels: DuelMode = "never"  # when a confirmation is a duel
+    can_duel: bool = False  # the last supervisor could stop one training while another one runs
     refusals: tuple[Refusal, ...] = ()  # proposals that were given back, oldest first
     notes: str = ""  # the agent's, as it last wrote them
     notes_at: int = 0  # experiments decided then, the baseline not counted
@@ -80,6 +94,7 @@ class StudyState:
     dry_runs: Mapping[str, str] = field(default_factory=dict)  # sha256 of a train.py -> what failed; "" if nothing did
     tested: tuple[SealedScore, ...] = ()  # scores on the sealed test split, oldest first
     results: tuple[Result, ...] = ()  # one for each champion that was finished, oldest first
+    files: Mapping[str, str] = field(default_factory=dict)  # path in the study's folder -> SHA-256 as last recorded
 
     @property
     def result(self) -> Result | None:
@@ -110,11 +125,11 @@ class StudyState:
     @property
     def incumbent_scores(self) -> tuple[float, ...]:
         """One per scored run of the incumbent that the machine made at its present speed, re-runs included."""
-        return scores_of(at_present_speed(self.incumbent.runs, self.sigma)) if self.incumbent else ()
+        return scores_of(at_present_speed(self.incumbent.runs, self.noise.like_speed)) if self.incumbent else ()
 
     @property
     def incumbent_bpb(self) -> float | None:
-        """Mean over these runs: what a challenger has to beat."""
+        """Mean over these runs: what a challenger at the machine's present speed has to beat."""
         return mean(self.incumbent_scores) if self.incumbent_scores else None
 
     @property
@@ -122,26 +137,61 @@ class StudyState:
         """Of `incumbent_bpb`."""
         return standard_error(len(self.incumbent_scores), self.sigma)
 
+    def level_for(self, challenger: Experiment) -> Level | None:
+        """What a challenger with these runs has to beat; None without an incumbent or without a score."""
+        if self.incumbent is None:
+            return None
+        return level(challenger.runs, self.incumbent.runs, self.noise.like_speed, self.noise.worth)
+
+    def judged_against(self, challenger: Experiment) -> tuple[float | None, float | None]:
+        """The score that a decision on a challenger compares it with, and its standard error; None where unknown."""
+        if (level := self.level_for(challenger)) is None:
+            return self.incumbent_bpb, self.incumbent_standard_error
+        return level.bpb, level.standard_error(self.sigma, self.noise.worth_error)
+
+    @cached_property
+    def noise(self) -> Noise:
+        """How much runs of the same code differ."""
+        hardware = self.study.get("hardware") or {}
+        usual = usual_worth(
+            hardware.get("device") or "cpu", self.study.get("time_budget_seconds") or CPU_BUDGET_SECONDS
+        )
+        return noise_of(self.experiments, usual)
+
+    @cached_property
+    def duel_noise(self) -> DuelNoise:
+        """How much the difference of a duel scatters."""
+        return duel_noise(self.experiments, self.noise.worth)
+
     @property
     def sigma(self) -> float | None:
         """Run-to-run standard deviation, pooled over all experiments that were run more than once."""
-        judged = [e for e in self.experiments if e.status is not Status.REJECTED]
-        return estimate_sigma(scores for e in judged for scores in alike(e.runs))
+        return self.noise.sigma
+
+    @property
+    def is_unsteady(self) -> bool:
+        """The machine's speed changed so often that no three runs of the baseline are alike."""
+        return self.noise.is_unsteady
 
 
-def replay(events: Iterable[Event]) -> StudyState:
+def replay(events: Iterable[Event], left_out: list[Event] | None = None) -> StudyState:
     """Fold events, oldest first. Events this version does not know are counted and otherwise ignored.
 
-    Raises HistoryDamaged when an event does not fit what came before it.
+    Raises HistoryDamaged when an event does not fit what came before it; a view passes the list `left_out`, which then
+    takes such events.
     """
-    fold = _Fold()
+    fold = _Fold(is_lenient=left_out is not None)
     for event in events:
         fold.num_events += 1
+        fold.files.update(event.get("files") or {})
         add = getattr(fold, f"on_{event['event']}", None)
         if add is not None:
             try:
                 add(event)
-            except (KeyError, ValueError, TypeError, IndexError) as error:
+            except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+                if left_out is not None:
+                    left_out.append(event)
+                    continue
                 wrong = f"it has no field {error}" if isinstance(error, KeyError) else str(error)
                 what = f"Record {event.get('seq')} ({event['event']} of experiment {event.get('experiment')})"
                 raise HistoryDamaged(
@@ -154,7 +204,8 @@ def replay(events: Iterable[Event]) -> StudyState:
 class _Fold:
     """The sum of the events so far; `on_EVENT` adds one event. Experiments and runs are dicts until `freeze`."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_lenient: bool = False) -> None:
+        self.is_lenient = is_lenient
         self.known: dict[str, Any] = {}  # fields of StudyState that an event sets as a whole
         self.experiments: list[dict[str, Any]] = []  # index is the experiment's number
         self.runs: list[list[dict[str, Any]]] = []
@@ -168,16 +219,19 @@ class _Fold:
         self.dry_runs: dict[str, str] = {}
         self.tested: list[SealedScore] = []
         self.results: list[Result] = []
+        self.files: dict[str, str | None] = {}  # None for one that is being made again
+        self.busy: list[Busy] = []
 
     def freeze(self) -> StudyState:
         experiments = tuple(
             Experiment(**known, runs=tuple(Run(**run) for run in runs), spent=self.spent.get(known["number"], Spent()))
             for known, runs in zip(self.experiments, self.runs, strict=True)
         )
+        has_baseline = not self.is_lenient or (bool(experiments) and experiments[0].val_bpb is not None)
         return StudyState(
             **self.known,
             experiments=experiments,
-            incumbent=experiments[self.kept[-1]] if self.kept else None,
+            incumbent=experiments[self.kept[-1]] if self.kept and has_baseline else None,
             num_events=self.num_events,
             answered=frozenset(self.answered),
             hints=tuple(self.hints),
@@ -187,6 +241,8 @@ class _Fold:
             dry_runs=self.dry_runs.copy(),
             tested=tuple(self.tested),
             results=tuple(self.results),
+            files={path: digest for path, digest in self.files.items() if digest is not None},
+            busy=tuple(self.busy),
         )
 
     def run(self, event: Event) -> dict[str, Any]:
@@ -199,6 +255,7 @@ class _Fold:
 
     def on_opened(self, event: Event) -> None:
         self.known |= {"stopped": "", "is_between_steps": False, "paused": "", "is_paused_by_person": False}
+        self.known |= {"quiet_wait": None, "can_duel": bool(event.get("can_duel"))}
         self.on_waited(event)
 
     def on_paused(self, event: Event) -> None:
@@ -209,6 +266,7 @@ class _Fold:
 
     def on_stopped(self, event: Event) -> None:
         self.on_waited(event)
+        self.known["quiet_wait"] = None
         self.known |= {"stopped": event["reason"], "is_between_steps": event.get("is_between_steps", False)}
 
     def on_finished(self, event: Event) -> None:
@@ -221,11 +279,27 @@ class _Fold:
     def on_waited(self, event: Event) -> None:
         self.known |= {"waiting": None, "waiting_since": ""}
 
+    def on_busy(self, event: Event) -> None:
+        self.busy.append(_from(event, Busy))
+
+    def on_quiet_wait(self, event: Event) -> None:
+        self.on_busy(event)
+        self.known |= {"quiet_wait": self.busy[-1], "quiet_wait_limit": event["seconds"]}
+
+    def on_quiet_waited(self, event: Event) -> None:
+        seconds = self.known.get("quiet_seconds", 0.0) + event["seconds"]
+        self.known |= {"quiet_wait": None, "quiet_seconds": seconds}
+
     def on_limits(self, event: Event) -> None:
-        self.known["limits"] = Limits(event["max_tokens"], event["max_cost"])
+        self.known["limits"] = Limits(event["max_tokens"], event["max_cost"], event.get("max_calls"))
 
     def on_approval(self, event: Event) -> None:
         self.known["approve"] = event["is_needed"]
+
+    def on_duels(self, event: Event) -> None:
+        if event["mode"] not in DUEL_MODES:
+            raise ValueError(f"there is no mode of duels {event['mode']!r}")
+        self.known["duels"] = event["mode"]
 
     def on_command(self, event: Event) -> None:
         self.answered.add(event["id"])
@@ -262,23 +336,27 @@ class _Fold:
 
     def on_proposed(self, event: Event) -> None:
         number = event["experiment"]
+        while self.is_lenient and len(self.experiments) < number <= len(self.experiments) + MOST_LOST:
+            self._add(LOST | {"experiment": len(self.experiments), "time": event["time"]})
         if number != len(self.experiments):
             raise ValueError(f"experiment {len(self.experiments)} comes next")
+        self._add(event)
+
+    def _add(self, event: Event) -> None:
+        proposed = {
+            "number": event["experiment"],
+            "parent": event["parent"],
+            "hypothesis": event["hypothesis"],
+            "agent": event["agent"],
+            "changes": event.get("changes") or {},
+            "details": event.get("details") or {},
+            "code_size": event.get("code_size"),
+            "proposed_at": event["time"],
+            **{name: event.get(name) or "" for name in ("expected", "refutation", "fingerprint", "train_sha256")},
+        }
         self.known |= {"finished": None, "review": None}
         self.runs.append([])
-        self.experiments.append(
-            {
-                "number": number,
-                "parent": event["parent"],
-                "hypothesis": event["hypothesis"],
-                "agent": event["agent"],
-                "changes": event.get("changes") or {},
-                "details": event.get("details") or {},
-                "code_size": event.get("code_size"),
-                "proposed_at": event["time"],
-                **{name: event.get(name) or "" for name in ("expected", "refutation", "fingerprint", "train_sha256")},
-            }
-        )
+        self.experiments.append(proposed)
 
     # --- runs
 
@@ -286,7 +364,7 @@ class _Fold:
         """Until it ends, a run is an interrupted one: that is what it is if nothing comes after."""
         runs, index = self.runs[event["experiment"]], event["run"]
         run = {"index": index, "seed": event["seed"], "status": Status.INTERRUPTED, "num_decided": self.num_decided}
-        run["sandbox"] = event.get("sandbox")
+        run |= {"sandbox": event.get("sandbox"), "duel": tuple(event["duel"]) if event.get("duel") else None}
         if index == len(runs):
             runs.append(run)
         else:
@@ -323,8 +401,9 @@ class _Fold:
         facts = {"scored": {k: event[k] for k in ("num_tokens", "num_bytes") if k in event}}
         if "evaluation_seconds" in event:
             facts["scoring_seconds"] = event["evaluation_seconds"]
-        if event.get("slowest_batch_seconds") is not None:
-            facts["slowest_batch_seconds"] = event["slowest_batch_seconds"]
+        for name in ("slowest_batch_seconds", "answer_seconds"):
+            if event.get(name) is not None:
+                facts[name] = event[name]
         run["measured"] = {**run.get("measured", {}), **facts}
 
     def on_audited(self, event: Event) -> None:
@@ -353,6 +432,8 @@ class _Fold:
             incumbent_bpb=event.get("incumbent_bpb"),
             incumbent_standard_error=event.get("incumbent_standard_error"),
             sigma=event.get("sigma"),
+            degrees_of_freedom=event.get("degrees_of_freedom"),
+            difference_error=event.get("difference_error"),
             commit=event.get("commit"),
         )
         if number in self.kept:  # decided anew, after a second look
@@ -381,5 +462,6 @@ class _Fold:
 
 
 def _from(event: Event, kind: type[T]) -> T:
-    """A dataclass whose fields stand in the event under their names."""
-    return kind(**{f.name: event[f.name] for f in fields(kind)})  # type: ignore[arg-type]
+    """A dataclass whose fields stand in the event under their names; one with a default may be missing."""
+    needed = [f.name for f in fields(kind) if f.name in event or f.default is MISSING]  # type: ignore[arg-type]
+    return kind(**{name: event[name] for name in needed})

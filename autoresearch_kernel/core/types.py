@@ -14,6 +14,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from .comparison import Comparison
+
 
 class Status(StrEnum):
     """How an experiment ended. From artefacts and exit codes, never from notebook metadata.
@@ -42,9 +44,14 @@ class Cause(StrEnum):
     ASKED = "asked"  # a person stopped it
     SLEPT = "slept"  # the machine slept
     SLOW = "slow"  # the machine ran much slower than for the incumbent
+    FAST = "fast"  # the machine ran much faster than for the incumbent
     OVERTIME = "overtime"  # it worked longer beyond its budget than the baseline does
     FULL_DISK = "full disk"
+    NOT_STARTED = "not started"  # the sandbox, the kernel or the process that executes the notebook failed
     KILLED = "killed"  # by another process, such as a system short of memory
+
+
+OF_THE_MACHINE = frozenset({Cause.KILLED, Cause.OVERTIME, Cause.SLOW, Cause.FAST})  # a busy machine may be behind these
 
 
 @dataclass(frozen=True)
@@ -135,6 +142,7 @@ class Limits:
 
     max_tokens: int | None = None  # in and out
     max_cost: float | None = None  # US dollars
+    max_calls: int | None = None
 
 
 NO_LIMITS = Limits()
@@ -174,6 +182,7 @@ class Evaluation:
     evaluation_seconds: float
     nll_path: Path | None = None  # per-token negative log-likelihood in nats, float32 .npy (rows, T)
     slowest_batch_seconds: float | None = None  # the first one with the model's loading
+    answer_seconds: float | None = None  # from the model's loading to its last answer
 
 
 @dataclass(frozen=True)
@@ -213,6 +222,7 @@ class Run:
     num_decided: int = 0  # experiments decided when it began: for a re-run of the incumbent, its place in time
     sandbox: str | None = None  # in which it trained and was scored, "none" without one; None where it was not recorded
     provenance: str = ""  # digest of all that the score depends on, see `record/provenance.py`; "" without a score
+    duel: tuple[int, int] | None = None  # experiment and run that it took turns with; None for a run alone
 
     @property
     def slow(self) -> bool:
@@ -231,11 +241,6 @@ def is_trusted(run: Run) -> bool:
 def scores_of(runs: Iterable[Run]) -> tuple[float, ...]:
     """val_bpb of each run that has one, in their order."""
     return tuple(run.val_bpb for run in runs if run.val_bpb is not None)
-
-
-def error_of_difference(one: float | None, other: float | None) -> float | None:
-    """Standard error of the difference of two independent figures; None where the error of one is not known."""
-    return None if one is None or other is None else math.hypot(one, other)
 
 
 @dataclass(frozen=True)
@@ -266,6 +271,8 @@ class Experiment:
     incumbent_bpb: float | None = None  # what it had to beat: the incumbent's mean at the speed of that time
     incumbent_standard_error: float | None = None  # of that mean
     sigma: float | None = None  # run-to-run standard deviation as it was estimated at that time
+    degrees_of_freedom: int | None = None  # behind sigma; None where the record does not say
+    difference_error: float | None = None  # standard error of the difference, where a duel is behind it; else None
     train_sha256: str = ""
     commit: str | None = None  # git commit of its train.py, None without git
     proposed_at: str = ""  # UTC ISO 8601
@@ -315,16 +322,41 @@ class Experiment:
         return next((run for run in self.runs if run.status is Status.REJECTED), None)
 
     @property
-    def delta_bpb(self) -> float | None:
-        """Difference to the incumbent, as it was at the decision; negative is better."""
+    def compared(self) -> Comparison | None:
+        """What its decision rests on: its score and its incumbent's, as they were then; None without both."""
         if self.val_bpb is None or self.incumbent_bpb is None:
             return None
-        return self.val_bpb - self.incumbent_bpb
+        if self.difference_error is not None:  # the scores of a duel share the machine, so their errors are not theirs
+            mine, theirs, error = self.val_bpb, self.incumbent_bpb, self.difference_error
+            return Comparison(mine, theirs, sigma=error, known_error=error)
+        errors = self.standard_error, self.incumbent_standard_error
+        return Comparison(
+            self.val_bpb, self.incumbent_bpb, *errors, self.sigma, degrees_of_freedom=self.degrees_of_freedom
+        )
+
+    def against(self, other: Experiment) -> Comparison | None:
+        """The scores of both as each was decided; None where one has none."""
+        if self.val_bpb is None or other.val_bpb is None:
+            return None
+        errors = self.standard_error, other.standard_error
+        return Comparison(self.val_bpb, other.val_bpb, *errors, self.sigma, degrees_of_freedom=self.degrees_of_freedom)
+
+    def so_far_against(self, other: Experiment, sigma: float | None) -> Comparison | None:
+        """The means of both over all runs so far, with the present sigma; None where one has no scored run."""
+        if self.mean_bpb is None or other.mean_bpb is None:
+            return None
+        mine, theirs = (sigma / math.sqrt(len(e.scores)) if sigma is not None else None for e in (self, other))
+        return Comparison(self.mean_bpb, other.mean_bpb, mine, theirs, sigma)
+
+    @property
+    def delta_bpb(self) -> float | None:
+        """Difference to the incumbent, as it was at the decision; negative is better."""
+        return self.compared.difference if self.compared else None
 
     @property
     def delta_standard_error(self) -> float | None:
         """Of `delta_bpb`; None where the error of one of the two scores is not known."""
-        return error_of_difference(self.standard_error, self.incumbent_standard_error)
+        return self.compared.error if self.compared else None
 
 
 @dataclass(frozen=True)
@@ -354,6 +386,8 @@ class Result:
     num_champion_runs: int
     num_looks: int  # champions that the test split was opened for in this study, this one included
     judged_standard_error: float | None = None  # of judged_difference; None where a decision has none
+    baseline_val_bpb: float | None = None  # the means that val_difference is of; None in records without them
+    champion_val_bpb: float | None = None
 
 
 class Archive:
@@ -406,6 +440,9 @@ class Context:
     archive: Archive = field(default_factory=Archive)
     spent: Spent = Spent()
     limits: Limits = NO_LIMITS
+    prepare_source: str = ""  # prepare.py; "" where it is not known
+    experiments_left: int | None = None  # until the study ends, the one that is asked for included; None for no limit
+    seconds_left: float | None = None  # until nothing more is proposed; None for no limit
     on_call: Callable[[Call], None] = ignore  # keeps the accounts; an agent tells it of every call, from any thread
     on_wait: Callable[[str], None] = ignore  # hears why an agent takes its time; raises when the study no longer waits
     on_send: Callable[[Call], None] = ignore  # hears what a call may cost before it is sent
@@ -426,13 +463,24 @@ class MachineHolder:
 
 
 @dataclass(frozen=True)
+class Busy:
+    """A moment at which other processes kept the machine busy."""
+
+    time: str  # UTC ISO 8601
+    why: str  # the supervisor looked
+    cores: float  # that the others took
+    num_cores: int
+    who: str  # the busiest of them, in words
+
+
+@dataclass(frozen=True)
 class Progress:
     """What is happening now, for people who watch."""
 
-    phase: str  # "proposing", "starting", "training", "scoring", "auditing", "deciding", "paused", "note"
+    phase: str  # "proposing", "starting", "training", "scoring", "auditing", "deciding", "paused", "quiet", "note"
     experiment: int = 0
     run: int = 0
     hypothesis: str = ""
     fraction: float = 0.0  # of the phase, 0..1
     metrics: Mapping[str, Any] = field(default_factory=dict)  # the last point of the curve
-    text: str = ""  # of a note or a pause
+    text: str = ""  # of a note, a pause or a wait for a quieter machine

@@ -20,15 +20,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import prepare
 from prepare import FORMAT, SPECIAL_TOKENS, SPLIT_PATTERN, PrepareError, Tokenizer, home_dir, read_meta, say
 
-from ..system.files import write_array, write_atomic
+from ..core.sanitize import shown
+from ..sandbox.hidden_stdlib import copies_file
+from ..system.files import flock, write_array, write_atomic
+from ..system.places import CHANGE_CACHE, NoPlace, require_folder
 from ..system.shell import shell_command
+from .copies import COUNTED, NEXT_STEP, settle_copies
 from .downloads import CLIMBMIX_HELDOUT, climbmix_source, is_full_disk, tinystories_source
-from .sources import Source, files_source, stdlib_source
-from .tokens import check_enough, move_heldout, tokenizer_texts, train_tokenizer, write_streams
+from .look import look
+from .own_files import own_files_source
+from .packages import packages_source
+from .sources import Source, stdlib_source
+from .tokens import check_enough, move_heldout, tokenizer_of, write_streams
 
-CORPORA = ("stdlib", "tinystories", "climbmix", "files")
+CORPORA = ("packages", "stdlib", "tinystories", "climbmix", "files")
 CLIMBMIX_SHARDS = 10  # to train on, unless a user asks for another number
 EVAL_TOKENS = 2**17  # targets in val and in test; a paired comparison is then good to about 0.002 bpb
 EVAL_TOKENS_LONG = 40 * 2**19  # the same from 2048 tokens of context on, as in the original
@@ -48,12 +56,13 @@ class _Plan:
 
 
 def build_corpus(
-    corpus: str = "stdlib",
+    corpus: str = "packages",
     *,
     vocab_size: int = 2048,
     sequence_length: int = 256,
     eval_tokens: int | None = None,
     files_folder: str | Path | None = None,
+    text_key: str | None = None,
     num_shards: int | None = None,
     home: str | Path | None = None,
     rebuild: bool = False,
@@ -61,21 +70,21 @@ def build_corpus(
 ) -> Path:
     """Make a corpus unless it is already there; its training-side folder.
 
-    `eval_tokens` bounds the targets of val and of test. Raises PrepareError, and then leaves nothing behind that
-    could be taken for a corpus.
+    `eval_tokens` bounds the targets of val and of test; `text_key` is the key or column with the text, `text` when
+    left out. Raises PrepareError, and then leaves nothing behind that could be taken for a corpus.
     """
     root = Path(home) if home is not None else home_dir()
     _check_sizes(vocab_size, sequence_length)
-    name = corpus if corpus != "files" else f"files_{_short_hash(_folder_of(files_folder))}"
+    name = corpus if corpus != "files" else f"files_{_short_hash(_folder_of(files_folder), text_key)}"
     key = f"{name}-v{vocab_size}-t{sequence_length}"
     plan = _Plan(
-        source=_open_source(corpus, files_folder, num_shards, root, log),
+        source=_open_source(corpus, files_folder, text_key, num_shards, root, log),
         folder=root / "corpora" / key,
         heldout=root / "heldout" / key,
         vocab_size=vocab_size,
         sequence_length=sequence_length,
         eval_tokens=eval_tokens or (EVAL_TOKENS_LONG if sequence_length >= 2048 else EVAL_TOKENS),
-        prepared_with=_options(corpus, files_folder, vocab_size, sequence_length, eval_tokens, num_shards),
+        prepared_with=_options(corpus, files_folder, text_key, vocab_size, sequence_length, eval_tokens, num_shards),
     )
     with _explained(root), _lock(root, key):
         old = _other_format(plan.folder)
@@ -83,6 +92,7 @@ def build_corpus(
             log(f"Corpus {key} has format {old}, not {FORMAT}: it is made again")
         if not rebuild and old is None and _is_finished(plan):
             _describe_finished(plan, log)
+            _refuse_copies(plan, plan.folder, plan.heldout, log)
         else:
             _build(plan, log)
     return plan.folder
@@ -91,6 +101,7 @@ def build_corpus(
 def _options(
     corpus: str,
     files_folder: str | Path | None,
+    text_key: str | None,
     vocab_size: int,
     sequence_length: int,
     eval_tokens: int | None,
@@ -100,6 +111,7 @@ def _options(
     options: dict[str, Any] = {"corpus": corpus}
     if corpus == "files":
         options["files-folder"] = _folder_of(files_folder)
+        options |= {"text-key": text_key} if text_key else {}
     options |= {"vocab-size": vocab_size, "sequence-length": sequence_length}
     if eval_tokens:
         options["eval-tokens"] = eval_tokens
@@ -118,9 +130,16 @@ def _other_format(folder: Path) -> object:
 
 
 def _open_source(
-    corpus: str, files_folder: str | Path | None, num_shards: int | None, root: Path, log: Callable[[str], None]
+    corpus: str,
+    files_folder: str | Path | None,
+    text_key: str | None,
+    num_shards: int | None,
+    root: Path,
+    log: Callable[[str], None],
 ) -> Source:
     """Cheap: nothing is downloaded yet."""
+    if corpus == "packages":
+        return packages_source(log)
     if corpus == "stdlib":
         return stdlib_source()
     if corpus == "tinystories":
@@ -129,19 +148,25 @@ def _open_source(
         shards = CLIMBMIX_SHARDS if num_shards is None else CLIMBMIX_HELDOUT if num_shards == -1 else num_shards
         return climbmix_source(root / "downloads", shards, log)
     if corpus == "files":
-        return files_source(_folder_of(files_folder))
+        return own_files_source(_folder_of(files_folder), text_key, log)
     raise PrepareError(f"Corpus {corpus!r} is not known: choose {', '.join(CORPORA[:-1])} or {CORPORA[-1]}.")
 
 
 def _folder_of(files_folder: str | Path | None) -> Path:
-    if files_folder is None:
+    if not files_folder:
         command = shell_command("prepare --corpus files --files-folder DIR")
-        raise PrepareError(f"The corpus 'files' needs a folder: {command}")
-    return Path(files_folder).expanduser().resolve()
+        raise PrepareError(f"The corpus 'files' needs a folder, or one file: {command}")
+    try:
+        return Path(files_folder).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a link in a circle, no home, a NUL character
+        raise PrepareError(
+            f"There is no folder or file {shown(Path(files_folder))} ({error}). Name one with --files-folder."
+        ) from error
 
 
-def _short_hash(folder: Path) -> str:
-    return hashlib.sha256(str(folder).encode()).hexdigest()[:8]
+def _short_hash(folder: Path, text_key: str | None) -> str:
+    content = os.fsencode(folder) + (f"\0{text_key}".encode() if text_key else b"")
+    return hashlib.sha256(content).hexdigest()[:8]
 
 
 def _check_sizes(vocab_size: int, sequence_length: int) -> None:
@@ -165,7 +190,19 @@ def _describe_finished(plan: _Plan, log: Callable[[str], None]) -> None:
     made = meta["options"] | {"eval_tokens": meta["eval_tokens"]}
     for name, value in (plan.source.options | {"eval_tokens": plan.eval_tokens}).items():
         if made.get(name) != value:
-            log(f"  It was made with {name} {made.get(name)}, not {value}: --rebuild makes it again.")
+            was = "from other files: the folder has changed since"
+            was = was if name == "listing_sha256" else f"with {name} {made.get(name)}, not {value}"
+            log(f"  It was made {was}. --rebuild makes it again.")
+    for line in meta.get("left_out", ()):
+        log(f"  {line}")
+
+
+def look_at_files(
+    files_folder: str | Path | None, text_key: str | None, sequence_length: int, log: Callable[[str], None] = say
+) -> None:
+    """Say what a corpus of a user's files would read, leave out and have in each split. Nothing is written."""
+    folder = _folder_of(files_folder)
+    look(own_files_source(folder, text_key, log), shown(folder), sequence_length, log)
 
 
 @contextlib.contextmanager
@@ -188,14 +225,12 @@ def _lock(root: Path, key: str) -> Iterator[None]:
     import fcntl
 
     try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PrepareError(
-            f"No corpus can be kept in {root}: {error.strerror} ({error.filename}). Set HOME or AUTORESEARCH_HOME to a "
-            "folder that you may write to, or choose one with --home."
-        ) from error
+        require_folder(root, "corpora", f"{CHANGE_CACHE} Or choose one with --home.")
+    except NoPlace as error:
+        raise PrepareError(str(error)) from error
+    root.mkdir(parents=True, exist_ok=True)
     with open(root / f".{key}.lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        flock(file.fileno(), fcntl.LOCK_EX, root)
         yield
 
 
@@ -204,20 +239,33 @@ def _build(plan: _Plan, log: Callable[[str], None]) -> None:
     key = plan.folder.name
     with _temporary_sibling(plan.folder) as new, _temporary_sibling(plan.heldout) as new_heldout:
         log(f"Corpus {key}: training the tokenizer")
-        tokenizer = train_tokenizer(tokenizer_texts(plan.source), plan.vocab_size)
+        tokenizer = tokenizer_of(plan.source, plan.vocab_size)
         log(f"Corpus {key}: tokenizing")
         facts = write_streams(plan.source, tokenizer, new, log)
-        check_enough(facts, plan.source.name, plan.sequence_length)
+        check_enough(facts, plan.source, plan.sequence_length)
         facts |= move_heldout(tokenizer, new, new_heldout, plan.sequence_length, plan.eval_tokens)
         write_atomic(new / "tokenizer.tiktoken", tokenizer.to_bytes())
         write_array(new / "token_bytes.npy", tokenizer.token_bytes)
         meta = _meta(plan, tokenizer, facts)
         for side in (new_heldout, new):
             write_atomic(side / "meta.json", json.dumps(meta, indent=1))
+        _refuse_copies(plan, new, new_heldout, log)
         _put_in_place(new_heldout, plan.heldout)
         _put_in_place(new, plan.folder)
     log(f"Corpus {key}: {meta['num_train_tokens']:,} tokens to train on, {meta['num_val_rows']:,} rows of val")
     log(f"  {plan.folder}\n  {plan.heldout}")
+
+
+def _refuse_copies(plan: _Plan, folder: Path, heldout: Path, log: Callable[[str], None]) -> None:
+    """Raise PrepareError when too much held-out text of an embedded corpus stands in files that a sandbox shows."""
+    if plan.source.name not in COUNTED:
+        return
+    log(f"Corpus {plan.folder.name}: looking for its held-out text in the files that a sandbox shows")
+    known = copies_file(plan.folder.parent.parent, plan.folder.name)
+    copies = settle_copies(folder, heldout, Path(prepare.__file__).resolve().parent, known)
+    if copies.is_too_much:
+        raise PrepareError(f"Corpus {plan.folder.name}: {copies.too_much()}. {NEXT_STEP}")
+    log(f"  {copies.words()}" + (f"; {len(copies.hidden)} more are hidden" if copies.hidden else ""))
 
 
 @contextlib.contextmanager
@@ -258,6 +306,7 @@ def _meta(plan: _Plan, tokenizer: Tokenizer, facts: dict[str, Any]) -> dict[str,
         "sequence_length": plan.sequence_length,
         "eval_tokens": plan.eval_tokens,
         **facts,
+        "left_out": plan.source.left_out(),
         "options": plan.source.options,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version()}

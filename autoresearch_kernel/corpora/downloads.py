@@ -27,7 +27,7 @@ def climbmix_source(downloads: Path, num_shards: int, log: Callable[[str], None]
         for shard, path in zip(shards, paths, strict=True):
             for i, text in enumerate(parquet_texts(path)):
                 if text:
-                    yield _split_of_climbmix(shard, i), text
+                    yield Document(_split_of_climbmix(shard, i), text, f"{path.name}, row {i}")
 
     if not 1 <= num_shards <= CLIMBMIX_HELDOUT:
         raise PrepareError(f"{num_shards} shards: choose 1 to {CLIMBMIX_HELDOUT}.")
@@ -47,7 +47,8 @@ def tinystories_source(downloads: Path, log: Callable[[str], None]) -> Source:
         path = fetch(TINYSTORIES, "tinystories_gpt4_clean.parquet", downloads, log)
         for i, text in enumerate(parquet_texts(path)):
             if text:
-                yield ("test" if i < 10_000 else "val" if i < 20_000 else "dev" if i % 1000 == 0 else "train"), text
+                split = "test" if i < 10_000 else "val" if i < 20_000 else "dev" if i % 1000 == 0 else "train"
+                yield Document(split, text, f"{path.name}, row {i}")
 
     return Source("tinystories", documents, {})
 

@@ -1,23 +1,32 @@
-"""Where documents come from and which split each belongs to: Python's own library, or a user's folder of files."""
+"""Where documents come from and which split each belongs to; here Python's own library."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import json
+import importlib.util
 import platform
 import sysconfig
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from prepare import PrepareError
+import numpy as np
 
-from ..system.standard_library import HELD_OUT
-from .readers import READERS, decode
+from ..system.standard_library import TEST, VAL
+from .grams import WIDTH, Grams, compact, joined
 
-Document = tuple[str, str]  # split (train, dev, val or test) and text
+PROGRESS_SECONDS = 5.0  # between two lines of progress
+
+
+class Document(NamedTuple):
+    """A text of a corpus, whole or a piece."""
+
+    split: str  # train, dev, val or test
+    text: str
+    name: str  # of its file or row
 
 
 @dataclass(frozen=True)
@@ -27,15 +36,31 @@ class Source:
     name: str
     documents: Callable[[], Iterator[Document]]
     options: dict[str, Any]  # what makes two corpora of one name differ; kept in meta.json
+    left_out: Callable[[], list[str]] = list  # what the documents lack, in words; complete once they were read
 
-
-# --- Python's own library
 
 # Folders of the standard library that are tests, data or absent from some distributions.
 NOT_CORE = {
     "test", "tests", "idlelib", "encodings", "lib2to3", "distutils", "tkinter", "turtledemo", "msilib", "ensurepip",
     "pydoc_data", "site-packages", "dist-packages", "__pycache__",
 }  # fmt: skip
+
+
+TWINS = {"_pydecimal.py": "_decimal", "_pydatetime.py": "_datetime"}  # held-out modules and what replaces them, in C
+
+
+class Progress:
+    """Says every few seconds how much text was read."""
+
+    def __init__(self, log: Callable[[str], None]) -> None:
+        self.log, self.characters, self.said_at = log, 0, 0.0
+
+    def add(self, characters: int) -> None:
+        self.said_at = self.said_at or time.monotonic()
+        self.characters += characters
+        if time.monotonic() - self.said_at > PROGRESS_SECONDS:
+            self.said_at = time.monotonic()
+            self.log(f"  read {self.characters / 1e6:,.0f} million characters")
 
 
 def stdlib_source() -> Source:
@@ -51,7 +76,27 @@ def _stdlib_documents(root: Path) -> Iterator[Document]:
         digest = hashlib.sha256(data).digest()
         if data and digest not in seen:
             seen.add(digest)
-            yield split_of_path(path.relative_to(root).as_posix()), decode(data, path)
+            name = path.relative_to(root).as_posix()
+            text = data.decode("utf-8-sig")
+            yield Document(split_of_path(name), _without_docstrings(text, TWINS.get(name)), name)
+
+
+def _without_docstrings(text: str, twin: str | None) -> str:
+    """A held-out text without the lines that stand in docstrings of its compiled twin, which any code can read."""
+    if twin is None or importlib.util.find_spec(twin) is None:
+        return text
+    named = [*vars(importlib.import_module(twin)).values()]
+    members = [member for kind in named if isinstance(kind, type) for member in vars(kind).values()]
+    docs = [doc for thing in (*named, *members) if isinstance(doc := getattr(thing, "__doc__", None), str)]
+    grams = Grams.of({"docs": [doc.encode() for doc in docs]})
+    lines = text.splitlines(keepends=True)
+    begins = np.cumsum([0, *(len(compact(line.encode())) for line in lines)])
+    copied = np.zeros(begins[-1], np.bool_)
+    for start in grams.found_in(joined([compact(text.encode())]))[0].tolist():
+        copied[start : start + WIDTH] = True
+    return "".join(
+        line for line, at, end in zip(lines, begins[:-1], begins[1:], strict=True) if not copied[at:end].any()
+    )
 
 
 def stdlib_files(root: Path) -> list[Path]:
@@ -64,82 +109,12 @@ def stdlib_files(root: Path) -> list[Path]:
 
 
 def split_of_path(path: str) -> str:
-    """What HELD_OUT names is val or test, as a hash of the path says; of the rest a fortieth is dev.
+    """val or test for a module that VAL or TEST names; of the rest a hash of the path makes a fortieth dev.
 
     The same on every machine and in every version of Python.
     """
-    number = int(hashlib.sha256(path.encode()).hexdigest(), 16)
-    if path.partition("/")[0].removesuffix(".py") in HELD_OUT:
-        return "test" if number % 2 else "val"
-    return "train" if number // 10 % 40 else "dev"
-
-
-# --- a user's folder
-
-
-def files_source(folder: Path) -> Source:
-    """A user's folder: every .txt, .md and .py file, .jsonl line and .parquet row is a document.
-
-    Hidden files are left out, and so are duplicates. In the order of a hash of their names, the first documents are
-    val (a tenth of the text), the next test (a twentieth) and dev (a fortieth), the rest train.
-    """
-    if not folder.is_dir():
-        raise PrepareError(f"There is no folder {folder}. Name one with --files-folder.")
-    files = _text_files(folder)
-    if not files:
-        raise PrepareError(f"{folder} holds no {' '.join(sorted(READERS))} file, not even in its folders.")
-    listing = [(path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    splits: dict[str, str] = {}
-
-    def documents() -> Iterator[Document]:
-        if not splits:
-            splits.update(_splits_of_names({name: len(text) for name, text in _file_documents(folder, files)}, folder))
-        return ((splits[name], text) for name, text in _file_documents(folder, files))
-
-    options = {"folder": str(folder), "listing_sha256": hashlib.sha256(json.dumps(listing).encode()).hexdigest()}
-    return Source("files", documents, options)
-
-
-def _text_files(folder: Path) -> list[Path]:
-    names = {path: path.relative_to(folder).parts for path in folder.rglob("*") if path.suffix.lower() in READERS}
-    return sorted(
-        path
-        for path, parts in names.items()
-        if path.is_file() and "__pycache__" not in parts and not any(part.startswith(".") for part in parts)
-    )
-
-
-def _file_documents(folder: Path, files: list[Path]) -> Iterator[tuple[str, str]]:
-    """Name and text of each document that is neither blank nor a duplicate."""
-    seen: set[bytes] = set()
-    for path in files:
-        for i, text in enumerate(READERS[path.suffix.lower()](path)):
-            digest = hashlib.sha256(_encoded(text, path)).digest()
-            if text.strip() and digest not in seen:
-                seen.add(digest)
-                yield f"{path.relative_to(folder).as_posix()}#{i}", text
-
-
-def _encoded(text: str, path: Path) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:  # "\ud800" in JSON is half a character
-        raise PrepareError(f"{path} holds text that is not Unicode: {error}.") from error
-
-
-def _splits_of_names(sizes: dict[str, int], folder: Path) -> dict[str, str]:
-    """A split for each name, by the hash of the name and the size of what came before it."""
-    total, splits, taken = sum(sizes.values()), {}, 0
-    names = iter(sorted(sizes, key=lambda name: hashlib.sha256(name.encode()).digest()))
-    for split, end in (("val", 0.1), ("test", 0.15), ("dev", 0.175)):
-        for name in names:
-            splits[name] = split
-            taken += sizes[name]
-            if taken >= end * total:
-                break
-    if taken > total / 2:
-        raise PrepareError(
-            f"Too little text in {folder} for its four splits: its {len(sizes)} documents are too few, or too uneven, "
-            "to hold out a sixth of the text. Add documents, or cut long ones into several files."
-        )
-    return splits | dict.fromkeys(names, "train")
+    module = path.removesuffix(".py").replace("/", ".")
+    for split, names in (("val", VAL), ("test", TEST)):
+        if any(f"{module}.".startswith(f"{name}.") for name in names):
+            return split
+    return "train" if int(hashlib.sha256(path.encode()).hexdigest(), 16) // 10 % 40 else "dev"

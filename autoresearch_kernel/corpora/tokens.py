@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -14,12 +16,15 @@ import numpy as np
 
 from prepare import SPECIAL_TOKENS, SPLIT_PATTERN, PrepareError, Tokenizer, cut_rows
 
+from ..core.sanitize import one_line, shown
 from ..system.files import write_array
 from .sources import Document, Source
 
 SPLITS = ("train", "dev", "val", "test")
 TOKENIZER_CHARACTERS = 250_000_000  # the tokenizer is trained on at most this much text
 BATCH_CHARACTERS = 8_000_000  # of text that is encoded at once, in threads
+LONGEST_BLANKS = 2**16  # characters; at 600,000 the regular expressions of rustbpe and tiktoken overflow their stack
+LONG_BLANKS = re.compile(rf"\s(?<!\s\s)\s{{{LONGEST_BLANKS},}}")
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -31,15 +36,63 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     return Tokenizer({bytes(token): rank for token, rank in trainer.get_mergeable_ranks()})
 
 
-def tokenizer_texts(source: Source) -> Iterator[str]:
-    """Training documents alone, whole, until enough was read."""
+def tokenizer_of(source: Source, vocab_size: int) -> Tokenizer:
+    """A tokenizer for the training documents of a source. Raises PrepareError that names a text it fails on."""
+    with _naming(_training_documents(source), lambda text: train_tokenizer(between_blanks(text), 2**9)):
+        texts = (part for document in _training_documents(source) for part in between_blanks(document.text))
+        return train_tokenizer(texts, vocab_size)
+
+
+def _training_documents(source: Source) -> Iterator[Document]:
+    """Documents that the tokenizer is trained on, whole, until enough was read."""
     characters = 0
-    for split, text in source.documents():
-        if split == "train":
-            yield text
-            characters += len(text)
+    for document in source.documents():
+        if document.split == "train":
+            yield document
+            characters += len(document.text)
         if characters >= TOKENIZER_CHARACTERS:
             return
+
+
+def between_blanks(text: str) -> list[str]:
+    """The text, cut within every run of blanks that is too long for the tokenizers' regular expressions."""
+    if len(text) <= LONGEST_BLANKS:
+        return [text]
+    parts, start = [], 0
+    for run in LONG_BLANKS.finditer(text):
+        for end in range(run.start() + LONGEST_BLANKS, run.end(), LONGEST_BLANKS):
+            parts.append(text[start:end])
+            start = end
+    return [*parts, text[start:]]
+
+
+@contextlib.contextmanager
+def _naming(documents: Iterable[Document], attempt: Callable[[str], object]) -> Iterator[None]:
+    """Turn a panic of a tokenizer, which is written in Rust, into a PrepareError that names the document."""
+    try:
+        yield
+    except BaseException as error:
+        if not _is_panic(error):
+            raise
+        name = next((document.name for document in documents if _panics(attempt, document.text)), "a document")
+        raise PrepareError(
+            f"The tokenizer cannot process {name}: {one_line(str(error))}. Take this file out of the folder, and "
+            "report its text as a defect of this program."
+        ) from error
+
+
+def _is_panic(error: BaseException) -> bool:
+    return type(error).__name__ == "PanicException"  # of pyo3; no Exception, and no module has it
+
+
+def _panics(attempt: Callable[[str], object], text: str) -> bool:
+    try:
+        attempt(text)
+    except BaseException as error:
+        if not _is_panic(error):
+            raise
+        return True
+    return False
 
 
 def write_streams(source: Source, tokenizer: Tokenizer, folder: Path, log: Callable[[str], None]) -> dict[str, Any]:
@@ -50,7 +103,7 @@ def write_streams(source: Source, tokenizer: Tokenizer, folder: Path, log: Calla
     with contextlib.ExitStack() as stack:
         files = {split: stack.enter_context(open(folder / f"{split}.bin", "wb")) for split in SPLITS}
         for batch in _batched(source.documents()):
-            for (split, text), ids in zip(batch, _encode_batch(tokenizer, batch), strict=True):
+            for (split, text, _), ids in zip(batch, _encode_batch(tokenizer, batch), strict=True):
                 data = text.encode()
                 content.update(f"{split} {hashlib.sha256(data).hexdigest()}\n".encode())
                 files[split].write(np.asarray(ids, dtype=dtype).tobytes())
@@ -77,7 +130,7 @@ def _batched(documents: Iterator[Document]) -> Iterator[list[Document]]:
     size = 0
     for document in documents:
         batch.append(document)
-        size += len(document[1])
+        size += len(document.text)
         if size >= BATCH_CHARACTERS:
             yield batch
             batch, size = [], 0
@@ -86,8 +139,12 @@ def _batched(documents: Iterator[Document]) -> Iterator[list[Document]]:
 
 
 def _encode_batch(tokenizer: Tokenizer, batch: list[Document]) -> list[list[int]]:
-    texts = [text for _, text in batch]
-    return tokenizer.encode(texts, prepend=tokenizer.get_bos_token_id(), num_threads=os.cpu_count() or 1)
+    parts = [between_blanks(document.text) for document in batch]
+    with _naming(batch, lambda text: tokenizer.encode(between_blanks(text))):
+        flat = tokenizer.encode([part for text in parts for part in text], num_threads=os.cpu_count() or 1)
+    encoded = iter(flat)
+    bos = tokenizer.get_bos_token_id()
+    return [[bos, *itertools.chain.from_iterable(next(encoded) for _ in text)] for text in parts]
 
 
 def move_heldout(tokenizer: Tokenizer, folder: Path, heldout: Path, sequence_length: int, limit: int) -> dict[str, Any]:
@@ -105,13 +162,13 @@ def move_heldout(tokenizer: Tokenizer, folder: Path, heldout: Path, sequence_len
     return facts | {"heldout_sha256": digest.hexdigest()}
 
 
-def check_enough(facts: dict[str, Any], name: str, sequence_length: int) -> None:
+def check_enough(facts: dict[str, Any], source: Source, sequence_length: int) -> None:
     """Raise PrepareError when a split has fewer tokens than the rows that it needs."""
     sizes = {split: facts[f"num_{split}_tokens"] for split in SPLITS}
     if min(sizes.values()) >= sequence_length and sizes["val"] >= 4 * sequence_length:
         return
     listed = ", ".join(f"{split} {size:,}" for split, size in sizes.items())
-    raise PrepareError(
-        f"Too little text in {name} for its four splits: {listed} tokens. Each needs a row of {sequence_length}, and "
-        "val four. Add documents, or choose a smaller --sequence-length."
-    )
+    where = shown(Path(source.options.get("folder", source.name)))
+    words = f"Too little text in {where} for its four splits: {listed} tokens. Each needs a row of {sequence_length}, "
+    words += "and val four. Add documents, or choose a smaller --sequence-length."
+    raise PrepareError("\n  ".join([words, *source.left_out()]))

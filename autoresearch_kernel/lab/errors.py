@@ -9,12 +9,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..core.agent import NothingToPropose
 from ..core.errors import Plain
-from ..core.state import HistoryDamaged
-from ..record.git import LineageError
 from ..record.study import StudyError
 from ..study.steering import StopNow
+from ..system.explain import explain
 from ..system.files import StudyInUse
 
 NOTHING_LOST = "Nothing that was recorded is lost; this cell goes on."
@@ -46,5 +44,7 @@ def in_one_sentence() -> Iterator[None]:
                 "restart the kernel; nothing that was recorded is lost."
             ) from error
         raise StepError(f"{error} This cell can be run again after that.") from error
-    except (NothingToPropose, HistoryDamaged, LineageError, FileNotFoundError, ValueError) as error:
-        raise StepError(str(error)) from error
+    except (GeneratorExit, SystemExit):
+        raise
+    except BaseException as error:  # also a panic of a library in Rust, which is no Exception
+        raise StepError(explain(error)) from error

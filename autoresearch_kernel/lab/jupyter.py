@@ -28,7 +28,7 @@ def open_lab(project: Path, options: Sequence[str]) -> NoReturn:
 
 def lab_command(project: Path, options: Sequence[str]) -> list[str]:
     """JupyterLab in the project, at the control panel unless `options`, which are jupyter lab's, name another place."""
-    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={project}"]
+    command = [sys.executable, "-P", "-m", "jupyterlab", f"--ServerApp.root_dir={project}"]
     command.append(f"--MultiKernelManager.default_kernel_name={KERNEL_NAME}")
     asked = any("default_url" in word or Path(word).exists() for word in options)
     if (project / CONTROL).is_file() and not asked:

@@ -61,6 +61,8 @@ class LiveDisplay:
             case "note" | "paused":
                 self._notes.append(plain(progress.text))
                 self._update(is_new=True)
+            case "quiet":
+                self.say(progress.text)
             case other if other != "proposing":  # what is proposed lies there already
                 self.say(other)
 

@@ -16,7 +16,7 @@ from ..core.types import Audit, Evaluation, Experiment, Run, Status, scores_of
 from ..record.archive import failure_output
 from ..record.study import Study, StudyError
 from ..show import html
-from ..show.words import argument, audit_words, difference, grounds, score_and_difference, title
+from ..show.words import argument, audit_words, comparison, grounds, score_and_difference, title
 from .pictures import Picture, curve_of
 
 if TYPE_CHECKING:
@@ -177,12 +177,11 @@ class Judgement(_OfLastRun):
         e = self.experiment
         scores = e.scores if e.status is None else scores_of(e.judged_runs)
         runs = ", ".join(map(bpb, scores)) + f": mean {bpb(e.val_bpb)}" if len(scores) > 1 else ""
-        is_compared = e.delta_bpb is not None and e.number > 0
         return [
             ("this run", self._score_words()),
             ("audit", audit_words(self.run)),
             ("each run", runs),
-            ("difference", f"{difference(e)} against the incumbent's {bpb(e.incumbent_bpb)}" if is_compared else ""),
+            ("compared", comparison(e) if e.number > 0 else ""),
             ("σ, run to run", f"{e.sigma:.4f}" if e.sigma else ""),
             ("the rule", plain(self.reason)),
         ]

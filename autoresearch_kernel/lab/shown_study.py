@@ -131,14 +131,14 @@ class ShownStudy(Study):
         if experiment.status is not None:
             return Judgement(self, experiment, self._next(state), str(experiment.status))
         verdict, reason = rule_says(experiment, state)
-        scores = experiment.scores
+        scores, (incumbent_bpb, incumbent_standard_error) = experiment.scores, state.judged_against(experiment)
         judged = replace(
             experiment,
             reason=reason,
             val_bpb=mean(scores) if scores else None,
             standard_error=standard_error(len(scores), state.sigma),
-            incumbent_bpb=state.incumbent_bpb,
-            incumbent_standard_error=state.incumbent_standard_error,
+            incumbent_bpb=incumbent_bpb,
+            incumbent_standard_error=incumbent_standard_error,
             sigma=state.sigma,
         )
         return Judgement(self, judged, self._next(state), str(verdict))

@@ -96,10 +96,10 @@ class InteractiveStudy(ShownStudy):
             refused = self._give_back(session) if anew else ()
             while (step := next_step(session.state)).action is not Action.PROPOSE:
                 execute(session, step)
-            session.limit(Limits(self.asked.max_tokens, self.asked.max_cost))
+            session.limit(Limits(self.asked.max_tokens, self.asked.max_cost, self.asked.max_calls))
             asked = agent or self._agent
             if (chat := chat_of(asked)) is not None:
-                live.say(f"asking {chat.model} at {chat.host}")
+                live.say(f"asking {chat.who}")
             try:
                 proposal = session.proposals.next(asked, refused)
             except AgentFailed as error:

@@ -17,7 +17,8 @@ from typing import Any
 class Activity:
     """One phase of a supervisor's work."""
 
-    # "proposing", "dry run", "reviewing", "waiting", "training", "scoring", "auditing", "deciding" or "paused"
+    # "proposing", "dry run", "reviewing", "waiting" (for another training), "quiet" (waits for it), "training",
+    # "scoring", "auditing", "deciding" or "paused"
     phase: str
     purpose: str  # "baseline", "experiment", "rerun", "conclusion" or "result"
     experiment: int

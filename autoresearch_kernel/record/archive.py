@@ -42,12 +42,14 @@ def failure_output(paths: ExperimentPaths, run: int = 0) -> str:
         if path.stat().st_size > NOTEBOOK_LIMIT_BYTES:
             return ""
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        outputs = [output for cell in cells if cell["cell_type"] == "code" for output in cell["outputs"]]
-    except (OSError, ValueError, KeyError, TypeError):
+        found = [output for cell in cells if cell["cell_type"] == "code" for output in cell["outputs"]]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""
+    outputs = [output for output in found if isinstance(output, dict)]
     printed = "".join(_joined(o.get("text")) for o in outputs if o.get("output_type") == "stream")
     errors = [o for o in outputs if o.get("output_type") == "error"]
-    traceback = "\n".join(map(str, errors[-1].get("traceback") or [])) if errors else ""
+    traced = errors[-1].get("traceback") if errors else None
+    traceback = "\n".join(map(str, traced)) if isinstance(traced, list) else ""
     return f"{printed[-PRINTED_LIMIT:]}\n{traceback[-TRACEBACK_LIMIT:]}".strip()
 
 

@@ -15,12 +15,14 @@ import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..system.files import ensure_folder, sync, utc_now, write
+from ..system.files import ensure_folder, flock, sync, utc_now, write
 from .curves import Tail
 from .history_reader import HistoryReader
 
 FOR_THE_AGENT = ("hint", "clear hints")  # they wait for the next supervisor when none runs
 KNOWN = ("pause", "resume", "stop", "stop now", *FOR_THE_AGENT, "approve", "reject")
+# How the supervisor answers an `approve` or `reject` that it does not obey.
+NOTHING_WAITS, CHECKED_ALREADY = "nothing waits for that", "is being checked already"
 TEXT_LIMIT = 10_000  # characters: a line stays far below the size that a single write accepts
 
 
@@ -46,7 +48,7 @@ def send(path: Path, command: str, text: str = "") -> Command:
     ensure_folder(path.parent)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        flock(fd, fcntl.LOCK_EX, path.parent)
         size = os.fstat(fd).st_size
         if size and os.pread(fd, 1, size - 1) != b"\n":  # another writer died in the middle of a line
             line = b"\n" + line

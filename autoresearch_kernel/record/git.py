@@ -12,12 +12,12 @@ and does not affect the experiment. A problem that prevents a commit raises Line
 from __future__ import annotations
 
 import os
-import subprocess
-import tempfile
 import time as clock
 from pathlib import Path
 
 from ..system.files import seconds_of
+from ..system.processes import ProgramHung, run_program
+from ..system.temporary import own_folder
 
 AUTHOR = ("autoresearch", "autoresearch@localhost")
 GIT_LIMIT_SECONDS = 120.0  # for one git command; with a big repository on a slow disk it takes seconds
@@ -140,8 +140,8 @@ class Lineage:
         blob = _git(self.project, "hash-object", "-w", "--stdin", stdin=source)
         listed = _git(self.project, "ls-tree", "--full-tree", parent, "--", self.train_path)
         mode = listed.split(" ", 1)[0] if listed.startswith("100") else "100644"
-        with tempfile.TemporaryDirectory(prefix="autoresearch-") as folder:
-            index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+        with own_folder() as folder:
+            index = {"GIT_INDEX_FILE": str(folder / "index")}
             _git(self.project, "read-tree", parent, env=index)
             _git(self.project, "update-index", "--add", "--cacheinfo", f"{mode},{blob},{self.train_path}", env=index)
             tree = _git(self.project, "write-tree", env=index)
@@ -224,13 +224,15 @@ def _git(
     """
     settings = [part for key, value in SETTINGS.items() for part in ("-c", f"{key}={value}")]
     try:
-        done = subprocess.run(
+        done = run_program(
             ["git", *settings, *arguments],
-            cwd=project, env=_environment() | (env or {}), input=stdin.encode("utf-8", "surrogateescape"),
-            capture_output=True, timeout=GIT_LIMIT_SECONDS, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired as error:
-        raise LineageError(f"git {arguments[0]} in {project} did not end within {GIT_LIMIT_SECONDS:.0f} s") from error
+            GIT_LIMIT_SECONDS,
+            stdin=stdin.encode("utf-8", "surrogateescape"),
+            cwd=project,
+            env=_environment() | (env or {}),
+        )
+    except ProgramHung as error:
+        raise LineageError(f"git {arguments[0]} in {project}: {error}") from error
     if done.returncode == 1 and otherwise is not None:
         return otherwise
     if done.returncode != 0:

@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..core.sanitize import all_readable
 from ..core.state import Event, HistoryDamaged, StudyState, replay
 from ..system.files import (
     ensure_folder,
@@ -37,6 +38,7 @@ CRC_MARK = b', "crc": "'
 CRC_FIELD_LENGTH = len(CRC_MARK) + 8 + len(b'"}')  # the CRC is always the last field
 PARSE = json.JSONDecoder().raw_decode  # json.loads without its checks of encoding and trailing text
 RESERVED = ("seq", "time", "event", "crc")
+TEXTS = {"reason", "text", "ended", "why"}  # fields with what a program or a person said
 
 
 # --- writing
@@ -49,23 +51,29 @@ class History:
         history.append("note", text="hello")
     """
 
-    def __init__(self, path: Path, fd: int, lock_fd: int, clock: Callable[[], str]) -> None:
+    def __init__(
+        self, path: Path, fd: int, lock_fd: int, clock: Callable[[], str], clean: Callable[[str], str] = str
+    ) -> None:
         """Take over both descriptors. Call `open` instead, which has the lock."""
         self.path = path
         self.trimmed_bytes = 0  # of an incomplete last line that was cut off
         self._fd, self._lock_fd = fd, lock_fd
-        self._clock = clock
+        self._clock, self._clean = clock, clean
         data = _read_all(fd)
-        self._events, whole = _parse(path, data)
+        self._events, whole = parse(path, data)
         self._size = self._mend_tail(data, whole)  # bytes of the file, all of them whole records
         self._one_at_a_time = threading.Lock()
 
     @classmethod
-    def open(cls, path: str | Path, *, lock: Path | None = None, clock: Callable[[], str] = utc_now) -> History:
+    def open(
+        cls, path: str | Path, *, lock: Path | None = None, clock: Callable[[], str] = utc_now,
+        clean: Callable[[str], str] = str,
+    ) -> History:  # fmt: skip
         """Take the lock, read the records, cut off an incomplete last line; create the file when there is none.
 
         Args:
             lock: file to lock, by default `lock` beside the history. It is not removed when the history is closed.
+            clean: applied to each text that is recorded, so that it tells nothing about the user.
 
         Raises StudyInUse when another process writes the history, HistoryDamaged when a line cannot be trusted.
         """
@@ -76,7 +84,7 @@ class History:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
             try:
                 sync_folder(path.parent)
-                return cls(path, fd, lock_fd, clock)
+                return cls(path, fd, lock_fd, clock, clean)
             except BaseException:
                 os.close(fd)
                 raise
@@ -105,8 +113,9 @@ class History:
     def append(self, event: str, /, **fields: Any) -> Event:
         """Write one record durably and return it as a reader gets it.
 
-        Paths become text, numpy scalars numbers, and NaN or infinity null, because JSON has neither. Raises OSError
-        when the disk is full or fails; the file is then as it was before, and the same record may be tried again.
+        Texts lose their control characters, so that nothing that shows a record shows any. Paths become text, numpy
+        scalars numbers, and NaN or infinity null, because JSON has neither. Raises OSError when the disk is full or
+        fails; the file is then as it was before, and the same record may be tried again.
         Raises ValueError for a closed history or a reserved field name.
         """
         taken = [name for name in RESERVED if name in fields]
@@ -114,6 +123,9 @@ class History:
             raise ValueError(f"The history writes {', '.join(taken)} itself; give the field of {event!r} another name.")
         with self._one_at_a_time:
             self._check_ready()
+            if event != "study_started":  # whose facts are those of study.json
+                fields = all_readable(fields)
+            fields |= {name: self._clean(fields[name]) for name in TEXTS & set(fields) if isinstance(fields[name], str)}
             record = {"seq": len(self._events) + 1, "time": self._clock(), "event": event, **fields}
             line, record = _encode(record)
             size, count = self._size, len(self._events)
@@ -180,7 +192,7 @@ def read_events(path: str | Path) -> list[Event]:
     Raises FileNotFoundError, or HistoryDamaged when a line before the last cannot be trusted.
     """
     path = Path(path)
-    events, _ = _parse(path, path.read_bytes())
+    events, _ = parse(path, path.read_bytes())
     return events
 
 
@@ -200,7 +212,7 @@ def _read_all(fd: int) -> bytes:
         return file.read()
 
 
-def _parse(path: Path, data: bytes) -> tuple[list[Event], int]:
+def parse(path: Path, data: bytes) -> tuple[list[Event], int]:
     """The records in `data`, and the number of bytes they take: not all when the last line is incomplete."""
     lines = data.split(b"\n")
     has_newline = lines[-1] == b""
@@ -211,8 +223,13 @@ def _parse(path: Path, data: bytes) -> tuple[list[Event], int]:
         event, problem = decode(line, number)
         if event is not None:
             events.append(event)
-        elif number == len(lines) and _is_torn(line, number, has_newline):
+        elif number == len(lines) and is_torn(line, number, has_newline):
             return events, len(data) - len(line) - has_newline
+        elif number == 1 and line.endswith(b"\r"):
+            raise HistoryDamaged(
+                f"{path} has the line ends of Windows (CRLF), which an editor or git gave it. Turn them back to LF: "
+                f"sed -i 's/\\r$//' {path.name}"
+            )
         else:
             raise HistoryDamaged(
                 f"{path}, line {number} of {len(lines)}: {problem}. Restore the file from a copy; without one, move it "
@@ -221,7 +238,7 @@ def _parse(path: Path, data: bytes) -> tuple[list[Event], int]:
     return events, len(data)
 
 
-def _is_torn(line: bytes, number: int, has_newline: bool) -> bool:
+def is_torn(line: bytes, number: int, has_newline: bool) -> bool:
     """Whether an invalid last line is an interrupted write, and not a complete record that was damaged later.
 
     An interrupted write has no newline, unless a power cut left NUL bytes in a block that was never written.
@@ -231,8 +248,11 @@ def _is_torn(line: bytes, number: int, has_newline: bool) -> bool:
     return decode(line[:-1], number)[0] is None  # else only its newline is damaged
 
 
-def decode(line: bytes, number: int) -> tuple[Event | None, str]:
-    """Line `number` of a history, counted from 1: the record without its CRC, or None and what is wrong with it."""
+def decode(line: bytes, number: int | None) -> tuple[Event | None, str]:
+    """Line `number` of a history, counted from 1: the record without its CRC, or None and what is wrong with it.
+
+    Where `number` is None, the record may be any.
+    """
     body, field = line[:-CRC_FIELD_LENGTH], line[-CRC_FIELD_LENGTH:]
     if not field.startswith(CRC_MARK):
         return None, "it has no CRC, so it is not a whole record"
@@ -240,8 +260,10 @@ def decode(line: bytes, number: int) -> tuple[Event | None, str]:
         return None, "its CRC does not fit its text, so the record was changed"
     try:
         event, _ = PARSE(body.decode() + "}")
-        if event["seq"] != number:
+        if not (isinstance(event["event"], str) and isinstance(event["time"], str) and isinstance(event["seq"], int)):
+            return None, "its CRC fits, but it is not a record of this program"
+        if number is not None and event["seq"] != number:
             return None, f"it is record {event['seq']} where {number} should be: a line is missing, doubled or moved"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None, "its CRC fits, but it is not a record of this program"
     return event, ""

@@ -10,6 +10,7 @@ from ..system.locations import project_root
 
 NOTEBOOKS = "notebooks"  # of the project, under git
 MY_NOTEBOOKS = "my-notebooks"  # a user's copies of them
+LONGEST_NAME = 200  # bytes, of a study; file systems take 255
 
 
 class _File:
@@ -56,7 +57,17 @@ class ExperimentPaths:
     def artefact(self, run: int) -> Path:
         return self.handover(run) / ARTEFACT
 
+    def trained(self, run: int) -> tuple[Path, ...]:
+        """The files that a training leaves."""
+        handover = self.handover(run)
+        return self.notebook(run), self.metrics(run), self.artefact(run), handover / HANDOVER
+
+    def of_run(self, run: int) -> tuple[Path, ...]:
+        """All files of a run that are made again when it trains again."""
+        return *self.trained(run), self.nll(run), self.cuts(run)
+
     def nll(self, run: int) -> Path:
+        """Nats of each target, as the scorer claims them."""
         return self.folder / _numbered("nll.npy", run)
 
     def cuts(self, run: int) -> Path:
@@ -93,17 +104,25 @@ class StudyPaths:
     supervisor_log = _File("supervisor.log")
     best_train = _File("best/train.py")
 
+    @property
+    def views(self) -> tuple[Path, ...]:
+        """The files that are drawn anew from the history after each decision."""
+        return self.results, self.progress, self.best_train
+
     def experiment(self, number: int) -> ExperimentPaths:
         return ExperimentPaths(self.folder / "experiments" / f"{number:04d}")
 
 
 def study_paths(name: str, root: Path | None = None) -> StudyPaths:
-    """The files of study `name`. Raises ValueError for a name that is not a plain file name.
+    """The files of study `name`, with links resolved. Raises ValueError for a name that is not a plain file name.
 
     Example:
         >>> study_paths("nov23").history.name
         'history.jsonl'
     """
-    if not name or name.startswith(".") or not all(c.isalnum() or c in "-_." for c in name):
-        raise ValueError(f"Study name {name!r}: use letters, digits, '-', '_' and '.', as in 'nov23'.")
-    return StudyPaths((root or project_root()) / "studies" / name)
+    is_plain = all(c.isalnum() or c in "-_." for c in name) and not name.startswith(".")
+    if not name or not is_plain or len(name.encode()) > LONGEST_NAME:
+        raise ValueError(
+            f"Study name {name[:80]!r}: use letters, digits, '-', '_' and '.', at most {LONGEST_NAME}, as in 'nov23'."
+        )
+    return StudyPaths(((root or project_root()) / "studies" / name).resolve())

@@ -12,6 +12,7 @@ from typing import Any
 from .study import sha256
 
 SETTINGS = ("time_budget_seconds", "startup_allowance_seconds", "handover_allowance_seconds", "seed", "scoring")
+CLOCK = "clock"  # of a study on a steady clock; one on the wall clock has no such key
 MACHINE = ("device", "device_name", "dtype")
 SYSTEM = "system"  # key in study.json's versions: an updated operating system changes no score
 
@@ -31,9 +32,14 @@ def parts_of(facts: Mapping[str, Any], versions: Mapping[str, str], train_sha256
         "tokenizer": corpus["tokenizer_sha256"],
         "held-out rows": corpus["heldout_sha256"],
         "versions": _digest({name: value for name, value in versions.items() if name != SYSTEM}),
-        "study settings": _digest({name: facts.get(name) for name in SETTINGS}),
+        "study settings": _digest(_settings(facts)),
         "machine": _digest({name: facts["hardware"].get(name) for name in MACHINE}),
     }
+
+
+def _settings(facts: Mapping[str, Any]) -> dict[str, Any]:
+    clock = {CLOCK: facts[CLOCK]} if CLOCK in facts else {}
+    return {name: facts.get(name) for name in SETTINGS} | clock
 
 
 def provenance(facts: Mapping[str, Any], versions: Mapping[str, str], train_sha256: str) -> str:

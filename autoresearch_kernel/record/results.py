@@ -1,30 +1,37 @@
 """Writes results.tsv, and reads it, also one of the original autoresearch, as experiments.
 
 Such a table has a commit, a score, memory, a status and a sentence, but no runs, sigma, times or parents, which are
-None here. The original writes 0.000000 for a crash, which is not a score.
+None here. People and agents write these tables by hand, so one odd line never refuses the others: it is named in a
+note. `results_text.py` splits lines, `results_columns.py` and `results_rows.py` find columns and rows,
+`results_words.py` reads a cell.
 
 ValueError
-  ResultsDamaged    a table that cannot be read; the message names the line
+  ResultsDamaged    a file in which no table is found
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.decide import best
-from ..core.sanitize import is_number
-from ..core.types import Experiment, Run, Status, is_trusted
+from ..core.decide import is_better
+from ..core.errors import Plain
+from ..core.sanitize import flat, is_number, one_line
+from ..core.types import FAILED, Experiment, Run, Status, is_trusted
 from ..system.files import write_atomic
+from .results_columns import MOST_LINES, VAL_BPB, Columns, columns_of_cells, header_of, with_score
+from .results_rows import Oddities, Row, rows_of
+from .results_text import MOST_BYTES, decode, read_bytes, split
+from .results_words import ceiling_of, is_higher_better, number_of, status_of
 
 RESULT_COLUMNS = ("commit", "val_bpb", "memory_gb", "status", "description")  # the original program's
-NEEDED = ("val_bpb", "status", "description")
+FORMULA = ("=", "+", "-", "@", '"')  # first characters of cells that spreadsheets take for more than text
 MOST_BPB = 64.0  # bits per byte; a uniform guess over bytes has 8
 
 
-class ResultsDamaged(ValueError):
-    """A file cannot be read as a results.tsv."""
+class ResultsDamaged(Plain, ValueError):
+    """A file in which no table of results is found; the message says what it holds and what to do."""
 
 
 def write_results(path: str | Path, experiments: Iterable[Experiment]) -> None:
@@ -52,97 +59,174 @@ def _row(experiment: Experiment) -> tuple[str, ...]:
         "" if experiment.val_bpb is None else f"{experiment.val_bpb:.6f}",
         "" if peak is None else f"{peak / 1024:.1f}",
         str(experiment.status),
-        ("" if all(map(is_trusted, experiment.runs)) else "untrusted (no sandbox): ")
-        + " ".join(experiment.hypothesis.split()),
+        _description(experiment),
     )
 
 
-def read_results(path: str | Path) -> tuple[Experiment, ...]:
-    """One experiment a row, in the order of the rows, each compared with the last kept one before it.
+def _description(experiment: Experiment) -> str:
+    """The hypothesis as one cell: a spreadsheet runs what begins with `=` and joins lines after an open quote."""
+    words = flat(experiment.hypothesis)
+    if not all(map(is_trusted, experiment.runs)):
+        return f"untrusted (no sandbox): {words}"
+    return f"'{words}" if words.startswith(FORMULA) else words
 
-    Raises FileNotFoundError, or ResultsDamaged, which names the line.
+
+# --- reading
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a table tells: its experiments, and in `notes` what was left out of it or read with a doubt."""
+
+    experiments: tuple[Experiment, ...]  # one a row, each compared with the last kept one before it; lower is better
+    metric: str = VAL_BPB  # what the scores measure
+    notes: tuple[str, ...] = ()  # sentences
+
+
+def read_results(path: str | Path) -> Results:
+    """Read a results.tsv of this program, of the original or of a fork, whatever became of some of its lines.
+
+    A line that cannot be read is left out, and a status that is not known counts as not kept; `notes` name both with
+    their lines. Raises FileNotFoundError, or ResultsDamaged for a file in which no table is found.
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ResultsDamaged(f"{path} is not UTF-8 text ({error}). Save it as UTF-8.") from error
-    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    columns = _columns(path, lines)
-    experiments: list[Experiment] = []
-    for line_number, line in lines[1:]:
-        row = _cells(line, columns, f"{path}, line {line_number}")
-        experiments.append(_experiment(row, experiments, f"{path}, line {line_number}"))
-    return tuple(experiments)
+        data = read_bytes(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ResultsDamaged(f"{path} cannot be read ({error.strerror}). Give the path of a results.tsv.") from error
+    if len(data) > MOST_BYTES:
+        raise ResultsDamaged(
+            f"{path} has more than {MOST_BYTES // 10**6} MB, too many for a table of results. Keep the rows to analyse."
+        )
+    lines, notes = decode(data)
+    first, columns = _columns(path, lines)
+    odd = Oddities()
+    rows = list(rows_of(lines, first, columns, odd))
+    if first is None:
+        named = ", ".join(filter(None, columns.names))
+        notes.append(f"The table has no header; its columns were taken for {named}.")
+    statuses = {row.status.lower() for row in rows if row.status}
+    is_ours = statuses <= set(Status)
+    experiments, metric_notes, metric = _judged(rows, columns, odd, is_ours)
+    return Results(tuple(experiments), metric, (*notes, *metric_notes, *odd.sentences()))
 
 
-def _columns(path: Path, lines: Sequence[tuple[int, str]]) -> list[str]:
+def _columns(path: Path, lines: Sequence[str]) -> tuple[int | None, Columns]:
+    """The index of the header, None where there is none, and the columns."""
     named = "\\t".join(RESULT_COLUMNS)
-    if not lines:
+    filled = [line for line in lines if line.strip()]
+    if not filled:
         raise ResultsDamaged(f"{path} is empty. A results.tsv begins with the line {named}.")
-    number, line = lines[0]
-    columns = [name.strip().lower() for name in line.split("\t")]
-    if missing := [name for name in NEEDED if name not in columns]:
-        hint = " Its columns are apart by commas; they must be by tabs." if "," in line and "\t" not in line else ""
-        raise ResultsDamaged(
-            f"{path}, line {number}: no column {' and no '.join(missing)} in {line.strip()[:80]!r}.{hint} "
-            f"A results.tsv begins with the line {named}."
-        )
-    return columns
-
-
-def _cells(line: str, columns: Sequence[str], where: str) -> dict[str, str]:
-    """Column -> text. A description in the last column may contain tabs."""
-    cells = line.split("\t", len(columns) - 1 if columns[-1] == "description" else -1)
-    least = 1 + max(columns.index(name) for name in ("val_bpb", "status"))
-    if len(cells) < least or len(cells) > len(columns):
-        raise ResultsDamaged(
-            f"{where}: {len(cells)} cells where there are {len(columns)} columns ({', '.join(columns)}) in "
-            f"{line.strip()[:80]!r}. Put one tab between two cells, or take the line out."
-        )
-    return dict(zip(columns, [" ".join(cell.split()) for cell in cells], strict=False))
-
-
-def _experiment(row: Mapping[str, str], before: Sequence[Experiment], where: str) -> Experiment:
-    status = _status(row["status"], where)
-    score = _number(row["val_bpb"], "val_bpb", where)
-    if score is not None and not 0 <= score <= MOST_BPB:
-        raise ResultsDamaged(f"{where}: val_bpb is {row['val_bpb']}, which is not a number of bits per byte. Mend it.")
-    val_bpb = None if status in (Status.CRASH, Status.TIMEOUT, Status.INVALID) else score or None
-    if status is Status.KEEP and val_bpb is None:
-        raise ResultsDamaged(
-            f"{where}: kept with val_bpb {row['val_bpb'] or 'missing'}. What was kept has a score: write it, or the "
-            "status `crash`."
-        )
-    incumbent = best(before)
-    memory = _number(row.get("memory_gb", ""), "memory_gb", where)
-    return Experiment(
-        number=len(before),
-        hypothesis=row.get("description", ""),
-        agent="",
-        parent=incumbent.number if incumbent else None,
-        details={"memory_gb": memory} if memory else {},
-        status=status,
-        val_bpb=val_bpb,
-        incumbent_bpb=incumbent.val_bpb if incumbent else None,
-        commit=row.get("commit") or None,
+    for index, line in enumerate(lines[:MOST_LINES]):
+        columns = header_of(line) if line.strip() else None
+        if columns is not None:
+            cells = [split(row, columns.separator) for row in lines[index + 1 : index + MOST_LINES] if row.strip()]
+            if (columns := with_score(columns, cells)) is not None:
+                return index, columns
+    if (columns := columns_of_cells(filled[:MOST_LINES])) is not None:
+        return None, columns
+    raise ResultsDamaged(
+        f"{path} holds no table of results: no line names columns such as val_bpb and status, and none has a score and "
+        f"a status. It begins with {one_line(filled[0], 80)!r}; a results.tsv begins with the line {named}."
     )
 
 
-def _status(text: str, where: str) -> Status:
+# --- what the rows say
+
+
+def _judged(
+    rows: Sequence[Row], columns: Columns, odd: Oddities, is_ours: bool
+) -> tuple[list[Experiment], list[str], str]:
+    """The experiments, sentences about the metric, and what the scores measure."""
+    scores = [_score(row, columns, odd) for row in rows]
+    statuses = [_status(row, is_ours) for row in rows]
+    judged = zip(scores, statuses, strict=True)
+    kept = [score for score, status in judged if status is Status.KEEP and score is not None]
+    is_higher = columns.metric != VAL_BPB and is_higher_better(columns.metric, kept)
+    metric, notes = columns.metric, []
+    if metric != VAL_BPB:
+        notes.append(f"The table measures {metric}, not val_bpb.")
+    if is_higher:
+        most = ceiling_of(columns.metric, [score for score in scores if score is not None])
+        metric = f"{most:g}−{metric}" if most else f"−{metric}"
+        scores = [None if score is None else most - score for score in scores]
+        notes.append(f"A higher {columns.metric} is better; the scores shown are {metric}, of which lower is better.")
+    if columns.status is None:
+        notes.append("It has no column for the status: what scored better than all before it is taken as kept.")
+    return _experiments(rows, scores, statuses, odd), notes, metric
+
+
+def _score(row: Row, columns: Columns, odd: Oddities) -> float | None:
+    """None where there is no score: also for 0, which the original writes for a crash."""
     try:
-        return Status(text.lower())
+        score = number_of(row.score)
     except ValueError:
-        known = ", ".join(Status)
-        raise ResultsDamaged(f"{where}: the status is {text!r}. Write one of {known}.") from None
-
-
-def _number(text: str, name: str, where: str) -> float | None:
-    """None for an empty cell or a dash, and for NaN or infinity, which a diverged training leaves."""
-    if text.lower() in ("", "-", "–", "n/a", "na", "none", "null"):
+        odd.add(odd.NO_SCORE, f"{columns.metric} is {one_line(row.score, 40)!r}", row.line)
         return None
+    if score is not None and columns.metric == VAL_BPB and not 0 <= score <= MOST_BPB:
+        odd.add(odd.NO_SCORE, f"val_bpb is {one_line(row.score, 40)}, which is no number of bits per byte", row.line)
+        return None
+    return score or None
+
+
+def _status(row: Row, is_ours: bool) -> Status | None:
+    """None for one that is not known, and where the table has none."""
+    if row.status is None:
+        return None
+    if is_ours and row.status.lower() == Status.REJECTED:
+        return Status.REJECTED  # by the audit; elsewhere the word means that a change was not kept
+    return status_of(row.status, is_answer=row.columns.is_answer)
+
+
+def _experiments(
+    rows: Sequence[Row], scores: Sequence[float | None], statuses: Sequence[Status | None], odd: Oddities
+) -> list[Experiment]:
+    experiments: list[Experiment] = []
+    incumbent: Experiment | None = None
+    for row, score, status in zip(rows, scores, statuses, strict=True):
+        score = None if status in FAILED else score
+        experiment = Experiment(
+            number=len(experiments),
+            hypothesis=row.description,
+            agent="",
+            parent=incumbent.number if incumbent else None,
+            details=_memory(row),
+            status=_verdict(row, score, status, incumbent, odd),
+            val_bpb=score,
+            incumbent_bpb=incumbent.val_bpb if incumbent else None,
+            commit=row.commit or None,
+        )
+        experiments.append(experiment)
+        incumbent = experiment if experiment.status is Status.KEEP else incumbent
+    return experiments
+
+
+def _verdict(
+    row: Row, score: float | None, status: Status | None, incumbent: Experiment | None, odd: Oddities
+) -> Status:
+    """What is not known counts as not kept; without a column for it, the better score is kept."""
+    is_best = score is not None and (incumbent is None or is_better(score, incumbent.val_bpb or 0.0))
+    if row.status is None:
+        return Status.KEEP if is_best else Status.CRASH if score is None else Status.DISCARD
+    why = ""
+    if status is None:
+        why = f"the status {one_line(row.status, 40)!r} is not known" if row.status else "there is no status"
+    elif status is Status.KEEP and score is None:
+        why = "kept without a score"
+    elif "baseline" in row.status.lower() and incumbent is not None and not is_best:
+        why = "a baseline after the first"
+    if why:
+        odd.add(odd.NOT_KEPT, why, row.line)
+        return Status.DISCARD
+    assert status is not None
+    return status
+
+
+def _memory(row: Row) -> dict[str, float]:
     try:
-        value = float(text)
+        memory = number_of(row.memory)
     except ValueError:
-        raise ResultsDamaged(f"{where}: {name} is {text[:40]!r}. Write a number, or leave the cell empty.") from None
-    return value if math.isfinite(value) else None
+        return {}
+    return {"memory_gb": memory * row.columns.memory_unit} if memory else {}

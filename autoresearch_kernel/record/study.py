@@ -20,9 +20,11 @@ from typing import Any
 from ..core.errors import Plain
 from ..core.version import __version__
 from ..system.corpus_command import corpus_command
+from ..system.explain import explain
 from ..system.files import ensure_folder, take_lock, utc_now, write_atomic
-from ..system.locations import DEVICE, DTYPE
+from ..system.locations import DEVICE, DTYPE, below_home, cache_dir
 from ..system.shell import shell_command
+from ..system.steady_clock import LEAST_RATE
 from .paths import ExperimentPaths, StudyPaths, study_paths
 
 REQUIRED: dict[str, type | tuple[type, ...]] = {  # what study.json has to hold, of which types
@@ -66,11 +68,13 @@ class WouldOverwrite(Remedied):
 
 
 @contextmanager
-def explained(in_words: Callable[[Exception], str] = str) -> Iterator[None]:
-    """Raise what a person can mend as an error that a notebook shows in one sentence, in the words of `in_words`."""
+def explained(in_words: Callable[[BaseException], str] = explain) -> Iterator[None]:
+    """Raise whatever goes wrong as an error that a notebook shows in one sentence, in the words of `in_words`."""
     try:
         yield
-    except (ValueError, RuntimeError, OSError) as error:
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # also a panic of a library in Rust, which is no Exception
         words = in_words(error)
         if isinstance(error, Plain) and words == str(error):
             raise
@@ -95,15 +99,25 @@ class Study:
 
     @property
     def corpus_dir(self) -> Path:
-        return Path(self.facts["corpus_dir"])
+        return _recorded_folder(self.facts["corpus_dir"], "corpora")
 
     @property
     def heldout_dir(self) -> Path:
-        return Path(self.facts["heldout_dir"])
+        return _recorded_folder(self.facts["heldout_dir"], "heldout")
 
     @property
     def time_budget_seconds(self) -> float:
         return float(self.facts["time_budget_seconds"])
+
+    @property
+    def clock(self) -> str:
+        """How the budget is counted, "wall" or "steady"; studies before version 0.10 know the wall clock alone."""
+        return str(self.facts.get("clock") or "wall")
+
+    @property
+    def longest_budget_seconds(self) -> float:
+        """Seconds of the wall clock that the budget takes at most."""
+        return self.time_budget_seconds * (1 / LEAST_RATE if self.clock == "steady" else 1.0)
 
     @property
     def agent(self) -> str:
@@ -143,13 +157,15 @@ def create_study(
     seed: int = 0,
     asked: dict[str, Any] | None = None,
     agent_options: dict[str, Any] | None = None,
+    clock: str = "wall",
     startup_allowance_seconds: float = STARTUP_ALLOWANCE_SECONDS,
     handover_allowance_seconds: float = HANDOVER_ALLOWANCE_SECONDS,
 ) -> Study:
     """Write study.json and the baseline's train.py. Raises StudyError when the study exists.
 
     `start_study` calls this once it has measured the machine and prepared a corpus. `asked` are settings that a person
-    named, kept so that naming others later can be refused.
+    named, kept so that naming others later can be refused. The budget is counted
+    by the "wall" `clock`, or by the "steady" one.
 
     Example:
         >>> study = create_study(  # doctest: +SKIP
@@ -163,12 +179,14 @@ def create_study(
     _refuse_existing(study_paths(name, project), name)
     if not time_budget_seconds > 0:
         raise StudyError(f"A budget of {time_budget_seconds} seconds cannot train anything. Give a positive number.")
+    corpus = json.loads((corpus_dir / "meta.json").read_text(encoding="utf-8"))
     facts = {
         "name": name,
-        "corpus": json.loads((corpus_dir / "meta.json").read_text(encoding="utf-8")),
-        "corpus_dir": str(corpus_dir),
-        "heldout_dir": str(heldout_dir),
+        "corpus": _below_home(corpus),
+        "corpus_dir": below_home(str(corpus_dir)),
+        "heldout_dir": below_home(str(heldout_dir)),
         "time_budget_seconds": time_budget_seconds,
+        **({} if clock == "wall" else {"clock": clock}),
         "startup_allowance_seconds": startup_allowance_seconds,
         "handover_allowance_seconds": handover_allowance_seconds,
         "preset": preset,
@@ -181,6 +199,23 @@ def create_study(
         "corpus_files": corpus_hashes(corpus_dir),
     }
     return _write_study(name, project, facts, baseline_source)
+
+
+def _below_home(value: Any) -> Any:
+    """A value of JSON in whose texts the user's home is ~: a shared record does not tell the name of its user."""
+    if isinstance(value, dict):
+        return {name: _below_home(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_below_home(part) for part in value]
+    return below_home(value) if isinstance(value, str) else value
+
+
+def _recorded_folder(recorded: str, kind: str) -> Path:
+    """A folder of a corpus as study.json names it; in the present cache where the home that it lay in is another."""
+    folder = Path(os.path.expanduser(recorded))
+    if recorded.startswith("~") and not folder.exists() and (cache_dir() / kind / folder.name).exists():
+        return cache_dir() / kind / folder.name
+    return folder
 
 
 def _refuse_existing(paths: StudyPaths, name: str) -> None:
@@ -223,7 +258,7 @@ def open_study(name: str, project: Path) -> Study:
         )
     try:
         facts = json.loads(paths.study.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StudyError(
             f"{paths.study} is not readable as JSON ({error}). Restore it, or start a new study."
         ) from error
@@ -354,17 +389,20 @@ def versions_of(packages: Iterable[str]) -> dict[str, str]:
     return versions
 
 
-def latest_study(project: Path) -> Study | None:
+def latest_study(project: Path, say: Callable[[str], None] = lambda words: None) -> Study | None:
     """The study touched last whose study.json can be read; None where there is no study.
 
-    Raises StudyError when none of them can be read.
+    `say` gets a sentence for each one that was touched later and cannot be read. Raises StudyError when none can be.
     """
     failure: StudyError | None = None
     for name in study_names(project):
         try:
-            return open_study(name, project)
+            study = open_study(name, project)
         except StudyError as error:
+            say(f"Study {name} is left out: {error}")
             failure = failure or error
+        else:
+            return study
     if failure is not None:
         raise failure
     return None
@@ -375,6 +413,13 @@ def study_names(project: Path) -> list[str]:
     touched = {}
     for path in (project / "studies").glob("*/study.json"):
         if re.fullmatch(r"[\w.-]+", path.parent.name):
-            history = path.with_name("history.jsonl")
-            touched[path.parent.name] = (history if history.exists() else path).stat().st_mtime
+            touched[path.parent.name] = _touched_at(path.with_name("history.jsonl")) or _touched_at(path)
     return sorted(touched, key=lambda name: touched[name], reverse=True)
+
+
+def _touched_at(path: Path) -> float:
+    """Unix time of the last change; 0 where that cannot be known."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

@@ -1,4 +1,4 @@
-"""Where experiments run: the functions that train, score and audit, with the disk and the clocks of that machine.
+"""Where experiments run: the functions that train, score and audit, with the disk, clocks and load of that machine.
 
 A session gets a backend as an argument. LOCAL is this machine, a test passes one that trains in no time, and a second
 machine is one more backend.
@@ -17,6 +17,9 @@ from ..scoring.audit import audit
 from ..scoring.score import score
 from ..system.clock import SYSTEM_CLOCK, Clock
 from ..system.disk import free_bytes
+from ..system.own_time import can_stop
+from ..system.speed import Load, measure_load
+from .duel import Pair, run_duel
 from .training import Listener, Training, run_training
 
 
@@ -29,9 +32,12 @@ class Backend:
     audit: Callable[..., Audit] = audit
     free_bytes: Callable[[Path], int] = free_bytes  # of the disk that holds a folder
     clock: Clock = SYSTEM_CLOCK
+    load: Callable[[], Load] = measure_load  # which other processes use its processors now
+    # Two trainings in turns; None where one cannot be stopped while the other one runs.
+    duel: Callable[[Pair[Training], Pair[Listener]], Pair[RunOutcome]] | None = None
 
 
-LOCAL = Backend()
+LOCAL = Backend(duel=run_duel if can_stop() else None)
 _chosen: ContextVar[Backend] = ContextVar("backend", default=LOCAL)
 
 

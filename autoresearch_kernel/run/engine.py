@@ -8,6 +8,7 @@ decided by `run/training.py`, from what the run produced.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -28,15 +29,19 @@ with without("rfc3987_syntax", "pyarrow", "boto3", "azure", "gcsfs", "github"): 
     from papermill.clientwrap import PapermillNotebookClient
     from papermill.engines import Engine, NotebookExecutionManager, papermill_engines
     from papermill.iorw import papermill_io
+    from papermill.translators import PythonTranslator, papermill_translators
 
-from ..core.sanitize import NAME_LIMIT, one_line
+from ..core.sanitize import NAME_LIMIT, Private, one_line
 from ..system.files import write_atomic
 from .kernel_process import GRACE_SECONDS, Deadline, Kernel, KernelFailed, describe_exit
-from .outputs import NOTEBOOK_LIMIT_BYTES, TRACEBACK_LIMIT, CellOutputs, make_plain, shorten_traceback
+from .outputs import NOTEBOOK_LIMIT_BYTES, NOTEBOOK_TEXT, TRACEBACK_LIMIT, CellOutputs, make_plain, shorten_traceback
 
 SAVE_EVERY_SECONDS = 2.0  # at most this often while cells run
 START_SECONDS = 60.0
+NOTHING_PRIVATE = Private()  # of a notebook that stays with its user
 REASON_LIMIT = 300  # characters of an error's message
+LARGEST_LINE = 10**6  # of a train.py, whatever a kernel says
+_EXIT_LINE = re.compile(r"^os\._exit\(.*\) in train\.py, line (\d{1,6})$", re.MULTILINE)  # written by `run/script.py`
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ class Execution:
     ended: str  # "done", "error", "exit", "died", "deadline", "stopped", "no kernel"
     reason: str  # one line; "" when all cells ran
     cell: int | None  # the execution count of the cell where it ended; None when all cells ran
+    line: int | None  # of train.py, where that is known
     exit_code: int | None  # of a kernel that ended by itself
     kernel_start_seconds: float  # from the start of the process to its first answer
     cells_seconds: float  # from there to the end of the last cell that ran
@@ -105,16 +111,18 @@ class Client(PapermillNotebookClient):
         on_text: Callable[[str], None],
         stopping: Callable[[], bool],
         plain: bool,
+        private: Private,
         **kwargs: Any,
     ) -> None:
         super().__init__(record, km=kernel.manager, raise_on_iopub_timeout=False, **kwargs)
         self.kernel, self.deadline, self.on_text = kernel, deadline, on_text
-        self.stopping, self.plain = stopping, plain
-        self.allowance = NOTEBOOK_LIMIT_BYTES
-        self.kept = CellOutputs(self.allowance)
+        self.stopping, self.plain, self.private = stopping, plain, private
+        self.allowance, self.text_allowance = NOTEBOOK_LIMIT_BYTES, NOTEBOOK_TEXT
+        self.kept = CellOutputs(self.allowance, self.text_allowance)
         self.clear_before_next_output: bool = False
-        self.exited = False  # a cell called exit(), which raises no exception
-        self.on_cell_executed = self._notice_exit
+        self.exited = False  # a cell called exit() of IPython, which raises no exception
+        self.line: int | None = None  # of train.py, where the last cell failed
+        self.on_cell_executed = self._notice_end
         record.flush_output = self.kept.flush
 
     def run_cells(self) -> tuple[str, str, int | None]:
@@ -125,11 +133,12 @@ class Client(PapermillNotebookClient):
                 return (*self._ended("deadline", "", cell), count or None)
             runs = cell.cell_type == "code" and bool(cell.source.strip())
             count += runs
-            self.kept = CellOutputs(self.allowance)
+            self.kept = CellOutputs(self.allowance, self.text_allowance)
             self.nb_man.flush_output = self.kept.flush
             self.nb_man.cell_start(cell, index)
             ended = self._run_cell(cell, index)
             self.allowance -= self.kept.used
+            self.text_allowance -= self.kept.text_used
             self.nb_man.cell_complete(cell, cell_index=index)
             if ended is not None:
                 return (*ended, count)
@@ -156,14 +165,16 @@ class Client(PapermillNotebookClient):
     def _failed(self, error: CellExecutionError, cell: NotebookNode) -> tuple[str, str]:
         if self.deadline.has_passed or self.stopping():
             return self._ended("deadline", "", cell)
-        message, name = one_line(str(error.evalue), REASON_LIMIT), _error_name(error.ename)
+        message, name = one_line(self.private.clean(str(error.evalue)), REASON_LIMIT), _error_name(error.ename)
         if name == "SystemExit":
             return "exit", f"exited with SystemExit({message})"
         return "error", f"{name}: {message}" if message else name
 
     def _died(self, cell: NotebookNode) -> tuple[str, str]:
         if tail := self.kernel.stderr_tail():
-            cell.outputs.append(new_output("stream", name="stderr", text=tail + "\n"))
+            cell.outputs.append(new_output("stream", name="stderr", text=self.private.clean(tail) + "\n"))
+        if found := _EXIT_LINE.search(tail):
+            self.line = int(found[1])
         return self._ended("died", f"the kernel {describe_exit(self.kernel.poll())}", cell)
 
     def _ended(self, ended: str, reason: str, cell: NotebookNode) -> tuple[str, str]:
@@ -182,9 +193,10 @@ class Client(PapermillNotebookClient):
             self.on_text(f"{name}: {reason}\n")
         return ended, reason
 
-    def _notice_exit(self, cell: NotebookNode, cell_index: int, execute_reply: dict[str, Any]) -> None:
-        payload = execute_reply["content"].get("payload") or []
-        self.exited = any(item.get("source") == "ask_exit" for item in payload)
+    def _notice_end(self, cell: NotebookNode, cell_index: int, execute_reply: dict[str, Any]) -> None:
+        content = execute_reply["content"]
+        self.exited = any(item.get("source") == "ask_exit" for item in content.get("payload") or [])
+        self.line = line if type(line := content.get("line")) is int and 0 < line < LARGEST_LINE else None
 
     def _drain(self, cell: NotebookNode, index: int) -> None:
         """Process the messages that the kernel sent before it died, because they may explain its death."""
@@ -211,6 +223,7 @@ class Client(PapermillNotebookClient):
     def process_message(self, msg: dict[str, Any], cell: NotebookNode, cell_index: int) -> NotebookNode | None:
         if self.plain and not make_plain(msg):
             return None
+        msg["content"] = self.private.clean_all(msg["content"])
         return super().process_message(msg, cell, cell_index)
 
     def output(
@@ -229,11 +242,19 @@ class Client(PapermillNotebookClient):
             content["ename"] = _error_name(content.get("ename"))
             content["evalue"] = str(content.get("evalue", ""))[:TRACEBACK_LIMIT]
             self.on_text("\n".join(content["traceback"]) + "\n")
-        elif not self.kept.admits(outs, content):
-            return None
-        elif text := content.get("data", {}).get("text/plain"):
-            self.on_text(text + "\n")
+        else:
+            if (place := self.kept.admit(outs, content)) is not None:
+                self._take_out(outs, place, cell_index)
+            if text := content.get("data", {}).get("text/plain"):
+                self.on_text(text + "\n")
         return super().output(outs, msg, display_id, cell_index)
+
+    def _take_out(self, outs: list[NotebookNode], place: int, cell_index: int) -> None:
+        """Remove an output; the outputs after it, which later messages may replace, move up by one."""
+        del outs[place]
+        for places in self._display_id_map.values():
+            if cell_index in places:
+                places[cell_index] = [at - (at > place) for at in places[cell_index] if at != place]
 
     def clear_output(self, outs: list[NotebookNode], msg: dict[str, Any], cell_index: int) -> None:
         super().clear_output(outs, msg, cell_index)
@@ -243,8 +264,7 @@ class Client(PapermillNotebookClient):
     def _clear(self, outs: list[NotebookNode], cell_index: int) -> None:
         outs[:] = []
         self.clear_display_id_mapping(cell_index)
-        self.kept.flush(close=True)
-        self.kept.used = 0
+        self.kept.clear()
 
     def _update_display_id(self, display_id: str, msg: dict[str, Any]) -> None:
         self.kept.shrink(msg["content"])
@@ -294,6 +314,7 @@ class AutoresearchEngine(Engine):
         on_execution: Callable[[Execution], None] = lambda execution: None,
         stopping: Callable[[], bool] = lambda: False,
         plain: bool = False,
+        private: Private = NOTHING_PRIVATE,
         log_output: bool = False,
         stdout_file: Any = None,
         stderr_file: Any = None,
@@ -309,7 +330,7 @@ class AutoresearchEngine(Engine):
         outputs = {"log_output": log_output, "stdout_file": stdout_file, "stderr_file": stderr_file}
         client = Client(
             nb_man, kernel, deadline=deadline, on_text=on_text, stopping=stopping, plain=plain,
-            kernel_name=kernel_name, iopub_timeout=30, **outputs,
+            private=private, kernel_name=kernel_name, iopub_timeout=30, **outputs,
         )  # fmt: skip
         execution, failure = _execute(client, min(start_timeout, deadline_seconds or start_timeout))
         on_execution(execution)
@@ -341,6 +362,7 @@ def _execute(client: Client, start_timeout: float) -> tuple[Execution, KernelFai
         ended=ended,
         reason=reason,
         cell=cell,
+        line=client.line,
         exit_code=kernel.exit_code,
         kernel_start_seconds=(ready or ended_at) - kernel.started,
         cells_seconds=ended_at - ready if ready else 0.0,
@@ -375,14 +397,16 @@ def execute(
     on_text: Callable[[str], None],
     stopping: Callable[[], bool],
     plain: bool = False,
+    private: Private = NOTHING_PRIVATE,
 ) -> Execution:
     """Execute a notebook through papermill, in a kernel that is starting; paths are absolute.
 
-    With `plain`, only text and pictures of its output are kept. Call it once, in a process that does nothing else,
-    because papermill keeps state in its modules.
+    With `plain`, only text and pictures of its output are kept; what is `private` is left out. Call it once, in a
+    process that does nothing else, because papermill keeps state in its modules.
     """
     papermill_engines.register("autoresearch", AutoresearchEngine)
     papermill_io.register("/", AbsolutePaths)
+    papermill_translators.register("autoresearch", PythonTranslator)  # whose values need no check, as a user's do
     ends: list[Execution] = []
     with suppress(papermill.PapermillExecutionError, KernelFailed):  # `ends` has the outcome
         papermill.execute_notebook(
@@ -397,6 +421,7 @@ def execute(
             on_execution=ends.append,
             stopping=stopping,
             plain=plain,
+            private=private,
         )
     return ends[0]
 

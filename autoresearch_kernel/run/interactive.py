@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -20,7 +20,7 @@ from typing import Any
 
 from ..record.study import Study, StudyError, check_corpus, open_study, sha256, study_names
 from ..system.files import lock_holder
-from ..system.locations import project_root
+from ..system.locations import PROJECT, ForeignProject, NoProject, project_root
 from ..system.shell import shell_command
 
 BUDGET_SECONDS = 60  # of a training outside an experiment, unless AUTORESEARCH_TIME_BUDGET is set
@@ -63,8 +63,11 @@ def configure_kernel(folder: Path, environ: MutableMapping[str, str]) -> Callabl
     That function checks the study and prints what differs. It raises StudyError when the notebook is an experiment's
     and cannot train as the experiment did.
     """
+    notebook = Path(environ.get(NOTEBOOK) or "experiment.ipynb")
+    if notebook.is_absolute() and notebook.parent.resolve() == folder.resolve():
+        folder = notebook.parent  # the system resolves a link of `studies` to another disk, where no project is
     try:
-        rerun = rerun_in(folder, Path(environ.get(NOTEBOOK) or "experiment.ipynb").name)
+        rerun = rerun_in(folder, notebook.name)
         settings = _settings(rerun) if rerun is not None else {}
     except (StudyError, ValueError, KeyError, TypeError) as error:  # an incomplete study.json
         message = str(error)
@@ -78,13 +81,19 @@ def configure_kernel(folder: Path, environ: MutableMapping[str, str]) -> Callabl
     return lambda: _check(rerun)
 
 
+def script_of(folder: Path, environ: Mapping[str, str]) -> Path:
+    """The Python file that the notebook of this kernel is: itself, as JupyterLab opens it, or train.py beside it."""
+    notebook = Path(environ.get(NOTEBOOK) or "train.py")
+    return folder / (notebook.name if notebook.suffix == ".py" else "train.py")
+
+
 def _settings(rerun: Rerun) -> dict[str, str]:
     study = rerun.study
     settings = {
         "AUTORESEARCH_CORPUS": str(study.corpus_dir),
         "AUTORESEARCH_HELDOUT": str(study.heldout_dir),
         "AUTORESEARCH_TIME_BUDGET": repr(study.time_budget_seconds),
-        "AUTORESEARCH_PROJECT": str(study.project),
+        PROJECT: str(study.project),
     }
     if rerun.seed is not None:
         settings["AUTORESEARCH_SEED"] = str(rerun.seed)
@@ -110,10 +119,15 @@ def _check(rerun: Rerun) -> None:
 
 
 def say_who_else_trains(project: Path | None = None) -> None:
-    """Print a line for each study of the project that another process runs on this machine now."""
+    """Print a line for each study of the project that another process runs on this machine now.
+
+    Raises ForeignProject where `import prepare` would run another program's file.
+    """
     try:
         project = project or project_root()
-    except FileNotFoundError:
+    except ForeignProject:
+        raise
+    except NoProject:
         return
     for name in study_names(project):
         holder = lock_holder(project / "studies" / name / "lock")

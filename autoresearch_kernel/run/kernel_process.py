@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -21,9 +19,12 @@ from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
 from traitlets import default
 
+from ..sandbox.bubblewrap import has_own_pids
 from ..sandbox.policy import SANDBOX_FOLDER
 from ..system.processes import descendants, kill_group, peak_memory_mb
-from .kernelspec import KERNEL_NAME, kernelspec
+from ..system.start import python_command
+from ..system.temporary import make_folder, remove_folder
+from .kernelspec import KERNEL_NAME, PACKAGE, kernelspec
 
 LONGEST_SOCKET_PATH = 90  # bytes; the system's limit is about 107, and jupyter_client appends "-5"
 STDERR_TAIL_BYTES = 4_000
@@ -39,7 +40,7 @@ class OwnSpecs(KernelSpecManager):
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
         if kernel_name == KERNEL_NAME:
-            return KernelSpec(**kernelspec())
+            return KernelSpec(**kernelspec() | {"argv": python_command(PACKAGE, "-f", "{connection_file}")})
         return super().get_kernel_spec(kernel_name)
 
 
@@ -69,10 +70,10 @@ class Kernel:
     ) -> None:
         self.name = name
         self.own_folder = folder is None
-        self.folder = folder or Path(tempfile.mkdtemp(prefix="ar-"))  # mode 0700
+        self.folder = folder or make_folder()
         self.log = self.folder / "kernel.log"
         self.is_sandboxed = bool(prefix)
-        self.has_own_pids = self.is_sandboxed and Path(prefix[0]).name == "bwrap"
+        self.has_own_pids = has_own_pids(prefix)
         # Both are of a sandbox with pids of its own, whose processes the runner cannot see once they have ended.
         self.peak_memory_mb = 0.0
         self.left_behind = 0  # processes that were still running at the end
@@ -165,7 +166,8 @@ class Kernel:
         self.manager.cleanup_ipc_files()
         self.manager.context.destroy(linger=0)
         if self.own_folder:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            with suppress(OSError):
+                remove_folder(self.folder)
 
 
 class Deadline:
@@ -204,11 +206,11 @@ def _reap(pid: int, timeout_seconds: float = 5.0) -> None:
 
 
 def describe_exit(code: int | None) -> str:
-    """How a process ended: 'exited with code 0', 'was killed by signal 9 (out of memory?)'."""
+    """How a process ended: 'exited with code 0', 'was killed by signal 11 (a crash in C code)'."""
     if code is None:
         return "is still running"
     if code >= 0:
         return f"exited with code {code}"
-    hints = {9: "out of memory?", 11: "a crash in C code", 6: "aborted in C code", 7: "bus error", 4: "bad instruction"}
+    hints = {11: "a crash in C code", 6: "aborted in C code", 7: "bus error", 4: "bad instruction"}
     hint = hints.get(-code)
     return f"was killed by signal {-code}" + (f" ({hint})" if hint else "")

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
-KERNEL_NAME = "autoresearch"
+from ..system.temporary import own_folder
+
+KERNEL_NAME, PACKAGE = "autoresearch", "autoresearch_kernel"
 LOGO = Path(__file__).with_name("logo-svg.svg")  # in the kernelspec's folder by this name, Jupyter's launcher shows it
 
 
 def kernelspec() -> dict[str, Any]:
     """The content of kernel.json, with the absolute path of this interpreter."""
     return {
-        "argv": [sys.executable, "-m", "autoresearch_kernel", "-f", "{connection_file}"],
+        "argv": [sys.executable, "-m", PACKAGE, "-f", "{connection_file}"],
         "display_name": "autoresearch",
         "language": "python",
         "interrupt_mode": "signal",
@@ -41,10 +42,10 @@ def install_kernelspec(prefix: str | Path | None = None) -> Path:
     """
     from jupyter_client.kernelspec import KernelSpecManager
 
-    with tempfile.TemporaryDirectory(prefix="autoresearch-") as folder:
-        (Path(folder) / "kernel.json").write_text(json.dumps(kernelspec(), indent=1) + "\n", encoding="utf-8")
+    with own_folder() as folder:
+        (folder / "kernel.json").write_text(json.dumps(kernelspec(), indent=1) + "\n", encoding="utf-8")
         shutil.copy(LOGO, folder)
         where = KernelSpecManager().install_kernel_spec(
-            folder, kernel_name=KERNEL_NAME, user=prefix is None, prefix=str(prefix) if prefix else None
+            str(folder), kernel_name=KERNEL_NAME, user=prefix is None, prefix=str(prefix) if prefix else None
         )
     return Path(where)

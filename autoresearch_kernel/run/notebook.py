@@ -6,11 +6,13 @@ This module reads train.py with jupytext and writes the heading, the curve and t
 from __future__ import annotations
 
 import base64
-import html
 import re
 from pathlib import Path
 
+from ..core.markdown import fenced, inert, inert_markdown
+from ..core.sanitize import escaped, one_line
 from ..source.gate import CURVE, HEADING, VERDICT, InvalidSource, check_cells
+from ..source.syntax import without_mark
 from ..system.files import write_atomic
 from .imports import without
 from .kernelspec import notebook_metadata
@@ -21,6 +23,8 @@ with without("rfc3987_syntax"):  # jsonschema's optional check of URIs takes 2.3
 
 FOLD_DIFF_LINES = 30  # a longer diff is folded
 _PAPERMILL_MARKER = "papermill-error-cell-tag"
+_SEPARATORS = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"  # jupytext takes them for line ends, and Python does not
+_PLAIN_TAG = re.compile(r"[\w-]{1,40}")  # a viewer may write the others into HTML
 # jupytext would take an ordinary comment such as `# rm old weights` for a shell command, and run it.
 _PERCENT = {"extension": ".py", "format_name": "percent", "comment_magics": False}
 
@@ -33,10 +37,16 @@ def check_source(source: str) -> None:
 def _cells(source: str) -> list[NotebookNode]:
     import jupytext  # takes 0.2 s, and readers of executed notebooks do not need it
 
+    unused = (character for character in map(chr, range(0xE000, 0xF900)) if character not in source)
+    substitutes = {ord(separator): next(unused) for separator in _SEPARATORS}
     try:
-        return list(jupytext.reads(source, fmt=dict(_PERCENT)).cells)
+        cells = list(jupytext.reads(without_mark(source).translate(substitutes), fmt=dict(_PERCENT)).cells)
     except Exception as error:  # a cell header or a YAML header that jupytext cannot read: of any kind
-        raise InvalidSource(f"train.py cannot be read as percent-format cells: {error}.") from error
+        raise InvalidSource(f"train.py cannot be read as percent-format cells: {one_line(str(error), 200)}.") from error
+    originals = {ord(substitute): separator for separator, substitute in substitutes.items()}
+    for cell in cells:
+        cell.source = cell.source.translate(originals)
+    return cells
 
 
 # --- the notebook
@@ -59,42 +69,43 @@ def read_source(source: str) -> NotebookNode:
 def build_notebook(source: str, *, heading: str) -> NotebookNode:
     """The notebook of an experiment: the heading (see `heading_markdown`), then the cells of train.py.
 
+    Code cells are as in train.py. Markdown is inert, and raw cells, which some viewers take for HTML, are plain text.
     Raises InvalidSource when `check_source` refuses the source.
     """
     check_source(source)
     notebook = read_source(source)
+    for cell in notebook.cells:
+        if "tags" in cell.metadata:
+            cell.metadata["tags"] = [tag for tag in cell.metadata["tags"] if _PLAIN_TAG.fullmatch(tag)]
+        if cell.cell_type == "markdown":
+            cell.source = inert_markdown(cell.source)
+        elif cell.cell_type == "raw":
+            cell.metadata["raw_mimetype"] = "text/plain"
     notebook.cells.insert(0, _markdown(heading, HEADING))
     return notebook
 
 
 def heading_markdown(title: str, *, status_line: str = "", hypothesis: str = "", diff: str = "") -> str:
     """The heading cell: title, a line of state, the hypothesis as a quotation, and the diff (folded when long)."""
-    parts = [f"# {_plain(' '.join(title.split()))}"]
+    parts = [f"# {inert(' '.join(title.split()))}"]
     if status_line:
-        parts.append(_plain(" ".join(status_line.split())))
+        parts.append(inert(" ".join(status_line.split())))
     if hypothesis.strip():
-        parts.append("\n".join(f"> {_plain(line)}" for line in hypothesis.strip().splitlines()))
+        parts.append("\n".join(f"> {line}" for line in inert_markdown(hypothesis).split("\n")))
     if diff.strip():
         parts.append(_diff_markdown(diff.strip("\n")))
     return "\n\n".join(parts)
 
 
 def _diff_markdown(diff: str) -> str:
-    lines = diff.splitlines()
-    longest = max((len(run) for run in re.findall(r"`{3,}", diff)), default=2)
-    fence = "`" * (longest + 1)
-    block = f"{fence}diff\n{diff}\n{fence}"
+    lines = [escaped(line) for line in diff.split("\n")]
+    block = "\n".join(fenced(lines, "diff"))
     if len(lines) <= FOLD_DIFF_LINES:
         return block
     added = sum(line.startswith("+") and not line.startswith("+++") for line in lines)
     removed = sum(line.startswith("-") and not line.startswith("---") for line in lines)
     summary = f"What changed in train.py: {added} lines added, {removed} removed"
     return f"<details>\n<summary>{summary}</summary>\n\n{block}\n\n</details>"
-
-
-def _plain(text: str) -> str:
-    """The text of an agent as text, without HTML and without images of other servers."""
-    return html.escape(text, quote=False).replace("&gt;", ">").replace("![", "!\\[")
 
 
 def _markdown(source: str, tag: str) -> NotebookNode:
@@ -169,7 +180,7 @@ def read_notebook(path: str | Path) -> NotebookNode:
     """The notebook at `path`. Raises ValueError, which names the file, when it is not one."""
     try:
         return nbformat.reads(Path(path).read_text(encoding="utf-8"), as_version=4)
-    except (nbformat.reader.NotJSONError, nbformat.ValidationError, KeyError, AttributeError) as error:
+    except (nbformat.ValidationError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is not a notebook: {str(error)[:200]}") from error
 
 

@@ -1,7 +1,7 @@
 """Limits the output that is sent and kept: the beginning, the end, and a steady rate in between.
 
 A cell that prints 300 MB must not use up memory or block the run, and its first and last lines are the ones that users
-read.
+read. A progress bar that is drawn a thousand times over one line is kept as it stood last.
 """
 
 from __future__ import annotations
@@ -14,10 +14,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-CELL_LIMIT_BYTES = 1_000_000  # kept of one cell, half from its beginning and half from its end
-NOTEBOOK_LIMIT_BYTES = 4_000_000  # kept of all cells together
+CELL_LIMIT_BYTES = 1_000_000  # of pictures and values, kept of one cell
+NOTEBOOK_LIMIT_BYTES = 4_000_000  # of all cells together
 LEAST_CELL_BYTES = 20_000  # kept of a cell even when the notebook has reached its limit: errors must be visible
-MOST_OUTPUTS = 500  # of one cell
+CELL_TEXT, NOTEBOOK_TEXT, LEAST_TEXT = 16_000, 32_000, 4_000  # the same for what is printed
+LINE_BYTES = 16  # that a line takes in a notebook beside its characters
+LONGEST_LINE = 10_000  # characters after which a line is taken for several
+MOST_SWITCHES = 40  # between stdout and stderr in one cell, after which each goes on where it was
+MOST_OUTPUTS = 500  # of one cell, half of them its first and half its last ones
+BURST = 1_000_000  # characters of one cell that are sent at once
 TRACEBACK_LIMIT = 50_000  # characters
 BYTES_PER_SECOND = 50_000  # sent after the burst, so that a live view keeps changing
 
@@ -33,11 +38,12 @@ class HeadTail:
         self.tail_size = 0
         self.dropped = 0
 
-    def add(self, text: str) -> None:
+    def add(self, text: str, overhead: int = 0) -> None:
+        """Append a text, which takes `overhead` characters more than it has."""
         missing = self.half - self.head_size
         if missing > 0:
             self.head.append(text[:missing])
-            self.head_size += len(self.head[-1])
+            self.head_size += len(self.head[-1]) + overhead
             text = text[missing:]
         if not text:
             return
@@ -45,10 +51,10 @@ class HeadTail:
             self.dropped += len(text) - self.half
             text = text[-self.half :]
         self.tail.append(text)
-        self.tail_size += len(text)
-        while self.tail_size - len(self.tail[0]) >= self.half:
+        self.tail_size += len(text) + overhead
+        while self.tail_size - len(self.tail[0]) - overhead >= self.half:
             gone = len(self.tail.popleft())
-            self.tail_size -= gone
+            self.tail_size -= gone + overhead
             self.dropped += gone
 
     def text(self) -> str:
@@ -65,7 +71,7 @@ class RateLimit:
     LEAST = 4_000  # characters sent at once after something was held back
     REMAINDER = 2_000  # characters at the end of the held-back text that are kept
 
-    def __init__(self, burst: int = CELL_LIMIT_BYTES, rate: int = BYTES_PER_SECOND) -> None:
+    def __init__(self, burst: int = BURST, rate: int = BYTES_PER_SECOND) -> None:
         self.burst, self.rate = burst, rate
         self.allowance = float(burst)
         self.refilled = time.monotonic()
@@ -102,50 +108,109 @@ class RateLimit:
         return text
 
 
+class Printed:
+    """What a terminal shows of a stream in the end: `\\r` goes back in the line, and the next text overwrites it.
+
+    Of more than `limit` characters the first and the last lines are kept.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.lines = HeadTail(limit)
+        self.line = ""  # the open one
+        self.place = 0  # in it, of the next character
+
+    def add(self, text: str) -> None:
+        *whole, rest = text.replace("\r\n", "\n").split("\n")
+        for line in whole:
+            self._write(line)
+            self._end_line("\n")
+        self._write(rest)
+
+    def _write(self, text: str) -> None:
+        first, *overs = text.split("\r")
+        self._overwrite(first)
+        for over in overs:
+            self.place = 0
+            self._overwrite(over)
+        if len(self.line) > LONGEST_LINE:
+            self._end_line("")
+
+    def _overwrite(self, text: str) -> None:
+        """Put a text where the next character goes; a terminal's code to erase the line erases what follows."""
+        erased = _ERASE.sub("", text)
+        rest = self.line[self.place + len(text) :] if erased == text else ""
+        self.line = self.line[: self.place] + erased + rest
+        self.place += len(erased)
+
+    def _end_line(self, end: str) -> None:
+        self.lines.add(self.line + end, overhead=LINE_BYTES)
+        self.line, self.place = "", 0
+
+    def text(self) -> str:
+        return self.lines.text() + self.line
+
+    def __len__(self) -> int:
+        return len(self.lines) + len(self.line)
+
+
 class CellOutputs:
-    """The outputs of one cell that are kept, in a notebook that may keep `allowance` more bytes."""
+    """The outputs of one cell that are kept, in a notebook that may keep so much more of data and of text."""
 
-    def __init__(self, allowance: int) -> None:
+    def __init__(self, allowance: int, text_allowance: int = NOTEBOOK_TEXT) -> None:
         self.limit = max(LEAST_CELL_BYTES, min(CELL_LIMIT_BYTES, allowance))
-        self.used = 0
+        self.text_limit = max(LEAST_TEXT, min(CELL_TEXT, text_allowance))
+        self.used = self.text_used = 0
         self.dropped = 0  # outputs, not characters
-        self.stream: HeadTail | None = None
-        self.node: NotebookNode | None = None
+        self.num_switches = 0
+        self.streams: dict[str, tuple[NotebookNode, Printed]] = {}  # the last output of each stream
 
-    def add_stream(self, outputs: list[NotebookNode], name: str, text: str) -> NotebookNode | None:
-        """Append to the last output when it is the same stream, else start a new one."""
+    def add_stream(self, outputs: list[NotebookNode], name: str, text: str) -> NotebookNode:
+        """Append to the last output when it is the same stream, else start a new one while there are not too many."""
         import nbformat  # not at the top: the kernel uses this module without it
 
-        same = self.node is not None and outputs and outputs[-1] is self.node and self.node["name"] == name
-        if not same:
-            self.flush(close=True)
-            if len(outputs) >= MOST_OUTPUTS:
-                self.dropped += 1
-                return None
-            self.stream = HeadTail(max(self.limit - self.used, 2_000))
-            self.node = nbformat.v4.new_output("stream", name=name, text="")
-            outputs.append(self.node)
-        assert self.stream is not None
-        self.stream.add(text)
-        return self.node
+        node, printed = self.streams.get(name, (None, None))
+        is_last = bool(outputs) and outputs[-1] is node
+        may_go_on = self.num_switches >= MOST_SWITCHES and any(output is node for output in outputs)
+        if node is None or printed is None or not (is_last or may_go_on):
+            self._close(name)
+            self.num_switches += 1
+            printed = Printed(max(self.text_limit - self.text_used, LEAST_TEXT // 2))
+            node = nbformat.v4.new_output("stream", name=name, text="")
+            self.streams[name] = node, printed
+            outputs.append(node)
+        printed.add(text)
+        return node
+
+    def _close(self, name: str) -> None:
+        """Write the text of a stream into its output; what comes later goes into another one."""
+        if name in self.streams:
+            node, printed = self.streams.pop(name)
+            node["text"] = printed.text()
+            self.text_used += len(printed)
 
     def flush(self, close: bool = False) -> None:
-        """Write the text of the open stream into the notebook; with `close`, the next output is a new one."""
-        if self.node is None or self.stream is None:
-            return
-        self.node["text"] = self.stream.text()
-        if close:
-            self.used += len(self.stream)
-            self.node = self.stream = None
+        """Write the text of the open streams into the notebook; with `close`, the next output is a new one."""
+        for name, (node, printed) in list(self.streams.items()):
+            node["text"] = printed.text()
+            if close:
+                self._close(name)
 
-    def admits(self, outputs: list[NotebookNode], content: dict[str, Any]) -> bool:
-        """Whether another output is kept. The data of one that is too large is replaced by a note about its size."""
+    def clear(self) -> None:
+        """Forget all outputs of the cell, which asked for it."""
         self.flush(close=True)
-        if len(outputs) >= MOST_OUTPUTS:
-            self.dropped += 1
-            return False
+        self.used = self.text_used = self.num_switches = self.dropped = 0
+
+    def admit(self, outputs: list[NotebookNode], content: dict[str, Any]) -> int | None:
+        """Prepare for another output; the place of an older one that has to go for it, None where none has to.
+
+        The data of one that is too large is replaced by a note about its size.
+        """
+        self.flush(close=self.num_switches < MOST_SWITCHES)
         self.shrink(content)
-        return True
+        if len(outputs) < MOST_OUTPUTS:
+            return None
+        self.dropped += 1
+        return MOST_OUTPUTS // 2
 
     def shrink(self, content: dict[str, Any]) -> None:
         data = content.get("data")
@@ -162,9 +227,8 @@ class CellOutputs:
 
         self.flush(close=True)
         if self.dropped:
-            outputs.append(
-                nbformat.v4.new_output("stream", name="stderr", text=f"[{self.dropped:,} more outputs were not kept]\n")
-            )
+            words = f"[... {self.dropped:,} more outputs were not kept ...]\n"
+            outputs.insert(MOST_OUTPUTS // 2, nbformat.v4.new_output("stream", name="stderr", text=words))
             self.dropped = 0
 
 
@@ -176,6 +240,9 @@ def shorten_traceback(traceback: list[str]) -> list[str]:
     kept = HeadTail(TRACEBACK_LIMIT)
     kept.add(text)
     return [kept.text()]
+
+
+_ERASE = re.compile(r"\x1b\[[02]?K")  # of the rest of a line, or of a whole one
 
 
 # --- output of untrusted code

@@ -9,8 +9,61 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import click
+
+from ..source.cell import SourceError
+from ..source.encoding import decode_source
+from ..source.parameters import Parameter, check_values, read_parameters
+from .kernelspec import KERNEL_NAME
+
 # papermill warns about every input that is not .ipynb or .json, even when a handler can read it.
 warnings.filterwarnings("ignore", message=r"The specified file \(.*\.py\) does not end in one of")
+
+
+class Refused(click.ClickException, ValueError):
+    """What papermill's command line says in one line, with exit status 1, and without a traceback."""
+
+
+class CheckedParameters:
+    """papermill's translator of parameters into Python, which checks them against the parameters cell first.
+
+    papermill shows it that cell just before it asks for the code of the parameters.
+    """
+
+    def __init__(self, translator: Any) -> None:
+        self.translator = translator
+        self.known: dict[str, Parameter] | None = None
+
+    def inspect(self, parameters_cell: Any) -> Any:
+        try:
+            self.known = read_parameters(f'# %% tags=["parameters"]\n{parameters_cell.source}\n')
+        except SourceError:  # another program's notebook
+            self.known = None
+        return self.translator.inspect(parameters_cell)
+
+    def codify(self, parameters: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """The code that assigns the parameters. Raises Refused for one that train.py does not have, or of a wrong type.
+
+        SEED is known in any notebook, as an experiment's is given to it.
+        """
+        known, self.known = self.known, None
+        given = {name: value for name, value in parameters.items() if not name.startswith("PAPERMILL_")}
+        if known is not None:
+            try:
+                check_values(
+                    known, {name: v for name, v in given.items() if name in known or name != "SEED"}, "this notebook"
+                )
+            except SourceError as error:
+                raise Refused(str(error)) from error
+        return self.translator.codify(parameters, *args, **kwargs)
+
+
+def check_parameters() -> None:
+    """Let papermill check the parameters of every notebook for the kernel of this program."""
+    from papermill.translators import papermill_translators
+
+    python = papermill_translators.find_translator("", "python")
+    papermill_translators.register(KERNEL_NAME, CheckedParameters(python))
 
 
 class PercentSource:
@@ -27,8 +80,12 @@ class PercentSource:
 
         from .notebook import check_source, read_source
 
-        source = Path(path.removeprefix("py:")).read_text(encoding="utf-8")
-        check_source(source)
+        file = Path(path.removeprefix("py:"))
+        try:
+            source = decode_source(file.read_bytes(), str(file))
+            check_source(source)
+        except (SourceError, OSError) as error:
+            raise Refused(str(error)) from error
         return str(nbformat.writes(read_source(source)))
 
     @classmethod
@@ -60,3 +117,6 @@ class EnginePlugin:
     @classmethod
     def nb_language(cls, nb: Any, language: str | None = None) -> str:
         return language or "python"
+
+
+check_parameters()

@@ -1,7 +1,6 @@
 """Runs one training at a time on this machine: in a process of its own, within a hard limit, in a sandbox.
 
-The outcome follows from the files that the run left and from exit codes, never from metadata of its notebook. This
-module keeps a second time limit, which also ends a runner that has stopped reacting.
+This module keeps a second time limit, which also ends a runner that has stopped reacting.
 """
 
 from __future__ import annotations
@@ -11,18 +10,16 @@ import os
 import secrets
 import signal
 import subprocess
-import sys
-import tempfile
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..core.sanitize import is_number, parse_object
+from ..core.sanitize import parse_object
 from ..core.types import MachineHolder, RunOutcome, Status
 from ..record.curves import Tail, curve_points
 from ..record.paths import ExperimentPaths
@@ -30,30 +27,29 @@ from ..sandbox.kinds import require_sandbox, wrap
 from ..sandbox.policy import SANDBOX_FOLDER, Policy, training_policy
 from ..sandbox.watchdog import Watchdog
 from ..system.environment import environment
-from ..system.locations import DTYPE
+from ..system.locations import DTYPE, PROJECT
 from ..system.machine import has_gpu, training_lock
-from ..system.processes import ExitWatch, kill_by_token, kill_group
+from ..system.machine_speed import MachineSpeed
+from ..system.own_time import OwnTime, Pauses
+from ..system.privacy import private_to
+from ..system.processes import ExitWatch, kill_by_token, kill_group, memory_kills, not_by_the_system
+from ..system.start import python_command
+from ..system.steady_clock import LEAST_RATE, SteadyClock, is_possible
+from ..system.temporary import make_folder, remove_folder
 from ..system.untrusted_files import remove_tree
-from .handover import keep_only_the_handover, read_handover
+from .handover import keep_only_the_handover
+from .outcome import EndRun, LimitPassed, RunnerExit, outcome_of
 
 RUNNER_MARGIN_SECONDS = 20.0  # that the runner itself may take in addition, before it is asked to end
 PATIENCE_SECONDS = 5.0  # for the runner to end its kernel and write the notebook, before it is killed
 POLL_SECONDS = 0.1  # between two checks of the limits, the output and the curve
 CURVE_LIMIT_POINTS = 2_000  # that are forwarded; a curve normally has about 200
 OUTCOME = "outcome.json"  # written by the runner
+CLOCK = "clock"  # the count of a steady clock, which the training reads
 CURVE_SECONDS = 0.1  # spent on forwarding points between two checks of the limits
-
-
-class EndRun(Exception):
-    """A callback of a Listener raises it to end the run, which then has this `status` and `reason`."""
-
-    def __init__(self, status: Status, reason: str) -> None:
-        super().__init__(reason)
-        self.status, self.reason = status, reason
-
-
-class LimitPassed(EndRun):
-    """The run exceeded a limit of its sandbox and was ended."""
+PAUSES = "pauses"  # in the folder of the sandbox: for how long a training of a duel was stopped
+MOST_WORK_STOPPED = 0.02  # of its limit: processor time that a training may use while it is stopped
+LEAST_WORK_STOPPED_SECONDS = 0.5  # what may be the system's own inaccuracy
 
 
 @dataclass(frozen=True)
@@ -74,6 +70,8 @@ class Training:
     handover_allowance_seconds: float
     study: str = ""  # its name, for other studies that wait for this machine
     token: str = field(default_factory=lambda: secrets.token_hex(16))  # in the environment of each of its processes
+    clock: str = "wall"  # or "steady", which counts the budget in seconds of normal speed
+    normal_speed: float | None = None  # of the machine, GFLOP/s; None in the run that measures it, by the wall clock
     max_steps: int | None = None  # the budget in steps, instead of seconds
     dtype: str | None = None  # number format, "float32" or "bfloat16"; None: prepare.py chooses
     limits: Mapping[str, Any] = field(default_factory=dict)  # of the sandbox, fields of sandbox.policy.Policy
@@ -81,7 +79,13 @@ class Training:
     @property
     def limit_seconds(self) -> float:
         """Seconds from the start of the runner after which it is ended."""
-        return self.startup_allowance_seconds + self.time_budget_seconds + self.handover_allowance_seconds
+        budget = self.time_budget_seconds * (1 / LEAST_RATE if self.has_steady_clock else 1.0)
+        return self.startup_allowance_seconds + budget + self.handover_allowance_seconds
+
+    @property
+    def has_steady_clock(self) -> bool:
+        """Whether a steady clock counts; not for a budget in steps, nor where no speed can be measured."""
+        return self.clock == "steady" and self.max_steps is None and is_possible()
 
 
 @dataclass(frozen=True)
@@ -100,11 +104,59 @@ class Listener:
 NO_LISTENER = Listener()
 
 
-def run_training(training: Training, listener: Listener = NO_LISTENER) -> RunOutcome:
+@dataclass(frozen=True)
+class Turn:
+    """What the two trainings of a duel share."""
+
+    lock: int  # descriptor of the machine's training lock, which both runners inherit
+    speed: MachineSpeed  # one measurement for both
+
+
+@dataclass(frozen=True)
+class InWork:
+    """A training in its process, between two checks of its limits."""
+
+    own_time: OwnTime
+    wait: Callable[[float], None]  # returns when the runner ends, at the latest after so many seconds
+    seconds: float  # until the next check is due
+
+
+Steps = Generator[InWork, None, RunOutcome]
+
+
+def run_training(
+    training: Training, listener: Listener = NO_LISTENER, memory_kills: Callable[[], int | None] = memory_kills
+) -> RunOutcome:
     """Train once in the sandbox of this machine: trained, crash, timeout or invalid, with the reason in one line.
 
-    Raises SandboxMissing where there is no sandbox. However this call ends, also by an exception of a callback or
+    Raises SandboxMissing where there is no sandbox, MachineFailed for what is no fault of the code.
+
+    A run that was killed has `exit_code` -9 among its measured facts only where the system's count of processes killed
+    for lack of memory, `memory_kills`, has risen meanwhile. The code can kill itself, and a user can kill it by hand.
+
+    However this call ends, also by an exception of a callback or
     Ctrl-C, no process of the run is left.
+    """
+    with closing(training_steps(training, listener, memory_kills)) as steps:
+        while True:
+            try:
+                in_work = next(steps)
+            except StopIteration as end:
+                outcome: RunOutcome = end.value
+                return outcome
+            in_work.wait(in_work.seconds)
+
+
+def training_steps(
+    training: Training,
+    listener: Listener = NO_LISTENER,
+    memory_kills: Callable[[], int | None] = memory_kills,
+    turn: Turn | None = None,
+) -> Steps:
+    """`run_training` as a generator, which returns to its caller after each check of the limits.
+
+    Args:
+        turn: of a duel, in which the caller stops the training from time to time; None for a training alone.
     """
     from ..source.gate import InvalidSource
     from .notebook import build_notebook, heading_markdown, mark_end, write_notebook
@@ -119,24 +171,36 @@ def run_training(training: Training, listener: Listener = NO_LISTENER) -> RunOut
         notebook = build_notebook(training.source, heading=heading)
     except InvalidSource as error:
         return RunOutcome(Status.INVALID, str(error), None, None)
-    handover = _fresh_folder(paths.handover(run))
-    folder = Path(tempfile.mkdtemp(prefix="ar-")).resolve()  # short, for socket paths; mode 0700
+    handover, kills_before = _fresh_folder(paths.handover(run)), memory_kills()
+    folder = make_folder()
     own = folder / SANDBOX_FOLDER  # beside the hand-over the only part that the training may write to
     try:
         own.mkdir()
+        (folder / CLOCK).touch(0o644)
         write_notebook(notebook, folder / "train.ipynb")
         write_notebook(notebook, paths.notebook(run))
-        with training_lock(listener.on_wait, listener.on_tick, training.study) as lock:
-            waited = time.monotonic() - begun
-            end = _run_runner(training, folder, sandbox.name, lock, listener)
-        keep_only_the_handover(handover)
+        with _lock(training, listener, turn) as lock:
+            begun = time.monotonic()
+            try:
+                end = yield from _run_runner(training, folder, sandbox.name, lock, listener, turn)
+            finally:
+                keep_only_the_handover(handover)
     except EndRun as why:  # before the runner started
         mark_end(paths.notebook(run), "Stopped", why.reason)
         measured = {"total_seconds": time.monotonic() - begun}
         return RunOutcome(why.status, why.reason, None, paths.notebook(run), measured)
     finally:
         _remove_folder(folder)
-    return _outcome(end, training, begun + waited)
+    why_the_code = not_by_the_system(kills_before, memory_kills())
+    limit = training.limit_seconds
+    return outcome_of(end, paths, run, limit_seconds=limit, begun=begun, why_the_code=why_the_code)
+
+
+def _lock(training: Training, listener: Listener, turn: Turn | None) -> AbstractContextManager[int]:
+    """The machine's training lock; in a duel the one that the caller holds for both trainings."""
+    if turn is not None:
+        return nullcontext(turn.lock)
+    return training_lock(listener.on_wait, listener.on_tick, training.study)
 
 
 def _fresh_folder(folder: Path) -> Path:
@@ -147,7 +211,7 @@ def _fresh_folder(folder: Path) -> Path:
 
 def _remove_folder(folder: Path) -> None:
     try:
-        remove_tree(folder)
+        remove_folder(folder)
     except OSError as error:
         warnings.warn(f"{folder} is left ({error}). Remove it by hand.", stacklevel=2)
 
@@ -155,56 +219,86 @@ def _remove_folder(folder: Path) -> None:
 # --- the runner
 
 
-@dataclass(frozen=True)
-class _RunnerExit:
-    """How the runner ended."""
-
-    outcome: dict[str, Any] | None  # what it wrote; None when it could not
-    exit_code: int
-    overran: bool  # it passed its limit and was asked to end
-    started: float  # monotonic
-    finished: float
-    left_behind: int  # processes that outlived it
-    ended_by: EndRun | None  # the exception of a callback
-
-
-def _run_runner(training: Training, folder: Path, sandbox: str, lock: int, listener: Listener) -> _RunnerExit:
+def _run_runner(
+    training: Training, folder: Path, sandbox: str, lock: int, listener: Listener, turn: Turn | None
+) -> Generator[InWork, None, RunnerExit]:
     policy = _policy(training, folder)
     prefix = wrap(policy, [], sandbox)
+    pauses = Pauses(folder / SANDBOX_FOLDER / PAUSES) if turn is not None else None
     started = time.monotonic()
-    runner = _start_runner(training, folder, prefix, lock)
+    runner = _start_runner(training, folder, prefix, lock, turn is not None)
+    own_time = OwnTime(runner.pid, started, pauses)
     overran, ended_by = False, None
     # The time limits are kept by the deadline in the runner and by _watch, which know what to report.
     watchdog = Watchdog(runner.pid, replace(policy, seconds=0.0), [folder])
+    speed = MachineSpeed(runner.pid) if turn is None else turn.speed
+    speed.runners.add(runner.pid)
+    clock = _steady_clock(training, runner.pid, folder) if turn is None else None
+    measure = speed.measure if clock is None else _both(speed.measure, clock.tick)
     try:
         if listener.on_spawn is not None:
             listener.on_spawn(runner.pid)
-        overran = _watch(runner, training, started, listener, watchdog)
+        overran = yield from _watch(runner, training, own_time, listener, watchdog, measure)
     except EndRun as why:
         ended_by = why
     finally:
         _stop(runner, overran, watchdog)
         left_behind = len(kill_by_token(training.token))
-    outcome = _read_outcome(folder / OUTCOME)
-    return _RunnerExit(outcome, runner.returncode, overran, started, time.monotonic(), left_behind, ended_by)
+        if pauses is not None:
+            pauses.close()
+    return RunnerExit(
+        outcome=_read_outcome(folder / OUTCOME),
+        exit_code=runner.returncode,
+        overran=overran,
+        started=started,
+        finished=time.monotonic(),
+        left_behind=left_behind,
+        ended_by=ended_by,
+        machine_speed=speed.median(),
+        clock=clock,
+        own_time=own_time,
+    )
 
 
-def _start_runner(training: Training, folder: Path, prefix: list[str], lock: int) -> subprocess.Popen[bytes]:
+def _steady_clock(training: Training, runner: int, folder: Path) -> SteadyClock | None:
+    return SteadyClock(runner, folder / CLOCK, training.normal_speed) if training.has_steady_clock else None
+
+
+def _both(one: Callable[[], None], other: Callable[[], None]) -> Callable[[], None]:
+    def both() -> None:
+        one()
+        other()
+
+    return both
+
+
+def _start_runner(
+    training: Training, folder: Path, prefix: list[str], lock: int, is_duel: bool
+) -> subprocess.Popen[bytes]:
     from .runner import Job
+
+    # The runner's own deadline counts the stops of a duel too. There `_watch` keeps the limit.
+    deadline = 3 * (training.limit_seconds + RUNNER_MARGIN_SECONDS) if is_duel else training.limit_seconds
 
     job = Job(
         notebook=str(folder / "train.ipynb"),
+        source=training.source,
         output=str(training.paths.notebook(training.run).resolve()),
         outcome=str(folder / OUTCOME),
         folder=str(folder),
         parameters={"SEED": training.seed},
-        deadline_seconds=training.limit_seconds,
+        deadline_seconds=deadline,
         parent_pid=os.getpid(),
+        private=asdict(private_to(training.project)),
         prefix=prefix,
     )
     (folder / "job.json").write_text(json.dumps(asdict(job)), encoding="utf-8")
-    command = [sys.executable, "-m", "autoresearch_kernel.run.runner", str(folder / "job.json")]
+    command = python_command("autoresearch_kernel.run.runner", str(folder / "job.json"))
     env = training_environment(training, folder / SANDBOX_FOLDER)
+    if training.has_steady_clock and training.normal_speed is not None and not is_duel:
+        env["AUTORESEARCH_CLOCK"] = str(folder / CLOCK)
+    if is_duel:
+        env["AUTORESEARCH_PAUSES"] = str(folder / SANDBOX_FOLDER / PAUSES)
     with open(training.paths.runner_log(training.run), "wb") as log:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=env, cwd=folder,
@@ -220,7 +314,7 @@ def _read_outcome(path: Path) -> dict[str, Any] | None:
 
 
 def _policy(training: Training, folder: Path) -> Policy:
-    return training_policy(
+    policy = training_policy(
         training.corpus_dir,
         training.project,
         training.paths.handover(training.run).resolve(),
@@ -229,22 +323,30 @@ def _policy(training: Training, folder: Path) -> Policy:
         gpu=has_gpu(),
         **training.limits,
     )
+    return replace(policy, read_only=(*policy.read_only, str(folder / CLOCK)))
 
 
 def _watch(
-    runner: subprocess.Popen[bytes], training: Training, started: float, listener: Listener, watchdog: Watchdog
-) -> bool:
+    runner: subprocess.Popen[bytes],
+    training: Training,
+    own_time: OwnTime,
+    listener: Listener,
+    watchdog: Watchdog,
+    measure: Callable[[], None],
+) -> Generator[InWork, None, bool]:
     """Forward output and curve until the runner ends; True when it passed its limit and was asked to end."""
-    deadline = time.monotonic() + training.limit_seconds + RUNNER_MARGIN_SECONDS
+    margin = RUNNER_MARGIN_SECONDS if own_time.pauses is None else 0.0
+    deadline = training.limit_seconds + margin  # in the training's own seconds
     output, curve = Tail(training.paths.runner_log(training.run)), Tail(training.paths.metrics(training.run))
     overran, points = False, _CurveForwarder(listener.on_metrics)
     exit_watch = ExitWatch(runner.pid)
     try:
         while True:
             if listener.on_tick is not None:
-                listener.on_tick(time.monotonic() - started)
+                listener.on_tick(own_time.elapsed())
+            measure()
             ended = runner.poll() is not None
-            if not ended and (limit := watchdog.check()):
+            if not ended and (limit := watchdog.check() or _worked_stopped(own_time, training.limit_seconds)):
                 watchdog.end()
                 raise LimitPassed(Status.CRASH, limit)
             if listener.on_output is not None and (text := output.read()):
@@ -254,14 +356,22 @@ def _watch(
             points.pass_on(is_last=ended)
             if ended:
                 return overran
-            if time.monotonic() > deadline:
+            if own_time.elapsed() > deadline:
                 if overran:
                     return True
-                overran, deadline = True, time.monotonic() + PATIENCE_SECONDS
+                overran, deadline = True, own_time.elapsed() + PATIENCE_SECONDS
                 runner.terminate()
-            exit_watch.wait(0.0 if points.waiting else POLL_SECONDS)
+            yield InWork(own_time, exit_watch.wait, 0.0 if points.waiting else POLL_SECONDS)
     finally:
         exit_watch.close()
+
+
+def _worked_stopped(own_time: OwnTime, limit_seconds: float) -> str:
+    """Why a training that does not stand still in a duel is ended, in words that follow "it"; "" for any other."""
+    worked = own_time.worked_while_stopped
+    if worked <= max(LEAST_WORK_STOPPED_SECONDS, MOST_WORK_STOPPED * limit_seconds):
+        return ""
+    return f"worked for {worked:.1f} s of processor time while it was stopped and the other side of its duel trained"
 
 
 class _CurveForwarder:
@@ -300,81 +410,15 @@ def _stop(runner: subprocess.Popen[bytes], was_asked: bool, watchdog: Watchdog) 
     runner.wait()
 
 
-# --- the outcome
-
-
-def _outcome(end: _RunnerExit, training: Training, begun: float) -> RunOutcome:
-    """The outcome of a run. It has been trained when the hand-over is complete and every cell of the notebook ran."""
-    from .notebook import mark_end
-
-    paths, run = training.paths, training.run
-    handed_over, complaint = read_handover(paths.handover(run))
-    artefact = paths.artefact(run)
-    said = end.outcome or {}
-    measured = _measured(end, handed_over or {}, begun)
-    status, reason = _status(end, said, handed_over is not None, complaint, training.limit_seconds)
-    if end.ended_by is not None:
-        mark_end(paths.notebook(run), "Stopped", reason)
-    elif end.outcome is None:
-        mark_end(paths.notebook(run), "RunnerDied", reason)
-    return RunOutcome(status, reason, artefact if status is None else None, paths.notebook(run), measured)
-
-
-def _status(
-    end: _RunnerExit, said: dict[str, Any], handed_over: bool, complaint: str, limit: float
-) -> tuple[Status | None, str]:
-    if end.ended_by is not None:
-        return end.ended_by.status, end.ended_by.reason
-    if end.overran or said.get("ended") == "deadline":
-        where = f" in cell {said['cell']}" if said.get("cell") else ""
-        return Status.TIMEOUT, f"passed its hard limit of {limit:.0f} s{where}"
-    if end.outcome is None:
-        from .kernel_process import describe_exit
-
-        return Status.CRASH, f"the runner {describe_exit(end.exit_code)}; see runner.log"
-    if said["ended"] == "done":
-        return (None, "") if handed_over else (Status.CRASH, f"all cells ran, but {complaint}")
-    where = f" in cell {said['cell']}" if said.get("cell") else ""
-    when = " before the hand-over" if said["ended"] in ("exit", "died") and not handed_over else ""
-    return Status.CRASH, f"{said['reason']}{where}{when}"
-
-
-def _measured(end: _RunnerExit, handed_over: dict[str, Any], begun: float) -> dict[str, Any]:
-    """The facts of the hand-over, then those that the supervisor measured, which no training can write.
-
-    `overhead_seconds` is the total time without the training itself.
-    """
-    said = end.outcome or {}
-    measured = dict(handed_over)
-    total = end.finished - begun
-    if said:
-        measured |= {
-            "runner_start_seconds": said["begun"] - end.started,
-            "kernel_start_seconds": said["kernel_start_seconds"],
-            "cells_seconds": said["cells_seconds"],
-            "shutdown_seconds": end.finished - said["begun"] - said["kernel_start_seconds"] - said["cells_seconds"],
-            "process_peak_memory_mb": said["process_peak_memory_mb"],
-            "exit_code": said["exit_code"],
-            "left_behind": said["left_behind"] + end.left_behind,
-        }
-    else:
-        measured |= {"exit_code": end.exit_code, "left_behind": end.left_behind}
-    if isinstance(end.ended_by, LimitPassed):
-        measured["exit_code"] = None  # the supervisor killed it for a reason, so there is no use in a retry
-    training = handed_over.get("training_seconds")
-    if is_number(training):
-        measured["overhead_seconds"] = total - training
-    return measured | {"total_seconds": total}
-
-
 def training_environment(training: Training, folder: Path) -> dict[str, str]:
     """The environment of a training: variables that any child may inherit, and those that prepare.py reads.
 
     Args:
         folder: the training's libraries may write their files here.
     """
-    env = environment(training.token, Path(__file__).resolve().parents[2], prefixes=("AUTORESEARCH_",))
-    for name in ("AUTORESEARCH_HELDOUT", "AUTORESEARCH_HOME"):  # a training must not know where the validation rows are
+    env = environment(training.token, prefixes=("AUTORESEARCH_",))
+    # The first two lead to the validation rows, which a training must not find; the others are of another training.
+    for name in ("AUTORESEARCH_HELDOUT", "AUTORESEARCH_HOME", "AUTORESEARCH_CLOCK", "AUTORESEARCH_PAUSES"):
         env.pop(name, None)
     if training.max_steps is not None:
         env["AUTORESEARCH_MAX_STEPS"] = str(training.max_steps)
@@ -384,7 +428,7 @@ def training_environment(training: Training, folder: Path) -> dict[str, str]:
         "AUTORESEARCH_CORPUS": str(training.corpus_dir.resolve()),
         "AUTORESEARCH_TIME_BUDGET": repr(training.time_budget_seconds),
         "AUTORESEARCH_HANDOVER": str(training.paths.handover(training.run).resolve()),
-        "AUTORESEARCH_PROJECT": str(training.project.resolve()),
+        PROJECT: str(training.project.resolve()),
         "AUTORESEARCH_SEED": str(training.seed),
         "IPYTHONDIR": str(folder / "ipython"),  # without the user's start-up files
         "MPLCONFIGDIR": str(folder / "matplotlib"),

@@ -11,23 +11,27 @@ import base64
 import functools
 import json
 import os
-import shutil
 import sys
-import tempfile
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ..system.locations import PROJECT
 from ..system.machine import has_gpu
-from .bubblewrap import bubblewrap_prefix
+from ..system.seccomp import program
+from ..system.temporary import make_folder, remove_folder
+from .bubblewrap import bubblewrap_prefix, may_be_left_to
+from .page_cache import settle
 from .policy import Policy, memory_limit, scoring_policy
 from .probe import SandboxReport, find_sandbox
 from .seatbelt import seatbelt_prefix
-from .seccomp import program
+from .template import can_become, template_socket
 from .watchdog import Watchdog
 
 SANDBOX = "AUTORESEARCH_SANDBOX"  # environment variable that chooses the sandbox; --unsafe sets it to "none"
+_OWN_IN_BUBBLEWRAP = ("/tmp", "/dev/shm")
 _CACHES = {  # private to each sandbox, because runs could communicate through a shared one
     "XDG_CACHE_HOME": "cache", "TRITON_CACHE_DIR": "cache/triton", "TORCHINDUCTOR_CACHE_DIR": "cache/inductor",
     "TORCH_EXTENSIONS_DIR": "cache/extensions", "CUDA_CACHE_PATH": "cache/cuda", "NUMBA_CACHE_DIR": "cache/numba",
@@ -49,7 +53,7 @@ def probe() -> SandboxReport:
 
 @functools.lru_cache(maxsize=8)
 def _probe(wanted: str) -> SandboxReport:
-    return find_sandbox(wanted, wrap)
+    return find_sandbox(wanted, command)
 
 
 def require_sandbox() -> SandboxReport:
@@ -66,22 +70,50 @@ def require_sandbox() -> SandboxReport:
 def wrap(policy: Policy, argv: list[str], sandbox: str | None = None) -> list[str]:
     """The command that runs `argv` under `policy`, in the named sandbox or in the one that `probe` found.
 
+    Start it at once: this call brings the files that scorers are shown into memory, whatever ran before.
     The command runs in the caller's working folder, which the policy must allow, and in the caller's environment, which
     must not contain a secret: use one of `system.environment.environment`.
     """
-    name = sandbox or probe().name
+    report = probe()
+    name = sandbox or report.name
+    user = report.user if name == report.name else None
+    if user is not None and not may_be_left_to(user, policy):
+        user = None
+    return command(policy, argv, name, user, _template_for(policy, argv, name))
+
+
+def _template_for(policy: Policy, argv: list[str], name: str) -> Path | None:
+    """The socket of the template whose child can become `argv`; see `sandbox/template.py`."""
+    if name != "bubblewrap" or policy.gpu or not can_become(argv):
+        return None
+    return template_socket(_own_places(Path("/tmp"))[0])
+
+
+def command(policy: Policy, argv: list[str], name: str, user: int | None, template: Path | None = None) -> list[str]:
+    """The same in the named sandbox, where the code of root gets the rights of `user`; None for its own.
+
+    Args:
+        template: the socket of the template that is asked for a process; None to start one.
+    """
     if name == "none":
         return list(argv)
-    starter = {"bubblewrap": bubblewrap_prefix, "seatbelt": seatbelt_prefix}.get(name, lambda policy: [])(policy)
-    python = os.path.realpath(sys.executable)
-    confine = [python, "-I", "-S", str(Path(__file__).with_name("confine.py")), json.dumps(_spec(policy, name))]
-    return [*starter, *confine, *argv]
+    if policy.in_memory is not None:
+        settle(policy.in_memory)
+    starter = {
+        "bubblewrap": lambda: bubblewrap_prefix(policy, user, as_first=template is not None),
+        "seatbelt": lambda: seatbelt_prefix(policy),
+    }.get(name, list)()  # fmt: skip
+    python, spec = [os.path.realpath(sys.executable), "-I", "-S"], json.dumps(_spec(policy, name, user))
+    if template is None:
+        return [*starter, *python, str(Path(__file__).with_name("confine.py")), spec, *argv]
+    join = [*python, str(Path(__file__).with_name("join.py"))]
+    return [*join, "ask", str(template), *starter, *join, "hold", spec, *argv]
 
 
 # --- instructions for confine.py
 
 
-def _spec(policy: Policy, name: str) -> dict[str, Any]:
+def _spec(policy: Policy, name: str, user: int | None) -> dict[str, Any]:
     scratch = Path("/tmp") if name == "bubblewrap" or policy.scratch is None else Path(policy.scratch)
     env, folders = _own_places(scratch)
     links = {}
@@ -95,7 +127,9 @@ def _spec(policy: Policy, name: str) -> dict[str, Any]:
         "env": {**env, **policy.env},
         "limits": _limits(policy),
         "max_tasks": 8 * policy.max_processes,  # the system counts threads
-        "landlock": _landlock_rules(policy) if name == "landlock" else None,
+        "user": user,
+        "own": [*policy.writable, *_OWN_IN_BUBBLEWRAP],  # what `user` gets
+        "landlock": _LANDLOCK_RULES.get(name, lambda policy: None)(policy),
         "seccomp": base64.b64encode(program(name == "bubblewrap")).decode() if sys.platform == "linux" else "",
     }
 
@@ -114,7 +148,7 @@ def _import_through(folder: Path, policy: Policy) -> dict[str, str]:
     path = [str(folder), *(p for p in given if p in policy.read_only)]
     # Inductor's compile workers communicate through /dev/shm, which sandboxes without namespaces would share.
     return {
-        "PYTHONPATH": os.pathsep.join(path), "AUTORESEARCH_PROJECT": str(folder), "TORCHINDUCTOR_COMPILE_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(path), PROJECT: str(folder), "TORCHINDUCTOR_COMPILE_THREADS": "1",
     }  # fmt: skip
 
 
@@ -137,6 +171,17 @@ def _landlock_rules(policy: Policy) -> dict[str, list[str]]:
     }  # fmt: skip
 
 
+def _landlock_rules_in_bubblewrap(policy: Policy) -> dict[str, list[str]]:
+    """What may be written in there. Where there is a GPU, its driver also names threads, through /proc."""
+    devices = ["/dev", *(["/proc"] if policy.gpu else [])]
+    return {"read": [], "hidden": [], "write": [*policy.writable, *_OWN_IN_BUBBLEWRAP], "devices": devices}
+
+
+_LANDLOCK_RULES: dict[str, Callable[[Policy], dict[str, list[str]] | None]] = {
+    "landlock": _landlock_rules, "bubblewrap": _landlock_rules_in_bubblewrap,
+}  # fmt: skip
+
+
 # --- scorers
 
 
@@ -146,7 +191,7 @@ class ScorerSandbox:
     def __init__(self, project: Path, gpu: bool | None = None) -> None:
         self.project, self.gpu = project, has_gpu() if gpu is None else gpu
         self.sandbox = require_sandbox().name
-        self._folders: list[str] = []
+        self._folders: list[Path] = []
         self._close = weakref.finalize(self, _remove, self._folders)
 
     def __call__(self, argv: list[str], artefact: Path) -> list[str]:
@@ -155,8 +200,8 @@ class ScorerSandbox:
             return list(argv)
         scratch = None
         if self.sandbox != "bubblewrap":
-            scratch = Path(tempfile.mkdtemp(prefix="ar-")).resolve()
-            self._folders.append(str(scratch))
+            scratch = make_folder()
+            self._folders.append(scratch)
         return wrap(scoring_policy(artefact, self.project, scratch, gpu=self.gpu), argv, self.sandbox)
 
     def guard(self, pid: int) -> Callable[[], str]:
@@ -179,6 +224,7 @@ def scorer_options(project: Path) -> dict[str, Any]:
     return {"wrap": sandbox, "guard": sandbox.guard}
 
 
-def _remove(folders: list[str]) -> None:
+def _remove(folders: list[Path]) -> None:
     for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            remove_folder(folder)

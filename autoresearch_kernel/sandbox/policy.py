@@ -6,28 +6,46 @@ never allowed as a whole: only those of its children are that contain nothing of
 
 from __future__ import annotations
 
+import functools
 import os
 import site
 import sys
+import sysconfig
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..system.locations import cache_dir
+from ..system.locations import cache_dir, home_folder
 from .hidden_stdlib import held_out_paths
+from .libraries import needed_libraries
+from .page_cache import Shown
 
 GIB = 2**30
 SANDBOX_FOLDER = "kernel"  # the subfolder of a run's folder that its kernel may write to
 PACKAGE = Path(__file__).resolve().parents[1]
 
-# Programs, libraries, and files that these read. No passwd, no ssh, no machine-id.
+# What Python, its libraries and their threads read of the machine.
+_SYS = (
+    "/sys/devices/system/cpu", "/sys/devices/system/node/online", "/sys/devices/system/node/possible",
+    "/sys/kernel/mm/transparent_hugepage", *(f"/sys/fs/cgroup/{name}" for name in (
+        "cgroup.controllers", "cpu.max", "memory.max", "cpuset.cpus.effective",
+        "cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us", "memory/memory.limit_in_bytes",
+    )),
+)  # fmt: skip
+# Programs, libraries, and files that these read. No passwd, no ssh, no machine-id. Of /sys only the number of
+# processors and the limits of a container, unless there is a GPU, whose driver reads much of it.
 _SYSTEM = (
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/ld.so.cache", "/etc/ld.so.conf",
     "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/localtime", "/etc/fonts", "/nix/store", "/run/current-system/sw",
-    "/run/opengl-driver", "/sys",
+    "/run/opengl-driver",
+    *_SYS,
 )  # fmt: skip
-_GPU_SYSTEM = ("/opt/rocm", "/etc/OpenCL", "/opt/intel")
+_GPU_SYSTEM = ("/sys", "/opt/rocm", "/etc/OpenCL", "/opt/intel")
+# What a scorer on Linux without a GPU is shown of the system, besides single libraries.
+_SYSTEM_OF_SCORERS = ("/etc/ld.so.cache", "/etc/localtime", "/usr/lib/locale/C.utf8")
+_NOT_HELD = ("/nix/store", *_SYS)  # what it is shown as well: too large, or without pages
+_SYSTEM_PREFIXES = ("/usr", "/usr/local")
 _PREFIX_PARTS = ("bin", "lib", "lib64", "include", "share", "libexec", "nvvm", "targets", "pyvenv.cfg")
 
 
@@ -39,6 +57,7 @@ class Policy:
     hidden: tuple[str, ...] = ()  # files and folders below read_only that must not be read
     writable: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()  # of read_only: modules to import from a checkout that is itself closed
+    in_memory: Shown | None = None  # files that are brought into memory before the sandbox starts
     env: Mapping[str, str] = field(default_factory=dict)  # added to the child's own
     scratch: str | None = None  # folder for home, tmp and caches, in a sandbox without its own file system
     gpu: bool = False
@@ -57,8 +76,11 @@ def training_policy(
 
     `limits` are fields of Policy that replace their defaults.
     """
-    policy = _policy(project, gpu, folder, seconds=seconds, corpus_dir=corpus_dir)
-    policy = replace(policy, writable=(str(handover), str(folder)))
+    hidden, modules = hidden_paths(project, corpus_dir), _modules(project)
+    paths = [*system_paths(gpu), *python_paths(hidden), *modules, corpus_dir.resolve()]
+    shown = _shown_to_scorers(project, gpu)
+    policy = _policy(_readable(paths, hidden, modules), project, folder, shown, gpu, seconds)
+    policy = replace(policy, hidden=held_out_paths(policy.read_only), writable=(str(handover), str(folder)))
     large = {"max_file_bytes": 16 * GIB, "writable_bytes": 16 * GIB, "tmp_bytes": 4 * GIB} if gpu else {}
     return replace(policy, **(large | limits))
 
@@ -70,28 +92,103 @@ def scoring_policy(artefact: Path, project: Path, scratch: Path | None, *, gpu: 
     """
     if artefact.is_symlink() or not artefact.is_file():
         raise ValueError(f"{artefact} is not a plain file, so it is not scored: train again.")
-    policy = _policy(project, gpu, scratch)
-    return replace(policy, read_only=(*policy.read_only, str(artefact.resolve())))
+    file, shown = str(artefact.resolve()), _shown_to_scorers(project, gpu)
+    policy = _policy((*shown.paths, *shown.own, file), project, scratch, shown, gpu)
+    return replace(policy, hidden=shown.hidden, in_memory=replace(shown, own=(*shown.own, file)))
 
 
 def _policy(
-    project: Path, gpu: bool, scratch: Path | None, *, seconds: float = 0.0, corpus_dir: Path | None = None
+    read_only: tuple[str, ...], project: Path, scratch: Path | None, shown: Shown, gpu: bool, seconds: float = 0.0
 ) -> Policy:
-    """Python with its libraries, prepare.py and the corpus can be read; only `scratch` can be written."""
-    hidden = hidden_paths(project, corpus_dir)
-    modules = [PACKAGE, project.resolve() / "prepare.py"]
-    corpus = [] if corpus_dir is None else [corpus_dir.resolve()]
-    read_only = _readable([*system_paths(gpu), *python_paths(hidden), *modules, *corpus], hidden, modules)
+    """The parts that all policies have in common: what can be read, and only `scratch` to write to."""
     return Policy(
         read_only=read_only,
-        hidden=held_out_paths(read_only),
         writable=() if scratch is None else (str(scratch),),
-        modules=tuple(map(str, modules)),
+        modules=tuple(map(str, _modules(project))),
+        in_memory=shown,
         scratch=None if scratch is None else str(scratch),
         gpu=gpu,
         memory_bytes=memory_limit(),
         seconds=seconds,
     )
+
+
+def _modules(project: Path) -> list[Path]:
+    return [PACKAGE, project.resolve() / "prepare.py"]
+
+
+# --- what scorers are shown
+
+
+def _shown_to_scorers(project: Path, gpu: bool) -> Shown:
+    """All that a scorer may read besides its artefact.
+
+    On Linux without a GPU it is shown the interpreter, the import folders, and of the rest of the system only the
+    libraries that these need: what it cannot open cannot carry a message to other sandboxes, and all else has to be
+    held in memory. With a GPU it is shown the whole system, as drivers and compilers load files by rules of their own;
+    of that only the interpreter and the packages are held.
+    """
+    hidden, modules = hidden_paths(project), _modules(project)
+    found = _paths_of_scorers(hidden, gpu)
+    shown = _readable([*found.shown, *found.held, *found.code, *modules], hidden, modules)
+    own = [path for path in shown if path == str(modules[1])]
+    closed = [
+        root + folder[len(os.path.realpath(root)) :]  # at each path that leads to it
+        for folder in found.unused
+        for root in shown
+        if folder.startswith(f"{os.path.realpath(root)}/")
+    ]
+    return Shown(
+        paths=tuple(path for path in shown if path not in own),
+        hidden=(*held_out_paths(shown), *closed),
+        own=tuple(own),
+        held=_readable(found.held, hidden, modules[:1]),
+        code=tuple(path for path in _readable(found.code, hidden, []) if path not in own),
+        memory_bytes=memory_limit(),
+    )
+
+
+@dataclass(frozen=True)
+class _PathsOfScorers:
+    """Paths of Python and the system for scorers, each in one of three groups; see `page_cache.Shown`."""
+
+    shown: tuple[Path, ...]
+    held: tuple[Path, ...] = ()
+    code: tuple[Path, ...] = ()
+    unused: tuple[str, ...] = ()  # folders of packages in them that this interpreter does not import from
+
+
+@functools.lru_cache(maxsize=8)
+def _paths_of_scorers(hidden: tuple[Path, ...], gpu: bool) -> _PathsOfScorers:
+    if sys.platform != "linux":
+        return _PathsOfScorers((*system_paths(gpu), *python_paths(hidden)))
+    programs = _links_to(Path(sys.executable))
+    library = Path(sysconfig.get_paths()["stdlib"])
+    prefixes = [prefix for prefix in _prefixes() if str(prefix) not in _SYSTEM_PREFIXES]
+    python = [*programs, library, *_parts(prefixes, ("bin", "lib", "lib64", "pyvenv.cfg"))]
+    packages = [path for folder in _site_folders() for path in _without_checkout(folder, hidden)]
+    others = [folder for folder in _import_folders() if folder not in _site_folders()]
+    code = [path for folder in others for path in _without_checkout(folder, hidden)]
+    if gpu:
+        return _PathsOfScorers((*system_paths(gpu), *python_paths(hidden)), (*python, *packages), tuple(code))
+    imports = [*packages, *code]
+    unused = [library / name for name in ("site-packages", "dist-packages")]
+    unused = [folder for folder in unused if folder.is_dir() and not _lies_in_any(folder, tuple(imports))]
+    libraries = needed_libraries(tuple(map(str, [library / "lib-dynload", *imports])), (str(programs[-1]),))
+    return _PathsOfScorers(
+        tuple(map(Path, _NOT_HELD)),
+        (*map(Path, (*_SYSTEM_OF_SCORERS, *libraries)), *python, *packages),
+        (*map(Path, _library_path()), *code),
+        tuple(os.path.realpath(folder) for folder in unused),
+    )
+
+
+def _links_to(program: Path) -> list[Path]:
+    """The links that lead to a program, and the program itself at last."""
+    found = [program]
+    while found[-1].is_symlink() and len(found) < 40:
+        found.append(found[-1].parent / found[-1].readlink())
+    return [*found, program.resolve()]
 
 
 def memory_limit() -> int:
@@ -111,40 +208,59 @@ def memory_limit() -> int:
 
 def hidden_paths(project: Path, corpus_dir: Path | None = None) -> tuple[Path, ...]:
     """Folders that no sandbox may see as a whole: homes, the project, and every corpus with its held-out rows."""
-    paths = [Path.home(), Path("/root"), project, cache_dir()]
+    paths = [home_folder() or Path("/root"), Path("/root"), project, cache_dir()]
     if rows := os.environ.get("AUTORESEARCH_HELDOUT"):
         paths.append(Path(rows))
     if corpus_dir is not None:
         corpora = corpus_dir.resolve().parent
         paths += [corpora, corpora.parent / "heldout"]
-    return tuple(dict.fromkeys(path.resolve() for path in paths))
+    real = dict.fromkeys(path.resolve() for path in paths)
+    return tuple(path for path in real if path != path.parent)  # a home of / would hide Python as well
 
 
 def system_paths(gpu: bool) -> list[Path]:
     """Programs and libraries of the system, and the folders in LD_LIBRARY_PATH."""
-    libraries = filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep))
-    return [Path(path) for path in (*_SYSTEM, *(_GPU_SYSTEM if gpu else ()), *libraries) if os.path.isabs(path)]
+    return [Path(path) for path in (*_SYSTEM, *(_GPU_SYSTEM if gpu else ()), *_library_path())]
+
+
+def _library_path() -> list[str]:
+    return [path for path in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if os.path.isabs(path)]
 
 
 def python_paths(hidden: Iterable[Path]) -> list[Path]:
     """This interpreter, its virtual environment, and its import folders; of a checkout only this program's modules."""
-    prefixes = {Path(p) for p in (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix)}
     paths: list[Path] = []
-    for prefix in sorted({*prefixes, *(p.resolve() for p in prefixes)}):
-        whole = not _holds_any(prefix, hidden)
-        paths += [prefix] if whole else [prefix / part for part in _PREFIX_PARTS]
-    for folder in _import_folders():
-        is_checkout = (folder / ".git").exists() or (folder / "studies").exists() or _holds_any(folder, hidden)
-        paths += [folder / PACKAGE.name, folder / "prepare.py"] if is_checkout else [folder]
-    return paths
+    for prefix in _prefixes():
+        paths += _parts([prefix], _PREFIX_PARTS) if _holds_any(prefix, hidden) else [prefix]
+    return [*paths, *(path for folder in _import_folders() for path in _without_checkout(folder, hidden))]
+
+
+def _prefixes() -> list[Path]:
+    prefixes = {Path(p) for p in (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix)}
+    return sorted({*prefixes, *(p.resolve() for p in prefixes)})
+
+
+def _parts(prefixes: Iterable[Path], names: tuple[str, ...]) -> list[Path]:
+    return [prefix / name for prefix in prefixes for name in names]
+
+
+def _without_checkout(folder: Path, hidden: Iterable[Path]) -> list[Path]:
+    """An import folder, or of a checkout only this program's modules."""
+    is_checkout = (folder / ".git").exists() or (folder / "studies").exists() or _holds_any(folder, hidden)
+    return [folder / PACKAGE.name, folder / "prepare.py"] if is_checkout else [folder]
 
 
 def _import_folders() -> list[Path]:
     """The folders that modules come from: site-packages, its .pth files (editable installs), and PYTHONPATH."""
-    sites = [*site.getsitepackages(), *([site.getusersitepackages()] if site.ENABLE_USER_SITE else [])]
-    lines = [line for folder in sites for file in sorted(Path(folder).glob("*.pth")) for line in _lines(file)]
-    named = [*sites, *lines, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    sites = _site_folders()
+    lines = [line for folder in sites for file in sorted(folder.glob("*.pth")) for line in _lines(file)]
+    named = [*map(str, sites), *lines, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     return [Path(path) for path in dict.fromkeys(named) if os.path.isabs(path) and os.path.isdir(path)]
+
+
+def _site_folders() -> list[Path]:
+    sites = [*site.getsitepackages(), *([site.getusersitepackages()] if site.ENABLE_USER_SITE else [])]
+    return [Path(path) for path in sites if os.path.isdir(path)]
 
 
 def _lines(file: Path) -> list[str]:
@@ -162,7 +278,7 @@ def _readable(paths: Iterable[Path], hidden: tuple[Path, ...], modules: list[Pat
     for path in paths:
         kept += readable_parts(path, hidden)
     found = dict.fromkeys(str(path) for path in kept if path.exists())
-    return tuple(p for p in found if not any(q != p and Path(q) in Path(p).parents for q in found))
+    return tuple(path for path in found if not any(path.startswith(f"{other}/") for other in found))
 
 
 def readable_parts(path: Path, hidden: tuple[Path, ...]) -> list[Path]:

@@ -10,21 +10,25 @@ import os
 import platform
 import shutil
 import socket
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..system.processes import start_ticks
+from ..core.errors import MachineFailed
+from ..core.sanitize import parse_object
+from ..system.explain import explain
+from ..system.locations import home_folder
+from ..system.processes import run_program, start_ticks
+from ..system.temporary import own_folder
+from .bubblewrap import OTHER_USER
 from .hidden_stdlib import held_out_paths
 from .policy import Policy, hidden_paths, python_paths, readable_parts, system_paths
 
 NAMES = ("bubblewrap", "landlock", "seatbelt", "none")
 PROBE_SECONDS = 20.0
 
-Wrap = Callable[[Policy, list[str], str], list[str]]
+Command = Callable[[Policy, list[str], str, int | None], list[str]]
 
 # Tries every known way out of the sandbox and prints which ways are open. It imports nothing that takes time.
 _ATTEMPTS = """
@@ -72,13 +76,14 @@ class SandboxReport:
     name: str  # "bubblewrap", "landlock", "seatbelt" or "none"
     enforced: tuple[str, ...] = ()
     missing: tuple[tuple[str, str, str], ...] = ()
+    user: int | None = None  # whose rights the code gets where root starts it; None for the caller's
 
     def why(self) -> str:
         """What is missing, in one line for users."""
         return " ".join(f"{what}: {reason}. {remedy}" for what, reason, remedy in self.missing)
 
 
-def find_sandbox(wanted: str, wrap: Wrap) -> SandboxReport:
+def find_sandbox(wanted: str, command: Command) -> SandboxReport:
     """The first sandbox that holds, or the requested one, or none; with the problems of the others."""
     if wanted not in ("", *NAMES):
         raise ValueError(f"AUTORESEARCH_SANDBOX is {wanted!r}: use one of {', '.join(NAMES)}, or unset it.")
@@ -88,34 +93,47 @@ def find_sandbox(wanted: str, wrap: Wrap) -> SandboxReport:
         )
     missing: list[tuple[str, str, str]] = []
     for name in (wanted,) if wanted else ("seatbelt",) if sys.platform == "darwin" else ("bubblewrap", "landlock"):
-        held, reason = _try(name, wrap)
-        if not reason:
-            return SandboxReport(name, (*held, *_ALWAYS), (*missing, *_gaps(name)))
-        missing.append((name, reason, _remedy(name, reason)))
+        for user in (OTHER_USER, None) if name == "bubblewrap" and os.geteuid() == 0 else (None,):
+            held, reason = _try(name, user, command)
+            if not reason:
+                promises = (*held, *_ALWAYS, *(["no rights of root"] if user is not None else []))
+                return SandboxReport(name, promises, (*missing, *_gaps(name)), user)
+            if user is not None and _HUNG not in reason:
+                missing.append((_WITHOUT_ROOT, reason, _REMEDY_WITHOUT_ROOT))
+                continue
+            missing = [gap for gap in missing if gap[0] != _WITHOUT_ROOT]
+            missing.append((name, reason, _remedy(name, reason)))
+            break
     return SandboxReport("none", (), tuple(missing))
 
 
+_HUNG = "did not end within"
+_WITHOUT_ROOT = "another user for what root starts"
+_REMEDY_WITHOUT_ROOT = (
+    "Start studies as an ordinary user. Otherwise this needs the capabilities of root, and an interpreter that every "
+    "user may read."
+)
 _ALWAYS = ("memory, processes and disk are limited", "no process outlives its run", "caches are private")
 
 
-def _try(name: str, wrap: Wrap) -> tuple[tuple[str, ...], str]:
+def _try(name: str, user: int | None, command: Command) -> tuple[tuple[str, ...], str]:
     """What held in a sandbox that was started, and "", or the problem."""
     if name != "seatbelt" and sys.platform != "linux":
         return (), f"it needs Linux, this is {platform.system()}"
     if name == "bubblewrap" and shutil.which("bwrap") is None:
         return (), "bwrap is not installed"
     try:
-        with tempfile.TemporaryDirectory(prefix="ar-probe-") as folder:
-            open_ways, reason = _reach_out(name, Path(folder).resolve(), wrap)
-    except OSError as error:
-        return (), f"it could not be tried: {error}"
+        with own_folder() as folder:
+            open_ways, reason = _reach_out(name, user, folder, command)
+    except (OSError, MachineFailed) as error:
+        return (), f"it could not be tried: {explain(error)}"
     broken = [_PROMISES[way] for way in _PROMISES if open_ways.get(way) not in (False, None)]
     if not reason and broken and not (name == "landlock" and broken == [_PROMISES["signals"]]):
         reason = f"a sandbox was started, and it did not hold: {', '.join(broken)}"
     return tuple(_PROMISES[way] for way in _PROMISES if open_ways.get(way) is False), reason
 
 
-def _reach_out(name: str, folder: Path, wrap: Wrap) -> tuple[dict[str, bool | str], str]:
+def _reach_out(name: str, user: int | None, folder: Path, command: Command) -> tuple[dict[str, bool | str], str]:
     """The open ways out of a sandbox, found by a sandboxed process that tries them all; and why that was impossible."""
     own, outside = folder / "own", folder / "outside"
     own.mkdir()
@@ -136,13 +154,13 @@ def _reach_out(name: str, folder: Path, wrap: Wrap) -> tuple[dict[str, bool | st
         python = [os.path.realpath(sys.executable), "-I", "-S", "-c", _ATTEMPTS, json.dumps(given)]
         env = {"PATH": os.environ.get("PATH", os.defpath)}
         try:
-            done = subprocess.run(
-                wrap(policy, python, name), env=env, cwd=own, capture_output=True, text=True, timeout=PROBE_SECONDS,
-            )  # fmt: skip
-            said = json.loads(done.stdout)
-        except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-            stderr = "" if not isinstance(error, ValueError) else " ".join(done.stderr.split())[-300:]
-            return {}, stderr or str(error)
+            done = run_program(command(policy, python, name, user), PROBE_SECONDS, env=env, cwd=own)
+        except OSError as error:
+            return {}, explain(error)
+    said = parse_object(done.stdout)
+    if said is None:
+        stderr = " ".join(done.stderr.decode("utf-8", "replace").split())[-300:]
+        return {}, stderr or f"it ended with exit status {done.returncode} and said nothing"
     said["files"] = said["files"] is True or outside.read_text() != "x"
     return said, "" if said.pop("work") is True else "its own folder could not be written"
 
@@ -152,9 +170,9 @@ def _home_without(policy: Policy) -> list[str]:
 
     None for a home that does not exist or cannot be listed, or that is `/`.
     """
-    home, listed = Path.home(), [Path(path) for path in policy.read_only]
+    home, listed = home_folder(), [Path(path) for path in policy.read_only]
     try:
-        found = [] if home == home.parent else sorted(home.iterdir())
+        found = [] if home is None or home == home.parent else sorted(home.iterdir())
     except OSError:
         return []
     return [str(path) for path in found if not any(path in (p, *p.parents) for p in listed)][:20]
@@ -163,9 +181,7 @@ def _home_without(policy: Policy) -> list[str]:
 def _gaps(name: str) -> list[tuple[str, str, str]]:
     """What this kind of sandbox does not enforce."""
     if name == "bubblewrap" and _landlock_version() < 1:
-        return [
-            ("the first process of the sandbox", "without Landlock code in the sandbox can take it over, no more", "")
-        ]
+        return [("a second wall", "this kernel has no Landlock, so the namespaces of bubblewrap stand alone", "")]
     if name != "landlock":
         return []
     gaps = [
@@ -194,6 +210,8 @@ def _remedy(name: str, reason: str) -> str:
     """What a user can do when a sandbox does not start."""
     if "AF_UNIX" in reason:
         return "Set TMPDIR to a folder with a short name."
+    if _HUNG in reason:
+        return "Run `bwrap --version` to see whether it answers; installing bubblewrap again may help."
     if "it needs Linux" in reason:
         return "On Windows, work inside WSL2."
     if name == "bubblewrap" and "not installed" in reason:

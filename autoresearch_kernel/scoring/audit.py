@@ -2,13 +2,15 @@
 
 The audit enforces one rule: *what a model says of a token depends on the artefact and on this row's prefix alone.*
 Scorer A received rows with their targets, so its claim may rest on them. Scorer B gets the tokens up to one secretly
-chosen cut in each of some rows, with filler behind it, and answers with the logits at the cut. This module normalises
+chosen cut in each row, with filler behind it, and answers with the logits at the cut. This module normalises
 the logits with numpy and computes d = nll of B - nll of A. There is only one cut in a row, because a longer prefix of
 the same row would show an earlier target.
 
-Half of the cuts are spread evenly. The other half are chosen in proportion to the squared gain of the claim over the
-incumbent: a leak that pays gains much in few places, while a change of the model gains little in all of them. Each d is
-weighted by the inverse of its probability, so that claim + correction is unbiased whatever A said.
+Three quarters of the cuts are spread evenly, since a model can lie where its claim is no better than the incumbent's:
+it is sure of one token, in A as in B, and lies in A where another one follows. The last quarter is chosen in proportion
+to the squared gain of the claim over the incumbent: a leak gains much in few places, while a change of the model gains
+little in all of them. Each d is weighted by the inverse of its probability, so that claim + correction is unbiased
+whatever A said.
 
 docs/trust.md has the measurements, and what an audit does not see.
 """
@@ -28,11 +30,11 @@ from ..system.files import write_array
 from .job import HeldOut, ScoringJob
 from .scorer_process import ScoringFailed, run_scorer
 
-ROW_SHARE, LEAST_ROWS = 0.25, 256  # share of the rows that are audited, and the least number of them
-MOST_ANSWER_BYTES = 2**28  # of logits, all in memory at once
+EVEN_SHARE = 0.75  # of the cuts
+MOST_ANSWER_BYTES = 2**28  # of logits, all in memory at once: with more rows, or more tokens, some rows have no cut
 MISMATCH_NATS = 0.02  # honest answers agree to about 1e-6 in float32, and a leak that pays is worth far more
 ROUNDING_NATS = 1e-5  # a smaller difference is rounding and counts as none, so that honest scores stay unchanged
-MISMATCHES_ALLOWED = 1 / 200  # of the cuts. Honest models have none, except for ties in a router
+MISMATCHES_ALLOWED = 1 / 500  # of the cuts, and always one. Honest models have none, except for ties in a router
 MOST_STANDARD_ERROR = 0.0003  # bits per byte: a less certain correction is not used, and the claim is refused
 LIMIT_SECONDS, LIMIT_PER_CLAIM_SECOND = 60.0, 2.0  # for B: a start on a busy machine, and per second that A took
 RULE = "What a model says of a token may depend on the text before it in its row alone"
@@ -103,29 +105,34 @@ def _blind_nll(job: ScoringJob, cuts: Cuts, rng: np.random.Generator) -> np.ndar
 
 
 def num_cuts(heldout: HeldOut) -> int:
-    """Number of rows that an audit examines, of those with a target."""
-    num_rows = int((heldout.num_bytes > 0).any(axis=1).sum())
-    most = MOST_ANSWER_BYTES // (4 * len(heldout.token_bytes))
-    return min(num_rows, most, max(LEAST_ROWS, round(ROW_SHARE * num_rows)))
+    """Number of rows that an audit examines: all with a target, unless the answer becomes too large."""
+    return min(int((heldout.num_bytes > 0).any(axis=1).sum()), MOST_ANSWER_BYTES // (4 * len(heldout.token_bytes)))
 
 
 def draw_cuts(nll: np.ndarray, heldout: HeldOut, reference: np.ndarray | None, rng: np.random.Generator) -> Cuts:
-    """Draw rows and places: half evenly, half in proportion to the square of what the claim gains there."""
+    """Draw rows, then a place in each: most evenly, the others by the square of what the claim gains there."""
     scored = heldout.num_bytes > 0  # (N, T)
     known = math.log(len(heldout.token_bytes) - len(heldout.special_ids)) if reference is None else reference
     gain = np.where(scored, np.maximum(known - nll.astype(np.float64), 0.0), 0.0)  # (N, T) nats
-    weight = _half_and_half(scored.astype(np.float64), np.square(gain))  # (N, T), sums to 1
-    in_row = weight.sum(axis=1)  # (N,)
+    squares = np.square(gain)
+    has_target = np.asarray(scored.any(axis=1))  # (N,)
+    in_row = _mixed(has_target[None], squares.sum(axis=1)[None])[0]  # (N,)
     inclusion = inclusion_probabilities(in_row, num_cuts(heldout))
     rows = systematic_sample(inclusion, rng)
-    within = weight[rows] / in_row[rows, None]  # (M, T)
-    places = np.array([rng.choice(within.shape[1], p=p) for p in within], dtype=np.int64)
+    within = _mixed(scored[rows], squares[rows])  # (M, T)
+    sums = within.cumsum(axis=1)
+    places = (sums > sums[:, -1:] * rng.random((len(rows), 1))).argmax(axis=1)
     return Cuts(rows, places, inclusion[rows] * within[np.arange(len(rows)), places])
 
 
-def _half_and_half(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    one = one / one.sum()
-    return 0.5 * one + 0.5 * other / other.sum() if other.sum() > 0 else one
+def _mixed(even: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    """Probabilities in each row, which add up to 1: EVEN_SHARE spread over `even`, the rest by `squares`.
+
+    A large gain thus takes no more than its share from the other places of its row.
+    """
+    spread, sums = even / even.sum(axis=1, keepdims=True), squares.sum(axis=1, keepdims=True)
+    chosen = np.where(sums > 0, squares / np.where(sums > 0, sums, 1.0), spread)
+    return np.asarray(EVEN_SHARE * spread + (1 - EVEN_SHARE) * chosen)
 
 
 def inclusion_probabilities(weight: np.ndarray, size: int) -> np.ndarray:
@@ -205,7 +212,7 @@ def estimate(d: np.ndarray, probability: np.ndarray, num_bytes: int) -> tuple[fl
 def _reason(num_mismatches: int, num_cuts: int, error: float) -> str:
     """Why a claim is refused; "" when it is accepted."""
     where = f"at {num_mismatches} of {num_cuts} secretly chosen places"
-    if num_mismatches > MISMATCHES_ALLOWED * num_cuts or not math.isfinite(error):
+    if num_mismatches > max(1.0, MISMATCHES_ALLOWED * num_cuts) or not math.isfinite(error):
         return f"{where} the model said something else when it could not see what follows. {RULE}"
     if error > MOST_STANDARD_ERROR:
         return f"{where} the model said something so different that its score is known to ±{error:.4f} only. {RULE}"

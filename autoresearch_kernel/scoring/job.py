@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..system.corpus_command import corpus_command
+from ..system.processes import memory_kills
 from ..system.shell import shell_command
 
 # Bytes of float32 logits in one batch. On a CPU this fits its cache; twice and eight times as much were slower.
@@ -94,7 +95,9 @@ class ScoringJob:
     guard: Guard | None = None  # its function is called several times a second
     limit_seconds: float = SCORING_LIMIT_SECONDS
     batch_limit_seconds: float | None = None  # for one batch; the first includes loading the model
+    total_limit_seconds: float | None = None  # for loading the model and all batches of the held-out rows
     on_progress: Callable[[float], None] | None = None  # share of the answer that has arrived, 0..1
     on_tick: Callable[[], None] | None = None
     on_spawn: Callable[[int], None] | None = None
     may_quote: bool = False  # the rows are not secret, so a failure may quote the output of the scorer
+    memory_kills: Callable[[], int | None] = memory_kills  # processes that the system killed for lack of memory

@@ -55,8 +55,8 @@ def score(job: ScoringJob, nll_path: Path | None = None) -> Evaluation:
         write_array(nll_path, nll)
     val_bpb, standard_error = bits_per_byte(nll, num_bytes)
     num_scored, seconds = int((num_bytes > 0).sum()), time.monotonic() - started
-    total_bytes, slowest = int(num_bytes.sum()), answer.slowest_batch_seconds
-    return Evaluation(val_bpb, standard_error, num_scored, total_bytes, seconds, nll_path, slowest)
+    total_bytes, times = int(num_bytes.sum()), (answer.slowest_batch_seconds, answer.answer_seconds)
+    return Evaluation(val_bpb, standard_error, num_scored, total_bytes, seconds, nll_path, *times)
 
 
 def _check(nll: np.ndarray, scored: np.ndarray) -> None:

@@ -1,9 +1,10 @@
 """The scorer process: loads one artefact and answers what the model says of rows.
 
 The process runs the agent's model code, so the parent (`scoring/scorer_process.py`) believes nothing of its answer: it
-sends rows, reads a fixed number of float32 values and does the arithmetic. The command is `python -m
-autoresearch_kernel.scoring.scorer PARENT_PID MODE`. Standard input has one line of JSON (the request), then the rows as
-little-endian uint32. The process writes one byte before it loads the model, then its answer.
+sends rows, reads a fixed number of float32 values and does the arithmetic. Its arguments are
+PARENT_PID and MODE. Standard input has one line of JSON (the request), then the rows as
+little-endian uint32. The process writes one byte when it has started, another one before it loads the model, and then
+its answer.
 
 claim   rows (N, T+1); the answer is a negative log-likelihood per target, (N, T)
 audit   rows (N, T), of which only the first part of each is text; the answer is the logits at one place of each of the
@@ -19,10 +20,10 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..system.processes import die_with_parent
+from .no_paths import can_refuse_paths, import_named_modules, refuse_paths
 
 if __name__ == "__main__":  # before torch, whose import takes seconds
     die_with_parent(int(sys.argv[1]))
@@ -83,17 +84,72 @@ def _batches(rows: np.ndarray, request: dict[str, Any]) -> Iterator[torch.Tensor
         yield torch.from_numpy(batch).to(request["device"])
 
 
-def answer(mode: str, request: dict[str, Any], rows: np.ndarray, out: BinaryIO) -> None:
-    """Write the float32 answer for `rows` to `out`, batch by batch."""
-    if torch.device(request["device"]).type == "cpu":
-        torch.set_num_threads(request["num_threads"])
-    with Path(request["artefact"]).open("rb") as file:
-        model = pickle.load(file)
+def answer(mode: str, request: dict[str, Any], rows: np.ndarray, artefact: BinaryIO, out: BinaryIO) -> None:
+    """Load the model and write its float32 answer for `rows` to `out`, batch by batch."""
+    _get_ready(request, artefact, out)
+    with artefact:
+        model = pickle.load(artefact)
     model = model.to(request["device"]).eval()
     with torch.inference_mode():
         for values in {"claim": claim, "audit": audit}[mode](model, rows, request):
             out.write(values.float().cpu().numpy().astype("<f4").tobytes())
             out.flush()
+
+
+def _get_ready(request: dict[str, Any], artefact: BinaryIO, out: BinaryIO) -> None:
+    """All that comes before the model is loaded; on a CPU the process then loses the calls that look up paths.
+
+    The parent takes what fails before the first byte for a fault of the machine. What the modules that the model names
+    do is the model's, but the time to import them does not count as the model's time.
+    """
+    on_cpu = torch.device(request["device"]).type == "cpu"
+    if on_cpu:
+        torch.set_num_threads(request["num_threads"])
+        _score_a_small_model(request)
+    refuses = on_cpu and can_refuse_paths()
+    out.write(b"S")  # started
+    out.flush()
+    if on_cpu:
+        import_named_modules(artefact)
+        if "torch.nn.attention.flex_attention" in sys.modules:
+            _use_flex_attention()
+    if refuses:
+        refuse_paths()
+    out.write(b"R")  # ready: from now on the parent measures the model's time
+    out.flush()
+
+
+def _score_a_small_model(request: dict[str, Any]) -> None:
+    """Load and score a model of this program's own, since torch imports some modules at their first use."""
+    small = torch.nn.Sequential(
+        torch.nn.Embedding(4, 8), torch.nn.TransformerEncoderLayer(8, 2, 8), torch.nn.Linear(8, 4)
+    )
+    loaded = pickle.loads(pickle.dumps(small)).eval()
+    x = torch.zeros((1, 2), dtype=torch.int64)  # (B, T)
+    with torch.inference_mode():
+        repr(negative_log_likelihood(logits_of(loaded, x, 4, getattr(torch, request["dtype"])), x, [1]))
+
+
+def get_ready_to_fork() -> None:
+    """Import what torch imports at its first use, in a process that will be forked: by one thread, and seedless."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.random.fork_rng(devices=[]):
+        _score_a_small_model({"dtype": "float32"})
+    torch.set_num_threads(num_threads)
+
+
+def _use_flex_attention() -> None:
+    """Call it once, since it imports modules at its first use, and without the compiler, which makes folders.
+
+    Where it is not compiled as a whole, the compiler only traces it and runs the same operations.
+    """
+    from torch.nn.attention import flex_attention
+
+    flex_attention._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG = True
+    x = torch.zeros((1, 1, 2, 16))  # (batch, heads, tokens, width of a head)
+    with torch.inference_mode():
+        flex_attention.flex_attention(x, x, x, score_mod=lambda score, b, h, q, k: torch.where(q >= k, score, -1e9))
 
 
 def _end_with_parent(parent_pid: int) -> None:
@@ -112,9 +168,8 @@ def main() -> None:
     request = json.loads(sys.stdin.buffer.readline())
     data = sys.stdin.buffer.read()
     rows = np.frombuffer(data, dtype="<u4").reshape(request["num_rows"], -1)
-    out.write(b"R")  # ready: from now on the parent measures the model's time
-    out.flush()
-    answer(sys.argv[2], request, rows, out)
+    artefact = open(request["artefact"], "rb")  # noqa: SIM115 (a file that is missing is no fault of the model)
+    answer(sys.argv[2], request, rows, artefact, out)
     out.flush()
     os._exit(0)  # nothing here needs tearing down, and interpreter shutdown with torch takes 0.2 s
 

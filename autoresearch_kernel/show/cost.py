@@ -33,7 +33,8 @@ def spent_words(spent: Spent, limits: Limits) -> str:
     of_tokens = f" of {tokens(limits.max_tokens)}" if limits.max_tokens is not None else ""
     of_cost = f" of ${limits.max_cost:.2f}" if limits.max_cost is not None else ""
     has_price = spent.unpriced_calls < spent.calls or limits.max_cost is not None
-    return f"{tokens(spent.tokens)}{of_tokens} tokens" + (f" · {money(spent)}{of_cost}" if has_price else "")
+    calls = f" · {spent.calls} of {limits.max_calls} calls" if limits.max_calls is not None else ""
+    return f"{tokens(spent.tokens)}{of_tokens} tokens{calls}" + (f" · {money(spent)}{of_cost}" if has_price else "")
 
 
 def plan_words(model: str, host: str, price: tuple[float, float] | None, limits: Limits) -> str:
@@ -41,11 +42,24 @@ def plan_words(model: str, host: str, price: tuple[float, float] | None, limits:
     costs = "price not known" if price is None else f"${price[0]:g} in and ${price[1]:g} out for a million tokens"
     caps = [f"{tokens(limits.max_tokens)} tokens"] if limits.max_tokens is not None else []
     caps += [f"${limits.max_cost:.2f}"] if limits.max_cost is not None else []
+    caps += [f"{limits.max_calls} calls"] if limits.max_calls is not None else []
     at_most = f"; at most {' and '.join(caps)} in all" if caps else ""
     words = f"Model {model} at {host}, {costs}{at_most}."
     if caps or price == (0, 0):
         return words
     return f"{words}\nNothing limits what it may spend: add --max-tokens N{' or --max-cost USD' if price else ''}."
+
+
+def tool_words(who: str, reports_cost: bool, limits: Limits) -> str:
+    """Which command-line tool is asked, whose limits that uses, and what the study may use of them."""
+    caps = [f"{limits.max_calls} calls"] if limits.max_calls is not None else []
+    caps += [f"{tokens(limits.max_tokens)} tokens"] if limits.max_tokens is not None else []
+    caps += [f"${limits.max_cost:.2f}"] if limits.max_cost is not None else []
+    words = f"{who} proposes, within the usage limits of your account there"
+    if caps:
+        return f"{words}; at most {' and '.join(caps)} in all."
+    other = " or --max-cost USD" if reports_cost else ""
+    return f"{words}.\nNothing else limits what it may use: add --max-calls N{other}."
 
 
 def cost_table(state: StudyState) -> str:

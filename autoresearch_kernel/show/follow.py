@@ -15,16 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from ..core.format import last_number, number, plain
-from ..core.state import Event, StudyState, replay
+from ..core.state import Event, StudyState
 from ..core.types import Experiment, MachineHolder, Progress, Status
 from ..record.activity import Activity, read_activity
 from ..record.curves import Tail, curve_points, read_curve
-from ..record.history_reader import HistoryReader
+from ..record.history_reader import HistoryReader, Readable, views_of
 from ..record.study import Study
 from ..system.files import lock_holder, seconds_of
-from .snapshot import AT_WORK, WAITING, WAITING_FOR_MACHINE, Past, Snapshot, Work
+from .snapshot import AT_WORK, WAITING, WAITING_FOR_MACHINE, WAITING_FOR_QUIET, Past, Snapshot, Work
 from .status import command_line, next_step
 from .study_words import waiting_words
+from .words import given_back_words
 
 CURVE_LIMIT_POINTS = 10_000  # a real curve has about 200
 RECENT_POINTS = 10  # of the curve, behind the tokens a second of this moment
@@ -36,7 +37,7 @@ PURPOSES = {  # of a supervisor's work, and the phases that they are shown as
 
 
 def look(study: Study) -> Snapshot:
-    """A study at this moment. Raises HistoryDamaged when its history cannot be trusted."""
+    """A study at this moment; of a damaged history what can be trusted, see `Snapshot.damage`."""
     return View(study).look()
 
 
@@ -77,7 +78,7 @@ def _news(event: Event, state: StudyState) -> Iterator[Experiment | Progress]:
     elif kind == "waiting":
         yield Progress("note", text=waiting_words(MachineHolder(event["study"], event["pid"], event["since"])))
     elif kind == "refused":
-        yield Progress("note", text=f"Given back ({event['objection']}): {plain(event['why'])[:200]}")
+        yield Progress("note", text=given_back_words(event["objection"], event["why"]))
     elif kind in ("paused", "resumed"):
         yield Progress("note", text=f"{kind.capitalize()}: {plain(event['reason'])}")
 
@@ -85,6 +86,8 @@ def _news(event: Event, state: StudyState) -> Iterator[Experiment | Progress]:
 def _progress(now: Snapshot) -> Progress:
     if now.phase in WAITING:
         return Progress(now.phase, text=next_step(now))
+    if now.activity == "quiet" and now.experiment is not None:
+        return Progress(now.activity, now.experiment.number, text=next_step(now))
     if now.experiment is None:
         return Progress(now.activity, len(now.state.experiments))
     loss, speed = last_number(now.curve, "train_loss"), now.tokens_per_second
@@ -100,7 +103,7 @@ class View:
         self.study = study
         self._clock = clock
         self._history = HistoryReader(study.paths.history)
-        self._past = _fold([])
+        self._past = _fold(Readable([]))
         self._curve: _CurveReader | None = None
         self._incumbent_curve: tuple[int, tuple[Mapping[str, Any], ...]] | None = None
 
@@ -111,7 +114,7 @@ class View:
     def look(self) -> Snapshot:
         holder = lock_holder(self.study.paths.lock)
         if self._history.read():
-            self._past = _fold(self._history.events)
+            self._past = _fold(Readable(self._history.events, self._history.damage))
         if holder is None and _phase_without_supervisor(self._past) == "gone":
             holder = lock_holder(self.study.paths.lock)  # another supervisor may have resumed it while we read
         work = _work(self.study, self._past, holder)
@@ -197,10 +200,12 @@ class _CurveReader:
         return tuple(self._points)
 
 
-def _fold(events: Sequence[Event]) -> Past:
+def _fold(readable: Readable) -> Past:
+    events = readable.events
+    state, damage = views_of(readable)
     last = {event["event"]: event for event in events}
     opened = last.get("opened") or (events[0] if events else {"seq": 0, "time": ""})
-    session = events[max(0, opened["seq"] - 1) :]
+    session = [event for event in events if event["seq"] >= opened["seq"]]
 
     def since(kind: str, *others: str) -> bool:
         """Whether the present supervisor recorded such an event, and none of the others after it."""
@@ -208,7 +213,7 @@ def _fold(events: Sequence[Event]) -> Past:
         return kind in last and last[kind]["seq"] > max(seqs)
 
     return Past(
-        state=replay(events),
+        state=state,
         last=last,
         is_finishing=since("finishing", "result"),
         is_finished=since("finished", "proposed") or since("result", "proposed"),
@@ -216,6 +221,7 @@ def _fold(events: Sequence[Event]) -> Past:
         opened_at=opened["time"],
         last_event_at=events[-1]["time"] if events else "",
         experiments_per_hour=_per_hour(session),
+        damage=damage,
         notes=tuple(event for event in session if event["event"] == "note"),
         commands=tuple(event for event in session if event["event"] == "command"),
     )
@@ -237,6 +243,8 @@ def _work(study: Study, past: Past, holder: Mapping[str, Any] | None) -> Work:
 
 
 def _phase(activity: Activity) -> str:
+    if activity.phase == "quiet":
+        return WAITING_FOR_QUIET
     if activity.purpose in PURPOSES and (activity.purpose != "rerun" or activity.phase in AT_WORK):
         return PURPOSES[activity.purpose]
     return WAITING_FOR_MACHINE if activity.phase == "waiting" else activity.phase

@@ -174,13 +174,14 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[i
 
 
 def experiments_table(experiments: Sequence[Experiment], last: int | None = None) -> str:
-    """The experiments, the latest first: number, what changed, score, difference, status."""
+    """The experiments, the latest first: number, what changed, the two scores compared, difference, status."""
     shown = experiments if last is None else experiments[-last:]
     rows = [
         (
             str(e.number),
             folded(idea(e), text),
             bpb(e.val_bpb),
+            bpb(e.compared.theirs) if e.compared else "",
             text(difference(e)) or "–",
             status_words(e),
             text(e.decided_at.replace("T", " ")[:16]) if e.decided_at else "now",
@@ -189,8 +190,8 @@ def experiments_table(experiments: Sequence[Experiment], last: int | None = None
     ]
     before = experiments[: len(experiments) - len(shown)]
     caption = f"The last {len(shown)}; {count_with_baseline(before)} before these" if before else ""
-    heads = ("#", "what changed", "val_bpb", "Δ (σ)", "status", "when (UTC)")
-    return table(heads, rows, right=(0, 2, 3), caption=caption)
+    heads = ("#", "what changed", "val_bpb", "against", "Δ (σ)", "status", "when (UTC)")
+    return table(heads, rows, right=(0, 2, 3, 4), caption=caption)
 
 
 def picture(png: bytes, words: str, width: str = "100%") -> str:

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..core.decide import NUM_BASELINE_RUNS
+from ..core.decide import MOST_BASELINE_RUNS, NUM_BASELINE_RUNS
 from ..core.format import count, duration
 from ..core.state import HistoryDamaged, StudyState, replay
 from ..core.types import Experiment, Run
@@ -23,7 +23,7 @@ NUM_LAST_RUNS = NUM_BASELINE_RUNS - 1  # of the best on fresh seeds, at the end 
 class Outlook:
     """How much a study is asked to do."""
 
-    num_baseline_runs: int  # that are still to be made
+    num_baseline_runs: int  # that are still to be made on a machine of one speed
     budget_seconds: float
     overhead_seconds: float  # of a run, beside its training
     is_measured: bool  # whether the overhead is that of earlier runs
@@ -100,7 +100,9 @@ def plan_lines(outlook: Outlook, until: str, folder: str, waits_for: str = "") -
 
 def _what(outlook: Outlook) -> str:
     runs = count(outlook.num_baseline_runs, "run" if outlook.num_baseline_runs == NUM_BASELINE_RUNS else "more run")
-    baseline = f"{runs} of the baseline, then " if outlook.num_baseline_runs else ""
+    most = outlook.num_baseline_runs + MOST_BASELINE_RUNS - NUM_BASELINE_RUNS
+    at_most = f"at most {most} where the machine's speed changes"
+    baseline = f"{runs} of the baseline ({at_most}), then " if outlook.num_baseline_runs else ""
     experiments = "experiments" if outlook.experiments is None else count(outlook.experiments, "experiment")
     again = "an experiment whose score may be luck runs again, and at the end the incumbent"
     return f"{baseline}{experiments}; {again}. Each run trains for {outlook.budget_seconds:g} s"

@@ -40,7 +40,7 @@ from .plot_style import (
     png,
     thinned,
 )
-from .study_words import correction_words, difference_to, gain_words, is_clear
+from .study_words import correction_words, gain_words, is_clear
 from .words import with_mistrust
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def progress_figure(
     title: str,
     sigma: float | None = None,
     speeds: Sequence[tuple[float, float]] = (),
+    unit: str = "bits per byte",
 ) -> Figure:
     """The whole study, one column an experiment.
 
@@ -65,6 +66,7 @@ def progress_figure(
         title: the study's name.
         sigma: its run-to-run standard deviation in bits per byte.
         speeds: of the machine, (column, relative to the study's start), oldest first: see `core/drift.py`.
+        unit: of the scores.
     """
     from matplotlib.figure import Figure
 
@@ -73,10 +75,10 @@ def progress_figure(
     axes = figure.add_axes((0.075, 0.15, 0.845, 0.62 if changes else 0.70))
     points = points_of(experiments)
     last = max((place for e in experiments for place in (e.number, *(run.num_decided for run in e.runs))), default=0)
-    _frame(axes, last)
+    _frame(axes, last, unit)
     title = with_mistrust(title, experiments, " · ")
     figure.text(0.075, 0.945, title, fontsize=14, fontweight="bold", color=INK, va="center", parse_math=False)
-    figure.text(0.075, 0.893, _summary(experiments, points), fontsize=10, color=INK, va="center")
+    figure.text(0.075, 0.893, _summary(experiments, points, unit, not changes), fontsize=10, color=INK, va="center")
     if points.scored:
         limits = set_scale(axes, points, sigma)
         _draw_points(axes, points, last)
@@ -104,8 +106,11 @@ def draw_progress(experiments: Sequence[Experiment], path: str | Path, **facts: 
     return Path(path)
 
 
-def _summary(experiments: Sequence[Experiment], points: Points) -> str:
-    """`1.5512 → 1.4312 bits per byte, 0.1200 ± 0.0024 better (7.7 %)   ·   23 experiments, 5 kept, 2 failed`."""
+def _summary(experiments: Sequence[Experiment], points: Points, unit: str, is_steady: bool = True) -> str:
+    """`1.5512 → 1.4312 bits per byte, 0.1200 ± 0.0024 better (7.7 %)   ·   23 experiments, 5 kept, 2 failed`.
+
+    On a machine that changed its speed it says that both scores are from the hours of their decisions.
+    """
     proposals = sum(e.number > 0 for e in experiments)
     tail = f"{count(proposals, 'experiment')}, {thousands(sum(e.number > 0 for e in points.keeps))} kept"
     tail += f", {thousands(len(points.ended))} ended early" if points.ended else ""
@@ -116,23 +121,27 @@ def _summary(experiments: Sequence[Experiment], points: Points) -> str:
         return tail
     baseline, incumbent = points.keeps[0], points.keeps[-1]
     if baseline is incumbent:
-        return f"baseline {score_of(baseline):.4f} bits per byte   ·   {tail}"
-    scores = f"{score_of(baseline):.4f} → {score_of(incumbent):.4f} bits per byte"
-    return f"{scores}, {_gain(baseline, incumbent)}   ·   {tail}"
+        return f"baseline {score_of(baseline):.4f} {unit}   ·   {tail}"
+    scores = f"{score_of(baseline):.4f} → {score_of(incumbent):.4f} {unit}"
+    when = "" if is_steady else ", as each was decided"
+    return f"{scores}, {_gain(baseline, incumbent)}{when}   ·   {tail}"
 
 
 def _gain(baseline: Experiment, incumbent: Experiment) -> str:
     """`0.1200 ± 0.0024 better (7.7 %)`; what is not clear is not called better or worse."""
-    difference, error = difference_to(baseline, incumbent)
+    compared = incumbent.against(baseline)
+    assert compared is not None, "both have a score"
+    difference, error = compared.difference, compared.error
     if not is_clear(difference, error):
         return gain_words(difference, error)
     word = "better" if is_better(difference, 0.0) else "worse"
     return f"{abs(difference):.4f} ± {error:.4f} {word} ({abs(difference) / score_of(baseline):.1%})"
 
 
-def _frame(axes: Axes, last: int) -> None:
+def _frame(axes: Axes, last: int, unit: str) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+    what = "validation bits per byte" if unit == "bits per byte" else unit
     plain_frame(axes)
     axes.tick_params(labelsize=9)
     margin = max(0.5, 0.015 * last)
@@ -141,7 +150,7 @@ def _frame(axes: Axes, last: int) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: thousands(x) if x >= 0 else ""))
     axes.set_xlabel("experiment", color=INK, fontsize=10)
     axes.yaxis.set_label_coords(-0.068, 0.5)
-    axes.set_ylabel("validation bits per byte (lower is better)", color=INK, fontsize=10)
+    axes.set_ylabel(f"{what} (lower is better)", color=INK, fontsize=10)
 
 
 def _draw_incumbent(axes: Axes, points: Points, sigma: float | None) -> None:

@@ -11,15 +11,16 @@ from ..core.types import Experiment, Run
 from ..record.study import Study
 
 WAITING_FOR_MACHINE = "waiting for the machine"  # the phase in which another training holds it
+WAITING_FOR_QUIET = "waiting for a quieter machine"  # the phase in which other processes keep it busy
 PHASES = (
     "not started", "starting", "measuring the baseline", "proposing", "dry run", "reviewing", "training", "scoring",
     "auditing",
-    "deciding", "re-running the incumbent", "concluding", "finishing", WAITING_FOR_MACHINE, "paused", "finished",
-    "stopped", "gone",
+    "deciding", "re-running the incumbent", "concluding", "finishing", WAITING_FOR_MACHINE, WAITING_FOR_QUIET,
+    "paused", "finished", "stopped", "gone",
 )  # fmt: skip
 ENDED = frozenset({"not started", "finished", "stopped", "gone"})  # phases in which nothing goes on
 WAITING = frozenset({"paused", "reviewing"})
-AT_WORK = frozenset({"waiting", "training", "scoring", "auditing"})  # on a run
+AT_WORK = frozenset({"waiting", "quiet", "training", "scoring", "auditing"})  # on a run
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Past:
     opened_at: str  # the present or last supervisor
     last_event_at: str
     experiments_per_hour: float | None  # of this supervisor, the baseline not counted
+    damage: str  # what of the history is left out here, and what to do; "" for a whole one
     notes: tuple[Event, ...]  # since the supervisor began
     commands: tuple[Event, ...]  # the same, with their answers
 
@@ -51,8 +53,8 @@ class Work:
     """What a study does, as its supervisor says in activity.json; without a supervisor, where it stopped."""
 
     phase: str  # one of PHASES
-    activity: str  # "proposing", "dry run", "waiting" (for the machine), "training", "scoring", "auditing", "deciding";
-    # "" while nothing goes on
+    activity: str  # "proposing", "dry run", "waiting" (for the machine), "quiet" (waits for it), "training", "scoring",
+    # "auditing", "deciding"; "" while nothing goes on
     experiment: Experiment | None  # that is in work, or was when the supervisor went away
     run: Run | None  # of it
     rerun_reason: str  # why the incumbent runs again; "" otherwise

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ..core.decide import NUM_BASELINE_RUNS, NUM_FRESH_RUNS, mean
-from ..core.format import bpb, clock, duration, last_number, number, percent, plain
+from ..core.decide import MOST_BASELINE_RUNS, NUM_BASELINE_RUNS, NUM_FRESH_RUNS, mean
+from ..core.format import bpb, clock, duration, last_number, number, percent, plain, with_error
 from ..core.next_step import late_scores
 from ..core.state import Review
 from ..core.types import Experiment
@@ -17,15 +17,23 @@ from ..record.study import Study
 from ..system.files import seconds_of
 from ..system.shell import shell_command
 from .cost import spent_words
-from .snapshot import WAITING_FOR_MACHINE, Snapshot
-from .study_words import count_with_baseline, counts, findings, incumbent_scores, sealed_words, waiting_words
+from .snapshot import WAITING_FOR_MACHINE, WAITING_FOR_QUIET, Snapshot
+from .study_words import (
+    count_with_baseline,
+    counts,
+    findings,
+    incumbent_scores,
+    machine_words,
+    quiet_words,
+    sealed_words,
+    waiting_words,
+)
 from .words import (
     UNTRUSTED,
     audits_words,
     bar,
     difference,
     idea,
-    in_sigmas,
     last_speed,
     losses,
     mistrust,
@@ -40,7 +48,7 @@ CURVE_CELLS = 40
 STEEP = 0.25  # share of what there is of a curve that may leave through the top, so that the rest is drawn to scale
 SMOOTH = 0.05  # share of a run over which a loss is averaged before two runs are compared
 MOST_NOTES = 3  # notes and commands each
-WIDE, WIDEST = 104, 120  # columns: where differences have errors; beyond which the eye loses the row
+WIDE, WIDEST = 110, 120  # columns: where sigma, speed and age have room; beyond which the eye loses the row
 
 
 def status_table(now: Snapshot, last: int = 20, width: int = 80) -> str:
@@ -53,6 +61,7 @@ def status_table(now: Snapshot, last: int = 20, width: int = 80) -> str:
     lines += [*_notes(now, width), f"incumbent {sparkline(scores)} {bpb(scores[-1])}" if scores else ""]
     lines += [*_table(now, last, width), *_audits(now, last, width)]
     lines += _wrapped(findings(now.state, now.finished).removeprefix(result).lstrip(), width)
+    lines += _wrapped(machine_words(now.state), width)
     return "\n".join(filter(None, lines))
 
 
@@ -102,17 +111,22 @@ def agent_words(now: Snapshot) -> str:
 
 
 def doing(now: Snapshot) -> str:
-    """The phase and what it is about: `training 0012`, `measuring the baseline, run 2 of 3`."""
+    """The phase and what it is about: `training 0012`, `measuring the baseline, run 2 of 3 to 8`."""
     if now.phase == "finishing":
         return _finishing(now)
     if now.experiment is None or not now.activity:
         return now.phase
-    if now.phase == WAITING_FOR_MACHINE:
+    if now.phase in (WAITING_FOR_MACHINE, WAITING_FOR_QUIET):
         return f"{now.phase} to train {now.experiment.number:04d}"
     step = f": {now.activity}" if now.activity not in (now.phase, "training") else ""
     if now.phase == "measuring the baseline":
         run = now.run.index + 1 if now.run else 1
-        return f"{now.phase}, run {run}" + (f" of {NUM_BASELINE_RUNS}" if run <= NUM_BASELINE_RUNS else "") + step
+        of = f" of {NUM_BASELINE_RUNS} to {MOST_BASELINE_RUNS}" if run <= MOST_BASELINE_RUNS else ""
+        return f"{now.phase}, run {run}{of}{step}"
+    if now.run is not None and now.run.duel is not None and now.activity == "training":
+        both = 2 * now.study.time_budget_seconds
+        done = f"{both * min(1.0, now.fraction):.0f} of {both:g} s"
+        return f"duel: {now.experiment.number:04d} against {now.run.duel[0]:04d}, {done}"
     again = " again" if now.run is not None and now.run.index > 0 and now.experiment.status is None else ""
     return f"{now.phase} {now.experiment.number:04d}{again}{step}"
 
@@ -131,12 +145,14 @@ def _finishing(now: Snapshot) -> str:
 def next_step(now: Snapshot) -> str:
     """Why a study does not go on, since when, and what a person can do; "" while it runs as it should."""
     name, state = now.study.name, now.state
+    if now.damage:
+        return standing(now)
     if state.review is not None and now.is_running:
         return wanted(now.study, state.review)
     why, again = standing(now), f"`{shell_command(f'run --name {name}')}`"
     if now.is_finishing and not now.is_running:
         return f"{why} `{shell_command(f'finish --name {name}')}` goes on measuring the result."
-    if now.activity == "waiting":
+    if now.activity in ("waiting", "quiet"):
         return why
     if state.paused and now.is_running:
         goes_on = f" `{shell_command(f'resume --name {name}')}` goes on."
@@ -151,6 +167,8 @@ def next_step(now: Snapshot) -> str:
 def standing(now: Snapshot) -> str:
     """Why a study does not go on, and since when, in a sentence; "" while it runs as it should."""
     state = now.state
+    if now.damage:
+        return now.damage
     ago = f"{duration(max(0.0, now.time - seconds_of(now.last_event_at)))} ago" if now.last_event_at else ""
     if state.review is not None and now.is_running:
         whose = "is yours to write" if state.review.is_draft else "waits for your approval"
@@ -159,6 +177,9 @@ def standing(now: Snapshot) -> str:
         return f"Paused{' ' if state.is_paused_by_person else ': '}{plain(state.paused)}."
     if now.activity == "waiting" and state.waiting is not None:
         return waiting_words(state.waiting)
+    if (busy := state.quiet_wait) is not None and now.activity == "quiet" and now.experiment is not None:
+        left = state.quiet_wait_limit - (now.time - seconds_of(busy.time))
+        return quiet_words(busy, now.experiment.number, left)
     if now.phase == "gone":
         during = f", while it was at {now.experiment.number:04d}" if now.experiment is not None else ""
         paused = ", while it was paused" if state.paused else during
@@ -237,28 +258,36 @@ def command_line(event: Mapping[str, Any]) -> str:
 
 
 def _table(now: Snapshot, last: int, width: int) -> list[str]:
-    """The last experiments. Differences in sigma; a wide terminal has them in bits per byte with their errors."""
+    """The last experiments, each with the two scores that were compared; a wide terminal has more columns."""
     experiments = now.state.experiments
     if not experiments:
         return []
-    delta_width = 25 if width >= WIDE else 8
-    words_width = width - delta_width - 49
-    lines = [
-        f"{'#':>4}  {'what changed':<{words_width}}  {'val_bpb':>7}  {'Δ (σ)':>{delta_width}}  {'tokens/s':>8}  "
-        f"{'status':<11} {'when':>8}"
-    ]
+    is_wide = width >= WIDE
+    words_width = width - (83 if is_wide else 55)
+
+    def line(number: object, words: str, *cells: str) -> str:
+        score, against, delta, speed, status, when = cells
+        padded = _fit(words, words_width)
+        padded += " " * (words_width - columns(padded))
+        start = f"{number:>4}  {padded}  {score:>7}  {against:>7}  "
+        if not is_wide:
+            return f"{start}{delta:>16}  {status:<11}".rstrip()
+        return f"{start}{delta:>25}  {speed:>8}  {status:<11} {when:>8}".rstrip()
+
+    lines = [line("#", "what changed", "val_bpb", "against", "Δ (σ)" if is_wide else "Δ", "tokens/s", "status", "when")]
     if len(experiments) > last:
         lines.append(f"      … {count_with_baseline(experiments[:-last])} before these")
     for experiment in experiments[-last:]:
-        words = _fit(idea(experiment), words_width)
-        words += " " * (words_width - columns(words))
-        delta = difference(experiment) if width >= WIDE else in_sigmas(experiment)
-        when = _ago(experiment.decided_at, now.time) if experiment.decided_at else "now" if now.activity else ""
-        lines.append(
-            f"{experiment.number:>4}  {words}  {bpb(experiment.val_bpb):>7}  {delta:>{delta_width}}  "
-            f"{_speed(experiment, now):>8}  {_status(experiment, now):<11} {when:>8}".rstrip()
-        )
+        compared = experiment.compared
+        delta = with_error(compared.difference, compared.error) if compared else ""
+        cells = [bpb(compared.theirs) if compared else "", difference(experiment) if is_wide else delta]
+        cells += [_speed(experiment, now), _status(experiment, now), _when(experiment, now)]
+        lines.append(line(experiment.number, idea(experiment), bpb(experiment.val_bpb), *cells))
     return lines
+
+
+def _when(experiment: Experiment, now: Snapshot) -> str:
+    return _ago(experiment.decided_at, now.time) if experiment.decided_at else "now" if now.activity else ""
 
 
 def _speed(experiment: Experiment, now: Snapshot) -> str:
@@ -307,6 +336,9 @@ def status_json(now: Snapshot) -> dict[str, Any]:
     name, phase, activity: see `show/snapshot.py`; next_step: what a user can do, "" while the study runs as it should;
     holder: pid, host, boot_id, since of the supervisor; paused, stopped: why, "" when it is not;
     waiting: study, pid, since of the training that holds this machine, and waiting_since;
+    busy: moments at which other processes kept the machine busy: time, why, cores, num_cores, who;
+    quiet_wait: the moment since which the study waits for a quieter machine; quiet_seconds: waited so in all;
+    damage: what of the history is left out here, "" when nothing is;
     finished: the last `finished` event, as champion, difference_bpb;
     result: test_difference ± test_standard_error in bits per byte, and what it shrank from;
     untrusted: numbers of experiments that ran without a sandbox;
@@ -331,7 +363,11 @@ def status_json(now: Snapshot) -> dict[str, Any]:
         "holder": now.holder,
         "paused": state.paused,
         "stopped": state.stopped,
+        "damage": now.damage,
         "waiting": waiting if now.activity == "waiting" else None,
+        "busy": [asdict(busy) for busy in state.busy],
+        "quiet_wait": asdict(state.quiet_wait) if state.quiet_wait and now.activity == "quiet" else None,
+        "quiet_seconds": state.quiet_seconds,
         "finished": now.finished,
         "result": asdict(state.result) if state.result else None,
         "untrusted": [e.number for e in state.experiments if mistrust(e)],

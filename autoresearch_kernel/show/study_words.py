@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ..core.comparison import Comparison
 from ..core.decide import best
-from ..core.format import bpb, clock, count, plain, signed, thousands, with_error
+from ..core.format import bpb, clock, count, duration, percent, plain, signed, thousands, with_error
 from ..core.state import StudyState
-from ..core.types import Experiment, MachineHolder, Result, Status, error_of_difference
+from ..core.types import Busy, Experiment, MachineHolder, Result, Status
 from ..system.shell import shell_command
-from .words import mistrust, score_line, title, with_mistrust
+from .words import mistrust, score_line, title, with_its_error, with_mistrust
 
 MANY_EXPERIMENTS = 20  # after fewer, a study that kept nothing is no surprise
+UNSTEADY_WORDS = (
+    "The machine changed its speed so often that no three runs of the baseline are alike: small differences cannot be "
+    "judged on it."
+)
+LEAST_LEFT = 0.5  # of the processors that a training gets beside others, in an estimate: the system shares them out
 CLEAR_ERRORS = 2.0  # standard errors: a smaller difference may be luck
 
 
@@ -38,6 +45,48 @@ def waiting_words(holder: MachineHolder) -> str:
     return f"Another training{who} runs on this machine{since}; this study trains when it has ended."
 
 
+def taken_words(busy: Busy) -> str:
+    """`140 % of 200 % processor time (python train.py (process 3012) 87 %)`."""
+    who = f" ({plain(busy.who)})" if busy.who else ""
+    return f"{percent(busy.cores)} of {percent(busy.num_cores)} processor time{who}"
+
+
+def busy_words(busy: Busy, worth: float | None = None) -> str:
+    """That the machine is busy, what this does to a study and what a user can do, in a line.
+
+    `worth`: bits per byte for a factor of e in speed; None where that is not known.
+    """
+    left = max(LEAST_LEFT, 1 - busy.cores / busy.num_cores)  # of the processors, for a training
+    by = f", by about {-worth * math.log(left):.2g} bits per byte," if worth else ""
+    return (
+        f"This machine is busy: other processes take {taken_words(busy)}. A training beside them is slower, so its "
+        f"score is worse{by} and differs more from run to run. End what is named, or let `run --wait-for-quiet` wait "
+        "for a quieter machine; the study goes on all the same."
+    )
+
+
+def quiet_words(busy: Busy, experiment: int, left_seconds: float) -> str:
+    """Why a study waits for a quieter machine, and for how long at most."""
+    return (
+        f"Experiment {experiment:04d} waits for a quieter machine, for {duration(max(0.0, left_seconds))} more at "
+        f"most: other processes take {taken_words(busy)}."
+    )
+
+
+def machine_words(state: StudyState) -> str:
+    """How unsteady and how busy the machine was, and how long the study waited; "" for a quiet one."""
+    return " ".join(filter(None, (UNSTEADY_WORDS if state.is_unsteady else "", _busy_summary(state))))
+
+
+def _busy_summary(state: StudyState) -> str:
+    if not state.busy:
+        return ""
+    most = max(state.busy, key=lambda busy: busy.cores)
+    moments = "when the supervisor looked" if len(state.busy) == 1 else f"at {len(state.busy)} looks of the supervisor"
+    waited = f" The study waited {duration(state.quiet_seconds)} for quiet." if state.quiet_seconds else ""
+    return f"The machine was busy {moments}: other processes took up to {taken_words(most)}.{waited}"
+
+
 def correction_words(experiments: Iterable[Experiment]) -> str:
     """`1 corrected by the audit, by +0.00272 bpb at most`; "" where no claim was."""
     found = [e.correction_bpb for e in experiments if e.correction_bpb]
@@ -55,13 +104,6 @@ def incumbent_scores(experiments: Sequence[Experiment]) -> list[float]:
         elif experiment.status is not None and scores:
             scores.append(scores[-1])
     return scores
-
-
-def difference_to(baseline: Experiment, champion: Experiment) -> tuple[float, float | None]:
-    """The champion's score less the baseline's, both as they were decided on, and the standard error of that."""
-    assert champion.val_bpb is not None and baseline.val_bpb is not None
-    error = error_of_difference(champion.standard_error, baseline.standard_error)
-    return champion.val_bpb - baseline.val_bpb, error
 
 
 def is_clear(difference: float, error: float | None) -> bool:
@@ -92,22 +134,37 @@ def findings(state: StudyState, finished: dict[str, Any] | None, finish: str = "
     baseline = state.experiments[0]
     if champion.number == 0:
         return _nothing_kept(state)
-    was = (
-        f"{bpb(baseline.val_bpb)} ± {baseline.standard_error:.4f}" if baseline.standard_error else bpb(baseline.val_bpb)
-    )
-    words = f"Incumbent: {title(champion)}\n  {score_line(champion)}, the baseline's {was}"
+    if baseline.val_bpb is None:
+        return f"Incumbent: {title(champion)}\n  {score_line(champion)}; the record of the baseline is lost."
+    compared, start = champion.against(baseline), f"Incumbent: {title(champion)}\n  "
+    assert compared is not None, "both have a score"
+    as_decided = with_mistrust(f"{start}{against_baseline(compared)}, as each was decided", [champion]) + "."
+    if len(champion.judged_runs) < len(champion.scores):
+        mean = with_its_error(champion.mean_bpb, champion.mean_standard_error)
+        as_decided += f" The mean of its {len(champion.scores)} runs so far: {mean}."
     if state.result is not None:
-        return f"{sealed_words(state)}\n{words}."
+        return f"{sealed_words(state)}\n{as_decided}"
     if finished is None or finished.get("champion") != champion.number:
-        return f"{words}; {gain_words(*difference_to(baseline, champion))} so far."
-    error = finished["difference_standard_error"]
-    compared = f"val_bpb {bpb(finished['champion_bpb'])}, the baseline's {bpb(finished['baseline_bpb'])}"
-    gain = with_error(finished["difference_bpb"], error)
-    words = with_mistrust(f"Incumbent: {title(champion)}\n  {compared} (means of comparable runs): {gain}", [champion])
+        return as_decided
+    at_end = compared_at_end(finished)
+    means = with_mistrust(f"{start}{against_baseline(at_end)} (means of comparable runs)", [champion])
+    unclear = unclear_words(at_end.difference, at_end.error)
     finish = finish or shell_command(f"finish{_named(state)}")
-    unclear = unclear_words(finished["difference_bpb"], error)
-    words = f"{words}.\n  {unclear}" if unclear else f"{words}."
-    return f"{words}\n  No result yet: `{finish}` measures it on the sealed test split."
+    no_result = f"No result yet: `{finish}` measures it on the sealed test split."
+    return "\n  ".join(filter(None, (f"{means}.", unclear, no_result)))
+
+
+def compared_at_end(finished: Mapping[str, Any]) -> Comparison:
+    """Champion and baseline at the end of a study, means over comparable runs; from its `finished` event."""
+    error = finished.get("difference_standard_error")
+    return Comparison(finished["champion_bpb"], finished["baseline_bpb"], known_error=error)
+
+
+def against_baseline(compared: Comparison, metric: str = "val_bpb") -> str:
+    """`val_bpb 1.4900 ± 0.0010, the baseline's 1.5000 ± 0.0010; difference −0.0100 ± 0.0014`."""
+    mine = with_its_error(compared.mine, compared.my_error)
+    theirs = with_its_error(compared.theirs, compared.their_error)
+    return f"{metric} {mine}, the baseline's {theirs}; {gain_words(compared.difference, compared.error)}"
 
 
 def unclear_words(difference: float, error: float | None) -> str:
@@ -128,7 +185,8 @@ def is_worth_promoting(state: StudyState, finished: dict[str, Any] | None) -> bo
         return not unclear_words(state.result.test_difference, state.result.test_standard_error)
     if finished is None or finished.get("champion") != champion.number:
         return True
-    return not unclear_words(finished["difference_bpb"], finished["difference_standard_error"])
+    at_end = compared_at_end(finished)
+    return not unclear_words(at_end.difference, at_end.error)
 
 
 def _nothing_kept(state: StudyState) -> str:
@@ -141,7 +199,10 @@ def _nothing_kept(state: StudyState) -> str:
         return f"{sentence}: of {count(len(tried), 'experiment')} none ended with a score that counts."
     if not state.sigma:
         return f"{sentence}."
-    return f"{sentence}, by more than the noise: repeated runs of the same code scatter by ±{state.sigma:.4f}."
+    score = f"val_bpb {bpb(baseline.val_bpb)}"
+    scatter = f"repeated runs of the same code scatter by ±{state.sigma:.4f}"
+    beaten = with_mistrust(f"Nothing has beaten the baseline, {score}", [baseline])
+    return f"{beaten}, by more than the noise: {scatter}."
 
 
 def advice(state: StudyState) -> str:
@@ -179,6 +240,13 @@ def _named(state: StudyState) -> str:
     return f" --name {state.study['name']}" if state.study.get("name") else ""
 
 
+def _on_validation(result: Result) -> str:
+    difference = with_error(result.val_difference, result.val_standard_error)
+    if result.baseline_val_bpb is None or result.champion_val_bpb is None:
+        return f"differ by {difference}"
+    return f"score {bpb(result.baseline_val_bpb)} → {bpb(result.champion_val_bpb)}, {difference}"
+
+
 def result_words(result: Result, mark: str = "") -> str:
     """The result, and the gains on validation rows that it shrank from.
 
@@ -188,13 +256,13 @@ def result_words(result: Result, mark: str = "") -> str:
     seeds = f"{of_champion} fresh seeds" + (
         " each" if of_baseline == of_champion else f", the baseline's {of_baseline}"
     )
+    added_up = with_error(result.judged_difference, result.judged_standard_error)
     lines = [
         f"Result: test bpb {bpb(result.baseline_test_bpb)} → {bpb(result.champion_test_bpb)}, "
         f"{signed(result.test_difference)} ± {result.test_standard_error:.4f} over {seeds}"
         + (f", {mark}." if mark else "."),
-        f"  On validation the same models differ by {signed(result.val_difference)} ± "
-        f"{result.val_standard_error:.4f}; the scores it was chosen by said "
-        f"{with_error(result.judged_difference, result.judged_standard_error)}.",
+        f"  On validation the same models {_on_validation(result)}; the differences of the decisions that led there "
+        f"add up to {added_up}.",
     ]
     if unclear := unclear_words(result.test_difference, result.test_standard_error):
         lines.insert(1, f"  {unclear}")

@@ -6,6 +6,8 @@ import shutil
 import sys
 import time
 
+from ..core.format import plain
+from ..core.sanitize import readable
 from ..core.types import Progress
 from ..system.disk import is_full
 from .words import bar, training_words
@@ -22,7 +24,7 @@ class Screen:
     def line(self, text: str) -> None:
         self.clear()
         try:
-            print(text, flush=True)
+            print(readable(text), flush=True)
         except OSError as error:
             if not is_full(error):  # the log of a study in the background; the history has it all
                 raise
@@ -34,12 +36,14 @@ class Screen:
     def watch(self, progress: Progress) -> None:
         if progress.phase == "note":
             self.line(progress.text)
+        elif progress.phase == "quiet" and not self.live:
+            self._tell_once(("quiet", progress.experiment), progress.text)
         elif progress.phase == "reviewing" or (progress.phase == "paused" and not self.live):
             self._tell_once(progress.text, progress.text)
         elif not self.live:
             self._tell_start(progress)
-        elif progress.phase == "paused":
-            print("\r\033[K" + progress.text[: shutil.get_terminal_size().columns - 1], end="", flush=True)
+        elif progress.phase in ("paused", "quiet"):
+            print("\r\033[K" + plain(progress.text)[: shutil.get_terminal_size().columns - 1], end="", flush=True)
         elif progress.fraction == 0 or time.monotonic() - self.shown > 0.2:
             self.shown = time.monotonic()
             width = shutil.get_terminal_size().columns - 1
@@ -48,7 +52,7 @@ class Screen:
     def _tell_start(self, progress: Progress) -> None:
         """Piped: one line when a run starts, nothing while it goes on."""
         if progress.phase == "starting":
-            words = f"{progress.experiment:04d}   training, run {progress.run + 1}: {progress.hypothesis}"
+            words = f"{progress.experiment:04d}   training, run {progress.run + 1}: {plain(progress.hypothesis)}"
             self._tell_once((progress.experiment, progress.run), words)
 
     def _tell_once(self, key: object, text: str) -> None:
@@ -60,4 +64,4 @@ class Screen:
 def _live_line(progress: Progress) -> str:
     run = f" run {progress.run + 1}" if progress.run else ""
     doing = f"{progress.experiment:04d} {progress.phase} {bar(progress.fraction)}{run}"
-    return " · ".join(filter(None, (doing, training_words(progress.metrics), progress.hypothesis)))
+    return " · ".join(filter(None, (doing, training_words(progress.metrics), plain(progress.hypothesis))))

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..core.drift import STEADY
-from ..core.format import bpb, clock, count, number, plain, signed, thousands, value_text, with_error
-from ..core.types import Experiment, Run, Status, is_trusted
+from ..core.format import bpb, clock, count, number, plain, signed, thousands, value_text
+from ..core.markdown import inert
+from ..core.types import Experiment, Objection, Run, Status, is_trusted
 from ..record.results import peak_memory_mb
 
 HEAD_CHARACTERS = 140  # of a hypothesis that are shown before the rest is unfolded
 SENTENCE_END = re.compile(r"[.!?](?=\s)")
+_FIRST_SENTENCE = re.compile(r"""(?:(?<!\w)(['"`])(?:\\.|(?!\1).)*\1|(?![.!?] +[A-Z]).)+""")  # code is quoted in it
+REASON_CHARACTERS = 300  # of why a proposal was given back
 
 
 def idea(experiment: Experiment) -> str:
     """What was tried, in a few words: `MATRIX_LR 0.04 → 0.055`, else the first line of the hypothesis."""
     previous, changes = experiment.details.get("previous"), experiment.changes
     if changes and isinstance(previous, Mapping) and set(changes) <= set(previous):
-        return ", ".join(f"{name} {value_text(previous[name])} → {value_text(new)}" for name, new in changes.items())
+        pairs = (f"{name} {value_text(previous[name])} → {value_text(new)}" for name, new in changes.items())
+        return plain(", ".join(pairs))
     if changes:
-        return ", ".join(f"{name} = {value_text(new)}" for name, new in changes.items())
+        return plain(", ".join(f"{name} = {value_text(new)}" for name, new in changes.items()))
     lines = experiment.hypothesis.strip().splitlines()
     return (plain(lines[0]).rstrip(".") if lines else "") or "no hypothesis given"
 
@@ -52,27 +55,36 @@ def argument(experiment: Experiment) -> str:
     return "\n\n".join(filter(None, (experiment.hypothesis, expected, refuted)))
 
 
+def given_back_words(objection: str, why: str) -> str:
+    """`Given back (unusable): The reply was empty`."""
+    return f"Given back ({objection}): {in_short(objection, why)}"
+
+
+def in_short(objection: str, why: str) -> str:
+    """What happened, for users: the first sentence of what the agent was told, without what it should do."""
+    first = why.strip().split("\n")[0].strip()
+    if objection == Objection.UNUSABLE and (sentence := _FIRST_SENTENCE.match(first)):
+        first = sentence[0]
+    return plain(first, REASON_CHARACTERS).rstrip(". :") or "no reason given"
+
+
 def difference(experiment: Experiment) -> str:
-    """Difference to the incumbent at the decision: `−0.0124 ± 0.0030 (−5.8 σ)`; "" without one."""
-    if experiment.delta_bpb is None:
-        return ""
-    sigmas = f" ({in_sigmas(experiment)})" if experiment.sigma else ""
-    return with_error(experiment.delta_bpb, experiment.delta_standard_error) + sigmas
+    """`−0.0124 ± 0.0030 (−5.8 σ)`, for a table that has the two scores in columns; "" without a comparison."""
+    return experiment.compared.words if experiment.compared else ""
 
 
-def in_sigmas(experiment: Experiment) -> str:
-    """The same as `−5.8 σ`; in bits per byte while sigma is not known."""
-    if experiment.delta_bpb is None:
-        return ""
-    return (
-        f"{signed(experiment.delta_bpb / experiment.sigma, 1)} σ" if experiment.sigma else signed(experiment.delta_bpb)
-    )
+def comparison(experiment: Experiment) -> str:
+    """`1.4312 against the incumbent's 1.4436: −0.0124 ± 0.0030 (−5.8 σ)`, as they were at the decision."""
+    compared = experiment.compared
+    return f"{bpb(compared.mine)} against the incumbent's {bpb(compared.theirs)}: {compared.words}" if compared else ""
 
 
 def score_and_difference(experiment: Experiment) -> str:
-    """`val_bpb 1.4312 ± 0.0014 · −0.0124 ± 0.0030 (−5.8 σ) against 0007`."""
-    against = f"{difference(experiment)} against {experiment.parent:04d}" if experiment.delta_bpb is not None else ""
-    return " · ".join(filter(None, (score_line(experiment), against)))
+    """`val_bpb 1.4312 against the incumbent's 1.4436: −0.0124 ± 0.0030 (−5.8 σ) · mean of 2 runs`."""
+    compared = comparison(experiment)
+    if not compared:
+        return score_line(experiment)
+    return with_mistrust(" · ".join(filter(None, (f"val_bpb {compared}", *_means(experiment)))), [experiment])
 
 
 def speed_words(tokens_per_second: float | None) -> str:
@@ -125,14 +137,19 @@ def score_line(experiment: Experiment) -> str:
     if experiment.val_bpb is None:
         is_refused = experiment.status is Status.REJECTED and experiment.claimed_bpb is not None
         return f"claimed {bpb(experiment.claimed_bpb)}, refused by the audit" if is_refused else ""
+    words = f"val_bpb {with_its_error(experiment.val_bpb, experiment.standard_error)}"
+    note = "; ".join(_means(experiment))
+    return with_mistrust(f"{words} ({note})" if note else words, [experiment])
+
+
+def _means(experiment: Experiment) -> list[str]:
+    """`mean of 2 runs`; and what later runs say, which is another figure: `mean of its 4 runs so far 1.4330 ± ...`."""
     judged, runs = len(experiment.judged_runs), len(experiment.scores)
-    means = [f"mean of {judged} runs" if judged > 1 else ""]
+    means = [f"mean of {judged} runs"] if judged > 1 else []
     if judged and judged < runs:
         mean = with_its_error(experiment.mean_bpb, experiment.mean_standard_error)
         means.append(f"mean of its {runs} runs so far {mean}")
-    words = f"val_bpb {with_its_error(experiment.val_bpb, experiment.standard_error)}"
-    note = "; ".join(filter(None, means))
-    return with_mistrust(f"{words} ({note})" if note else words, [experiment])
+    return means
 
 
 def with_its_error(score: float | None, error: float | None) -> str:
@@ -155,7 +172,7 @@ def verdict(experiment: Experiment, run: Run, facts: dict[str, Any]) -> str:
     """The last cell of an experiment's notebook, as Markdown: what was decided and on what grounds."""
     rows = [("decision", f"**{experiment.status}**: {experiment.reason}"), *grounds(experiment, run, facts)]
     lines = ["## Verdict", "", "| | |", "|---|---|"]
-    lines += [f"| {name} | {_cell(value)} |" for name, value in rows if value]
+    lines += [f"| {name} | {inert(value)} |" for name, value in rows if value]
     return "\n".join(lines) + "\n"
 
 
@@ -166,7 +183,9 @@ def grounds(experiment: Experiment, run: Run, facts: dict[str, Any]) -> list[tup
     return [
         ("score", score_line(experiment)),
         ("each run", ", ".join(f"{bpb(r.val_bpb)} (seed {r.seed})" for r in experiment.runs if r.val_bpb is not None)),
-        ("difference", difference(experiment)),
+        ("seeds", str(experiment.details.get("seeds") or "")),
+        ("compared", comparison(experiment)),
+        ("duel", _duel(run)),
         ("scored", _scored(run, facts)),
         ("audit", audits_words(experiment)),
         ("training", _training(run)),
@@ -178,10 +197,14 @@ def grounds(experiment: Experiment, run: Run, facts: dict[str, Any]) -> list[tup
     ]
 
 
-def _cell(text: str) -> str:
-    """Text in a table of Markdown. An agent's words are in it: no HTML, no picture from elsewhere, no new column."""
-    escaped = html.escape(" ".join(text.split()), quote=False)
-    return escaped.replace("&gt;", ">").replace("![", "!\\[").replace("|", "\\|")
+def _duel(run: Run) -> str:
+    """With which run it took turns on the machine; "" for a run alone."""
+    if run.duel is None:
+        return ""
+    number, index = run.duel
+    stopped = run.measured.get("stopped_seconds")
+    words = f"in turns with run {index + 1} of experiment {number:04d}, whose curve is in the same picture"
+    return words + (f"; it was stopped for {stopped:.1f} s of it" if stopped else "")
 
 
 def _scored(run: Run, facts: dict[str, Any]) -> str:
@@ -264,8 +287,8 @@ def _seconds(run: Run) -> str:
 def outcome_line(experiment: Experiment) -> str:
     """One experiment in the terminal: number, status, score, difference, idea."""
     score = bpb(experiment.val_bpb) if experiment.val_bpb is not None else "–"
-    compared = f"against {bpb(experiment.incumbent_bpb)}" if experiment.delta_bpb is not None else ""
-    against = f"{compared}  {difference(experiment)}" if compared else ""
+    compared = experiment.compared
+    against = f"against {bpb(compared.theirs)}  {compared.words}" if compared else ""
     why = f"   [{plain(experiment.reason)}]" if experiment.val_bpb is None else ""
     word = "baseline" if is_kept_baseline(experiment) else experiment.status or ""
     status = f"{experiment.number:04d} {sign(experiment):<1} {word:<11}"

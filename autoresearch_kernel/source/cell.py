@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .syntax import parse
+from .syntax import parse, split_lines, without_mark
 
 _ARITHMETIC = {
     ast.Add: operator.add,
@@ -52,7 +52,8 @@ def parse_source(source: str) -> ast.Module:
     try:
         return parse(source)
     except SyntaxError as error:
-        raise SourceError(f"train.py does not parse: {error.msg} in line {error.lineno}.") from error
+        where = f" in line {error.lineno}" if error.lineno else ""  # Python before 3.12 counts no null bytes
+        raise SourceError(f"train.py does not parse: {error.msg}{where}.") from error
     except (ValueError, RecursionError, MemoryError) as error:  # null bytes, lone surrogates, absurd nesting
         raise SourceError(f"train.py does not parse: {error}.") from error
 
@@ -62,7 +63,7 @@ def comments_of(source: str) -> dict[int, tuple[int, str]]:
 
     Empty for a source that Python's tokenizer does not read.
     """
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    tokens = tokenize.generate_tokens(io.StringIO(without_mark(source), newline=None).readline)
     try:
         return {token.start[0]: (token.start[1], token.string) for token in tokens if token.type == tokenize.COMMENT}
     except (SyntaxError, tokenize.TokenError):
@@ -84,7 +85,7 @@ def find_cell(comments: Mapping[int, tuple[int, str]], num_lines: int) -> tuple[
 def has_cell(source: str) -> bool:
     """Whether the source has exactly one parameters cell."""
     try:
-        find_cell(comments_of(source), source.count("\n") + 1)
+        find_cell(comments_of(source), len(split_lines(source)))
     except SourceError:
         return False
     return True
@@ -95,7 +96,7 @@ def assignments(tree: ast.Module, source: str) -> list[Assignment]:
 
     Raises SourceError for a cell that is missing, holds anything but `NAME = value`, or assigns a name twice.
     """
-    first, last = find_cell(comments_of(source), source.count("\n") + 1)
+    first, last = find_cell(comments_of(source), len(split_lines(source)))
     found: dict[str, Assignment] = {}
     for statement in tree.body:
         if not first < statement.lineno <= last:

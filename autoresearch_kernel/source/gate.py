@@ -6,12 +6,14 @@ It compares a source with the cells that a reader of notebooks finds in it; `run
 from __future__ import annotations
 
 import ast
+import io
+import tokenize
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from .cell import SourceError, assignments, constant
-from .syntax import parse
+from .syntax import parse, split_lines, without_mark
 
 SOURCE_LIMIT_BYTES = 1_000_000  # far above any train.py that a person would read
 HEADING, CURVE, VERDICT, PARAMETERS = "heading", "curve", "verdict", "parameters"  # cell tags
@@ -39,6 +41,7 @@ def check_cells(source: str, read_cells: Callable[[str], Sequence[Cell]]) -> Non
     assigns literals or constant expressions such as 2**16. No tag may keep a cell from running or forgive its errors.
     """
     tree = _parse(source)
+    _check_encoding(source)
     cells = read_cells(source)
     code = [cell for cell in cells if cell.cell_type == "code"]
     _check_tags(cells)
@@ -48,20 +51,67 @@ def check_cells(source: str, read_cells: Callable[[str], Sequence[Cell]]) -> Non
     _check_parameters(tree, source, [cell for cell in code if PARAMETERS in cell.metadata.get("tags", [])])
 
 
+def check_clock(source: str) -> None:
+    """Raise InvalidSource unless the training asks TrainingClock whether there is time left.
+
+    A loop that counts its own time does not end after the few steps of a dry run, and has no curve.
+    """
+    tree = _parse(source)
+    aliases = {a.asname or a.name for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names
+               if a.name == "TrainingClock"}  # fmt: skip
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    if (names & aliases or "TrainingClock" in names | attributes) and "running" in attributes:
+        return
+    loops = [node for node in ast.walk(tree) if isinstance(node, ast.For | ast.While)]
+    trains = [loop.lineno for loop in loops if any(_is_backward(node) for node in ast.walk(loop))]
+    where = f", line {min(trains)}: this loop" if trains else ""
+    counts = " counts its own time" if "TIME_BUDGET" in names | attributes else " does not ask prepare's clock"
+    raise InvalidSource(
+        f"train.py{where}{counts}, so that neither a dry run nor the budget can end it. Write "
+        "`clock = TrainingClock()`, `while clock.running():` and, in the loop, `clock.report(train_loss=...)`."
+    )
+
+
+def _is_backward(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr == "backward"
+
+
 def _parse(source: str) -> ast.Module:
     try:
         if len(source.encode("utf-8")) > SOURCE_LIMIT_BYTES:
             raise InvalidSource(f"train.py is longer than {SOURCE_LIMIT_BYTES:,} bytes.")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)
-            compile(source, "train.py", "exec", dont_inherit=True)  # also finds a `return` outside a function
+            compile(without_mark(source), "train.py", "exec", dont_inherit=True)  # finds a `return` outside a function
             return parse(source)
     except SyntaxError as error:
-        raise InvalidSource(f"train.py, line {error.lineno}: {error.msg}.") from error
+        line = error.lineno or source[: source.find("\0")].count("\n") + 1  # Python before 3.12 counts no null bytes
+        raise InvalidSource(f"train.py, line {line}: {_words(error, source, line)}.") from error
     except InvalidSource:
         raise
     except (ValueError, RecursionError, MemoryError) as error:  # null bytes, lone surrogates, absurd nesting
         raise InvalidSource(f"train.py is not Python text: {error}.") from error
+
+
+def _words(error: SyntaxError, source: str, line: int) -> str:
+    """What Python says, and why where code of a notebook is none of a script."""
+    text = "".join(split_lines(source)[line - 1 : line]).strip()
+    if text.startswith(("%", "!")) or text.endswith("?"):
+        return f"{text[:80]!r} is a command of IPython, which `python train.py` does not have; leave it out"
+    if error.msg.startswith(("'await' outside", "asynchronous comprehension outside")):
+        return f"{error.msg}; call `asyncio.run(...)` instead"
+    return error.msg
+
+
+def _check_encoding(source: str) -> None:
+    """A file that declares another encoding than the one that it is written in would be read as other text."""
+    try:
+        found, _ = tokenize.detect_encoding(io.BytesIO(without_mark(source).encode()).readline)
+    except SyntaxError as error:
+        raise InvalidSource(f"train.py: {error}. Write `# coding: utf-8`, or leave that line out.") from error
+    if found != "utf-8":
+        raise InvalidSource(f"train.py declares the encoding {found}, but it is UTF-8. Write `# coding: utf-8`.")
 
 
 def _check_tags(cells: Sequence[Cell]) -> None:
@@ -79,7 +129,7 @@ def _check_alone(source: str, number: int) -> None:
     try:
         parse(source)
     except SyntaxError as error:
-        line = source.splitlines()[(error.lineno or 1) - 1 :][:1]
+        line = split_lines(source)[(error.lineno or 1) - 1 :][:1]
         raise InvalidSource(
             f"Code cell {number} does not parse alone: {error.msg} at {''.join(line).strip()!r}. "
             "Is there an indented '# %%', or a block split over two cells?"

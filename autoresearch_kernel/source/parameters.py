@@ -17,11 +17,12 @@ An edit replaces the literal alone: comments, spacing and every other line stay 
 from __future__ import annotations
 
 import ast
+import difflib
 import io
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
@@ -90,12 +91,7 @@ def set_parameters(source: str, values: Mapping[str, Any]) -> str:
     Raises SourceError for an unknown name or a value that does not fit the parameter's kind.
     """
     parameters = read_parameters(source)
-    unknown = sorted(set(values) - set(parameters))
-    if unknown:
-        raise SourceError(
-            f"train.py has no parameter {', '.join(unknown)}. "
-            f"Its parameters cell holds: {', '.join(parameters) or 'none'}."
-        )
+    _check_names(parameters, values)
     lines = io.StringIO(source, newline="").readlines()  # as the syntax tree counts: a carriage return ends one, too
     for assignment in reversed(assignments(parse_source(source), source)):  # what stands before keeps its place
         name = assignment.name
@@ -106,6 +102,61 @@ def set_parameters(source: str, values: Mapping[str, Any]) -> str:
             new = literal(parameters[name], values[name])
             lines[row : end_row + 1] = [lines[row][:column] + new + lines[end_row][end_column:]]
     return "".join(lines)
+
+
+def _check_names(parameters: Mapping[str, Parameter], values: Mapping[str, Any], file: str = "train.py") -> None:
+    if unknown := sorted(set(values) - set(parameters)):
+        near = difflib.get_close_matches(unknown[0].upper(), parameters, n=1, cutoff=0.6)
+        near = near or [name for name in parameters if name.upper() == unknown[0].upper()]
+        raise SourceError(
+            f"{file} has no parameter {', '.join(unknown)}{f' (did you mean {near[0]}?)' if near else ''}. "
+            f"Its parameters cell holds: {', '.join(parameters) or 'none'}."
+        )
+
+
+def check_values(parameters: Mapping[str, Parameter], values: Mapping[str, Any], file: str = "train.py") -> None:
+    """Raise SourceError, which names the parameter, its type and the value, for what `file` cannot have meant.
+
+    A value of the right type may lie outside of the range, which is the optimiser's.
+    """
+    _check_names(parameters, values, file)
+    for name, value in values.items():
+        parameter = parameters[name]
+        if wrong := _misfit(parameter, value):
+            kind = "int" if parameter.kind == "pow2" else type(parameter.value).__name__
+            raise SourceError(
+                f"{name} cannot be {repr(value)[:60]}, {wrong}: {file} has {name} = {parameter.text}, "
+                f"{'an' if kind == 'int' else 'a'} {kind}."
+            )
+
+
+def _misfit(parameter: Parameter, value: Any) -> str:
+    """Why a parameter cannot have a value; "" when it can. One that is None may become anything."""
+    known = parameter.value
+    if known is None:
+        return ""
+    if isinstance(known, tuple | list):
+        return _misfit_of_sequence(parameter, value)
+    if value is None:
+        return "which is no value"
+    kinds = {float: (float, int)}.get(type(known), (type(known),))  # a bool is no int here
+    if type(value) not in kinds:
+        return f"{'an' if type(value) is int else 'a'} {type(value).__name__}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "which is no finite number"
+    if num_bits(value) > LARGEST_GUESSED_BITS:
+        return f"which has more than {LARGEST_GUESSED_BITS} bits"
+    return ""
+
+
+def _misfit_of_sequence(parameter: Parameter, value: Any) -> str:
+    known = parameter.value
+    if not isinstance(value, tuple | list):
+        return f"a {type(value).__name__}"
+    if known and len(value) != len(known):
+        return f"which has {len(value)} elements instead of {len(known)}"
+    found = (_misfit(replace(parameter, value=old), new) for old, new in zip(known, value, strict=False))
+    return next(filter(None, found), "")
 
 
 def _parameter(name: str, value: Any, text: str, comment: str, line: int) -> Parameter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..core.sanitize import readable
 from ..core.types import Experiment, Progress, Status
 from ..record.git import Lineage, LineageError
 from ..show.words import title
@@ -25,7 +26,7 @@ class Commits:
             commit = session.lineage.record(
                 experiment.number,
                 session.source(experiment),
-                message=f"{title(experiment)}\n\n{status}: {reason}",
+                message=readable(f"{title(experiment)}\n\n{status}: {reason}"),
                 time=experiment.proposed_at,
                 parent=self._of_parent(parent),
                 keep=is_tip and status is Status.KEEP,

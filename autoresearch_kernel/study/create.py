@@ -14,16 +14,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..agents.options import WITH_MODEL, model_chat, read_recording
+from ..agents.model import ModelClient
+from ..agents.options import WITH_SERVER, model_chat, read_recording, tool_chat
 from ..core.state import HistoryDamaged
 from ..record.git import open_lineage
 from ..record.history import read_state
 from ..record.paths import study_paths
 from ..record.study import Study, StudyError, create_study, open_study, study_names
-from ..source.parameters import read_parameters, set_parameters
-from ..system.locations import require_cache
-from .options import StudyOptions, agent_options
-from .presets import Preset, choose_preset, measure_machine
+from ..run.notebook import check_source
+from ..source.cell import SourceError
+from ..source.encoding import decode_source
+from ..source.gate import check_clock
+from ..source.parameters import set_parameters
+from ..system.environment import UTF8
+from ..system.known_speed import remember_flops
+from ..system.locations import PROJECT, below_home
+from ..system.start import python_command
+from ..system.steady_clock import is_possible
+from .baseline import baseline_parameters, preset_named
+from .options import OptionRefused, StudyOptions, agent_options, began_with, refuse_duels
+from .presets import Preset, choose_preset, fit_to_corpus, measure_machine
+from .server_start import require_server
 
 say_at_once = partial(print, flush=True)
 
@@ -49,33 +60,28 @@ def start_study(
 
     agent = asked.value("agent")
     options = agent_options(agent, asked, os.environ)
-    if agent in WITH_MODEL:  # which has to have a key, an address and a price
-        options["server"] = model_chat(project, options, asked.max_cost).host
+    model = _model_of(agent, project, options, asked.max_cost)
     if agent == "replay":  # which has to have all its proposals
         read_recording(options["from"], project)
-    require_cache()
     open_lineage(project, name, is_new=True)  # a branch of that name is better refused now than after a minute
     recorded = open_study(options["from"], project) if agent == "replay" else None
-    source = recorded.train_source(0) if recorded else (project / "train.py").read_text(encoding="utf-8")
+    source = recorded.train_source(0) if recorded else _baseline_source(project)
     budget = asked.budget or (recorded.time_budget_seconds if recorded else asked.value("budget"))
+    if model is not None:  # which has to answer, before anything is measured or built
+        require_server(name, model, project, say)
     say(f"Study {name}: measuring this machine ...")
     hardware = measure(project, sys.executable)
-    began_as = recorded or (_promoted_from(project, say) if asked.preset is None else None)
-    if began_as is None:
-        folder = project / "presets"
-        preset = choose_preset(asked.value("preset"), budget_seconds=budget, measured=hardware, folder=folder)
-    else:
-        preset = _preset_of(began_as, is_recorded=began_as is recorded)
+    clock = _clock(asked, recorded, hardware["device"])
+    refuse_duels(asked, clock)
+    if "flops" in hardware:  # the fastest of all measurements: beside other programs this one may be too slow
+        hardware["flops"] = remember_flops(hardware, hardware["flops"])
+    began_as, preset = _chosen_preset(project, asked, recorded, source, budget, hardware, say)
     say(f"Preset {preset.name}: {preset.reason}")
-    parameters = _known_parameters(source, preset, say)
-    files_folder = asked.files_folder or (began_as.facts["asked"].get("files_folder") if began_as else None)
-    wanted = {
-        "corpus": asked.corpus or preset.corpus,
-        "vocab_size": preset.vocab_size,
-        "sequence_length": preset.sequence_length,
-        "files_folder": files_folder,
-    }
-    corpus_dir, heldout_dir = (build or _build_corpus)(project, wanted, say)
+    wanted = _wanted_corpus(asked, preset, began_as)
+    corpus_dir, heldout_dir = (build or build_corpus)(project, wanted, say)
+    preset = _fit(preset, corpus_dir, say)
+    parameters = baseline_parameters(source, preset, asked.value("start"), project / "presets", say)
+    text_folder = wanted["files_folder"] and below_home(wanted["files_folder"])
     device, dtype = hardware["device"], hardware["dtype"]
     return create_study(
         name,
@@ -89,17 +95,95 @@ def start_study(
         time_budget_seconds=budget,
         scoring=vars(ScoringSettings.for_corpus(device, dtype, preset.sequence_length, preset.vocab_size)),
         hardware=hardware,
+        clock=clock,
         seed=(recorded.seed if recorded else asked.value("seed")) if asked.seed is None else asked.seed,
-        asked={"preset": asked.preset, "files_folder": files_folder},
+        asked={
+            "preset": asked.preset,
+            "start": asked.start,
+            "files_folder": text_folder,
+            "text_key": wanted["text_key"],
+        },
     )
 
 
-def _known_parameters(source: str, preset: Preset, say: Callable[[str], None]) -> dict[str, Any]:
-    """The preset's values of the parameters that train.py has."""
-    known = {name: value for name, value in preset.parameters.items() if name in read_parameters(source)}
-    if len(known) < len(preset.parameters):
-        say(f"  train.py has no {', '.join(sorted(set(preset.parameters) - set(known)))}; left out")
-    return known
+def _model_of(agent: str, project: Path, options: dict[str, Any], max_cost: float | None) -> ModelClient | None:
+    """The model that the agent asks, None for an agent without one; `options` get what the record says of it."""
+    if agent in WITH_SERVER:  # which has to have a key, an address and a price
+        server = model_chat(project, options, max_cost)
+        options["server"] = server.host
+        return server
+    if agent == "command":
+        tool = tool_chat(project, options, max_cost)
+        options |= tool.facts
+        return tool
+    return None
+
+
+def _chosen_preset(
+    project: Path,
+    asked: StudyOptions,
+    recorded: Study | None,
+    source: str,
+    budget: float,
+    hardware: dict[str, Any],
+    say: Callable[[str], None],
+) -> tuple[Study | None, Preset]:
+    """The study that this one begins as, if any, and the preset: that study's, or one for this machine and budget."""
+    is_chosen = asked.preset is not None or asked.value("start") != "tuned"
+    began_as = recorded or (None if is_chosen else _promoted_from(project, say))
+    if began_as is not None:
+        return began_as, _preset_of(began_as, is_recorded=began_as is recorded)
+    chosen = asked.preset or preset_named(source)
+    return None, choose_preset(chosen, budget_seconds=budget, measured=hardware, folder=project / "presets")
+
+
+def _clock(asked: StudyOptions, recorded: Study | None, device: str) -> str:
+    """The clock that counts the budget. Raises OptionRefused where a user asks for one that cannot be had."""
+    clock = asked.clock or (recorded.clock if recorded else "wall")
+    if clock == "wall" or (device == "cpu" and is_possible()):
+        return clock
+    if asked.clock:
+        words = (
+            "--clock steady is not possible here: it needs Linux, a training on the processors, and a system that "
+            "shows the processes of others. Leave it out, for the wall clock."
+        )
+        raise OptionRefused("clock", words)
+    return "wall"
+
+
+def _wanted_corpus(asked: StudyOptions, preset: Preset, began_as: Study | None) -> dict[str, Any]:
+    """The arguments of `prepare.prepare`; own text as asked for, or as in the study that this one begins as."""
+    corpus = asked.corpus or ("files" if asked.files_folder else preset.corpus)
+    earlier = began_with(began_as) if began_as and corpus == "files" and not asked.files_folder else {}
+    if asked.text_key and corpus != "files":
+        raise OptionRefused("text_key", f"--text-key is for --corpus files, not for {corpus}. Leave it out.")
+    return {
+        "corpus": corpus,
+        "vocab_size": preset.vocab_size,
+        "sequence_length": preset.sequence_length,
+        "files_folder": asked.files_folder or earlier.get("files_folder"),
+        "text_key": asked.text_key or earlier.get("text_key"),
+    }
+
+
+def _baseline_source(project: Path) -> str:
+    """The project's train.py. Raises StudyError when it cannot train in a study, instead of after a whole training."""
+    try:
+        source = decode_source((project / "train.py").read_bytes())
+        check_source(source)
+        check_clock(source)
+    except SourceError as error:
+        raise StudyError(f"No study can begin with {project / 'train.py'}: {error}") from error
+    return source
+
+
+def _fit(preset: Preset, corpus_dir: Path, say: Callable[[str], None]) -> Preset:
+    """The preset as it suits the corpus that was built; a line where that changes it."""
+    corpus = json.loads((corpus_dir / "meta.json").read_text(encoding="utf-8"))
+    fitted = fit_to_corpus(preset, corpus["num_train_tokens"])
+    if fitted.reason != preset.reason:
+        say(f"  {fitted.reason.removeprefix(preset.reason).lstrip('; ')}")
+    return fitted
 
 
 def _promoted_from(project: Path, say: Callable[[str], None] = say_at_once) -> Study | None:
@@ -135,31 +219,41 @@ def _preset_of(study: Study, is_recorded: bool) -> Preset:
 
 
 PREPARE = """
-import json, sys, prepare
-try:
+import json, sys
+from autoresearch_kernel.system.explain import run_main
+def main():
+    import prepare
     folder = prepare.prepare(**json.loads(sys.argv[1]))
-except prepare.PrepareError as error:
-    sys.exit(f"prepare.py: {error}")
-except KeyboardInterrupt:
-    sys.exit(130)
-print(json.dumps({"corpus_dir": str(folder), "heldout_dir": str(prepare.heldout_dir(folder))}))
+    print(json.dumps({"corpus_dir": str(folder), "heldout_dir": str(prepare.heldout_dir(folder))}))
+sys.exit(run_main(main, "prepare.py"))
 """
 
 
-def _build_corpus(project: Path, wanted: dict[str, Any], say: Callable[[str], None]) -> tuple[Path, Path]:
-    """Training side and held-out side of a corpus, built by prepare.py in a process of its own (it needs torch)."""
-    command = [sys.executable, "-c", PREPARE, json.dumps(wanted)]
-    folders, last = None, "it said nothing"
+def build_corpus(project: Path, wanted: dict[str, Any], say: Callable[[str], None]) -> tuple[Path, Path]:
+    """Training side and held-out side of a corpus, built by prepare.py in a process of its own (it needs torch).
+
+    `wanted` are arguments of `prepare.prepare`. Raises StudyError with the last words of the process.
+    """
+    command, last = python_command("-c", PREPARE, json.dumps(wanted)), "it said nothing"
+    folders, error = None, ""
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", cwd=project
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        cwd=project,
+        env=os.environ | UTF8 | {PROJECT: str(project)},
     ) as child:
         assert child.stdout is not None
         for line in child.stdout:
             if line.startswith("{"):
                 folders = json.loads(line)
+            elif error or line.startswith("prepare.py: "):  # and its further lines
+                error += line
             elif line.strip():
-                last = line.strip()
                 say(line.rstrip("\n"))
+                last = line.strip()
     if child.returncode != 0 or folders is None:
-        raise StudyError(f"The corpus {wanted['corpus']!r} was not prepared: {last}")
+        raise StudyError(f"The corpus {wanted['corpus']!r} was not prepared: {error.strip() or last}")
     return Path(folders["corpus_dir"]), Path(folders["heldout_dir"])

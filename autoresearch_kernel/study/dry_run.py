@@ -5,11 +5,15 @@ A typing error or too large a batch then costs seconds. What a dry run leaves is
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from ..core.types import Progress, Proposal
+from ..core.errors import MachineFailed
+from ..core.format import number
+from ..core.types import Progress, Proposal, Status
 from ..record.archive import failure_output
 from ..record.study import sha256
 from ..run.training import Training
@@ -22,6 +26,10 @@ from .session import Session
 
 NUM_STEPS = 3  # the second one runs on the memory that the first one left behind
 LONGEST_SECONDS = 60.0  # for the steps, on top of the study's allowances
+LEAST_SECONDS = 40.0  # for all of it, in a study of short runs
+SCORING_SECONDS = 10.0  # of these, kept for the scorer, whose own start takes two
+BUDGETS = 2.0  # all of it may take as long as so many trainings ...
+BASELINES = 4.0  # ... or as so many times what the baseline needs beside its training, such as compilation
 
 
 def dry_run(session: Session, disk_space: DiskSpace, proposal: Proposal, number: int) -> str:
@@ -46,31 +54,54 @@ def dry_run(session: Session, disk_space: DiskSpace, proposal: Proposal, number:
     is_void = bool(failure) and (clock.slept_seconds() - slept > LONGEST_NAP_SECONDS or disk_space.lacks() != "")
     failure = "" if is_void else failure
     seconds = round(clock.monotonic() - begun, 2)
-    session.history.append("dry_run", **facts, ended=failure, seconds=seconds, void=is_void)
-    return failure
+    record = session.history.append("dry_run", **facts, ended=failure, seconds=seconds, void=is_void)
+    return str(record["ended"])  # without what tells who the user is
 
 
 def _failure(session: Session, proposal: Proposal, number: int) -> str:
     study, training = session.study, _training(session, proposal, number)
     remove_tree(training.paths.folder)
     training.paths.folder.mkdir(parents=True)
-    outcome = session.backend.train(training, session.listener(training.token, on_tick=lambda seconds: session.tick()))
+    listener = session.listener(training.token, on_tick=lambda seconds: session.tick())
+    try:
+        outcome = session.backend.train(training, listener)
+    except MachineFailed as failure:
+        if not failure.may_be_the_code:
+            raise
+        return f"crash: {failure}"
     study.paths.running.unlink(missing_ok=True)
     if outcome.status is not None or outcome.artefact is None:
-        return f"{outcome.status}: {outcome.reason}\n{failure_output(training.paths)}".strip()
+        has = f": within this limit a dry run sets up, compiles, makes {NUM_STEPS} steps and evaluates"
+        why = has if outcome.status is Status.TIMEOUT else ""
+        return f"{outcome.status}: {outcome.reason}{why}\n{failure_output(training.paths)}".strip()
     rows = _random_rows(session.heldout, study.facts["scoring"]["rows_per_batch"])
+    left = training.limit_seconds - _seconds(outcome.measured, "total_seconds")
+    own = {"token": training.token, "may_quote": True, "limit_seconds": SCORING_SECONDS + max(0.0, left)}
     try:
-        session.backend.score(session.scoring_job(outcome.artefact, rows, token=training.token, may_quote=True))
+        session.backend.score(session.scoring_job(outcome.artefact, rows, **own))
     except ScoringFailed as failure:
         return f"The model that it handed over could not be scored: {failure}"
     remove_tree(training.paths.folder)
     return ""
 
 
+def limit_seconds(session: Session) -> float:
+    """Seconds that all of a dry run may take, the scorer too: few where a training is short."""
+    facts, budget = session.study.facts, session.study.time_budget_seconds
+    most = facts["startup_allowance_seconds"] + facts["handover_allowance_seconds"] + min(budget, LONGEST_SECONDS)
+    runs = session.state.experiments[0].runs if session.state.experiments else []
+    beside = [_seconds(run.measured, "overhead_seconds") for run in runs]
+    return float(min(most, max(LEAST_SECONDS, BUDGETS * budget, BASELINES * max(beside, default=0.0))))
+
+
+def _seconds(measured: Mapping[str, Any], name: str) -> float:
+    return number(measured.get(name)) or 0.0
+
+
 def _training(session: Session, proposal: Proposal, number: int) -> Training:
     study = session.study
     # The code sees the budget of the study; the limit of the whole leaves it less.
-    too_much = max(0.0, study.time_budget_seconds - LONGEST_SECONDS)
+    limit = limit_seconds(session) - SCORING_SECONDS
     return session.training(
         number,
         source=proposal.train_source,
@@ -80,7 +111,8 @@ def _training(session: Session, proposal: Proposal, number: int) -> Training:
         title=f"{number:04d} · dry run",
         hypothesis=proposal.hypothesis,
         diff="",
-        handover_allowance_seconds=study.facts["handover_allowance_seconds"] - too_much,
+        startup_allowance_seconds=0.0,
+        handover_allowance_seconds=limit - study.time_budget_seconds,
         max_steps=NUM_STEPS,
     )
 

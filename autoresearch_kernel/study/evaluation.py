@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ..core.overtime import allowed_batch_seconds
+from ..core.overtime import allowed_scorer_seconds
 from ..core.types import Audit, Evaluation, Experiment, Progress, Status
 from ..scoring.job import HeldOut, ScoringJob
 from ..scoring.scorer_process import ScoringFailed
@@ -29,16 +29,19 @@ def ask(session: Session, question: Callable[[ScoringJob], T], about: Progress, 
     It is asked once more when its process was killed or slow, as the model is on the disk. Raises ScoringFailed.
     """
     study, token = session.study, secrets.token_hex(16)
-    limit = None
-    if about.experiment > 0:
-        limit = allowed_batch_seconds(session.state.experiments[0].runs, study.time_budget_seconds)
+    experiments = session.state.experiments
+    baseline = experiments[0].runs if about.experiment > 0 else ()
+    measured = experiments[about.experiment].runs[about.run].measured
+    allowed = partial(allowed_scorer_seconds, baseline, measured, study.time_budget_seconds)
+    total, num_validated = allowed("answer_seconds"), len(session.heldout.rows)
 
     def once() -> T:
         job = session.scoring_job(
             study.experiment(about.experiment).artefact(about.run),
             heldout,
             token=token,
-            batch_limit_seconds=limit,
+            batch_limit_seconds=allowed("slowest_batch_seconds"),
+            total_limit_seconds=total and total * max(1.0, len(heldout.rows) / num_validated),
             on_progress=lambda fraction: session.tell(replace(about, fraction=fraction)),
             on_spawn=lambda pid: remember(study.paths.running, pid, token),
         )
@@ -67,7 +70,7 @@ def score_run(session: Session, experiment: Experiment, run: int) -> Evaluation 
         record(status=Status.CRASH, reason=f"scoring failed: {failure}")
         return None
     facts = {name: value for name, value in asdict(evaluation).items() if name != "nll_path"}
-    record(**facts, sandbox=session.sandbox, provenance=session.provenance(experiment))
+    record(**facts, sandbox=session.sandbox, provenance=session.provenance(experiment), files=session.hashes(nll_path))
     return evaluation
 
 
@@ -89,7 +92,8 @@ def audit_run(session: Session, experiment: Experiment, run: int) -> Audit | Non
         found = ask(session, question, about, session.heldout)
     except ScoringFailed as failure:  # killed or slow twice, it is the model's doing
         found = _refused(f"the audit's process was ended twice: {failure}")
-    session.history.append("audited", experiment=experiment.number, run=run, **asdict(found))
+    files = session.hashes(paths.cuts(run))
+    session.history.append("audited", experiment=experiment.number, run=run, **asdict(found), files=files)
     if not found.accepted:
         session.note(f"Experiment {experiment.number:04d}, run {run + 1}: the audit refused its score: {found.reason}.")
     return found

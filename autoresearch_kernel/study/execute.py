@@ -5,22 +5,44 @@ from __future__ import annotations
 from ..core.agent import Agent
 from ..core.decide import mean
 from ..core.drift import at_present_speed, present_speed
+from ..core.errors import MachineFailed
 from ..core.next_step import MOST_ATTEMPTS, Action, Step, of_decided, of_last_run
 from ..core.types import Experiment, Status, scores_of
 from ..record.study import StudyError
+from ..system.shell import shell_command
 from .disk_space import forget_artefacts
 from .evaluation import audit_run, refuse
 from .question import AgentFailed
 from .steps import Steps
 
+MACHINE_WAITS_SECONDS = (5.0, 60.0, 600.0)  # before a step is tried again that the machine has failed
 AGENT_WAITS_SECONDS = (5.0, 30.0, 120.0, 600.0)  # before an agent that failed is asked again
 
 
 def execute(session: Steps, step: Step, agent: Agent | None = None) -> None:
     """Execute a step that `next_step` returned; CONCLUDE is the caller's.
 
-    Raises NothingToPropose, StopNow, and StudyError when the baseline fails or the agent fails again and again.
+    A failure of the machine or of this program counts against no experiment: the step is tried again, but the
+    baseline's and those that a user takes by hand are not. Raises NothingToPropose, StopNow, and StudyError when the
+    baseline fails, or when the agent or the machine fails again and again.
     """
+    is_attended = session.is_interactive or session.state.incumbent is None
+    for wait_seconds in (*(() if is_attended else MACHINE_WAITS_SECONDS), None):
+        try:
+            _execute(session, step, agent)
+            return
+        except MachineFailed as failure:
+            if wait_seconds is None:
+                raise StudyError(
+                    f"{str(failure).rstrip('.')}. This is not the experiment's fault, and nothing was counted against "
+                    f"it. `{shell_command('doctor')}` checks the machine; the same command then goes on."
+                ) from failure
+            session.note(f"{failure} This is not the experiment's fault; it is tried again in {wait_seconds:g} s.")
+            session.steering.wait_seconds(wait_seconds)
+            session.steering.end_if_stopping()
+
+
+def _execute(session: Steps, step: Step, agent: Agent | None) -> None:
     if step.action is Action.PROPOSE:
         assert agent is not None, "a proposal needs an agent"
         _propose(session, agent)
@@ -69,6 +91,12 @@ def _train(session: Steps, experiment: Experiment, step: Step) -> None:
     if step.why:
         who = "The baseline" if experiment.number == 0 else f"Experiment {experiment.number:04d}, the incumbent,"
         session.note(f"{who} runs again: {step.why}.")
+    session.quiet.look_before(experiment, step)
+    if step.against is not None:
+        incumbent = session.state.experiments[step.against]
+        session.note(f"Experiment {experiment.number:04d} meets the incumbent {incumbent.number:04d} in a duel.")
+        session.duel(experiment, step.run, incumbent)
+        return
     session.train(experiment, step.run)
 
 
@@ -101,8 +129,8 @@ def _show_rerun(session: Steps, before: Experiment) -> None:
     if experiment.status is not Status.KEEP:  # the audit refused the run, so it is no longer kept
         session.commits.reconcile()
     elif experiment.runs[-1].val_bpb is not None:
-        old = scores_of(at_present_speed(experiment.runs[:-1], session.state.sigma))
-        new = scores_of(at_present_speed(experiment.runs, session.state.sigma))
+        old = scores_of(at_present_speed(experiment.runs[:-1], session.state.noise.like_speed))
+        new = scores_of(at_present_speed(experiment.runs, session.state.noise.like_speed))
         session.note(
             f"Experiment {experiment.number:04d} ran again: mean {mean(old):.4f} → {mean(new):.4f}, the machine at "
             f"{present_speed(session.state.experiments):.2f} times its speed at the start."

@@ -7,11 +7,9 @@ on the validation rows; the baseline's code is no agent's.
 from __future__ import annotations
 
 import secrets
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -20,6 +18,7 @@ from ..record.study import StudyError
 from ..scoring.job import HeldOut
 from ..scoring.scorer_process import ScoringFailed
 from ..system.shell import shell_command
+from ..system.temporary import own_folder
 from .evaluation import ask
 from .steps import Steps
 
@@ -47,9 +46,9 @@ def _test(session: Steps, heldout: HeldOut, champion: int, number: int, run: int
     """Score one model on the test rows and, where an agent wrote its code, audit the score."""
     experiment = session.state.experiments[number]
     about = Progress("scoring", number, run, "the sealed test split")
-    with tempfile.TemporaryDirectory(prefix="ar-test-") as folder:
+    with own_folder() as folder:
         try:
-            claim = ask(session, partial(session.backend.score, nll_path=Path(folder) / "nll.npy"), about, heldout)
+            claim = ask(session, partial(session.backend.score, nll_path=folder / "nll.npy"), about, heldout)
             found = _audited(session, about, heldout, claim) if number > 0 else None
         except ScoringFailed as failure:
             raise StudyError(

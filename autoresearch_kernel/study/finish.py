@@ -64,8 +64,12 @@ class Outlook:
         )
 
 
-def finish(study: Study, watch: Watch = ignore, backend: Backend | None = None) -> Result | None:
+def finish(
+    study: Study, watch: Watch = ignore, backend: Backend | None = None, wait_for_quiet: float | None = None
+) -> Result | None:
     """The result of the study's champion; measured the first time, read from the record from then on.
+
+    `wait_for_quiet`: minutes in all that it may wait before trainings while other processes keep the machine busy.
 
     None when a user stopped it; the same call goes on. Raises NothingToMeasure when there is no champion besides the
     baseline, StudyError when a model of either fails again and again or when the audit refuses one on the test rows,
@@ -77,6 +81,8 @@ def finish(study: Study, watch: Watch = ignore, backend: Backend | None = None) 
     if state.result is not None:
         return state.result
     with open_session(study, watch, backend) as session, ended_on_record(session):
+        session.quiet.allow(wait_for_quiet)
+        session.quiet.look("the result is measured")
         despite_full_disk(session, lambda: resume(session))
         return despite_full_disk(session, lambda: _measure(session))
     return None  # a user stopped it
@@ -125,7 +131,7 @@ def fresh_runs(experiment: Experiment, state: StudyState) -> list[Run]:
     late = [run for run in experiment.runs if run.val_bpb is not None and run.num_decided == len(state.decided)]
     if len(late) >= MOST_LATE_RUNS:
         return late
-    return [run for run in at_present_speed(experiment.runs, state.sigma) if run in late]
+    return [run for run in at_present_speed(experiment.runs, state.noise.like_speed) if run in late]
 
 
 def _usable(study: Study, state: StudyState, number: int) -> list[Run]:
@@ -184,6 +190,8 @@ def result_of(state: StudyState, champion: int, baseline_runs: Sequence[Run], ch
         num_champion_runs=len(of_champion),
         num_looks=len({t.champion for t in state.tested}),
         judged_standard_error=judged_error,
+        baseline_val_bpb=mean(val[0]),
+        champion_val_bpb=mean(val[1]),
     )
 
 

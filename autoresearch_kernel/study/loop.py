@@ -14,15 +14,17 @@ from typing import Any, TypeVar
 from ..core.agent import Agent, NothingToPropose
 from ..core.decide import improvement, mean
 from ..core.drift import at_present_speed, present_speed
-from ..core.errors import Plain
+from ..core.duel import DuelMode
 from ..core.format import count
 from ..core.next_step import Action, Step, late_scores, next_step
 from ..core.types import Cause, Experiment, Limits, Progress, Status, ignore, scores_of
 from ..record.study import Study, check_unchanged
 from ..run.backend import Backend
 from ..system.disk import is_full
+from ..system.explain import explain
 from .disk_space import forget_artefacts
 from .execute import execute
+from .quiet import AT_START
 from .session import Watch
 from .steering import StopNow
 from .steps import Steps, open_session
@@ -42,6 +44,8 @@ def research(
     hours: float | None = None,
     approve: bool | None = None,
     limits: Limits | None = None,
+    wait_for_quiet: float | None = None,
+    duel: DuelMode | None = None,
     watch: Watch = ignore,
     backend: Backend | None = None,
 ) -> Iterator[Experiment]:
@@ -57,6 +61,10 @@ def research(
         hours: propose nothing after this time; what runs then is finished.
         approve: train nothing that no user has approved; None for as the study has it.
         limits: of what the study spends on language models in all; those it has, where one is None.
+        wait_for_quiet: minutes in all that this call may wait before trainings while other processes keep the machine
+            busy; None for no wait.
+        duel: train a confirmation in turns with the incumbent "always", "never", or "auto", where the machine's speed
+            wanders; None for as the study has it.
         watch: called with what is happening now.
         backend: what trains, scores and audits, and the clock; this machine when left out.
 
@@ -68,9 +76,12 @@ def research(
     check_unchanged(study)
     with open_session(study, watch, backend) as session, ended_on_record(session):
         goal = _Goal(session, experiments, hours)
-        session.enough = goal.reached
+        session.enough, session.left = goal.reached, goal.left
         session.limit(limits or Limits())
         session.require_approval(approve)
+        session.choose_duels(duel)
+        session.quiet.allow(wait_for_quiet)
+        session.quiet.look(AT_START)
         despite_full_disk(session, lambda: recover(session))
         goal.told = len(session.state.decided)
         goal.tried = max(0, goal.told - 1)
@@ -112,6 +123,12 @@ class _Goal:
             f"{self.hours:g} hours" if self._end is not None and self.session.clock.real_seconds() >= self._end else ""
         )
 
+    def left(self, in_work: int = 0) -> tuple[int | None, float | None]:
+        """Experiments and seconds until nothing more is proposed, after so many that are in work; None for no limit."""
+        experiments = None if self.experiments is None else max(0, self.experiments + self.begun - self.tried - in_work)
+        seconds = None if self._end is None else max(0.0, self._end - self.session.clock.real_seconds())
+        return experiments, seconds
+
     def news(self) -> Iterator[Experiment]:
         """Experiments that were decided since the last call."""
         for experiment in self.session.state.decided[self.told :]:
@@ -147,10 +164,9 @@ def ended_on_record(session: Steps) -> Iterator[None]:
     except StopNow as stop:
         session.history.append("stopped", reason=f"asked by {stop}")
         session.watch(Progress("note", text="Stopped. Nothing that was recorded is lost."))
-    except (Exception, KeyboardInterrupt, GeneratorExit) as stop:
+    except BaseException as stop:  # also a panic of a library in Rust, which is no Exception
         reasons = {KeyboardInterrupt: "interrupted by hand", GeneratorExit: "the caller asked for no more"}
-        unforeseen = "" if isinstance(stop, Plain | ValueError | RuntimeError | OSError) else f"{type(stop).__name__}: "
-        session.history.append("stopped", reason=reasons.get(type(stop)) or f"{unforeseen}{stop}")
+        session.history.append("stopped", reason=reasons.get(type(stop)) or explain(stop))
         raise
 
 
@@ -215,7 +231,7 @@ def _findings(session: Steps, champion: Experiment) -> dict[str, Any]:
     baseline = state.experiments[0]
     pair = baseline.scores, champion.scores
     if late := late_scores(baseline, state):
-        pair = late, scores_of(at_present_speed(champion.runs, state.sigma))
+        pair = late, scores_of(at_present_speed(champion.runs, state.noise.like_speed))
     difference, error = improvement(*pair, state.sigma)
     return {
         "champion": champion.number,

@@ -11,14 +11,16 @@ starts a supervisor and the refusal of what is wrong are made from `OPTIONS`. Th
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ..agents.options import WITH_MODEL, make_agent
+from ..agents.options import WITH_MODEL, WITH_SERVER, make_agent
 from ..core.agent import Agent
+from ..core.duel import DuelMode
 from ..core.state import StudyState
 from ..core.types import Limits
 from ..record.study import Study, StudyError
@@ -27,16 +29,24 @@ AGENT_CHOICES = {
     "search": "built in, no key needed",
     "llm": "a language model",
     "hybrid": "both, in turns",
+    "command": "a coding agent of yours",
     "replay": "another study once more",
     "human": "you",
 }
 CORPUS_CHOICES = {
-    "stdlib": "built in, no download",
+    "packages": "built in, 90 MB",
+    "stdlib": "built in, 8 MB",
     "tinystories": "a download",
     "climbmix": "for a GPU, a download",
     "files": "a folder of yours",
 }
-PRESETS = ("auto", "laptop", "gpu", "h100")
+CLOCK_CHOICES = {
+    "wall": "as they pass",
+    "steady": "at this machine's normal speed, 0.7 to 1.5 as many as pass",
+}
+PRESETS = ("auto", "laptop", "gpu", "h100", "none")
+START_CHOICES = {"tuned": "train.py as it is", "plain": "a plain GPT to improve"}
+QUIET_MINUTES = 30.0  # that a study waits for a quieter machine, where the user asks for it and names no number
 NOT_REPLAY = tuple(agent for agent in AGENT_CHOICES if agent != "replay")
 
 
@@ -77,6 +87,7 @@ class Option:
     label: str = ""  # in the panel's form; without one the form has no such field
     placeholder: str = ""  # what an empty field of the form means
     in_form: str = ""  # what the form begins with
+    alone: Any = None  # on the command line: what the option means without a value; None where it needs one
 
     def wrong(self, value: Any) -> str:
         """Why the option cannot have this value; "" when it can."""
@@ -135,19 +146,42 @@ class StudyOptions:
         int, "stop after N more experiments", metavar="N", label="Experiments", placeholder="no limit"
     )
     corpus: str | None = _option(
-        str, "default: the preset's, stdlib without a GPU", choices=CORPUS_CHOICES, is_fixed=True,
+        str, "default: the preset's, packages without a GPU", choices=CORPUS_CHOICES, is_fixed=True,
         label="Corpus", placeholder="as the preset says",
     )  # fmt: skip
     files_folder: str | None = _option(
-        str, "with --corpus files: the folder with your texts", unit="a folder", metavar="DIR", is_fixed=True,
-        goes_with=("corpus", ("files",)), label="Folder", placeholder="with your texts",
+        str, "with --corpus files: the folder with your texts, or one file", unit="a folder", metavar="DIR",
+        is_fixed=True, goes_with=("corpus", ("files",)), label="Folder", placeholder="with your texts",
+    )  # fmt: skip
+    text_key: str | None = _option(
+        str, "with --corpus files: the key of JSON lines, or Parquet column, with the text; default: text",
+        unit="a key", metavar="KEY", is_fixed=True, goes_with=("corpus", ("files",)),
     )  # fmt: skip
     preset: str | None = _option(
-        str, "sizes of the baseline; auto measures this machine", choices=dict.fromkeys(PRESETS, ""), default="auto",
-        is_fixed=True, goes_with=("agent", NOT_REPLAY), why_not="it begins as the recorded study did",
-        label="Preset", placeholder="auto",
+        str, "sizes of the baseline; auto measures this machine, none keeps train.py's",
+        choices=dict.fromkeys(PRESETS, ""), default="auto", is_fixed=True, goes_with=("agent", NOT_REPLAY),
+        why_not="it begins as the recorded study did", label="Preset", placeholder="auto",
+    )  # fmt: skip
+    start: str | None = _option(
+        str, "tuned: train.py as it is; plain: a plain GPT, which published ideas improve", choices=START_CHOICES,
+        default="tuned", is_fixed=True, goes_with=("agent", NOT_REPLAY), why_not="it begins as the recorded study did",
+        label="Start", placeholder="tuned",
     )  # fmt: skip
     seed: int | None = _option(int, "of the study", above=-1, default=0, is_fixed=True)
+    clock: str | None = _option(
+        str, "seconds of the budget are counted so; default: wall",
+        choices=CLOCK_CHOICES, is_fixed=True,
+    )  # fmt: skip
+    wait_for_quiet: float | None = _option(
+        float, "before a training, wait while other processes keep the machine busy, MINUTES in all at most; "
+        f"without a number {QUIET_MINUTES:g}", unit="minutes", metavar="MINUTES", alone=QUIET_MINUTES,
+        label="Wait for quiet", placeholder="minutes; empty: no wait",
+    )  # fmt: skip
+    duel: DuelMode | None = _option(  # noqa: RUF009
+        str, "train a confirmation in turns with the incumbent, so that both meet the same machine; auto: where the "
+        "machine's speed wanders; default: never; the study keeps to it until another is named",
+        choices={"auto": "where it pays", "always": "every confirmation", "never": "none"},
+    )  # fmt: skip
     unsafe: bool | None = _option(
         bool, "run without a sandbox, where there is none to be had: every result is marked untrusted"
     )
@@ -155,8 +189,13 @@ class StudyOptions:
         str, "who proposes; search is the embedded optimiser", group="who", choices=AGENT_CHOICES, default="search",
         is_fixed=True, label="Agent",
     )  # fmt: skip
+    with_: str | None = _option(
+        str, "with --agent command: claude, codex, gemini or another name in presets/agents.yaml, or a command line",
+        flag="with", metavar="TOOL", unit="a name in presets/agents.yaml or a command line", group="who",
+        goes_with=("agent", ("command",)), label="Tool", placeholder="claude, codex, ... or a command line",
+    )  # fmt: skip
     model: str | None = _option(
-        str, "with --agent llm or hybrid: the model, by its server's name for it; default: $OPENAI_MODEL",
+        str, "the model, by its server's or tool's name for it; default with llm and hybrid: $OPENAI_MODEL",
         unit="the name by which its server knows it", label="Model", placeholder="its server's name for it",
         **_OF_MODELS,
     )  # fmt: skip
@@ -176,9 +215,17 @@ class StudyOptions:
         float, "end the study before its model has cost more", metavar="USD", unit="US dollars",
         label="At most, $", placeholder="no limit", **_OF_MODELS,
     )  # fmt: skip
+    max_calls: int | None = _option(
+        int, "end the study after N calls of its model", metavar="N", label="Calls", placeholder="no limit",
+        **_OF_MODELS,
+    )  # fmt: skip
     prompt_tokens: int | None = _option(
         int, "at most, of a prompt to the model", metavar="N", default=32_000, **_OF_MODELS
     )
+    reply_tokens: int | None = _option(
+        int, "at most, of a reply of the model, its thoughts included", above=255, metavar="N", default=16_000,
+        **_OF_MODELS,
+    )  # fmt: skip
     approve: bool | None = _option(
         bool, "train nothing that you have not approved; the study keeps to it until --no-approve", group="who",
         label="I approve each change before it trains",
@@ -230,16 +277,27 @@ def refuse_unused(asked: StudyOptions, agent: str) -> None:
         )
 
 
+def refuse_duels(asked: StudyOptions, clock: str) -> None:
+    """Raise OptionRefused where each confirmation is to be a duel, in a study that has none because of its clock."""
+    if asked.duel == "always" and clock == "steady":
+        raise OptionRefused("duel", "--duel always is for studies with --clock wall, not with steady. Leave it out.")
+
+
 def agent_options(agent: str, asked: StudyOptions, environment: Mapping[str, str]) -> dict[str, Any]:
     """What study.json keeps of an agent. Raises OptionRefused for what does not go together or is missing."""
     refuse_unused(asked, agent)
-    if agent in WITH_MODEL:
+    sizes = {name: asked.value(name) for name in ("prompt_tokens", "reply_tokens")}
+    if agent == "command":
+        if not asked.with_:
+            words = "--agent command needs --with TOOL: claude, codex, a name in presets/agents.yaml, or a command."
+            raise OptionRefused("with_", words)
+        return {"with": asked.with_, "model": asked.model} | sizes
+    if agent in WITH_SERVER:
         model = asked.model or environment.get("OPENAI_MODEL")
         if not model:
             words = f"--agent {agent} needs --model NAME: the name by which its server knows it."
             raise OptionRefused("model", words)
-        options = {"model": model, "prompt_tokens": asked.value("prompt_tokens")}
-        return options | ({"share": asked.value("share")} if agent == "hybrid" else {})
+        return {"model": model} | sizes | ({"share": asked.value("share")} if agent == "hybrid" else {})
     if agent == "replay" and asked.recording is None:
         words = "--agent replay needs --from STUDY: the study whose proposals are made once more."
         raise OptionRefused("recording", words)
@@ -248,13 +306,16 @@ def agent_options(agent: str, asked: StudyOptions, environment: Mapping[str, str
 
 def began_with(study: Study) -> dict[str, Any]:
     """What a study keeps, by the option's name."""
-    options = study.facts.get("agent_options") or {}
+    options, folder = study.facts.get("agent_options") or {}, study.facts["asked"].get("files_folder")
     return {
         "budget": study.time_budget_seconds,
         "corpus": study.facts["corpus"]["corpus"],
-        "files_folder": study.facts["asked"].get("files_folder"),
+        "files_folder": os.path.expanduser(folder) if folder else None,
+        "text_key": study.facts["asked"].get("text_key"),
         "preset": study.facts["asked"].get("preset") or "auto",
+        "start": study.facts["asked"].get("start") or "tuned",
         "seed": study.seed,
+        "clock": study.clock,
         "agent": study.agent,
         "share": options.get("share"),
         "recording": options.get("from"),
@@ -265,6 +326,7 @@ def refuse_other_settings(study: Study, asked: StudyOptions) -> None:
     """Raise OptionRefused where a user names another value than the study began with."""
     if asked.agent in (None, study.agent):
         refuse_unused(asked, study.agent)
+    refuse_duels(asked, study.clock)
     for name, value in began_with(study).items():
         wanted = getattr(asked, name)
         if wanted is not None and wanted != value:
@@ -293,9 +355,13 @@ def supervisor_words(asked: StudyOptions) -> list[str]:
 
 def limits_of(state: StudyState, asked: StudyOptions) -> Limits:
     """What the study may spend: what is asked now, else what it has."""
-    return Limits(asked.max_tokens or state.limits.max_tokens, asked.max_cost or state.limits.max_cost)
+    known = state.limits
+    return Limits(
+        asked.max_tokens or known.max_tokens, asked.max_cost or known.max_cost, asked.max_calls or known.max_calls
+    )
 
 
 def agent_of(study: Study, asked: StudyOptions, limits: Limits) -> Agent:
-    """The study's agent, with the model and the size of prompt that are asked for."""
-    return make_agent(study, model=asked.model, prompt_tokens=asked.prompt_tokens, max_cost=limits.max_cost)
+    """The study's agent, with the model and the sizes of prompt and reply that are asked for."""
+    sizes = {"prompt_tokens": asked.prompt_tokens, "reply_tokens": asked.reply_tokens}
+    return make_agent(study, model=asked.model, with_=asked.with_, max_cost=limits.max_cost, **sizes)

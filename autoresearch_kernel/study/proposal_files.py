@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
+from ..core.sanitize import STEERING
 from ..core.state import StudyState
 from ..core.types import Proposal, Status
 from ..record.paths import ExperimentPaths
 from ..record.study import Study, sha256
 from ..system.files import write_atomic
+
+TEXTS = ("hypothesis", "train_source", "expected", "refutation", "notes")
 
 
 def open_proposal(study: Study, state: StudyState) -> tuple[Proposal, int] | None:
@@ -25,30 +27,42 @@ def open_proposal(study: Study, state: StudyState) -> tuple[Proposal, int] | Non
 
 
 def read_proposal(paths: ExperimentPaths) -> tuple[Proposal, int] | None:
-    """What `save_proposal` wrote, and its parent; None when there is none, or another version wrote it."""
+    """What `save_proposal` wrote, and its parent; None when there is none that this version can use."""
     try:
         facts = json.loads(paths.proposal.read_text(encoding="utf-8"))
         parent = int(facts.pop("parent"))
         facts.pop("spent", None)
-        return Proposal(**facts | {"transcript": tuple(facts.get("transcript") or ())}), parent
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        proposal = Proposal(**facts | {"transcript": tuple(facts.get("transcript") or ())})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
+    return (proposal, parent) if _is_whole(proposal) else None
+
+
+def _is_whole(proposal: Proposal) -> bool:
+    """Whether all fields are of their types, which JSON does not say."""
+    texts = all(isinstance(getattr(proposal, name), str) for name in (*TEXTS, "agent"))
+    messages = all(
+        isinstance(message, dict) and all(isinstance(message.get(key), str) for key in ("role", "content"))
+        for message in proposal.transcript
+    )
+    return texts and messages and isinstance(proposal.changes, dict) and isinstance(proposal.details, dict)
 
 
 def save_proposal(paths: ExperimentPaths, proposal: Proposal, parent: int | None, **facts: Any) -> None:
     """proposal.json: what was proposed for which incumbent, with the whole conversation."""
-    save_json(paths.proposal, {"parent": parent} | asdict(proposal) | facts)
+    write_atomic(paths.proposal, json_text({"parent": parent} | asdict(proposal) | facts))
 
 
 def encodable(proposal: Proposal) -> Proposal:
     """The proposal with texts that can be written."""
-    names = ("hypothesis", "train_source", "expected", "refutation", "notes")
-    words: dict[str, Any] = {name: writable(getattr(proposal, name)) for name in names}
+    words: dict[str, Any] = {name: writable(getattr(proposal, name)) for name in TEXTS}
     return replace(proposal, **words)
 
 
-def save_json(path: Path, facts: dict[str, Any]) -> None:
-    write_atomic(path, writable(json.dumps(facts, indent=1, ensure_ascii=False) + "\n"))
+def json_text(facts: dict[str, Any]) -> str:
+    """The text of a file of JSON, in which characters that could steer a terminal are escaped."""
+    text = writable(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    return STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def writable(text: str) -> str:

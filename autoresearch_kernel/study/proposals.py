@@ -13,22 +13,32 @@ from dataclasses import asdict, replace
 from itertools import count
 
 from ..core.agent import Agent, AgentUnavailable, NothingToPropose, UnusableReply, asks_person, listens, thinks_ahead
+from ..core.format import duration, plain
 from ..core.types import Call, Context, Experiment, Objection, Progress, Proposal, Refusal
 from ..record.study import sha256
+from ..show.words import given_back_words, in_short
 from ..source.compare import literal_changes
 from ..source.diff import rebase
 from ..system.disk import is_full
+from ..system.files import write_atomic
 from .disk_space import DiskSpace
 from .dry_run import dry_run
-from .proposal_files import encodable, open_proposal, save_json, save_proposal, writable
+from .proposal_files import encodable, json_text, open_proposal, save_proposal, writable
 from .question import MOST_FIXES, AgentFailed, Question, num_fixes, objection
 from .review import Rejected, Unreadable, await_verdict
 from .session import Session
 from .steering import Steering
 
-MOST_QUESTIONS = 3  # asked anew after replies without a proposal, before the study pauses
+MOST_QUESTIONS = 6  # in a row without a usable proposal, before the study goes on without the model or ends
+MOST_SAID_CHARS = 200  # of the model's words, in a message to users
 PAUSE_SECONDS = (30.0, 60.0, 120.0, 300.0, 600.0)  # before an agent that could not answer is asked again; then the last
 LOOK_EVERY_SECONDS = 0.05
+
+
+class NoUsableProposal(NothingToPropose):
+    """The agent was asked again and again and sent no proposal that could be used. The study ends."""
+
+    reason = f"no usable proposal in {MOST_QUESTIONS} questions"
 
 
 class Proposals:
@@ -77,7 +87,7 @@ class Proposals:
             return
         if not self.ask_again_at:
             self.session.note(f"The agent could not answer: {failure}")
-            self.ask_again_at = self.session.clock.monotonic() + PAUSE_SECONDS[0]
+            self.ask_again_at = self.session.clock.monotonic() + (failure.again_in_seconds or PAUSE_SECONDS[0])
         if self.session.clock.monotonic() >= self.ask_again_at:
             self.ask_again_at = 0.0
             self.question = Question(question.agent, replace(question.context, spent=self.session.state.spent))
@@ -101,6 +111,10 @@ class Proposals:
     def refuse(self, refusal: Refusal) -> None:
         """Record that a proposal was given back, and keep it beside the one that will be run."""
         paths, proposal = self.session.study.experiment(refusal.experiment), refusal.proposal
+        kept, files = json_text(asdict(refusal)), dict[str, str]()
+        index = next(index for index in count(1) if not paths.refused(index).exists())
+        if proposal is not None or refusal.transcript:
+            files = {paths.refused(index).relative_to(self.session.study.paths.folder).as_posix(): sha256(kept)}
         self.session.history.append(
             "refused",
             experiment=refusal.experiment,
@@ -109,13 +123,12 @@ class Proposals:
             hypothesis=writable(refusal.hypothesis),
             parameters=proposal.details.get("parameters") if proposal is not None else None,
             train_sha256=sha256(encodable(proposal).train_source) if proposal is not None else "",
+            files=files,
         )
-        if proposal is not None or refusal.transcript:
-            index = next(index for index in count(1) if not paths.refused(index).exists())
-            save_json(paths.refused(index), asdict(refusal))
+        if files:
+            write_atomic(paths.refused(index), kept)
         paths.proposal.unlink(missing_ok=True)
-        words = refusal.why.strip().splitlines()[0] if refusal.why.strip() else "no reason given"
-        self.session.watch(Progress("note", text=f"Given back ({refusal.objection}): {words}"))
+        self.session.watch(Progress("note", text=given_back_words(refusal.objection, refusal.why)))
 
     def _save(self, proposal: Proposal, context: Context) -> None:
         """A reply may have cost money: it is on the disk before anything else happens with it."""
@@ -126,7 +139,8 @@ class Proposals:
 
         `refused` are answers to this very question that were given back before.
         Raises NothingToPropose (Enough is one), AgentFailed for whatever else an agent raises, and StopNow.
-        While an agent cannot answer, the study is paused.
+        While an agent cannot answer, the study is paused; after MOST_QUESTIONS without a usable proposal it ends, or
+        goes on without the model.
         """
         useless = pauses = 0
         while True:
@@ -135,15 +149,15 @@ class Proposals:
                 context = replace(self.session.context(), refused=refused)
                 settled = self._settle(agent, proposal, parent, context)
             except AgentUnavailable as failure:
-                self._pause(f"{failure}", pauses)
+                self._pause(f"{failure}", pauses, failure.again_in_seconds)
                 pauses += 1
                 continue
             except UnusableReply as failure:
                 self.refuse(failure.refusal)
                 useless, refused = useless + 1, ()
-                if useless % MOST_QUESTIONS == 0:
-                    self._pause(f"no usable proposal in {MOST_QUESTIONS} questions, the last: {failure}", pauses)
-                    pauses += 1
+                if useless == MOST_QUESTIONS:
+                    self._go_on_without(agent, failure.refusal)
+                    useless = 0
                 continue
             if isinstance(settled, Proposal):
                 self._save(settled, context)
@@ -152,6 +166,18 @@ class Proposals:
             self.refuse(settled)
             is_conflict = settled.objection is Objection.CONFLICT  # the code has changed under it: start again
             refused = (settled,) if is_conflict else (*refused, settled)
+
+    def _go_on_without(self, agent: Agent, last: Refusal) -> None:
+        """Leave the proposals to the optimiser of a hybrid agent. Raises NoUsableProposal for other agents."""
+        session, said = self.session, last.hypothesis.strip()
+        replies = session.study.experiment(last.experiment).refused(1).with_name("refused-*.json")
+        model = f' The last reply begins: "{plain(said, MOST_SAID_CHARS)}".' if said else " The last reply had no text."
+        what = f"The agent sent {NoUsableProposal.reason}, the last: {in_short(last.objection, last.why)}.{model}"
+        go_on_without_model = getattr(agent, "go_on_without_model", None)
+        if not callable(go_on_without_model) or getattr(agent, "is_without_model", False):
+            raise NoUsableProposal(f"{what} Its replies are in {replies}. Continue the study with another --model.")
+        go_on_without_model()
+        session.note(f"{what} The optimiser makes the proposals from here on; its replies are in {replies}.")
 
     def saved(self) -> tuple[Proposal, int] | None:
         """What was replied to this very question before the supervisor went away, and the incumbent it was made for."""
@@ -172,9 +198,12 @@ class Proposals:
             self.is_waited_for = False
         if question.said:  # the disk is full
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        again_at, failure = self.ask_again_at, question.failure
         self.question, self.ask_again_at = None, 0.0
-        failure = question.failure
         if question.context.running is not None and isinstance(failure, AgentUnavailable):
+            left = again_at - session.clock.monotonic() if again_at else failure.again_in_seconds
+            if failure.again_in_seconds is not None and left is not None and left > 0:
+                raise AgentUnavailable(str(failure), left)  # a limit that ends at a known moment
             return self._answer(agent, refused)  # that was a while ago
         if failure is None:
             assert question.proposal is not None
@@ -183,11 +212,13 @@ class Proposals:
             raise failure
         raise AgentFailed(f"{type(failure).__name__}: {failure}") from failure
 
-    def _pause(self, reason: str, times: int) -> None:
-        seconds = PAUSE_SECONDS[min(times, len(PAUSE_SECONDS) - 1)]
+    def _pause(self, reason: str, times: int, stated_seconds: float | None = None) -> None:
+        """`stated_seconds`: until the moment that the agent or its server names."""
+        seconds = stated_seconds or PAUSE_SECONDS[min(times, len(PAUSE_SECONDS) - 1)]
         reason = reason.rstrip(". \n")
         self.session.note(f"The agent cannot answer: {reason}.")
-        self.steering.pause_for(seconds, f"{reason}. It is asked again in {seconds:g} s")
+        when = f"{seconds:g} s" if stated_seconds is None else duration(seconds)
+        self.steering.pause_for(seconds, f"{reason}. It is asked again in {when}")
 
     def _settle(self, agent: Agent, proposal: Proposal, parent: int, context: Context) -> Proposal | Refusal:
         """The proposal on the present incumbent, or why not."""

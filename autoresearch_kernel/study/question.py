@@ -15,6 +15,7 @@ from ..core.types import Call, Context, Objection, Proposal, Refusal, Status
 from ..run.notebook import check_source
 from ..source.cell import SourceError
 from ..source.compare import fingerprint
+from ..source.gate import check_clock
 from ..source.parameters import read_parameters
 
 MOST_FIXES = 2  # of a proposal, before it is run as it is
@@ -108,6 +109,7 @@ def objection(proposal: Proposal, context: Context) -> Refusal | None:
     """Why a proposal need not be run: no notebook, or the code of an experiment that was tried. A pure function."""
     try:
         check_source(proposal.train_source)
+        check_clock(proposal.train_source)
         read_parameters(proposal.train_source)  # the ranges in the comments, which the optimiser reads
     except SourceError as error:
         return Refusal(context.number, Objection.GATE, str(error), proposal.hypothesis, proposal)

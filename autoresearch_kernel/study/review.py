@@ -6,12 +6,16 @@ The file under review belongs to the user: the supervisor writes it once for eac
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 from ..core.types import Experiment, Progress, Proposal
 from ..record.commands import Command
 from ..record.study import sha256
 from ..show.status import wanted
+from ..source.cell import SourceError
 from ..source.compare import literal_changes
+from ..source.encoding import decode_source
 from ..system.files import write_atomic
 from .session import Session
 from .steering import Steering
@@ -42,18 +46,24 @@ def await_verdict(
         review = session.state.review
     assert review is not None
     session.watch(Progress("reviewing", number, hypothesis=proposal.hypothesis, text=wanted(session.study, review)))
-    command = steering.wait_for_verdict(
-        f"experiment {number:04d} waits for your {'train.py' if is_draft else 'approval'}"
-    )
+    waits = f"experiment {number:04d} waits for your {'train.py' if is_draft else 'approval'}"
+    command, content = steering.wait_for_verdict(waits, partial(_content, file))
     if command.command == "reject":
         raise Rejected(command.text)
+    if isinstance(content, OSError):
+        raise Unreadable(str(content)) from content
     try:
-        source = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise Unreadable(f"it is not UTF-8 text, from byte {error.start} on") from error
-    except OSError as error:
+        source = decode_source(content)
+    except SourceError as error:
         raise Unreadable(str(error)) from error
     return _approved(proposal, source, session.source(parent), command)
+
+
+def _content(file: Path) -> bytes | OSError:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        return error
 
 
 def _approved(proposal: Proposal, source: str, parent_source: str, command: Command) -> Proposal:

@@ -12,12 +12,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..core.drift import present_speed
+from ..core.drift import normal_speed, present_speed
+from ..core.duel import DuelMode
 from ..core.state import StudyState, replay
 from ..core.types import Context, Experiment, Limits, MachineHolder, Objection, Progress, ignore
 from ..record.activity import Activity, write_activity
 from ..record.archive import StudyArchive
 from ..record.commands import Inbox
+from ..record.file_hashes import file_hashes
 from ..record.git import Lineage
 from ..record.history import History
 from ..record.provenance import provenance
@@ -27,11 +29,11 @@ from ..run.training import Listener, Training
 from ..scoring.job import HeldOut, ScoringJob, ScoringSettings
 from ..show.study_words import waiting_words
 from ..system.clock import Clock
-from ..system.processes import remember
+from ..system.processes import is_alive, remember
 
 Watch = Callable[[Progress], None]
 PHASES = frozenset(
-    {"proposing", "dry run", "reviewing", "waiting", "training", "scoring", "auditing", "deciding", "paused"}
+    {"proposing", "dry run", "reviewing", "waiting", "quiet", "training", "scoring", "auditing", "deciding", "paused"}
 )
 
 
@@ -49,11 +51,14 @@ class Session:
     sandbox: str = ""  # that trainings and scorers run in, "none" without one
     sandboxed: Callable[[], dict[str, Any]] = dict  # `wrap` and `guard` of each ScoringJob
     enough: Callable[[], str] = lambda: ""  # why nothing more is to be proposed; "" while something is
+    # Experiments and seconds until then, after so many experiments that are in work; None where there is no limit.
+    left: Callable[[int], tuple[int | None, float | None]] = lambda in_work: (None, None)
     is_interactive: bool = False  # a user takes each step, and approves a proposal by going on with it
     hooks: list[Callable[[], None]] = field(default_factory=list)  # run at each tick
     purpose: str = "experiment"  # of the present step, for activity.json
     why: str = ""  # of a training of a decided experiment
-    _last_program: str = ""
+    _last_read: dict[str, str] = field(default_factory=dict)  # files of the project, by name
+    _running: list[tuple[int, str]] = field(default_factory=list)  # pid and token of each runner, two in a duel
     _known: StudyState | None = None
     _shown: tuple[str, int, int] | None = None  # phase, experiment and run of activity.json
     _interrupted: tuple[str, int, int] | None = None  # what was shown when the training began to wait for the machine
@@ -107,6 +112,10 @@ class Session:
         self.history.append("note", text=text)
         self.watch(Progress("note", text=text))
 
+    def hashes(self, *paths: Path) -> dict[str, str]:
+        """What an event says in its field `files` of files that are complete."""
+        return file_hashes(self.study.paths.folder, paths)
+
     def limit(self, limits: Limits) -> None:
         """What the study may spend on language models from now on; a limit of None stays as it was."""
         given = {name: value for name, value in asdict(limits).items() if value is not None}
@@ -118,6 +127,11 @@ class Session:
         if is_needed is not None and is_needed != self.state.approve:
             self.history.append("approval", is_needed=is_needed)
 
+    def choose_duels(self, mode: DuelMode | None) -> None:
+        """When confirmations are duels from now on; None leaves that as it was."""
+        if mode is not None and mode != self.state.duels:
+            self.history.append("duels", mode=mode)
+
     def wait_for_machine(self, holder: MachineHolder) -> None:
         """Record whose training this one waits for, so that every view can say it."""
         self.history.append("waiting", **asdict(holder))
@@ -128,7 +142,9 @@ class Session:
 
     def begun(self, pid: int, token: str) -> None:
         """A training has the machine and runs as process `pid`."""
-        remember(self.study.paths.running, pid, token)
+        self._running = [run for run in self._running if is_alive(run[0])]  # the other side of a duel
+        remember(self.study.paths.running, pid, token, self._running)
+        self._running.append((pid, token))
         if self.state.waiting is not None:
             self.history.append("waited")
             self._show(self._interrupted)
@@ -141,6 +157,8 @@ class Session:
             "corpus_dir": study.corpus_dir,
             "project": study.project,
             "time_budget_seconds": study.time_budget_seconds,
+            "clock": study.clock,
+            "normal_speed": normal_speed(self.state.experiments),
             "startup_allowance_seconds": facts["startup_allowance_seconds"],
             "handover_allowance_seconds": facts["handover_allowance_seconds"],
             "study": study.name,
@@ -177,8 +195,9 @@ class Session:
         """All that an agent may read now."""
         state = self.state
         assert state.incumbent is not None, "an agent is asked only once the baseline is decided"
+        experiments_left, seconds_left = self.left(int(state.unfinished is not None))
         return Context(
-            program=self._program(),
+            program=self._project_file("program.md"),
             train_source=self.source(state.incumbent),
             incumbent=state.incumbent,
             experiments=state.decided,
@@ -193,13 +212,16 @@ class Session:
             archive=StudyArchive(self.study.paths),
             spent=state.spent,
             limits=state.limits,
+            prepare_source=self._project_file("prepare.py"),
+            experiments_left=experiments_left,
+            seconds_left=seconds_left,
         )
 
-    def _program(self) -> str:
-        """program.md, which a user may be saving at this moment: then as it was the last time."""
+    def _project_file(self, name: str) -> str:
+        """A file that a user may be saving at this moment: then as it was the last time."""
         with suppress(OSError):
-            self._last_program = (self.study.project / "program.md").read_text(encoding="utf-8", errors="replace")
-        return self._last_program
+            self._last_read[name] = (self.study.project / name).read_text(encoding="utf-8", errors="replace")
+        return self._last_read.get(name, "")
 
     def _notes(self) -> str:
         """notes.md as it stands; what the history says when a user removed it."""

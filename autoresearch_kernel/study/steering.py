@@ -5,13 +5,14 @@ This module parses commands. The step that is running decides how to react.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from ..agents.options import NO_READERS
 from ..core.agent import NothingToPropose
 from ..core.format import count
 from ..core.types import Progress
-from ..record.commands import FOR_THE_AGENT, Command, Inbox
+from ..record.commands import CHECKED_ALREADY, FOR_THE_AGENT, NOTHING_WAITS, Command, Inbox
 from ..system.disk import is_full
 from .session import Session
 
@@ -39,8 +40,10 @@ class Steering:
         self._pausing = ""  # who wants it to pause
         self._waiting: list[Command] = []  # commands that a full disk keeps from being answered
         self._is_sent_on = False  # a user wants a wait to end
+        self._is_idle = False  # it waits before a training, and a pause begins at once
         self._is_reviewing = False  # it waits for a user's verdict
-        self._verdict: Command | None = None
+        self._verdict: tuple[Command, bytes | OSError] | None = None  # and the file under review as it was then
+        self._look: Callable[[], bytes | OSError] = bytes
 
     def obey(self) -> None:
         """Do what users asked since the last call. Raises StopNow when a user wants the study to end at once."""
@@ -78,7 +81,7 @@ class Steering:
         after = f"after experiment {unfinished.number:04d}" if unfinished else "after what runs now"
         match command.command:
             case "pause":
-                self._acknowledge(command, f"pauses {after}")
+                self._acknowledge(command, "pauses now, before it trains" if self._is_idle else f"pauses {after}")
                 self._pausing = command.by
             case "resume":
                 waits = "it waits for `approve` or `reject`" if self._is_reviewing else ""
@@ -86,7 +89,7 @@ class Steering:
                 self._acknowledge(command, waits or goes_on)
                 self._pausing, self._is_sent_on = "", True
             case "stop":
-                self._acknowledge(command, f"stops {after}")
+                self._acknowledge(command, "stops now, before it trains" if self._is_idle else f"stops {after}")
                 self.stopping = command.by
             case "stop now":
                 again = f"; experiment {unfinished.number:04d} is resumed when the study goes on" if unfinished else ""
@@ -97,13 +100,14 @@ class Steering:
             case "approve" | "reject" as verdict:
                 review = self.session.state.review
                 if review is None:
-                    self._acknowledge(command, "nothing waits for that")
+                    self._acknowledge(command, NOTHING_WAITS)
                 elif not self._is_reviewing or self._verdict is not None:
-                    self._acknowledge(command, f"experiment {review.experiment:04d} is being checked already")
+                    self._acknowledge(command, f"experiment {review.experiment:04d} {CHECKED_ALREADY}")
                 else:
+                    seen = self._look()  # another user may write the file as soon as this one has the answer
                     then = "it is checked, and trains if it passes" if verdict == "approve" else "it is given back"
                     self._acknowledge(command, f"experiment {review.experiment:04d}: {then}")
-                    self._verdict = command
+                    self._verdict = command, seen
             case other:
                 self._acknowledge(command, f"not understood: {other!r}")
         return False
@@ -147,6 +151,15 @@ class Steering:
         if not self.stopping:
             self.session.history.append("resumed", reason=then)
 
+    @contextmanager
+    def idle(self) -> Iterator[None]:
+        """Within this block the supervisor waits before a training, and `pause` and `stop` are obeyed at once."""
+        self._is_idle = True
+        try:
+            yield
+        finally:
+            self._is_idle = False
+
     def pause_for(self, seconds: float, reason: str) -> None:
         """Pause for a while, until a user resumes the study, or until there is no time left for anything else.
 
@@ -159,9 +172,12 @@ class Steering:
         )
         self.wait_while_paused()
 
-    def wait_for_verdict(self, reason: str) -> Command:
-        """Pause until a user approves or rejects the train.py under review. Raises StopNow, and Enough."""
-        self._verdict, self._is_reviewing = None, True
+    def wait_for_verdict(self, reason: str, look: Callable[[], bytes | OSError]) -> tuple[Command, bytes | OSError]:
+        """Pause until a user approves or rejects the train.py under review; the verdict, and what `look` saw before it.
+
+        Raises StopNow, and Enough.
+        """
+        self._verdict, self._is_reviewing, self._look = None, True, look
         try:
             self._wait_or_end(reason, lambda: self._verdict is not None, "a user has looked at it")
         finally:

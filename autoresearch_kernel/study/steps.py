@@ -17,7 +17,8 @@ from typing import Any
 from ..core.agent import Agent
 from ..core.decide import mean, standard_error
 from ..core.format import count
-from ..core.next_step import Step
+from ..core.next_step import Step, duel_decision
+from ..core.sanitize import readable
 from ..core.state import replay
 from ..core.types import Evaluation, Experiment, Progress, Proposal, RunOutcome, Status, ignore
 from ..record.commands import Inbox
@@ -32,16 +33,21 @@ from ..source.cell import SourceError
 from ..source.compare import code_size, fingerprint
 from ..source.diff import diff
 from ..source.parameters import read_parameters
+from ..source.seeds import seeds_itself
 from ..system.files import boot_id, remove_temporaries, write_atomic
+from ..system.privacy import private_to
 from ..system.processes import end_leftovers
+from ..system.temporary import remove_abandoned
 from .commits import Commits
 from .disk_space import DiskSpace, release_reserve_if_full
 from .evaluation import score_run
 from .proposal_files import encodable, save_proposal
 from .proposals import Proposals
+from .quiet import Quiet
+from .server_start import take_asked
 from .session import Session, Watch
 from .steering import Steering
-from .train import train
+from .train import train, train_duel
 from .views import show_notebooks, show_study
 
 RECORDED = ("hypothesis", "agent", "changes", "details", "expected", "refutation")  # of a proposal, in the history
@@ -59,6 +65,7 @@ class Steps(Session):
     def __post_init__(self) -> None:
         self.steering = Steering(self, self.inbox)
         self.disk_space = DiskSpace(self, self.steering)
+        self.quiet = Quiet(self, self.steering)
         self.proposals = Proposals(self, self.steering, self.disk_space)
         self.commits = Commits(self)
         self.hooks = [self.proposals.tick, self.steering.obey]
@@ -77,7 +84,7 @@ class Steps(Session):
             self.tell(Progress("proposing", number))
             parent_source = self.source(incumbent)
             proposal = self.proposals.next(agent)
-        proposal = with_previous(encodable(proposal), parent_source)
+        proposal = self._with_seeds(with_previous(encodable(proposal), parent_source), number)
         parent, spent = incumbent.number if incumbent else None, self.state.spent_on(number)
         save_proposal(paths, proposal, parent, spent=asdict(spent))
         self._take_notes(proposal)
@@ -91,22 +98,45 @@ class Steps(Session):
             fingerprint=fingerprint(proposal.train_source),
             code_size=code_size(proposal.train_source),
             train_sha256=sha256(proposal.train_source),
+            files=self.hashes(paths.proposal, paths.diff),
         )
         return self.state.experiments[number]
 
+    def _with_seeds(self, proposal: Proposal, number: int) -> Proposal:
+        """The proposal with a note of fixed seeds in its code, which the verdict shows."""
+        own = seeds_itself(proposal.train_source)
+        if not own:
+            return proposal
+        if self.state.incumbent is None or "seeds" not in self.state.incumbent.details:  # else it was said before
+            self.note(f"Experiment {number:04d}: {own}.")
+        return replace(proposal, details=proposal.details | {"seeds": own})
+
     def _take_notes(self, proposal: Proposal) -> None:
         """The agent's notes, rewritten with this proposal: into the history, and into notes.md for users to edit."""
-        if proposal.notes and proposal.notes != self.state.notes:
-            write_atomic(self.study.paths.notes, proposal.notes.rstrip() + "\n")
-            self.history.append("notes", text=proposal.notes, decided=max(0, len(self.state.decided) - 1))
+        notes = readable(proposal.notes)
+        if notes and notes != self.state.notes:
+            write_atomic(self.study.paths.notes, notes.rstrip() + "\n")
+            self.history.append("notes", text=notes, decided=max(0, len(self.state.decided) - 1))
 
     def train(self, experiment: Experiment, run: int) -> RunOutcome:
-        """Train once, in a notebook of its own, within the budget; waits until there is disk space for it.
+        """Train once, in a notebook of its own, within the budget.
+
+        It waits until there is disk space for it, and for a quieter machine where that was asked for.
 
         The status is `interrupted`, and the run is to be made again, when it says nothing about the code.
         """
         self.disk_space.make()
+        self.quiet.wait(Progress("quiet", experiment.number, run, experiment.hypothesis))
         return train(self, self.disk_space, experiment, run)
+
+    def duel(self, challenger: Experiment, run: int, incumbent: Experiment) -> list[RunOutcome]:
+        """Train a confirmation and a run of the incumbent in turns; the challenger's outcome is the first.
+
+        Otherwise as `train`.
+        """
+        self.disk_space.make()
+        self.quiet.wait(Progress("quiet", challenger.number, run, challenger.hypothesis))
+        return train_duel(self, self.disk_space, challenger, run, incumbent)
 
     def score(self, experiment: Experiment, run: int) -> Evaluation | None:
         """Score a run's model in a process of its own; None when it cannot be scored, which counts as a crash."""
@@ -119,16 +149,21 @@ class Steps(Session):
         assert status is not None, "only a step of Action.DECIDE has a decision"
         self.tell(Progress("deciding", experiment.number))
         mine = experiment.scores if status in (Status.KEEP, Status.DISCARD) else ()
+        incumbent_bpb, incumbent_standard_error = state.judged_against(experiment)
+        compared: dict[str, Any] = {"val_bpb": mean(mine) if mine else None, "incumbent_bpb": incumbent_bpb}
+        if mine and (duel := duel_decision(experiment, state)):
+            compared = {"val_bpb": duel.val_bpb, "incumbent_bpb": duel.incumbent_bpb}
+            compared["difference_error"] = duel.difference_error
         self.history.append(
             "decided",
             experiment=experiment.number,
             status=status,
             reason=reason,
-            val_bpb=mean(mine) if mine else None,
+            **compared,
             standard_error=standard_error(len(mine), state.sigma) if mine else None,
-            incumbent_bpb=state.incumbent_bpb,
-            incumbent_standard_error=state.incumbent_standard_error,
+            incumbent_standard_error=incumbent_standard_error,
             sigma=state.sigma,
+            degrees_of_freedom=state.noise.degrees_of_freedom,
             commit=self.commits.make(experiment, status, reason, state.incumbent),
         )
         return self.state.experiments[experiment.number]
@@ -136,7 +171,8 @@ class Steps(Session):
     def show(self, experiment: Experiment) -> None:
         """Rebuild what users look at: results.tsv, progress.png, best/train.py, the experiment's notebooks.
 
-        A view that cannot be drawn does not end the study: that is recorded, and it is drawn with the next one.
+        Their hashes are recorded where they have changed. A view that cannot be drawn does not end the study: that is
+        recorded, and it is drawn with the next one.
         """
         for number in (*self.state.undrawn, experiment.number):
             try:
@@ -148,8 +184,10 @@ class Steps(Session):
                     self.history.append("undrawn", experiment=number, reason=why)
                     self.watch(Progress("note", text=f"The views of experiment {number:04d} could not be drawn: {why}"))
                 continue
-            if number in self.state.undrawn:
-                self.history.append("drawn", experiment=number)
+            runs, paths = self.state.experiments[number].runs, self.study.experiment(number)
+            files = self.hashes(*self.study.paths.views, *(paths.notebook(run.index) for run in runs))
+            if number in self.state.undrawn or not files.items() <= self.state.files.items():
+                self.history.append("drawn", experiment=number, files=files)
 
 
 def with_previous(proposal: Proposal, parent_source: str) -> Proposal:
@@ -194,20 +232,24 @@ def open_session(study: Study, watch: Watch = ignore, backend: Backend | None = 
     sandbox = _sandbox_name()
     heldout = HeldOut.load(study.corpus_dir, study.heldout_dir, "val")
     release_reserve_if_full(study, backend.free_bytes)
-    with History.open(study.paths.history, lock=study.paths.lock, clock=backend.clock.utc_now) as history:
+    clean = private_to(study.project).clean
+    with History.open(study.paths.history, lock=study.paths.lock, clock=backend.clock.utc_now, clean=clean) as history:
         inbox = Inbox(study.paths.commands)
         old_commands = inbox.read()
         _refuse_another_beginning(study, history)
         lineage, why_not = open_lineage(study.project, study.name, is_new=not history.events)
         ended = end_leftovers(study.paths.running)
         remove_temporaries(study.paths.folder)
+        remove_abandoned()
         if not history.events:
             history.append("study_started", study=study.facts)
         before = _last_versions(study, history.events)
         sandboxed = partial(scorer_options, study.project)
         session = Steps(study, history, lineage, heldout, inbox, watch, backend, sandbox, sandboxed)
-        who = {"pid": os.getpid(), "host": os.uname().nodename, "boot_id": boot_id()}
-        history.append("opened", **who, sandbox=sandbox, versions=study_versions())
+        who = {"pid": os.getpid(), "boot_id": boot_id()}
+        history.append("opened", **who, sandbox=sandbox, versions=study_versions(), can_duel=backend.duel is not None)
+        for call in take_asked(study.name):
+            history.append("called", experiment=len(session.state.decided), **asdict(call))
         session.steering.answer_old(old_commands)
         if ended:
             session.note(f"{count(ended, 'process')} of a run that was cut off had to be ended.")

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from ..core.drift import is_much_slower
+from ..core.drift import is_busy, void_by_speed
+from ..core.errors import MachineFailed
 from ..core.format import duration
-from ..core.overtime import works_overtime
-from ..core.types import Cause, Experiment, Progress, RunOutcome, Status
+from ..core.next_step import MOST_ATTEMPTS
+from ..core.overtime import starts_slower, works_overtime
+from ..core.state import StudyState
+from ..core.types import OF_THE_MACHINE, Cause, Experiment, Progress, RunOutcome, Status
 from ..run.training import Training
 from ..show import words
+from ..source.cell import SourceError
+from ..source.gate import check_clock
 from ..system.disk import is_full
 from ..system.machine import LONGEST_NAP_SECONDS
 from ..system.untrusted_files import remove_tree
@@ -28,39 +34,162 @@ def train(session: Session, disk_space: DiskSpace, experiment: Experiment, run: 
     """Train once, in a notebook of its own, within the budget, and record it.
 
     The status is `interrupted`, and the run is to be made again, when it says nothing about the code: the machine
-    slept; once when its disk was full; and once when it ran much slower than the incumbent, worked beyond its budget
-    for longer than the baseline does, or was killed from outside, as by a system short of memory.
+    slept; once when its disk was full; and once in all when the machine was far from its speed for the incumbent, when
+    it worked beyond its budget for longer than the baseline does on a busy machine, or when a system short of memory
+    killed it. Only after a slow machine it is made again a second time, for overtime on a machine that is still busy.
+    Whether the machine was busy is the supervisor's measurement, because a run that is made again is a second draw, and
+    code must not be able to ask for one. Raises MachineFailed, on record, when the sandbox or the kernel did not start.
     """
-    study, paths = session.study, session.study.experiment(experiment.number)
-    training = _training(session, experiment, run)
-    monitor = Monitor(session, experiment, run)
-    slept = session.clock.slept_seconds()
-    listener = session.listener(training.token, on_metrics=monitor.at_point, on_tick=monitor.at_clock)
-    num_events = len(session.history.events)
-    try:
-        where = {"experiment": experiment.number, "run": run}
-        session.history.append("started", **where, seed=training.seed, sandbox=session.sandbox)
-        session.tell(Progress("starting", experiment.number, run, experiment.hypothesis))
-        outcome = session.backend.train(training, listener)
-    except (KeyboardInterrupt, StopNow) as stop:
-        if len(session.history.events) > num_events:
-            _stopped(session, experiment, run, stop)
-        raise
-    study.paths.running.unlink(missing_ok=True)
-    measured = monitor.measured(outcome.measured)
-    overtime = _overtime(session, experiment, outcome, measured)
-    if overtime:
-        outcome = replace(outcome, status=Status.TIMEOUT, reason=overtime, artefact=None)
-    ended = _Ended(experiment, run, measured, session.clock.slept_seconds() - slept, overtime)
-    if void := ended.void(outcome, session, disk_space):
-        cause, why = void
+    (outcome,) = _train_all(session, disk_space, [Attempt(session, experiment, run)])
+    return outcome
+
+
+def train_duel(
+    session: Session, disk_space: DiskSpace, challenger: Experiment, run: int, incumbent: Experiment
+) -> list[RunOutcome]:
+    """Train a confirmation and a run of the incumbent in turns, and record both; the challenger's outcome is the first.
+
+    Both are made again when either says nothing about its code, for the reasons of `train`.
+    """
+    theirs = _next_run(incumbent)
+    sides = [
+        Attempt(session, challenger, run, duel=(incumbent.number, theirs)),
+        Attempt(session, incumbent, theirs, duel=(challenger.number, run)),
+    ]
+    return _train_all(session, disk_space, sides)
+
+
+def _next_run(incumbent: Experiment) -> int:
+    """The index of the incumbent's run in a duel: that of its last one where this was cut off, else a new one."""
+    last = incumbent.runs[-1]
+    is_cut_off = last.status is Status.INTERRUPTED and last.attempts < MOST_ATTEMPTS
+    return last.index if is_cut_off else last.index + 1
+
+
+class Attempt:
+    """One training under way, and what the session records of it."""
+
+    def __init__(self, session: Session, experiment: Experiment, run: int, duel: tuple[int, int] | None = None) -> None:
+        self.session, self.experiment, self.run, self.duel = session, experiment, run, duel
+        self.paths = session.study.experiment(experiment.number)
+        self.training = _training(session, experiment, run)
+        self.monitor = Monitor(session, experiment, run, is_shown=duel is None or experiment.status is None)
+        self.listener = session.listener(
+            self.training.token, on_metrics=self.monitor.at_point, on_tick=self.monitor.at_clock
+        )
+        self.where = {"experiment": experiment.number, "run": run}
+        self.has_begun = False
+        self.measured: dict[str, Any] = {}
+        self.overtime = ""  # how far it worked beyond its budget; "" when it did not
+
+    def begin(self) -> RunOutcome | None:
+        """Record that it starts; the outcome of code that is refused without a training, else None."""
+        forgotten = _forgotten(self.session, self.paths.of_run(self.run))
+        facts = {"seed": self.training.seed, "sandbox": self.session.sandbox, **forgotten}
+        facts |= {"duel": self.duel} if self.duel else {}
+        self.session.history.append("started", **self.where, **facts)
+        self.has_begun = True
+        return _refused(self.experiment, self.training)
+
+    def judge(self, outcome: RunOutcome) -> RunOutcome:
+        """The outcome with what was measured; a timeout where it worked too long beyond its budget."""
+        self.measured = self.monitor.measured(outcome.measured)
+        self.overtime = _overtime(self.session, self.experiment, outcome, self.measured)
+        if self.overtime:
+            return replace(outcome, status=Status.TIMEOUT, reason=self.overtime, artefact=None)
+        return outcome
+
+    def interrupt(self, cause: Cause, why: str) -> None:
+        """Record that it does not count."""
         if cause is Cause.FULL_DISK:
-            remove_tree(paths.handover(run))  # which may be what filled it
-        interrupted(session, experiment, run, cause, why, measured)
-        session.note(f"Experiment {experiment.number:04d}, run {run + 1}: {why}. It is trained again.")
-        return replace(outcome, status=Status.INTERRUPTED, reason=why, artefact=None)
-    session.history.append("trained", **where, status=outcome.status, reason=outcome.reason, measured=measured)
-    return replace(outcome, measured=measured)
+            remove_tree(self.paths.handover(self.run))  # which may be what filled it
+        interrupted(self.session, self.experiment, self.run, cause, why, self.measured)
+
+    def record(self, outcome: RunOutcome) -> None:
+        """Record that it has ended."""
+        self.session.history.append(
+            "trained",
+            **self.where,
+            status=outcome.status,
+            reason=outcome.reason,
+            measured=self.measured,
+            files=self.session.hashes(*self.paths.trained(self.run)),
+        )
+
+
+def _train_all(session: Session, disk_space: DiskSpace, attempts: Sequence[Attempt]) -> list[RunOutcome]:
+    """Train one code alone, or two in turns, and record what came of it."""
+    slept, first = session.clock.slept_seconds(), attempts[0]
+    try:
+        outcomes = _outcomes(session, attempts)
+    except MachineFailed as failure:
+        causes = session.state.experiments[first.experiment.number].runs[first.run].causes
+        is_again = failure.may_be_the_code and Cause.NOT_STARTED in causes
+        for attempt in attempts[is_again:]:
+            attempt.interrupt(Cause.NOT_STARTED, str(failure))
+        if not is_again:
+            raise
+        outcomes, attempts = [RunOutcome(Status.CRASH, str(failure), None, None)], attempts[:1]
+    except (KeyboardInterrupt, StopNow) as stop:
+        for attempt in attempts:
+            if attempt.has_begun:
+                _stopped(session, attempt.experiment, attempt.run, stop)
+        raise
+    session.study.paths.running.unlink(missing_ok=True)
+    outcomes = [attempt.judge(outcome) for attempt, outcome in zip(attempts, outcomes, strict=True)]
+    slept = session.clock.slept_seconds() - slept
+    for attempt, outcome in zip(attempts, outcomes, strict=True):
+        if void := _Ended(attempt, slept).void(outcome, session, disk_space):
+            return _made_again(session, attempts, outcomes, attempt, *void)
+    for attempt, outcome in zip(attempts, outcomes, strict=True):
+        attempt.record(outcome)
+    return [replace(outcome, measured=a.measured) for a, outcome in zip(attempts, outcomes, strict=True)]
+
+
+def _outcomes(session: Session, attempts: Sequence[Attempt]) -> list[RunOutcome]:
+    """What the backend makes of them; that of a code which is refused costs no training."""
+    refused = [attempt.begin() for attempt in attempts]
+    first = attempts[0]
+    session.tell(Progress("starting", first.experiment.number, first.run, first.experiment.hypothesis))
+    if len(attempts) == 1:
+        return [refused[0] or session.backend.train(first.training, first.listener)]
+    assert session.backend.duel is not None, "a duel is only due where the backend can make one"
+    first, second = attempts
+    return list(session.backend.duel((first.training, second.training), (first.listener, second.listener)))
+
+
+def _made_again(
+    session: Session,
+    attempts: Sequence[Attempt],
+    outcomes: Sequence[RunOutcome],
+    whose: Attempt,
+    cause: Cause,
+    why: str,
+) -> list[RunOutcome]:
+    """Record that the trainings do not count, because of what happened to one of them."""
+    name = f"Experiment {whose.experiment.number:04d}, run {whose.run + 1}"
+    for attempt in attempts:
+        attempt.interrupt(cause, why if attempt is whose else f"the other side of its duel: {why}")
+    again = "It is trained again" if len(attempts) == 1 else "The duel is made again"
+    session.note(f"{name}: {why}. {again}.")
+    return [replace(outcome, status=Status.INTERRUPTED, reason=why, artefact=None) for outcome in outcomes]
+
+
+def _forgotten(session: Session, paths: Iterable[Path]) -> dict[str, Any]:
+    """The field `files` of an event after which these are made again; none where no hash of them is recorded."""
+    names = [path.relative_to(session.study.paths.folder).as_posix() for path in paths]
+    known = {name: None for name in names if name in session.state.files}
+    return {"files": known} if known else {}
+
+
+def _refused(experiment: Experiment, training: Training) -> RunOutcome | None:
+    """The outcome of an agent's train.py that no budget could end, which is not trained; None for any other."""
+    try:
+        if experiment.number:
+            check_clock(training.source)
+    except SourceError as error:
+        return RunOutcome(Status.INVALID, str(error), None, None)
+    return None
 
 
 def _training(session: Session, experiment: Experiment, run: int) -> Training:
@@ -116,33 +245,38 @@ def _overtime(session: Session, experiment: Experiment, outcome: RunOutcome, mea
 class _Ended:
     """A training that has ended, and what was measured from outside."""
 
-    experiment: Experiment
-    run: int
-    measured: dict[str, Any]
+    attempt: Attempt
     slept_seconds: float
-    overtime: str  # how far it worked beyond its budget; "" when it did not
 
     def void(self, outcome: RunOutcome, session: Session, disk_space: DiskSpace) -> tuple[Cause, str] | None:
         """Why the training says nothing about its code; None when it does.
 
-        Except for sleep, a second time under the same run index is taken to be the experiment's own doing: it could
-        be, and a run that is made again is a second draw.
+        Except for sleep, a second time under the same run index is taken to be the experiment's own doing.
         """
-        before = session.state.experiments[self.experiment.number].runs[self.run]
+        attempt = self.attempt
+        causes = session.state.experiments[attempt.experiment.number].runs[attempt.run].causes
         if self.slept_seconds > LONGEST_NAP_SECONDS:
             return Cause.SLEPT, f"the machine slept for {duration(self.slept_seconds)} while it trained"
-        if outcome.status is Status.CRASH and Cause.FULL_DISK not in before.causes and (lack := disk_space.lacks()):
+        if outcome.status is Status.CRASH and Cause.FULL_DISK not in causes and (lack := disk_space.lacks()):
             return Cause.FULL_DISK, f"it failed on a full disk: {lack}"
-        if {Cause.KILLED, Cause.OVERTIME, Cause.SLOW} & set(before.causes):
-            return None
-        return self._perhaps_the_machine(outcome)
-
-    def _perhaps_the_machine(self, outcome: RunOutcome) -> tuple[Cause, str] | None:
         if outcome.status is Status.CRASH and outcome.measured.get("exit_code") == -signal.SIGKILL:
-            return Cause.KILLED, f"something killed it: {outcome.reason}"
-        if self.overtime:
-            return Cause.OVERTIME, f"it {self.overtime}: the machine may have been busy"
-        relative = self.measured.get("relative_speed")
-        if outcome.status in (None, Status.DISCARD) and is_much_slower(relative):
-            return Cause.SLOW, f"it ran at {relative:.0%} of the incumbent's speed: the machine may have been busy"
+            return None if OF_THE_MACHINE & set(causes) else (Cause.KILLED, f"something killed it: {outcome.reason}")
+        return self._of_busy_machine(outcome, session.state, causes)
+
+    def _of_busy_machine(
+        self, outcome: RunOutcome, state: StudyState, causes: Sequence[Cause]
+    ) -> tuple[Cause, str] | None:
+        """Only of a challenger: a run of the incumbent shows what speed the machine has."""
+        experiment, measured = self.attempt.experiment, self.attempt.measured
+        if experiment.number == 0 or experiment.status is not None or state.incumbent is None:
+            return None
+        if overtime := self.attempt.overtime:
+            is_machine = is_busy(measured, state.incumbent.runs) or starts_slower(state.experiments[0].runs, measured)
+            why = f"it {overtime}, and the machine was slower than for the incumbent"
+            return (Cause.OVERTIME, why) if is_machine and OF_THE_MACHINE & set(causes) <= {Cause.SLOW} else None
+        if self.attempt.duel is not None:  # the incumbent met the same machine
+            return None
+        if outcome.status in (None, Status.DISCARD) and (why := void_by_speed(measured, state.incumbent, causes)):
+            is_slow = measured["relative_machine_speed"] < 1
+            return Cause.SLOW if is_slow else Cause.FAST, why
         return None

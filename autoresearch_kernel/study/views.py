@@ -1,14 +1,16 @@
 """What people look at, rebuilt from the record at any time: results.tsv, progress.png, best/train.py, the notebooks.
 
-Nothing here is recorded, and nothing depends on it.
+Nothing depends on it. The history has the hash of each file as it was drawn last.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..core.decide import best
 from ..core.drift import machine_speeds
 from ..core.state import StudyState
-from ..core.types import Experiment
+from ..core.types import Experiment, Run
 from ..record.curves import read_curve
 from ..record.results import write_results
 from ..record.study import Study
@@ -31,11 +33,8 @@ def show_study(study: Study, state: StudyState) -> None:
 
 def show_notebooks(study: Study, state: StudyState, experiment: Experiment) -> None:
     """The heading, the curve and the verdict in every notebook of an experiment."""
-    from ..show.plot_curve import curve_png
-
     paths = study.experiment(experiment.number)
     change = paths.diff.read_text(encoding="utf-8")
-    parent = None if experiment.parent is None else read_curve(study.experiment(experiment.parent).metrics(0))
     for run in experiment.runs:
         notebook = paths.notebook(run.index)
         if not notebook.exists():
@@ -47,7 +46,7 @@ def show_notebooks(study: Study, state: StudyState, experiment: Experiment) -> N
             hypothesis=words.argument(experiment),
             diff=change,
         )
-        picture = curve_png(curve, parent, incumbent_label=f"incumbent {experiment.parent:04d}" if parent else "")
+        picture = _picture(study, experiment, run, curve)
         set_verdict(
             notebook,
             heading=heading,
@@ -55,3 +54,17 @@ def show_notebooks(study: Study, state: StudyState, experiment: Experiment) -> N
             curve_text=words.curve_words(curve),
             verdict=words.verdict(experiment, run, study.facts),
         )
+
+
+def _picture(study: Study, experiment: Experiment, run: Run, curve: list[dict[str, Any]]) -> bytes:
+    """The curve of a run beside the incumbent's first run; in a duel beside the run that it took turns with."""
+    from ..show.plot_curve import curve_png
+
+    if run.duel is not None:
+        number, index = run.duel
+        theirs = read_curve(study.experiment(number).metrics(index))
+        return curve_png(curve, theirs, incumbent_label=f"duel, {number:04d}")
+    if experiment.parent is None:
+        return curve_png(curve, None, incumbent_label="")
+    parent = read_curve(study.experiment(experiment.parent).metrics(0))
+    return curve_png(curve, parent, incumbent_label=f"incumbent {experiment.parent:04d}" if parent else "")

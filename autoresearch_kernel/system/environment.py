@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from pathlib import Path
 
 from .locations import RUN_TOKEN
 
 # Environment variables that a child process may inherit. None of them is a key or a token.
 _ALLOWED = {
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TEMP", "TMP", "VIRTUAL_ENV",
-    "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "CC", "CXX", "SYSTEMROOT",
+    "PYTHONPATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "CC", "CXX", "SYSTEMROOT",
 }  # fmt: skip
 _ALLOWED_PREFIXES = (
     "CUDA_", "NVIDIA_", "HIP_", "ROCR_", "HSA_", "ONEAPI_", "ZE_", "SYCL_", "OMP_", "GOMP_", "KMP_", "MKL_",
@@ -33,15 +32,15 @@ SETTINGS = {
 }
 
 
-def environment(token: str | None, *import_from: Path, prefixes: tuple[str, ...] = ()) -> dict[str, str]:
-    """`SETTINGS`, the allowed variables of this process, those with `prefixes`, and the run's token.
+# A child writes to this program, whatever the encoding of the user's terminal is.
+UTF8 = {"PYTHONIOENCODING": "utf-8:replace", "PYTHONUTF8": "1"}
 
-    `import_from` are folders with Python modules; they come before the user's own PYTHONPATH.
-    """
+
+def environment(token: str | None, *, prefixes: tuple[str, ...] = ()) -> dict[str, str]:
+    """`SETTINGS`, the allowed variables of this process, those with `prefixes`, and the run's token."""
     kept = {
         name: value
         for name, value in os.environ.items()
         if (name in _ALLOWED or name.startswith(_ALLOWED_PREFIXES + prefixes)) and not _SECRET.search(name)
     }
-    path = [*map(str, import_from), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return SETTINGS | kept | {"PYTHONPATH": os.pathsep.join(path), RUN_TOKEN: token or secrets.token_hex(16)}
+    return SETTINGS | kept | UTF8 | {RUN_TOKEN: token or secrets.token_hex(16)}

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 LOCK_TRIES = 5  # within a tenth of a second
+WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)  # of a file system
 
 
 def write(fd: int, data: bytes) -> None:
@@ -54,6 +55,9 @@ def sync_folder(folder: Path) -> None:
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # some network drives cannot do this for a folder
+            raise
     finally:
         os.close(fd)
 
@@ -88,7 +92,11 @@ def write_atomic(path: str | Path, data: bytes | str) -> None:
     path = Path(path)
     ensure_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    except OSError as error:
+        error.filename = str(path)  # which users know
+        raise
     try:
         try:
             write(fd, data.encode() if isinstance(data, str) else data)
@@ -127,6 +135,23 @@ class StudyInUse(Plain, BlockingIOError):
         self.pid, self.for_panel = pid, for_panel or message
 
 
+class NoLocks(Plain, OSError):
+    """The file system of a folder has no locks, without which two processes could write one study."""
+
+
+def flock(fd: int, operation: int, folder: Path) -> None:
+    """`fcntl.flock` of a file in `folder`. Raises BlockingIOError when it is locked, NoLocks where nothing can be."""
+    try:
+        fcntl.flock(fd, operation)
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise
+        raise NoLocks(
+            f"{folder} is on a file system without locks ({error.strerror}), as some network drives are. Use a folder "
+            "on a local disk: move the project there, or set AUTORESEARCH_HOME when it is the folder of the corpora."
+        ) from error
+
+
 def take_lock(path: Path) -> int:
     """Lock `path` and return its descriptor; the lock ends when the descriptor is closed or the process ends.
 
@@ -134,7 +159,7 @@ def take_lock(path: Path) -> int:
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        _lock(fd)
+        _lock(fd, path.parent)
     except BlockingIOError as error:
         holder = _facts(fd)
         os.close(fd)
@@ -153,13 +178,13 @@ def take_lock(path: Path) -> int:
     return fd
 
 
-def _lock(fd: int) -> None:
+def _lock(fd: int, folder: Path) -> None:
     """Try several times, because `lock_holder` takes the lock for an instant to see whether it is free."""
     for _ in range(LOCK_TRIES):
         with contextlib.suppress(BlockingIOError):
-            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, folder)
         time.sleep(0.02)
-    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, folder)
 
 
 def lock_holder(path: Path) -> dict[str, Any] | None:
@@ -172,8 +197,10 @@ def lock_holder(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB, path.parent)
         return None
+    except NoLocks:
+        return None  # no process can hold a lock there
     except BlockingIOError:
         return _facts(fd)
     finally:

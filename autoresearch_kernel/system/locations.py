@@ -25,8 +25,8 @@ class ForeignProject(NoProject):
     """A prepare.py that is not this program's, such as that of the original autoresearch."""
 
 
-class NoPlace(Plain, OSError):
-    """The folder for corpora and locks cannot be written; the message names the variable that says where it is."""
+class NoHome(Plain, OSError):
+    """No variable and no entry of the system says where corpora and locks are kept."""
 
 
 def project_root(folder: str | Path | None = None) -> Path:
@@ -56,8 +56,7 @@ def _own(project: Path) -> Path:
         raise ForeignProject(
             f"{project / 'prepare.py'} is not this program's (the original autoresearch has one of the same name), so "
             f"nothing of it was run: `{shell_command('new DIR')}` makes a folder in which this program works. There "
-            "train.py is a notebook with one cell of parameters, prepare.py ends the training by a clock, and another "
-            "process scores the model; program.md can be taken over as it is. "
+            f"`{shell_command('adopt PATH')}` converts this train.py, and program.md can be taken over as it is. "
             '`analyse("results.tsv")` in a notebook there reads results of the original, too.'
         )
     return project
@@ -75,25 +74,35 @@ def originals() -> Path:
     return package / PACKAGED if (package / PACKAGED).is_dir() else package.parent
 
 
+def home_folder() -> Path | None:
+    """This user's home; None for a user without one, as in a container that runs under a bare number."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
+
+
+def below_home(path: str) -> str:
+    """A path, or words with paths, where this user's home is ~; `os.path.expanduser` undoes it for a path."""
+    home = home_folder()
+    return path if home is None or home == home.parent else path.replace(f"{home}{os.sep}", f"~{os.sep}")
+
+
 def cache_dir() -> Path:
-    """Where corpora live: $AUTORESEARCH_HOME, else ~/.cache/autoresearch (as in the original)."""
-    return Path(os.environ.get("AUTORESEARCH_HOME") or Path.home() / ".cache" / "autoresearch")
-
-
-def require_cache() -> None:
-    """Raise NoPlace where the folder of `cache_dir` does not exist and cannot be made, or cannot be written."""
-    cache = cache_dir()
-    nearest = next(path for path in (cache, *cache.parents) if os.path.exists(path))
-    if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
-        return
-    variable = "AUTORESEARCH_HOME" if os.environ.get("AUTORESEARCH_HOME") else "HOME"
-    raise NoPlace(
-        f"{variable} is {os.environ.get(variable) or Path.home()}, where corpora and locks cannot be kept: "
-        f"{cache} cannot be written. Set HOME to a folder of yours that exists, or AUTORESEARCH_HOME to one for them."
-    )
+    """Where corpora live: $AUTORESEARCH_HOME, else ~/.cache/autoresearch (as in the original), without links."""
+    if named := os.environ.get("AUTORESEARCH_HOME"):
+        return Path(os.path.expanduser(named)).resolve()
+    home = home_folder()
+    if home is None:
+        raise NoHome(
+            "This user has no home folder: HOME is not set, and the system knows no user with the number "
+            f"{os.getuid()}. Set AUTORESEARCH_HOME to a folder for corpora and locks."
+        )
+    return (home / ".cache" / "autoresearch").resolve()
 
 
 DEVICE = "AUTORESEARCH_DEVICE"  # read by prepare.py: what to train on, "cpu" or "cuda:1"
 DTYPE = "AUTORESEARCH_DTYPE"  # read by prepare.py: the number format of autocast, "float32" or "bfloat16"
+PROJECT = "AUTORESEARCH_PROJECT"  # read by children: the folder of prepare.py
 RUN_TOKEN = "AUTORESEARCH_RUN_TOKEN"  # every process of one run carries it in its environment
 SANDBOX_PARENT = "AUTORESEARCH_SANDBOX_PARENT"  # set inside a sandbox: the pid by which its process knows its parent

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ..core.types import MachineHolder
-from .files import utc_now
+from .files import flock, utc_now
 from .locations import cache_dir
 
 TRIES_FOR_A_NAME = 5  # a holder writes its name just after it has taken the lock
@@ -37,7 +37,7 @@ def training_lock(
     path = cache_dir() / "locks" / f"training-{_device_name()}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+", encoding="utf-8") as file:
-        _wait_for(file, on_wait or (lambda holder: None), on_tick or (lambda seconds: None))
+        _wait_for(file, path.parent, on_wait or (lambda holder: None), on_tick or (lambda seconds: None))
         _write(file, json.dumps(asdict(MachineHolder(study, os.getpid(), utc_now()))))
         try:
             yield file.fileno()
@@ -45,13 +45,15 @@ def training_lock(
             _write(file, "")
 
 
-def _wait_for(file: TextIO, on_wait: Callable[[MachineHolder], None], on_tick: Callable[[float], None]) -> None:
+def _wait_for(
+    file: TextIO, folder: Path, on_wait: Callable[[MachineHolder], None], on_tick: Callable[[float], None]
+) -> None:
     told: MachineHolder | None = None
     tries = 0
     while True:
         on_tick(0.0)
         try:
-            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB, folder)
         except BlockingIOError:
             holder, tries = _holder(file), tries + 1
             if holder != told and (holder.pid is not None or tries > TRIES_FOR_A_NAME):
@@ -77,6 +79,11 @@ def _holder(file: TextIO) -> MachineHolder:
         return MachineHolder(str(facts["study"]), int(facts["pid"]), str(facts["since"]))
     except (OSError, ValueError, KeyError, TypeError):
         return MachineHolder()
+
+
+def trains_on_gpu() -> bool:
+    """Whether trainings use a GPU, so that the processor says little about their speed."""
+    return _device_name() != "cpu"
 
 
 def _device_name() -> str:

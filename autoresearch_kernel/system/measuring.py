@@ -16,7 +16,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from .environment import SETTINGS
+from .environment import SETTINGS, UTF8
+from .locations import PROJECT
+from .start import python_command
 
 LONGEST_WAIT_SECONDS = 120.0  # for one answer: importing torch from a cold disk can take most of a minute
 
@@ -135,7 +137,8 @@ class MeasuringProcess:
 def open_measuring_process(project: Path, python: str = sys.executable) -> Iterator[MeasuringProcess]:
     """Start the child with the settings that trainings have, and kill it at the end of the block."""
     with subprocess.Popen(
-        [python, "-c", _CHILD], cwd=project, env=SETTINGS | dict(os.environ), text=True,
+        [python, *python_command("-c", _CHILD)[1:]], cwd=project,
+        env=SETTINGS | dict(os.environ) | UTF8 | {PROJECT: str(project)}, encoding="utf-8", errors="replace",
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
         measuring = MeasuringProcess(process)

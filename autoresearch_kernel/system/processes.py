@@ -11,13 +11,15 @@ import json
 import os
 import select
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ..core.errors import Plain
 from .files import boot_id, write_atomic
 from .locations import RUN_TOKEN, SANDBOX_PARENT
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 # <linux/prctl.h>
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+STARTER = ("system", "start.py")  # which starts this program's children
 
 
 def adopt_orphans() -> None:
@@ -67,6 +70,31 @@ class ExitWatch:
         if self.descriptor is not None:
             os.close(self.descriptor)
             self.descriptor = None
+
+
+class ProgramHung(Plain, OSError):
+    """A program of the system did not end within its limit, and was killed."""
+
+
+def run_program(
+    command: Sequence[str], limit_seconds: float, *, stdin: bytes = b"", **how: Any
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a program of the system, such as git, to its end; `how` goes to Popen. Its children end with it.
+
+    Raises ProgramHung after `limit_seconds`, OSError when the program cannot be started.
+    """
+    pipe = subprocess.PIPE
+    process: subprocess.Popen[bytes]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True, **how) as process:
+        try:
+            out, err = process.communicate(stdin, timeout=limit_seconds)
+        except BaseException as error:
+            kill_group(process.pid)  # a child that was left would keep the pipes open
+            process.kill()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise ProgramHung(f"{command[0]} did not end within {limit_seconds:.0f} s") from error
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
 def kill_group(pgid: int | None, signum: int = signal.SIGKILL) -> None:
@@ -176,9 +204,25 @@ def start_ticks(pid: int) -> str | None:
 # --- processes that a crashed supervisor left
 
 
-def remember(file: Path, pid: int, token: str) -> None:
-    """Write the process group and the token of a run to a file, for `end_leftovers` of the next supervisor."""
-    write_atomic(file, json.dumps({"pid": pid, "started": _started(pid), "token": token}) + "\n")
+def remember(file: Path, pid: int, token: str, beside: Iterable[tuple[int, str]] = ()) -> None:
+    """Write the process group and the token of a run to a file, for `end_leftovers` of the next supervisor.
+
+    Args:
+        beside: pid and token of other runs that go on at the same time: the other side of a duel.
+    """
+    first, *others = ({"pid": p, "started": _started(p), "token": t} for p, t in ((pid, token), *beside))
+    write_atomic(file, json.dumps(first | ({"beside": others} if others else {})) + "\n")
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this number exists; a child that has ended counts until its parent has waited for it."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def end_leftovers(file: Path) -> int:
@@ -190,13 +234,14 @@ def end_leftovers(file: Path) -> int:
     killed: set[int] = set()
     try:
         left = json.loads(file.read_text(encoding="utf-8"))
-        pid, started, token = left["pid"], left["started"], left["token"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):  # the file says nothing, so nothing is killed
-        pid, started, token = None, None, None
-    if isinstance(pid, int) and pid > 1 and started is not None and _started(pid) == started:
-        killed |= _end_group(pid)
-    if isinstance(token, str) and token:
-        killed |= kill_by_token(token)
+        runs = [(run["pid"], run["started"], run["token"]) for run in (left, *left.get("beside", ()))]
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):  # it says nothing: nothing is killed
+        runs = []
+    for pid, started, token in runs:
+        if isinstance(pid, int) and pid > 1 and started is not None and _started(pid) == started:
+            killed |= _end_group(pid)
+        if isinstance(token, str) and token:
+            killed |= kill_by_token(token)
     file.unlink(missing_ok=True)
     return len(killed)
 
@@ -293,14 +338,31 @@ def peak_memory_mb(pid: int) -> float:
     return 0.0
 
 
+def memory_kills() -> int | None:
+    """How many processes the system has killed for lack of memory since it started; None where it does not say."""
+    with suppress(OSError), open("/proc/vmstat", "rb") as file:
+        return next((int(line.split()[1]) for line in file if line.startswith(b"oom_kill ")), None)
+    return None
+
+
+def not_by_the_system(kills_before: int | None, kills_after: int | None) -> str:
+    """Why a kill between two calls of `memory_kills` counts as the code's own doing; "" when it does not."""
+    if kills_before is None or kills_after is None:
+        return "it is not known that the system killed it for lack of memory, so the code counts as the cause"
+    if kills_after == kills_before:
+        return "the system did not kill it for lack of memory, so the code counts as the cause"
+    return ""
+
+
 def memory_mb(file: Path) -> float | None:
     """Resident memory of the run that `file` (running.json) names, children included; None when none runs."""
     import psutil
 
     try:
-        runner = psutil.Process(json.loads(file.read_text(encoding="utf-8"))["pid"])
-        processes = [runner, *runner.children(recursive=True)]
-    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
+        run = json.loads(file.read_text(encoding="utf-8"))
+        runners = [psutil.Process(one["pid"]) for one in (run, *run.get("beside", ()))]
+        processes = [process for runner in runners for process in (runner, *runner.children(recursive=True))]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, psutil.Error):
         return None
     total = 0
     for process in processes:
@@ -348,5 +410,6 @@ def python_program(words: Sequence[str]) -> str:
             value = next(rest, "")
             return f"python -m {value}" if word == "-m" else "python -c"
         elif not word.startswith("-"):
-            return f"python {Path(word).name}"
+            module = next(rest, "") if Path(word).parts[-2:] == STARTER else ""
+            return f"python -m {module}" if module else f"python {Path(word).name}"
     return ""

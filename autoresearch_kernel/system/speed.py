@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ..core.decide import BPB_PER_LOG_SPEED
+from ..core.speed_worth import CPU_BUDGET_SECONDS, GPU_BUDGET_SECONDS, usual_worth
 from .measuring import MeasuringProcess
 from .processes import descendants, processor_seconds, program_of, self_and_ancestors, stolen_seconds
 
@@ -52,6 +52,7 @@ class Steadiness:
 
     flops: tuple[float, ...]  # FLOP/s of each slice
     load: Load
+    device: str  # "cpu" or another
 
     @property
     def spread(self) -> float:
@@ -64,14 +65,19 @@ class Steadiness:
 
     @property
     def worth_bpb(self) -> float:
-        """By how much the scores of two runs may differ when their speeds differ by one spread."""
-        return BPB_PER_LOG_SPEED * self.spread
+        """By how much the scores of two runs of `budget_seconds` may differ when their speeds differ by one spread."""
+        return usual_worth(self.device, self.budget_seconds) * self.spread
+
+    @property
+    def budget_seconds(self) -> float:
+        """Of the runs for which it was measured what speed is worth."""
+        return CPU_BUDGET_SECONDS if self.device == "cpu" else GPU_BUDGET_SECONDS
 
 
-def measure_steadiness(process: MeasuringProcess) -> Steadiness:
+def measure_steadiness(process: MeasuringProcess, device: str) -> Steadiness:
     """Measure for three and a half seconds."""
     flops, load = _with_load(lambda: process.product_flops(SLICES, SLICE_SECONDS, WARM_UP_SECONDS))
-    return Steadiness(tuple(flops), load)
+    return Steadiness(tuple(flops), load, device)
 
 
 def measure_load(seconds: float = LOAD_SECONDS) -> Load:
@@ -99,14 +105,3 @@ def busiest(
         if pid not in ours
     ]
     return tuple(sorted((u for u in used if u[2] >= LEAST_NAMED), key=lambda u: -u[2]))
-
-
-def busy_words(load: Load) -> str:
-    """How a busy machine affects a study and what the user can do; "" when the machine is quiet."""
-    if load.is_low:
-        return ""
-    return (
-        f"This machine is busy: of {100 * load.num_cores} % processor time, others take: {load.words()}.\n  A training "
-        "beside them is slower, so scores are worse and differ more from run to run. "
-        "End what is named, or wait until it is done, for scores that compare well; the study starts all the same."
-    )

@@ -2,206 +2,35 @@
 
 from __future__ import annotations
 
-import random
 import re
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from autoresearch_kernel.agents import prices
+from autoresearch_kernel.agents.filling import MOST_MISFITS
 from autoresearch_kernel.agents.program_sections import due_sections, notes_due
 from autoresearch_kernel.agents.prompt import HINTS_SHARE, _hints, build_prompt, objection_text
 from autoresearch_kernel.agents.untrusted_text import clean_output, fence
-from autoresearch_kernel.core.types import Context, Experiment, Objection, Proposal, Refusal, Run, Status
-
-PROJECT = Path(__file__).parents[2]
-PROGRAM = (PROJECT / "program.md").read_text(encoding="utf-8")
-TRAIN = (PROJECT / "train.py").read_text(encoding="utf-8")
-SIGMA = 0.0021
-BUDGET = 24_000
-STUDY = {
-    "time_budget_seconds": 300.0,
-    "startup_allowance_seconds": 120.0,
-    "handover_allowance_seconds": 60.0,
-    "agent": "hybrid",
-    "hardware": {"device": "cuda", "device_name": "A Test GPU", "dtype": "bf16", "num_cores": 16, "memory_mb": 81559},
-    "corpus": {
-        "corpus": "stdlib",
-        "vocab_size": 2048,
-        "sequence_length": 256,
-        "num_train_tokens": 2_298_053,
-        "num_dev_tokens": 39_516,
-        "num_val_rows": 1024,
-    },
-    "versions": {"python": "3.11.7", "torch": "2.13.0", "numpy": "2.4.6", "tiktoken": "0.14.0"},
-    "preset": {"name": "laptop", "parameters": {"DEPTH": 1, "MODEL_DIM": 128, "MATRIX_LR": 0.015}, "reason": "asked"},
-}
-MEASURED = {
-    "training_seconds": 298.4,
-    "start_up_seconds": 21.3,
-    "evaluation_seconds": 1.8,
-    "total_seconds": 325.1,
-    "num_steps": 7312,
-    "num_tokens": 7_487_488,
-    "tokens_per_second": 25_092.1,
-    "num_params": 9_830_272,
-    "peak_memory_mb": 6120.4,
-    "mfu_percent": 31.25,
-    "train_loss": 3.4117,
-    "dev_bpb": 1.4402,
-    "device": "cuda:0",
-}
-PARAMETERS = {"MATRIX_LR": 0.015, "HEAD_LR": 0.01, "NGRAM_LR": 0.8, "WARMDOWN": 0.6, "ADAM_BETA2": 0.95, "DEPTH": 1}
-IDEAS = (
-    (("Attention.forward",), "Normalising queries and keys before the product stabilises early training"),
-    (("GPT.embed",), "A second hash for the triples lowers collisions, and with them the loss on rare words"),
-    (("Muon.step",), "Skipping Nesterov's look-ahead makes a step cheaper without costing quality"),
-    (("learning_rate",), "A cosine fall keeps the rate higher in the middle, where most is learned"),
-    (("MLP.forward", "MLP.__init__"), "Gating the hidden layer is worth more than its cost in width"),
+from autoresearch_kernel.core.types import Experiment, Objection, Proposal, Refusal, Run, Status
+from tests.nights import (
+    BASELINE,
+    BUDGET,
+    DIFF,
+    PROGRAM,
+    TRAIN,
+    CountingArchive,
+    context,
+    count_tokens,
+    full_night,
+    night,
+    parts,
+    tried,
 )
-TRACEBACK = "\x1b[0;31mRuntimeError\x1b[0m: mat1 and mat2 shapes cannot be multiplied (2048x128 and 256x512)"
-DIFF = """--- a/train.py
-+++ b/train.py
-@@ -175,3 +175,3 @@
--        return softcap(self.head(self.hidden(idx)).float())
-+        return softcap(self.head(norm(self.hidden(idx))).float())
-"""
-
-
-class CountingArchive:
-    """Remembers which experiments were read."""
-
-    def __init__(self, diff: str = DIFF, output: str = TRACEBACK) -> None:
-        self.text, self.printed, self.read = diff, output, set[int]()
-
-    def source(self, number: int) -> str:
-        self.read.add(number)
-        return TRAIN
-
-    def diff(self, number: int) -> str:
-        self.read.add(number)
-        return self.text
-
-    def curve(self, number: int) -> list[dict[str, Any]]:
-        self.read.add(number)
-        return [
-            {"progress": i / 200, "train_loss": 3.4 + 4.2 / (1 + i / 10), "seconds": 1.5 * i} for i in range(1, 201)
-        ]
-
-    def output(self, number: int, run: int) -> str:
-        self.read.add(number)
-        return self.printed
-
-
-def count_tokens(text: str) -> int:
-    return -(-len(text.encode()) // 3)
-
-
-BASELINE = Experiment(
-    0,
-    "The baseline.",
-    "baseline",
-    None,
-    runs=tuple(Run(i, i, val_bpb=1.5 + 0.002 * (i - 1), measured=MEASURED) for i in range(3)),
-    status=Status.KEEP,
-    val_bpb=1.5,
-    standard_error=SIGMA / 3**0.5,
-    reason="The baseline, the mean of 3 runs.",
-    sigma=SIGMA,
-)
-
-
-def tried(number: int, status: Status, delta: float | None, **others: Any) -> Experiment:
-    """An experiment against an incumbent of 1.5 bits per byte."""
-    defaults: dict[str, Any] = {
-        "hypothesis": f"Idea {number} lowers the loss.",
-        "agent": "llm",
-        "parent": 0,
-        "details": {"subjects": [f"thing {number}"]},
-        "reason": f"{status} for a reason",
-        "incumbent_bpb": 1.5,
-        "sigma": SIGMA,
-        "runs": (Run(0, number, status=None if status is Status.DISCARD else status),),
-    }
-    if delta is not None:
-        runs = (Run(0, number, val_bpb=1.5 + delta, measured=MEASURED),)
-        error = SIGMA / 3**0.5  # of the incumbent's mean: with SIGMA it makes 0.0024
-        defaults |= {"val_bpb": 1.5 + delta, "standard_error": SIGMA, "incumbent_standard_error": error, "runs": runs}
-    return Experiment(number=number, status=status, **(defaults | others))
-
-
-def night(length: int) -> tuple[tuple[Experiment, ...], Experiment]:
-    """`length` experiments after the baseline and the incumbent: a third of them an optimiser's, a few crashes."""
-    rng, experiments, incumbent = random.Random(1), [BASELINE], BASELINE
-    for number in range(1, length + 1):
-        assert incumbent.val_bpb is not None
-        delta: float | None = rng.gauss(0.002, 0.004)
-        status = Status.KEEP if delta < -0.003 else Status.DISCARD
-        others: dict[str, Any] = {}
-        if rng.random() < 0.06:
-            status, delta = Status.CRASH, None
-            others["reason"] = "cell 9 (training): RuntimeError: mat1 and mat2 shapes cannot be multiplied"
-        if rng.random() < 0.35:
-            name = rng.choice(list(PARAMETERS))
-            value = round(PARAMETERS[name] * rng.uniform(0.5, 2), 4)
-            others |= {"agent": "search", "changes": {name: value}, "details": {"previous": {name: PARAMETERS[name]}}}
-            others["hypothesis"] = f"{name} {PARAMETERS[name]} to {value} should gain 0.0012 bits per byte."
-        else:
-            subjects, hypothesis = rng.choice(IDEAS)
-            others |= {"details": {"subjects": list(subjects)}, "hypothesis": f"{hypothesis}; variant {number}."}
-            others |= {"expected": "0.002 to 0.004 lower", "refutation": "a score within 0.002 of the incumbent"}
-        if delta is not None:
-            score = incumbent.val_bpb + delta
-            others |= {"val_bpb": score, "runs": (Run(0, number, val_bpb=score, measured=MEASURED),)}
-            others["reason"] = f"{score:.4f} is {abs(delta) / SIGMA:.1f} sigma off the incumbent's: {status}"
-        others |= {"parent": incumbent.number, "incumbent_bpb": incumbent.val_bpb}
-        others["incumbent_standard_error"] = SIGMA / 3**0.5
-        experiments.append(tried(number, status, None, standard_error=SIGMA if delta else None, **others))
-        incumbent = experiments[-1] if status is Status.KEEP else incumbent
-    return tuple(experiments), incumbent
-
-
-def context(length: int = 0, **others: Any) -> Context:
-    experiments, incumbent = night(length)
-    facts: dict[str, Any] = {"experiments": experiments, "incumbent": incumbent, "archive": CountingArchive()} | others
-    return Context(**({"program": PROGRAM, "train_source": TRAIN, "sigma": SIGMA, "study": STUDY, "seed": 0} | facts))
-
-
-def full_night(length: int) -> Context:
-    """With everything that a context may hold."""
-    running = replace(tried(length + 1, Status.DISCARD, None), status=None, hypothesis="Value residuals help.")
-    refusal = Refusal(4, Objection.PERSON, "No dropout, please: the corpus is seen twice at most.", "Dropout of 0.1.")
-    return context(
-        length,
-        hints=("Try to share the embedding with the head.", "The second half of the night:\nthink about speed."),
-        refusals=(refusal,),
-        running=running,
-        notes="# Notes\n- 0003: warm-up does not matter.\n- MATRIX_LR is exhausted between 0.01 and 0.02.",
-        machine_speed=0.93,
-    )
-
 
 # What a prompt holds
-
-
-def parts(prompt: str) -> dict[str, str]:
-    """The text under each heading of the first level."""
-    found, heading, mark = {"": ""}, "", ""
-    for line in prompt.splitlines():
-        if line.startswith("```"):
-            run = line[: len(line) - len(line.lstrip("`"))]
-            mark = "" if run == mark and line == run else mark or run
-        elif line.startswith("# ") and not mark:
-            heading = line[2:]
-            found[heading] = ""
-            continue
-        found[heading] += line + "\n"
-    assert mark == "", "a fence is left open"
-    return found
 
 
 def test_the_parts_come_in_the_order_of_how_seldom_they_change() -> None:
@@ -237,9 +66,8 @@ def test_the_incumbent_is_shown_with_its_file_and_what_it_leaves_on_the_table() 
     assert "val_bpb 1.5000 ±0.0012, 3 runs" in prompt
     assert "7,312 steps, 7,487,488 tokens, 25,092 tokens/s, 9,830,272 parameters" in prompt
     assert "3.26 times the corpus" in prompt  # 7,487,488 of 2,298,053
-    assert (
-        "training 298.4, start-up 21.3, dev score and hand-over 1.8, all 325.1; 1.6 of the budget's 300 left" in prompt
-    )
+    assert "training 298.4 (92 %), start-up 21.3 (7 %), dev score and hand-over 1.8 (1 %), all 325.1; 1.6 of" in prompt
+    assert "a step: 40.8 ms on average, 1,024 tokens" in prompt  # 298.4 s of 7,312 steps
     assert "75,439 MB of 81,559 left" in prompt  # 81,559 - 6,120.4
     assert "train_loss: 7.218 at 0 %" in prompt
 
@@ -262,13 +90,13 @@ def test_the_smallest_difference_that_counts_follows_from_sigma() -> None:
     counts = parts(build_prompt(context(), BUDGET, count_tokens))["What counts"]
     assert "0.00210 bits per byte" in counts
     assert "standard error 0.00242" in counts  # 0.0021 * sqrt(1 + 1/3)
-    assert "more than 0.00630 (3 sigma)" in counts
+    assert "far beyond the noise is kept at once" in counts
 
 
 @pytest.mark.parametrize("sigma", [None, 0.0])
 def test_without_sigma_no_threshold_is_made_up(sigma: float | None) -> None:
     counts = parts(build_prompt(context(sigma=sigma), BUDGET, count_tokens))["What counts"]
-    assert "not measured yet" in counts and "3 sigma" not in counts
+    assert "not measured yet" in counts and "kept at once" not in counts
 
 
 def test_a_machine_that_became_slower_is_told() -> None:
@@ -287,15 +115,15 @@ def test_every_experiment_has_a_line_with_its_difference_and_noise() -> None:
     )
     slow = replace(experiments[1], runs=(Run(0, 1, val_bpb=1.5042, measured={"relative_speed": 0.8}),))
     record = parts(build_prompt(context(experiments=experiments), BUDGET, count_tokens))["The record"]
-    assert "\n0001 discard 1.5042 +0.0042±0.0024 (+2.0σ) MLP.forward: Gates pay.\n" in record
-    assert "\n0002 keep 1.4874 -0.0126±0.0024 (-6.0σ) [search] HEAD_LR 0.01→0.02\n" in record
+    assert "\n0001 discard 1.5042 vs 1.5000: +0.0042±0.0024 MLP.forward: Gates pay.\n" in record
+    assert "\n0002 keep 1.4874 vs 1.5000: -0.0126±0.0024 [search] HEAD_LR 0.01→0.02\n" in record
     assert "\n0003 crash no score: thing 3: Idea 3 lowers the loss. [cell 4: NameError" in record
     assert "\n0004 discard no score: thing 4: Idea 4 lowers the loss. [ended at 30 %: 0.2 behind]\n" in record
     record = parts(build_prompt(context(experiments=(BASELINE, slow)), BUDGET, count_tokens))["The record"]
-    assert "(+2.0σ) [speed ×0.80] MLP.forward" in record
+    assert "+0.0042±0.0024 [speed ×0.80] MLP.forward" in record
 
 
-def test_the_best_the_nearest_the_failed_and_the_last_are_shown_in_full() -> None:
+def test_the_best_the_refuted_the_nearest_the_failed_and_the_last_are_shown_in_full() -> None:
     experiments = [BASELINE]
     deltas = [-0.02, *(0.02 + 0.001 * i for i in range(20)), 0.0004, *(0.03 for _ in range(6))]
     for number, delta in enumerate(deltas, 1):
@@ -303,15 +131,15 @@ def test_the_best_the_nearest_the_failed_and_the_last_are_shown_in_full() -> Non
     experiments.insert(12, tried(0, Status.CRASH, None))
     experiments = [replace(e, number=i) for i, e in enumerate(experiments)]
     archive = CountingArchive()
-    prompt = build_prompt(context(experiments=tuple(experiments), archive=archive), 40_000, count_tokens)
+    prompt = build_prompt(context(experiments=tuple(experiments), archive=archive), 16_000, count_tokens)
     full = parts(prompt)["Some of them in full"]
-    assert "0001 keep (one of the largest gains) 1.4800 -0.0200±0.0024 (-9.5σ)" in full
-    assert "0023 discard (near miss) 1.5004 +0.0004±0.0024 (+0.2σ)" in full
+    assert "0001 keep (gain) 1.4800 vs 1.5000: -0.0200±0.0024" in full
+    assert "0023 discard (near miss) 1.5004 vs 1.5000: +0.0004±0.0024" in full
     assert "0012 crash (failed)" in full and "mat1 and mat2 shapes cannot be multiplied (2048x128" in full
     assert [f"{n:04d} discard (one of the last)" in full for n in (25, 26, 27, 28, 29)] == [False, *[True] * 4]
     assert "expected: much" in full and "diff against 0000:\n@@ -175,3 +175,3 @@" in full
     assert "\x1b" not in prompt
-    assert archive.read == {0, 1, 12, 23, 26, 27, 28, 29}  # 0 for the incumbent's curve
+    assert "0022 discard (clearly refuted) 1.5390 vs 1.5000: +0.0390±0.0024" in full
 
 
 def test_where_a_line_says_it_all_no_diff_is_read() -> None:
@@ -334,11 +162,14 @@ def test_what_runs_now_and_what_people_said_is_told() -> None:
 
 
 def test_hints_never_keep_a_prompt_from_fitting() -> None:
-    """Three hundred long hints, and the least budget that the prompt without any takes."""
+    """Three hundred long hints, and the least budget that the prompt takes with a line that counts them."""
     with pytest.raises(ValueError, match="at the very least") as caught:
         build_prompt(context(10), 10, count_tokens)
     least = int(str(caught.value).split("takes ")[1].split()[0])
     hints = tuple(f"hint {number}: {'smaller steps, please ' * 80}" for number in range(300))
+    least += count_tokens(
+        "\n\n# Hints from the people who asked you, the latest last\n\n(300 hints left out for lack of room.)"
+    )
     for budget in (least, least + 40, least + 400, BUDGET):
         assert count_tokens(build_prompt(context(10, hints=hints), budget, count_tokens)) <= budget
 
@@ -356,9 +187,9 @@ def test_the_newest_hints_are_shown_and_the_others_counted() -> None:
 
 
 def test_the_newest_hint_is_cut_where_there_is_little_room() -> None:
-    [said] = _hints(["中文" * 1000], 600, prices.count_tokens)
+    said = _hints(["中文" * 1000], 600, prices.count_tokens)
     assert "中文" in said and "characters left out" in said and prices.count_tokens(said) <= 600
-    assert _hints(["one", "two"], 10, prices.count_tokens) == [], "no room at all"
+    assert _hints(["one", "two"], 10, prices.count_tokens) == "", "no room at all"
 
 
 def test_a_training_that_measured_nonsense_changes_nothing() -> None:
@@ -381,7 +212,7 @@ def test_a_training_that_measured_nonsense_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("length", [10, 100, 1000])
-@pytest.mark.parametrize("budget", [13_000, 16_000, BUDGET, 32_000, 120_000])
+@pytest.mark.parametrize("budget", [14_500, 16_000, BUDGET, 32_000, 120_000])
 def test_a_night_of_any_length_fits(length: int, budget: int) -> None:
     night_of = full_night(length)
     prompt = build_prompt(night_of, budget, count_tokens)
@@ -400,14 +231,14 @@ def test_a_thousand_experiments_take_less_than_half_a_second() -> None:
     assert time.process_time() - began < 0.5
 
 
-def test_the_archive_is_read_for_what_is_shown_and_at_most_one_more() -> None:
+def test_the_archive_is_read_for_what_is_shown_and_little_more() -> None:
     night_of = full_night(1000)
-    for budget in (13_000, 16_000, BUDGET):
+    for budget in (14_500, 16_000, BUDGET):
         archive = CountingArchive()
         prompt = build_prompt(replace(night_of, archive=archive), budget, count_tokens)
         full = parts(prompt).get("Some of them in full", "")
         shown = {number for number in archive.read if f"```\n{number:04d} " in full}
-        assert len(archive.read - shown - {night_of.incumbent.number, 1001}) <= 1
+        assert len(archive.read - shown - {night_of.incumbent.number, 1001}) <= MOST_MISFITS
         assert len(shown) >= 1
 
 
@@ -433,7 +264,7 @@ def test_the_least_prompt_is_named_when_the_budget_is_too_small() -> None:
 
 def test_old_experiments_are_counted_by_subject() -> None:
     night_of = full_night(1000)
-    record = parts(build_prompt(night_of, 13_000, count_tokens))["The record"]
+    record = parts(build_prompt(night_of, 14_500, count_tokens))["The record"]
     alone = [e for e in night_of.experiments if f"\n{e.number:04d} " in record]
     assert f"{1001 - len(alone)} older experiments by subject" in record
     old = [e for e in night_of.experiments if "HEAD_LR" in e.changes and e not in alone]
@@ -442,14 +273,14 @@ def test_old_experiments_are_counted_by_subject() -> None:
     assert line.startswith(f"HEAD_LR: {len(old)} tried: ")
     assert f"values {min(values):g}..{max(values):g}" in line
     best = min((e for e in old if e.delta_bpb is not None), key=lambda e: e.delta_bpb or 0.0)
-    assert f"best {best.delta_bpb:+.4f}±0.0024" in line and f"in {best.number:04d}: HEAD_LR" in line
+    assert f": {best.delta_bpb:+.4f}±0.0024 in {best.number:04d}: HEAD_LR" in line
 
 
 def test_lines_get_shorter_before_any_is_left_out() -> None:
     long = tuple(replace(e, hypothesis="word " * 60) if e.number else e for e in night(100)[0])
     generous, tight = (
         parts(build_prompt(context(experiments=long), budget, count_tokens))["The record"]
-        for budget in (40_000, 14_200)
+        for budget in (200_000, 15_500)
     )
     assert all(f"\n{n:04d} " in record for n in range(101) for record in (generous, tight))
     assert len(tight) < 0.7 * len(generous)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from autoresearch_kernel.agents.edits import Edit, EditError, Submission, apply_edits
 from autoresearch_kernel.agents.reply import read_submission
+from tests.fuzzing import EXAMPLES
 
 PROJECT = Path(__file__).parents[2]
 TRAIN = (PROJECT / "train.py").read_text(encoding="utf-8")
@@ -99,7 +100,6 @@ def test_a_reply_in_the_asked_form() -> None:
         "<think>\nHYPOTHESIS: no, wrong\n" + block("SEED = 1", "SEED = 2") + "</think>\n" + REASONS + BLOCK,
         "a thought that nobody opened\n" + block("SEED = 1", "SEED = 2") + "</think>\n" + REASONS + BLOCK,
         f"<think>{REASONS}{BLOCK}</think>",
-        BLOCK + "\n" + REASONS,
         f"Sure! I will do it.\n\n{REASONS}{BLOCK}\nGood luck = always\n=======\n",
         "\ufeff" + REASONS + BLOCK,
     ],
@@ -159,9 +159,10 @@ def test_what_cannot_be_written_to_a_file_is_replaced() -> None:
         (REASONS, "holds no edit"),
         (
             REASONS + "```diff\n--- a/train.py\n+++ b/train.py\n@@ -1 +1 @@\n-SEED = 1\n+SEED = 2\n```",
-            "A diff .* not read",
+            "A unified diff is not read",
         ),
         (REASONS + "<notes>learned</notes>", "holds no edit"),
+        (BLOCK + REASONS, "No edit stands under the last HYPOTHESIS.*<<<<<<< SEARCH"),
         (BLOCK, "states no hypothesis.*HYPOTHESIS: one sentence"),
         ("EXPECTED: a lot\n" + BLOCK, "states no hypothesis"),
         (REASONS + BLOCK.replace(">>>>>>> REPLACE", ""), "Block 1 has no >>>>>>> REPLACE line: it was cut off"),
@@ -288,17 +289,49 @@ def test_tabs_stay_tabs() -> None:
 
 code_line = st.text(st.characters(exclude_characters="\n\r\0<>=`", exclude_categories=["Cs"]), max_size=12)
 markers = ["<<<<<<< SEARCH", "=======", ">>>>>>> REPLACE", "```", "```python", "~~~", "<notes>", "</notes>", "<think>"]
-labels = ["</think>", "HYPOTHESIS: h", "EXPECTED:", "**", "train.py", "prepare.py", '# %% tags=["parameters"]', "İ"]
+markers += [
+    "</think>",
+    "[THINK]",
+    "```thinking",
+    "Thinking...",
+    "<|channel|>final<|message|>",
+    "<|end|>",
+    "assistantfinal",
+]
+markers += [
+    "------- SEARCH",
+    "+++++++ REPLACE",
+    "&lt;" * 7,
+    "# ...",
+    "...",
+    "12 | ",
+    "> ",
+    '"',
+    "\\n",
+    "\u200b",
+    "\uff1d" * 7,
+]
+labels = ["# %%", "HYPOTHESIS: h", "EXPECTED:", "**", "train.py", "prepare.py", '# %% tags=["parameters"]', "İ"]
 code = ["SEED = 1", "        y  =  2", "    def step(self):", "class B:", '"""', "\0", "\ud800", "\t", ""]
 pieces = st.sampled_from([*markers, *labels, *code])
 
 
-@settings(deadline=None)
-@given(st.one_of(st.text(), st.lists(st.one_of(pieces, code_line), max_size=25).map("\n".join)))
-@example("HYPOTHESIS: h\n<<<<<<< SEARCH\n=======\n\n=======\n>>>>>>> REPLACE")
-def test_any_reply_ends_in_a_source_or_in_an_edit_error(reply: str) -> None:
+joined = st.sampled_from(["\n", "\n", "\n", "", "\\n", "\r\n"])
+
+
+@settings(deadline=None, max_examples=EXAMPLES)
+@given(
+    st.one_of(
+        st.text(),
+        st.builds(str.join, joined, st.lists(st.one_of(pieces, code_line), max_size=25)),
+        st.just(REASONS + BLOCK),
+    ),
+    st.booleans(),
+)
+@example("HYPOTHESIS: h\n<<<<<<< SEARCH\n=======\n\n=======\n>>>>>>> REPLACE", False)
+def test_any_reply_ends_in_a_source_or_in_an_edit_error(reply: str, is_cut: bool) -> None:
     try:
-        read = read_submission(reply)
+        read = read_submission(reply, is_cut=is_cut)
         new = apply_edits(CLASSES, read)
     except EditError as error:
         assert str(error).endswith((".", "REPLACE"))
@@ -319,7 +352,10 @@ def test_a_block_that_quotes_lines_of_the_source_applies(lines: list[str], new: 
     edit = Edit("".join(line + "\n" for line in quoted), "".join(line + "\n" for line in new))
     source, wanted = ("\n".join(text).rstrip("\n") + "\n" for text in (lines, expected))
     assume(source != wanted)
-    assert apply_edits(source, submission(edit)) == wanted
+    try:
+        assert apply_edits(source, submission(edit)) == wanted
+    except EditError as error:
+        assert "in its code" in str(error) or "leaves code out" in str(error)
 
 
 @settings(deadline=None)

@@ -170,7 +170,7 @@ def test_a_kept_change_is_followed_by_another_step_the_same_way() -> None:
         if "MATRIX_LR" in proposal.changes:
             moved["up" if proposal.changes["MATRIX_LR"] > 0.06 else "down"] += 1
             if list(proposal.changes) == ["MATRIX_LR"]:
-                assert "was kept in 0001 (-0.0400)" in proposal.hypothesis
+                assert "was kept in 0001 (1.4600 against 1.5000: −0.0400 (−13.3 σ))" in proposal.hypothesis
     assert moved["up"] >= 14 and moved["down"] == 0
 
 
@@ -313,3 +313,10 @@ def test_it_finds_more_than_random_search_and_single_random_steps(landscape: Mod
     }
     assert gain["search"] > 1.15 * gain["local"]
     assert gain["search"] > 4 * gain["random"]
+
+
+def test_a_switch_that_is_off_is_tried_before_one_that_is_on() -> None:
+    source = SOURCE.replace("HEAD_DIM = 32", "IDEA = False  # off\nUSED = True  # on\nHEAD_DIM = 32")
+    first = [SearchAgent(seed).propose(context(source=source)) for seed in range(60)]
+    moved = {name: sum(name in proposal.changes for proposal in first) for name in ("IDEA", "USED")}
+    assert moved["IDEA"] > 2 * moved["USED"]

@@ -16,24 +16,28 @@ import numpy as np
 import pytest
 
 from autoresearch_kernel.cli import main
-from autoresearch_kernel.control import doctor
+from autoresearch_kernel.control import doctor, shadows
 from autoresearch_kernel.control.checks import Check, as_json, table, worst
 from autoresearch_kernel.control.verify import verify
 from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.record.history import read_events
 from autoresearch_kernel.record.provenance import provenance
 from autoresearch_kernel.record.study import Study
+from autoresearch_kernel.run.kernelspec import install_kernelspec
 from autoresearch_kernel.sandbox.kinds import SANDBOX, probe
 from autoresearch_kernel.sandbox.probe import SandboxReport
 from autoresearch_kernel.study.loop import research
 from autoresearch_kernel.system.processes import program_of, python_program
-from autoresearch_kernel.system.speed import Load, Steadiness, busiest, busy_words
+from autoresearch_kernel.system.speed import Load, Steadiness, busiest
 from tests.conftest import counting_study
 from tests.study.test_loop import Scripted
 
 FACTS = {"device": "cpu", "device_name": "a test machine", "dtype": "float32", "num_threads": 2, "instructions": "AVX2"}
 PARTS = ("content", "tokenizer", "heldout")
-NAMES = ["versions", "disk", "corpus", "git", "sandbox", "machine", "device", "threads", "kernel", "steady"]
+NAMES = [
+    "versions", "disk", "corpus", "copies", "git", "files", "jupyter", "sandbox", "machine", "device", "threads",
+    "kernel", "steady",
+]  # fmt: skip
 
 
 def test_the_doctor_looks_at_everything_in_real_processes_and_leaves_nothing(project: Path, small_corpus: Path) -> None:
@@ -65,31 +69,32 @@ def test_a_number_format_that_is_refused_is_the_device_s_matter(project: Path, m
     assert last.found == "AUTORESEARCH_DTYPE is 'float16': use float32 or bfloat16, or unset it."
 
 
-def slices(*flops: float, others: Any = (), cores: int = 2, stolen: float = 0.0) -> Steadiness:
-    return Steadiness(flops, Load(others, cores, stolen))
+def slices(*flops: float, others: Any = (), cores: int = 2, stolen: float = 0.0, device: str = "cpu") -> Steadiness:
+    return Steadiness(flops, Load(others, cores, stolen), device)
 
 
 def test_a_steady_machine_and_a_busy_one_are_told_apart_in_bits_per_byte() -> None:
     calm = doctor.steady(slices(99e9, 101e9, 99e9, 101e9))
-    assert calm.verdict == "ok" and calm.found == "steady: ±1.2 % at 100 GFLOP/s, worth 0.0005 bits per byte at most"
+    worth = "worth 0.0027 bits per byte at most in runs of 20 s"
+    assert calm.verdict == "ok" and calm.found == f"steady: ±1.2 % at 100 GFLOP/s, {worth}"
+    gpu = doctor.steady(slices(99e9, 101e9, 99e9, 101e9, device="cuda"))
+    assert gpu.found.endswith("worth 0.0005 bits per byte at most in runs of 300 s")
     busy = doctor.steady(slices(60e9, 100e9, 60e9, 100e9, others=(("python", 3012, 0.87),)))
     assert busy.verdict == "warn"
-    assert busy.found.startswith("busy: ±28.9 % at 80 GFLOP/s, worth 0.0136 bits per byte")
+    assert busy.found.startswith("busy: ±28.9 % at 80 GFLOP/s, worth 0.0664 bits per byte")
     assert "of 200 % others took: python (process 3012) 87 %" in busy.found and "end what is named" in busy.remedy
     shared = doctor.steady(slices(1e12, 1.4e12, 1e12, stolen=0.5))
     assert "the host of this virtual machine 50 %" in shared.found
     assert doctor.steady(slices(1e12, 1e12, others=(("cc1", 7, 0.3),))).verdict == "warn"  # it slows the next run
 
 
-def test_a_study_that_starts_beside_others_names_them_and_says_nothing_on_a_quiet_machine() -> None:
-    assert busy_words(Load((("python", 7, 0.15),), 2)) == ""  # 0.15 of 2 cores
-    words = busy_words(Load((("python", 3012, 0.87), ("cc1", 7, 0.5), ("ld", 8, 0.2), ("as", 9, 0.1)), 2, stolen=0.3))
+def test_a_load_names_the_busiest_others_and_is_low_below_a_tenth_of_all_cores() -> None:
+    assert Load((("python", 7, 0.15),), 2).is_low  # 0.15 of 2 cores
+    load = Load((("python", 3012, 0.87), ("cc1", 7, 0.5), ("ld", 8, 0.2), ("as", 9, 0.1)), 2, stolen=0.3)
     taken = (
         "python (process 3012) 87 %, cc1 (process 7) 50 %, ld (process 8) 20 %, the host of this virtual machine 30 %"
     )
-    assert f"of 200 % processor time, others take: {taken}." in words
-    assert "A training beside them is slower, so scores are worse" in " ".join(words.split())
-    assert "End what is named, or wait" in words and "starts all the same" in words
+    assert not load.is_low and load.words() == taken
 
 
 def test_the_load_names_a_neighbour_and_neither_itself_nor_its_own_children() -> None:
@@ -177,9 +182,16 @@ def test_a_corpus_whose_bytes_changed_is_found_and_none_is_a_remark(small_corpus
     cache = tmp_path / "cache"
     (none,) = doctor.corpora(cache)
     assert none.verdict == "warn" and "`autoresearch prepare` builds" in none.remedy
-    shutil.copytree(small_corpus.parents[1], cache)
+    for side in ("corpora", "heldout"):  # other tests may have made another corpus beside this one
+        shutil.copytree(small_corpus.parents[1] / side / small_corpus.name, cache / side / small_corpus.name)
     (whole,) = doctor.corpora(cache)
     assert whole.verdict == "ok"
+    other = shutil.copytree(whole.facts["folder"], cache / "corpora" / "another")
+    (other / "meta.json").write_text("{")
+    broken, still_whole = doctor.corpora(cache)
+    assert broken.verdict == "fail" and "another/meta.json cannot be used" in broken.found
+    assert still_whole.verdict == "ok"
+    shutil.rmtree(other)
     rows = cache / "heldout" / small_corpus.name / "test.npy"
     changed = np.load(rows)
     changed[0, 1] ^= 1
@@ -289,3 +301,45 @@ def test_a_study_stops_when_the_bytes_it_is_scored_on_have_changed(
     np.save(path, array)
     with pytest.raises(Exception, match=r"no longer hold what they held \(\w{8} then, \w{8} now\).*prepare.*--rebuild"):
         next(iter(research(study, Scripted(), experiments=1)))
+
+
+def test_files_that_hide_a_module_of_python_are_named(project: Path) -> None:
+    assert shadows.shadowing_words(project) == ""
+    for name in ("random.py", "numpy.py", "mine.py", "test.py", "email/__init__.py", "calendar/notes.txt"):
+        (project / name).parent.mkdir(exist_ok=True)
+        (project / name).touch()
+    words = shadows.shadowing_words(project)
+    assert words.startswith(f"email, numpy.py, random.py in {project} hide modules") and words.endswith("rename them.")
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (None, "no kernel autoresearch yet"),
+        (
+            '{"argv": ["/old/python", "-m", "autoresearch_kernel", "-f", "{connection_file}"]}',
+            "starts /old/python",
+        ),
+        ('{"argv": 3}', "comes first and starts nothing"),
+        ("{", "cannot be read"),
+    ],
+)
+def test_another_kernel_of_this_name_is_named(
+    content: str | None, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "kernels" / "autoresearch"
+    folder.mkdir(parents=True)
+    if content is not None:
+        (folder / "kernel.json").write_text(content)
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    if content is None:
+        monkeypatch.setattr("jupyter_client.kernelspec.KernelSpecManager.find_kernel_specs", lambda self: {})
+    check = shadows.jupyter()
+    assert found in check.found and check.verdict == ("ok" if content is None else "warn")
+    assert content is None or str(folder) in check.remedy
+
+
+def test_this_environment_s_kernel_is_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_kernelspec(tmp_path)
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "share" / "jupyter"))
+    assert shadows.jupyter().verdict == "ok"

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autoresearch_kernel.core.comparison import Comparison
 from autoresearch_kernel.core.decide import (
     BOLD_SHARE,
-    BPB_PER_LOG_SPEED,
+    CHANCE_AT_ONCE,
     NUM_BASELINE_RUNS,
     SURE_SHARE,
     best,
@@ -20,7 +21,9 @@ from autoresearch_kernel.core.decide import (
     improvement,
     is_better,
     is_simpler,
+    least_sigma,
     mean,
+    sigmas_of_chance,
     standard_error,
 )
 from autoresearch_kernel.core.types import Experiment, Run, Status
@@ -70,11 +73,42 @@ def test_a_score_not_below_the_incumbent_is_discarded():
     assert decide([mean(BASELINE)], BASELINE, 0.0016).verdict == "discard"
 
 
-def test_more_than_three_sigma_below_is_kept_at_once():
-    decision = decide([1.4312], BASELINE, 0.0124 / 5.8)
+def test_what_chance_does_once_in_100000_times_is_kept_at_once():
+    decision = decide([1.4312], BASELINE, 0.0124 / 5.8)  # 4.265 sigma, times sqrt(1 + 1/3) for the incumbent's error
     assert decision.verdict == "keep"
     assert decision.reason == "1.4312 is 5.8 sigma below the incumbent's 1.4436: kept at once"
     assert decision.delta_sigmas == pytest.approx(-5.8)
+    assert decide([1.4312], BASELINE, 0.0124 / 4.8).verdict == "confirm"
+
+
+@pytest.mark.parametrize(("runs", "sigmas"), [(1, 30.0), (2, 30.0), (4, 23.332), (10, 7.5270), (30, 5.0541)])
+def test_with_few_runs_behind_sigma_chance_reaches_further(runs, sigmas):
+    """Student's t at 1e-5, from tables, and at most 30."""
+    assert sigmas_of_chance(CHANCE_AT_ONCE, runs) == pytest.approx(sigmas, rel=1e-4)
+    at_once, sigma = sigmas * math.sqrt(4 / 3), 1e-6
+    for factor, verdict in ((1.001, "keep"), (0.999, "confirm")):
+        score = mean(BASELINE) - factor * at_once * sigma
+        assert decide([score], BASELINE, sigma, degrees_of_freedom=runs).verdict == verdict
+
+
+def test_a_sigma_that_is_known_needs_no_student():
+    assert sigmas_of_chance(0.00135, None) == pytest.approx(3.0, abs=0.001)
+    assert sigmas_of_chance(0.00135, 2) == pytest.approx(19.206, abs=0.01)
+
+
+def test_on_a_machine_of_another_speed_nothing_is_kept_at_once():
+    for share in (0.0, BOLD_SHARE, SURE_SHARE):
+        assert decide([1.0], BASELINE, 0.0016, worse_share=share, is_like=False).verdict == "confirm"
+    moved = decide([1.4420], BASELINE, 0.0016, speed_bpb=-0.01)
+    assert moved.verdict == "discard" and moved.incumbent_bpb == pytest.approx(1.4336)
+
+
+def test_sigma_is_not_below_what_the_evaluation_and_the_speed_imply():
+    assert estimate_sigma([[1.44, 1.44001, 1.44]], least=0.004) == 0.004
+    assert estimate_sigma([BASELINE], least=0.001) == pytest.approx(0.0016)
+    assert estimate_sigma([[1.4]], least=0.004) is None
+    assert least_sigma([0.03], 0.02, 0.2) == pytest.approx(0.005)  # 0.003 and 0.004
+    assert least_sigma([], None, 0.2) == 0.0
 
 
 def test_a_narrow_win_is_run_again_with_a_fresh_seed():
@@ -126,11 +160,13 @@ def test_an_incumbent_of_one_run_is_taken_to_have_been_lucky():
     assert decide([1.4439], [1.4436], 0.0016).verdict == "discard"
 
 
-def _study(*differences: float | None, speed: float = 1.0) -> list[Experiment]:
+def _study(*differences: float | None, speed: float = 1.0, **measured: float) -> list[Experiment]:
     """A baseline at 1.44 and experiments so far above it; None was ended early."""
 
+    facts = {"relative_speed": speed} | measured
+
     def experiment(number: int, scores: list[float], incumbent_bpb: float | None) -> Experiment:
-        runs = tuple(Run(i, i, val_bpb=score, measured={"relative_speed": speed}) for i, score in enumerate(scores))
+        runs = tuple(Run(i, i, val_bpb=score, measured=facts) for i, score in enumerate(scores))
         status = Status.DISCARD if number else Status.KEEP
         return Experiment(number, "", "", 0, runs=runs, status=status, incumbent_bpb=incumbent_bpb)
 
@@ -140,7 +176,7 @@ def _study(*differences: float | None, speed: float = 1.0) -> list[Experiment]:
 
 def test_the_share_of_clearly_worse_proposals():
     sigma = 0.001
-    assert clearly_worse_share(_study(0.0031, 0.0029, -0.001, 0.0040), sigma) == 0.5
+    assert clearly_worse_share(_study(0.0031, 0.0023, -0.001, 0.0040), sigma) == 0.5
     assert clearly_worse_share(_study(None, 0.0, 0.0, 0.0040), sigma) == 0.5  # what was ended early is clearly worse
     assert clearly_worse_share(_study(0.0031, 0.0, 0.0, 0.0), sigma) == 0.0  # one is too few to say
     assert clearly_worse_share(_study(), sigma) == 0.0
@@ -153,11 +189,18 @@ def test_a_crash_says_nothing_about_what_proposals_do():
     assert clearly_worse_share([*study, crash], 0.001) == clearly_worse_share(study, 0.001) == 0.5
 
 
-def test_a_drifting_machine_makes_the_rule_cautious():
-    a_sigma = math.exp(0.001 / BPB_PER_LOG_SPEED)  # the change of speed that shifts a score by one sigma
-    assert clearly_worse_share(_study(0.1, 0.1, speed=a_sigma * 0.999), 0.001) == 1.0
-    assert clearly_worse_share(_study(0.1, 0.1, speed=a_sigma * 1.001), 0.001) == 0.0
-    assert clearly_worse_share(_study(0.1, 0.1, speed=1 / (a_sigma * 1.001)), 0.001) == 0.0
+def test_what_a_slow_machine_cost_is_not_held_against_a_proposal():
+    study = _study(0.1, 0.1, speed=math.exp(-0.45))  # worth 0.09 at 0.2 bits per byte for a factor of e
+    assert clearly_worse_share(study, 0.001, worth=0.2) == 1.0
+    assert clearly_worse_share(study, 0.005, worth=0.2) == 0.0
+    assert clearly_worse_share(study, 0.005) == 1.0
+    measured = _study(0.1, 0.1, speed=1.0, relative_machine_speed=math.exp(-0.45))
+    assert clearly_worse_share(measured, 0.005, worth=0.2) == 0.0
+
+
+def test_with_few_runs_behind_sigma_fewer_proposals_are_clearly_worse():
+    study = _study(0.0060, 0.0060)  # Student's t at 0.01 is 6.96 for 2 degrees of freedom, 4.54 for 3
+    assert clearly_worse_share(study, 0.001, 2) == 0.0 and clearly_worse_share(study, 0.001, 3) == 1.0
 
 
 def test_when_results_tie_the_simpler_code_wins_and_only_then():
@@ -169,8 +212,28 @@ def test_when_results_tie_the_simpler_code_wins_and_only_then():
     assert judge(1.4436 + 0.0017) == "discard"  # more than a sigma above
     assert judge(1.4440, 1.4438) == "keep" and judge(1.4440, 1.4438, simpler=False) == "discard"
     assert judge(1.4440, 1.4442) == "discard"  # their mean is more than a quarter of a sigma above
-    assert judge(1.4436 - 0.0050) == "keep"
+    assert judge(1.4436 - 0.0080) == "keep"
     assert decide([1.4440], BASELINE, None, is_simpler=True).verdict == "discard"  # nothing says what a tie is
+
+
+def test_a_win_over_an_uncertain_level_is_counted_in_the_error_of_that_level():
+    """Of a level 0.02 above, carried from another speed of the machine with an error of 0.01."""
+
+    def judge(*mine, error, **others):
+        return decide(mine, BASELINE, 0.0016, level_error=error, is_like=False, **others)
+
+    sure, unsure = judge(1.4236, 1.4236, error=0.0009), judge(1.4236, 1.4236, error=0.01)
+    assert sure.delta_sigmas == pytest.approx(-12.5) and unsure.delta_sigmas == pytest.approx(-2.0)
+    assert Comparison(1.4236, 1.4436, 0.0011, 0.0009, 0.0016).sigmas == pytest.approx(sure.delta_sigmas)
+    assert Comparison(1.4236, 1.4436, 0.0011, 0.01, 0.0016).sigmas == pytest.approx(unsure.delta_sigmas)
+    assert (
+        judge(1.4420, 1.4420, error=0.0009).verdict == "keep" and judge(1.4420, 1.4420, error=0.01).verdict == "discard"
+    )
+    assert "1.0 sigma below" in judge(1.4336, error=0.01).reason
+    tie = judge(1.4448, 1.4448, error=0.01, is_simpler=True)
+    assert tie.verdict == "discard", "an uncertain level makes no ties"
+    bold = judge(1.4448, 1.4448, error=0.01, worse_share=BOLD_SHARE)
+    assert bold.verdict == "discard", "nor more luck of the incumbent"
 
 
 def test_simpler_is_a_statement_or_more_and_must_be_known():
@@ -289,8 +352,10 @@ def _our_rule(train, experiments: int) -> tuple[int, float]:
     done: list[Experiment] = []
     for number in range(1, experiments + 1):
         sigma, m, runs = estimate_sigma(groups), mean(incumbent), [train()]
-        share = clearly_worse_share(done, sigma)
-        while (decision := decide(runs, incumbent, sigma, worse_share=share)).verdict == "confirm":
+        degrees = sum(len(group) - 1 for group in groups)
+        share = clearly_worse_share(done, sigma, degrees)
+        rule = {"degrees_of_freedom": degrees, "worse_share": share}
+        while (decision := decide(runs, incumbent, sigma, **rule)).verdict == "confirm":
             runs.append(train())
         groups.append(runs)
         status = Status(decision.verdict)

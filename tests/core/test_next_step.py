@@ -45,9 +45,10 @@ CASES: dict[str, tuple[Callable[[], Events], Step]] = {
         lambda: Events().baseline().propose(1).add("started", experiment=1, run=0, seed=10),
         Step(Action.TRAIN, 1, 0),
     ),
-    "a clear win is audited first": (lambda: scored(1, 1.30), Step(Action.AUDIT, 1, 0)),
-    "a win that is not clear is confirmed": (lambda: scored(1, 1.425, is_audited=True), Step(Action.TRAIN, 1, 1)),
-    "a clear win is decided": (lambda: scored(1, 1.30, is_audited=True), Step(Action.DECIDE, 1, 0)),
+    "a win is audited first": (lambda: scored(1, 1.30), Step(Action.AUDIT, 1, 0)),
+    "a small win is confirmed": (lambda: scored(1, 1.425, is_audited=True), Step(Action.TRAIN, 1, 1)),
+    "with two degrees of freedom no win is clear": (lambda: scored(1, 1.30, is_audited=True), Step(Action.TRAIN, 1, 1)),
+    "a win that was confirmed is decided": (lambda: scored(1, 1.30, 1.31, is_audited=True), Step(Action.DECIDE, 1, 0)),
     "the confirmation is audited": (
         lambda: scored(1, 1.30, is_audited=True).train(1, 1).score(1, 1, 1.31),
         Step(Action.AUDIT, 1, 1),

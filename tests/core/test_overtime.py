@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoresearch_kernel.core.overtime import allowed_overtime, overtime, works_overtime
+from autoresearch_kernel.core.overtime import allowed_overtime, allowed_scorer_seconds, overtime, works_overtime
 from autoresearch_kernel.core.types import Run, Status
 
 BUDGET = 20.0
@@ -56,6 +56,12 @@ def test_a_machine_on_which_they_start_faster_takes_nothing_away() -> None:
     assert works_overtime(USUAL, measured(24.7, start=0.2), BUDGET) == ""
 
 
+def test_where_a_steady_clock_counts_overtime_is_in_its_seconds() -> None:
+    slow = measured(33.4) | {"cells_counted_seconds": 22.4}
+    assert overtime(slow, BUDGET) == pytest.approx(2.4) and works_overtime(USUAL, slow, BUDGET) == ""
+    assert works_overtime(USUAL, measured(22.4) | {"cells_counted_seconds": 31.0}, BUDGET) != ""
+
+
 def test_what_nobody_measured_is_not_judged() -> None:
     assert overtime({}, BUDGET) is None
     assert works_overtime(USUAL, {}, BUDGET) == ""
@@ -64,6 +70,32 @@ def test_what_nobody_measured_is_not_judged() -> None:
     assert works_overtime(unscored, measured(60.0), BUDGET) == ""
     without_starts = [Run(0, 1, val_bpb=1.5, measured={"cells_seconds": 22.4})]
     assert works_overtime(without_starts, {"cells_seconds": 34.0}, BUDGET) != ""
+
+
+def test_a_scorer_may_take_a_few_times_what_the_baseline_took() -> None:
+    runs = [Run(i, 1, val_bpb=1.5, measured={"answer_seconds": seconds}) for i, seconds in enumerate((2.0, 9.0, 3.0))]
+    assert allowed_scorer_seconds(runs, {}, BUDGET, "answer_seconds") == pytest.approx(4 * 3.0 + 1.0 + 0.02 * BUDGET)
+    assert allowed_scorer_seconds(runs, {}, BUDGET, "slowest_batch_seconds") is None
+
+
+@pytest.mark.parametrize(
+    ("now", "slowness"),
+    [
+        ({"machine_speed": 10.0}, 1.5),
+        ({"machine_speed": 45.0}, 1.0),
+        (measured(22.0, start=0.9), 1.5),
+        (measured(22.0, start=0.3) | {"machine_speed": 10.0}, 1.5),
+        (measured(22.0, start=9.0) | {"machine_speed": 1.0}, 2.0),
+    ],
+)
+def test_a_scorer_on_a_machine_that_is_slower_than_for_the_baseline_may_take_longer(
+    now: dict[str, Any], slowness: float
+) -> None:
+    facts = {"answer_seconds": 3.0, "machine_speed": 15.0} | measured(22.0)
+    runs = [Run(i, 1, val_bpb=1.5, measured=facts) for i in range(3)]
+    usual = allowed_scorer_seconds(runs, {}, BUDGET, "answer_seconds")
+    assert usual is not None
+    assert allowed_scorer_seconds(runs, now, BUDGET, "answer_seconds") == pytest.approx(slowness * usual)
 
 
 def test_a_training_says_nothing_that_counts() -> None:

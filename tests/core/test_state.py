@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from autoresearch_kernel.agents.history_text import difference as in_prompt
+from autoresearch_kernel.agents.history_text import comparison as in_prompt
 from autoresearch_kernel.agents.search import observations_of
 from autoresearch_kernel.core.state import StudyState, replay
 from autoresearch_kernel.core.types import Experiment, Run, Status
@@ -55,7 +55,8 @@ def test_a_difference_has_the_error_of_both_scores() -> None:
     )  # fmt: skip
     assert e.delta_bpb == -0.25 and e.delta_standard_error == pytest.approx(0.005)
     assert difference(e) == "−0.2500 ± 0.0050 (−41.7 σ)"
-    assert in_prompt(e) == "-0.2500±0.0050 (-41.7σ)"
+    assert in_prompt(e) == "1.2500 vs 1.5000: -0.2500±0.0050"
+    assert str(e.compared) == "1.2500 against 1.5000: −0.2500 ± 0.0050 (−41.7 σ)"
 
 
 def test_a_difference_without_one_of_the_errors_has_none() -> None:

@@ -143,7 +143,7 @@ def test_other_evaluation_tokens_are_pointed_out(tmp_path: Path) -> None:
     make_files_corpus(tmp_path / "home", folder, eval_tokens=160)
     lines: list[str] = []
     make_files_corpus(tmp_path / "home", folder, eval_tokens=320, log=lines.append)
-    assert "It was made with eval_tokens 160, not 320: --rebuild makes it again." in lines[1]
+    assert "It was made with eval_tokens 160, not 320. --rebuild makes it again." in lines[1]
 
 
 # ---------------------------------------------------------------- command line

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autoresearch_kernel.control.verify import verify
 from autoresearch_kernel.core.decide import best, mean
 from autoresearch_kernel.core.state import StudyState, replay
 from autoresearch_kernel.core.types import Experiment, Status, scores_of
@@ -176,7 +177,7 @@ def consistent(study: Study, logs: Sequence[Path]) -> list[str]:
     events = read_events(paths.history)
     state = replay(events)
     left = [f"{path} was left behind" for path in paths.folder.rglob(".*.tmp")]
-    return [*left, *_events(events), *_git(study, state), *_views(study, state)]
+    return [*left, *_events(events), *_git(study, state), *_views(study, state), *_hashes(study)]
 
 
 def _events(events: Sequence[dict[str, Any]]) -> Problems:
@@ -327,6 +328,11 @@ def _run_git(project: Path, *arguments: str) -> list[str]:
 
 def _show(project: Path, what: str) -> str:
     return subprocess.run(["git", "show", what], cwd=project, check=True, capture_output=True, text=True).stdout
+
+
+def _hashes(study: Study) -> Problems:
+    """Every file is as the history last had it."""
+    yield from (check.found for check in verify(study) if check.name in ("history", "files") and check.verdict != "ok")
 
 
 def _views(study: Study, state: StudyState) -> Problems:

@@ -1,6 +1,6 @@
 """Numbers the durable operations of a process and makes one of them fail. It owns the ways to fail.
 
-Four seams are replaced, in a process that was forked for one fault: `os` of `system/files.py`, `subprocess` of
+Four seams are replaced, in a process that was forked for one fault: `os` of `system/files.py`, `run_program` of
 `record/git.py`, `History.append` (to log what was acknowledged) and, by `stub.py`, what trains, scores and
 proposes.
 """
@@ -23,7 +23,8 @@ from typing import Any
 
 from autoresearch_kernel.record import git
 from autoresearch_kernel.record.history import History
-from autoresearch_kernel.system import files
+from autoresearch_kernel.system import files, temporary
+from autoresearch_kernel.system.processes import run_program
 
 # What may happen to an operation. A power cut is a kill before it that also takes back what was not yet synced.
 FAULTS = {
@@ -146,12 +147,12 @@ class Injector:
     def _name(self, what: str) -> str:
         """A file as a person would name it: below the project, without what is random in a temporary name."""
         shown = os.path.relpath(what, self.root) if what.startswith("/") else what
-        return re.sub(r"\bar-test-\w+", "ar-test", re.sub(r"\.\d+\.tmp$", ".tmp", shown))
+        return re.sub(rf"\b{temporary.PREFIX}\w+", temporary.PREFIX, re.sub(r"\.\d+\.tmp$", ".tmp", shown))
 
     def install(self) -> None:
         """Replace the seams of this process."""
         replace_in(files, os=_Os(self))
-        replace_in(git, subprocess=_Subprocess(self))
+        replace_in(git, run_program=_Programs(self))
         log_acknowledged(self.log)
         real_sleep = time.sleep
         replace_in(time, sleep=lambda seconds: real_sleep(min(seconds, LONGEST_SLEEP_SECONDS)))
@@ -256,16 +257,13 @@ def _path(fd: int) -> str:
     return os.readlink(f"/proc/self/fd/{fd}")
 
 
-class _Subprocess:
-    """`subprocess` as `record/git.py` sees it: every git is a spawn (or a write of git's) and a reply."""
+class _Programs:
+    """`run_program` as `record/git.py` sees it: every git is a spawn (or a write of git's) and a reply."""
 
     def __init__(self, injector: Injector) -> None:
         self._injector = injector
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(subprocess, name)
-
-    def run(self, command: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
+    def __call__(self, command: list[str], limit_seconds: float, **options: Any) -> subprocess.CompletedProcess[bytes]:
         words = [w for before, w in zip(["", *command], command, strict=False) if w != "-c" and before != "-c"]
         name = words[1]
         injector = self._injector
@@ -279,7 +277,7 @@ class _Subprocess:
             return _killed(command)
         if fault == "kill-after":
             _start_and_die(command, options)
-        done = subprocess.run(command, **options)
+        done = run_program(command, limit_seconds, **options)
         fault = injector.begin("reply", f"git {name}")
         if fault == "failure":
             return _killed(command)
@@ -298,7 +296,7 @@ def _killed(command: list[str]) -> subprocess.CompletedProcess[bytes]:
 def _start_and_die(command: list[str], options: dict[str, Any]) -> None:
     """The supervisor dies while git works; git goes on without it."""
     reading, writing = os.pipe()
-    os.write(writing, options.get("input") or b"")
+    os.write(writing, options.get("stdin") or b"")
     os.close(writing)
     subprocess.Popen(
         command,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import os
 import select
 import shutil
@@ -85,6 +86,10 @@ def make_reference(base: Path, plant: Plant) -> Reference:
     template, without_git, interrupted = base / "template", base / "without-git", base / "interrupted"
     stub.make_template(template)
     whole, outcome = _operations(template, base / "reference", plant)
+    repeated, _ = _operations(template, base / "reference-again", plant)
+    if repeated != whole:
+        named = next(pair for pair in itertools.zip_longest(whole, repeated) if pair[0] != pair[1])
+        raise RuntimeError(f"The study does not repeat its operations: {named[0]}, then {named[1]}.")
 
     shutil.copytree(template, without_git)
     shutil.rmtree(without_git / "project" / ".git")

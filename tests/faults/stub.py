@@ -37,6 +37,7 @@ from autoresearch_kernel.study.finish import finish
 from autoresearch_kernel.system.disk import Reserve
 from autoresearch_kernel.system.files import write_atomic
 from autoresearch_kernel.system.locations import RUN_TOKEN
+from autoresearch_kernel.system.speed import Load
 
 from .operations import Injector, replace_in
 
@@ -45,7 +46,8 @@ NOISE = 0.002  # bits per byte, spread of a run
 TEST_OFFSET = 0.05  # the test split is a little harder
 RESERVE_BYTES = 2**16  # of disk space kept for the record; the real one takes longer to write than all the rest
 MODEL_BYTES = 20_000
-TRAIN = '# %% tags=["parameters"]\nSEED = 1  # fixed\nLEVEL = {level}  # bits per byte\n\n# %%\n{code}\n'
+HEAD = '# %% tags=["parameters"]\nSEED = 1  # fixed\nLEVEL = {level}  # bits per byte\n\n'
+TRAIN = HEAD + "# %%\nTrainingClock().running()\n{code}\n"
 BASELINE = TRAIN.format(level=1.5, code="train()")
 # (level, code) of each idea. Far better, hardly better than that, worse, a crash, and a claim that the audit refuses.
 IDEAS = (
@@ -127,7 +129,7 @@ def drive(folder: Path, injector: Injector, *, real_views: bool = False) -> None
     os.chdir(folder / "project")
     injector.install()
     stub = Stub(injector)
-    backend = Backend(stub.train, stub.score, stub.audit)
+    backend = Backend(stub.train, stub.score, stub.audit, load=lambda: Load((), 2))
     replace_in(disk_space, Reserve=partial(Reserve, size_bytes=RESERVE_BYTES))
     replace_in(tempfile, tempdir=str(folder))  # what a killed process leaves there goes with the folder
     if not real_views:

@@ -115,6 +115,9 @@ class Browser:
         self.complaints: list[str] = []
         page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
         page.on("console", self._hear)
+        # An experiment's notebook that is still open is drawn anew when the experiment runs again.
+        question = page.locator(".jp-Dialog", has_text="has changed on disk")
+        page.add_locator_handler(question, lambda dialog: dialog.get_by_role("button", name="Revert").click())
 
     def _hear(self, message: Any) -> None:
         if message.type == "error" and not any(words in message.text for words in NOT_OURS):

@@ -17,6 +17,7 @@ from autoresearch_kernel.record.paths import MY_NOTEBOOKS
 from autoresearch_kernel.record.study import open_study
 
 from ..conftest import PROJECT, git
+from ..hostile import Counting, hostile_notebook, server  # noqa: F401  (a fixture)
 from .conftest import Browser, Lab
 
 if TYPE_CHECKING:
@@ -107,6 +108,24 @@ def test_train_py_is_a_notebook_that_saves_back_one_line(lab: Lab, browser: Brow
     changed = git(place, "diff", "--numstat", "train.py").split()
     assert changed[:2] == ["1", "1"], git(place, "diff", "train.py")
     browser.shot("train-py")
+
+
+def test_the_notebook_of_a_hostile_agent_is_inert(
+    lab: Lab,
+    browser: Browser,
+    place: Path,
+    server: tuple[type[Counting], str],  # noqa: F811
+) -> None:
+    handler, address = server
+    hostile_notebook(place / "studies" / "hostile.ipynb", address)
+    page = browser.page
+    page.goto(f"{lab.url}/lab/tree/studies/hostile.ipynb?reset")
+    page.locator(".jp-Notebook .jp-RenderedMarkdown h2", has_text="Verdict").wait_for()
+    page.wait_for_timeout(2_000)
+    assert page.locator(".jp-Notebook .jp-MarkdownCell").count() > 40 and handler.asked == []
+    assert page.locator(".jp-Notebook mjx-container, .jp-Notebook .jp-RenderedMermaid").count() == 0
+    links = page.locator(".jp-MarkdownCell .jp-RenderedMarkdown :is([href], [src])")  # Lab links addresses in output
+    assert {link[:1] for link in links.evaluate_all("ns => ns.map(n => n.getAttribute('href') || n.src)")} == {"#"}
 
 
 def test_the_browser_has_nothing_to_complain_of(browser: Browser) -> None:

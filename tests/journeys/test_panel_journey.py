@@ -48,8 +48,8 @@ def same_as_the_record(browser: Browser, place: Path, name: str = "first") -> No
         shown, found = rows(browser), []
         for e in state_of(place, name).decided:
             status = status_word(e)
-            row = shown.get(e.number) or ["", "nothing", "", "", "", "nothing"]
-            if row[1] != bpb(e.val_bpb) or not row[5].endswith(status):
+            row = shown.get(e.number) or ["", "nothing", "", "", "", "", "nothing"]
+            if row[1] != bpb(e.val_bpb) or not row[6].endswith(status):
                 found.append(f"{e.number:04d}: {bpb(e.val_bpb)} {status} in the record, {row} on the screen")
         return found
 

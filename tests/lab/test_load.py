@@ -83,8 +83,24 @@ def test_a_results_table_is_found_by_its_path(project: Path) -> None:
     assert "The baseline alone: val_bpb 1.2000." in repr(analyse("results.tsv"))
     assert "what depends on them is unknown" in repr(analyse(Path("results.tsv")))
     (project / "results.tsv").write_text("nonsense\n")
-    with pytest.raises(ResultsDamaged, match=r"results\.tsv, line 1: no column"):
+    with pytest.raises(ResultsDamaged, match=r"results\.tsv holds no table of results"):
         analyse("results.tsv")
+
+
+def test_a_forks_table_is_analysed_in_its_own_metric_and_what_was_left_out_is_said(project: Path) -> None:
+    checkout = project / "checkout"
+    checkout.mkdir()
+    (checkout / "results.tsv").write_text(
+        "commit\tval_accuracy\tstatus\tdescription\na\t0.80\tkeep\tbaseline\n~~~\tlate at night\t~~~\t~~~\n"
+        "b\t0.85\timproved\tdeeper\nc\t0.70\tno idea\twider\nd\t0\tdiscard\tno memory left\n"
+    )
+    night = analyse("checkout")
+    assert "3 experiments took 1−val_accuracy from 0.2000 to 0.1500" in night.summary()
+    assert "1 row left out: line 3 (no score with a status)." in night.note
+    assert "1 row counted as not kept: line 5 (the status 'no idea' is not known)." in night.note
+    assert "1−val_accuracy" in repr(night.attribution()) and "bits per byte" not in repr(night.findings())
+    page = night.save(project / "night.html").read_text()
+    assert "val_bpb" not in page.replace("not val_bpb", "")
 
 
 def test_what_is_not_there_is_said_with_what_is(project: Path) -> None:
@@ -93,7 +109,7 @@ def test_what_is_not_there_is_said_with_what_is(project: Path) -> None:
     record(project, "nov23")
     with pytest.raises(StudyError, match=r"There is no study 'nov24'\. There are nov23\."):
         analyse("nov24")
-    with pytest.raises(StudyError, match=r"There is no elsewhere/results\.tsv: neither"):
+    with pytest.raises(StudyError, match=r"There is no elsewhere/results\.tsv\. Give a study's name"):
         analyse("elsewhere/results.tsv")
 
 

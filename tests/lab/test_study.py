@@ -17,7 +17,7 @@ import pytest
 import autoresearch_kernel
 from autoresearch_kernel import SearchAgent, StudyError, research, start_study
 from autoresearch_kernel.core.agent import AgentUnavailable
-from autoresearch_kernel.core.types import Context, Evaluation, Proposal, RunOutcome, Status
+from autoresearch_kernel.core.types import Context, Evaluation, Experiment, Proposal, RunOutcome, Status
 from autoresearch_kernel.lab.errors import StepError
 from autoresearch_kernel.lab.opening import open_study
 from autoresearch_kernel.lab.shown_study import BETWEEN, ShownStudy
@@ -31,7 +31,7 @@ from autoresearch_kernel.show.follow import look
 from autoresearch_kernel.show.status import status_table
 from autoresearch_kernel.study.steps import open_session
 from tests.conftest import PROJECT, counting_study, git
-from tests.pretended import SPEED, Machine
+from tests.pretended import Machine
 from tests.study.test_loop import Scripted
 from tests.study.test_night import events_of, state_of
 
@@ -61,11 +61,14 @@ def told(study: Study) -> list[dict[str, Any]]:
 def walk(study: InteractiveStudy) -> None:
     """One experiment, cell by cell."""
     study.run(study.propose())
-    verdict = study.judge()
-    while verdict.verdict == "confirm":
+    settle(study)
+
+
+def settle(study: InteractiveStudy) -> Experiment:
+    """Judge the experiment, with as many runs as the rule wants, and record it."""
+    while study.judge().verdict == "confirm":
         study.run()
-        verdict = study.judge()
-    study.record()
+    return study.record()
 
 
 # --- the same as the night
@@ -79,7 +82,7 @@ def test_walked_by_hand_a_study_is_event_for_event_what_the_night_makes_of_it(
         return Evaluation(1.5 + alpha / 500 + (seed * 7919 % 13 - 6) * 2e-4, 0.001, 1000, 3000, 0.1)
 
     machine.score = score
-    machine.speed = lambda experiment, call: SPEED * (0.4 if (experiment, call) == (2, 1) else 1.0)
+    machine.machine_speed = lambda experiment, call: 0.4 if (experiment, call) == (2, 1) else 1.0
     night, hand = (counting_study(project, small_corpus, name) for name in ("night", "hand"))
     list(research(night, SearchAgent(), experiments=6))
     machine.trained.clear()
@@ -130,8 +133,7 @@ def test_each_step_that_comes_too_early_says_what_comes_first(study: Interactive
         study.propose(anew=True)
     with pytest.raises(StepError, match="1 is no decided experiment of nov23"):
         study.view(1)
-    study.judge()
-    study.record()
+    settle(study)
     assert study.view(1).number == 1
 
 
@@ -157,7 +159,7 @@ def test_every_cell_may_be_run_again_also_in_a_new_kernel(study: InteractiveStud
     assert study.baseline().val_bpb == again(study).baseline().val_bpb
     idea = study.propose()
     assert again(study).propose().proposal == idea.proposal
-    changed = idea.change(ALPHA=0.5)
+    changed = idea.change(ALPHA=5.0)  # worse, so one run decides
     study.run(changed)
     once = list(machine.trained)
     assert "judge()" in again(study).run(changed).next
@@ -192,8 +194,7 @@ def test_a_kernel_that_dies_while_it_trains_leaves_a_run_to_make_again(
     assert state_of(study).stopped == BETWEEN and "trains run 1 of 0001" in repr(study)
     machine.during = lambda experiment: None
     assert again(study).run(idea).status is None
-    study.judge()
-    study.record()
+    settle(study)
     second = study.propose()
     with open_session(study) as session:  # a kernel that was killed says nothing
         session.propose(Scripted({"ALPHA": 3.0}))
@@ -304,8 +305,7 @@ def test_an_edited_idea_is_recorded_as_what_it_is(study: InteractiveStudy) -> No
     assert (experiment.agent, experiment.changes, experiment.expected) == ("search, edited", {"ALPHA": 0.5}, "")
     assert experiment.hypothesis == "ALPHA 1 → 0.5, by hand" and "parameters" not in experiment.details
     assert study.train_source(1) == idea.train_source
-    study.judge()
-    study.record()
+    settle(study)
     assert study.propose().number == 2  # the search reads the record as before
 
 
@@ -315,8 +315,7 @@ def test_an_idea_for_what_is_no_longer_the_best_is_not_run(study: InteractiveStu
     study.run(old.change(ALPHA=0.1, NUM_BATCHES=20))
     with pytest.raises(StepError, match=r"0001 is not finished.*This idea can be run after its decision"):
         study.run(old)
-    study.judge()
-    assert study.record().status is Status.KEEP
+    assert settle(study).status is Status.KEEP
     with pytest.raises(StepError, match=r"0001 was kept since this idea was made for 0000"):
         study.run(old)
 
@@ -385,7 +384,7 @@ def test_what_an_agent_wrote_is_text(study: InteractiveStudy) -> None:
 
     study.baseline()
     idea = study.propose(Hostile())
-    shown = [idea, idea.diff, study.run(idea), study.judge(), study.record(), study.table(), study]
+    shown = [idea, idea.diff, study.run(idea), study.judge(), settle(study), study.table(), study]
     for value in shown:
         html = value._repr_html_()
         assert "<script" not in html and "<img src=x" not in html and "<b>agent" not in html, type(value)

@@ -118,6 +118,14 @@ def test_any_json_survives(tmp_path_factory: pytest.TempPathFactory, records: li
     assert read_events(path) == written
 
 
+def test_every_text_is_recorded_without_what_tells_who_the_user_is(path: Path):
+    with History.open(path, clean=lambda text: text.replace("/home/alice", "~")) as history:
+        record = history.append(
+            "refused", why="see /home/alice/x", reason="/home/alice", text="/home/alice", ended=None
+        )
+    assert [record[name] for name in ("why", "reason", "text", "ended")] == ["see ~/x", "~", "~", None]
+
+
 def test_names_of_the_history_cannot_be_taken(path: Path):
     with History.open(path) as history, pytest.raises(ValueError, match="seq, crc"):
         history.append("note", seq=1, crc="")

@@ -40,3 +40,18 @@ def test_a_command_without_a_name_takes_the_newest_study_that_can_be_read(projec
     good.paths.study.unlink()
     with pytest.raises(StudyError, match="other"):
         latest_study(project)
+
+
+def test_a_study_does_not_record_the_home_of_its_user(
+    project: Path, small_corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = small_corpus.parents[2]
+    monkeypatch.setenv("HOME", str(home))
+    meta = json.loads((small_corpus / "meta.json").read_text())
+    meta["options"] |= {"folder": str(home / "texts"), "parts": [str(home / "more")]}
+    monkeypatch.setattr("autoresearch_kernel.record.study.json.loads", lambda _: meta)
+    study = counting_study(project, small_corpus, asked={"files_folder": None})
+    assert str(home) not in study.paths.study.read_text(encoding="utf-8")
+    assert study.corpus_dir == small_corpus and study.heldout_dir.is_dir()
+    monkeypatch.setenv("HOME", "/nonexistent")  # and AUTORESEARCH_HOME names the cache
+    assert study.corpus_dir == small_corpus and study.heldout_dir.is_dir()

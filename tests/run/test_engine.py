@@ -13,11 +13,14 @@ from typing import Any
 
 import nbformat
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from autoresearch_kernel.run.engine import AutoresearchEngine, Execution
 from autoresearch_kernel.run.notebook import read_notebook
-from autoresearch_kernel.run.outputs import HeadTail, RateLimit
+from autoresearch_kernel.run.outputs import MOST_SWITCHES, CellOutputs, HeadTail, Printed, RateLimit
 from autoresearch_kernel.run.papermill_plugin import EnginePlugin
+from tests.fuzzing import EXAMPLES
 
 KERNEL = {"kernelspec": {"name": "autoresearch", "language": "python", "display_name": "autoresearch"}}
 
@@ -103,14 +106,14 @@ def test_after_an_error_later_cells_are_skipped_not_completed(execute: Callable[
     ("code", "reason"),
     [
         ("raise SystemExit(0)", "exited with SystemExit(0)"),
-        ("exit()", "exited with exit()"),
+        ("exit()", "exited with SystemExit(None)"),
         (
             "import os, time; print('last words', flush=True); time.sleep(0.1); os._exit(3)",
             "the kernel exited with code 3",
         ),
         (
             "import os, time; print('last words', flush=True); time.sleep(0.1); os.kill(os.getpid(), 9)",
-            "the kernel was killed by signal 9 (out of memory?)",
+            "the kernel was killed by signal 9",
         ),
         ("import ctypes; ctypes.string_at(0)", "the kernel was killed by signal 11 (a crash in C code)"),
     ],
@@ -182,8 +185,50 @@ def test_thousands_of_displays_are_cut_and_counted(execute: Callable[..., Ran]) 
         "A = 1",
         "from IPython.display import display\nfor i in range(900): display(i)\ndisplay({'text/plain': 'x'}, raw=True)",
     )
-    assert len(ran.code[1].outputs) == 501
-    assert ran.code[1].outputs[-1].text == "[401 more outputs were not kept]\n"
+    outputs = ran.code[1].outputs
+    assert len(outputs) == 501 and outputs[250].text == "[... 401 more outputs were not kept ...]\n"
+    shown = [output.data["text/plain"] for output in outputs if "data" in output]
+    assert shown == [*map(str, range(250)), *map(str, range(651, 900)), "x"]
+
+
+def test_an_output_that_is_updated_later_is_still_the_same_after_others_were_taken_out(
+    execute: Callable[..., Ran],
+) -> None:
+    code = (
+        "from IPython.display import display\nfirst = display('a', display_id='first')\n"
+        "for i in range(600): display(i)\nlast = display('b', display_id='last')\n"
+        "for i in range(100): display(i)\nfirst.update('A')\nlast.update('B')"
+    )
+    shown = [o.data["text/plain"] for o in execute("A = 1", code).code[1].outputs if "data" in o]
+    assert len(shown) == 500 and shown[0] == "'A'" and shown[-101] == "'B'" and shown[-1] == "99"
+
+
+def test_a_loop_that_draws_its_line_anew_keeps_the_last_state_in_a_small_notebook(
+    execute: Callable[..., Ran], tmp_path: Path
+) -> None:
+    code = (
+        "import sys\nfor i in range(3_000):\n    print(f'\\rbatch {i:04d}', end='', flush=True)\n"
+        "    print('seen', i, file=sys.stderr, flush=True)\n"
+        "for i in range(5_000): print(f'\\rbatch {i:04d} loss 2.5', end='', flush=True)"
+    )
+    ran = execute("A = 1", code)
+    outputs = ran.code[1].outputs
+    assert (tmp_path / "out.ipynb").stat().st_size < 100_000 and len(outputs) < 60
+    assert "".join(o.text for o in outputs if o.name == "stdout").endswith("batch 4999 loss 2.5")
+    errors = "".join(o.text for o in outputs if o.name == "stderr")
+    assert errors.startswith("seen 0\n") and "seen 2999\n" in errors
+    assert ran.execution.cells_seconds < 20
+
+
+def test_a_hundred_thousand_prints_do_not_slow_the_training(execute: Callable[..., Ran], tmp_path: Path) -> None:
+    code = (
+        "import time\nstarted = time.monotonic()\nfor i in range(100_000): print('loss', i, flush=True)\n"
+        "spent = time.monotonic() - started"
+    )
+    ran = execute("A = 1", code, "print(spent)")
+    assert float(ran.text(2)) < 20  # 30 s and more when each flush waits
+    assert ran.text(1).startswith("loss 0\n") and ran.text(1).endswith("loss 99999\n")
+    assert "not kept" in ran.text(1) and (tmp_path / "out.ipynb").stat().st_size < 100_000
 
 
 def test_an_output_too_large_to_keep_leaves_a_word_about_its_size(execute: Callable[..., Ran]) -> None:
@@ -239,15 +284,62 @@ def test_a_kernel_that_cannot_start_says_which_and_why(
         execute("A = 1")
 
 
+SMALL = """# %% tags=["parameters"]
+SEED = 1  # fixed
+DEPTH = 2  # 1..12
+LR = 0.5
+ON = True
+ACT = "relu"
+
+# %%
+print(DEPTH * 7, LR, ON, ACT)
+"""
+
+
+def by_hand(folder: Path, *words: str, source: bytes = SMALL.encode()) -> subprocess.CompletedProcess[str]:
+    """`papermill train.py out.ipynb WORDS`."""
+    (folder / "train.py").write_bytes(source)
+    command = [sys.executable, "-m", "papermill", "train.py", "out.ipynb", "--no-progress-bar", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
 def test_papermill_reads_and_runs_train_py_from_the_command_line(tmp_path: Path) -> None:
     names = {point.name for point in entry_points(group="papermill.io")}
     assert {"train.py", "./train.py", "py:"} <= names, "install the project again: pip install -e ."
-    (tmp_path / "train.py").write_text('# %% tags=["parameters"]\nDEPTH = 2  # 1..12\n\n# %%\nprint(DEPTH * 7)\n')
-    command = ["-m", "papermill", "train.py", "out.ipynb", "-p", "DEPTH", "3", "--engine", "autoresearch"]
-    done = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True)
+    given = ["-p", "DEPTH", "3", "-p", "LR", "1", "-p", "ON", "False", "-p", "ACT", "gelu", "-p", "SEED", "7"]
+    done = by_hand(tmp_path, "--engine", "autoresearch", *given)
     assert done.returncode == 0, done.stderr
     assert "Warn" not in done.stderr
-    assert read_notebook(tmp_path / "out.ipynb").cells[-1].outputs[0].text == "21\n"
+    assert read_notebook(tmp_path / "out.ipynb").cells[-1].outputs[0].text == "21 1 False gelu\n"
+
+
+@pytest.mark.parametrize("engine", [["--engine", "autoresearch"], []], ids=["ours", "papermill's"])
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("-p depth 3", "this notebook has no parameter depth (did you mean DEPTH?)."),
+        ("-p DEPTH None", "DEPTH cannot be None, which is no value: this notebook has DEPTH = 2, an int."),
+        ("-p LR nan", "LR cannot be nan, which is no finite number: this notebook has LR = 0.5, a float."),
+    ],
+)
+def test_a_wrong_parameter_is_one_sentence_and_nothing_runs(
+    tmp_path: Path, given: str, words: str, engine: list[str]
+) -> None:
+    done = by_hand(tmp_path, *engine, *given.split())
+    assert done.returncode == 1 and f"Error: {words}" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (b"print('no notebook')\n", 'train.py has 0 code cells tagged "parameters"'),
+        (SMALL.encode() + b"# caf\xe9\n", "train.py is not UTF-8 text: byte"),
+    ],
+)
+def test_a_file_that_is_no_notebook_is_one_sentence(tmp_path: Path, source: bytes, words: str) -> None:
+    done = by_hand(tmp_path, "--engine", "autoresearch", source=source)
+    assert done.returncode == 1 and f"Error: {words}" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_the_engine_of_the_entry_point_is_this_one() -> None:
@@ -265,6 +357,49 @@ def test_head_and_tail_of_a_text_without_end_are_kept() -> None:
     short = HeadTail(10)
     short.add("abc")
     assert short.text() == "abc"
+
+
+@pytest.mark.parametrize(
+    ("chunks", "shown"),
+    [
+        (["10 %\r20 %\r30 %"], "30 %"),
+        (["10 %", "\r", "20", " %", "\n", "done\n"], "20 %\ndone\n"),
+        (["a long line\rshort"], "shortg line"),
+        (["a long line\r\x1b[Kshort", "\r\x1b[2Kx"], "x"),
+        (["line\r", "\nnext\r\n"], "line\nnext\n"),
+        (["50 %\r"], "50 %"),
+        (["\n\n", "a\n"], "\n\na\n"),
+    ],
+)
+def test_what_is_printed_is_kept_as_a_terminal_shows_it(chunks: list[str], shown: str) -> None:
+    printed = Printed(1_000)
+    for chunk in chunks:
+        printed.add(chunk)
+    assert printed.text() == shown and len(printed) >= len(shown)
+
+
+def test_of_many_lines_the_first_and_the_last_are_kept() -> None:
+    printed = Printed(400)
+    for i in range(1_000):
+        printed.add(f"line {i}\n")
+    text = printed.text()
+    assert text.startswith("line 0\nline 1\n") and text.endswith("line 998\nline 999\n")
+    assert "characters not kept" in text and len(text) < 400
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["stdout", "stderr"]), st.text("ab\r\n\x1b[K", max_size=30)), max_size=150))
+def test_any_streams_in_turn_stay_small_and_end_as_printed(pieces: list[tuple[str, str]]) -> None:
+    kept, outputs = CellOutputs(1_000_000), []
+    for name, text in pieces:
+        kept.add_stream(outputs, name, text)
+    kept.close(outputs)
+    assert len(outputs) <= MOST_SWITCHES + 2
+    for name in {name for name, _ in pieces}:
+        assert any(output.name == name for output in outputs)
+        last = next(text for n, text in reversed(pieces) if n == name)
+        if last.endswith("ab"):
+            assert [o for o in outputs if o.name == name][-1].text.endswith("b") or "\r" in last
 
 
 def test_a_rate_limit_says_what_it_held_back_and_ends_with_the_last_words() -> None:

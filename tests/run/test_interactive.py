@@ -65,7 +65,7 @@ def outputs(client: Any, code: str) -> list[tuple[str, dict[str, Any]]]:
     """Kind and content of each message that a cell sends."""
     seen: list[tuple[str, dict[str, Any]]] = []
     client.execute_interactive(
-        code, timeout=60, output_hook=lambda message: seen.append((message["msg_type"], message["content"]))
+        code, timeout=300, output_hook=lambda message: seen.append((message["msg_type"], message["content"]))
     )
     return [(kind, content) for kind, content in seen if kind not in ("status", "execute_input")]
 
@@ -99,7 +99,7 @@ def test_a_first_training_by_hand_makes_its_corpus_and_draws_one_picture(tmp_pat
         seen = outputs(client, TRAIN)
         said = text(seen)
         assert (
-            "No corpus in" in said and "Corpus stdlib-v2048-t256: tokenizing" in said and "tokens to train on" in said
+            "No corpus in" in said and "Corpus packages-v2048-t256: tokenizing" in said and "tokens to train on" in said
         )
         pictures = [content for kind, content in seen if kind in ("display_data", "update_display_data")]
         assert [kind for kind, _ in seen if kind.endswith("display_data")].count("display_data") == 1
@@ -219,3 +219,16 @@ def test_what_a_shell_had_set_for_other_trainings_does_not_reach_an_experiment(
         "AUTORESEARCH_DTYPE": "float32",
     }
     assert rerun_in(project) is None and rerun_in(study.paths.folder) is None and rerun_in(Path("/")) is None
+
+
+def test_a_notebook_of_a_study_on_another_disk_is_its_experiment(
+    project: Path, small_corpus: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "disk").mkdir()
+    (project / "studies").symlink_to(tmp_path / "disk")
+    study = counting_study(project, small_corpus)
+    study.experiment(0).folder.mkdir(parents=True, exist_ok=True)
+    folder = project / "studies" / "nov23" / "experiments" / "0000"
+    environ = {"JPY_SESSION_NAME": str(folder / "experiment.ipynb")}
+    configure_kernel(folder.resolve(), environ)
+    assert environ["AUTORESEARCH_PROJECT"] == str(project) and environ["AUTORESEARCH_CORPUS"] == str(small_corpus)

@@ -18,10 +18,13 @@ import pytest
 
 from autoresearch_kernel.core.types import MachineHolder, RunOutcome, Status
 from autoresearch_kernel.record.paths import ExperimentPaths
+from autoresearch_kernel.run.handover import keep_only_the_handover
 from autoresearch_kernel.run.notebook import read_notebook
-from autoresearch_kernel.run.training import CURVE_LIMIT_POINTS, EndRun, training_environment
+from autoresearch_kernel.run.outcome import EndRun
+from autoresearch_kernel.run.training import CURVE_LIMIT_POINTS, training_environment
 from autoresearch_kernel.system.machine import training_lock
-from autoresearch_kernel.system.processes import descendants
+from autoresearch_kernel.system.processes import descendants, not_by_the_system
+from autoresearch_kernel.system.temporary import own_folder, remove_abandoned
 from tests.trainings import train as run_one
 from tests.trainings import training
 
@@ -132,19 +135,39 @@ def test_a_confirmation_has_files_of_its_own(train: Train, paths: ExperimentPath
 @pytest.mark.parametrize(
     ("cell", "reason"),
     [
-        ("raise SystemExit(0)", "exited with SystemExit(0) in cell 3 before the hand-over"),
-        ("import os; os._exit(0)", "the kernel exited with code 0 in cell 3 before the hand-over"),
+        ("raise SystemExit(0)", "exited with SystemExit(0) in cell 3, line 5 of train.py before the hand-over"),
+        ("import os; os._exit(0)", "the kernel exited with code 0 in cell 3, line 5 of train.py before the hand-over"),
         (
             "import os; os.kill(os.getpid(), 9)",
-            "the kernel was killed by signal 9 (out of memory?) in cell 3 before the hand-over",
+            "the kernel was killed by signal 9 in cell 3 before the hand-over; the system did not kill it for lack of "
+            "memory, so the code counts as the cause",
         ),
-        ("raise ValueError('a\\nb')", "ValueError: a b in cell 3"),
+        ("raise ValueError('a\\nb')", "ValueError: a b in cell 3, line 5 of train.py"),
     ],
 )
 def test_a_crash_has_a_reason_in_plain_words(train: Train, cell: str, reason: str) -> None:
     outcome = train(cell)
     assert (outcome.status, outcome.reason, outcome.artefact) == (Status.CRASH, reason, None)
     assert statuses(outcome)[-2:] == ["failed", "skipped"]
+
+
+KILLED = "the kernel was killed by signal 9 in cell 3 before the hand-over"
+
+
+@pytest.mark.parametrize(
+    ("counts", "exit_code", "reason"),
+    [
+        ([3, 4], -signal.SIGKILL, KILLED),
+        ([3, 3], None, f"{KILLED}; {not_by_the_system(3, 3)}"),
+        ([None, None], None, f"{KILLED}; {not_by_the_system(None, None)}"),
+    ],
+    ids=["memory was short", "memory was not short", "the system does not say"],
+)
+def test_a_kill_is_the_machines_doing_only_when_the_system_counted_a_kill_for_lack_of_memory(
+    train: Train, counts: list[int | None], exit_code: int | None, reason: str
+) -> None:
+    outcome = train("import os; os.kill(os.getpid(), 9)", memory_kills=iter(counts).__next__)
+    assert (outcome.status, outcome.reason, outcome.measured["exit_code"]) == (Status.CRASH, reason, exit_code)
 
 
 def test_no_artefact_counts_that_a_crash_left(train: Train, paths: ExperimentPaths) -> None:
@@ -228,7 +251,8 @@ def test_a_killed_runner_takes_its_kernel_along_within_a_second(train: Train, pa
     assert statuses(outcome)[-1] == "skipped"
 
 
-def test_a_killed_supervisor_takes_all_of_it_along(tmp_path: Path) -> None:
+def test_a_killed_supervisor_takes_all_of_it_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its temporary folders, of the run and of the template, stay, and go when the next one starts."""
     paths, file, below = ExperimentPaths(tmp_path / "0001"), tmp_path / "pid", Below()
     code = f"""
 from pathlib import Path
@@ -238,14 +262,19 @@ train({PARAMETERS + "# %%" + MANY!r}, ExperimentPaths(Path({str(paths.folder)!r}
     time_budget_seconds=60, startup_allowance_seconds=60, handover_allowance_seconds=60,
     on_spawn=lambda pid: Path({str(file)!r}).write_text(f"{{pid}}\\n"))
 """
-    env = {**os.environ, "AUTORESEARCH_HOME": str(tmp_path / "home")}
-    supervisor = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=env)
-    below.spawned(int(wait_for(file)))
-    wait_for(paths.handover(0) / "ready")
-    below.look()
-    supervisor.send_signal(signal.SIGKILL)
-    supervisor.wait()
-    assert len(below.pids) >= 3 and gone_within(3.0, *below.pids)
+    with own_folder() as short:  # for the paths of sockets
+        env = {**os.environ, "AUTORESEARCH_HOME": str(tmp_path / "home"), "TMPDIR": str(short)}
+        supervisor = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=env)
+        below.spawned(int(wait_for(file, seconds=90)))  # it first starts a template, which imports torch
+        wait_for(paths.handover(0) / "ready")
+        below.look()
+        supervisor.send_signal(signal.SIGKILL)
+        supervisor.wait()
+        assert len(below.pids) >= 3 and gone_within(3.0, *below.pids)
+        left = len(list(short.iterdir()))
+        assert 1 <= left <= 2
+        monkeypatch.setattr("tempfile.tempdir", str(short))
+        assert remove_abandoned() == left and list(short.iterdir()) == []
 
 
 def test_whatever_a_callback_raises_nothing_goes_on_running(train: Train) -> None:
@@ -412,3 +441,17 @@ def test_a_flood_of_points_holds_up_no_clock(train: Train) -> None:
     assert outcome.status is None, outcome.reason
     assert 100 < len(points) <= CURVE_LIMIT_POINTS
     assert max(b - a for a, b in pairwise(moments)) < 1.0 and outcome.measured["total_seconds"] < 15
+
+
+def test_a_kept_file_is_this_users_and_has_no_special_rights(tmp_path: Path) -> None:
+    model = tmp_path / "model.pkl"
+    model.write_bytes(b"weights")
+    if os.geteuid() == 0:
+        os.chown(model, 64_123, 64_123)
+        model.chmod(0o6711)
+        os.setxattr(model, "security.capability", bytes([1, 0, 0, 2, 255, 255, 255, 255]) + bytes(12))
+    model.chmod(0o6711)
+    keep_only_the_handover(tmp_path)
+    found = model.stat()
+    assert (oct(found.st_mode), found.st_uid, found.st_gid) == ("0o100644", os.geteuid(), os.getegid())
+    assert sys.platform != "linux" or "security.capability" not in os.listxattr(model)

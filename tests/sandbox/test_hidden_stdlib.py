@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
+import json
+import re
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
+from autoresearch_kernel.core.errors import MachineFailed
 from autoresearch_kernel.corpora.sources import split_of_path, stdlib_files
-from autoresearch_kernel.sandbox.hidden_stdlib import held_out_paths
-from autoresearch_kernel.sandbox.kinds import wrap
+from autoresearch_kernel.sandbox.hidden_stdlib import copies_file, held_out_paths
+from autoresearch_kernel.sandbox.kinds import command, wrap
 from autoresearch_kernel.sandbox.policy import Policy
+from autoresearch_kernel.sandbox.probe import find_sandbox
 from autoresearch_kernel.sandbox.seatbelt import profile
+from autoresearch_kernel.system.standard_library import HELD_OUT
 
 STDLIB = Path(sysconfig.get_paths()["stdlib"])
 
@@ -30,10 +40,47 @@ def test_no_training_imports_a_held_out_module() -> None:
         "import multiprocessing.managers, concurrent.futures.process, unittest.mock, asyncio\n"
         "import autoresearch_kernel.scoring.scorer\n"
         "from autoresearch_kernel.system.standard_library import HELD_OUT\n"
-        "print(sorted({name.partition('.')[0] for name in sys.modules} & set(HELD_OUT)))\n"
+        "print(sorted(set(sys.modules) & set(HELD_OUT)))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "[]\n", done.stderr
+
+
+PACKAGES = (
+    "IPython",
+    "ipykernel",
+    "jedi",
+    "matplotlib",
+    "numpy",
+    "parso",
+    "pexpect",
+    "ptyprocess",
+    "tiktoken",
+    "torch",
+)
+NAMES = "|".join(re.escape(name.rpartition(".")[2]) for name in HELD_OUT)
+HELD_OUT_WORD = re.compile(rf"^[ \t]*(?:import|from)[^\n]*\b(?:{NAMES})\b", re.MULTILINE)
+FOR_SOUND = {("IPython/lib/display.py", "wave"), ("torch/utils/tensorboard/summary.py", "wave")}  # inside functions
+
+
+def _imports(file: Path) -> Iterator[str]:
+    """The held-out modules that a file imports anywhere, also in functions."""
+    text = file.read_text(encoding="utf-8", errors="replace")
+    for node in ast.walk(ast.parse(text)) if HELD_OUT_WORD.search(text) else ():
+        if isinstance(node, ast.Import):
+            yield from {alias.name for alias in node.names} & set(HELD_OUT)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield from {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)} & set(HELD_OUT)
+
+
+@pytest.mark.filterwarnings("ignore:invalid escape sequence")
+def test_no_package_of_a_training_imports_one_in_a_function() -> None:
+    specs = [spec for name in PACKAGES if (spec := importlib.util.find_spec(name))]
+    folders = [Path(folder) for spec in specs for folder in spec.submodule_search_locations or ()]
+    files = [(file, file.relative_to(folder.parent)) for folder in folders for file in folder.rglob("*.py")]
+    read = [(file, name) for file, name in files if not {"test", "tests", "testing"} & set(name.parts)]
+    assert len(read) > 2000
+    assert {(name.as_posix(), module) for file, name in read for module in _imports(file)} <= FOR_SOUND
 
 
 def _library(folder: Path) -> Path:
@@ -55,6 +102,33 @@ def test_other_libraries_are_hidden_whole_and_found_behind_links(tmp_path: Path)
     assert set(held_out_paths([str(tmp_path / "link")])) == both
 
 
+def test_copies_that_prepare_found_are_hidden_and_nothing_is_hidden_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = _library(tmp_path / "shown" / "tool" / "lib" / "python3.9").parents[1]
+    (tmp_path / "shown" / "quotes.py").touch()
+    monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path / "cache"))
+    known = copies_file(tmp_path / "cache", "stdlib-v2048-t256")
+    known.parent.mkdir(parents=True)
+    hidden = {str(tool), str(tmp_path / "shown" / "quotes.py")}
+    known.write_text(json.dumps({"hidden": [*hidden, str(tmp_path / "gone.py")]}))
+    assert set(held_out_paths([str(tmp_path / "shown")])) == hidden
+
+
+@pytest.mark.parametrize("damaged", ["", "[]", "{}", '{"hidden": [1]}', '{"hidden": ["/usr/a'])
+def test_no_sandbox_starts_with_a_damaged_list_of_copies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damaged: str
+) -> None:
+    monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path))
+    known = copies_file(tmp_path, "stdlib-v2048-t256")
+    known.parent.mkdir()
+    known.write_text(damaged)
+    with pytest.raises(MachineFailed, match=r"stdlib-v2048-t256\.json is damaged .*Remove it and run `.* prepare`"):
+        held_out_paths([str(tmp_path)])
+    report = find_sandbox("", command)
+    assert report.name == "none" and any(str(known) in reason for _, reason, _ in report.missing)
+
+
 def test_seatbelt_denies_after_it_allowed() -> None:
     text = profile(Policy(read_only=("/usr",), hidden=("/usr/lib/python3.9",)))
     assert text.index('(subpath "/usr")') < text.index('(deny file-read* (subpath "/usr/lib/python3.9"))')
@@ -66,4 +140,5 @@ def test_bubblewrap_covers_a_file_and_a_folder_once_they_are_shown(tmp_path: Pat
     command = wrap(policy, ["true"], "bubblewrap")
     shown = command.index(str(tmp_path))
     assert command.index("--tmpfs", shown) < command.index(str(other), shown)
-    assert ["--ro-bind", "/dev/null", str(tmp_path / "x.zip")] == command[command.index("/dev/null") - 1 :][:3]
+    covered = command.index(str(tmp_path / "x.zip"))
+    assert covered > shown and command[covered - 2 : covered] == ["--ro-bind", "/dev/null"]

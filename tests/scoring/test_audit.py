@@ -91,7 +91,7 @@ def look_at(model: torch.nn.Module, folder: Path, heldout: HeldOut | None = None
 def test_an_honest_model_is_accepted_and_its_score_stays_what_it_was(tmp_path: Path) -> None:
     found = look_at(Table(), tmp_path)
     assert (found.accepted, found.correction_bpb, found.standard_error) == (True, 0.0, 0.0)
-    assert (found.num_cuts, found.num_mismatches, found.reason) == (256, 0, "")
+    assert (found.num_cuts, found.num_mismatches, found.reason) == (300, 0, "")
 
 
 def test_a_model_that_knows_the_next_token_is_refused_in_one_sentence(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_cuts_are_one_a_row_never_at_special_targets_and_as_probable_as_they_say
     nll = rng.gamma(2.0, 2.0, (40, T)).astype(np.float32)
     counted = np.zeros((40, T))
     said = np.zeros((40, T))
-    module_least, module.LEAST_ROWS = module.LEAST_ROWS, 10
+    most_bytes, module.MOST_ANSWER_BYTES = module.MOST_ANSWER_BYTES, 10 * 4 * VOCAB
     try:
         for _ in range(2000):
             cuts = draw_cuts(nll, heldout, None, rng)
@@ -147,7 +147,7 @@ def test_cuts_are_one_a_row_never_at_special_targets_and_as_probable_as_they_say
             counted[cuts.rows, cuts.places] += 1
             said[cuts.rows, cuts.places] = cuts.probability
     finally:
-        module.LEAST_ROWS = module_least
+        module.MOST_ANSWER_BYTES = most_bytes
     assert (counted[:, 6] == 0).all()  # the BOS targets
     often = said > 0.02
     assert counted[often] / 2000 == pytest.approx(said[often], rel=0.6)
@@ -194,7 +194,7 @@ def test_small_lies_are_corrected_and_large_ones_refused() -> None:
     assert found.correction_bpb == pytest.approx(0.01 / math.log(2), rel=1e-3)
     assert not answers(heldout, 3 * small).accepted
     rare = np.zeros((300, T))
-    rare[5, 3] = 5.0  # one token of 4500, about half of what the claim gains: it is looked at, and too much to be luck
+    rare[:20, 3] = 5.0  # 20 tokens of 4500, all that the claim gains: some are looked at, and one is too much for luck
     assert not answers(heldout, rare).accepted
 
 
@@ -208,3 +208,14 @@ def test_a_leak_in_a_thousandth_of_the_tokens_hardly_ever_escapes() -> None:
         d = lie[cuts.rows, cuts.places]
         _, error = estimate(d, cuts.probability, int(heldout.num_bytes.sum()))
         assert (d > module.MISMATCH_NATS).sum() > module.MISMATCHES_ALLOWED * len(d) or error > 0.0003
+
+
+def test_no_gain_hides_the_other_places_of_its_row() -> None:
+    """A model is sure of some tokens, which gains, and lies where another one follows, which gains nothing."""
+    heldout = heldout_of(1000)
+    nll = np.full((1000, T), math.log(256), dtype=np.float32)
+    nll[:, 3] = 0.0  # the whole gain
+    cuts = draw_cuts(nll, heldout, None, np.random.default_rng(0))
+    assert sorted(cuts.rows) == list(range(1000))
+    assert (cuts.places == 3).mean() == pytest.approx(0.25 + 0.75 / (T - 1), abs=0.05)
+    assert cuts.probability.min() == pytest.approx(0.75 / (T - 1))

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import math
+import os
+import platform
+import socket
 import subprocess
 import sys
 import time
@@ -14,7 +19,10 @@ import cloudpickle
 import numpy as np
 import pytest
 import torch
+from torch.nn.attention.flex_attention import flex_attention
+from torch.utils.checkpoint import checkpoint
 
+from autoresearch_kernel.core.errors import MachineFailed
 from autoresearch_kernel.scoring.job import HeldOut, ScoringJob, ScoringSettings
 from autoresearch_kernel.scoring.score import bits_per_byte, score
 from autoresearch_kernel.scoring.scorer_process import ScoringFailed
@@ -72,31 +80,71 @@ class Sleeper(torch.nn.Module):
         return idx
 
 
+class Suicidal(Uniform):
+    def forward(self, idx: torch.Tensor) -> torch.Tensor:
+        import os
+
+        os.kill(os.getpid(), 9)
+        return super().forward(idx)
+
+
 class Orphaning(Uniform):
     """Leaves a process of its own behind, in a session of its own and with the pipe of the answer open."""
 
     def forward(self, idx: torch.Tensor) -> torch.Tensor:
-        import os
-        import subprocess
-
-        pipes = [int(fd) for fd in os.listdir("/proc/self/fd") if "pipe:" in os.path.realpath(f"/proc/self/fd/{fd}")]
-        assert pipes
-        subprocess.Popen(["sleep", "300"], start_new_session=True, pass_fds=pipes)
+        if os.fork() == 0:
+            os.setsid()
+            time.sleep(300)
         raise SystemExit(0)
 
 
-class HoldingTheGil(torch.nn.Module):
-    def __init__(self, marker: Path):
-        super().__init__()
-        self.marker = str(marker)
+class LookingForFiles(Uniform):
+    """Tries every way to bring a name to the system, and fails unless all are refused.
+
+    It also names a module that ends the process that imports it.
+    """
+
+    program = "unittest.__main__"
 
     def forward(self, idx: torch.Tensor) -> torch.Tensor:
-        import ctypes
-        from pathlib import Path
+        ways = [
+            lambda: os.open("/dev/null", os.O_RDONLY), lambda: os.stat("/no-such-name"), lambda: os.stat("/usr"),
+            lambda: os.listdir("/"), lambda: os.readlink("/proc/self/exe"), lambda: os.access("/no-such-name", os.F_OK),
+            lambda: os.chdir("/"), lambda: os.mkdir("/tmp/x"), lambda: os.execv("/bin/true", ["true"]),
+            lambda: os.statvfs("/"), lambda: socket.socket(socket.AF_UNIX), lambda: os.utime("/no-such-name"),
+            lambda: os.unlink("/no-such-name"),
+        ]  # fmt: skip
+        for way in ways:
+            try:
+                found = way()
+            except PermissionError as error:
+                assert error.errno == errno.EPERM
+                continue
+            if found is not False:  # access reports no error
+                raise AssertionError(f"{found} was found")
+        return super().forward(idx)
 
-        Path(self.marker).touch()
-        ctypes.PyDLL(None).sleep(60)
-        return idx
+
+class UsingTheCompilersModules(Uniform):
+    """Honest, and calls what imports torch._dynamo at its first use."""
+
+    def forward(self, idx: torch.Tensor) -> torch.Tensor:
+        x = torch.zeros((len(idx), 1, idx.shape[1], 16))
+        nothing = flex_attention(x, x, x).sum() + torch.jit.trace(torch.sum, x)(x)
+        logits: torch.Tensor = checkpoint(super().forward, idx, use_reentrant=False)
+        return logits + nothing
+
+
+class HoldingTheGil(torch.nn.Module):
+    """Answers the first batch, and holds the interpreter in the second one."""
+
+    answered = False
+
+    def forward(self, idx: torch.Tensor) -> torch.Tensor:
+        if self.answered:
+            ctypes.PyDLL(None).sleep(60)
+        self.answered = True
+        return torch.zeros((*idx.shape, VOCAB))
 
 
 class Quitter(torch.nn.Module):
@@ -189,10 +237,39 @@ class Learner(torch.nn.Module):
 def test_a_batch_that_takes_long_is_told_and_ended_at_its_limit(tmp_path: Path) -> None:
     heldout, artefact = HeldOut(rows_of_random_bytes(), TOKEN_BYTES), pickled(Learner(), tmp_path)
     found = score(ScoringJob(artefact, heldout, SETTINGS, PROJECT))
-    assert found.slowest_batch_seconds is not None and 1.5 < found.slowest_batch_seconds < found.evaluation_seconds
+    assert found.slowest_batch_seconds is not None and 1.4 < found.slowest_batch_seconds < found.evaluation_seconds
     with pytest.raises(ScoringFailed, match=r"took longer than 1\.0 s") as error:
         score(ScoringJob(artefact, heldout, SETTINGS, PROJECT, batch_limit_seconds=1.0))
     assert error.value.may_be_the_machine
+
+
+class Loiterer(Uniform):
+    """Takes a little time for every batch."""
+
+    def forward(self, idx: torch.Tensor) -> torch.Tensor:
+        time.sleep(0.4)
+        return super().forward(idx)
+
+
+def test_batches_that_take_long_together_are_ended_at_their_limit(tmp_path: Path) -> None:
+    heldout, artefact = HeldOut(rows_of_random_bytes(), TOKEN_BYTES), pickled(Loiterer(), tmp_path)
+    job = ScoringJob(artefact, heldout, SETTINGS, PROJECT, batch_limit_seconds=20.0)
+    found = score(job)
+    assert found.answer_seconds is not None and 1.2 < found.answer_seconds < found.evaluation_seconds
+    with pytest.raises(ScoringFailed, match=r"all batches together took longer than 0\.8 s") as error:
+        score(replace(job, total_limit_seconds=0.8))
+    assert error.value.may_be_the_machine
+
+
+@pytest.mark.parametrize("counts", [[3, 4], [3, 3], [None, None]])
+def test_a_killed_scorer_is_the_machines_doing_only_when_memory_was_short(
+    tmp_path: Path, counts: list[int | None]
+) -> None:
+    heldout, count = HeldOut(rows_of_random_bytes(), TOKEN_BYTES), iter(counts).__next__
+    with pytest.raises(ScoringFailed, match="the scorer was killed") as error:
+        score(ScoringJob(pickled(Suicidal(), tmp_path), heldout, SETTINGS, PROJECT, memory_kills=count))
+    assert error.value.may_be_the_machine == (counts == [3, 4])
+    assert ("the code counts as the cause" in str(error.value)) == (counts != [3, 4])
 
 
 def test_a_file_that_is_no_pickle_fails_with_one_line(tmp_path: Path) -> None:
@@ -227,7 +304,6 @@ def test_a_scorer_can_be_watched_and_ended(tmp_path: Path) -> None:
     assert len(spawned) == 1 and not alive(spawned[0])
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the model finds the pipe in /proc")
 def test_what_a_model_starts_ends_with_its_score(tmp_path: Path) -> None:
     heldout = HeldOut(rows_of_random_bytes(), TOKEN_BYTES)
     started = time.monotonic()
@@ -237,10 +313,41 @@ def test_what_a_model_starts_ends_with_its_score(tmp_path: Path) -> None:
     assert kill_by_token("score-of-ours") == set()
 
 
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="there is no filter for other machines")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such a filter")
+def test_a_model_cannot_look_for_files_while_it_is_scored(tmp_path: Path) -> None:
+    heldout = HeldOut(rows_of_random_bytes(), TOKEN_BYTES)
+    job = ScoringJob(pickled(LookingForFiles(), tmp_path), heldout, SETTINGS, PROJECT, may_quote=True)
+    assert score(job).val_bpb == pytest.approx(8.0, abs=1e-5)
+
+
+def test_an_honest_model_may_use_what_torch_imports_late(tmp_path: Path) -> None:
+    heldout = HeldOut(rows_of_random_bytes(), TOKEN_BYTES)
+    job = ScoringJob(pickled(UsingTheCompilersModules(), tmp_path), heldout, SETTINGS, PROJECT, may_quote=True)
+    assert score(job).val_bpb == pytest.approx(8.0, abs=1e-5)
+
+
+@pytest.mark.skipif(sys.platform != "linux" or platform.machine() != "x86_64", reason="needs its call by number")
+def test_a_filter_that_fails_is_not_the_models_fault(tmp_path: Path) -> None:
+    code = (
+        "import os, sys\n"
+        "from autoresearch_kernel.scoring import no_paths\n"
+        "from autoresearch_kernel.system import seccomp\n"
+        "no_paths._install(seccomp.refusing([317]))  # no further filter\n"
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    job = ScoringJob(
+        pickled(Uniform(), tmp_path), HeldOut(rows_of_random_bytes(), TOKEN_BYTES), SETTINGS, PROJECT,
+        wrap=lambda command, artefact: [sys.executable, "-c", code, *command],
+    )  # fmt: skip
+    with pytest.raises(MachineFailed, match=r"did not start.*could not give up looking for files"):
+        score(job)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
 def test_a_scorer_dies_with_its_parent_even_in_c_code(tmp_path: Path) -> None:
     pid_file, marker = tmp_path / "pid", tmp_path / "marker"
-    artefact = pickled(HoldingTheGil(marker), tmp_path)
+    artefact = pickled(HoldingTheGil(), tmp_path)
     np.savez(tmp_path / "rows.npz", rows=rows_of_random_bytes(), token_bytes=TOKEN_BYTES)
     code = f"""
 import numpy as np
@@ -250,6 +357,7 @@ from autoresearch_kernel.scoring.score import score
 saved = np.load({str(tmp_path / "rows.npz")!r})
 score(ScoringJob(Path({str(artefact)!r}), HeldOut(saved["rows"], saved["token_bytes"]),
     ScoringSettings("cpu", "float32", 4, 2), Path("."),
+    on_progress=lambda share: Path({str(marker)!r}).touch(),
     on_spawn=lambda pid: Path({str(pid_file)!r}).write_text(str(pid))))
 """
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=PROJECT)

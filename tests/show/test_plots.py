@@ -282,6 +282,9 @@ def test_several_changes_of_speed_are_told_in_order_and_a_steady_machine_is_not_
     )
     steady = [(float(i), 0.95 + 0.1 * (i % 2)) for i in range(30)]
     assert len(progress_figure(night(30), title="x", sigma=SIGMA, speeds=steady).axes) == 1
+    label = ", as each was decided"  # at speeds that differ, so it is no difference of today
+    assert label in words(figure)
+    assert label not in words(progress_figure(night(30), title="x", sigma=SIGMA, speeds=steady))
     assert len(progress_figure(night(30), title="x", sigma=SIGMA).axes) == 1
 
 

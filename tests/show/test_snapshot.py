@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
@@ -13,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from autoresearch_kernel.core.state import HistoryDamaged
 from autoresearch_kernel.core.types import Experiment, Progress, Result, Status
 from autoresearch_kernel.record.study import Study
 from autoresearch_kernel.show.follow import View, follow, look
@@ -59,7 +59,7 @@ def test_every_phase_of_a_night_is_told_apart(writer: Writer) -> None:
     for run, val_bpb in ((1, 1.502), (2, 1.5)):
         writer.run(0, val_bpb, run)
     now = expect("measuring the baseline", "auditing", 0)
-    assert doing(now) == "measuring the baseline, run 3 of 3: auditing"
+    assert doing(now) == "measuring the baseline, run 3 of 3 to 8: auditing"
     writer.audit(0, run=2)
     expect("measuring the baseline", "deciding", 0)
     writer.decide(0, "keep", 1.5)
@@ -73,6 +73,15 @@ def test_every_phase_of_a_night_is_told_apart(writer: Writer) -> None:
     assert "approve --name" in next_step(now) and "Half the batch" in next_step(now)
     writer.append("resumed", reason="a person has looked at it")
     writer.propose(1)
+    busy = {"why": "experiment 0001 is to train", "cores": 1.4, "num_cores": 2, "who": "make (process 7) 90 %"}
+    writer.append("quiet_wait", **busy, seconds=1800.0)
+    now = expect("waiting for a quieter machine", "quiet", 1)
+    assert doing(now) == "waiting for a quieter machine to train 0001"
+    assert next_step(now) == (
+        "Experiment 0001 waits for a quieter machine, for 30 min more at most: other processes take 140 % of 200 % "
+        "processor time (make (process 7) 90 %)."
+    )
+    writer.append("quiet_waited", **busy, seconds=60.0)
     writer.start(1)
     writer.append("waiting", study="dec1", pid=4711, since="2027-01-15T08:00:00Z")
     now = expect("waiting for the machine", "waiting", 1)
@@ -86,12 +95,12 @@ def test_every_phase_of_a_night_is_told_apart(writer: Writer) -> None:
     assert now.run is not None and now.run.status is Status.INTERRUPTED  # as the record has it until the run ends
     writer.train(1)
     expect("scoring", "scoring", 1)
-    writer.score(1, 1.49)
+    writer.score(1, 1.42)
     now = expect("auditing", "auditing", 1)
     assert doing(now) == "auditing 0001"
     writer.audit(1)
     expect("deciding", "deciding", 1)
-    writer.decide(1, "keep", 1.49)
+    writer.decide(1, "keep", 1.42)
     writer.append("paused", reason="by ann@here", by_person=True)
     expect("paused", "", None)
     writer.append("resumed", reason="asked to go on")
@@ -99,7 +108,7 @@ def test_every_phase_of_a_night_is_told_apart(writer: Writer) -> None:
     writer.start(1, run=1)  # the champion's further runs, before a figure is published
     expect("concluding", "training", 1)
     writer.train(1, run=1)
-    writer.score(1, 1.491, run=1)
+    writer.score(1, 1.421, run=1)
     now = expect("concluding", "auditing", 1)
     assert now.run is not None and now.run.index == 1
     writer.audit(1, run=1)
@@ -298,8 +307,11 @@ def test_half_a_line_waits_and_a_damaged_one_is_named(writer: Writer) -> None:
     path.write_bytes(whole)
     assert len(view.look().notes) == 1
     path.write_bytes(whole[:2000] + b"#" + whole[2001:])
-    with pytest.raises(HistoryDamaged, match=r"history\.jsonl, line \d+ of"):
-        look(writer.study)
+    found = look(writer.study)
+    assert re.search(
+        r"history\.jsonl is damaged: line \d+ of \d+ cannot be trusted\. .* Restore the file", found.damage
+    )
+    assert len(found.notes) == 1 and next_step(found) == found.damage
     path.write_bytes(whole + b"\0" * 64 + b"\n")  # a power cut: a block that was never written
     assert len(view_of(writer).look().notes) == 1
 

@@ -60,9 +60,9 @@ def test_status_shows_the_running_experiment_and_fits_80_columns(writer: Writer)
     rows = [line for line in lines if line[:4].strip().isdigit() and line[4:6] == "  "]
     assert [row.split()[0] for row in rows] == ["0", "1", "2", "3"]
     assert "baseline ◆" in rows[0] and "keep ●" not in rows[0]
-    assert "keep ●" in rows[1] and "−5.0 σ" in rows[1] and "28.0 k" in rows[1]
-    assert rows[2].endswith("discard        1 min") and rows[3].endswith("training         now")
-    assert "Incumbent: 0001" in lines[-3] and " ".join(lines[-1].split()) == "0.0014 so far."
+    assert rows[1].endswith("1.4900   1.5000  −0.0100 ± 0.0014  keep ●")  # compared, and the difference of these
+    assert rows[2].endswith("discard") and rows[3].endswith("training")
+    assert "Incumbent: 0001" in lines[-3] and " ".join(lines[-1].split()) == "0.0014, as each was decided."
     assert any(line.startswith("incumbent ▁") or line.startswith("incumbent █") for line in lines)
     assert max(map(columns, lines)) <= 80
 
@@ -137,11 +137,11 @@ def test_the_baseline_says_which_run_it_is_at(writer: Writer) -> None:
     writer.start(0, run=1)
     writer.curve(0, run=1, upto=0.2)
     text = status_table(seen(writer))
-    assert "● measuring the baseline, run 2 of 3  ▓▓░░░░░░░░░░ 80 s left" in text
+    assert "● measuring the baseline, run 2 of 3 to 8  ▓▓░░░░░░░░░░ 80 s left" in text
     assert "The baseline is not measured yet" in text
     assert "this run" in text and "at 20 %" not in text  # nothing to compare with
     writer.train(0, run=1)
-    assert "● measuring the baseline, run 2 of 3: scoring" in status_table(seen(writer)).splitlines()[0]
+    assert "● measuring the baseline, run 2 of 3 to 8: scoring" in status_table(seen(writer)).splitlines()[0]
 
 
 def test_status_json_is_json_without_nan_and_knows_what_runs(writer: Writer) -> None:
@@ -152,7 +152,7 @@ def test_status_json_is_json_without_nan_and_knows_what_runs(writer: Writer) -> 
         "name", "phase", "activity", "next_step", "holder", "paused", "stopped", "finished", "running", "best",
         "best_val_bpb", "sigma", "study_seconds", "supervisor_seconds", "experiments_per_hour", "agent", "notes",
         "commands", "hints", "experiments", "study", "spent", "limits", "review", "agent_notes", "refusals",
-        "result", "untrusted", "waiting",
+        "result", "untrusted", "waiting", "damage", "busy", "quiet_wait", "quiet_seconds",
     }  # fmt: skip
     assert all(name in (status_json.__doc__ or "") for name in facts)
     assert (facts["phase"], facts["best"], facts["best_val_bpb"], facts["paused"]) == ("training", 1, 1.49, "")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from autoresearch_kernel.core.state import replay
+from autoresearch_kernel.core.types import Busy
 from autoresearch_kernel.record.history import read_events
-from autoresearch_kernel.show.study_words import findings, gain_words, is_clear
+from autoresearch_kernel.show.study_words import busy_words, findings, gain_words, is_clear, machine_words
 from tests.event_writer import Writer
 
 
@@ -31,5 +32,25 @@ def test_a_finding_shows_the_numbers_that_were_compared_and_their_difference(wri
     writer.open().baseline().settle(1, "keep", 1.49)
     writer.run(1, 1.55, run=1)  # a later run: another figure
     words = findings(replay(read_events(writer.study.paths.history)), None)
-    assert "val_bpb 1.4900 ± 0.0010 (mean of its 2 runs so far 1.5200" in words
-    assert "the baseline's 1.5000 ± 0.0010; difference −0.0100 ± 0.0014 so far." in words
+    compared = "val_bpb 1.4900 ± 0.0010, the baseline's 1.5000 ± 0.0010; difference −0.0100 ± 0.0014"
+    assert f"{compared}, as each was decided. The mean of its 2 runs so far: 1.5200 ± 0.0014." in words
+
+
+@pytest.mark.parametrize(
+    ("cores", "worth", "words"),
+    [
+        (0.5, 0.2, "is worse, by about 0.058 bits per byte, and differs"),  # 0.2 ln(2 / 1.5)
+        (4.0, 0.2, "is worse, by about 0.14 bits per byte, and differs"),  # 0.2 ln 2: half is left
+        (4.0, None, "is worse and differs more from run to run."),
+    ],
+)
+def test_a_busy_machine_is_told_with_what_it_is_worth(cores: float, worth: float | None, words: str) -> None:
+    assert words in busy_words(Busy("", "", cores, 2, "make (process 7) 90 %"), worth)
+
+
+def test_a_machine_on_which_no_runs_are_alike_is_called_unsteady(writer: Writer) -> None:
+    writer.open().propose(0, "Baseline: train.py with the preset none")
+    for run in range(8):
+        writer.run(0, 1.5, run, tokens_per_second=28_000.0 * 1.5**run)
+    writer.decide(0, "keep", 1.5)
+    assert "small differences cannot be judged on it" in machine_words(replay(read_events(writer.study.paths.history)))

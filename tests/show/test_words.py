@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from autoresearch_kernel.core.format import count, duration, number
-from autoresearch_kernel.core.types import Audit, Cause, Experiment, Run, Status
+from autoresearch_kernel.core.types import Audit, Cause, Experiment, Objection, Run, Status
 from autoresearch_kernel.show.study_words import correction_words, unclear_words
-from autoresearch_kernel.show.words import audits_words, outcome_line, sparkline, verdict
+from autoresearch_kernel.show.words import audits_words, given_back_words, outcome_line, sparkline, verdict
 
 FACTS: dict[str, Any] = {
     "time_budget_seconds": 60.0,
@@ -47,6 +47,21 @@ def test_the_verdict_tells_what_the_machine_did_to_a_run(run: Run, said: str | N
     text = verdict(experiment, run, FACTS)
     row = next((line for line in text.splitlines() if line.startswith("| machine ")), None)
     assert row is None if said is None else row is not None and said in row
+
+
+@pytest.mark.parametrize(
+    ("why", "said"),
+    [
+        ("The reply was empty. Write the answer as text.", "The reply was empty"),
+        ("Line 3, 'x = 1. # So. It is', ends. Send the whole reply again.", "Line 3, 'x = 1. # So. It is', ends"),
+        ("Line 3, \"it's 2. No\", isn't `a. B`. Send it.", "Line 3, \"it's 2. No\", isn't `a. B`"),
+        ("It holds an open ' quote. Send it again.", "It holds an open ' quote"),
+        ("The block fits twice:\n\nWIDTH = 48", "The block fits twice"),
+        ("", "no reason given"),
+    ],
+)
+def test_what_is_given_back_is_said_without_the_letter_to_the_model(why: str, said: str) -> None:
+    assert given_back_words(Objection.UNUSABLE, why) == f"Given back (unusable): {said}"
 
 
 def test_small_words() -> None:
@@ -88,3 +103,9 @@ def test_audits_are_told_run_by_run_and_a_correction_in_one_clause() -> None:
 def test_a_difference_that_is_no_clear_gain_is_called_so(difference: float, error: float | None, words: str) -> None:
     said = unclear_words(difference, error)
     assert words in said and bool(words) == bool(said)
+
+
+def test_a_verdict_names_a_fixed_seed() -> None:
+    words = "it seeds itself in line 9 (torch.manual_seed(137)), so its confirmations are not fresh: use SEED there"
+    seeded = Experiment(1, "An idea.", "llm", 0, details={"seeds": words}, runs=(Run(0, 1, val_bpb=1.5),))
+    assert f"| seeds | {words} |" in verdict(seeded, seeded.runs[0], FACTS)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from autoresearch_kernel.source.cell import SourceError
-from autoresearch_kernel.source.parameters import read_parameters, set_parameters
+from autoresearch_kernel.source.parameters import check_values, read_parameters, set_parameters
 from autoresearch_kernel.source.syntax import parse
 
 PROJECT = Path(__file__).parents[2]
@@ -180,3 +180,44 @@ def test_every_parameter_of_the_real_train_file_can_be_read_and_moved() -> None:
             assert p.low is not None and p.high is not None and p.low <= p.value <= p.high, p
         new = set_parameters(source, {p.name: p.choices[0] if p.choices else p.low})
         assert parse(new) and read_parameters(new)[p.name].text != ""
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("NUM_STEPS", 5), ("BATCH_TOKENS", 2**20), ("MATRIX_LR", 1), ("MATRIX_LR", 2.5), ("QK_NORM", False),
+        ("ACTIVATION", "swish"), ("BETAS", [0.9, 1]), ("BETAS", (0.9, 0.99)), ("OFFSET", -100),
+    ],
+)  # fmt: skip
+def test_a_value_by_hand_of_the_right_type_passes_also_outside_of_the_range(name: str, value: object) -> None:
+    check_values(read_parameters(SOURCE), {name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("num_steps", 5, r"no parameter num_steps \(did you mean NUM_STEPS\?\)\. Its parameters cell holds: SEED, "),
+        ("MATRX_LR", 5, r"no parameter MATRX_LR \(did you mean MATRIX_LR\?\)"),
+        ("xyz", 5, r"no parameter xyz\. Its"),
+        ("NUM_STEPS", None, "NUM_STEPS cannot be None, which is no value: train.py has NUM_STEPS = 1_000, an int"),
+        ("NUM_STEPS", 2.0, r"NUM_STEPS cannot be 2\.0, a float"),
+        ("NUM_STEPS", "3", "NUM_STEPS cannot be '3', a str"),
+        ("NUM_STEPS", True, "NUM_STEPS cannot be True, a bool"),
+        ("NUM_STEPS", [1, 2], r"NUM_STEPS cannot be \[1, 2\], a list"),
+        ("NUM_STEPS", 10**20, "NUM_STEPS cannot be 100000000000000000000, which has more than 63 bits"),
+        ("BATCH_TOKENS", 4096.0, "BATCH_TOKENS cannot be 4096.0, a float: .* an int"),
+        ("MATRIX_LR", "high", "MATRIX_LR cannot be 'high', a str: train.py has MATRIX_LR = 0.04, a float"),
+        ("MATRIX_LR", float("nan"), "MATRIX_LR cannot be nan, which is no finite number"),
+        ("MATRIX_LR", float("inf"), "no finite number"),
+        ("MATRIX_LR", False, "MATRIX_LR cannot be False, a bool"),
+        ("QK_NORM", "yes", "QK_NORM cannot be 'yes', a str: train.py has QK_NORM = True, a bool"),
+        ("QK_NORM", 1, "QK_NORM cannot be 1, an int"),
+        ("ACTIVATION", 3, "ACTIVATION cannot be 3, an int: .* a str"),
+        ("BETAS", 0.9, "BETAS cannot be 0.9, a float: .* a tuple"),
+        ("BETAS", [0.9], "which has 1 elements instead of 2"),
+        ("BETAS", [0.9, "x"], "BETAS cannot be .*, a str"),
+    ],
+)
+def test_a_value_by_hand_that_does_not_fit_is_named_with_the_type(name: str, value: object, words: str) -> None:
+    with pytest.raises(SourceError, match=words):
+        check_values(read_parameters(SOURCE), {name: value})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 from typing import Any
 
 import pytest
@@ -27,3 +28,19 @@ def test_an_error_of_the_interpreter_itself_is_tried_once_more(monkeypatch: pyte
 def test_what_is_no_python_stays_a_syntax_error() -> None:
     with pytest.raises(SyntaxError):
         parse("x =")
+
+
+def test_a_callback_of_the_garbage_collector_may_parse_as_well() -> None:
+    """Libraries register such callbacks. In CPython 3.11 the tree that is being built then ends in a SystemError."""
+    source, thresholds = "x = [1, (2, 3), {4: 5}]\n" * 2000, gc.get_threshold()
+
+    def parses(phase: str, info: dict[str, int]) -> None:
+        ast.parse("a = [1]")
+
+    gc.callbacks.append(parses)
+    gc.set_threshold(50)
+    try:
+        assert len(parse(source).body) == 2000 and gc.isenabled()
+    finally:
+        gc.callbacks.remove(parses)
+        gc.set_threshold(*thresholds)

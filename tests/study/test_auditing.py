@@ -88,7 +88,8 @@ def test_a_champion_whose_last_run_is_refused_gives_way_to_the_one_before() -> N
 
 
 def test_a_study_that_was_cut_off_before_its_audit_makes_it_and_after_it_never_again(measured: Study) -> None:
-    assert [event["run"] for event in events_of(measured, "audited")] == [2]  # of the baseline
+    last = len(events_of(measured, "scored")) - 1  # the baseline may run more than three times on a busy machine
+    assert [event["run"] for event in events_of(measured, "audited")] == [last]
     with open_session(measured) as session:
         experiment = session.propose(Scripted({"ALPHA": 0.1}))
         session.train(experiment, 0)
@@ -96,7 +97,8 @@ def test_a_study_that_was_cut_off_before_its_audit_makes_it_and_after_it_never_a
     (done,) = islice(research(measured, Scripted()), 1)
     assert done.status is Status.KEEP
     kinds = [event["event"] for event in read_events(measured.paths.history) if event.get("experiment") == 1]
-    assert [kind for kind in kinds if kind in ("scored", "audited", "decided")] == ["scored", "audited", "decided"]
+    told = [kind for kind in kinds if kind in ("scored", "audited", "decided")]
+    assert told == ["scored", "audited"] * len(done.runs) + ["decided"]
 
 
 def test_a_model_that_is_gone_when_its_audit_is_due_trains_again(measured: Study) -> None:
@@ -107,7 +109,8 @@ def test_a_model_that_is_gone_when_its_audit_is_due_trains_again(measured: Study
     measured.experiment(1).artefact(0).unlink()
     (done,) = islice(research(measured, Scripted()), 1)
     assert done.status is Status.KEEP and done.runs[0].audit is not None
-    assert len([e for e in events_of(measured, "started") if e["experiment"] == 1]) == 2
+    runs = [e["run"] for e in events_of(measured, "started") if e["experiment"] == 1]
+    assert runs.count(0) == 2 and len(set(runs)) == len(done.runs)
 
 
 def test_an_audit_that_is_killed_is_made_once_more_and_killed_twice_is_a_refusal(
@@ -115,13 +118,14 @@ def test_an_audit_that_is_killed_is_made_once_more_and_killed_twice_is_a_refusal
 ) -> None:
     killed = ScoringFailed("the scorer was killed (out of memory?)")
     killed.may_be_the_machine = True
-    answers: list[Any] = [killed, FINE, killed, killed]
+    asked: list[str] = []
 
     def audit(job: ScoringJob, **facts: Any) -> Audit:
-        answer = answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        """The first audit of experiment 1 is killed, and each one of experiment 2."""
+        asked.append(next(part for part in job.artefact.parts if part in ("0001", "0002")))
+        if len(asked) == 1 or asked[-1] == "0002":
+            raise killed
+        return FINE
 
     ideas = Scripted({"ALPHA": 0.3}, {"ALPHA": 0.02})
     kept, rejected = islice(research(measured, ideas, backend=replace(LOCAL, audit=audit)), 2)
@@ -133,8 +137,11 @@ def test_by_hand_a_verdict_shows_its_audit_and_what_both_scorers_answered(measur
     study = open_study("nov23", measured.project)
     study.run(study.propose(Scripted({"ALPHA": 0.1})))
     honest = study.judge()
+    while honest.verdict == "confirm":  # its speed was another one than the baseline's
+        study.run()
+        honest = study.judge()
     assert honest.audit is not None and honest.audit.accepted
-    assert "accepted: 512 places say the same" in repr(honest)
+    assert "accepted: 2\u2009048 places say the same" in repr(honest)
     looked = honest.cuts()
     nats = honest.nats()[looked["row"], looked["place"]]
     assert np.abs(looked["claimed"] - nats).max() == 0 and np.abs(looked["blind"] - nats).max() < 1e-5

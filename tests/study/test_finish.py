@@ -53,12 +53,12 @@ def test_a_night_leaves_the_test_split_sealed_and_says_what_opens_it(found: Stud
 def test_the_difference_stands_beside_the_two_means_that_it_is_the_difference_of(found: Study) -> None:
     late = events_of(found, "finished")[-1] | {"champion_bpb": 1.4, "baseline_bpb": 1.45, "difference_bpb": -0.05}
     words = findings(state_of(found), late)  # of the last runs alone, as after the machine's speed has moved
-    assert "val_bpb 1.4000, the baseline's 1.4500 (means of comparable runs): −0.0500 ±" in words
+    assert "val_bpb 1.4000, the baseline's 1.4500; difference −0.0500 ±" in words
 
 
 def test_a_study_that_found_something_worse_says_so_and_does_not_offer_it(found: Study) -> None:
     finished = events_of(found, "finished")[-1] | {"difference_standard_error": 0.01}
-    worse, better = (finished | {"difference_bpb": difference} for difference in (0.0316, -0.0316))
+    worse, better = (finished | {"champion_bpb": finished["baseline_bpb"] + d} for d in (0.0316, -0.0316))
     assert "This is worse than the baseline: do not promote it." in findings(state_of(found), worse)
     assert "worse" not in findings(state_of(found), better)
     assert [is_worth_promoting(state_of(found), event) for event in (worse, better)] == [False, True]
@@ -82,7 +82,7 @@ def test_champion_and_baseline_take_turns_on_fresh_seeds_and_the_gain_shrinks(fo
     assert all(event["provenance"] and event["sandbox"] for event in events_of(found, "tested"))
     words = findings(state_of(found), events_of(found, "finished")[-1])
     assert f"Result: test bpb {result.baseline_test_bpb:.4f} → {result.champion_test_bpb:.4f}" in words
-    assert "over 3 fresh seeds each" in words and "the scores it was chosen by said" in words
+    assert "over 3 fresh seeds each" in words and "the differences of the decisions that led there add up to" in words
     assert look(found).phase == "finished"
 
 

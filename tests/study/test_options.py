@@ -28,8 +28,9 @@ from autoresearch_kernel.study.options import (
 from tests.agents.test_options import LLM, study_of
 
 ASKED = StudyOptions(
-    budget=60, hours=7.5, experiments=3, corpus="files", files_folder="/texts", preset="laptop", seed=0, unsafe=True,
-    agent="hybrid", model="m-1", share=0.5, max_tokens=10, max_cost=2.5, prompt_tokens=900, approve=False,
+    budget=60, hours=7.5, experiments=3, corpus="files", files_folder="/texts", text_key="body", preset="laptop",
+    seed=0, unsafe=True, agent="hybrid", model="m-1", share=0.5, max_tokens=10, max_cost=2.5, prompt_tokens=900,
+    approve=False,
 )  # fmt: skip
 
 
@@ -51,8 +52,8 @@ def test_a_supervisor_is_told_what_its_study_does_not_keep() -> None:
 
 def test_the_command_line_reads_every_option() -> None:
     words = [
-        "--budget", "60", "--corpus", "files", "--files-folder", "/texts", "--preset", "laptop", "--seed", "0",
-        "--agent", "hybrid", "--share", "0.5", "--from", "nov22", *supervisor_words(ASKED),
+        "--budget", "60", "--corpus", "files", "--files-folder", "/texts", "--text-key", "body", "--preset", "laptop",
+        "--seed", "0", "--agent", "hybrid", "--share", "0.5", "--from", "nov22", *supervisor_words(ASKED),
     ]  # fmt: skip
     assert parsed(*words) == StudyOptions(**vars(ASKED) | {"recording": "nov22"})
     assert parsed() == StudyOptions()
@@ -155,7 +156,8 @@ def test_what_does_not_go_together_is_said(name: str, asked: StudyOptions, words
 
 def test_what_study_json_keeps() -> None:
     assert agent_options("search", StudyOptions(), {}) == {}
-    assert agent_options("llm", StudyOptions(model="m"), {}) == {"model": "m", "prompt_tokens": 32_000}
+    sizes = {"prompt_tokens": 32_000, "reply_tokens": 16_000}
+    assert agent_options("llm", StudyOptions(model="m"), {}) == {"model": "m"} | sizes
     assert agent_options("hybrid", StudyOptions(), {"OPENAI_MODEL": "m"})["share"] == 0.3
     assert agent_options("replay", StudyOptions(recording="nov22"), {}) == {"from": "nov22"}
 
@@ -171,7 +173,7 @@ def test_a_study_keeps_its_share_and_its_recording(project: Path, small_corpus: 
 
 def test_a_study_refuses_what_its_agent_would_ignore(project: Path, small_corpus: Path) -> None:
     study = study_of(project, small_corpus, "search")
-    with pytest.raises(StudyError, match="--max-cost is for --agent llm or hybrid, not for search"):
+    with pytest.raises(StudyError, match="--max-cost is for --agent llm or hybrid or command, not for search"):
         refuse_other_settings(study, StudyOptions(max_cost=5.0))
     with pytest.raises(StudyError, match="--agent search, not llm"):
         refuse_other_settings(study, StudyOptions(agent="llm", model="m"))

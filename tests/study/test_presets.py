@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from autoresearch_kernel.source.parameters import read_parameters, set_parameters
+from autoresearch_kernel.study.by_hand import parameters_by_hand, shipped_parameters
+from autoresearch_kernel.study.preset_points import CPU_POINTS, dropout_for, interpolated, sizes_for
 from autoresearch_kernel.study.presets import (
-    CPU_POINTS,
     REFERENCE_FLOPS,
     PresetError,
     choose_preset,
+    fit_to_corpus,
     measure_machine,
     read_preset,
 )
+from autoresearch_kernel.system.known_speed import known_flops, remember_flops
 
 PROJECT = Path(__file__).parents[2]
 
@@ -47,16 +51,135 @@ def test_the_h100_preset_has_the_sizes_of_the_original() -> None:
     assert (preset.corpus, preset.vocab_size, preset.sequence_length) == ("climbmix", 8192, 2048)
 
 
-def test_the_laptop_preset_is_the_tuned_point_for_a_minute() -> None:
-    minute = next(point for point in CPU_POINTS if point.budget_seconds == 60)
-    assert read_preset("laptop", PROJECT / "presets").parameters == minute.parameters
+def test_the_laptop_preset_and_train_py_have_the_sizes_of_the_point_for_a_minute() -> None:
+    minute = dict(sizes_for(60).parameters)
+    assert read_preset("laptop", PROJECT / "presets").parameters == minute
+    values = {name: p.value for name, p in read_parameters((PROJECT / "train.py").read_text()).items()}
+    assert {name: values[name] for name in shipped_parameters()} == shipped_parameters()
 
 
 def test_auto_on_a_cpu_takes_the_tuned_point_of_the_budget() -> None:
     for point in CPU_POINTS:
-        preset = choose_preset("auto", budget_seconds=point.budget_seconds, measured=machine())
-        assert preset.parameters == point.parameters
-        assert (preset.corpus, preset.sequence_length) == ("stdlib", point.sequence_length)
+        preset = choose_preset("auto", budget_seconds=point.seconds, measured=machine())
+        sizes = preset.parameters
+        assert (sizes["DEPTH"], sizes["MODEL_DIM"]) == (point.depth, point.width)
+        assert (sizes["TOTAL_BATCH_SIZE"], sizes["MATRIX_LR"]) == (point.batch_tokens, point.matrix_lr)
+        assert (preset.corpus, preset.sequence_length) == ("packages", 256)
+
+
+SECONDS = [10 * 500 ** (i / 400) for i in range(401)]  # 10 to 5,000, evenly in their logarithm
+
+
+def capacity(parameters: Mapping[str, Any]) -> int:
+    """Parameters inside the blocks: attention and MLP."""
+    width = parameters["MODEL_DIM"]
+    return int(parameters["DEPTH"] * (4 + 2 * parameters["MLP_RATIO"]) * width * width)
+
+
+def test_more_seconds_never_give_a_smaller_model_or_less_computing() -> None:
+    found = [sizes_for(seconds) for seconds in SECONDS]
+    capacities = [capacity(sizes.parameters) for sizes in found]
+    batches = [sizes.parameters["TOTAL_BATCH_SIZE"] for sizes in found]
+    computing = [interpolated(s).tokens_per_second * s * capacity(sizes_for(s).parameters) for s in (10, 30, 60, 150)]
+    assert capacities == sorted(capacities) and len(set(capacities)) > len(CPU_POINTS) - 2
+    assert batches == sorted(batches)
+    assert computing == sorted(computing)
+    tokens = [sizes_for(seconds).num_tokens for seconds in (10, 30, 60, 150, 300, 900)]
+    assert tokens == sorted(tokens)
+
+
+def test_between_two_points_lie_sizes_between_theirs() -> None:
+    """At the geometric mean of 300 and 900 s: depth 4, and 192 * sqrt(256 / 192) = 221.7, of which 192 is nearest."""
+    middle = interpolated((300 * 900) ** 0.5)
+    assert middle.depth == pytest.approx(4)
+    assert middle.width == pytest.approx((192 * 256) ** 0.5)
+    assert middle.batch_tokens == pytest.approx(2048)
+    assert sizes_for((30 * 60) ** 0.5).parameters == sizes_for(30).parameters
+
+
+@pytest.mark.parametrize(("seconds", "end"), [(0.001, 10), (3, 10), (5000, 5000), (1e9, 5000)])
+def test_beyond_the_ends_of_the_table_its_ends_count(seconds: float, end: float) -> None:
+    assert sizes_for(seconds).parameters == sizes_for(end).parameters
+
+
+@pytest.mark.parametrize("seconds", [10, 47, 95, 200, 777, 2000, 4999])
+def test_each_interpolated_size_is_one_that_train_py_allows(seconds: float) -> None:
+    known = read_parameters((PROJECT / "train.py").read_text())
+    for name, value in sizes_for(seconds).parameters.items():
+        parameter = known[name]
+        allowed = value in parameter.choices if parameter.choices else parameter.low <= value <= parameter.high
+        assert allowed, f"{name} = {value}"
+
+
+def test_dropout_begins_where_a_text_repeats_and_grows_with_each_doubling() -> None:
+    corpus = 2_000_000
+    assert dropout_for(2_400_000, corpus) == 0.0
+    assert dropout_for(2 * 2_500_000, corpus) == 0.2  # two times 1.25 epochs: one doubling after the first 0.1
+    assert dropout_for(4 * 2_500_000, corpus) == dropout_for(1e9, corpus) == 0.3
+
+
+def test_a_preset_is_fitted_to_the_corpus_that_it_trains_on() -> None:
+    preset = choose_preset("auto", budget_seconds=900, measured=machine())
+    small, large = fit_to_corpus(preset, 2_356_246), fit_to_corpus(preset, 20_000_000)
+    assert small.parameters["DROPOUT"] > 0.1 and "2.1 epochs" in small.reason
+    assert large.parameters["DROPOUT"] == 0.0
+    assert {**small.parameters, "DROPOUT": 0.0} == large.parameters
+    laptop = read_preset("laptop", PROJECT / "presets")
+    assert fit_to_corpus(laptop, 1000) == laptop  # chosen by name: as the file says
+
+
+def test_the_preset_none_keeps_the_sizes_of_train_py() -> None:
+    preset = choose_preset("none", budget_seconds=60, measured=machine())
+    assert (preset.parameters, preset.corpus, preset.vocab_size) == ({}, "packages", 2048)
+
+
+def by_hand(seconds: float, name: str = "auto", **own: Any) -> dict[str, Any]:
+    values = {key: p.value for key, p in read_parameters((PROJECT / "train.py").read_text()).items()} | own
+    facts = {"device": "cpu", "device_name": "a machine", "dtype": "float32", "num_threads": 2, "num_cores": 2}
+    changed = parameters_by_hand(
+        name,
+        values,
+        project=PROJECT,
+        machine=facts,
+        budget_seconds=seconds,
+        corpus_tokens=2_356_246,
+        say=lambda _: None,
+    )
+    return values | changed
+
+
+@pytest.fixture
+def known_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path))
+    remember_flops({"device_name": "a machine", "dtype": "float32", "num_threads": 2}, REFERENCE_FLOPS)
+
+
+@pytest.mark.usefixtures("known_machine")
+@pytest.mark.parametrize("seconds", [10, 60, 150, 300, 900])
+def test_by_hand_has_the_sizes_of_a_study_with_the_same_budget(seconds: float) -> None:
+    of_study = fit_to_corpus(choose_preset("auto", budget_seconds=seconds, measured=machine()), 2_356_246).parameters
+    found = by_hand(seconds)
+    assert {name: found[name] for name in of_study} == of_study
+
+
+@pytest.mark.usefixtures("known_machine")
+def test_by_hand_a_size_that_its_user_changed_stays() -> None:
+    found = by_hand(300, MODEL_DIM=256, NUM_HEADS=4)
+    assert (found["DEPTH"], found["MODEL_DIM"], found["NUM_HEADS"]) == (4, 256, 4)
+    assert by_hand(300, "none")["DEPTH"] == 1
+    with pytest.raises(PresetError, match="no preset 'mainframe'"):
+        by_hand(300, "mainframe")
+
+
+def test_the_fastest_speed_of_a_machine_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path))
+    one = {"device_name": "one", "dtype": "float32", "num_threads": 2}
+    assert known_flops(one) is None
+    assert [remember_flops(one, flops) for flops in (1e9, 3e9, 2e9)] == [1e9, 3e9, 3e9]
+    assert known_flops(one | {"dtype": "bfloat16"}) is None
+    (tmp_path / "speed.json").write_text("{torn")
+    assert known_flops(one) is None
+    assert remember_flops(one, 2e9) == 2e9
 
 
 def test_a_machine_of_five_times_the_speed_gets_the_sizes_of_five_times_the_budget() -> None:

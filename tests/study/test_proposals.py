@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
+from autoresearch_kernel.agents.llm import HybridAgent
 from autoresearch_kernel.agents.replay import HumanAgent, ReplayAgent
 from autoresearch_kernel.agents.search import SearchAgent
+from autoresearch_kernel.control import actions
 from autoresearch_kernel.core.agent import AgentUnavailable, UnusableReply
 from autoresearch_kernel.core.types import (
     Call,
@@ -22,13 +26,17 @@ from autoresearch_kernel.core.types import (
     RunOutcome,
     Status,
 )
+from autoresearch_kernel.lab.panel.pages import notes
 from autoresearch_kernel.record.commands import send
-from autoresearch_kernel.record.study import Study
+from autoresearch_kernel.record.study import Study, StudyError
 from autoresearch_kernel.run.training import Listener as TrainingListener
 from autoresearch_kernel.run.training import Training
 from autoresearch_kernel.scoring.job import ScoringJob
+from autoresearch_kernel.show.follow import _news, look
 from autoresearch_kernel.source.parameters import set_parameters
+from autoresearch_kernel.study.dry_run import limit_seconds
 from autoresearch_kernel.study.loop import research
+from autoresearch_kernel.study.proposals import MOST_QUESTIONS
 from tests.conftest import COUNTING_TRAIN
 from tests.pretended import Machine
 from tests.study.test_night import events_of, state_of, study  # noqa: F401
@@ -108,22 +116,28 @@ def test_after_two_fixes_what_still_crashes_is_run_and_counts_as_a_crash(study: 
     assert done[1].number == 1 and done[1].train_sha256
 
 
-def test_a_repeat_is_never_run_and_repeats_pause_the_study(
+def test_a_repeat_is_never_run_and_repeats_end_the_study(
     study: Study,  # noqa: F811
     tried: list[int],
 ) -> None:
-    agent = Listener(*[COUNTING_TRAIN] * 9, {"ALPHA": 0.5})
+    agent = Listener(*[COUNTING_TRAIN] * 3 * MOST_QUESTIONS)
     done = list(research(study, agent, experiments=1))
-    assert [e.number for e in done] == [0, 1] and done[1].changes == {}
-    assert refusals(study) == [(1, "repeat")] * 9
-    assert next(e["reason"] for e in events_of(study, "paused")).startswith("no usable proposal in 3 questions")
+    assert [e.number for e in done] == [0] and not agent.answers
+    assert refusals(study) == [(1, "repeat")] * 3 * MOST_QUESTIONS
+    assert state_of(study).finished == "no usable proposal in 6 questions"
 
 
 def test_a_reply_without_a_proposal_is_recorded_and_asked_for_anew(study: Study, tried: list[int]) -> None:  # noqa: F811
-    unusable = UnusableReply(Refusal(1, Objection.UNUSABLE, "no edit in it", "Let us think"))
-    done = list(research(study, Listener(unusable, {"ALPHA": 0.5}), experiments=1))
+    unusable = UnusableReply(Refusal(1, Objection.UNUSABLE, "There is no edit in it. Send one.", "Let us think"))
+    said: list[Progress] = []
+    done = list(research(study, Listener(unusable, {"ALPHA": 0.5}), experiments=1, watch=said.append))
     assert len(done) == 2 and refusals(study) == [(1, "unusable")]
-    assert events_of(study, "refused")[0]["hypothesis"] == "Let us think"
+    [event] = events_of(study, "refused")
+    assert event["hypothesis"] == "Let us think"
+    words = "Given back (unusable): There is no edit in it"
+    in_terminal = [progress.text for progress in said if progress.text.startswith("Given back")]
+    attached = [news.text for news in _news(event, state_of(study)) if isinstance(news, Progress)]
+    assert in_terminal == attached == [words] and f">{words}<" in notes(look(study))
 
 
 def test_an_agent_that_cannot_answer_pauses_the_study_until_it_can(
@@ -172,6 +186,41 @@ def test_when_results_tie_the_simpler_code_is_kept(
     done = list(research(study, Listener(longer, shorter), experiments=2))
     assert [e.status for e in done[1:]] == [Status.DISCARD, Status.KEEP]
     assert "is simpler: kept" in done[2].reason and len(done[2].runs) == 2
+
+
+# --- a model that never keeps to the format
+
+
+class Unreadable(Listener):
+    """Never sends a proposal; replies to every question with the same words."""
+
+    def propose(self, context: Context) -> Proposal:
+        self.contexts.append(context)
+        why = "The reply holds no edit of train.py. A description is not read. Send it in this form:\n\nHYPOTHESIS: ..."
+        raise UnusableReply(Refusal(context.number, Objection.UNUSABLE, why, "I would try a wider model"))
+
+
+def test_a_model_that_never_keeps_the_format_ends_the_study_with_what_happened_and_its_own_words(
+    study: Study,  # noqa: F811
+    tried: list[int],
+) -> None:
+    agent = Unreadable()
+    done = list(research(study, agent, experiments=5))
+    assert [e.number for e in done] == [0] and len(agent.contexts) == MOST_QUESTIONS
+    assert not events_of(study, "paused")
+    [note] = [e["text"] for e in events_of(study, "note") if "no usable proposal" in e["text"]]
+    assert "the last: The reply holds no edit of train.py. The last reply begins:" in note
+    assert '"I would try a wider model"' in note and "refused-*.json" in note and "--model" in note
+    assert "in this form" not in note and "HYPOTHESIS" not in note
+    assert state_of(study).finished == "no usable proposal in 6 questions"
+
+
+def test_a_hybrid_goes_on_with_the_optimiser_and_says_so(study: Study, tried: list[int]) -> None:  # noqa: F811
+    model = Unreadable()
+    done = list(research(study, HybridAgent(model, SearchAgent(), share=1.0), experiments=2))
+    assert [e.agent for e in done[1:]] == ["search", "search"] and len(model.contexts) == MOST_QUESTIONS
+    [note] = [e["text"] for e in events_of(study, "note") if "no usable proposal" in e["text"]]
+    assert "The optimiser makes the proposals from here on" in note
 
 
 # --- ahead
@@ -372,7 +421,7 @@ def test_a_file_under_review_without_a_text_is_told_and_waited_for(study: Study,
     done = list(research(study, Listener({"ALPHA": 0.4}), experiments=1, approve=True, watch=watch))
     assert "ALPHA = 0.5" in study.train_source(1) and done[1].status is Status.KEEP
     notes = [e["text"] for e in events_of(study, "note") if "was not taken" in e["text"]]
-    assert "it is not UTF-8 text" in notes[0] and "No such file" in notes[1]
+    assert "train.py is not UTF-8 text: byte" in notes[0] and "No such file" in notes[1]
     assert "Error" not in notes[0] + notes[1]
 
 
@@ -441,3 +490,124 @@ def test_notes_are_kept_and_a_persons_edit_of_them_is_read(study: Study, tried: 
             study.paths.notes.write_text("A person knows better")
     assert agent.contexts[1].notes == "A person knows better" and agent.contexts[1].notes_at == 0
     assert [e["decided"] for e in events_of(study, "notes")] == [0, 1]
+
+
+def test_an_agent_hears_how_many_experiments_and_hours_are_left(
+    study: Study,  # noqa: F811
+    tried: list[int],
+) -> None:
+    agent = Listener(*({"ALPHA": 0.5 + 0.01 * i} for i in range(20)), ahead=True)
+    list(research(study, agent, experiments=3, hours=2.0))
+    contexts = {context.number: context for context in agent.contexts}
+    assert [contexts[number].experiments_left for number in (1, 2, 3)] == [3, 2, 1]
+    left = [contexts[number].seconds_left for number in (1, 2, 3)]
+    assert all(seconds is not None and 0 < seconds <= 7200 for seconds in left)
+    assert "def make_dataloader(" in contexts[1].prepare_source
+    later = Listener({"ALPHA": 0.2})
+    list(research(study, later, experiments=1))
+    assert (later.contexts[0].experiments_left, later.contexts[0].seconds_left) == (1, None)
+
+
+def test_an_approval_in_the_middle_of_a_check_is_refused_and_loses_nothing(
+    study: Study,  # noqa: F811
+    machine: Machine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, second = (COUNTING_TRAIN.replace("ALPHA = 1.0", f"ALPHA = {alpha}") for alpha in (0.5, 0.3))
+    refused: list[str] = []
+
+    def watch(progress: Progress) -> None:
+        if progress.text.startswith("Paused: ") and not refused:
+            study.paths.review.write_text(first)
+            send(study.paths.commands, "approve")
+
+    def check(training: Training, listener: TrainingListener) -> RunOutcome:
+        if "ALPHA = 0.5" in training.source and listener.on_tick is not None:
+            with ThreadPoolExecutor() as pool:
+                answers = [pool.submit(approve_second), pool.submit(reject)]
+                while not all(answer.done() for answer in answers):
+                    listener.on_tick(0.1)
+                    time.sleep(0.01)
+            refused.extend(answer.result() for answer in answers)
+        return machine.pretend_dry_run(training, listener)
+
+    def approve_second() -> str:
+        with pytest.raises(StudyError) as error:
+            actions.approve(study, second)
+        return str(error.value)
+
+    def reject() -> str:
+        with pytest.raises(StudyError) as error:
+            actions.say_to(study, "reject", "no")
+        return str(error.value)
+
+    machine.dry_run = check
+    list(research(study, Listener({"ALPHA": 0.4}), experiments=1, approve=True, watch=watch))
+    assert study.train_source(1) == first == study.paths.review.read_text()
+    assert all(words.startswith("Experiment 0001 is being checked already, so this ") for words in refused)
+    assert len(refused) == 2 and all("status --name nov23" in words for words in refused)
+
+
+def test_a_file_that_is_written_after_the_answer_to_an_approval_does_not_train(study: Study, tried: list[int]) -> None:  # noqa: F811
+    first, second = (COUNTING_TRAIN.replace("ALPHA = 1.0", f"ALPHA = {alpha}") for alpha in (0.5, 0.3))
+
+    def watch(progress: Progress) -> None:
+        if progress.text.startswith("Paused: "):
+            study.paths.review.write_text(first)
+            send(study.paths.commands, "approve")
+        elif progress.text.startswith("Approve, "):
+            study.paths.review.write_text(second)
+
+    list(research(study, Listener({"ALPHA": 0.4}), experiments=1, approve=True, watch=watch))
+    assert study.train_source(1) == first
+
+
+NO_CLOCK = COUNTING_TRAIN.replace("clock.running() and ", "")
+
+
+def test_a_training_that_no_budget_ends_never_trains(study: Study, tried: list[int], machine: Machine) -> None:  # noqa: F811
+    done = list(research(study, Listener(*[NO_CLOCK] * 9), experiments=1))
+    assert set(refusals(study)) == {(1, "gate")} and tried == []
+    assert done[1].status is Status.INVALID and "does not ask prepare's clock" in done[1].reason
+    assert machine.trained == [(0, 0), (0, 1), (0, 2)]
+
+
+def test_a_dry_run_has_one_limit_that_short_runs_can_afford(study: Study, machine: Machine) -> None:  # noqa: F811
+    limits: list[float] = []
+
+    def too_slow(training: Training, listener: TrainingListener) -> RunOutcome:
+        limits.append(training.limit_seconds)
+        if "ALPHA = 0.5" in training.source:
+            return RunOutcome(Status.TIMEOUT, "passed its hard limit of 10 s in cell 4", None, None)
+        return machine.pretend_dry_run(training, listener)
+
+    machine.dry_run = too_slow
+    agent = Listener({"ALPHA": 0.5}, {"ALPHA": 0.4})
+    list(research(study, agent, experiments=1))
+    assert limits == [10.0, 10.0]  # allowances of 12 s and 6 s, a budget of 2 s, and 10 s kept for the scorer
+    why = agent.contexts[1].refused[-1].why
+    assert "limit of 10 s in cell 4: within this limit a dry run sets up, compiles, makes 3 steps and evaluates" in why
+
+
+@pytest.mark.parametrize(
+    ("budget", "beside", "seconds"),
+    [(5.0, 6.0, 40.0), (5.0, 25.0, 100.0), (60.0, 6.0, 120.0), (300.0, 6.0, 240.0), (5.0, 500.0, 185.0)],
+)
+def test_the_limit_of_a_dry_run_follows_the_budget_and_the_baseline(
+    budget: float, beside: float, seconds: float
+) -> None:
+    facts = {"startup_allowance_seconds": 120.0, "handover_allowance_seconds": 60.0}
+    of_study = SimpleNamespace(facts=facts, time_budget_seconds=budget)
+    baseline = SimpleNamespace(runs=[SimpleNamespace(measured={"overhead_seconds": beside})])
+    session = SimpleNamespace(study=of_study, state=SimpleNamespace(experiments=[baseline]))
+    assert limit_seconds(session) == seconds  # type: ignore[arg-type]
+
+
+def test_an_experiment_that_seeds_itself_is_noted_and_not_refused(study: Study, tried: list[int]) -> None:  # noqa: F811
+    seeded = COUNTING_TRAIN.replace("ALPHA = 1.0", "ALPHA = 0.5")
+    seeded = seeded.replace("import torch\n", "import torch\ntorch.manual_seed(137)\n", 1)
+    done = list(research(study, Listener(seeded), experiments=1))
+    assert done[1].status is Status.KEEP
+    assert done[1].details["seeds"].startswith("it seeds itself in line 13 (torch.manual_seed(137)), so its conf")
+    notes = [event["text"] for event in events_of(study, "note")]
+    assert f"Experiment 0001: {done[1].details['seeds']}." in notes

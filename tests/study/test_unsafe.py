@@ -53,17 +53,17 @@ def test_without_a_sandbox_nothing_runs_and_the_reason_the_remedy_and_the_way_ro
     assert not (project / "studies" / "new").exists() and not study.paths.history.exists()
 
 
-def test_unsafe_is_passed_on_to_what_is_started(monkeypatch: pytest.MonkeyPatch, no_sandbox: None) -> None:
+def test_unsafe_is_passed_on_to_what_is_started(project: Path, no_sandbox: None) -> None:
     assert supervisor_words(StudyOptions(unsafe=True, experiments=3)) == ["--experiments", "3", "--unsafe"]
     assert supervisor_words(StudyOptions()) == []
-    choose_sandbox(True)
+    choose_sandbox(project, True)
     assert os.environ[kinds.SANDBOX] == "none"
 
 
-def test_a_variable_that_was_left_set_does_not_cost_the_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_that_was_left_set_does_not_cost_the_sandbox(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(kinds.SANDBOX, "none")
     with pytest.raises(StudyError, match=r"AUTORESEARCH_SANDBOX is 'none'.*Unset it"):
-        choose_sandbox(False)
+        choose_sandbox(project, False)
 
 
 def test_what_ran_without_a_sandbox_is_marked_in_record_report_status_plot_and_results(

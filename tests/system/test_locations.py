@@ -8,7 +8,7 @@ import pytest
 
 from autoresearch_kernel.cli import main
 from autoresearch_kernel.control.doctor import disk
-from autoresearch_kernel.system.locations import NoPlace, require_cache
+from autoresearch_kernel.system.places import NoPlace, require_cache
 
 
 @pytest.mark.parametrize("variable", ["HOME", "AUTORESEARCH_HOME"])
@@ -19,8 +19,8 @@ def test_a_home_that_cannot_be_is_named(
     monkeypatch.setenv(variable, "/dev/null/x")
     for words in (["run", "--name", "nov24", "--experiments", "1"], ["prepare"]):
         assert main(words) == 1
-        assert capsys.readouterr().err.startswith(f"autoresearch: {variable} is /dev/null/x, where corpora and locks")
-    assert disk(project).verdict == "fail" and f"{variable} is /dev/null/x" in disk(project).found
+        assert capsys.readouterr().err.startswith(f"autoresearch: {variable} is /dev/null/x: /dev/null/x")
+    assert disk(project).verdict == "fail" and f"{variable} is /dev/null/x: " in disk(project).found
     assert not (project / "studies").exists()
 
 

@@ -14,7 +14,15 @@ import psutil
 import pytest
 
 from autoresearch_kernel.system.locations import RUN_TOKEN
-from autoresearch_kernel.system.processes import end_leftovers, kill_by_token, remember
+from autoresearch_kernel.system.processes import (
+    ProgramHung,
+    end_leftovers,
+    kill_by_token,
+    memory_kills,
+    not_by_the_system,
+    remember,
+    run_program,
+)
 
 Start = Callable[..., subprocess.Popen[bytes]]
 
@@ -143,3 +151,21 @@ def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_program_that_hangs_is_ended_with_its_children() -> None:
+    begun = time.monotonic()
+    with pytest.raises(ProgramHung, match=r"^sh did not end within 0 s$"):
+        run_program(["sh", "-c", "sleep 300 & sleep 300"], 0.3)
+    assert time.monotonic() - begun < 5
+    done = run_program(["sh", "-c", "cat; echo gone >&2; exit 3"], 5.0, stdin=b"given")
+    assert (done.returncode, done.stdout, done.stderr) == (3, b"given", b"gone\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems count no kills")
+def test_the_systems_kills_for_lack_of_memory_are_counted() -> None:
+    before = memory_kills()
+    assert before is not None and before <= (memory_kills() or 0)
+    assert not_by_the_system(3, 4) == ""
+    assert not_by_the_system(3, 3).startswith("the system did not kill it for lack of memory")
+    assert not_by_the_system(None, None).startswith("it is not known that the system killed it for lack of memory")

@@ -49,6 +49,7 @@ REJECTED, NO_EFFECT, ACCEPTED = "rejected", "no effect", "accepted"
 LIMIT_SECONDS = 25.0  # for a claim, a case that hangs takes all of it
 LIMITS = {"hangs": 3.0}
 BATCH_LIMIT_SECONDS = 3.0  # the honest ones take a tenth of that
+TOTAL_LIMITS = {"learns_in_every_batch": 4.0}
 STARTED_AS_EVER = {"next_token", "memory_hog", "children_that_answer"}
 WHOLE = {  # train.py files that are honest
     "train": "the project's own train.py, small, a few steps",
@@ -149,7 +150,7 @@ class Bench:
         wrap = self.forked if is_forked else no_sandbox
         job = ScoringJob(
             artefact, self.heldout, self.settings, PROJECT, wrap=wrap, guard=too_large, limit_seconds=limit_seconds,
-            batch_limit_seconds=BATCH_LIMIT_SECONDS,
+            batch_limit_seconds=BATCH_LIMIT_SECONDS, total_limit_seconds=TOTAL_LIMITS.get(artefact.parent.name),
         )  # fmt: skip
         nll = artefact.with_name("nll.npy")
         try:
@@ -294,7 +295,9 @@ def test_a_leak_in_a_study_is_rejected_never_kept_and_leaves_no_score(studied: S
     assert run.claimed_bpb is not None and run.claimed_bpb < state.experiments[0].val_bpb - 0.5
     assert run.audit is not None and not run.audit.accepted and leak.reason == run.audit.reason
     assert state.incumbent is not None and state.incumbent.number == 0
-    assert state.sigma == replay(e for e in read_events(studied.paths.history) if e["seq"] < 15).sigma
+    events = list(read_events(studied.paths.history))
+    of_leak = {e["event"]: at for at, e in enumerate(events) if e.get("experiment") == 1}
+    assert replay(events[: of_leak["proposed"]]).sigma == replay(events[: of_leak["decided"] + 1]).sigma
     record("cheat", "leak in a study", "a train.py that sees the next token, in a whole study", "rejected, not kept")
 
 
@@ -329,7 +332,7 @@ def test_learning_outside_the_budget_leaves_no_score(studied: Study, number: int
     state = replay(read_events(studied.paths.history))
     cheat, run = state.experiments[number], state.experiments[number].runs[-1]
     assert cheat.status is Status.TIMEOUT and cheat.val_bpb is None and cheat.scores == ()
-    assert len(cheat.runs) == 1 and run.causes == (Cause.OVERTIME,)  # once more, in case the machine was busy
+    assert len(cheat.runs) == 1 and set(run.causes) <= {Cause.OVERTIME}  # once more where processes started slower
     assert cheat.reason.startswith("worked ") and "beyond its budget of 2 s" in cheat.reason
     assert run.measured["training_seconds"] < 5.0  # by its own clock
     assert run.measured["cells_seconds"] > 8.0

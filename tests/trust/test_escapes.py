@@ -21,19 +21,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from autoresearch_kernel.core.types import RunOutcome, Status
 from autoresearch_kernel.corpora.sources import split_of_path, stdlib_files
 from autoresearch_kernel.record.paths import ExperimentPaths
 from autoresearch_kernel.run.notebook import read_notebook
 from autoresearch_kernel.run.training import training_environment
-from autoresearch_kernel.sandbox.kinds import probe, wrap
-from autoresearch_kernel.sandbox.policy import scoring_policy, training_policy
+from autoresearch_kernel.sandbox.kinds import wrap
+from autoresearch_kernel.sandbox.policy import Policy, scoring_policy, training_policy
+from autoresearch_kernel.system import held_out_packages
 from autoresearch_kernel.system.processes import descendants
 from autoresearch_kernel.system.standard_library import HELD_OUT
+from autoresearch_kernel.system.start import python_command
 from tests.trainings import train as run_one
 from tests.trainings import training
-from tests.trust.escapes.reach import PRELUDE, REACHES, Reach
+from tests.trust.escapes.reach import OPEN_ALL_IN_SANDBOX, PRELUDE, REACHES, Reach
 from tests.trust.outcomes import record
 
 PROJECT = Path(__file__).parents[2]
@@ -48,19 +51,6 @@ handover = pathlib.Path(os.environ["AUTORESEARCH_HANDOVER"])
 """
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="bubblewrap and Landlock are Linux's")
-
-
-@pytest.fixture(params=["bubblewrap", "landlock"])
-def sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A kind of sandbox, in use; a machine without it says so, and CI must have both."""
-    monkeypatch.setenv("AUTORESEARCH_SANDBOX", request.param)
-    report = probe()
-    if report.name != request.param:
-        reason = f"this machine has no {request.param}: {report.why()}"
-        if os.environ.get("AUTORESEARCH_JOURNEYS") == "must":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return str(request.param)
 
 
 @dataclass
@@ -177,19 +167,23 @@ def outside(world: World, tmp_path: Path) -> Iterator[dict[str, Any]]:
 PARENT = "import json, subprocess, sys; sys.exit(subprocess.run(json.loads(sys.argv[1])).returncode)"
 
 
+@pytest.mark.parametrize("start", ["started", "forked"])
 @pytest.mark.parametrize("reach", REACHES, ids=lambda reach: reach.name)
 def test_a_reach_out_of_the_sandbox_meets_nothing(
-    reach: Reach, sandbox: str, world: World, outside: dict[str, Any]
+    reach: Reach, start: str, sandbox: str, world: World, outside: dict[str, Any]
 ) -> None:
+    """By a process that was started in the sandbox, and by one that the template forked into it."""
+    if start == "forked" and sandbox != "bubblewrap":
+        pytest.skip("only sandboxes of bubblewrap have a template")
     handover, own = world.paths.handover(0), world.folder / "own"
     handover.mkdir(parents=True)
     own.mkdir()
     given = {**outside, "own": str(own), "canary": CANARY}
     policy = training_policy(world.corpus, world.project, handover, own, seconds=20, gpu=False)
     env = training_environment(training("", world.paths, world.corpus, world.project), own)
-    command = wrap(
-        policy, [sys.executable, "-c", PRELUDE + reach.code + "\nprint('tried')", json.dumps(given)], sandbox
-    )
+    words = ["-c", PRELUDE + reach.code + "\nprint('tried')", json.dumps(given)]
+    command = wrap(policy, python_command(*words) if start == "forked" else [sys.executable, *words], sandbox)
+    assert ("ask" in command) == (start == "forked")
     parent = [sys.executable, "-c", PARENT, json.dumps(command)]
     done = subprocess.run(parent, env=env, cwd=own, capture_output=True, text=True, timeout=30)
     shutil.rmtree(own)
@@ -215,6 +209,42 @@ def test_without_a_sandbox_the_same_reaches_succeed(world: World, tmp_path: Path
         }  # fmt: skip
         command = [sys.executable, "-c", PRELUDE + reach.code, json.dumps(given)]
         assert "REACHED" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+# --- the machine's files
+
+
+# What a process in a sandbox may open for writing in /proc.
+HARMLESS = {
+    r"/proc/\d+/(task/\d+/)?fd/\d+": "it has these open already",
+}
+ORDINARY_USER = 64_123  # a number of this test
+
+
+@pytest.mark.parametrize("who", ["root", "an ordinary user"])
+def test_no_file_of_proc_and_sys_can_be_opened_for_writing(who: str, sandbox: str) -> None:
+    """The files of the machine and of all processes that are shown. Nothing is ever written."""
+    is_root = os.geteuid() == 0
+    if who == "root" and not is_root:
+        pytest.skip("only root can start it as root")
+    python, user = sys.executable, {}
+    if who != "root" and is_root:
+        python, user = "/usr/bin/python3", {"user": ORDINARY_USER, "group": ORDINARY_USER, "extra_groups": []}
+        imports = [python, "-S", "-c", "import sys, autoresearch_kernel; sys.exit(sys.version_info < (3, 11))"]
+        env = {"PYTHONPATH": str(PROJECT)}
+        if not os.path.exists(python) or subprocess.run(imports, env=env, cwd="/", **user).returncode:
+            pytest.skip("no other user can start Python and read this checkout")
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT), "AUTORESEARCH_SANDBOX": sandbox, "HOME": "/root"}
+    command = [python, "-S", "-c", OPEN_ALL_IN_SANDBOX, str(PROJECT)]
+    done = subprocess.run(command, env=env, cwd="/", capture_output=True, text=True, check=True, **user)
+    name, other_user, why, listed, inside, outside = json.loads(done.stdout)
+    assert name == sandbox, why
+    assert (other_user is not None) == (who == "root" and sandbox == "bubblewrap"), why
+    assert outside["opened"] == ["/proc/self/comm"]
+    assert len(listed) > 1000 and "/proc/sys/kernel/core_pattern" in listed
+    assert [path for path in inside["opened"] if not any(re.fullmatch(allowed, path) for allowed in HARMLESS)] == []
+    what = f"open for writing each file of /proc and /sys, of the machine and of processes, started by {who}"
+    record("escape", f"proc and sys, {who}", what, _refusals("\n".join(inside["met"])), sandbox)
 
 
 # --- the held-out documents, which are files of Python itself
@@ -260,20 +290,62 @@ def _has_text_of(path: Path, known: set[str]) -> bool:
     return len(lines & known) > len(lines) / 2
 
 
-@pytest.mark.parametrize("who", ["training", "scorer"])
-def test_the_text_of_the_held_out_documents_is_nowhere_in_a_sandbox(who: str, sandbox: str, world: World) -> None:
-    handover, own = world.paths.handover(0), world.folder / "own"
+def _policy_of(who: str, world: World, own: Path) -> Policy:
+    """What a training or a scorer may do, with `own` as its folder."""
+    handover = world.paths.handover(0)
     for folder in (handover, own):
         folder.mkdir(parents=True)
     (handover / "model.pkl").write_text("weights")
     if who == "training":
-        policy = training_policy(world.corpus, world.project, handover, own, seconds=60, gpu=False)
-    else:
-        policy = scoring_policy(handover / "model.pkl", world.project, own, gpu=False)
+        return training_policy(world.corpus, world.project, handover, own, seconds=60, gpu=False)
+    return scoring_policy(handover / "model.pkl", world.project, own, gpu=False)
+
+
+OPEN_EACH = """
+import json, sys
+opened, met = [], []
+for path in json.loads(sys.argv[1]):
+    try:
+        with open(path, "rb") as file: file.read(1)
+        opened.append(path)
+    except OSError as error: met.append(error.strerror)
+print(json.dumps([opened, sorted(set(met))]))
+"""
+
+
+@pytest.mark.parametrize("who", ["training", "scorer"])
+def test_no_held_out_file_of_a_package_can_be_read_nor_what_it_is_compiled_to(
+    who: str, sandbox: str, world: World
+) -> None:
+    own = world.folder / "own"
+    policy = _policy_of(who, world, own)
+    root = Path(torch.__file__).parents[1]
+    sources = [root / name for name in held_out_packages.HELD_OUT]
+    compiled = [path for source in sources for path in source.parent.glob(f"__pycache__/{source.stem}.*.pyc")]
+    neighbours = [source.parent / "__init__.py" for source in sources if (source.parent / "__init__.py").is_file()]
+    assert all(path.is_file() for path in sources) and len(neighbours) > len(sources) / 2
+    search = [sys.executable, "-c", OPEN_EACH, json.dumps(list(map(str, (*sources, *compiled, *neighbours))))]
+    env = training_environment(training("", world.paths, world.corpus, world.project), own)
+    done = subprocess.run(wrap(policy, search, sandbox), env=env, cwd=own, capture_output=True, text=True, check=True)
+    shutil.rmtree(own)
+    opened, met = json.loads(done.stdout)
+    assert set(opened) == set(map(str, neighbours)) and met
+    what = f"read the held-out files of packages and what they are compiled to ({who})"
+    record("escape", f"packages {who}", what, ", ".join(met), sandbox)
+
+
+@pytest.mark.parametrize("who", ["training", "scorer"])
+def test_the_text_of_the_held_out_documents_is_nowhere_in_a_sandbox(who: str, sandbox: str, world: World) -> None:
+    own = world.folder / "own"
+    policy = _policy_of(who, world, own)
     documents = _held_out_documents()
     known = set().union(*map(_lines, documents))
-    roots = [path for path in policy.read_only if path != "/sys"]
-    given = {"names": HELD_OUT, "documents": list(map(str, documents)), "roots": roots}
+    roots = [path for path in policy.read_only if not path.startswith("/sys/")]
+    given = {
+        "names": [name.rpartition(".")[2] for name in HELD_OUT],
+        "documents": list(map(str, documents)),
+        "roots": roots,
+    }
     search = [sys.executable, "-c", SEARCH, json.dumps(given)]
     env = training_environment(training("", world.paths, world.corpus, world.project), own)
     without = subprocess.run(search, capture_output=True, text=True, check=True).stdout
@@ -296,7 +368,8 @@ def test_what_is_not_held_out_can_be_imported_in_a_sandbox(sandbox: str, world: 
         "import torch, torch.utils.data, torch.optim, torch._dynamo, torch._inductor.compile_fx, numpy, cloudpickle\n"
         "import asyncio, concurrent.futures.process, dataclasses, decimal, email.message, http.server, json, pdb\n"
         "import logging.handlers, multiprocessing.managers, unittest.mock, urllib.request, IPython\n"
-        "import ipykernel.debugger, ipykernel.kernelapp\nprint('imported')\n"
+        "import compileall, ipykernel.debugger, ipykernel.kernelapp, jedi, matplotlib.pyplot, pexpect, tiktoken\n"
+        "print(pexpect.run('true').decode() + 'imported')\n"
     )
     env = training_environment(training("", world.paths, world.corpus, world.project), own)
     command = wrap(policy, [sys.executable, "-c", code], sandbox)
@@ -456,6 +529,7 @@ def test_a_gigabyte_of_prints_is_cut(train: Train, sandbox: str, world: World) -
 
 
 FORGED = """
+from IPython import get_ipython
 kernel = get_ipython().kernel
 parent = kernel.get_parent()
 def forge(kind, content): kernel.session.send(kernel.iopub_socket, kind, content, parent=parent, ident=kind.encode())
@@ -484,7 +558,7 @@ def test_forged_messages_change_nothing(train: Train, sandbox: str, world: World
 
 def test_a_forged_end_of_a_cell_does_not_make_a_training(train: Train, sandbox: str) -> None:
     cell = (
-        "kernel = get_ipython().kernel\nparent = kernel.get_parent()\n"
+        "from IPython import get_ipython\nkernel = get_ipython().kernel\nparent = kernel.get_parent()\n"
         "idle = {'execution_state': 'idle'}\n"
         "kernel.session.send(kernel.iopub_socket, 'status', idle, parent=parent, ident=b'status')\n"
         "import os, time; time.sleep(0.2); os._exit(0)"
@@ -594,13 +668,47 @@ def test_a_shared_cache_is_no_channel_to_the_next_run(
 def test_a_secret_of_the_supervisor_is_nowhere_in_the_study(train: Train, sandbox: str, world: World) -> None:
     cell = (
         "import glob, os, subprocess\nprint(dict(os.environ))\n"
-        "for path in glob.glob('/proc/*/environ') + glob.glob('/proc/*/task/*/environ'):\n"
+        "for path in (p for name in ('environ', 'task/*/environ', 'cmdline') for p in glob.glob('/proc/*/' + name)):\n"
         "    try: print(open(path).read())\n    except OSError as error: print(error)\n"
-        "print(subprocess.run('env; ps axe; cat /proc/1/environ', shell=True, capture_output=True))"
+        "print(subprocess.run('env; ps axeww; cat /proc/1/environ', shell=True, capture_output=True))"
     )
     ran = train(cell)
-    assert ran.outcome.status is None and CANARY not in "".join(ran.said) and "PYTHONPATH" in "".join(ran.said)
+    assert ran.outcome.status is None and CANARY not in "".join(ran.said) and "PYTHONUTF8" in "".join(ran.said)
     record("escape", "secrets", "print every environment it can find", "no secret in the study", sandbox)
+
+
+# Tries every way to set the bits, on the artefact and on a new file.
+SETUID = """
+import ctypes
+def attempt(act):
+    try: act()
+    except OSError as error: print(error)
+model, mode = handover / "model.pkl", 0o6755
+descriptor = os.open(model, os.O_RDWR)
+attempt(lambda: os.chmod(model, mode))
+attempt(lambda: os.fchmod(descriptor, mode))
+attempt(lambda: os.chmod("model.pkl", mode, dir_fd=os.open(handover, os.O_RDONLY)))
+model.unlink()
+attempt(lambda: os.mknod(model, mode | 0o100000))
+attempt(lambda: os.open(model, os.O_CREAT | os.O_RDWR, mode))
+how = (ctypes.c_uint64 * 3)(os.O_CREAT | os.O_RDWR, mode, 0)
+ctypes.CDLL(None).syscall(437, -100, os.fsencode(model), how, 24)  # openat2
+if not model.exists(): model.write_bytes(b"weights")
+attempt(lambda: os.setxattr(model, "security.capability", bytes([1, 0, 0, 2, 255, 255, 255, 255]) + bytes(12)))
+print("modes", {name: oct((handover / name).stat().st_mode & 0o6000) for name in os.listdir(handover)})
+"""
+
+
+def test_no_setuid_file_is_made_in_a_sandbox(train: Train, sandbox: str, world: World) -> None:
+    ran = train("pass", HAND_OVER + SETUID)
+    assert ran.outcome.status is None, ran.reason
+    assert "modes {" in "".join(ran.said) and "'0o0'" in "".join(ran.said)
+    assert re.findall(r"'0o[1-9]\d*'", "".join(ran.said)) == []
+    found = [path.stat() for path in (world.paths.handover(0), *world.paths.handover(0).iterdir())]
+    assert {(stat.st_uid, stat.st_gid) for stat in found} == {(os.geteuid(), os.getegid())}
+    assert {oct(stat.st_mode) for stat in found[1:]} == {"0o100644"}
+    assert "security.capability" not in os.listxattr(world.paths.artefact(0))
+    record("escape", "setuid", "hand over a setuid program, and one with capabilities", "without them", sandbox)
 
 
 def test_what_else_it_leaves_is_removed(train: Train, sandbox: str, world: World) -> None:

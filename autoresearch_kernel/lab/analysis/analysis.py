@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from ...show.plot_style import png
 from ...show.study_words import correction_words
 from ...system.files import write_atomic
 from .data import StudyData
-from .finding import Finding, framed
+from .finding import Column, Finding, framed
 from .gains import ATTRIBUTION, NOISE, attributed, attribution_words, noise_rows, noise_words, summary
 from .pace import DRIFT, PACE, drift_words, pace_rows, pace_words, reruns, where_the_seconds_go
 from .tried import FAILURES, NEAR, THEME_COLUMNS, failure_rows, near_rows, near_words, theme_rows, theme_words
@@ -30,7 +31,7 @@ class Analysis(StudyData):
         words, picture = self.summary(), ""
         if self.experiments:
             speeds = machine_speeds(self.experiments)
-            figure = progress_figure(self.experiments, title=self.name, sigma=self.sigma, speeds=speeds)
+            figure = progress_figure(self.experiments, title=self.name, sigma=self.sigma, speeds=speeds, unit=self.unit)
             picture = html.picture(png(figure), f"Every experiment of {self.name}")
         return html.card(self.name, html.paragraph(words) + framed(picture))
 
@@ -43,8 +44,8 @@ class Analysis(StudyData):
         from .plots import waterfall_figure
 
         rows = attributed(self)
-        draw = (lambda: waterfall_figure(rows)) if rows else None
-        return Finding("Where the gain came from", attribution_words(self, rows), rows, ATTRIBUTION, draw)
+        draw = (lambda: waterfall_figure(rows, self.unit)) if rows else None
+        return Finding("Where the gain came from", attribution_words(self, rows), rows, self._named(ATTRIBUTION), draw)
 
     def pace(self) -> Finding:
         """How fast it went: keep and crash rates, time and cost of a gain, and where the seconds went."""
@@ -76,12 +77,12 @@ class Analysis(StudyData):
 
         rows = theme_rows(self)
         draw = (lambda: themes_figure(self, rows)) if any(row["deltas"] for row in rows) else None
-        return Finding("What was tried", theme_words(rows), rows, THEME_COLUMNS, draw)
+        return Finding("What was tried", theme_words(rows), rows, self._named(THEME_COLUMNS), draw)
 
     def near_misses(self) -> Finding:
         """Discards so close to their incumbent that another run might tell; below them what failed, by cause."""
         rows = near_rows(self)
-        return Finding("Near misses", near_words(self, rows), rows, NEAR, beside=self.failures())
+        return Finding("Near misses", near_words(self, rows), rows, self._named(NEAR), beside=self.failures())
 
     def failures(self) -> Finding:
         """What failed, by cause."""
@@ -90,6 +91,10 @@ class Analysis(StudyData):
         words += f" The audit refused {len(self.refused)}." if self.refused else ""
         words += f" {corrected.capitalize()}." if (corrected := correction_words(self.proposals)) else ""
         return Finding("What failed", words, failure_rows(self), FAILURES)
+
+    def _named(self, columns: tuple[Column, ...]) -> tuple[Column, ...]:
+        """The columns, with that of the scores under the name of what they measure."""
+        return tuple(replace(c, head=self.metric) if c.head == "val_bpb" else c for c in columns)
 
     def findings(self) -> tuple[Finding, ...]:
         """All answers, in the order in which they are best read."""

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ...core.comparison import Comparison
 from ...core.decide import best
 from ...core.drift import STEADY, machine_speeds
-from ...core.types import FAILED, Experiment, Spent, Status, error_of_difference
-from ...show.plot_scale import score_of
-from ...show.study_words import difference_to
+from ...core.types import FAILED, Experiment, Spent, Status
+from ...show.study_words import compared_at_end
 
 
 @dataclass(frozen=True, repr=False)
@@ -23,7 +23,9 @@ class StudyData:
     spent: Mapping[int, Spent] | None = None  # on models, by experiment; None where no costs were recorded
     seconds: float | None = None  # during which a supervisor ran the study; None where there are no times
     finished: Mapping[str, Any] | None = None  # the last `finished` event
+    machine: str = ""  # how busy the machine was, and how long the study waited for quiet; "" where it was quiet
     note: str = ""  # what the reader should know of where this comes from
+    metric: str = "val_bpb"  # what the scores measure, of which lower is better
 
     @property
     def baseline(self) -> Experiment | None:
@@ -61,40 +63,36 @@ class StudyData:
     @property
     def gain_standard_error(self) -> float | None:
         """The error of `gain`: where no incumbent ran again, all scores but the last and the baseline's cancel out."""
-        return difference_to(self.baseline, self.best)[1] if self.best and self.baseline else None
+        as_decided = self.best.against(self.baseline) if self.best and self.baseline else None
+        return as_decided.error if as_decided else None
 
     @property
-    def difference_standard_error(self) -> float | None:
-        """The error of `difference`."""
+    def so_far(self) -> Comparison | None:
+        """Incumbent and baseline by the means over all their runs so far, with what is known of sigma now."""
         if self.best is None or self.baseline is None:
-            return None
-        return error_of_difference(self.best.mean_standard_error, self.baseline.mean_standard_error)
-
-    @property
-    def difference(self) -> float | None:
-        """The incumbent's mean over all its runs so far less the baseline's: negative is better."""
-        return _mean_of(self.best) - _mean_of(self.baseline) if self.best and self.baseline else None
+            return None  # a results.tsv holds no runs, only a score
+        return self.best.so_far_against(self.baseline, self.sigma) or self.best.against(self.baseline)
 
     @property
     def whole_gain(self) -> float:
         """The study's gain: by the runs at its end where there are any, else as judged if the machine was steady."""
         finished = self.finished or {}
         if self.best is not None and finished.get("champion") == self.best.number:
-            return -float(finished["difference_bpb"])
-        return self.gain if self.is_steady else -(self.difference or 0.0)
+            return -compared_at_end(finished).difference
+        return self.gain if self.is_steady or self.so_far is None else -self.so_far.difference
 
     @property
     def is_steady(self) -> bool:
         """Whether the machine kept its speed, as far as that is known."""
         return all(abs(speed - 1) <= STEADY for _, speed in machine_speeds(self.experiments))
 
+    @property
+    def unit(self) -> str:
+        """Of the scores, in words."""
+        return "bits per byte" if self.metric == "val_bpb" else self.metric
+
     def in_sigmas(self, delta: float | None) -> float | None:
         return delta / self.sigma if delta is not None and self.sigma else None
-
-
-def _mean_of(experiment: Experiment) -> float:
-    """Over all runs so far; a results.tsv holds no runs, only a score."""
-    return score_of(experiment) if experiment.mean_bpb is None else experiment.mean_bpb
 
 
 def judged_delta(experiment: Experiment) -> float:

@@ -17,8 +17,7 @@ from ...core.format import bpb, count, duration, percent, signed, with_error
 from ...core.types import Experiment, Spent, Status, scores_of
 from ...show.cost import money
 from ...show.html import MARKS
-from ...show.plot_scale import score_of
-from ...show.study_words import difference_to, gain_words, is_clear
+from ...show.study_words import against_baseline, compared_at_end, gain_words, is_clear
 from ...show.words import idea
 from ...system.files import seconds_of
 from .data import StudyData, judged_delta
@@ -27,7 +26,7 @@ from .finding import Column, Row, in_time, in_words, share, shortened
 
 def summary(data: StudyData) -> str:
     """What was found, in a few sentences."""
-    return " ".join(sentence for sentence in (*_outcome(data), *_trust(data), data.note) if sentence)
+    return " ".join(sentence for sentence in (*_outcome(data), *_trust(data), data.machine, data.note) if sentence)
 
 
 def _outcome(data: StudyData) -> Iterator[str]:
@@ -39,19 +38,20 @@ def _outcome(data: StudyData) -> Iterator[str]:
     if baseline is None or champion is None:
         yield f"{tried}, none of them kept: there is no baseline to gain on."
     elif not data.proposals:
-        yield f"The baseline alone: val_bpb {bpb(baseline.val_bpb)}."
+        yield f"The baseline alone: {data.metric} {bpb(baseline.val_bpb)}."
     elif not data.kept:
-        yield f"{tried}, none of which beat the baseline, val_bpb {bpb(baseline.val_bpb)}."
+        yield f"{tried}, none of which beat the baseline, {data.metric} {bpb(baseline.val_bpb)}."
     else:
         yield from _gained(data, tried, baseline, champion)
 
 
 def _gained(data: StudyData, tried: str, baseline: Experiment, champion: Experiment) -> Iterator[str]:
-    difference, error = difference_to(baseline, champion)
-    before, after = score_of(baseline), score_of(champion)
-    is_gain = data.is_steady and is_better(after, before) and is_clear(difference, error)
+    compared = champion.against(baseline)
+    assert compared is not None, "both have a score"
+    before, after, difference, error = compared.theirs, compared.mine, compared.difference, compared.error
+    is_gain = data.is_steady and is_better(after, before) and before > 0 and is_clear(difference, error)
     better = f" ({100 * (before - after) / before:.1f} % better)" if is_gain else ""
-    yield f"{tried} took val_bpb from {bpb(before)} to {bpb(after)}, {gain_words(difference, error)}{better}."
+    yield f"{tried} took {data.metric} from {bpb(before)} to {bpb(after)}, {gain_words(difference, error)}{better}."
     were = "change was" if len(data.kept) == 1 else "changes were"
     gained = with_error(-data.gain, data.gain_standard_error)
     judged = "" if data.is_steady else f", which gained {gained} as judged at their hours"
@@ -65,8 +65,7 @@ def _gained(data: StudyData, tried: str, baseline: Experiment, champion: Experim
 def _trust(data: StudyData) -> Iterator[str]:
     champion, finished = data.best, data.finished or {}
     if champion is not None and finished.get("champion") == champion.number and data.kept:
-        found = gain_words(finished["difference_bpb"], finished.get("difference_standard_error"))
-        yield f"Run again with fresh seeds at the end: {found}."
+        yield f"By the runs at its end: {against_baseline(compared_at_end(finished), data.metric)}."
     if data.sigma is not None:
         yield f"Two runs of the same code differ by a standard deviation of {data.sigma:.4f}."
     elif data.experiments:
@@ -85,8 +84,9 @@ def attributed(data: StudyData) -> list[Row]:
     for before, kept in pairwise([data.baseline, *data.kept]):
         gain = -judged_delta(kept)
         cumulative += gain
-        so_far = {"cumulative": cumulative, "cumulative_standard_error": difference_to(data.baseline, kept)[1]}
-        rows.append(_gain_row(data, before, kept, gain) | so_far)
+        as_decided = kept.against(data.baseline)
+        added = {"cumulative": cumulative, "cumulative_standard_error": as_decided.error if as_decided else None}
+        rows.append(_gain_row(data, before, kept, gain) | added)
     return rows
 
 
@@ -98,10 +98,11 @@ def _gain_row(data: StudyData, before: Experiment, kept: Experiment, gain: float
         "number": kept.number,
         "idea": idea(kept),
         "val_bpb": kept.val_bpb,
+        "against": kept.incumbent_bpb,
         "gain": gain,  # bits per byte, positive is better
         "standard_error": kept.delta_standard_error,
         "share": gain / data.gain if data.gain > 0 else None,
-        "sigmas": data.in_sigmas(gain),
+        "sigmas": -kept.compared.sigmas if kept.compared and kept.compared.sigmas is not None else None,
         "runs": len(kept.judged_runs) or None,
         "experiments": len(between),  # tried since the last keep, this one included
         "seconds": times[1] - times[0] if len(times) == 2 else None,
@@ -115,11 +116,12 @@ ATTRIBUTION = (
     Column("#", lambda row: str(row["number"])),
     Column("what was kept", lambda row: f"● {shortened(row['idea'])}", is_number=False),
     Column("val_bpb", lambda row: bpb(row["val_bpb"])),
+    Column("against", lambda row: bpb(row["against"])),
     Column("Δ", lambda row: with_error(-row["gain"], row["standard_error"])),
     Column("σ", lambda row: in_words(None if row["sigmas"] is None else -row["sigmas"], 1)),
     Column("of the whole", lambda row: share(row["share"])),
     Column("runs", lambda row: str(row["runs"] or "–")),
-    Column("so far", lambda row: with_error(-row["cumulative"], row["cumulative_standard_error"])),
+    Column("Δ added up", lambda row: with_error(-row["cumulative"], row["cumulative_standard_error"])),
     Column("tried for it", lambda row: str(row["experiments"])),
     Column("took", lambda row: in_time(row["seconds"])),
     Column("cost", lambda row: money(row["spent"]) if row["spent"] is not None and row["spent"].calls else "–"),
@@ -130,9 +132,10 @@ def attribution_words(data: StudyData, rows: Sequence[Row]) -> str:
     if data.baseline is None:
         return "Nothing was kept, not even a baseline: there is no gain to share out."
     if not rows:
-        return f"Nothing has beaten the baseline, val_bpb {bpb(data.baseline.val_bpb)}: there is no gain to share out."
+        baseline = f"{data.metric} {bpb(data.baseline.val_bpb)}"
+        return f"Nothing has beaten the baseline, {baseline}: there is no gain to share out."
     gained = with_error(-data.gain, data.gain_standard_error)
-    words = f"{gained} bits per byte in {count(len(rows), 'kept change')}, each as it was judged."
+    words = f"{gained} {data.unit} in {count(len(rows), 'kept change')}, each as it was judged."
     largest = sorted(rows, key=lambda row: -row["gain"])[:3]
     if len(rows) > 3 and all(row["gain"] >= 0 for row in rows) and data.gain > 0:
         words += f" The three largest make {percent(sum(row['gain'] for row in largest) / data.gain)} of it."
@@ -140,9 +143,8 @@ def attribution_words(data: StudyData, rows: Sequence[Row]) -> str:
     if single:
         rests = "rests" if single == 1 else "rest"
         words += f" {single} of them {rests} on one run, which flatters what was chosen for its score."
-    if data.difference is not None and abs(data.difference + data.gain) >= 0.00005:
-        means = with_error(data.difference, data.difference_standard_error)
-        words += f" Over all runs, re-runs included, the means of incumbent and baseline differ by {means}."
+    if (so_far := data.so_far) is not None and abs(so_far.difference + data.gain) >= 0.00005:
+        words += f" Over all runs so far, re-runs included: {against_baseline(so_far, data.metric)}."
     return words
 
 
@@ -154,12 +156,12 @@ def noise_rows(data: StudyData) -> list[Row]:
         runs = e.judged_runs
         if e.incumbent_bpb is not None and runs and (len(runs) > 1 or e.status is Status.KEEP):
             parent = by_number.get(e.parent) if e.parent is not None else None
-            rows.append(_noise_row(data, e, parent, scores_of(runs), e.incumbent_bpb))
+            rows.append(_noise_row(e, parent, scores_of(runs), e.incumbent_bpb, data.sigma))
     return rows
 
 
 def _noise_row(
-    data: StudyData, e: Experiment, parent: Experiment | None, scores: Sequence[float], incumbent: float
+    e: Experiment, parent: Experiment | None, scores: Sequence[float], incumbent: float, sigma: float | None
 ) -> Row:
     first, delta = scores[0] - incumbent, mean(scores) - incumbent
     later = mean(scores[1:]) - incumbent if len(scores) > 1 else None
@@ -167,12 +169,13 @@ def _noise_row(
         "number": e.number,
         "idea": idea(e),
         "status": str(e.status),
+        "against": incumbent,
         "first_delta": first,  # to the incumbent, negative is better
         "later_delta": later,  # of the runs after the first, which were not selected for a low score
         "delta": delta,
-        "sigmas": data.in_sigmas(delta),
+        "sigmas": delta / e.sigma if e.sigma else None,  # as it was known at the decision
         "shrinkage": 1 - later / first if later is not None and first < 0 else None,
-        "luck": _luck(e, parent, scores, data.sigma),
+        "luck": _luck(e, parent, scores, sigma),
     }
 
 
@@ -194,6 +197,7 @@ NOISE = (
     Column(
         "what was kept or run again", lambda row: f"{MARKS[Status(row['status'])][0]} {shortened(row['idea'])}", False
     ),
+    Column("against", lambda row: bpb(row["against"])),
     Column("first run Δ", lambda row: in_words(row["first_delta"])),
     Column("later runs Δ", lambda row: in_words(row["later_delta"])),
     Column("mean Δ", lambda row: in_words(row["delta"])),
@@ -208,7 +212,8 @@ def noise_words(data: StudyData, rows: Sequence[Row]) -> str:
     parts = [_sigma_words(data)]
     gains = [-row["sigmas"] for row in _kept(rows) if row["sigmas"] is not None]
     if gains:
-        parts.append(f"The median kept change gained {statistics.median(gains):.1f} of these.")
+        gained = f"{statistics.median(gains):.1f} σ, with σ as it was known at its decision"
+        parts.append(f"The median kept change gained {gained}.")
     again = [row for row in rows if row["later_delta"] is not None and row["first_delta"] < 0]
     if again:
         parts.append(_shrinkage_words(again))

@@ -8,13 +8,14 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-from ...core.state import Event, replay
+from ...core.state import Event
 from ...core.types import Experiment
 from ...record.archive import StudyArchive
-from ...record.history import events_so_far
+from ...record.history_reader import Readable, readable_events, views_of
 from ...record.paths import StudyPaths
 from ...record.results import read_results
-from ...record.study import Study, StudyError, open_study, study_names
+from ...record.study import Study, StudyError, explained, open_study, study_names
+from ...show.study_words import machine_words
 from ...source.compare import subjects
 from ...system.files import seconds_of
 from ...system.locations import originals, project_root
@@ -28,6 +29,7 @@ RESULTS_NOTE = (
 EXAMPLE_NOTE = "There is no study here yet: this is the recorded example that comes with the project."
 
 
+@explained()
 def analyse(study: str | Path | Study = "") -> Analysis:
     """What a study has found.
 
@@ -37,7 +39,7 @@ def analyse(study: str | Path | Study = "") -> Analysis:
         study: a study's name, a Study, its folder, or the path of a results.tsv, also of the original autoresearch.
             "" is the study touched last, and where there is none the recorded example.
 
-    Raises StudyError when there is no such study, ResultsDamaged for a results.tsv that cannot be read.
+    Raises StudyError when there is no such study, ResultsDamaged for a file without a table of results.
     """
     if isinstance(study, Study):
         return _of_study(study)
@@ -45,17 +47,27 @@ def analyse(study: str | Path | Study = "") -> Analysis:
         return _latest()
     path = Path(study).expanduser()
     if path.is_file():
-        return Analysis(path.resolve().parent.name or path.stem, read_results(path), note=RESULTS_NOTE)
+        return _of_results(path)
     if (path / "study.json").is_file():
         return _of_study(_open_folder(path))
+    if (path / "results.tsv").is_file():
+        return _of_results(path / "results.tsv")
     if path.suffix == ".tsv" or len(path.parts) > 1:
+        what = f"{path} holds neither a results.tsv nor a study" if path.is_dir() else f"There is no {path}"
         raise StudyError(
-            f"There is no {path}: neither a results.tsv nor the folder of a study. Give a study's name, as in "
-            'analyse("nov23"), or the path of a results.tsv.'
+            f"{what}. Give a study's name, as in "
+            'analyse("nov23"), the folder of a study, or the path of a results.tsv.'
         )
     return _named(str(study))
 
 
+def _of_results(path: Path) -> Analysis:
+    found = read_results(path)
+    note = " ".join((RESULTS_NOTE, *found.notes))
+    return Analysis(path.resolve().parent.name or path.stem, found.experiments, note=note, metric=found.metric)
+
+
+@explained()
 def open_example() -> Study:
     """The recorded study that comes with the project, to be looked at: its records, diffs and curves.
 
@@ -68,9 +80,15 @@ def open_example() -> Study:
 def _latest() -> Analysis:
     project = project_root()
     names = [name for name in study_names(project) if (project / "studies" / name / "history.jsonl").is_file()]
-    if names:
-        return _of_study(open_study(names[0], project))
-    return replace(_of_study(open_example()), note=EXAMPLE_NOTE)
+    unread = []
+    for name in names:
+        try:
+            found = _of_study(open_study(name, project))
+        except StudyError as error:
+            unread.append(f"Study {name} is left out: {error}")
+        else:
+            return replace(found, note=" ".join(filter(None, (found.note, *unread))))
+    return replace(_of_study(open_example()), note=" ".join((EXAMPLE_NOTE, *unread)))
 
 
 def _named(name: str) -> Analysis:
@@ -93,13 +111,13 @@ def _open_folder(folder: Path) -> Study:
     try:
         facts = json.loads(paths.study.read_text(encoding="utf-8"))
         return Study(str(facts["name"]), folder.resolve().parent.parent, paths, facts)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise StudyError(f"{paths.study} cannot be read ({error}). Restore it from a copy.") from error
 
 
 def _of_study(study: Study) -> Analysis:
-    events = events_so_far(study.paths.history)
-    state = replay(events)
+    readable = readable_events(study.paths.history) if study.paths.history.is_file() else Readable([])
+    events, (state, damage) = readable.events, views_of(readable)
     finished = next((event for event in reversed(events) if event["event"] == "finished"), None)
     return Analysis(
         study.name,
@@ -108,6 +126,8 @@ def _of_study(study: Study) -> Analysis:
         spent=state.spent_by_experiment,
         seconds=_seconds_open(events),
         finished=finished,
+        machine=machine_words(state),
+        note=damage,
     )
 
 

@@ -104,12 +104,14 @@ def reruns(data: StudyData) -> list[Row]:
 
 def _rerun_row(data: StudyData, e: Experiment, run: Run, val_bpb: float) -> Row:
     before = [r.val_bpb for r in e.runs if r.val_bpb is not None and r.index < run.index]
-    delta = val_bpb - mean(before) if before else None
+    against = mean(before) if before else None
+    delta = val_bpb - against if against is not None else None
     return {
         "at": run.num_decided,  # experiments decided by then
         "number": e.number,
         "val_bpb": val_bpb,
-        "delta": delta,  # to the mean of its earlier runs
+        "against": against,  # the mean of its earlier runs
+        "delta": delta,
         "sigmas": data.in_sigmas(delta),
         "relative_speed": run.measured.get("relative_speed"),
         "tokens_per_second": run.measured.get("tokens_per_second"),
@@ -120,8 +122,9 @@ DRIFT = (
     Column("after", lambda row: str(row["at"])),
     Column("ran again", lambda row: f"{row['number']:04d}", is_number=False),
     Column("val_bpb", lambda row: bpb(row["val_bpb"])),
-    Column("Δ to its earlier runs", lambda row: in_words(row["delta"])),
-    Column("σ", lambda row: in_words(row["sigmas"], 1)),
+    Column("mean of its earlier runs", lambda row: bpb(row["against"])),
+    Column("Δ", lambda row: in_words(row["delta"])),
+    Column("in σ of now", lambda row: in_words(row["sigmas"], 1)),
     Column("speed", lambda row: f"{row['relative_speed']:.2f} ×" if row["relative_speed"] else "–"),
 )
 

@@ -30,7 +30,7 @@ SECOND_COLOURS = {
 }
 
 
-def waterfall_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
+def waterfall_figure(rows: Sequence[Mapping[str, Any]], unit: str = "bits per byte") -> Figure:
     """From the baseline down, a step for each kept change as it was judged."""
     shown = rows[-MOST_ROWS:]
     start = shown[0]["gain"] - shown[0]["cumulative"]  # of what earlier changes gained; 0 when all are shown
@@ -55,7 +55,7 @@ def waterfall_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     axes.xaxis.set_major_formatter(lambda x, _: signed(x) if abs(x) > 1e-12 else "0")
     axes.locator_params(axis="x", nbins=5)
     _name_rows(axes, [*(f"{row['number']:04d} {plain(row['idea'], NAME_CHARACTERS)}" for row in shown), "in all"])
-    axes.set_xlabel("gained since the baseline, bits per byte (lower is better)", fontsize=8.5, color=INK)
+    axes.set_xlabel(f"gained since the baseline, {unit} (lower is better)", fontsize=8.5, color=INK)
     return figure
 
 
@@ -193,7 +193,7 @@ def themes_figure(data: StudyData, rows: Sequence[Mapping[str, Any]]) -> Figure:
     handles += [_mark("x", RED, "failed")] if failed else []
     handles += [_mark(">", GREY, "further right", hollow=True)] if any(d > edge for d in deltas) else []
     _legend(figure, handles + (axes.get_legend_handles_labels()[0][:1] if sigma else []))
-    what = f"in σ of {sigma:.4f} bpb" if sigma else "in bits per byte"
+    what = f"in σ of {sigma:.4f} bpb" if sigma else f"in {data.unit}"
     axes.set_xlabel(f"difference to the incumbent, {what} (left is better)", fontsize=8.5, color=INK)
     return figure
 

@@ -27,10 +27,10 @@ def theme_rows(data: StudyData) -> list[Row]:
             groups.setdefault(pair, []).append(experiment)
     sizes = Counter(theme for (theme, _), members in groups.items() for _ in members)
     ranked = sorted(groups.items(), key=lambda g: (-sizes[g[0][0]], g[0][0], -len(g[1]), g[0][1]))
-    return [_theme_row(*pair, members, data) for pair, members in ranked]
+    return [_theme_row(*pair, members) for pair, members in ranked]
 
 
-def _theme_row(theme: str, subject: str, members: Sequence[Experiment], data: StudyData) -> Row:
+def _theme_row(theme: str, subject: str, members: Sequence[Experiment]) -> Row:
     judged = [e for e in members if e.delta_bpb is not None]
     first = min(judged, key=judged_delta, default=None)
     return {
@@ -39,14 +39,21 @@ def _theme_row(theme: str, subject: str, members: Sequence[Experiment], data: St
         "tried": len(members),
         "kept": sum(e.status is Status.KEEP for e in members),
         "failed": sum(e.status in FAILED for e in members),
+        "best_bpb": first and first.val_bpb,
+        "best_against": first and first.incumbent_bpb,
         "best_delta": first and judged_delta(first),
         "best_error": first and first.delta_standard_error,
-        "best_sigmas": first and data.in_sigmas(judged_delta(first)),
+        "best_sigmas": _sigmas(first),
         "best_number": first and first.number,
         "values": [e.changes[subject] for e in members if subject in e.changes],
         "deltas": [(e.number, str(e.status), judged_delta(e)) for e in judged],
         "numbers": [e.number for e in members],
     }
+
+
+def _sigmas(experiment: Experiment | None) -> float | None:
+    """The difference that was judged, in sigma as it was known then."""
+    return experiment.compared.sigmas if experiment is not None and experiment.compared else None
 
 
 def _delta(difference: float | None, error: float | None) -> str:
@@ -67,6 +74,8 @@ THEME_COLUMNS = (
     Column("tried", lambda row: str(row["tried"])),
     Column("kept", lambda row: str(row["kept"])),
     Column("failed", lambda row: str(row["failed"])),
+    Column("val_bpb", lambda row: bpb(row["best_bpb"])),
+    Column("against", lambda row: bpb(row["best_against"])),
     Column("lowest Δ", lambda row: _delta(row["best_delta"], row["best_error"])),
     Column("σ", lambda row: in_words(row["best_sigmas"], 1)),
     Column("in", lambda row: "" if row["best_number"] is None else f"{row['best_number']:04d}"),
@@ -107,9 +116,10 @@ def _near_row(e: Experiment, data: StudyData) -> Row:
         "number": e.number,
         "idea": idea(e),
         "val_bpb": e.val_bpb,
+        "against": e.incumbent_bpb,
         "delta": judged_delta(e),
         "standard_error": e.delta_standard_error,
-        "sigmas": data.in_sigmas(judged_delta(e)),
+        "sigmas": _sigmas(e),
         "runs": len(e.scores) or None,
         "to_best": score_of(e) - score_of(champion) if champion is not None else None,
         "reason": plain(e.reason),
@@ -120,6 +130,7 @@ NEAR = (
     Column("#", lambda row: str(row["number"])),
     Column("what was discarded", lambda row: f"○ {shortened(row['idea'])}", is_number=False),
     Column("val_bpb", lambda row: bpb(row["val_bpb"])),
+    Column("against", lambda row: bpb(row["against"])),
     Column("Δ", lambda row: _delta(row["delta"], row["standard_error"])),
     Column("σ", lambda row: in_words(row["sigmas"], 1)),
     Column("runs", lambda row: str(row["runs"] or "–")),
@@ -137,6 +148,7 @@ def near_words(data: StudyData, rows: Sequence[Row]) -> str:
     if not rows:
         return f"No discard came within {NEAR_SIGMAS:g} σ of its incumbent.{tail}"
     words = f"{count(len(rows), 'discard')} within {NEAR_SIGMAS:g} σ of the incumbent, which noise may hide."
+    words += f" The incumbent now has {bpb(data.best.val_bpb)}, as it was decided." if data.best else ""
     once = [row for row in rows if row["runs"] == 1]
     below = sum(is_better(row["delta"], 0.0) for row in rows)
     words += f" {below} scored below it, not by enough." if below else ""

@@ -14,8 +14,8 @@ from ...core.types import FAILED, Experiment, Status
 from ...show.plot_labels import label_of
 from ...show.plot_scale import as_drawn, limits_of, points_of, scored_runs
 from ...show.snapshot import Snapshot
-from ...show.study_words import counts, difference_to, findings, gain_words, incumbent_scores
-from ...show.words import curve_words, difference, head_and_rest, idea, is_ended_early, last_speed, losses, status_word
+from ...show.study_words import counts, findings, gain_words, incumbent_scores
+from ...show.words import comparison, curve_words, head_and_rest, idea, is_ended_early, last_speed, losses, status_word
 from ...system.files import seconds_of
 
 NEAR_SIGMAS = 2.0  # a discard within so many standard deviations of the incumbent is a near miss
@@ -65,12 +65,12 @@ def _so_far(experiment: Experiment) -> Experiment:
 
 def _point(experiment: Experiment) -> dict[str, Any]:
     score, is_refused = experiment.val_bpb, experiment.status is Status.REJECTED
-    against = "" if is_refused else difference(experiment)
     shown = f"claimed {bpb(score)}" if is_refused else bpb(score)
+    compared = "" if is_refused else comparison(experiment)
     words = [
         f"{experiment.number:04d} · {status_word(experiment)}",
         head_and_rest(idea(experiment))[0],
-        " · ".join(filter(None, (shown if score is not None else "", against))),
+        compared or (shown if score is not None else ""),
         plain(experiment.reason)[:200] if score is None or is_refused else "",
     ]
     return {
@@ -91,7 +91,8 @@ def _summary(experiments: Sequence[Experiment]) -> str:
     keeps = [e for e in experiments if e.status is Status.KEEP and e.val_bpb is not None]
     if len(keeps) < 2:
         return f"{words}; the baseline's val_bpb is {bpb(scores[0])}" if scores else words
-    gain = gain_words(*difference_to(keeps[0], keeps[-1]))
+    compared = keeps[-1].against(keeps[0])
+    gain = gain_words(compared.difference, compared.error) if compared else ""
     return f"{words}; the incumbent's val_bpb went from {bpb(scores[0])} to {bpb(scores[-1])}, {gain}"
 
 
@@ -131,7 +132,7 @@ def _doing(experiment: Experiment, now: Snapshot | None) -> str:
 
 
 def _row(experiment: Experiment) -> dict[str, Any]:
-    delta, sigma = experiment.delta_bpb, experiment.sigma
+    compared = experiment.compared
     hypothesis = plain(experiment.hypothesis)[:HYPOTHESIS_CHARACTERS]
     return {
         "number": experiment.number,
@@ -141,9 +142,10 @@ def _row(experiment: Experiment) -> dict[str, Any]:
         "is_baseline": experiment.parent is None,
         "agent": experiment.agent,
         "val_bpb": number(experiment.val_bpb),
-        "delta": delta,
-        "delta_error": experiment.delta_standard_error,
-        "sigmas": delta / sigma if delta is not None and sigma else None,
+        "against": compared and compared.theirs,
+        "delta": compared and compared.difference,
+        "delta_error": compared and compared.error,
+        "sigmas": compared and compared.sigmas,
         "speed": last_speed(experiment),
         "mark": mark_of(experiment),
         "status": status_word(experiment),
@@ -156,10 +158,8 @@ def _row(experiment: Experiment) -> dict[str, Any]:
 
 def is_near_miss(experiment: Experiment) -> bool:
     """Discarded, though noise could have done that."""
-    delta, sigma = experiment.delta_bpb, experiment.sigma
-    if experiment.status is not Status.DISCARD or delta is None or not sigma:
-        return False
-    return delta < NEAR_SIGMAS * sigma
+    sigmas = experiment.compared.sigmas if experiment.compared else None
+    return experiment.status is Status.DISCARD and sigmas is not None and sigmas < NEAR_SIGMAS
 
 
 def found(now: Snapshot) -> str:

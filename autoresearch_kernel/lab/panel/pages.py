@@ -18,8 +18,8 @@ from ...show import html
 from ...show.cost import spent_words
 from ...show.snapshot import Snapshot
 from ...show.status import agent_words, command_line, doing, figures
-from ...show.study_words import sealed_words
-from ...show.words import argument, audits_words, grounds, head_and_rest, idea, score_and_difference
+from ...show.study_words import machine_words, sealed_words
+from ...show.words import argument, audits_words, given_back_words, grounds, head_and_rest, idea, score_and_difference
 from ...study.proposal_files import read_proposal
 from ...system.files import seconds_of
 
@@ -104,9 +104,10 @@ def gauge(now: Snapshot, memory_mb: float | None) -> str:
         spent_words(now.state.spent, now.state.limits),
     ]
     line = " · ".join(html.text(part) for part in words if part)
+    machine = machine_words(now.state)
     return (
         f'<div style="{html.UI_FONT};color:{html.FAINT};font-variant-numeric:tabular-nums;line-height:1.5">'
-        f"{_progress(now)}{line}</div>"
+        f"{_progress(now)}{line}{f'<br>{html.text(machine)}' if machine else ''}</div>"
     )
 
 
@@ -114,6 +115,9 @@ def _progress(now: Snapshot) -> str:
     if now.activity == "waiting":
         waits = duration(max(0.0, now.time - seconds_of(now.state.waiting_since)))
         return f'<span style="color:{html.INK}">waits for the machine: {waits} so far</span> · '
+    if now.activity == "quiet" and now.state.quiet_wait is not None:
+        waits = duration(max(0.0, now.time - seconds_of(now.state.quiet_wait.time)))
+        return f'<span style="color:{html.INK}">waits for a quieter machine: {waits} so far</span> · '
     if now.activity != "training":
         return ""
     left, share = duration(now.seconds_left or 0), percent(now.fraction)
@@ -215,7 +219,7 @@ def notes(now: Snapshot) -> str:
     parts = [html.paragraph(state.notes) if state.notes else html.paragraph("The agent has no notes.", is_faint=True)]
     if state.hints:
         parts.append(html.facts([(f"hint {i}", hint) for i, hint in enumerate(state.hints, 1)]))
-    refused = [(f"{r.experiment:04d}, {r.objection}", plain(r.why)[:300]) for r in state.refusals[-10:]]
+    refused = [(f"{r.experiment:04d}", given_back_words(r.objection, r.why)) for r in state.refusals[-10:]]
     if refused:
         parts.append(html.details(f"Given back: {len(state.refusals)}", html.facts(refused)))
     if now.commands:
@@ -240,6 +244,7 @@ def settings(now: Snapshot) -> str:
     options = ", ".join(f"{name} {value}" for name, value in (facts.get("agent_options") or {}).items())
     limits = [f"{state.limits.max_tokens} tokens" if state.limits.max_tokens else ""]
     limits += [f"${state.limits.max_cost:.2f}" if state.limits.max_cost else ""]
+    limits += [f"{state.limits.max_calls} calls" if state.limits.max_calls else ""]
     return html.facts(
         [
             ("training", f"{facts['time_budget_seconds']:g} s a run"),

@@ -364,7 +364,8 @@ function drawCurve(el, model) {
 // --- the table of experiments
 
 const COLUMNS = [
-  ["number", "#", true], ["idea", "what changed", false], ["val_bpb", "val_bpb", true], ["delta", "Δ", true],
+  ["number", "#", true], ["idea", "what changed", false], ["val_bpb", "val_bpb", true],
+  ["against", "against", true], ["delta", "Δ", true],
   ["sigmas", "Δ (σ)", true], ["speed", "tokens/s", true], ["status", "status", false], ["time", "when", true],
 ];
 const SIGNS = {
@@ -440,6 +441,7 @@ function makeTable(el, model) {
       html("td", { class: "ar-number" }, tr, String(r.number));
       fillIdea(html("td", { class: "ar-idea", title: r.is_long ? "" : r.hypothesis }, tr), r);
       html("td", { class: "ar-number" }, tr, bpb(r.val_bpb));
+      html("td", { class: "ar-against ar-number" }, tr, r.against == null ? "" : bpb(r.against));
       html("td", { class: "ar-delta ar-number" }, tr, r.delta == null ? "" : withError(r.delta, r.delta_error));
       html("td", { class: "ar-sigmas ar-number" }, tr, r.sigmas == null ? "" : signed(r.sigmas, 1));
       html("td", { class: "ar-speed ar-number" }, tr, r.speed == null ? "–" : `${(r.speed / 1000).toFixed(1)} k`);

@@ -18,15 +18,14 @@ import ipywidgets as widgets
 
 from ...control import actions
 from ...core.state import StudyState, replay
-from ...record.history import read_state
 from ...record.study import Study, StudyError, WouldOverwrite, explained
-from ...show.follow import View
+from ...show.follow import View, look
 from ...show.study_words import sealed_words
 from ...system.locations import project_root
 from ..pictures import Picture, Table, figure_of
 from .elements import FOLLOW
 from .form import StudyForm
-from .view import OVERWRITE, PROMOTE, STILL_EVERY_SECONDS, PanelView, error_words, in_python
+from .view import OVERWRITE, PROMOTE, STILL_EVERY_SECONDS, PanelView, in_python
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -98,8 +97,10 @@ class Panel(PanelView):
         """Create study `name` and let it run in the background.
 
         Args:
-            fields: agent, model, share, recording, prompt_tokens, max_tokens, max_cost, budget (seconds a run), corpus,
-                files_folder, preset, seed; experiments, hours and approve say how long and on whose word.
+            fields: agent, with_, model, share, recording, prompt_tokens, reply_tokens, max_tokens, max_cost, max_calls,
+            fields: agent, with_, model, share, recording, prompt_tokens, reply_tokens, max_tokens, max_cost, max_calls,
+                budget (seconds a run), corpus, files_folder, text_key, preset, start, seed; experiments, hours and
+                approve say how long and on whose word.
         """
         study = self.control.begin(name, self.project, fields, self._tell)
         self.form.close()
@@ -189,7 +190,7 @@ class Panel(PanelView):
             except (ValueError, RuntimeError, OSError) as error:
                 if study is not None:
                     raise
-                wrong.append(str(error))
+                wrong.append(in_python(error))
         self._tell("\n".join(wrong), is_wrong=True)
 
     @_explained
@@ -229,7 +230,7 @@ class Panel(PanelView):
         """The study shown and what its history says now."""
         if self.study is None:
             return None, replay([])
-        return self.study, read_state(self.study.paths.history)
+        return self.study, look(self.study).state
 
     def _named(self) -> Study:
         if self.study is None:
@@ -243,7 +244,7 @@ class Panel(PanelView):
             try:
                 self._tell(act())
             except Exception as error:  # whatever it is, a person pressed a button and should hear of it
-                self._tell(error_words(error), is_wrong=True)
+                self._tell(in_python(error), is_wrong=True)
             finally:
                 self._is_acting = False
                 for button in self._buttons():
@@ -301,7 +302,7 @@ class Panel(PanelView):
         try:
             self.choose(name)
         except (ValueError, RuntimeError, OSError) as error:
-            self._tell(str(error), is_wrong=True)
+            self._tell(in_python(error), is_wrong=True)
             self._offer_studies()
 
     def _offer_overwrite(self, is_offered: bool) -> None:

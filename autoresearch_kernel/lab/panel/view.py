@@ -26,6 +26,7 @@ from ...show.follow import View
 from ...show.snapshot import Snapshot
 from ...show.status import standing
 from ...show.study_words import counts
+from ...system.explain import explain
 from ...system.files import StudyInUse, utc_now
 from ...system.processes import memory_mb
 from ..pictures import figure_of
@@ -63,6 +64,7 @@ class PanelView:
         self._still_at: float | None = None  # when that was last drawn; None while it is not shown
         self._looks = 0
         self._is_wrong = False  # what the notice says
+        self._is_damaged = False  # the history that was looked at last
         self._is_acting = False  # a button was pressed, and its answer is not there yet
         self._memory: float | None = None
         self._build(form)
@@ -165,7 +167,7 @@ class PanelView:
             try:
                 self.refresh()
             except Exception as error:  # a damaged history, a study that was removed: it is said and looked at again
-                self._tell(error_words(error), is_wrong=True)
+                self._tell(in_python(error), is_wrong=True)
 
     def refresh(self) -> None:
         """Look once and show what is new."""
@@ -184,6 +186,7 @@ class PanelView:
             if now.activity in ("training", "scoring") and self._looks % MEMORY_EVERY_LOOKS == 1:
                 self._memory = memory_mb(now.study.paths.running)
             self.live.layout.display = ""
+            self._show_damage(now)
             self._show_hint(now)
             self._show_state(now)
             self.review.show(now)
@@ -191,6 +194,12 @@ class PanelView:
             self.card.show(now, self.experiments.selected)
             self._show_fold(now)
             self._show_still(now)
+
+    def _show_damage(self, now: Snapshot) -> None:
+        """What of the history cannot be shown, until the file is restored."""
+        if now.damage or self._is_damaged:
+            self._tell(now.damage, is_wrong=bool(now.damage))
+        self._is_damaged = bool(now.damage)
 
     def _forget(self) -> None:
         """Draw everything anew: the study is another one."""
@@ -274,15 +283,12 @@ class PanelView:
         self.refresh()
 
 
-def in_python(error: Exception) -> str:
-    """The message of an error that was made for people, in the words of Python."""
-    return error.for_panel if isinstance(error, Remedied | StudyInUse) else with_arguments(str(error))
-
-
-def error_words(error: Exception) -> str:
-    """The message of an error where it was made for people, else what to do."""
-    if isinstance(error, Plain | ValueError | RuntimeError | OSError) and str(error):
-        return in_python(error)
+def in_python(error: BaseException) -> str:
+    """What an error says to users, in the words of Python."""
+    if isinstance(error, Remedied | StudyInUse):
+        return error.for_panel
+    if isinstance(error, Plain | ValueError | RuntimeError | OSError | MemoryError | ImportError) and str(error):
+        return with_arguments(explain(error))
     return f"The panel failed ({error}). The study was not affected: run this cell again."
 
 

@@ -159,20 +159,50 @@ REACHES = (
         "import glob\nfor path in glob.glob('/dev/[svnx]d*') + glob.glob('/dev/nvme*') + ['/dev/mem', '/dev/kmsg']:\n"
         "    attempt(lambda: read(path))",
     ),
-    Reach(
-        "machine in proc",
-        "open for writing what /proc shows of the machine: the kernel's settings, interrupts, buses, drivers",
-        "def files(folder):\n"
-        "    for path, folders, names in os.walk(folder):\n"
-        "        if path == '/proc': folders[:] = [f for f in folders if not f.isdecimal()]\n"
-        "        yield from (os.path.join(path, name) for name in names)\n"
-        "tried, met = set(), set()\n"
-        "for path in files('/proc'):\n"
-        "    tried.add(path.split('/')[2])\n"
-        "    try: os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))\n"  # opened, never written to
-        "    except OSError as error: met.add(error.errno)\n"
-        "    else: reached(path)\n"
-        "for number in sorted(met): print(OSError(number, os.strerror(number)))\n"
-        "if 'sys' not in tried: sys.exit('/proc/sys is not shown, so nothing was tried')",
-    ),
 )
+
+# Opens for writing, and closes, each listed file and all that /proc and /sys show, and says which it could open. It
+# never writes. The argument names a file with the list.
+OPEN_ALL = """
+import json, os, sys
+def shown(top):
+    for folder, _, names in os.walk(top):
+        yield from (os.path.join(folder, name) for name in names)
+with open(sys.argv[1]) as file: listed = json.load(file)
+opened, errors = set(), set()
+for path in (*listed, *shown("/proc"), *shown("/sys")):
+    try: os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+    except OSError as error: errors.add(error.errno)
+    else: opened.add(path)
+print(json.dumps({"opened": sorted(opened), "met": [str(OSError(n, os.strerror(n))) for n in sorted(errors)]}))
+"""
+
+# Starts OPEN_ALL in the sandbox, as the user that this process has, with the files that are there outside.
+OPEN_ALL_IN_SANDBOX = f"""
+import json, os, subprocess, sys
+from pathlib import Path
+from autoresearch_kernel.sandbox.kinds import probe, wrap
+from autoresearch_kernel.sandbox.policy import training_policy
+from autoresearch_kernel.system.temporary import own_folder
+def machine(top):
+    for folder, folders, names in os.walk(top):
+        if folder == "/proc": folders[:] = [name for name in folders if not name.isdecimal()]
+        yield from (os.path.join(folder, name) for name in names)
+code = {OPEN_ALL!r}
+report = probe()
+with own_folder() as folder:
+    places = [folder / name for name in ("corpus", "handover", "own")]
+    for place in places: place.mkdir()
+    listed = [*machine("/proc"), *machine("/sys")]
+    (places[2] / "listed").write_text(json.dumps(listed))
+    (folder / "comm").write_text('["/proc/self/comm"]')
+    policy = training_policy(places[0], Path(sys.argv[1]), *places[1:], seconds=60, gpu=False)
+    python = [os.path.realpath(sys.executable), "-I", "-S", "-c", code]
+    said = []
+    command = wrap(policy, [*python, str(places[2] / "listed")])
+    inside = subprocess.run(command, cwd=places[2], capture_output=True, text=True)
+    outside = subprocess.run([*python[:-1], code.replace('*shown("/proc"), *shown("/sys")', ""), str(folder / "comm")],
+                             capture_output=True, text=True)
+said = [json.loads(done.stdout) if done.stdout else done.stderr for done in (inside, outside)]
+print(json.dumps([report.name, report.user, report.why(), listed, *said]))
+"""

@@ -1,6 +1,8 @@
-"""The system calls that a sandbox refuses, as a BPF program: ways out that namespaces and Landlock leave open.
+"""The system calls that the code of an agent is refused, as BPF programs.
 
-The numbers are those of x86_64 and aarch64, from the kernel's own tables. On other machines there is no filter.
+`program` is the filter of a sandbox: it closes ways out that namespaces and Landlock leave open. `without_paths` is one
+more filter of a scorer on a CPU, which `scoring/no_paths.py` installs. The numbers are those of x86_64 and aarch64,
+from the kernel's own tables. On other machines there is no filter.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import errno
 import platform
 import struct
+from collections.abc import Iterable
 
 ALLOW, ERRNO = 0x7FFF0000, 0x00050000  # <linux/seccomp.h>
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
@@ -35,6 +38,7 @@ _ALWAYS = {
 }  # fmt: skip
 _UNKNOWN = {  # answered with ENOSYS, so that libraries use older calls
     "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427), "clone3": (435, 435),
+    "openat2": (437, 437),
 }  # fmt: skip
 _WITHOUT_NAMESPACES = {  # calls that reach other processes, and those that Landlock does not restrict
     "connect": (42, 203), "shmget": (29, 194), "shmat": (30, 196), "shmctl": (31, 195), "msgget": (68, 186),
@@ -49,6 +53,31 @@ _IGNORED = {  # without namespaces they do nothing and report success: copying f
     "sched_setscheduler": (144, 119), "sched_setparam": (142, 118), "sched_setattr": (314, 274),
     "setpriority": (141, 140),
 }  # fmt: skip
+_SETS_MODE = {  # with the position of the mode
+    "chmod": ((90, None), 1), "fchmod": ((91, 52), 1), "fchmodat": ((268, 53), 2), "fchmodat2": ((452, 452), 2),
+    "creat": ((85, None), 1), "mknod": ((133, None), 1), "mknodat": ((259, 33), 2),
+}  # fmt: skip
+_OPENS = {"open": ((2, None), 1), "openat": ((257, 56), 2)}  # with the position of the flags, which the mode follows
+_CREATES = 0x400040  # O_CREAT and O_TMPFILE
+_SETUID_OR_SETGID = 0o6000
+_OF_PATHS = {  # calls that take a path, list a folder or open a socket, and io_uring, which does all of it
+    "open": (2, None), "stat": (4, None), "lstat": (6, None), "access": (21, None), "socket": (41, 198),
+    "connect": (42, 203), "bind": (49, 200), "socketpair": (53, 199), "execve": (59, 221), "truncate": (76, 45),
+    "getdents": (78, None), "chdir": (80, 49), "rename": (82, None), "mkdir": (83, None), "rmdir": (84, None),
+    "creat": (85, None), "link": (86, None), "unlink": (87, None), "symlink": (88, None), "readlink": (89, None),
+    "chmod": (90, None), "chown": (92, None), "lchown": (94, None), "utime": (132, None), "mknod": (133, None),
+    "statfs": (137, 43), "setxattr": (188, 5), "lsetxattr": (189, 6), "getxattr": (191, 8), "lgetxattr": (192, 9),
+    "listxattr": (194, 11), "llistxattr": (195, 12), "removexattr": (197, 14), "lremovexattr": (198, 15),
+    "getdents64": (217, 61), "utimes": (235, None), "mq_open": (240, 180), "mq_unlink": (241, 181),
+    "inotify_add_watch": (254, 27), "openat": (257, 56), "mkdirat": (258, 34), "mknodat": (259, 33),
+    "fchownat": (260, 54), "futimesat": (261, None), "newfstatat": (262, 79), "unlinkat": (263, 35),
+    "renameat": (264, 38), "linkat": (265, 37), "symlinkat": (266, 36), "readlinkat": (267, 78), "fchmodat": (268, 53),
+    "faccessat": (269, 48), "utimensat": (280, 88), "name_to_handle_at": (303, 264), "open_by_handle_at": (304, 265),
+    "renameat2": (316, 276), "execveat": (322, 281), "statx": (332, 291), "io_uring_setup": (425, 425),
+    "io_uring_enter": (426, 426), "io_uring_register": (427, 427), "openat2": (437, 437), "faccessat2": (439, 439),
+    "fchmodat2": (452, 452),
+}  # fmt: skip
+_FIRST_UNKNOWN = 463  # later calls, of which some take paths
 _SOCKET, _SOCKETPAIR, _CLONE, _IOCTL = (41, 198), (53, 199), (56, 220), (16, 29)
 _PRLIMIT = (302, 261)
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C  # put characters into another terminal
@@ -62,19 +91,51 @@ def program(has_namespaces: bool, machine: str = "") -> bytes:
     if machine not in _ARCHITECTURES:
         return b""
     column, arch = _ARCHITECTURES[machine]
-    steps = [_load(_ARCH), (0x15, 1, 0, arch), _refuse(errno.EPERM), _load(_NR)]
+    steps = _begin(arch)
     steps += [(0x35, 0, 1, X32), _refuse(errno.EPERM)] if machine == "x86_64" else []
     denied = _ALWAYS | ({} if has_namespaces else _WITHOUT_NAMESPACES)
     unchanged = {} if has_namespaces else _IGNORED
     for names, error in ((denied, errno.EPERM), (_UNKNOWN, errno.ENOSYS), (unchanged, 0)):
         known = [number for both in names.values() if (number := both[column]) is not None]
         steps += [step for number in known for step in _when(number, [_refuse(error)])]
-    for call, body in _bodies(has_namespaces):
-        steps += _when(call[column], body)
-    return b"".join(struct.pack("=HBBI", *step) for step in [*steps, _ALLOW])
+    for both, body in _bodies(has_namespaces):
+        if (number := both[column]) is not None:
+            steps += _when(number, body)
+    return _packed([*steps, _ALLOW])
+
+
+def without_paths(machine: str = "") -> bytes:
+    """The filter that refuses every call that looks up a path; b"" on a machine without known numbers."""
+    machine = machine or platform.machine()
+    if machine not in _ARCHITECTURES:
+        return b""
+    column = _ARCHITECTURES[machine][0]
+    return refusing([number for both in _OF_PATHS.values() if (number := both[column]) is not None], machine)
+
+
+def refusing(numbers: Iterable[int], machine: str = "") -> bytes:
+    """The filter that refuses the calls with these numbers, and all that are newer than this table."""
+    _, arch = _ARCHITECTURES[machine or platform.machine()]
+    no = _refuse(errno.EPERM)
+    calls = [step for number in numbers for step in _when(number, [no])]
+    return _packed([*_begin(arch), (0x35, 0, 1, _FIRST_UNKNOWN), no, *calls, _ALLOW])
+
+
+def allow_all() -> bytes:
+    """The filter that refuses nothing, to try whether a filter can be installed."""
+    return _packed([_ALLOW])
 
 
 _ALLOW: Instruction = (0x06, 0, 0, ALLOW)
+
+
+def _packed(steps: list[Instruction]) -> bytes:
+    return b"".join(struct.pack("=HBBI", *step) for step in steps)
+
+
+def _begin(arch: int) -> list[Instruction]:
+    """Refuse calls of another machine's kind, and load the number of the call."""
+    return [_load(_ARCH), (0x15, 1, 0, arch), _refuse(errno.EPERM), _load(_NR)]
 
 
 def _refuse(error: int) -> Instruction:
@@ -95,12 +156,18 @@ def _when(number: int, body: list[Instruction]) -> list[Instruction]:
     return [(0x15, 0, len(body), number), *body]
 
 
-def _bodies(has_namespaces: bool) -> list[tuple[tuple[int, int], list[Instruction]]]:
+def _bodies(has_namespaces: bool) -> list[tuple[tuple[int, int | None], list[Instruction]]]:
     """The system calls that are decided by their arguments."""
     no = _refuse(errno.EPERM)
     clone = [_argument(0), (0x45, 0, 1, NEW_NAMESPACES), no, _ALLOW]
     ioctl = [_argument(1), (0x15, 1, 0, _TIOCSTI), (0x15, 0, 1, _TIOCLINUX), no, _ALLOW]
-    always = [(_CLONE, clone), (_IOCTL, ioctl)]
+    plain_mode = [(0x45, 0, 1, _SETUID_OR_SETGID), no, _ALLOW]
+    always: list[tuple[tuple[int, int | None], list[Instruction]]] = [
+        (_CLONE, clone), (_IOCTL, ioctl),
+        *((call, [_argument(at), *plain_mode]) for call, at in _SETS_MODE.values()),
+        *((call, [_argument(at), (0x45, 0, 3, _CREATES), _argument(at + 1), *plain_mode])
+          for call, at in _OPENS.values()),
+    ]  # fmt: skip
     if has_namespaces:  # its network is separate, so only families without namespaces are refused
         families = [(0x15, 4 - i, 0, f) for i, f in enumerate((AF_UNIX, AF_INET, AF_INET6, AF_NETLINK))]
         return [*always, (_SOCKET, [_argument(0), *families, no, _ALLOW])]

@@ -1,0 +1,295 @@
+"""Asks a command-line tool of the user, such as Claude Code or Codex, as `chat.py` asks a server.
+
+The tool gets the prompt on standard input and answers on standard output. It works in an empty folder, without our
+secrets, in processes of its own that end with the question. Its sign-in is its own affair: this program starts it as
+the user would and neither reads nor stores a token. `tools.py` knows the tools, `tool_output.py` reads what they say.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+
+from ..core.types import Call, ignore
+from ..system.contained import Ended, run_contained
+from ..system.processes import ProgramHung, run_program
+from ..system.temporary import own_folder
+from .causes import ServerAction, ServerCause
+from .failures import Failure, ModelUnavailable, PromptTooLong, quoted
+from .model import Reply
+from .prices import Prices, count_tokens
+from .reset_time import seconds_until_reset
+from .server import keep_secret, redact
+from .server_numbers import Sizes, sizes_of
+from .stream import mended
+from .tool_causes import advice, cause_of_tool
+from .tool_output import MOST_WORDS, Said, cleaned, holds_proposal, may_be_message, read_output
+from .tools import Tool
+
+WAITS_SECONDS = (1.0, 4.0, 15.0, 60.0)  # before a tool that failed is asked again: five attempts, as for servers
+TOLD_BY_TOOLS = (ServerCause.KEY, ServerCause.RATE, ServerCause.QUOTA, ServerCause.PERMISSION)
+MOST_SAID = 300  # characters of the last words of a tool that did not end
+MOST_LATE = 2  # attempts that may end at the deadline, which is up to twenty minutes each
+HELP_SECONDS = 30.0  # for --help and --version, which some tools begin with a look at the network
+INSTRUCTIONS = (
+    "You propose one experiment with train.py. You have no tools and no files: answer the message with text alone, "
+    "in the form that it asks for."
+)
+OURS = ("AUTORESEARCH_", "OPENAI_")  # variables that no tool gets unless its preset keeps them
+_SECRET_NAME = re.compile(
+    r"(?:^|_)(?:(?:api|access|private|secret)?_?key|token|secret|passw(?:or)?d|passphrase|credentials?|auth|cookie|pat"
+    r"|dsn)s?(?:_|$)|apikey",
+    re.IGNORECASE,
+)
+
+
+class CommandChat:
+    """Questions to one tool, each in a process of its own; ask from one thread."""
+
+    def __init__(
+        self,
+        tool: Tool,
+        model: str | None = None,
+        *,
+        project: Path | None = None,
+        prices: Prices | None = None,
+        waits_seconds: Sequence[float] = WAITS_SECONDS,
+        sleep: Callable[[float], None] = time.sleep,
+        now: Callable[[], datetime] = lambda: datetime.now().astimezone(),
+    ) -> None:
+        """Arguments of `tool` that name files of `project` become absolute, as the tool works in another folder."""
+        self.tool, self.asked_model = tool, model
+        self.model = model or tool.name
+        self.prices = prices or Prices()
+        if tool.cost and self.prices.cost(self.model, 1, 1) is None:  # the tool says afterwards what a call has cost
+            self.prices = Prices({**self.prices.table, self.model: (0.0, 0.0)})
+        self.project, self.waits_seconds, self.sleep, self.now = project, tuple(waits_seconds), sleep, now
+        self.limit_seconds = tool.limit_seconds
+        self.on_wait: Callable[[str], None] = ignore
+
+    @property
+    def who(self) -> str:
+        return f"{self.tool.called} with {self.asked_model}" if self.asked_model else self.tool.called
+
+    @property
+    def place(self) -> str:
+        return self.tool.called
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        return {"tool": self.tool.name} | ({"tool_version": self.version} if self.version else {})
+
+    @cached_property
+    def version(self) -> str:
+        """As the tool states it; "" where it states none."""
+        return version_in(self.told(self.tool.version)) if self.tool.version else ""
+
+    def program(self) -> str | None:
+        """The path of the tool's program; None while it is not installed."""
+        found = shutil.which(self.tool.command, path=os.environ.get("PATH"))
+        if found is None and self.project is not None and (self.project / self.tool.command).is_file():
+            found = str(self.project / self.tool.command)
+        return None if found is None else os.path.abspath(found)
+
+    def told(self, arguments: Sequence[str]) -> str:
+        """What the tool prints for such arguments as --help; "" when it does not start or does not end soon."""
+        program = self.program()
+        if program is None:
+            return ""
+        with own_folder() as folder:
+            try:
+                ended = run_program([program, *arguments], HELP_SECONDS, cwd=folder, env=self.environment(folder))
+            except (OSError, ProgramHung):
+                return ""
+        return cleaned((ended.stdout + b"\n" + ended.stderr).decode("utf-8", "replace"))
+
+    def context_tokens(self) -> int | None:
+        return None  # no tool states it without a request
+
+    def ask(
+        self,
+        messages: Sequence[Mapping[str, str]],
+        max_reply_tokens: int,
+        on_failed: Callable[[Call], None] = ignore,
+    ) -> Reply:
+        """The reply to `messages`; no tool can be held to `max_reply_tokens`. See `ModelClient.ask`."""
+        prompt, failures, num_late = as_text(messages), 0, 0
+        while True:
+            answer = self.ask_once(prompt)
+            if isinstance(answer, Reply):
+                return answer
+            if answer.call is not None:
+                on_failed(answer.call)
+            if answer.action is ServerAction.SHORTER:
+                raise PromptTooLong(f"{self.who}: {answer.why}", sizes=answer.sizes)
+            failures, num_late = failures + 1, num_late + (answer.cause is ServerCause.SLOW)
+            is_last = failures > len(self.waits_seconds) or num_late == MOST_LATE
+            if answer.action is ServerAction.PAUSE or answer.cause is ServerCause.RATE or is_last:
+                words = self.failure_words(answer, failures)
+                raise ModelUnavailable(words, cause=answer.cause, again_in_seconds=answer.retry_after)
+            self._wait(answer, failures)
+
+    def failure_words(self, failure: Failure, attempts: int = 1) -> str:
+        """What failed and the next step."""
+        tried = f" after {attempts} attempts" if attempts > 1 else ""
+        step = advice(self.tool, failure.cause, self.limit_seconds)
+        return f"No reply from {self.who}{tried}: {failure.why}. {step}"
+
+    def _wait(self, failure: Failure, failures: int) -> None:
+        seconds = self.waits_seconds[failures - 1] * random.uniform(0.8, 1.2)
+        asked = f"{failures} of {len(self.waits_seconds) + 1}"
+        self.on_wait(f"{self.who}: {failure.why}. Attempt {asked}; the next in {seconds:.0f} s.")
+        self.sleep(seconds)
+
+    def ask_once(self, prompt: str) -> Reply | Failure:
+        """One start of the tool, without a retry."""
+        program = self.program()
+        if program is None:
+            return Failure(f"there is no program {self.tool.command}", ServerCause.REQUEST, may_cost=False)
+        with own_folder() as folder:
+            working_folder = folder / "empty"
+            working_folder.mkdir()
+            (folder / "prompt.txt").write_text(prompt, encoding="utf-8")
+            (folder / "instructions.txt").write_text(INSTRUCTIONS, encoding="utf-8")
+            for name, text in self.tool.files.items():
+                (working_folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (working_folder / name).write_text(text, encoding="utf-8")
+            given = {path.name for path in working_folder.iterdir()}
+            ended = run_contained(
+                [program, *self.arguments(folder)],
+                folder=folder,
+                working_folder=working_folder,
+                stdin=prompt.encode("utf-8") if self.tool.stdin else b"",
+                environment=self.environment(folder),
+                limit_seconds=self.limit_seconds,
+            )
+            if left := sorted({path.name for path in working_folder.iterdir()} - given):
+                self.on_wait(f"{self.who} wrote {', '.join(left[:5])}; the file is removed, only the reply counts.")
+        return self._answer(prompt, ended)
+
+    def arguments(self, folder: Path) -> list[str]:
+        """Of the program, for one question."""
+        words = list(self.tool.arguments)
+        if self.asked_model:
+            words += [word.replace("{model}", self.asked_model) for word in self.tool.model]
+        return [_filled(self._absolute(word), folder) for word in words]
+
+    def _absolute(self, word: str) -> str:
+        path = self.project / word if self.project is not None and word else None
+        return str(path) if path is not None and path.is_file() else word
+
+    def environment(self, folder: Path) -> dict[str, str]:
+        """Of the tool: the user's, without variables of ours and without secrets that its preset does not keep."""
+        kept = {}
+        for name, value in os.environ.items():
+            if any(fnmatchcase(name, pattern) for pattern in self.tool.keep):
+                if _SECRET_NAME.search(name):
+                    keep_secret(value)  # a tool may print its environment
+                kept[name] = value
+            elif not (name.startswith(OURS) or _SECRET_NAME.search(name) or redact(value) != value):
+                kept[name] = value
+        own = {"NO_COLOR": "1", "TERM": "dumb", "CI": "1"}
+        return kept | own | {name: _filled(value, folder) for name, value in self.tool.environment.items()}
+
+    # --- what came of it
+
+    def _answer(self, prompt: str, ended: Ended) -> Reply | Failure:
+        said = read_output(self.tool, ended.stdout, ended.stderr)
+        failure = self._failure(ended, said)
+        call = self._call(prompt, said, ended.seconds)
+        if failure is None:
+            return Reply(redact(mended(said.reply)), "stop", call)
+        if not failure.may_cost:
+            call = Call(self.model, 0, 0, 0.0, ended.seconds)
+        failure.call = Call(**vars(call) | {"failed": failure.why})
+        return failure
+
+    def _failure(self, ended: Ended, said: Said) -> Failure | None:
+        """Why the output is no reply; None when it is one. A whole proposal counts whatever the exit status says."""
+        if ended.not_started:
+            return Failure(f"it cannot be started ({ended.not_started})", ServerCause.REQUEST, may_cost=False)
+        if ended.is_flood:
+            return Failure("it wrote more than 16 MB and was ended", ServerCause.SERVER)
+        if said.error is not None:
+            return self._failed(said.error.words or said.error.message, said.error.status, said.error.message)
+        words = cleaned((ended.stderr[-MOST_WORDS:] + b"\n" + ended.stdout[-MOST_WORDS:]).decode("utf-8", "replace"))
+        if ended.is_late:
+            return self._late(words)
+        if ended.returncode < 0:
+            return Failure(f"it was killed by signal {-ended.returncode}", ServerCause.SERVER)
+        if ended.returncode > 0:
+            if holds_proposal(said.reply):
+                self.on_wait(
+                    f"{self.who} ended with exit status {ended.returncode} after a whole reply, which is used."
+                )
+                return None
+            return self._failed(words, None, words or "", f"exit status {ended.returncode}")
+        if said.is_unreadable and not said.reply:
+            return self._failed(words, None, words, "its output is not what its preset expects")
+        if not said.reply:
+            return self._failed(words, None, words, "it printed no reply")
+        is_message = self.tool.output == "text" and may_be_message(said.reply)
+        if is_message and cause_of_tool(self.tool, said.reply) in TOLD_BY_TOOLS:
+            return self._failed(said.reply, None, said.reply)
+        return None
+
+    def _late(self, words: str) -> Failure:
+        """A tool that was ended at its deadline; some wait or ask again without end, and say why."""
+        if "HYPOTHESIS" not in words and cause_of_tool(self.tool, words) in TOLD_BY_TOOLS:
+            return self._failed(words, None, words[-MOST_SAID:], "it did not end in time")
+        return Failure("it did not end in time", ServerCause.SLOW)
+
+    def _failed(self, words: str, status: int | None, message: str, what: str = "") -> Failure:
+        """A failure that the tool explains, perhaps."""
+        cause = cause_of_tool(self.tool, words, status) or ServerCause.SERVER
+        why = ": ".join(filter(None, (what, quoted(message)))) or "it says nothing"
+        failure = Failure(why, cause, status, words, may_cost=cause is ServerCause.SERVER)
+        if cause is ServerCause.CONTEXT:
+            failure.sizes = sizes_of(words, 0) if words else Sizes()
+        if cause is ServerCause.RATE:
+            failure.retry_after = seconds_until_reset(words, self.now()) or 60 * self.tool.limit_minutes
+        return failure
+
+    def _call(self, prompt: str, said: Said, seconds: float) -> Call:
+        """What a question took, as the tool counts or by our estimate."""
+        is_counted = bool(said.tokens_in)
+        told = count_tokens(said.reply) if said.tokens_out is None else said.tokens_out
+        counts = said.tokens_in or count_tokens(prompt), told
+        cost = said.cost
+        if cost is None and not self.tool.cost:
+            cost = self.prices.cost(self.model, *counts)
+        return Call(self.model, *counts, cost, seconds, not is_counted)
+
+
+def as_text(messages: Sequence[Mapping[str, str]]) -> str:
+    """A conversation as one text, for a tool that takes one question: the prompt, and what was said since."""
+    first, *rest = (mended(message["content"]) for message in messages)
+    titles = ("# Your reply to this", "# The answer to your reply")
+    said = [f"\n\n{titles[i % 2]}\n\n{text}" for i, text in enumerate(rest)]
+    end = "\n\nSend your whole reply again, in the form above.\n" if rest else ""
+    return first + "".join(said) + end
+
+
+def version_in(text: str) -> str:
+    """The first version number in what a tool prints."""
+    found = re.search(r"\d+\.\d+(?:\.\d+)*(?:[-+.][0-9A-Za-z.]+)?", text)
+    return found[0].rstrip(".") if found else ""
+
+
+def _filled(word: str, folder: Path) -> str:
+    values = {
+        "instructions": INSTRUCTIONS,
+        "instructions_file": str(folder / "instructions.txt"),
+        "prompt_file": str(folder / "prompt.txt"),
+    }
+    for name, value in values.items():
+        word = word.replace(f"{{{name}}}", value)
+    return word

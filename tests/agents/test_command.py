@@ -1,0 +1,364 @@
+"""The agent `command` against a program that does all that command-line tools do."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autoresearch_kernel.agents.causes import ServerCause
+from autoresearch_kernel.agents.command import CommandChat, as_text, version_in
+from autoresearch_kernel.agents.command_check import check_tool, missing_flags
+from autoresearch_kernel.agents.failures import ModelUnavailable, PromptTooLong
+from autoresearch_kernel.agents.model import Reply
+from autoresearch_kernel.agents.server import PLACEHOLDERS, redact
+from autoresearch_kernel.agents.tools import ToolError, find_tool, read_tools
+from autoresearch_kernel.core.types import Call
+from autoresearch_kernel.system.processes import descendants
+from tests.conftest import PROJECT
+from tests.fake_tool import FakeTool, step
+
+GOOD = (
+    "HYPOTHESIS: Less smoothing helps.\nEXPECTED: 0.01 lower.\nREFUTED BY: a rise.\n\n"
+    "<<<<<<< SEARCH\nALPHA = 1.0\n=======\nALPHA = 0.1\n>>>>>>> REPLACE\n"
+)
+ASKED = [{"role": "user", "content": "What next?"}]
+SECRET = "canary-4f1c2b9d7e6a"
+
+
+@pytest.fixture
+def tool(tmp_path: Path) -> FakeTool:
+    return FakeTool(tmp_path / "bin")
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left() -> Iterator[None]:
+    before = set(descendants(os.getpid()))
+    yield
+    deadline = time.monotonic() + 2.0
+    while (left := set(descendants(os.getpid())) - before) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not left
+
+
+def chat(tool: FakeTool, *script: str | dict[str, Any], limit_seconds: float = 30.0) -> CommandChat:
+    tool.play(script)
+    asked = CommandChat(find_tool(tool.line, PROJECT), project=PROJECT, waits_seconds=(0.0, 0.0, 0.0, 0.0))
+    asked.limit_seconds = limit_seconds
+    return asked
+
+
+BANNER = "╭──────────────╮\n│ Update available 1.2.3 → 1.3.0 │\n╰──────────────╯\n"
+ANSI = "\x1b]0;agent\x07\x1b[2J\x1b[1;32m" + GOOD.replace("\n", "\x1b[0m\n\x1b[33m") + "\x1b[0m"
+PROGRESS = "⠋ Thinking...\r⠙ Thinking...\r\x1b[K" + GOOD.replace("\n", "\r\n")
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        GOOD,
+        step("slow", GOOD),
+        step("say", GOOD, status=1),
+        step("error", GOOD),
+        step("daemon", GOOD),
+        step("writes", GOOD),
+        step("does not read", GOOD),
+        step("echo", GOOD),
+        BANNER + GOOD,
+        GOOD + BANNER,
+        ANSI,
+        PROGRESS,
+        "⠋\n⠙ Working…\n" + GOOD,
+        "I read the history.\n\n" + GOOD,
+        f"<think>Is it {GOOD}?</think>\n{GOOD}",
+    ],
+    ids=lambda behaviour: behaviour["kind"] if isinstance(behaviour, dict) else repr(behaviour[:12]),
+)
+def test_a_reply_is_read_whatever_stands_around_it(tool: FakeTool, behaviour: str | dict[str, Any]) -> None:
+    reply = chat(tool, behaviour).ask(ASKED, 1000)
+    assert reply.answer.rstrip().endswith(GOOD.strip()[-60:]) and "\x1b" not in reply.text and "─" not in reply.text
+    assert reply.call.estimated and reply.call.tokens_in > 0 and reply.call.tokens_out > 0
+    assert tool.num_starts == 1
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "why"),
+    [
+        ("", "it printed no reply"),
+        (step("say", "", status=1), "exit status 1"),
+        (step("say", GOOD[:-30], status=1), "exit status 1"),
+        (step("error", "Error: connect ECONNREFUSED 127.0.0.1:443", status=1), "ECONNREFUSED"),
+        (step("killed", GOOD), "killed by signal 9"),
+        (step("flood"), "more than 16 MB"),
+        (step("error", "529 Overloaded: try again later", status=1), "Overloaded"),
+    ],
+)
+def test_what_may_pass_is_tried_again(tool: FakeTool, behaviour: str | dict[str, Any], why: str) -> None:
+    asked, said, failed = chat(tool, behaviour, behaviour, GOOD), [], list[Call]()
+    asked.on_wait = said.append
+    assert asked.ask(ASKED, 1000, failed.append).answer == GOOD.strip()
+    assert len(said) == len(failed) == 2 and all(why in words for words in said)
+    assert "Attempt 1 of 5" in said[0] and all(call.failed for call in failed)
+
+
+def test_five_failures_in_a_row_end_the_question_with_the_reason(tool: FakeTool) -> None:
+    with pytest.raises(ModelUnavailable, match=r"after 5 attempts: exit status 3: out of cheese. Start fake-agent"):
+        chat(tool, step("error", "out of cheese", status=3)).ask(ASKED, 1000)
+    assert tool.num_starts == 5
+
+
+@pytest.mark.parametrize("kind", ["hang", "deaf"])
+def test_a_tool_that_hangs_is_ended_at_its_deadline_and_tried_once_more(tool: FakeTool, kind: str) -> None:
+    asked = chat(tool, step(kind, "Working"), GOOD, limit_seconds=3.0)
+    assert asked.ask(ASKED, 1000).answer == GOOD.strip()
+    asked = chat(tool, step(kind, "Working"), limit_seconds=1.5)
+    with pytest.raises(ModelUnavailable, match="after 2 attempts: it did not end in time") as caught:
+        asked.ask(ASKED, 1000)
+    assert caught.value.cause is ServerCause.SLOW and tool.num_starts == 2
+
+
+def test_a_tool_that_waits_without_end_and_says_why_is_understood(tool: FakeTool) -> None:
+    asked = chat(tool, step("deaf", "429 Too Many Requests. Retrying with backoff ..."), limit_seconds=2.0)
+    with pytest.raises(ModelUnavailable, match="did not end in time: 429 Too Many") as caught:
+        asked.ask(ASKED, 1000)
+    assert caught.value.cause is ServerCause.RATE and tool.num_starts == 1
+
+
+LIMITS = [
+    ("Claude AI usage limit reached|{epoch}", 3600),
+    ("5-hour limit reached ∙ resets in 2h", 7200),
+    ("You've hit your usage limit. Upgrade to Pro or try again in 1 hour 12 minutes.", 4320),
+    ("You have exhausted your capacity on this model. Your quota will reset after 0h40m10s.", 2410),
+    ("Error 429: Too Many Requests", 1800),  # without a time: the default of the preset
+]
+
+
+@pytest.mark.parametrize(("words", "seconds"), LIMITS)
+@pytest.mark.parametrize("status", [0, 1])
+def test_a_usage_limit_names_the_moment_to_ask_again(tool: FakeTool, words: str, seconds: float, status: int) -> None:
+    said = words.format(epoch=int(time.time()) + 3600)
+    with pytest.raises(ModelUnavailable, match="The usage limit of your account with fake-agent is reached") as caught:
+        chat(tool, step("say", said, status)).ask(ASKED, 1000)
+    assert caught.value.cause is ServerCause.RATE and tool.num_starts == 1
+    assert caught.value.again_in_seconds == pytest.approx(seconds, abs=40)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "cause"),
+    [
+        (step("say", "Not logged in · Please run /login"), ServerCause.KEY),
+        (step("say", "To sign in, open this link in a browser: https://example.org/device and enter the code AB-12"),
+         ServerCause.KEY),
+        (step("error", "Error: 401 Unauthorized", 1), ServerCause.KEY),
+        (step("error", "Your session has expired", 1), ServerCause.KEY),
+        (step("question"), ServerCause.PERMISSION),
+        (step("terminal"), ServerCause.PERMISSION),
+        (step("error", "Your credit balance is too low", 1), ServerCause.QUOTA),
+        (step("error", "model not found: gpt-99", 1), ServerCause.MODEL),
+    ],
+)  # fmt: skip
+def test_what_a_user_has_to_change_ends_the_question_at_once(
+    tool: FakeTool, behaviour: dict[str, Any], cause: ServerCause
+) -> None:
+    with pytest.raises(ModelUnavailable) as caught:
+        chat(tool, behaviour).ask(ASKED, 1000)
+    assert caught.value.cause is cause and not caught.value.passes and tool.num_starts == 1
+
+
+def test_a_model_that_writes_about_limits_is_no_limit(tool: FakeTool) -> None:
+    reply = chat(tool, GOOD.replace("Less smoothing", "A rate limit reached by less smoothing")).ask(ASKED, 1000)
+    assert reply.answer.startswith("HYPOTHESIS")
+    prose = "I would look at the learning rate first, and then at the width of the model."
+    assert chat(tool, prose).ask(ASKED, 1000).answer == prose  # the conversation asks for the form
+
+
+def test_a_prompt_that_is_too_long_is_said_with_its_numbers(tool: FakeTool) -> None:
+    words = "Prompt is too long · the request is ~250000 tokens (limit 200000)"
+    with pytest.raises(PromptTooLong) as caught:
+        chat(tool, step("say", words, 1)).ask(ASKED, 1000)
+    assert caught.value.sizes.limit == 200_000
+
+
+def test_a_long_prompt_arrives_whole_and_not_among_the_arguments(tool: FakeTool) -> None:
+    prompt = "Zeile – ≤ 0.002\n" * 15_000
+    reply = chat(tool, GOOD).ask([{"role": "user", "content": prompt}], 1000)
+    assert tool.prompts == [prompt] and len(prompt.encode()) > 200_000 and reply.answer
+    assert tool.kept("argv") == [[]]
+
+
+def test_the_tool_works_in_an_empty_folder_that_is_removed(tool: FakeTool) -> None:
+    asked, said = chat(tool, step("writes", GOOD)), []
+    asked.on_wait = said.append
+    asked.ask(ASKED, 1000)
+    [(folder, files)] = tool.kept("folder")
+    assert files == [] and not Path(folder).exists() and not Path(folder).parent.exists()
+    assert said == ["fake-agent wrote prepare.py, train.py; the file is removed, only the reply counts."]
+
+
+def test_the_tool_gets_no_secret_of_ours(tool: FakeTool, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert SECRET not in PLACEHOLDERS
+    dropped = (
+        "OPENAI_API_KEY",
+        "OPENAI_BASE_URL",
+        "AUTORESEARCH_HOME",
+        "GITHUB_TOKEN",
+        "MY_PASSWORD",
+        "AWS_SECRET_KEY",
+    )
+    for name in dropped:
+        monkeypatch.setenv(name, SECRET)
+    monkeypatch.setenv("HARMLESS", "yes")
+    asked = chat(tool, step("environment", GOOD))
+    reply = asked.ask(ASKED, 1000)
+    [environment] = tool.environments
+    assert not set(dropped) & set(environment) and SECRET not in reply.text
+    assert environment["HARMLESS"] == "yes" and environment["PATH"] and environment["HOME"]
+
+
+def test_a_secret_that_a_preset_keeps_is_taken_out_of_the_reply(
+    tool: FakeTool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", SECRET + "-kept")
+    asked = chat(tool, step("environment", GOOD))
+    asked.tool = asked.tool.__class__(**vars(asked.tool) | {"keep": ("ANTHROPIC_*",)})
+    reply = asked.ask(ASKED, 1000)
+    [environment] = tool.environments
+    assert environment["ANTHROPIC_API_KEY"] == SECRET + "-kept" and "ANTHROPIC_API_KEY=[key]" in reply.text
+    assert redact(SECRET + "-kept") == "[key]"
+
+
+def test_a_repair_is_one_text_with_all_that_was_said() -> None:
+    text = as_text([
+        {"role": "user", "content": "The prompt."},
+        {"role": "assistant", "content": "My edit."},
+        {"role": "user", "content": "It does not apply."},
+    ])  # fmt: skip
+    places = [text.index(words) for words in ("The prompt.", "# Your reply", "My edit.", "# The answer", "not apply.")]
+    assert places == sorted(places) and text.endswith("in the form above.\n")
+    assert as_text(ASKED) == "What next?"
+
+
+# --- before anything trains
+
+
+def test_the_check_asks_one_short_question(tool: FakeTool) -> None:
+    found = check_tool(chat(tool, "OK"))
+    assert found.cause is None and "fake-agent answers (about " in found.words and "your usage limits" in found.words
+    assert tool.num_starts == 1 and len(tool.prompts[0]) < 60
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "refuses", "words"),
+    [
+        (step("say", "Not logged in", 1), True, "You are not signed in to fake-agent"),
+        (step("error", "no such option: --x", 2), True, "exit status 2"),
+        (step("say", "Usage limit reached, resets in 2h"), False, "usage limit of your account"),
+    ],
+)
+def test_the_check_refuses_what_a_user_has_to_change(
+    tool: FakeTool, behaviour: dict[str, Any], refuses: bool, words: str
+) -> None:
+    found = check_tool(chat(tool, behaviour))
+    assert found.refuses is refuses and words in found.words
+
+
+def test_a_tool_that_is_not_there_is_said_with_the_presets(tmp_path: Path) -> None:
+    found = check_tool(CommandChat(find_tool("no-such-agent --quiet", PROJECT), project=PROJECT))
+    assert found.refuses and "no program 'no-such-agent'" in found.words and "claude, codex" in found.words
+
+
+def test_a_flag_that_the_tool_does_not_know_is_said_with_the_line_to_change(tool: FakeTool, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    (project / "presets").mkdir(parents=True)
+    described = project / "presets" / "agents.yaml"
+    described.write_text(
+        f"# Mine\nmine:\n  command: {tool.line}\n  help: [--help]\n  arguments: [--json,\n    --no-tools]\n"
+    )
+    asked = CommandChat(find_tool("mine", project), project=project)
+    tool.play(["Options:\n  --json  one object\n  --no-tools-at-all\n"])
+    assert missing_flags(asked) == ["--no-tools"]
+    found = check_tool(asked)
+    assert found.refuses and f"the flag --no-tools, says its `{tool.line} --help`" in found.words
+    assert f"Change {described}, line 6" in found.words
+    tool.play(["  --json, --no-tools\n"])
+    assert not missing_flags(asked)
+
+
+# --- which tool
+
+
+def test_a_name_is_a_preset_and_all_else_a_command_line() -> None:
+    assert find_tool("claude", PROJECT).title == "Claude Code"
+    own = find_tool("my-agent --say 'a b'", PROJECT)
+    assert (own.name, own.command, own.arguments, own.output) == ("my-agent", "my-agent", ("--say", "a b"), "text")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("", "a command line"),
+        ("agent 'open", "Close its quotes"),
+        ("agent | tail -1", "only a shell"),
+        ("agent --key sk-abcdef0123456789", "looks like a key"),
+    ],
+)
+def test_a_command_line_that_cannot_work_is_refused(line: str, words: str) -> None:
+    with pytest.raises(ToolError, match=words):
+        find_tool(line, PROJECT)
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ("mine: {}", "mine needs a field `command`"),
+        ("mine: {command: x, argument: []}", "a field 'argument'"),
+        ("mine: {command: x, arguments: -p}", "has to be a list"),
+        ("mine: {command: x, output: xml}", "output is 'xml'"),
+        ("mine: {command: x, limit_seconds: 0}", "a number above 0"),
+        ("mine: {command: x, limit_words: ['(']}", "no regular expression"),
+        ("mine: {command: x, files: {../x: y}}", "lies outside of the working folder"),
+        ("- mine", "It needs entries"),
+        ("mine: [", "cannot be read"),
+    ],
+)
+def test_a_wrong_entry_is_said_with_the_file_and_the_field(tmp_path: Path, entry: str, words: str) -> None:
+    (tmp_path / "presets").mkdir()
+    (tmp_path / "presets" / "agents.yaml").write_text(entry)
+    with pytest.raises(ToolError) as caught:
+        find_tool("mine", tmp_path)
+    assert words in str(caught.value) and "agents.yaml" in str(caught.value)
+
+
+def test_a_project_without_the_file_knows_the_tools_of_this_program(tmp_path: Path) -> None:
+    tools = read_tools(tmp_path)
+    assert list(tools)[:4] == ["claude", "codex", "gemini", "opencode"]
+    forbidden = ("--bare", "--yolo", "dangerous", "bypass", "--allow-all", "--auto", "api-key")
+    for tool in tools.values():
+        assert not [word for word in tool.arguments if any(each in word for each in forbidden)]
+        assert tool.sign_in and not any(key.startswith(("OPENAI", "AUTORESEARCH")) for key in tool.keep)
+
+
+def test_files_of_the_project_are_named_by_their_whole_path(tmp_path: Path) -> None:
+    (tmp_path / "agent.py").write_text("")
+    asked = CommandChat(find_tool("python agent.py --fast", tmp_path), project=tmp_path)
+    assert asked.arguments(tmp_path) == [str(tmp_path / "agent.py"), "--fast"]
+
+
+def test_versions_are_found_in_what_tools_print() -> None:
+    printed = (
+        "2.1.197 (Claude Code)",
+        "WARNING: x\ncodex-cli-exec 0.171.0",
+        "0.61.0",
+        "GitHub Copilot CLI 1.0.102.\nRun",
+    )
+    assert [version_in(text) for text in printed] == ["2.1.197", "0.171.0", "0.61.0", "1.0.102"]
+    assert version_in("no number") == ""
+
+
+def test_the_reply_is_a_reply_of_the_protocol(tool: FakeTool) -> None:
+    answer = chat(tool, GOOD).ask_once("?")
+    assert isinstance(answer, Reply) and answer.finish == "stop" and not answer.is_cut

@@ -1,0 +1,154 @@
+"""What the four tools print, re-created from the forms that their versions of November 2026 have."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from autoresearch_kernel.agents.causes import ServerCause
+from autoresearch_kernel.agents.reset_time import seconds_until_reset
+from autoresearch_kernel.agents.tool_causes import cause_of_tool
+from autoresearch_kernel.agents.tool_output import Said, cleaned, read_output
+from autoresearch_kernel.agents.tools import read_tools
+from tests.conftest import PROJECT
+
+TOOLS = read_tools(PROJECT)
+REPLY = "HYPOTHESIS: Less smoothing helps.\nThe rest."
+
+
+def said(name: str, out: Any = "", err: str = "") -> Said:
+    """What is read of an output: text, one object, or a list of events."""
+    text = out if isinstance(out, str) else json.dumps(out)
+    if isinstance(out, list):
+        text = "".join(json.dumps(event) + "\n" for event in out)
+    return read_output(TOOLS[name], text.encode(), err.encode())
+
+
+CLAUDE = {
+    "type": "result", "subtype": "success", "is_error": False, "api_error_status": None, "result": REPLY,
+    "total_cost_usd": 0.0421, "usage": {"input_tokens": 12, "cache_read_input_tokens": 8_000,
+    "cache_creation_input_tokens": 300, "output_tokens": 55, "server_tool_use": {"web_search_requests": 0}},
+}  # fmt: skip
+CODEX = [
+    {"type": "thread.started", "thread_id": "0199"},
+    {"type": "item.completed", "item": {"id": "item_0", "type": "reasoning", "text": "**Thinking**"}},
+    {"type": "item.completed", "item": {"id": "item_1", "type": "agent_message", "text": "A draft."}},
+    {"type": "item.completed", "item": {"id": "item_2", "type": "agent_message", "text": REPLY}},
+    {"type": "turn.completed", "usage": {"input_tokens": 9_000, "cached_input_tokens": 8_000, "output_tokens": 70,
+                                         "reasoning_output_tokens": 30}},
+]  # fmt: skip
+GEMINI = {
+    "session_id": "x", "response": REPLY,
+    "stats": {"models": {
+        "gemini-2.5-pro": {"tokens": {"prompt": 7_000, "candidates": 40, "thoughts": 20, "cached": 0, "total": 7_060}},
+        "gemini-2.5-flash": {"tokens": {"prompt": 1_000, "candidates": 4, "thoughts": 0, "cached": 0, "total": 1_004}},
+    }},
+}  # fmt: skip
+OPENCODE = [
+    {"type": "step_start", "part": {"type": "step-start"}},
+    {"type": "text", "part": {"type": "text", "text": REPLY[:20]}},
+    {"type": "text", "part": {"type": "text", "text": REPLY[20:]}},
+    {"type": "step_finish", "part": {"cost": 0.003, "tokens": {"input": 6_000, "output": 50, "reasoning": 9,
+                                                               "cache": {"read": 500, "write": 10}}}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "out", "counts"),
+    [
+        ("claude", CLAUDE, (8_312, 55, 0.0421)),
+        ("codex", CODEX, (9_000, 70, None)),
+        ("gemini", GEMINI, (8_000, 64, None)),
+        ("opencode", OPENCODE, (6_510, 59, 0.003)),
+    ],
+)
+def test_the_reply_and_its_usage_are_found(name: str, out: Any, counts: tuple[int, int, float | None]) -> None:
+    read = said(name, out)
+    assert read.reply == REPLY and read.error is None
+    assert (read.tokens_in, read.tokens_out, read.cost) == counts
+    text = json.dumps(out, indent=2) if isinstance(out, dict) else "".join(json.dumps(event) + "\n" for event in out)
+    banner = "Update available: 9.9.9\n\x1b[33mnpm install -g it\x1b[0m\n"
+    assert said(name, banner + text, "a warning on standard error").reply == REPLY
+
+
+def gemini_error(status: int, message: str) -> str:
+    body = {"session_id": "x", "error": {"type": "Error", "message": message, "code": status}}
+    return f"Attempt 1 failed with status {status}.\n    at file:///x.js:1\n{json.dumps(body, indent=2)}\n"
+
+
+def claude_error(status: int | None, words: str) -> dict[str, Any]:
+    return CLAUDE | {"is_error": True, "api_error_status": status, "result": words}
+
+
+@pytest.mark.parametrize(
+    ("name", "out", "err", "cause"),
+    [
+        ("claude", claude_error(None, "Not logged in · Please run /login"), "", ServerCause.KEY),
+        ("claude", claude_error(401, "Invalid API key · Fix external API key"), "", ServerCause.KEY),
+        ("claude", claude_error(429, "API Error: Request rejected (429) · Rate limit reached"), "", ServerCause.RATE),
+        ("claude", claude_error(None, "You've hit your session limit · resets 3pm"), "", ServerCause.RATE),
+        ("claude", claude_error(400, "Prompt is too long · the request is ~250000 tokens (limit 200000)"), "",
+         ServerCause.CONTEXT),
+        ("codex", [{"type": "turn.failed", "error": {"message": "unexpected status 401 Unauthorized: no, url: x"}}], "",
+         ServerCause.KEY),
+        ("codex", [{"type": "turn.failed", "error": {"message": "exceeded retry limit, last status: 429 Too Many "
+                                                                "Requests"}}], "", ServerCause.RATE),
+        ("codex", [{"type": "error", "message": "Reconnecting... 1/5"}, {"type": "turn.failed", "error": {"message":
+          "You've hit your usage limit. Visit https://example.org to get more, or try again in 2 hours."}}], "",
+         ServerCause.RATE),
+        ("gemini", "", gemini_error(41, "When using Gemini API, you must specify the GEMINI_API_KEY environment "
+                                        "variable."), ServerCause.KEY),
+        ("gemini", "", gemini_error(429, '{"error":{"code":429,"message":"Resource has been exhausted (e.g. check '
+                                         'quota).","status":"RESOURCE_EXHAUSTED"}}'), ServerCause.RATE),
+        ("gemini", "", gemini_error(400, '{"error":{"code":400,"message":"The input token count (1200000) exceeds the '
+                                         'maximum number of tokens allowed (1048576)."}}'), ServerCause.CONTEXT),
+        ("opencode", [{"type": "error", "error": {"name": "APIError", "data": {"message": "Invalid API key",
+                       "statusCode": 401, "isRetryable": False}}}], "", ServerCause.KEY),
+        ("opencode", [{"type": "error", "error": {"name": "ContextOverflowError", "data": {"message":
+                       "prompt is too long: 250000 tokens > 200000 maximum"}}}], "", ServerCause.CONTEXT),
+    ],
+)  # fmt: skip
+def test_trouble_is_understood(name: str, out: Any, err: str, cause: ServerCause) -> None:
+    error = said(name, out, err).error
+    assert error is not None and error.message
+    assert cause_of_tool(TOOLS[name], error.words or error.message, error.status) is cause
+
+
+def test_an_output_that_is_cut_off_is_no_reply() -> None:
+    whole = json.dumps(CLAUDE)
+    assert said("claude", whole[:-20]) == Said(is_unreadable=True)
+    assert said("codex", "").is_unreadable
+    assert said("codex", json.dumps(CODEX[3])[:-9]).reply == ""
+
+
+def test_text_is_left_as_a_terminal_would_show_it() -> None:
+    assert cleaned("\x1b]0;title\x07a\x1b[31mb\x1b[0m\r\n10 %\r20 %\rdone\n") == "ab\ndone"
+    assert cleaned("⠋ Thinking...\n| a table |\n- a list\n-\n") == "| a table |\n- a list"
+
+
+NOW = datetime(2026, 11, 30, 14, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("words", "hours"),
+    [
+        ("Claude AI usage limit reached|1796054400", 2.0),
+        ("5-hour limit reached ∙ resets 3pm", 1.0),
+        ("You've hit your limit · resets 3:30pm (Europe/Berlin)", 0.5),
+        ("try again in 3 hours 42 minutes.", 3.7),
+        ("Your quota will reset after 2h13m5s.", 2.2181),
+        ("try again at 1:00 PM.", 23.0),
+        ("Weekly limit: resets Dec 5 at 3pm", 121.0),
+        ("resets 2026-12-02T10:00:00Z", 44.0),
+        ("limit reached, resets at 15:30 UTC", 1.5),
+        ("Rate limit reached", None),
+        ("resets Mar 5 at 3pm", None),  # three months are no limit
+        ("resets 25:99", None),
+    ],
+)
+def test_the_end_of_a_limit_is_read_from_its_words(words: str, hours: float | None) -> None:
+    seconds = seconds_until_reset(words, NOW)
+    assert seconds is None if hours is None else seconds == pytest.approx(3600 * hours + 30, abs=2)
