@@ -12,14 +12,14 @@
 # Another Python: make run PYTHON=/path/to/python3.12. Another build of torch: make run TORCH=cpu or TORCH=cuda.
 
 PYTHON ?= python3
-NAME ?= first
-EXPERIMENTS ?= 5
-BUDGET ?= 20
-START ?= $(if $(filter first,$(NAME)),plain,tuned)
-EXTRAS ?=
-DEVICE ?=
+NAME = first
+EXPERIMENTS = 5
+BUDGET = 20
+START = $(if $(filter first,$(NAME)),plain,tuned)
+EXTRAS =
+DEVICE =
 TORCH ?=
-UPGRADE ?=
+UPGRADE =
 
 # A Python that is named by hand is worth a word when .venv has another one.
 NAMED = $(if $(filter file,$(origin PYTHON)),,--python-was-named)

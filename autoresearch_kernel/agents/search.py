@@ -67,13 +67,14 @@ class SearchAgent:
         observations = observations_of(context.experiments, known)
         tried = tried_keys(context, axes, known)
         rng = np.random.default_rng([self.seed, context.seed, len(context.experiments)])
+        useful = in_use(axes)
 
         def is_tried(changes: Mapping[str, Any]) -> bool:
             return _key(_configuration(axes, changes)) in tried
 
         for attempt in range(ATTEMPTS_PER_REACH * (WIDEST + 1)):
             wider = attempt // ATTEMPTS_PER_REACH
-            moves = choose_moves(axes, observations, context.sigma or DEFAULT_SIGMA, rng, is_tried, wider)
+            moves = choose_moves(useful, observations, context.sigma or DEFAULT_SIGMA, rng, is_tried, wider)
             changes = self.draw(moves, seed=int(rng.integers(2**31)))
             if changes and not is_tried(changes):
                 return self._proposal(context, axes, changes, observations)
@@ -117,6 +118,17 @@ def axes_of(context: Context) -> dict[str, Axis]:
             "in its comment, as in `MATRIX_LR = 0.04  # step of the matrices; 0.005..0.2 log`."
         )
     return axes
+
+
+def in_use(axes: Mapping[str, Axis]) -> dict[str, Axis]:
+    """The axes without those whose part of the model is switched off, because a change of them would do nothing.
+
+    The first words of the names say what belongs together: MUON_MOMENTUM does nothing while MUON is False, and NGRAM_LR
+    nothing while NGRAM_ROWS is 0.
+    """
+    off = [name for name, axis in axes.items() if isinstance(axis.parameter.value, int) and not axis.parameter.value]
+    parts = {name.split("_")[0]: name for name in off}
+    return {name: axis for name, axis in axes.items() if parts.get(name.split("_")[0], name) == name}
 
 
 def _bounded(parameter: Parameter, corpus: Any) -> Parameter:

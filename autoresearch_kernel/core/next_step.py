@@ -30,7 +30,7 @@ from .drift import level, present_speed, rerun_due, stays_far
 from .duel import duel_pays, duels_between, fits_twice
 from .noise import has_like_runs
 from .state import StudyState
-from .types import Experiment, Run, Status, scores_of
+from .types import Cause, Experiment, Run, Status, scores_of
 
 UNSTEADY = "the machine is too unsteady to judge small differences, so sigma is that of all runs, whatever their speed"
 MOST_ATTEMPTS = 2  # trainings begun under one run index: one interruption is bad luck, two are the experiment's
@@ -102,22 +102,30 @@ def _as_duel(step: Step, experiment: Experiment, state: StudyState) -> Step:
     incumbent = state.incumbent
     if step.action is not Action.TRAIN or step.run == 0 or incumbent is None or not is_duel_due(experiment, state):
         return step
+    if any(Cause.NOT_STARTED in run.causes for run in experiment.runs[step.run :]):  # alone, it is clear whose fault
+        return step
     return replace(step, against=incumbent.number)
 
 
 def is_duel_due(experiment: Experiment, state: StudyState) -> bool:
     """Whether a confirmation of the experiment is to be a duel: where one is possible, asked for, or pays."""
-    incumbent = state.incumbent
-    if incumbent is None or experiment.number == 0 or not state.can_duel or state.duels == "never":
+    if state.incumbent is None or experiment.number == 0 or state.duels == "never" or why_alone(experiment, state):
         return False
+    return state.duels == "always" or duel_pays(state.duel_noise, state.sigma, state.is_unsteady)
+
+
+def why_alone(experiment: Experiment, state: StudyState) -> str:
+    """Why the experiment cannot meet the incumbent in a duel; "" where it can."""
+    if not state.can_duel:
+        return "this supervisor cannot stop one training while another one runs"
     if state.study.get("clock") == "steady":  # the runs of a duel have the wall clock and are not like the others
-        return False
+        return "a study with --clock steady has no duels"
     hardware = state.study.get("hardware") or {}
     on_gpu = (hardware.get("device") or "cpu") != "cpu"
     memory = hardware.get("gpu_memory_mb" if on_gpu else "memory_mb") or None
-    if not fits_twice(experiment, incumbent, memory, on_gpu):
-        return False
-    return state.duels == "always" or duel_pays(state.duel_noise, state.sigma, state.is_unsteady)
+    if state.incumbent is None or not fits_twice(experiment, state.incumbent, memory, on_gpu):
+        return "the memory may not hold both trainings at once"
+    return ""
 
 
 def _of_other_side(experiment: Experiment, state: StudyState) -> Step | None:

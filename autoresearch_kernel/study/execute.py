@@ -6,7 +6,7 @@ from ..core.agent import Agent
 from ..core.decide import mean
 from ..core.drift import at_present_speed, present_speed
 from ..core.errors import MachineFailed
-from ..core.next_step import MOST_ATTEMPTS, Action, Step, of_decided, of_last_run
+from ..core.next_step import MOST_ATTEMPTS, Action, Step, of_decided, of_last_run, why_alone
 from ..core.types import Experiment, Status, scores_of
 from ..record.study import StudyError
 from ..system.shell import shell_command
@@ -97,7 +97,16 @@ def _train(session: Steps, experiment: Experiment, step: Step) -> None:
         session.note(f"Experiment {experiment.number:04d} meets the incumbent {incumbent.number:04d} in a duel.")
         session.duel(experiment, step.run, incumbent)
         return
+    _say_no_duel(session, experiment, step.run)
     session.train(experiment, step.run)
+
+
+def _say_no_duel(session: Steps, experiment: Experiment, run: int) -> None:
+    """Tell the user who asked for duels why this confirmation is none."""
+    is_confirmation = experiment.number > 0 and run > 0 and experiment.status is None
+    why = why_alone(experiment, session.state) if is_confirmation and session.state.duels == "always" else ""
+    if why:
+        session.note(f"Experiment {experiment.number:04d} is confirmed by a run alone and in no duel, because {why}.")
 
 
 def _score(session: Steps, experiment: Experiment, run: int) -> None:

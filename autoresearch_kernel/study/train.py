@@ -124,12 +124,12 @@ def _train_all(session: Session, disk_space: DiskSpace, attempts: Sequence[Attem
         outcomes = _outcomes(session, attempts)
     except MachineFailed as failure:
         causes = session.state.experiments[first.experiment.number].runs[first.run].causes
-        is_again = failure.may_be_the_code and Cause.NOT_STARTED in causes
-        for attempt in attempts[is_again:]:
+        is_again = len(attempts) == 1 and failure.may_be_the_code and Cause.NOT_STARTED in causes
+        for attempt in () if is_again else attempts:
             attempt.interrupt(Cause.NOT_STARTED, str(failure))
         if not is_again:
             raise
-        outcomes, attempts = [RunOutcome(Status.CRASH, str(failure), None, None)], attempts[:1]
+        outcomes = [RunOutcome(Status.CRASH, str(failure), None, None)]
     except (KeyboardInterrupt, StopNow) as stop:
         for attempt in attempts:
             if attempt.has_begun:

@@ -320,3 +320,15 @@ def test_a_switch_that_is_off_is_tried_before_one_that_is_on() -> None:
     first = [SearchAgent(seed).propose(context(source=source)) for seed in range(60)]
     moved = {name: sum(name in proposal.changes for proposal in first) for name in ("IDEA", "USED")}
     assert moved["IDEA"] > 2 * moved["USED"]
+
+
+def test_numbers_of_a_part_that_is_switched_off_stay_as_they_are() -> None:
+    plain = {"MUON": False, "NGRAM_ROWS": 0, "TOKEN_SHIFT": False}
+    real = (PROJECT / "train.py").read_text(encoding="utf-8")
+
+    def moved(source: str) -> Counter[str]:
+        return Counter(n for seed in range(200) for n in SearchAgent(seed).propose(context(source=source)).changes)
+
+    off, on = moved(set_parameters(real, plain)), moved(real)
+    idle = {"MUON_MOMENTUM", "NGRAM_LR"}
+    assert not idle & off.keys() and idle < on.keys() and {"MUON", "NGRAM_ROWS"} < off.keys()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from autoresearch_kernel.core.errors import MachineFailed
 from autoresearch_kernel.core.types import Cause, RunOutcome, Status
 from autoresearch_kernel.record.study import Study
 from autoresearch_kernel.run.backend import using_backend
@@ -159,6 +160,26 @@ def test_an_incumbent_that_fails_in_a_duel_leaves_an_ordinary_confirmation(study
     experiment = state_of(study).experiments[1]
     assert experiment.status is Status.KEEP and "the mean of 2 runs" in experiment.reason
     assert experiment.difference_error is None
+
+
+def test_a_kernel_that_does_not_start_in_a_duel_starts_again_alone_where_its_fault_is_clear(
+    study: Study, machine: Machine
+) -> None:
+    def fails() -> None:
+        raise MachineFailed("The notebook could not be executed: no kernel", may_be_the_code=True)
+
+    fails_once(machine, fails)
+    one_more(study)
+    experiment = state_of(study).experiments[1]
+    assert experiment.status is Status.KEEP and experiment.difference_error is None
+    assert [run.duel for run in experiment.runs] == [None, None] and experiment.runs[1].causes == (Cause.NOT_STARTED,)
+
+
+def test_a_user_who_asked_for_duels_is_told_why_there_is_none(study: Study, machine: Machine) -> None:
+    machine.duel = None
+    one_more(study)
+    notes = [event["text"] for event in events_of(study, "note")]
+    assert any("confirmed by a run alone" in text and "cannot stop one training" in text for text in notes), notes
 
 
 def test_views_name_both_sides_while_they_train(study: Study, machine: Machine) -> None:
