@@ -175,7 +175,7 @@ def test_what_waits_for_approval_is_refused_edited_and_approved(lab: Lab, browse
     number = len(state_of(place).experiments)
     restore_panel_cell(browser)
     panel = browser.page.locator(".ar-panel")
-    browser.until(lambda: waits_on_screen(browser, place), 60)
+    await_proposal(browser, place)
     browser.shot("approval")
     panel.get_by_placeholder(re.compile("why not")).fill("")
     press(browser, "Refuse, because ...")
@@ -185,7 +185,7 @@ def test_what_waits_for_approval_is_refused_edited_and_approved(lab: Lab, browse
     press(browser, "Refuse, because ...")
     browser.until(lambda: any(r.why == "not today" for r in state_of(place).refusals), 30)
     browser.until(lambda: state_of(place).review not in (None, first), 60)
-    browser.until(lambda: waits_on_screen(browser, place), 30)
+    await_proposal(browser, place)
     panel.get_by_text("Edit train.py before it trains").click()
     source = panel.locator("textarea")
     source.fill(source.input_value().replace("# # A model that counts", "# # A model that I changed"))
@@ -195,12 +195,22 @@ def test_what_waits_for_approval_is_refused_edited_and_approved(lab: Lab, browse
     mine = state_of(place).experiments[number]
     assert mine.hypothesis == "a title of my own" and "edited" in mine.agent
     assert "A model that I changed" in open_study("first", place).experiment(number).train.read_text()
-    browser.until(lambda: waits_on_screen(browser, place), 60)
+    await_proposal(browser, place)
     press(browser, "Approve")
     browser.until(lambda: state_of(place).finished is not None, 180)
     browser.until(lambda: "finished" in said(browser))
     same_as_the_record(browser, place)
     browser.shot("finished")
+
+
+def await_proposal(browser: Browser, place: Path) -> None:
+    """Until the panel shows the proposal that waits; a busy machine may run the incumbent again before it asks."""
+    try:
+        browser.until(lambda: waits_on_screen(browser, place), 240)
+    except AssertionError as late:
+        last = open_study("first", place).paths.history.read_text(encoding="utf-8").splitlines()[-6:]
+        shown = browser.page.locator(".ar-panel").inner_text()
+        raise AssertionError(f"{late}\nThe panel shows:\n{shown}\nThe record ends with:\n" + "\n".join(last)) from late
 
 
 def waits_on_screen(browser: Browser, place: Path) -> bool:
