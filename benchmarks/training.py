@@ -1,7 +1,7 @@
 """What train.py reaches in a budget: val_bpb, tokens a second and steps, for the preset of each budget and ablations.
 
     python benchmarks/training.py [--budgets 30,60] [--seeds 1] [--steps N] [--simulated] [--threads N] [--ablations]
-                                   [--preset auto] [--start plain]
+                                   [--preset auto] [--start plain] [--corpus stdlib] [--train FILE]
 
 With --steps the clock counts steps instead of seconds, which a busy machine cannot disturb: calibrate them with one
 quiet run. With --simulated the budgets are seconds of the reference machine, each with the steps that the table of
@@ -101,6 +101,8 @@ def main() -> None:
     )
     parser.add_argument("--start", choices=("tuned", "plain"), default="tuned")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--corpus", help="packages or stdlib; that of the preset when left out")
+    parser.add_argument("--train", type=Path, metavar="FILE", help="another train.py, whose sizes stay as they are")
     parser.add_argument("--ablations", action="store_true")
     arguments = parser.parse_args()
     measured = measure_machine(PROJECT, sys.executable)
@@ -111,10 +113,12 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     for budget in (float(text) for text in arguments.budgets.split(",")):
         preset: Preset = choose_preset(arguments.preset, budget_seconds=budget, measured=measured)
-        corpus = prepare.prepare(preset.corpus, vocab_size=preset.vocab_size, sequence_length=preset.sequence_length)
+        name = arguments.corpus or preset.corpus
+        corpus = prepare.prepare(name, vocab_size=preset.vocab_size, sequence_length=preset.sequence_length)
         preset = fit_to_corpus(preset, prepare.read_meta(corpus)["num_train_tokens"])
         start = read_parameters_file("plain", PROJECT / "presets") if arguments.start == "plain" else {}
         source = set_parameters((PROJECT / "train.py").read_text(), preset.parameters | start)
+        source = arguments.train.read_text() if arguments.train else source
         steps = arguments.steps
         if arguments.simulated:
             assert preset.num_tokens is not None, "only the preset auto says how many tokens the reference machine sees"
