@@ -42,7 +42,7 @@ BEND = 0.3  # expected curvature, as a share of the effect of a step
 MISFIT = 0.3  # what a parabola leaves unexplained, as a share of the effect of a step
 FAR_MISFIT = 0.25  # and of the difference itself: far away nothing is a parabola
 USUALLY_MATTERS = re.compile(r"(^|_)(LR|MUON|OPTIMIZER|BATCH|DEPTH|LAYERS|DIM|WIDTH|SEQUENCE)(_|$)")
-SWITCH_ON_FACTOR, SWITCH_OFF_FACTOR = 2.0, 0.5  # on the sampled gain of an idea of train.py that is off, or on
+SWITCH_ON_FACTOR, SWITCH_OFF_FACTOR = 3.0, 0.5  # on the sampled gain of an idea of train.py that is off, or on
 USUALLY_MATTERS_FACTOR = 1.5  # how much larger the effect of such a parameter is expected to be
 
 Column = tuple[str, Any]  # (parameter, "slope" or "bend"), or (parameter, choice)
@@ -254,7 +254,8 @@ def choose_moves(
         ]
         if options:
             gain, target = max(options, key=lambda option: option[0])
-            gain *= 1.0 if mine or gain < 0 else UNTRIED_FACTOR * _switching(axis, target)
+            if not mine:
+                gain = _of_untried(axis, target, gain)
             if name in following and rng.random() < FOLLOW_UP:
                 onward = [option for option in options if following[name] * option[1] > 0 and option[0] > 0]
                 gain, target = (math.inf, max(onward)[1]) if onward else (gain, target)
@@ -267,14 +268,18 @@ def choose_moves(
     ]
 
 
-def _switching(axis: Axis, target: Any) -> float:
-    """Factor on the gain of a switch that no experiment has moved: what train.py holds but does not use comes first.
+def _of_untried(axis: Axis, target: Any, gain: float) -> float:
+    """The sampled gain of an axis that no experiment has moved, as large as curiosity makes it.
 
-    A switch is a parameter that is True or False.
+    A switch is a parameter that is True or False. What train.py holds but does not use was written because it may help,
+    so a switch that is off is never taken to harm before it was tried.
     """
-    if not isinstance(axis.parameter.value, bool):
-        return 1.0
-    return SWITCH_ON_FACTOR if target else SWITCH_OFF_FACTOR
+    is_switch = isinstance(axis.parameter.value, bool)
+    if is_switch and target:
+        return UNTRIED_FACTOR * SWITCH_ON_FACTOR * abs(gain)
+    if gain < 0:
+        return gain
+    return UNTRIED_FACTOR * gain * (SWITCH_OFF_FACTOR if is_switch else 1.0)
 
 
 def _kept_direction(axes: Mapping[str, Axis], observations: Sequence[Observation]) -> dict[str, float]:
