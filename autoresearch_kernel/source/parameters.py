@@ -21,7 +21,7 @@ import difflib
 import io
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
@@ -73,6 +73,7 @@ def read_parameters(source: str) -> dict[str, Parameter]:
     """
     comments = comments_of(source)
     found = assignments(parse_source(source), source)
+    lines = _lines(source)
     parameters: dict[str, Parameter] = {}
     for assignment, following in zip_longest(found, found[1:]):
         statement = assignment.statement
@@ -80,7 +81,7 @@ def read_parameters(source: str) -> dict[str, Parameter]:
         comment = comments.get(end, (0, ""))[1].lstrip("# ").strip()
         if following is not None and following.statement.lineno == end and not _FIXED.search(comment):
             comment = ""
-        value, text = constant(assignment.value), ast.get_source_segment(source, assignment.value) or ""
+        value, text = constant(assignment.value), _segment(lines, assignment.value)
         parameters[assignment.name] = _parameter(assignment.name, value, text, comment, statement.lineno)
     return parameters
 
@@ -92,16 +93,34 @@ def set_parameters(source: str, values: Mapping[str, Any]) -> str:
     """
     parameters = read_parameters(source)
     _check_names(parameters, values)
-    lines = io.StringIO(source, newline="").readlines()  # as the syntax tree counts: a carriage return ends one, too
+    lines = _lines(source)
     for assignment in reversed(assignments(parse_source(source), source)):  # what stands before keeps its place
         name = assignment.name
         if name in values:
             node = assignment.value
-            row, column = _position(lines, node.lineno, node.col_offset)
-            end_row, end_column = _position(lines, node.end_lineno or 0, node.end_col_offset or 0)
+            (row, column), (end_row, end_column) = _places(lines, node)
             new = literal(parameters[name], values[name])
             lines[row : end_row + 1] = [lines[row][:column] + new + lines[end_row][end_column:]]
     return "".join(lines)
+
+
+def _lines(source: str) -> list[str]:
+    """As the syntax tree counts them: a carriage return ends a line, too, and a form feed does not."""
+    return io.StringIO(source, newline="").readlines()
+
+
+def _places(lines: Sequence[str], node: ast.expr) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Row and column of the begin and the end of an expression, both from 0."""
+    begin = _position(lines, node.lineno, node.col_offset)
+    return begin, _position(lines, node.end_lineno or 0, node.end_col_offset or 0)
+
+
+def _segment(lines: Sequence[str], node: ast.expr) -> str:
+    """An expression as it is written."""
+    (row, column), (end_row, end_column) = _places(lines, node)
+    if row == end_row:
+        return lines[row][column:end_column]
+    return "".join([lines[row][column:], *lines[row + 1 : end_row], lines[end_row][:end_column]])
 
 
 def _check_names(parameters: Mapping[str, Parameter], values: Mapping[str, Any], file: str = "train.py") -> None:
@@ -230,7 +249,7 @@ def _guessed_range(name: str, value: float | int, kind: str) -> dict[str, Any]:
     return {"low": low, "high": high, "log": True}
 
 
-def _position(lines: list[str], line: int, byte_offset: int) -> tuple[int, int]:
+def _position(lines: Sequence[str], line: int, byte_offset: int) -> tuple[int, int]:
     """The syntax tree counts columns in UTF-8 bytes; this counts characters."""
     return line - 1, len(lines[line - 1].encode()[:byte_offset].decode())
 
