@@ -18,7 +18,7 @@ NUM_HEADS = 2  # attention heads in each block; {1, 2, 3, 4, 5, 6, 8, 12}
 HEAD_DIM = 64  # width of one head; {16, 32, 64, 128}
 MLP_RATIO = 2  # hidden width of the MLP, in model widths; 1..8
 NGRAM_ROWS = 2**16  # rows of the hashed table of token pairs and triples, 0 for none; {0, 2**12, 2**14, 2**16, 2**18}
-TOKEN_SHIFT = True  # attention also sees the token before, in a share that is learned
+TOKEN_SHIFT = True  # the key of a token is made from the token before
 VALUE_EMBEDDINGS = True  # every second block looks up further values by the token itself
 DROPOUT = 0.0  # share of the numbers between blocks that training drops, where text repeats; 0.0..0.5
 SOFTCAP = 15.0  # logits are squeezed into plus or minus this; 5.0..50.0 log
@@ -143,8 +143,9 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
 # cannot blow up there. Every second block also adds a *value embedding*, looked up by the token itself and let in
 # by a gate: content that need not be squeezed through the residual stream.
 #
-# What goes in is mixed with the token before (`shift`, learned per channel). A key then says "I come after *that*", and
-# a single block can find what followed the last time: otherwise this takes two blocks and many steps to discover.
+# The key of a token is made from the token before, and a learned share (`own_share`) of its own. So a key says "I come
+# after *that*", and a single block can find what followed the last time the present token was read. Without this, a
+# model needs two blocks and many steps to discover it.
 
 
 # %%
@@ -154,16 +155,19 @@ class Attention(nn.Module):
         width = NUM_HEADS * HEAD_DIM
         self.qkv = nn.Linear(MODEL_DIM, 3 * width, bias=False)
         self.out = nn.Linear(width, MODEL_DIM, bias=False)
-        self.shift = nn.Parameter(torch.zeros(MODEL_DIM)) if TOKEN_SHIFT else None
+        self.own_share = nn.Parameter(torch.zeros(width)) if TOKEN_SHIFT else None
         self.value_embedding = nn.Embedding(vocab_size, width) if has_value_embedding else None
         self.value_gate = nn.Linear(32, NUM_HEADS, bias=False) if has_value_embedding else None
 
     def forward(self, x: torch.Tensor, idx: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         B, T, _ = x.shape
-        if self.shift is not None:
-            x = torch.addcmul(x, self.shift, F.pad(x[:, :-1], (0, 0, 1, 0)))
         qkv = self.qkv(x).view(B, T, 3, NUM_HEADS, HEAD_DIM)
-        qk = rotate(norm(qkv[:, :, :2]), cos[:T], sin[:T]).to(qkv.dtype)  # (B, T, 2, heads, head_dim)
+        qk = qkv[:, :, :2]
+        if self.own_share is not None:
+            q, k = qk.unbind(2)
+            k = torch.addcmul(F.pad(k[:, :-1], (0, 0, 0, 0, 1, 0)), self.own_share.view(NUM_HEADS, HEAD_DIM), k)
+            qk = torch.stack((q, k), dim=2)
+        qk = rotate(norm(qk), cos[:T], sin[:T]).to(qkv.dtype)  # (B, T, 2, heads, head_dim)
         q, k, v = qk[:, :, 0], qk[:, :, 1], qkv[:, :, 2]  # each (B, T, heads, head_dim)
         if self.value_embedding is not None:
             gate = 2 * torch.sigmoid(self.value_gate(x[..., :32]))  # (B, T, heads), 1 at the start
