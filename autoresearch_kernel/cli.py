@@ -132,6 +132,14 @@ def _verify(arguments: Arguments) -> int:
     return int(_print_checks(verify(_named_study(arguments)), arguments.json) == "fail")
 
 
+def _share(arguments: Arguments) -> None:
+    from .share.command import share
+    from .share.material import study_to_share
+
+    study = study_to_share(arguments.name) if arguments.name else _named_study(arguments)
+    share(study, arguments.out, not arguments.no_prompts, arguments.yes)
+
+
 def _say(arguments: Arguments) -> None:
     """A command that the supervisor answers."""
     study = _named_study(arguments)
@@ -311,6 +319,12 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
         Command("attach", _attach, "watch a study that runs in the background; Ctrl-C leaves it running", (NAME,)),
         Command("cost", _cost, "what a study's model has used, experiment by experiment", (NAME, JSON)),
         Command("verify", _verify, "whether a study's record, code and corpus still belong together", (NAME, JSON)),
+        Command("share", _share, "make one file of a study, which others open, read and check without this program", (
+            _argument("name", nargs="?", help="of the study, or its folder; default: the one touched last"),
+            _argument("--out", type=Path, metavar="FILE", help="the file (default NAME.zip)"),
+            _argument("--no-prompts", action="store_true", help="without the prompts and replies of its model"),
+            _argument("--yes", action="store_true", help="remove all that may be private, without asking"),
+        )),
     ),
     "Steer": (
         Command("pause", _say, "begin nothing new once the present experiment is decided", (NAME,)),

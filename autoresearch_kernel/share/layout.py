@@ -63,6 +63,11 @@ def anchor(target: str, words: str) -> str:
     return f'<a href="{text(target)}">{text(words)}</a>'
 
 
+def figure(name: str, words: str) -> str:
+    """A figure that follows from the history, with its name in `figures.py`."""
+    return f'<span data-figure="{name}">{text(words)}</span>'
+
+
 def wide(label: str, inner: str) -> str:
     """Something that may be wider than a small screen: it scrolls by itself, also by keys."""
     return f'<div class="wide" role="region" aria-label="{text(label)}" tabindex="0">{inner}</div>'

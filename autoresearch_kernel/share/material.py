@@ -43,6 +43,7 @@ class Material:
     events: tuple[Event, ...]
     state: StudyState  # what the events add up to
     is_running: bool
+    has_prompts: bool  # the person agreed to share them
     sources: Mapping[int, str]  # experiment -> its train.py
     notebooks: Mapping[tuple[int, int], Notebook]  # experiment and run -> the executed notebook
     curves: Mapping[tuple[int, int], list[dict[str, Any]]]
@@ -83,6 +84,7 @@ def read_material(study: Study, *, has_prompts: bool) -> Material:
         events,
         state,
         lock_holder(study.paths.lock) is not None,
+        has_prompts,
         _sources(study, state),
         {place: notebook for place, notebook in notebooks.items() if notebook is not None},
         {place: curve for place, curve in curves.items() if curve},

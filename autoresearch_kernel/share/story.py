@@ -1,6 +1,6 @@
 """The night in a paragraph, made from the record, with each figure marked so that `Verify` can check it. Pure.
 
-A figure stands in `<span data-figure="NAME">`. Its value follows from the history alone.
+`layout.figure` marks a figure with its name; `figures.py` has the names, and how their values follow from the history.
 """
 
 from __future__ import annotations
@@ -23,12 +23,8 @@ from ..show.study_words import (
 )
 from ..show.words import UNTRUSTED, mistrust, title
 from ..system.files import seconds_of
+from .layout import figure
 from .material import Material
-
-
-def figure(name: str, words: str) -> str:
-    """A figure that follows from the history."""
-    return f'<span data-figure="{name}">{text(words)}</span>'
 
 
 def story(material: Material) -> list[str]:
@@ -55,9 +51,10 @@ def result_html(material: Material) -> list[str]:
     difference, error = signed(result.test_difference), f"{result.test_standard_error:.4f}"
     seeds = f"{result.num_champion_runs} fresh seeds of the champion and {result.num_baseline_runs} of the baseline"
     sentences = [
-        f"On text that decided nothing, the sealed test split, the champion scores {bpb(result.champion_test_bpb)} and "
-        f"the baseline {bpb(result.baseline_test_bpb)} bits per byte: {figure('test_difference', difference)} ± "
-        f"{figure('test_standard_error', error)}, over {seeds}.",
+        f"On text that decided nothing, the sealed test split, the champion scores "
+        f"{figure('result-champion-bpb', bpb(result.champion_test_bpb))} and the baseline "
+        f"{figure('result-baseline-bpb', bpb(result.baseline_test_bpb))} bits per byte: {figure('result-difference', difference)} ± "
+        f"{figure('result-error', error)}, over {seeds}.",
         f"On validation the same models differ by {with_error(result.val_difference, result.val_standard_error)}; the "
         "differences of the decisions that led there add up to "
         f"{with_error(result.judged_difference, result.judged_standard_error)}.",
@@ -92,7 +89,7 @@ def _beginning(material: Material) -> Iterator[str]:
     seconds = seconds_of(events[-1]["time"]) - seconds_of(events[0]["time"])
     options = facts.get("agent_options") or {}
     agent = plain(f"{facts['agent']}{', ' + str(options['model']) if options.get('model') else ''}", 80)
-    number = figure("experiments", thousands(len(tried(material))))
+    number = figure("experiments", str(len(tried(material))))
     noun = "experiment was" if len(tried(material)) == 1 else "experiments were"
     yield (
         f"From {text(clock(events[0]['time']))} on, for {duration(seconds)}, {number} {noun} made with the agent "
@@ -112,7 +109,7 @@ def _baseline(material: Material) -> Iterator[str]:
     error = f" ± {baseline.standard_error:.4f}" if baseline.standard_error else ""
     runs = count(len(baseline.judged_runs), "run")
     yield (
-        f"The baseline scored {figure('baseline_val_bpb', bpb(baseline.val_bpb))}{error} bits per byte (val_bpb; lower "
+        f"The baseline scored {figure('baseline-bpb', bpb(baseline.val_bpb))}{error} bits per byte (val_bpb; lower "
         f"is better), the mean of {runs}."
     )
     if sigma is not None:
@@ -121,7 +118,7 @@ def _baseline(material: Material) -> Iterator[str]:
 
 def _decisions(material: Material) -> Iterator[str]:
     done = tried(material)
-    kept = figure("kept", thousands(sum(e.status is Status.KEEP for e in done)))
+    kept = figure("kept", str(sum(e.status is Status.KEEP for e in done)))
     kinds = [
         ("discarded", sum(e.status is Status.DISCARD for e in done)),
         ("failed", sum(e.status in FAILED for e in done)),
@@ -141,7 +138,7 @@ def _champion(material: Material) -> Iterator[str]:
     assert compared is not None, "both have a score"
     yield (
         f"The last change that was kept, {text(title(champion))}, scored "
-        f"{figure('champion_val_bpb', bpb(champion.val_bpb))} against the baseline’s {bpb(baseline.val_bpb)}, each as "
+        f"{figure('champion-bpb', bpb(champion.val_bpb))} against the baseline’s {bpb(baseline.val_bpb)}, each as "
         f"it was decided: {text(gain_words(compared.difference, compared.error))}."
     )
     finished = material.finished
