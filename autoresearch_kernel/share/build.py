@@ -63,7 +63,7 @@ def make_bundle(found: Material, rules: Sequence[Rule], made_at: str, say: Say) 
         say: is told how far it is.
     """
     cleaner, name = Cleaner(rules), found.study.name
-    material = with_own_hashes(cleaned(found, cleaner))
+    material = with_new_hashes(cleaned(found, cleaner), found.sources)
     notebooks = _portable(material, cleaner)
     removed = tuple(cleaner.removed())
     diffs = _diffs(material)
@@ -74,7 +74,7 @@ def make_bundle(found: Material, rules: Sequence[Rule], made_at: str, say: Say) 
     files[HISTORY] = "".join(f"{line}\n" for line in lines)
     files[CRATE] = crate(name, plain_story(material), made_at, [*files, PAGE, MANIFEST], material.study.facts)
     data = {path: text.encode(errors="replace") for path, text in files.items()}
-    manifest = {
+    manifest: dict[str, Any] = {
         "format": FORMAT, "study": name, "version": __version__, "made_at": made_at,
         "running": material.is_running, "prompts": material.has_prompts,
         "files": {path: file_facts(content) for path, content in sorted(data.items())},
@@ -88,10 +88,14 @@ def make_bundle(found: Material, rules: Sequence[Rule], made_at: str, say: Say) 
     return Made(zipped, len(data), len(notebooks), material.is_running, removed)
 
 
-def with_own_hashes(material: Material) -> Material:
-    """The history names the SHA-256 of each train.py; where cleaning changed one, that of the new text."""
+def with_new_hashes(material: Material, before: Mapping[int, str]) -> Material:
+    """Where cleaning changed a train.py, the history gets the SHA-256 of the new text.
+
+    The hash of a file that was no longer what the history names, `before` it was cleaned, stays as it is.
+    """
     known = {e.number: e.train_sha256 for e in material.state.experiments}
-    new = {known[number]: sha256(source) for number, source in material.sources.items() if known[number]}
+    intact = (number for number, source in before.items() if sha256(source) == known[number])
+    new = {known[number]: sha256(material.sources[number]) for number in intact}
     events = tuple(_renamed(event, new) for event in material.events)
     return replace(material, events=events, state=replay(events))
 
