@@ -34,7 +34,7 @@ class Unanswered(StudyError):
         more = f"; and {len(doubts) - 8} more" if len(doubts) > 8 else ""
         super().__init__(
             f"{count(len(doubts), 'word')} of this study may be private ({words}{more}). Run the command in a terminal, "
-            "which asks about each, or add --yes to remove all of them."
+            "which asks about each, or add --yes (in a notebook: yes=True) to remove all of them."
         )
 
 
@@ -90,10 +90,15 @@ def report(path: Path, made: Made) -> str:
     return "\n".join(lines)
 
 
+def refuse(doubts: Sequence[Doubt]) -> list[Doubt]:
+    """Where no user can be asked: raises Unanswered."""
+    raise Unanswered(doubts)
+
+
 def _ask(doubts: Sequence[Doubt]) -> list[Doubt]:
     """The words to remove, chosen at the terminal."""
     if not sys.stdin.isatty():
-        raise Unanswered(doubts)
+        return refuse(doubts)
     print("These words may be private:")
     for number, doubt in enumerate(doubts[:MOST_SHOWN], 1):
         where = f"{thousands(doubt.count)} times, first in {doubt.where}"
