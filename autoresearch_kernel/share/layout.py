@@ -49,7 +49,9 @@ def page(title: str, body: Iterable[str], *, scripts: Sequence[str] = (), data: 
 def section(heading: str, name: str, *parts: str) -> str:
     """A part of a page with a heading of the second level; "" without any content."""
     inner = "\n".join(filter(None, parts))
-    return f'<section aria-labelledby="{name}">\n<h2 id="{name}">{text(heading)}</h2>\n{inner}\n</section>' * bool(inner)
+    if not inner:
+        return ""
+    return f'<section aria-labelledby="{name}">\n<h2 id="{name}">{text(heading)}</h2>\n{inner}\n</section>'
 
 
 def paragraph(sentences: Iterable[str]) -> str:

@@ -156,22 +156,25 @@ def _table(material: Material) -> str:
 
 def _row(experiment: Experiment) -> str:
     compared, number, word = experiment.compared, experiment.number, status_word(experiment)
+    theirs, difference = (compared.theirs, compared.difference) if compared else (None, None)
     status = figure(f"status-{number}", word) if word == experiment.status else text(word)
+    decided_at = plain(experiment.decided_at.replace("T", " ")[:16])
     cells = (
         (str(number), anchor(target(number), f"{number:04d}")),
-        (None, text(idea(experiment))),
+        (idea(experiment), text(idea(experiment))),
         (word, f"{mark(experiment)} {status}"),
         (_plain(experiment.val_bpb), _score(f"bpb-{number}", experiment.val_bpb)),
-        (_plain(compared and compared.theirs), _score(f"incumbent-bpb-{number}", compared and compared.theirs)),
-        (_plain(compared and compared.difference), _difference(experiment)),
+        (_plain(theirs), _score(f"incumbent-bpb-{number}", theirs)),
+        (_plain(difference), _difference(experiment)),
         (str(len(experiment.runs)), str(len(experiment.runs))),
-        (None, text(plain(experiment.decided_at.replace("T", " ")[:16])) or "not decided"),
+        (decided_at, text(decided_at) or "not decided"),
     )
     drawn = "".join(
-        f'<td class="{style}"{"" if value is None else f" data-value={chr(34)}{text(value)}{chr(34)}"}>{inner}</td>'
+        f'<td class="{style}" data-value="{text(value)}">{inner}</td>'
         for (value, inner), (_, _, style) in zip(cells, HEADS, strict=True)
     )
     return f'<tr data-status="{text(word)}">{drawn}</tr>'
+
 
 
 def _plain(value: float | None) -> str:

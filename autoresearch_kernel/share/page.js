@@ -10,10 +10,7 @@
   const status = filter.querySelector("select");
   const shown = document.getElementById("shown");
 
-  const value = (row, column) => {
-    const cell = row.cells[column];
-    return cell.dataset.value === undefined ? cell.textContent.trim().toLowerCase() : cell.dataset.value;
-  };
+  const value = (row, column) => row.cells[column].dataset.value;
   const compare = (one, other, isNumber) => {
     if (!isNumber) return one.localeCompare(other);
     if (one === "" || other === "") return Number(one === "") - Number(other === ""); // what has no figure comes last
