@@ -62,7 +62,7 @@ def share_study(
     material = read_material(study, has_prompts=has_prompts)
     doubts = doubts_in(strings_of(material), study.project)
     chosen = decide(doubts) if doubts else ()
-    rules = (*rules_of(chosen), *rules_for(study.project))
+    rules = (*rules_for(study.project), *rules_of(chosen))  # a doubt is a word of the text that is left
     made = make_bundle(material, rules, utc_now(), say)
     write_atomic(path, made.data)
     return path, made

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.markdown import inert_markdown
-from ..core.sanitize import readable
+from ..core.sanitize import is_number, readable
 from ..core.types import Experiment, Run
 from ..run.notebook import heading_markdown
 from ..run.outputs import plain_data
@@ -131,7 +131,7 @@ def _timing(cell: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     status, seconds = told.get("status"), told.get("duration")
     facts = {"status": status} if status in ("completed", "failed", "skipped", "pending", "running") else {}
-    return {"papermill": facts | ({"duration": seconds} if isinstance(seconds, int | float) else {})}
+    return {"papermill": facts | ({"duration": seconds} if is_number(seconds) else {})}
 
 
 def _output(output: Mapping[str, Any], cleaner: Cleaner) -> dict[str, Any]:

@@ -31,6 +31,8 @@ def curve_svg(
 
 
 def _thinned(points: list[svg.Point]) -> list[svg.Point]:
+    """In the order of time; a training may write anything."""
+    points = sorted(point for point in points if point[0] >= 0)
     step = max(1, len(points) // MOST_POINTS)
     return points[::step] + (points[-1:] if points and (len(points) - 1) % step else [])
 

@@ -42,7 +42,7 @@ def files_of(made: Made) -> dict[str, bytes]:
 
 
 def bundle(night: Night, *removed: Doubt, has_prompts: bool = True) -> Made:
-    rules = (*rules_of(removed), *rules_for(night.study.project))
+    rules = (*rules_for(night.study.project), *rules_of(removed))
     return make_bundle(read_material(night.study, has_prompts=has_prompts), rules, MADE_AT, ignore_progress)
 
 
