@@ -151,6 +151,14 @@ def _rerun(arguments: Arguments) -> int:
     )
 
 
+def _share(arguments: Arguments) -> None:
+    from .share.command import share
+    from .share.material import study_to_share
+
+    study = study_to_share(arguments.name) if arguments.name else _named_study(arguments)
+    share(study, arguments.out, not arguments.no_prompts, arguments.yes)
+
+
 def _say(arguments: Arguments) -> None:
     """A command that the supervisor answers."""
     study = _named_study(arguments)
@@ -344,6 +352,12 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
             _argument("--files-folder", metavar="DIR", help="your copy of the texts, where the corpus is a folder"),
             _argument("--yes", action="store_true", help="let the code of the bundle run without a question"),
             _argument_of(OPTIONS["unsafe"]),
+        )),
+        Command("share", _share, "make one file of a study, which others open, read and check without this program", (
+            _argument("name", nargs="?", help="of the study, or its folder; default: the one touched last"),
+            _argument("--out", type=Path, metavar="FILE", help="the file (default NAME.zip)"),
+            _argument("--no-prompts", action="store_true", help="without the prompts and replies of its model"),
+            _argument("--yes", action="store_true", help="remove all that may be private, without asking"),
         )),
     ),
     "Steer": (

@@ -127,7 +127,7 @@ def open_or_start(
         return open_study(NAME, folder)
     _make_project(folder, question.parent_source)
     facts = question.facts
-    if facts["sha256"]["prepare.py"] != sha256((folder / "prepare.py").read_bytes()):
+    if facts["sha256"].get("prepare.py") != sha256((folder / "prepare.py").read_bytes()):
         say("The bundle was recorded with another prepare.py, so scores here may mean something else; the difference of "
             "two codes is still compared.")  # fmt: skip
     say("Measuring this machine ...")
