@@ -83,8 +83,8 @@ _WORDS = {  # noun and what is so
 OLD = "the version that recorded them kept no numbers"
 
 
-def check_bundle(bundle: Bundle) -> list[Row]:
-    """The rows of the check, in their order."""
+def check_bundle(bundle: Bundle, by_rule: bool = True) -> list[Row]:
+    """The rows of the check, in their order; the last one, by the installed rule, takes the longest."""
     files, manifest = _files(bundle)
     bad = {finding.file for finding in files.findings}
     whole = Bundle({name: data for name, data in bundle.files.items() if name not in bad})
@@ -92,8 +92,8 @@ def check_bundle(bundle: Bundle) -> list[Row]:
     rows = [files, history]
     if events is None:
         why = "the history is not whole"
-        rows += [Row(name, 0, unchecked=1, why=why) for name in ("lineage", "decisions", "figures", "page", "rule")]
-        return rows
+        names = ("lineage", "decisions", "figures", "page", *(["rule"] if by_rule else []))
+        return [*rows, *(Row(name, 0, unchecked=1, why=why) for name in names)]
     decided, recorded = check_decisions(events)
     problems = tuple(Finding(HISTORY, problem) for problem in decided.problems)
     why = OLD if decided.unchecked else ""
@@ -103,9 +103,8 @@ def check_bundle(bundle: Bundle) -> list[Row]:
         Row("decisions", decided.checked, problems, decided.unchecked, why or "there is none"),
         _figures(whole, page, recorded),
         _page(whole, page, manifest),
-        _rule(events, has_problems=bool(problems)),
     ]
-    return rows
+    return [*rows, _rule(events, has_problems=bool(problems))] if by_rule else rows
 
 
 def events_of(bundle: Bundle) -> list[Event]:
