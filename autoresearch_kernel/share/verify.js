@@ -807,7 +807,9 @@
     );
   }
 
-  globalThis.verifyBundle = { sha256, ownSha256, crc32, readZip, checkBundle, checkOwnPage, quantile, bytesOf };
+  globalThis.verifyBundle = {
+    sha256, ownSha256, crc32, readZip, checkBundle, checkOwnPage, quantile, ofRuns, ofDuel,
+  };
   const section = globalThis.document && document.getElementById("verify");
   if (section) build(section);
 })();
