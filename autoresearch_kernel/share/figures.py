@@ -2,32 +2,56 @@
 
 The page marks each with `data-figure="NAME"`; the element's whole text is the figure, as in
 `<b data-figure="kept">7</b>`. Both checks, in Python and in verify.js, read the text as a number and compare it with the
-value to as many decimals as the text has.
+value to as many decimals as the text has. The names are those of FIGURES, and of OF_EXPERIMENT with the number of an
+experiment, as `bpb-12`; a status is compared as a word.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from html.parser import HTMLParser
+from typing import Any
 
 from ..core.format import MINUS
-from ..core.state import StudyState
-from ..core.types import Status
+from .recorded import Recorded
 
-Value = float | int | None
+Value = float | int | str | None
+ROUNDING = 1e-9  # of a value that lies half-way between two figures
 
-FIGURES: dict[str, Callable[[StudyState], Value]] = {
-    "experiments": lambda state: sum(e.number > 0 for e in state.decided),  # without the baseline
-    "kept": lambda state: sum(e.number > 0 and e.status is Status.KEEP for e in state.decided),
-    "champion": lambda state: state.incumbent.number if state.incumbent else None,
-    "baseline-bpb": lambda state: state.experiments[0].val_bpb if state.experiments else None,
-    "champion-bpb": lambda state: state.incumbent.val_bpb if state.incumbent else None,
-    "result-difference": lambda state: state.result.test_difference if state.result else None,
-    "result-error": lambda state: state.result.test_standard_error if state.result else None,
-    "result-baseline-bpb": lambda state: state.result.baseline_test_bpb if state.result else None,
-    "result-champion-bpb": lambda state: state.result.champion_test_bpb if state.result else None,
+FIGURES: dict[str, Callable[[Recorded], Value]] = {
+    "experiments": lambda recorded: sum(number > 0 for number in recorded.decided),  # without the baseline
+    "kept": lambda recorded: sum(number > 0 for number in recorded.kept),
+    "champion": lambda recorded: recorded.incumbent,
+    "baseline-bpb": lambda recorded: _of(recorded.decided.get(0), "val_bpb"),
+    "champion-bpb": lambda recorded: _of(recorded.decided.get(recorded.incumbent or 0), "val_bpb"),
+    "result-difference": lambda recorded: _of(recorded.result, "test_difference"),
+    "result-error": lambda recorded: _of(recorded.result, "test_standard_error"),
+    "result-baseline-bpb": lambda recorded: _of(recorded.result, "baseline_test_bpb"),
+    "result-champion-bpb": lambda recorded: _of(recorded.result, "champion_test_bpb"),
 }
+OF_EXPERIMENT: dict[str, Callable[[Mapping[str, Any]], Value]] = {  # of its decision
+    "bpb": lambda decided: decided.get("val_bpb"),
+    "incumbent-bpb": lambda decided: decided.get("incumbent_bpb"),
+    "difference": lambda decided: decided["val_bpb"] - decided["incumbent_bpb"],
+    "status": lambda decided: decided["status"],
+}
+
+
+def value_of(name: str, recorded: Recorded) -> Value:
+    """The value of a figure. Raises KeyError for a name that is not known, or an experiment that is not decided."""
+    if name in FIGURES:
+        return FIGURES[name](recorded)
+    kind, _, number = name.rpartition("-")
+    return OF_EXPERIMENT[kind](recorded.decided[int(number)])
+
+
+def fits(text: str, value: Value) -> bool:
+    """Whether a figure's text says this value, as far as its decimals go."""
+    if isinstance(value, str):
+        return text.strip() == value
+    said = number_in(text)
+    return said is not None and value is not None and abs(said[0] - value) <= 0.5 * 10.0 ** -said[1] + ROUNDING
 
 
 def number_in(text: str) -> tuple[float, int] | None:
@@ -38,38 +62,44 @@ def number_in(text: str) -> tuple[float, int] | None:
     return float(plain), len(plain.partition(".")[2])
 
 
-def fits(text: str, value: Value) -> bool:
-    """Whether a figure's text says this value, as far as its decimals go."""
-    said = number_in(text)
-    return said is not None and value is not None and abs(said[0] - value) <= 0.5 * 10.0 ** -said[1] + 1e-9
-
-
-class Figures(HTMLParser):
-    """Reads the figures of a page: `found` has name and text of each."""
+class Page(HTMLParser):
+    """Reads a bundle's page: `figures` has name and text of each figure, `data` the text of the script `bundle`."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[tuple[str, str]] = []
+        self.figures: list[tuple[str, str]] = []
+        self.data: str | None = None  # None where the page has none
         self._tag = ""  # of the figure that is being read; "" outside of one
+        self._is_data = False
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        name = dict(attributes).get("data-figure")
-        if name is not None:
-            self.found.append((name, ""))
+        known = dict(attributes)
+        if tag == "script" and known.get("id") == "bundle":
+            self.data, self._is_data = "", True
+        elif (name := known.get("data-figure")) is not None:
+            self.figures.append((name, ""))
             self._tag = tag
 
     def handle_data(self, data: str) -> None:
-        if self._tag:
-            name, text = self.found[-1]
-            self.found[-1] = name, text + data
+        if self._is_data:
+            self.data = (self.data or "") + data
+        elif self._tag:
+            name, text = self.figures[-1]
+            self.figures[-1] = name, text + data
 
     def handle_endtag(self, tag: str) -> None:
-        if tag == self._tag:
+        if tag == "script":
+            self._is_data = False
+        elif tag == self._tag:
             self._tag = ""
 
 
-def figures_in(page: str) -> list[tuple[str, str]]:
-    """Name and text of each figure of a page, in their order."""
-    parser = Figures()
-    parser.feed(page)
-    return parser.found
+def read_page(html: str) -> Page:
+    page = Page()
+    page.feed(html)
+    page.close()
+    return page
+
+
+def _of(event: Mapping[str, Any] | None, name: str) -> Value:
+    return None if event is None else event.get(name)

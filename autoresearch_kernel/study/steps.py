@@ -18,7 +18,7 @@ from ..core.agent import Agent
 from ..core.decide import mean, standard_error
 from ..core.format import count
 from ..core.grounds import recorded
-from ..core.next_step import Step, duel_decision, grounds_of_rule
+from ..core.next_step import Step, duel_decision, grounds_of_rule, rule_says
 from ..core.sanitize import readable
 from ..core.state import replay
 from ..core.types import Evaluation, Experiment, Progress, Proposal, RunOutcome, Status, ignore
@@ -155,7 +155,8 @@ class Steps(Session):
         if mine and (duel := duel_decision(experiment, state)):
             compared = {"val_bpb": duel.val_bpb, "incumbent_bpb": duel.incumbent_bpb}
             compared["difference_error"] = duel.difference_error
-        if grounds := grounds_of_rule(experiment, state):
+        grounds = grounds_of_rule(experiment, state)
+        if grounds is not None and rule_says(experiment, state)[0] == status:  # a rerun decides by no rule
             compared["rule"] = recorded(grounds)
         self.history.append(
             "decided",
