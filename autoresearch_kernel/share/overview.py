@@ -176,7 +176,6 @@ def _row(experiment: Experiment) -> str:
     return f'<tr data-status="{text(word)}">{drawn}</tr>'
 
 
-
 def _plain(value: float | None) -> str:
     return "" if value is None else f"{value:.6f}"
 

@@ -98,7 +98,7 @@ def test_a_key_is_known_by_its_form(key: str) -> None:
     assert cleaner.text(cleaned) == cleaned
 
 
-@pytest.mark.parametrize("name", ["train.py", "prepare.py", "program.md", "docs/agents.md", "docs/trust.md"])
+@pytest.mark.parametrize("name", ["train.py", "prepare.py", "program.md", "docs/agents.md", "docs/presets.md"])
 def test_code_and_prose_without_private_words_stay_as_they_are(name: str) -> None:
     text = (PROJECT / name).read_text(encoding="utf-8").replace("sk-...", "")
     cleaner = Cleaner(rules_for(Path("/srv/nowhere"), {"LANG": "C", "PYTHON_VERSION": "3.12.1", "SHLVL": "1"}))
@@ -205,7 +205,9 @@ def test_at_a_terminal_the_user_says_which_doubts_may_stay(tmp_path: Path) -> No
     ):  # fmt: skip
         out = tmp_path / f"{len(answer)}{answer[:1].decode().strip()}.zip"
         os.write(terminal, answer)
-        done = subprocess.run([*command, "--out", str(out)], stdin=its_end, capture_output=True, text=True, cwd=tmp_path)
+        done = subprocess.run(
+            [*command, "--out", str(out)], stdin=its_end, capture_output=True, text=True, cwd=tmp_path
+        )
         assert "   1  max@lab-of-alice.org   (e-mail address; " in done.stdout
         if answer == b"q\n":
             assert done.returncode == 1 and "No bundle was made" in done.stderr and not out.exists()
