@@ -124,8 +124,8 @@ def _decisions(material: Material) -> Iterator[str]:
         ("failed", sum(e.status in FAILED for e in done)),
         ("refused by the audit", sum(e.status is Status.REJECTED for e in done)),
     ]
-    others = ", ".join(f"{thousands(number)} {kind}" for kind, number in kinds if number)
-    yield f"Kept: {kept}{'; ' + others if others else ''}."
+    others = [f"{thousands(number)} {kind}" for kind, number in kinds if number]
+    yield f"Of these, {', '.join([f'{kept} were kept', *others])}."
 
 
 def _champion(material: Material) -> Iterator[str]:
