@@ -148,13 +148,16 @@ def test_the_crate_names_every_file(example: Path) -> None:
 
 def test_the_crate_passes_the_public_validator(example: Path) -> None:
     pytest.importorskip("rocrate_validator", reason="roc-validator is not installed")
-    from rocrate_validator import models, services
+    from rocrate_validator import errors, models, services
 
     settings = services.ValidationSettings(
         rocrate_uri=str(example), profile_identifier="ro-crate-1.1", requirement_severity=models.Severity.REQUIRED
     )
-    result = services.validate(settings)
-    assert [issue.message for issue in result.get_issues()] == []
+    try:
+        found = [issue.message for issue in services.validate(settings).get_issues()]
+    except errors.ValidationExecutionError as error:  # of a machine without a network
+        pytest.skip(f"roc-validator cannot fetch what an RO-Crate refers to: {error}")
+    assert found == []
 
 
 def test_a_history_s_events_are_those_of_the_study(example: Path) -> None:
