@@ -228,6 +228,10 @@ def without_part(events: list[Event]) -> None:
     del kept_late(events)["rule"]["worse_share"]
 
 
+def without_numbers(events: list[Event]) -> None:
+    del kept_late(events)["rule"]
+
+
 def lost_run(events: list[Event]) -> None:
     first = next(event for event in events if event["event"] == "started" and event["experiment"] == 2)
     first["event"] = "note"
@@ -245,6 +249,7 @@ FORGERIES: dict[str, tuple[Callable[[Files], Files], str, str]] = {
     "a refused score counts": (with_events(kept_refusal), "decisions", "its last run ended as rejected"),
     "another kind of numbers": (with_events(other_kind), "decisions", "there is no kind luck of numbers"),
     "numbers without a part": (with_events(without_part), "decisions", "it lacks worse_share"),
+    "a decision without numbers": (with_events(without_numbers), "decisions", "it has no numbers, and a decision before"),
     "a run that never began": (with_events(lost_run), "decisions", "does not fit the lines before it"),
     "other code": (
         with_file("experiments/0003/train.py", lambda text: text + "# more\n"),
