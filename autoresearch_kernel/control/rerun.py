@@ -25,7 +25,9 @@ def run(
 ) -> int:
     """The exit status: 0 where the bundle's claim is confirmed, 1 where it is contradicted, 3 where it stays open."""
     if seeds < 2 or most_seeds < seeds:
-        raise StudyError("--seeds has to be 2 or more, and --most-seeds at least as many: one run says nothing of noise.")
+        raise StudyError(
+            "--seeds has to be 2 or more, and --most-seeds at least as many: one run says nothing of noise."
+        )
     question = question_of(read_bundle(path), number)
     print(claim_words(question), plan_words(question, seeds, most_seeds), sep="\n", flush=True)
     if not (is_agreed or agreed()):

@@ -18,17 +18,12 @@ from autoresearch_kernel.run.training import Listener, Training
 from autoresearch_kernel.share.bundle import Bundle, read_bundle
 from autoresearch_kernel.share.rerun import CannotRerun, Question, open_or_start, question_of, rerun, scores_here
 from autoresearch_kernel.study.loop import research
-from tests.bundles import CRASHES, REFUSAL, files_of, make_bundle_of_night, share
+from tests.bundles import CRASHES, REFUSAL, files_of, share
 from tests.conftest import DTYPE, copy_of
 from tests.pretended import Machine
 from tests.study.test_loop import Scripted
 
 HARDWARE = {"device": "cpu", "device_name": "another machine", "dtype": DTYPE, "num_cores": 2, "num_threads": 2}
-
-
-@pytest.fixture(scope="module")
-def night(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> Path:
-    return make_bundle_of_night(tmp_path_factory.mktemp("night"), small_corpus)
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +129,9 @@ def test_a_code_that_fails_here_is_named(
     machine.train = fails
     for failing, who in (("0001", kept), ("0000", question.parent)):
         study = start(replace(question, key=failing), small_corpus)
-        with pytest.raises(CannotRerun, match=rf"The code of experiment {who:04d} has no score here: 2 trainings .* no memory"):
+        with pytest.raises(
+            CannotRerun, match=rf"The code of experiment {who:04d} has no score here: 2 trainings .* no memory"
+        ):
             rerun(question, study, backend=machine.backend)
 
 
