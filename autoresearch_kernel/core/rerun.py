@@ -1,16 +1,18 @@
 """Does the difference that a study claims hold on another machine? Pure.
 
 An experiment and its parent are trained again, with fresh seeds and in turns. Their difference here is compared with
-the difference that the study was decided by; scores of different machines are never compared. Both differences have errors:
-the claim rests on few runs, and so does this answer. `shortfall` is by how much less of the claimed effect was found:
+the difference that the study was decided by; scores of different machines are never compared. Both differences have
+errors: the claim rests on few runs, and so does this answer. `shortfall` is by how much less of the claimed effect was
+found:
 
 - *contradicts*: the shortfall is above zero by more than chance;
-- *agrees*: the effect has the claimed direction by more than chance, and a shortfall of INFLATED_SIGMAS of the study's
-  run-to-run deviations is excluded by the same chance;
+- *agrees*: the effect has the claimed direction by more than chance, and chance does not explain a shortfall of
+  INFLATED_SIGMAS of the study's run-to-run deviations;
 - *cannot tell*: neither; more seeds may tell.
 
-These chances are those of one look. The command looks again after each further pair, so the chance over all looks is larger;
-docs/sharing.md has the shares that a simulation found, and tests/core/test_rerun.py repeats it.
+CHANCE_CONTRADICTS and CHANCE_AGREES are those of one look. The command looks again after each further pair, so the
+chance over all looks is larger; docs/sharing-verify.md has the shares that a simulation found, and
+tests/core/test_rerun.py repeats it.
 """
 
 from __future__ import annotations

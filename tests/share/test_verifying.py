@@ -244,7 +244,7 @@ FORGERIES: dict[str, tuple[Callable[[Files], Files], str, str]] = {
     "a refused score counts": (with_events(kept_refusal), "decisions", "its last run ended as rejected"),
     "another kind of numbers": (with_events(other_kind), "decisions", "there is no kind luck of numbers"),
     "numbers without a part": (with_events(without_part), "decisions", "it lacks worse_share"),
-    "a decision without numbers": (with_events(without_numbers), "decisions", "it has no numbers, and a decision before"),
+    "a decision without numbers": (with_events(without_numbers), "decisions", "it has no numbers, and a"),
     "a run that never began": (with_events(lost_run), "decisions", "does not fit the lines before it"),
     "other code": (
         with_file("experiments/0003/train.py", lambda text: text + "# more\n"),
@@ -262,7 +262,7 @@ FORGERIES: dict[str, tuple[Callable[[Files], Files], str, str]] = {
         "it is not the code of experiment",
     ),
     "a figure of the page": (
-        with_file("index.html", lambda text: text.replace('data-figure="experiments">26<', 'data-figure="experiments">27<')),
+        with_file("index.html", lambda text: text.replace('experiments">26<', 'experiments">27<')),
         "figures",
         'its figure "experiments" says "27"',
     ),
