@@ -791,7 +791,7 @@
     };
     const ofZip = async (list) => readZip(new Uint8Array(await list[0].arrayBuffer()));
     const controls = element("div", "", "verify-controls");
-    controls.append(button, picker("All files, from the zip:", false, ofZip));
+    controls.append(button, " ", picker("All files, from the zip:", false, ofZip), " ");
     controls.append(picker("or from its folder:", true, readFolder));
     section.addEventListener("dragover", (event) => event.preventDefault());
     section.addEventListener("drop", (event) => {
