@@ -1,4 +1,4 @@
-"""A small night with all kinds of endings, written file by file, whose agent and machine left what must not be shared."""
+"""A small night with all kinds of endings, whose agent and machine left what must not be shared."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 
 from autoresearch_kernel.core.types import Proposal
@@ -75,7 +76,7 @@ class Night:
         notebook.metadata["widgets"] = {"application/vnd.jupyter.widget-state+json": {"state": {}}}
         printed = {"output_type": "stream", "name": "stdout", "text": f"alpha\n{self.leak}\n"}
         cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-        cells[-1].outputs = [printed, *(outputs or [])]
+        cells[-1].outputs = [nbformat.from_dict(output) for output in (printed, *(outputs or []))]
         cells[-1].metadata["papermill"] = {"status": "completed", "duration": 3.5, "start_time": self.leak}
         write_notebook(notebook, path)
         png = curve_png([{"seconds": i, "train_loss": 9 / (i + 1)} for i in range(20)])
@@ -115,8 +116,8 @@ def make_night(folder: Path, leak: str = "", hostile: bool = False) -> Night:
         writer.score(0, val_bpb, run)
     night.decide(0, "keep", 1.5)
     words = "\n".join(HOSTILE) if hostile else "A second line helps"
-    displayed = [{"output_type": "display_data", "metadata": {}, "data": {kind: data}} for kind, data in OUTPUTS.items()]
-    night.whole(1, "keep", 1.46, words, outputs=displayed if hostile else None)
+    shown = [{"output_type": "display_data", "metadata": {}, "data": {kind: data}} for kind, data in OUTPUTS.items()]
+    night.whole(1, "keep", 1.46, words, outputs=shown if hostile else None)
     night.whole(2, "discard", 1.49, words, parent=1, code=commented(words))
     crashed = night.propose(3, 4.0, words, parent=1)
     night.train(3, crashed, outputs=[error_output(f"{words} {leak}")])

@@ -101,7 +101,7 @@ def with_new_hashes(material: Material, before: Mapping[int, str]) -> Material:
 
 
 def _renamed(event: Event, new: Mapping[str, str]) -> Event:
-    digest = event.get("train_sha256")
+    digest = event.get("train_sha256") or ""
     return event | {"train_sha256": new[digest]} if digest in new else event
 
 
@@ -172,8 +172,8 @@ def _beside(
         yield paths.train.name, material.sources[number]
         if number in diffs or experiment.parent is None:
             yield paths.diff.name, diffs.get(number, "")
-    for run, notebook in notebooks.items():
-        yield paths.notebook(run).name, as_text(notebook)
+    for index, notebook in notebooks.items():
+        yield paths.notebook(index).name, as_text(notebook)
     for run in experiment.runs:
         if curve := material.curves.get((number, run.index)):
             yield f"{paths.handover(run.index).name}/{METRICS}", "".join(f"{json.dumps(point)}\n" for point in curve)

@@ -142,7 +142,6 @@ def rules_of(doubts: Iterable[Doubt]) -> tuple[Rule, ...]:
     )
 
 
-
 def _of_environment(environ: Mapping[str, str]) -> Iterator[Rule]:
     certain = {value.value for value in environment_values(environ) if value.is_certain}
     for value in sorted(certain, key=len, reverse=True):

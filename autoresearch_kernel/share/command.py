@@ -33,8 +33,8 @@ class Unanswered(StudyError):
         words = "; ".join(f"{doubt.what}: {plain(doubt.word, 60)}" for doubt in doubts[:8])
         more = f"; and {len(doubts) - 8} more" if len(doubts) > 8 else ""
         super().__init__(
-            f"{count(len(doubts), 'word')} of this study may be private ({words}{more}). Run the command in a terminal, "
-            "which asks about each, or add --yes (in a notebook: yes=True) to remove all of them."
+            f"{count(len(doubts), 'word')} of this study may be private ({words}{more}). Run the command in a "
+            "terminal, which asks about each, or add --yes (in a notebook: yes=True) to remove all of them."
         )
 
 

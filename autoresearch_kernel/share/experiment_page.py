@@ -73,9 +73,8 @@ def _curves(material: Material, experiment: Experiment) -> Iterator[str]:
     drawn = False
     for run in experiment.runs:
         curve = material.curves.get((experiment.number, run.index), [])
-        words = {"label": f"run {run.index + 1}, seed {run.seed}", "other_label": f"incumbent {experiment.parent:04d}"
-                 if other else ""}  # fmt: skip
-        if picture := curve_svg(curve, other, **words):
+        beside = f"incumbent {experiment.parent:04d}" if other else ""
+        if picture := curve_svg(curve, other, label=f"run {run.index + 1}, seed {run.seed}", other_label=beside):
             drawn = True
             yield picture
     if not drawn:

@@ -26,7 +26,8 @@ from ..system.locations import project_root
 from .clean import Cleaner
 
 MOST_CURVE_POINTS = 200  # of one run
-MACHINE_FIELDS = {  # fields that name this machine or what else runs on it, and what stands in their place
+# Fields that name this machine or what else runs on it, and what stands in their place.
+MACHINE_FIELDS: dict[str, dict[str, Any]] = {
     "opened": {"pid": 0, "boot_id": "", "host": ""},
     "waiting": {"pid": None, "study": ""},
     "busy": {"who": ""},

@@ -9,6 +9,7 @@ from ..core.format import bpb, clock, count, plain, signed, thousands
 from ..core.types import FAILED, Experiment, Status
 from ..show.cost import spent_words
 from ..show.html import MARKS, diff_html, facts, folded, text
+from ..show.plot_scale import later_runs
 from ..show.study_words import gain_words
 from ..show.svg_progress import progress_svg
 from ..show.words import argument, idea, is_ended_early, status_word, title
@@ -109,7 +110,8 @@ def _legend(material: Material) -> Iterator[tuple[str, str, str]]:
     yield "keep", "—", "score of the incumbent"
     if sigma:
         yield "pending", "▒", f"noise of a run, ± {sigma:.4f}"
-    yield "keep", "▽", "a kept change that ran again later"
+    if any(later_runs(e) for e in material.state.decided):
+        yield "keep", "▽", "a kept change that ran again later"
 
 
 def _kept(material: Material, diffs: Mapping[int, str]) -> Iterator[str]:
@@ -174,7 +176,6 @@ def _row(experiment: Experiment) -> str:
         for (value, inner), (_, _, style) in zip(cells, HEADS, strict=True)
     )
     return f'<tr data-status="{text(word)}">{drawn}</tr>'
-
 
 
 def _plain(value: float | None) -> str:

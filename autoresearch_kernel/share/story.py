@@ -53,8 +53,8 @@ def result_html(material: Material) -> list[str]:
     sentences = [
         f"On text that decided nothing, the sealed test split, the champion scores "
         f"{figure('result-champion-bpb', bpb(result.champion_test_bpb))} and the baseline "
-        f"{figure('result-baseline-bpb', bpb(result.baseline_test_bpb))} bits per byte: {figure('result-difference', difference)} ± "
-        f"{figure('result-error', error)}, over {seeds}.",
+        f"{figure('result-baseline-bpb', bpb(result.baseline_test_bpb))} bits per byte: "
+        f"{figure('result-difference', difference)} ± {figure('result-error', error)}, over {seeds}.",
         f"On validation the same models differ by {with_error(result.val_difference, result.val_standard_error)}; the "
         "differences of the decisions that led there add up to "
         f"{with_error(result.judged_difference, result.judged_standard_error)}.",
@@ -124,8 +124,8 @@ def _decisions(material: Material) -> Iterator[str]:
         ("failed", sum(e.status in FAILED for e in done)),
         ("refused by the audit", sum(e.status is Status.REJECTED for e in done)),
     ]
-    others = ", ".join(f"{thousands(number)} {kind}" for kind, number in kinds if number)
-    yield f"Kept: {kept}{'; ' + others if others else ''}."
+    others = [f"{thousands(number)} {kind}" for kind, number in kinds if number]
+    yield f"Of these, {', '.join([f'{kept} were kept', *others])}."
 
 
 def _champion(material: Material) -> Iterator[str]:

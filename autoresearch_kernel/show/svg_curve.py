@@ -27,7 +27,8 @@ def curve_svg(
     parts.append(svg.label((frame.left, 14), f"— {label}", "mine"))
     if theirs:
         parts.append(svg.label((frame.right, 14), f"┄ {other_label}", "theirs", anchor="end"))
-    return svg.picture(width, height, curve_words([dict(point) for point in curve]), parts, "curve")
+    words = curve_words([{"train_loss": loss} for _, loss in losses(curve, at=key)])
+    return svg.picture(width, height, words, parts, "curve")
 
 
 def _thinned(points: list[svg.Point]) -> list[svg.Point]:
@@ -48,7 +49,7 @@ def _drawn(frame: svg.Frame, mine: list[svg.Point], theirs: list[svg.Point], key
 
     def at(place: float, loss: float) -> svg.Point:
         x = frame.left + (frame.right - frame.left) * place / longest
-        return x, max(frame.top, frame.bottom - scale * (loss - low))
+        return x, frame.bottom - scale * (loss - low)
 
     for loss in svg.ticks(low, high, 4):
         y = at(0, loss)[1]
@@ -58,6 +59,6 @@ def _drawn(frame: svg.Frame, mine: list[svg.Point], theirs: list[svg.Point], key
         yield svg.label((at(place, low)[0], frame.bottom + 14), f"{place:g}"[:6], anchor="middle")
     what = "seconds of training" if key == "seconds" else "share of the budget"
     yield svg.label((frame.left, frame.bottom + 30), f"{what}; train loss in nats per token")
-    if theirs:
-        yield svg.polyline([at(*point) for point in theirs], "theirs")
-    yield svg.polyline([at(*point) for point in mine], "mine")
+    for kind, points in (("theirs", theirs), ("mine", mine)):
+        if points:
+            yield svg.polyline([at(*point) for point in points if point[1] <= high], kind)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import html
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,7 +98,7 @@ def test_a_key_is_known_by_its_form(key: str) -> None:
     assert cleaner.text(cleaned) == cleaned
 
 
-@pytest.mark.parametrize("name", ["train.py", "prepare.py", "program.md", "docs/agents.md", "docs/trust.md"])
+@pytest.mark.parametrize("name", ["train.py", "prepare.py", "program.md", "docs/agents.md", "docs/presets.md"])
 def test_code_and_prose_without_private_words_stay_as_they_are(name: str) -> None:
     text = (PROJECT / name).read_text(encoding="utf-8").replace("sk-...", "")
     cleaner = Cleaner(rules_for(Path("/srv/nowhere"), {"LANG": "C", "PYTHON_VERSION": "3.12.1", "SHLVL": "1"}))
@@ -191,3 +194,27 @@ def test_a_study_without_a_decision_is_nothing_to_share(alice: Path) -> None:  #
     with pytest.raises(StudyError, match="no decided experiment yet"):
         read_material(writer.study, has_prompts=True)
     writer.history.close()
+
+
+def test_at_a_terminal_the_user_says_which_doubts_may_stay(tmp_path: Path) -> None:
+    night = make_night(tmp_path, leak="max@lab-of-alice.org 10.20.30.40")
+    terminal, its_end = os.openpty()
+    command = [sys.executable, "-m", "autoresearch_kernel.cli", "share", str(night.study.paths.folder)]
+    for answer, kept, gone in (
+        (b"2\n", "10.20.30.40", "max@lab-of-alice.org"), (b"\n", "removed-value", "10.20.30.40"), (b"q\n", "", "")
+    ):  # fmt: skip
+        out = tmp_path / f"{len(answer)}{answer[:1].decode().strip()}.zip"
+        os.write(terminal, answer)
+        done = subprocess.run(
+            [*command, "--out", str(out)], stdin=its_end, capture_output=True, text=True, cwd=tmp_path
+        )
+        assert "   1  max@lab-of-alice.org   (e-mail address; " in done.stdout
+        if answer == b"q\n":
+            assert done.returncode == 1 and "No bundle was made" in done.stderr and not out.exists()
+            continue
+        assert done.returncode == 0, done.stderr
+        with zipfile.ZipFile(out) as opened:
+            history = opened.read("nov23/history.jsonl").decode()
+        assert kept in history and gone not in history
+    os.close(terminal)
+    os.close(its_end)

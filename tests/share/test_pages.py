@@ -208,7 +208,7 @@ def test_each_experiment_has_one_mark_in_the_picture() -> None:
 
 
 def test_better_scores_stand_lower_in_the_picture() -> None:
-    experiments, _ = night(30)
+    experiments, _ = night(200)
     svg = progress_svg(experiments, sigma=0.002, width=900, height=400, words="a night")
     drawn = re.findall(r'cy="([\d.]+)" r="5" class="keep"', svg)
     kept = [e.val_bpb for e in experiments if e.status is Status.KEEP and e.parent is not None]

@@ -63,7 +63,9 @@ def test_notebooks_of_a_real_study_are_portable(measured: Study, tmp_path: Path)
     kept = [[o.get("text") for o in cell.outputs] for cell in notebook.cells if cell.cell_type == "code"]
     assert kept[1:-1] == printed[:-1]  # the first says what is needed, the last has the curve
     assert "image/png" in notebook.cells[-2].outputs[0].data
-    assert notebook.cells[-1].source == original.cells[-1].source.rstrip("\n") or "## Verdict" in notebook.cells[-1].source
+    assert (
+        notebook.cells[-1].source == original.cells[-1].source.rstrip("\n") or "## Verdict" in notebook.cells[-1].source
+    )
     text = paths[-1].read_text()
     assert "papermill" in text and str(measured.project) not in text and "input_path" not in text
 
@@ -97,7 +99,9 @@ def test_so_is_one_that_opens_the_notebook_of_an_experiment(tmp_path: Path) -> N
     first = next(path for path in notebooks_of(night.study, tmp_path) if path.parent.name == "0001")
     done = elsewhere(code_of(first), tmp_path)
     assert done.returncode == 1
-    assert done.stderr.startswith("To train this again you need the project autoresearch") and done.stderr.count("\n") == 1
+    assert (
+        done.stderr.startswith("To train this again you need the project autoresearch") and done.stderr.count("\n") == 1
+    )
 
 
 # --- sizes
