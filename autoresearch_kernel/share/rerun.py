@@ -297,6 +297,8 @@ def _recorded(session: Steps, answer: Rerun) -> Rerun:
         status = Status.KEEP if answer.here.bpb < 0 else Status.DISCARD
         why = f"a rerun of {answer.num_seeds} pairs, which decides nothing: {answer.answer}"
         session.decide(Step(Action.DECIDE, EXPERIMENT, why=why, status=status))
-    session.history.append("reran", **asdict(answer))
-    session.show(session.state.experiments[EXPERIMENT])
+    found = asdict(answer)
+    if not any(event["event"] == "reran" and event["here"] == found["here"] for event in session.history.events):
+        session.history.append("reran", **found)
+        session.show(session.state.experiments[EXPERIMENT])
     return answer
