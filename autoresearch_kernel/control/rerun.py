@@ -25,7 +25,9 @@ def run(
 ) -> int:
     """The exit status: 0 where the bundle's claim is confirmed, 1 where it is contradicted, 3 where it stays open."""
     if seeds < 2 or most_seeds < seeds:
-        raise StudyError("--seeds has to be 2 or more, and --most-seeds at least as many: one run says nothing of noise.")
+        raise StudyError(
+            "--seeds has to be 2 or more, and --most-seeds at least as many: one run says nothing of noise."
+        )
     question = question_of(read_bundle(path), number)
     print(claim_words(question), plan_words(question, seeds, most_seeds), sep="\n", flush=True)
     if not (is_agreed or agreed()):
@@ -76,9 +78,9 @@ def claim_words(question: Question) -> str:
 def plan_words(question: Question, seeds: int, most_seeds: int) -> str:
     each = question.facts["time_budget_seconds"] + TYPICAL_OVERHEAD_SECONDS
     return (
-        f"Code from this bundle will run here, in the sandbox of a study. Both codes train in turns, {seeds} times each "
-        f"with fresh seeds, and up to {most_seeds} times while the answer is open: {duration(2 * seeds * each)} to "
-        f"{duration(2 * most_seeds * each)}."
+        f"Code from this bundle will run here, in the sandbox of a study. Both codes train in turns, {seeds} times "
+        f"each with fresh seeds, and up to {most_seeds} times while the answer is open: {duration(2 * seeds * each)} "
+        f"to {duration(2 * most_seeds * each)}."
     )
 
 
@@ -105,7 +107,7 @@ def _with_interval(difference: Difference) -> str:
 def _meaning(answer: Rerun) -> str:
     short = with_error(answer.shortfall.bpb, answer.shortfall.error)
     if answer.answer == "agrees":
-        return f"the effect has the claimed direction beyond chance, and the claim is not clearly too large ({short} less)."
+        return f"the effect has the claimed direction beyond chance, and less of it was found by only {short}."
     if answer.answer == "contradicts":
         kept = "Some of it is there. " if answer.here.bpb * answer.claim.difference.bpb > 0 else ""
         return f"the claimed effect is smaller here by {short}, which is beyond chance. {kept}".rstrip()

@@ -1,16 +1,18 @@
 """Does the difference that a study claims hold on another machine? Pure.
 
-An experiment and its parent are trained again, with fresh seeds and in turns. Their difference here is compared with the
-difference that the study was decided by; scores of different machines are never compared. Both differences have errors:
-the claim rests on few runs, and so does this answer. `shortfall` is by how much less of the claimed effect was found:
+An experiment and its parent are trained again, with fresh seeds and in turns. Their difference here is compared with
+the difference that the study was decided by; scores of different machines are never compared. Both differences have
+errors: the claim rests on few runs, and so does this answer. `shortfall` is by how much less of the claimed effect was
+found:
 
 - *contradicts*: the shortfall is above zero by more than chance;
-- *agrees*: the effect has the claimed direction by more than chance, and a shortfall of INFLATED_SIGMAS of the study's
-  run-to-run deviations is excluded by the same chance;
+- *agrees*: the effect has the claimed direction by more than chance, and chance does not explain a shortfall of
+  INFLATED_SIGMAS of the study's run-to-run deviations;
 - *cannot tell*: neither; more seeds may tell.
 
-CHANCE is that of one look. The command looks again after each further pair, so the chance over all looks is larger;
-docs/sharing.md has the shares that a simulation found, and tests/core/test_rerun.py repeats it.
+CHANCE_CONTRADICTS and CHANCE_AGREES are those of one look. The command looks again after each further pair, so the
+chance over all looks is larger; docs/sharing-verify.md has the shares that a simulation found, and
+tests/core/test_rerun.py repeats it.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ from typing import Literal
 from .decide import mean
 from .student import quantile
 
-FIRST_SEEDS, MOST_SEEDS = 3, 10  # pairs of trainings before the first look, and at most
-CHANCE = 0.03  # one-sided, of each look
+FIRST_SEEDS, MOST_SEEDS = 3, 12  # pairs of trainings before the first look, and at most
+CHANCE_CONTRADICTS, CHANCE_AGREES = 0.015, 0.01  # one-sided, of each look
 INFLATED_SIGMAS = 3.0
 INTERVAL = 0.025  # of the shown interval, on each side
 
@@ -68,8 +70,8 @@ class Rerun:
     def can_more_seeds_tell(self) -> bool:
         """Whether the claim is known so well that enough seeds here would tell."""
         claim = self.claim.difference
-        reach = 2 * _reach(CHANCE, claim.degrees_of_freedom) * claim.error
-        return reach < INFLATED_SIGMAS * self.claim.sigma
+        both = sum(_reach(chance, claim.degrees_of_freedom) for chance in (CHANCE_CONTRADICTS, CHANCE_AGREES))
+        return both * claim.error < INFLATED_SIGMAS * self.claim.sigma
 
 
 def rerun_says(claim: Claim, mine: Sequence[float], theirs: Sequence[float]) -> Rerun:
@@ -85,9 +87,11 @@ def rerun_says(claim: Claim, mine: Sequence[float], theirs: Sequence[float]) -> 
     )
     excluded = shortfall.bpb - INFLATED_SIGMAS * claim.sigma
     answer: Answer = "cannot tell"
-    if _is_above_zero(shortfall.bpb, shortfall):
+    if _is_above_zero(shortfall.bpb, shortfall, CHANCE_CONTRADICTS):
         answer = "contradicts"
-    elif _is_above_zero(direction * here.bpb, here) and _is_above_zero(-excluded, shortfall):
+    elif _is_above_zero(direction * here.bpb, here, CHANCE_AGREES) and _is_above_zero(
+        -excluded, shortfall, CHANCE_AGREES
+    ):
         answer = "agrees"
     return Rerun(answer, claim, here, shortfall, min(len(mine), len(theirs)))
 
@@ -103,8 +107,8 @@ def difference_of(mine: Sequence[float], theirs: Sequence[float]) -> Difference:
     return Difference(centres[0] - centres[1], error, degrees)
 
 
-def _is_above_zero(value: float, measured: Difference) -> bool:
-    return value > _reach(CHANCE, measured.degrees_of_freedom) * measured.error
+def _is_above_zero(value: float, measured: Difference, chance: float) -> bool:
+    return value > _reach(chance, measured.degrees_of_freedom) * measured.error
 
 
 def _reach(chance: float, degrees_of_freedom: int | None) -> float:

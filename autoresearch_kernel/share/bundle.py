@@ -1,7 +1,7 @@
 """Reads a bundle, a zip or its unpacked folder, into memory. Nothing is unpacked to the disk, and no file is executed.
 
-    ValueError
-      NotABundle    a file or folder that is no bundle, or one that is too large to be one
+ValueError
+  NotABundle    a file or folder that is no bundle, or one that is too large to be one
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def read_bundle(path: str | Path) -> Bundle:
             bundle.broken[name] = content
     if MANIFEST not in bundle.files and MANIFEST not in bundle.broken:
         raise NotABundle(
-            f"{path} holds no {MANIFEST}, so it is no bundle of a study, or its manifest was removed. Give the zip that "
-            "`autoresearch share` wrote."
+            f"{path} holds no {MANIFEST}, so it is no bundle of a study, or its manifest was removed. Give the zip "
+            "that `autoresearch share` wrote."
         )
     return bundle
 
@@ -106,8 +106,8 @@ def _of_folder(folder: Path) -> Iterator[tuple[str, bytes | str]]:
 def _check_size(total: int, path: Path) -> None:
     if total > MOST_BYTES:
         raise NotABundle(
-            f"The files in {path} have more than {MOST_BYTES // 10**6} MB, so it is no bundle: one of 100 experiments has "
-            "20 MB. Give the zip that `autoresearch share` wrote."
+            f"The files in {path} have more than {MOST_BYTES // 10**6} MB, so it is no bundle: one of 100 experiments "
+            "has 20 MB. Give the zip that `autoresearch share` wrote."
         )
 
 

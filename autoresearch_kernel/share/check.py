@@ -5,11 +5,12 @@ installed rule. A row looks only at files whose content is what the manifest say
 with the file that it is in.
 
 A maker of bundles writes, besides the files that it likes: `manifest.json` with `manifest.manifest_text`;
-`history.jsonl` with `chain.chained`; `experiments/NNNN/train.py` and, from 0001 on, `experiments/NNNN/change.diff`, made
-by `source/diff.py` against the parent's code; `baseline/train.py` and `champion/train.py`; `results.tsv`; `index.html`
-with figures (`figures.py`) and `<script type="application/json" id="bundle">`, which holds
-`{"manifest": manifest.embedded(...), "history": [lines], "sources": {"0001": text}, "diffs": {"0001": text}}` with each
-`<` written as `\\u003c`. Where cleaning changed a train.py, `train_sha256` in the history has to be that of the new text.
+`history.jsonl` with `chain.chained`; `experiments/NNNN/train.py` and, from 0001 on, `experiments/NNNN/change.diff`,
+made by `source/diff.py` against the parent's code; `baseline/train.py` and `champion/train.py`; `results.tsv`;
+`index.html` with figures (`figures.py`) and `<script type="application/json" id="bundle">`, which holds
+`{"manifest": manifest.embedded(...), "history": [lines], "sources": {"0001": text}, "diffs": {"0001": text}}` with
+each `<` written as `\\u003c`. Where cleaning changed a train.py, `train_sha256` in the history has to be that of the
+new text.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 An event's field `rule` (`core/grounds.py`) has the numbers. They must be the scores of the runs that it names, the
 thresholds and the means must follow from them, and the verdict from both. A decision without a score must be how its
-last run ended. Whether sigma and the machine's speed follow from all runs before is more than a page computes; `again`
-asks the installed rule.
+last run ended. Whether sigma and the machine's speed follow from all runs before is more than a page computes;
+`decide_again` asks the installed rule.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..core.grounds import AnyGrounds, BaselineGrounds, DuelGrounds, Grounds, grounds_of, read_grounds
+from ..core.grounds import BaselineGrounds, DuelGrounds, Grounds, grounds_of, read_grounds
 from ..core.grounds import recorded as as_recorded
 from ..core.next_step import grounds_of_rule
 from ..core.state import Event, replay
@@ -70,7 +70,7 @@ def _of_decision(event: Event, recorded: Recorded) -> str | None:
         return f"its last run has a score, and it is decided as {status}"
     rule = event.get("rule")
     if not rule:
-        return None
+        return "it has no numbers, and a decision before it has" if recorded.has_numbers else None
     problem = _of_rule(rule, status, number, recorded)
     if problem == "" and rule["kind"] != "baseline" and not _are_means(event, rule):
         return "its scores in the decision are not the means of its numbers"
@@ -123,14 +123,11 @@ def _are_of_incumbent(
 
 
 def _are_means(event: Event, rule: Mapping[str, Any]) -> bool:
-    decision = _decision(read_grounds(rule))
-    return _is_near(event.get("val_bpb"), decision[0]) and _is_near(event.get("incumbent_bpb"), decision[1])
-
-
-def _decision(grounds: AnyGrounds) -> tuple[float, float]:
+    grounds = read_grounds(rule)
     assert not isinstance(grounds, BaselineGrounds), "a baseline is compared with nothing"
     decision = grounds.decision()
-    return decision.val_bpb, decision.incumbent_bpb
+    pairs = ((event.get("val_bpb"), decision.val_bpb), (event.get("incumbent_bpb"), decision.incumbent_bpb))
+    return all(_is_near(one, other) for one, other in pairs)
 
 
 def _is_near(one: float | None, other: float | None, tolerance: float = TOLERANCE) -> bool:

@@ -1,9 +1,9 @@
 """The figures of a bundle's page that the check recomputes from the history. Pure.
 
 The page marks each with `data-figure="NAME"`; the element's whole text is the figure, as in
-`<b data-figure="kept">7</b>`. Both checks, in Python and in verify.js, read the text as a number and compare it with the
-value to as many decimals as the text has. The names are those of FIGURES, and of OF_EXPERIMENT with the number of an
-experiment, as `bpb-12`; a status is compared as a word.
+`<b data-figure="kept">7</b>`. Both checks, in Python and in verify.js, read the text as a number and compare it with
+the value to as many decimals as the text has. The names are those of FIGURES, and of OF_EXPERIMENT with the number of
+an experiment, as `bpb-12`; a status is compared as a word.
 """
 
 from __future__ import annotations

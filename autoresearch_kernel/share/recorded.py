@@ -22,6 +22,7 @@ class Recorded:
     decided: dict[int, dict[str, Any]] = field(default_factory=dict)  # experiment -> its decision
     kept: list[int] = field(default_factory=list)  # in the order of their decisions
     results: list[Event] = field(default_factory=list)
+    has_numbers: bool = False  # a decision kept the numbers that it was made from
 
     @property
     def incumbent(self) -> int | None:
@@ -80,6 +81,7 @@ class Recorded:
     def _on_decided(self, event: Event) -> None:
         number = event["experiment"]
         self.decided[number] = event
+        self.has_numbers = self.has_numbers or bool(event.get("rule"))
         self.kept = [kept for kept in self.kept if kept != number]
         if event["status"] == "keep":
             self.kept.append(number)

@@ -1,8 +1,9 @@
 """Trains an experiment of a bundle and its parent again on this machine, in turns and with fresh seeds.
 
 The trainings are those of a study of its own, in a folder of the cache: the parent's code is its baseline, and the
-experiment's code is experiment 0001. So they have a study's sandbox, scorers and audits; every score of both is audited,
-as an agent may have written either code. That study decides nothing by the rule: `core/rerun.py` has the answer.
+experiment's code is experiment 0001. So they have a study's sandbox, scorers and audits; every score of both is
+audited, as an agent may have written either code. That study decides nothing by the rule: `core/rerun.py` has the
+answer.
 
     StudyError
       CannotRerun    nothing can be compared; the message says why and what to do
@@ -94,8 +95,8 @@ def claim_of(experiment: Experiment) -> Claim:
     compared = experiment.compared
     if compared is None or compared.error is None or not experiment.sigma:
         raise CannotRerun(
-            f"Experiment {experiment.number:04d} ended as {experiment.status}, without a difference to its parent whose "
-            "error is known. Choose one that was kept or discarded by its score."
+            f"Experiment {experiment.number:04d} ended as {experiment.status}, without a difference to its parent "
+            "whose error is known. Choose one that was kept or discarded by its score."
         )
     difference = Difference(compared.difference, compared.error, experiment.degrees_of_freedom)
     return Claim(difference, experiment.sigma)
@@ -128,8 +129,7 @@ def open_or_start(
     _make_project(folder, question.parent_source)
     facts = question.facts
     if facts["sha256"].get("prepare.py") != sha256((folder / "prepare.py").read_bytes()):
-        say("The bundle was recorded with another prepare.py, so scores here may mean something else; the difference of "
-            "two codes is still compared.")  # fmt: skip
+        say("The bundle was recorded with another prepare.py, so scores here may mean something else.")
     say("Measuring this machine ...")
     hardware = measure(folder, sys.executable)
     corpus = facts["corpus"]
@@ -137,7 +137,7 @@ def open_or_start(
     wanted = {name: corpus[name] for name in ("corpus", "vocab_size", "sequence_length")}
     wanted |= {"files_folder": files_folder, "text_key": text_key}
     if corpus["corpus"] == "files" and files_folder is None:
-        raise CannotRerun("The corpus is a folder of texts, which is not in the bundle. Name it with --files-folder DIR.")
+        raise CannotRerun("The corpus is a folder of texts, which no bundle holds. Name yours with --files-folder DIR.")
     corpus_dir, heldout_dir = build(folder, wanted, say)
     _require_same(corpus, json.loads((corpus_dir / "meta.json").read_text(encoding="utf-8")))
     is_steady = facts.get("clock") == "steady" and hardware["device"] == "cpu" and is_possible()
@@ -285,8 +285,8 @@ def _refuse_failures(experiment: Experiment, question: Question, number: int) ->
     if len(failed) >= MOST_FAILURES or experiment.refusal is not None:
         who = f"{question.number if number == EXPERIMENT else question.parent:04d}"
         raise CannotRerun(
-            f"The code of experiment {who} has no score here: {count(len(failed), 'training')} ended as {failed[-1].status}, the "
-            f"last with {plain(failed[-1].reason)}. So there is no difference to compare."
+            f"The code of experiment {who} has no score here: {count(len(failed), 'training')} ended as "
+            f"{failed[-1].status}, the last with {plain(failed[-1].reason)}. So there is no difference to compare."
         )
 
 
@@ -297,6 +297,8 @@ def _recorded(session: Steps, answer: Rerun) -> Rerun:
         status = Status.KEEP if answer.here.bpb < 0 else Status.DISCARD
         why = f"a rerun of {answer.num_seeds} pairs, which decides nothing: {answer.answer}"
         session.decide(Step(Action.DECIDE, EXPERIMENT, why=why, status=status))
-    session.history.append("reran", **asdict(answer))
-    session.show(session.state.experiments[EXPERIMENT])
+    found = asdict(answer)
+    if not any(event["event"] == "reran" and event["here"] == found["here"] for event in session.history.events):
+        session.history.append("reran", **found)
+        session.show(session.state.experiments[EXPERIMENT])
     return answer

@@ -197,6 +197,7 @@
     decided = {}; // experiment -> its decision
     kept = []; // in the order of their decisions
     results = [];
+    hasNumbers = false; // a decision kept the numbers that it was made from
 
     get incumbent() {
       return last(this.kept);
@@ -254,6 +255,7 @@
     on_decided(event) {
       const number = need(event, "experiment");
       this.decided[number] = event;
+      this.hasNumbers = this.hasNumbers || Boolean(event.rule);
       this.kept = this.kept.filter((kept) => kept !== number);
       if (need(event, "status") === "keep") this.kept.push(number);
     }
@@ -399,7 +401,7 @@
     if (ended !== null)
       return ended === status ? "" : `its last run ended as ${ended}, and it is decided as ${status}`;
     if (status !== "keep" && status !== "discard") return `its last run has a score, and it is decided as ${status}`;
-    if (!event.rule) return null;
+    if (!event.rule) return recorded.hasNumbers ? "it has no numbers, and a decision before it has" : null;
     const problem = ofRule(event.rule, status, number, recorded);
     if (problem !== "" || event.rule.kind === "baseline") return problem;
     const found = event.rule.kind === "runs" ? ofRuns(event.rule) : ofDuel(event.rule);
@@ -789,7 +791,7 @@
     };
     const ofZip = async (list) => readZip(new Uint8Array(await list[0].arrayBuffer()));
     const controls = element("div", "", "verify-controls");
-    controls.append(button, picker("All files, from the zip:", false, ofZip));
+    controls.append(button, " ", picker("All files, from the zip:", false, ofZip), " ");
     controls.append(picker("or from its folder:", true, readFolder));
     section.addEventListener("dragover", (event) => event.preventDefault());
     section.addEventListener("drop", (event) => {

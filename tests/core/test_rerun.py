@@ -47,7 +47,10 @@ def test_the_interval_is_students() -> None:
     found = difference_of([0.0, 1.0, 2.0], [10.0, 11.0, 12.0])
     low, high = found.interval
     assert found.degrees_of_freedom == 4 and found.error == pytest.approx(math.sqrt(2 / 3))
-    assert (low, high) == (pytest.approx(-10 - 2.7764 * 0.8165, abs=1e-3), pytest.approx(-10 + 2.7764 * 0.8165, abs=1e-3))
+    assert (low, high) == (
+        pytest.approx(-10 - 2.7764 * 0.8165, abs=1e-3),
+        pytest.approx(-10 + 2.7764 * 0.8165, abs=1e-3),
+    )
     with pytest.raises(ValueError, match="at least two of each"):
         difference_of([1.0], [2.0])
 
@@ -63,3 +66,34 @@ def test_the_error_of_the_claim_counts() -> None:
 def test_runs_without_any_scatter_are_no_division_by_zero() -> None:
     exact = Claim(Difference(-0.012, 0.0, None), 0.002)
     assert rerun_says(exact, [1.488, 1.488], [1.5, 1.5]).answer == "agrees"
+
+
+# --- how often it is wrong: benchmarks/rerun.py has more cases, and docs/sharing-verify.md the table
+
+
+def test_an_honest_claim_is_seldom_contradicted_whatever_it_rests_on() -> None:
+    for runs, theirs in ((1, 3), (2, 3), (2, 6), (6, 6)):
+        dice = random.Random(100 * runs + theirs)
+        found = shares(dice, 1_000, lambda d=dice, a=runs, b=theirs: claim_of_gain(d, 4.0, a, b, 12))
+        assert found["contradicts"] <= 0.05 and found["agrees"] > 10 * found["contradicts"], (runs, theirs, found)
+
+
+def test_a_gain_inflated_by_3_sigma_is_contradicted_where_the_claim_rests_on_six_runs_of_each() -> None:
+    dice = random.Random(66)
+    found = shares(dice, 1_500, lambda: inflated(claim_of_gain(dice, 4.0, 6, 6, 12)))
+    assert found["contradicts"] >= 0.95 and found["agrees"] <= 0.05, found
+    assert shares(dice, 500, lambda: inflated(claim_of_gain(dice, 4.0, 6, 6, 12)), FIRST_SEEDS)["contradicts"] < 0.8
+
+
+def test_a_claim_that_rests_on_few_runs_stays_open_more_often_and_is_as_seldom_confirmed_wrongly() -> None:
+    dice = random.Random(23)
+    found = shares(dice, 1_000, lambda: inflated(claim_of_gain(dice, 4.0, 2, 3, 12)))
+    assert found["agrees"] <= 0.05 and 0.7 < found["contradicts"] < 0.95 and found["cannot tell"] > 0.05, found
+
+
+def test_a_change_that_was_kept_by_luck_is_not_confirmed() -> None:
+    """Of what the rule kept, the claims without any true gain."""
+    dice = random.Random(9)
+    lucky = (case for case in chosen_claims(dice, 12) if case[0] >= 0)
+    found = shares(dice, 300, lambda: next(lucky))
+    assert found["agrees"] <= 0.05, found

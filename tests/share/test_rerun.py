@@ -11,14 +11,16 @@ import pytest
 
 from autoresearch_kernel.cli import main
 from autoresearch_kernel.core.rerun import Difference
+from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.core.types import Audit, RunOutcome, Status
 from autoresearch_kernel.record.history import read_events, read_state
 from autoresearch_kernel.record.study import Study
 from autoresearch_kernel.run.training import Listener, Training
 from autoresearch_kernel.share.bundle import Bundle, read_bundle
+from autoresearch_kernel.share.check import events_of
 from autoresearch_kernel.share.rerun import CannotRerun, Question, open_or_start, question_of, rerun, scores_here
 from autoresearch_kernel.study.loop import research
-from tests.bundles import CRASHES, REFUSAL, files_of, make_bundle_of_night, share
+from tests.bundles import CRASHES, REFUSAL, files_of, share
 from tests.conftest import DTYPE, copy_of
 from tests.pretended import Machine
 from tests.study.test_loop import Scripted
@@ -27,26 +29,13 @@ HARDWARE = {"device": "cpu", "device_name": "another machine", "dtype": DTYPE, "
 
 
 @pytest.fixture(scope="module")
-def night(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> Path:
-    return make_bundle_of_night(tmp_path_factory.mktemp("night"), small_corpus)
-
-
-@pytest.fixture(scope="module")
 def kept(night: Path) -> int:
-    """The last experiment that was kept."""
-    return question_number(night)
-
-
-def question_number(path: Path) -> int:
-    state = read_bundle_state(path)
-    assert state.incumbent is not None and state.incumbent.number > 0
-    return int(state.incumbent.number)
+    """The kept experiment whose gain is the clearest."""
+    found = [e for e in read_bundle_state(night).experiments[1:] if e.status is Status.KEEP]
+    return int(min(found, key=lambda e: e.delta_bpb / e.delta_standard_error).number)
 
 
 def read_bundle_state(path: Path) -> Any:
-    from autoresearch_kernel.core.state import replay
-    from autoresearch_kernel.share.check import events_of
-
     return replay(events_of(read_bundle(path)))
 
 
@@ -134,7 +123,9 @@ def test_a_code_that_fails_here_is_named(
     machine.train = fails
     for failing, who in (("0001", kept), ("0000", question.parent)):
         study = start(replace(question, key=failing), small_corpus)
-        with pytest.raises(CannotRerun, match=rf"The code of experiment {who:04d} has no score here: 2 trainings .* no memory"):
+        with pytest.raises(
+            CannotRerun, match=rf"The code of experiment {who:04d} has no score here: 2 trainings .* no memory"
+        ):
             rerun(question, study, backend=machine.backend)
 
 

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 import random
-import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,14 +18,15 @@ from autoresearch_kernel.core.student import quantile
 from autoresearch_kernel.share.bundle import Bundle
 from autoresearch_kernel.share.check import UNKNOWN, check_bundle
 from autoresearch_kernel.share.manifest import HISTORY, MANIFEST
-from tests.bundles import Files, events_in, files_of, flipped, make_bundle_of_night, with_events, zip_of
-from tests.share.test_pages import SIZES, Visit, chromium  # noqa: F401  (a fixture)
+from tests.bundles import Files, events_in, files_of, flipped, with_events, zip_of
+from tests.journeys.conftest import FLAGS, browser_path
+from tests.share.test_pages import SIZES, Visit
 from tests.share.test_verifying import FORGERIES
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-NUM_FLIPS = 40
+NUM_FLIPS = 30
 CHECK = """async (packed) => {
   const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
   const rows = await verifyBundle.checkBundle(await verifyBundle.readZip(bytes));
@@ -35,22 +35,18 @@ CHECK = """async (packed) => {
 
 
 @pytest.fixture(scope="module")
-def night(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> Path:
-    folder = tmp_path_factory.mktemp("night")
-    path = make_bundle_of_night(folder, small_corpus)
-    with zipfile.ZipFile(path) as opened:
-        opened.extractall(folder)
-    return path
+def driven() -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=browser_path(), args=FLAGS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="module")
-def files(night: Path) -> Files:
-    return files_of(night)
-
-
-@pytest.fixture(scope="module")
-def page(night: Path, chromium: Browser) -> Iterator[Visit]:  # noqa: F811
-    yield Visit(chromium, night.parent / "nov23" / "index.html")
+def page(night: Path, driven: Browser) -> Iterator[Visit]:
+    yield Visit(driven, night.parent / "nov23" / "index.html")
 
 
 def says(visit: Visit, path: Path) -> list[Any]:
@@ -63,7 +59,9 @@ def python_says(files: Files) -> list[Any]:
     return [[row.name, row.checked, row.unchecked, [[f.file, f.problem] for f in row.findings]] for row in rows]
 
 
-def test_an_honest_bundle_and_an_old_one_get_the_same_rows(page: Visit, files: Files, night: Path, tmp_path: Path) -> None:
+def test_an_honest_bundle_and_an_old_one_get_the_same_rows(
+    page: Visit, files: Files, night: Path, tmp_path: Path
+) -> None:
     assert says(page, night) == python_says(files)
 
     def forget(events: list[dict[str, Any]]) -> None:
@@ -74,10 +72,9 @@ def test_an_honest_bundle_and_an_old_one_get_the_same_rows(page: Visit, files: F
     assert says(page, zip_of(old, tmp_path / "old.zip")) == python_says(old)
 
 
-def test_a_night_of_duels_gets_the_same_rows(page: Visit, small_corpus: Path, tmp_path: Path) -> None:
-    path = make_bundle_of_night(tmp_path, small_corpus, is_duel=True)
-    found = says(page, path)
-    assert found == python_says(files_of(path)) and not any(findings for *_, findings in found)
+def test_a_night_of_duels_gets_the_same_rows(page: Visit, duels: Path) -> None:
+    found = says(page, duels)
+    assert found == python_says(files_of(duels)) and not any(findings for *_, findings in found)
 
 
 def test_damaged_bundles_get_the_same_findings(page: Visit, files: Files, tmp_path: Path) -> None:
@@ -101,7 +98,7 @@ def test_forgeries_get_the_same_findings(page: Visit, files: Files, tmp_path: Pa
 
 def test_damage_of_the_packed_bytes_is_found_or_changes_no_content(page: Visit, night: Path, tmp_path: Path) -> None:
     dice, data = random.Random(5), night.read_bytes()
-    for _ in range(25):
+    for _ in range(8):
         place = dice.randrange(len(data))
         path = tmp_path / "packed.zip"
         path.write_bytes(data[:place] + bytes([data[place] ^ 1 << dice.randrange(8)]) + data[place + 1 :])
@@ -133,12 +130,16 @@ def test_its_rule_is_the_rule(page: Visit) -> None:
     dice = random.Random(2)
     rules = [recorded(_of_runs(dice) if n % 3 else _of_duel(dice)) for n in range(600)]
     sent = json.loads(json.dumps(rules))
-    found = page.page.evaluate("(rules) => rules.map((r) => verifyBundle[r.kind === 'runs' ? 'ofRuns' : 'ofDuel'](r))", sent)
+    found = page.page.evaluate(
+        "(rules) => rules.map((r) => verifyBundle[r.kind === 'runs' ? 'ofRuns' : 'ofDuel'](r))", sent
+    )
     for rule, answer in zip(rules, found, strict=True):
         assert answer["keep"] == (rule["keep_below"] and pytest.approx(rule["keep_below"], rel=1e-9))
         assert answer["confirm"] == (rule["confirm_below"] and pytest.approx(rule["confirm_below"], rel=1e-9))
     degrees = [1, 2, 3, 7, 20, 101]
-    reached = page.page.evaluate("(all) => all.map((n) => [verifyBundle.quantile(1e-5, n), verifyBundle.quantile(0.01, n)])", degrees)
+    reached = page.page.evaluate(
+        "(all) => all.map((n) => [verifyBundle.quantile(1e-5, n), verifyBundle.quantile(0.01, n)])", degrees
+    )
     assert reached == [[pytest.approx(quantile(1e-5, n)), pytest.approx(quantile(0.01, n))] for n in degrees]
 
 
@@ -171,9 +172,12 @@ def _of_duel(dice: random.Random) -> DuelGrounds:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("is_dark", [False, True])
 def test_the_button_and_the_zip_say_that_all_is_well(
-    chromium: Browser, night: Path, size: str, is_dark: bool  # noqa: F811
+    driven: Browser,
+    night: Path,
+    size: str,
+    is_dark: bool,
 ) -> None:
-    visit = Visit(chromium, night.parent / "nov23" / "index.html", SIZES[size], dark=is_dark)
+    visit = Visit(driven, night.parent / "nov23" / "index.html", SIZES[size], dark=is_dark)
     section = visit.page.locator("#verify")
     section.get_by_role("button", name="Verify what this page holds").click()
     verdict = section.locator(".verify-verdict")
@@ -190,13 +194,15 @@ def test_the_button_and_the_zip_say_that_all_is_well(
 
 
 def test_a_folder_is_read_too_and_what_was_changed_in_it_is_named(
-    chromium: Browser, files: Files, tmp_path: Path  # noqa: F811
+    driven: Browser,
+    files: Files,
+    tmp_path: Path,
 ) -> None:
     folder = tmp_path / "nov23"
     for name, content in (files | {"results.tsv": b"other\n"}).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
-    visit = Visit(chromium, folder / "index.html", SIZES["phone"])
+    visit = Visit(driven, folder / "index.html", SIZES["phone"])
     visit.page.locator("#verify").get_by_label("or from its folder:").set_input_files(folder)
     visit.page.locator("#verify .verify-verdict").wait_for()
     text = visit.page.locator("#verify").inner_text()
@@ -205,12 +211,14 @@ def test_a_folder_is_read_too_and_what_was_changed_in_it_is_named(
 
 
 def test_the_page_finds_a_forged_decision_in_what_it_holds_itself(
-    chromium: Browser, files: Files, tmp_path: Path  # noqa: F811
+    driven: Browser,
+    files: Files,
+    tmp_path: Path,
 ) -> None:
     path = tmp_path / "index.html"
     path.write_bytes(FORGERIES["a verdict is turned"][0](files)["index.html"])
-    visit = Visit(chromium, path)
-    visit.page.locator("#verify").get_by_role("button").click()
+    visit = Visit(driven, path)
+    visit.page.locator("#verify").get_by_role("button", name="Verify what this page holds").click()
     visit.page.locator("#verify .verify-verdict").wait_for()
     assert "its numbers say keep" in visit.page.locator("#verify").inner_text()
 
