@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch_kernel import analyse, open_example
+from autoresearch_kernel import InteractiveStudy, analyse, open_example
 from autoresearch_kernel.cli import main
 from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.record.history import read_events, read_state
@@ -177,3 +177,16 @@ def test_a_picture_keeps_what_draws_it_and_loses_its_texts() -> None:
     assert plain_png(plain) == plain
     for wrong in (b"", b"<svg/>", picture[:-1], picture[:2000] + b"x" + picture[2001:], b"\xff\xd8\xff\xe0 JFIF"):
         assert plain_png(wrong) is None
+
+
+def test_a_notebook_shares_with_a_method_and_is_told_what_may_be_private(
+    alice: Path,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    night = make_night(alice, leak="max@lab-of-alice.org")
+    study = InteractiveStudy(**vars(night.study))
+    with pytest.raises(StudyError, match=r"max@lab-of-alice.org.*in a notebook: yes=True"):
+        study.share(alice / "mine.zip")
+    path = study.share(alice / "mine.zip", yes=True)
+    assert path == alice / "mine.zip" and "max@lab" not in (read_bundle(path).text("history.jsonl") or "")
+    assert "removed: e-mail address" in capsys.readouterr().out
