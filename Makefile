@@ -6,6 +6,7 @@
 # make faults    inject every fault at every durable operation of a short study, kill a real one 50 times, and try 10,000
 #                generated inputs of each reader (half an hour)
 # make pictures  the screenshots of the README, from real runs in a real JupyterLab (5 minutes; needs Chromium)
+# make share-example  a bundle of the recorded study in docs/example, as build/example.zip
 # make setup     only the set-up: .venv with exact versions and the Jupyter kernel
 # make lock      resolve pyproject.toml into constraints.txt; `make lock UPGRADE=1` takes the newest versions
 #
@@ -28,7 +29,7 @@ SET_UP = $(PYTHON) scripts/set_up.py $(if $(TORCH),--torch $(TORCH)) $(NAMED)
 IN_VENV = .venv/bin/python -m
 AUTORESEARCH = $(IN_VENV) autoresearch_kernel.cli
 
-.PHONY: run finish test faults lab gpu-check pictures setup setup-test lock
+.PHONY: run finish test faults lab gpu-check pictures share-example setup setup-test lock
 .DEFAULT_GOAL := run
 
 # A study that is there goes on with the budget and the start that it began with, unless they are given by hand.
@@ -57,6 +58,10 @@ faults: setup-test
 
 pictures: setup-test
 	$(IN_VENV) tests.journeys.pictures
+
+share-example: setup
+	@mkdir -p build
+	@$(AUTORESEARCH) share docs/example --yes --out build/example.zip
 
 setup:
 	@$(SET_UP) $(EXTRAS)

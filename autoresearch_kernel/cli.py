@@ -22,6 +22,7 @@ from .control.checks import Check, as_json, table, worst
 from .control.gpu_check.plan import DEVICES
 from .control.new import new_project
 from .control.verify import verify
+from .core.rerun import FIRST_SEEDS, MOST_SEEDS
 from .core.version import __version__
 from .lab.jupyter import install_kernel, open_lab
 from .record.study import Study, StudyError, latest_study, open_study
@@ -129,7 +130,33 @@ def _cost(arguments: Arguments) -> None:
 
 
 def _verify(arguments: Arguments) -> int:
+    if arguments.file is not None:
+        from .control.verify_bundle import verify_bundle
+
+        return int(_print_checks(verify_bundle(arguments.file), arguments.json) == "fail")
     return int(_print_checks(verify(_named_study(arguments)), arguments.json) == "fail")
+
+
+def _rerun(arguments: Arguments) -> int:
+    from .control.rerun import run
+
+    return run(
+        arguments.file,
+        arguments.experiment,
+        arguments.seeds,
+        max(arguments.seeds, arguments.most_seeds),
+        files_folder=arguments.files_folder,
+        is_agreed=arguments.yes,
+        unsafe=bool(arguments.unsafe),
+    )
+
+
+def _share(arguments: Arguments) -> None:
+    from .share.command import share
+    from .share.material import study_to_share
+
+    study = study_to_share(arguments.name) if arguments.name else _named_study(arguments)
+    share(study, arguments.out, not arguments.no_prompts, arguments.yes)
 
 
 def _say(arguments: Arguments) -> None:
@@ -310,7 +337,28 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
         Command("status", _status, "what a study has found so far", (NAME, JSON)),
         Command("attach", _attach, "watch a study that runs in the background; Ctrl-C leaves it running", (NAME,)),
         Command("cost", _cost, "what a study's model has used, experiment by experiment", (NAME, JSON)),
-        Command("verify", _verify, "whether a study's record, code and corpus still belong together", (NAME, JSON)),
+        Command("verify", _verify, "whether a study's record, or a shared bundle, is as it was recorded", (
+            _argument("file", nargs="?", type=Path, metavar="FILE", help="a bundle: a zip, or its unpacked folder; "
+                      "without it, a study of this project"),
+            NAME, JSON,
+        )),
+        Command("rerun", _rerun, "train an experiment of a shared bundle again, and say whether its claim holds here", (
+            _argument("file", type=Path, metavar="FILE", help="a bundle: a zip, or its unpacked folder"),
+            _argument("--experiment", type=int, required=True, metavar="N", help="its number"),
+            _argument("--seeds", type=int, default=FIRST_SEEDS, metavar="N",
+                      help=f"trainings of each code before the first answer (default {FIRST_SEEDS})"),
+            _argument("--most-seeds", type=int, default=MOST_SEEDS, metavar="N",
+                      help=f"at most, while the answer is open (default {MOST_SEEDS})"),
+            _argument("--files-folder", metavar="DIR", help="your copy of the texts, where the corpus is a folder"),
+            _argument("--yes", action="store_true", help="let the code of the bundle run without a question"),
+            _argument_of(OPTIONS["unsafe"]),
+        )),
+        Command("share", _share, "make one file of a study, which others open, read and check without this program", (
+            _argument("name", nargs="?", help="of the study, or its folder; default: the one touched last"),
+            _argument("--out", type=Path, metavar="FILE", help="the file (default NAME.zip)"),
+            _argument("--no-prompts", action="store_true", help="without the prompts and replies of its model"),
+            _argument("--yes", action="store_true", help="remove all that may be private, without asking"),
+        )),
     ),
     "Steer": (
         Command("pause", _say, "begin nothing new once the present experiment is decided", (NAME,)),

@@ -19,6 +19,7 @@ FLOORS = (  # from the lowest; "" is the package's root
     {"record", "sandbox", "scoring"},
     {"agents", "run", "show", "corpora"},
     {"study"},
+    {"share"},
     {"control"},
     {"lab"},
     {""},

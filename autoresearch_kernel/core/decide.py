@@ -1,7 +1,7 @@
 """The rule that decides which experiments are kept. Pure functions of scores.
 
-Scores are validation bits per byte, and lower is better: no other module contains that. A training without a score (a
-crash, a timeout) is not decided here.
+Scores are validation bits per byte, and lower is better: only this module and `thresholds.py` contain that. A training
+without a score (a crash, a timeout) is not decided here.
 
 The rule, with m the mean of the incumbent's runs at the challenger's speed of the machine (`core/drift.py`), and sigma
 the run-to-run standard deviation: a first score at or above m is discarded. One so far below m that chance does it once
@@ -24,7 +24,8 @@ When results tie, the simpler code wins: a challenger with less code whose first
 run once more, and kept when the mean of both is less than 0.25 sigma above m. Code cannot shrink without end, so ties
 cannot add up without end.
 
-docs/decisions.md has the measurements.
+docs/decisions.md has the measurements. `thresholds.py` has the constants and the two thresholds that follow from them,
+and `grounds.py` what a decision was made from, as the history keeps it.
 """
 
 from __future__ import annotations
@@ -33,32 +34,27 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from .student import as_known, quantile
+from .student import as_known
+from .thresholds import (
+    CHANCE_WORSE,
+    NUM_RUNS_CONFIRMED,
+    Bar,
+    Thresholds,
+    Verdict,
+    bar,
+    duel_thresholds,
+    sigmas_of_chance,
+)
 from .types import Experiment, Status
 
 NUM_BASELINE_RUNS = 3  # of like speed, before the first proposal: 2 degrees of freedom for sigma
 MOST_BASELINE_RUNS = 8  # where no three are of like speed, the machine is too unsteady to judge small differences
 NUM_FRESH_RUNS = 3  # of the baseline and of the champion, on fresh seeds, behind a study's result
-CHANCE_AT_ONCE = 1e-5  # a score that chance brings so far below the incumbent no more often is not luck
-MOST_SIGMAS = 30.0  # that this may ask for: sigma has a floor, so it is not as uncertain as Student's t takes it to be
-CHANCE_WORSE = 0.01  # the same above the incumbent, for "clearly worse"
-NUM_RUNS_CONFIRMED = 2  # runs behind a keep that was not clear at once
-LEAST_WIN_SIGMAS = 0.25  # that the mean of these runs must be below the incumbent
 
-BOLD_SHARE = 1 / 8  # of the proposals clearly worse: the rule is bold
-SURE_SHARE = 2 / 5  # of the proposals clearly worse: the rule confirms nothing
-LEAST_CLEARLY_WORSE = 2  # such proposals
-LUCK_SIGMAS = {1: 1.0, 2: 0.4}  # number of runs -> how much better an incumbent looks than it is
-BOLD_KEEP_AT_ONCE_SIGMAS, SURE_KEEP_SIGMAS = 0.75, 0.3
-TIE_SIGMAS, TIE_SIGMAS_CONFIRMED = 1.0, 0.25  # how far above a simplification may be, after 1 and 2 runs
-# Standard errors of the difference that a duel's win needs, in the cautious mode and in the bold one; see core/duel.py.
-DUEL_WIN_ERRORS, BOLD_DUEL_WIN_ERRORS = 1.0, 0.5
+LEAST_CLEARLY_WORSE = 2  # proposals that are clearly worse, before the rule may be bold
 LEAST_SIMPLER = 5  # nodes of the syntax tree fewer: about one short statement
 EVALUATION_SHARE = 0.1  # of a score's standard error over rows that differs between runs, which share the rows
-
-Verdict = Literal["keep", "discard", "confirm"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +66,7 @@ class Decision:
     val_bpb: float  # mean over the challenger's runs
     incumbent_bpb: float  # mean over the incumbent's runs, without the correction for luck
     sigma: float | None  # or the standard error of the incumbent's mean, where that is larger
+    thresholds: Thresholds  # that the first of these scores was compared with
 
     @property
     def delta_sigmas(self) -> float | None:
@@ -124,16 +121,12 @@ def decide(
     """
     y, m = mean(scores), mean(incumbent_scores) + speed_bpb
     _check(sigma)
-    luck = LUCK_SIGMAS.get(len(incumbent_scores), 0.0) if is_lucky and worse_share >= BOLD_SHARE else 0.0
-    luck *= sigma or 0.0
-    unit = None if sigma is None else max(sigma, level_error or 0.0)
-    at_once = sigmas_of_chance(CHANCE_AT_ONCE, degrees_of_freedom) * math.sqrt(1 + 1 / len(incumbent_scores))
-    if not is_like:
-        at_once = math.inf
-    verdict, reason = _judge(y, m, len(scores), luck, unit, degrees_of_freedom, worse_share, at_once)
-    if verdict == "discard" and is_simpler and sigma is not None:
-        verdict, reason = _tie(y, m, len(scores), sigma) or (verdict, reason)
-    return Decision(verdict, reason, y, m, unit)
+    incumbent = len(incumbent_scores), sigma, degrees_of_freedom, level_error
+    to_beat = bar(len(scores), m, *incumbent, is_like, worse_share, is_lucky)
+    limits, plain = to_beat.thresholds(is_simpler), to_beat.thresholds().verdict(y)
+    verdict = limits.verdict(y)
+    reason = _reason(plain, y, to_beat, degrees_of_freedom) if verdict == plain else _reason_of_tie(y, to_beat)
+    return Decision(verdict, reason, y, m, to_beat.unit, limits)
 
 
 @dataclass(frozen=True)
@@ -172,70 +165,57 @@ def decide_duel(
         scores.append((first, first_level))
     y, m = (sum(w * pair[i] for w, pair in zip(weights, scores, strict=True)) / sum(weights) for i in (0, 1))
     error = 1 / math.sqrt(sum(weights))
-    is_bold = worse_share >= BOLD_SHARE
-    needed = BOLD_DUEL_WIN_ERRORS if is_bold else DUEL_WIN_ERRORS
-    needed *= quantile(CHANCE_WORSE, degrees_of_freedom) / sigmas_of_chance(CHANCE_WORSE, None)
+    limits = duel_thresholds(m, error, degrees_of_freedom, worse_share, is_simpler)
+    verdict = limits.verdict(y)
+    is_win = duel_thresholds(m, error, degrees_of_freedom, worse_share, is_simpler=False).verdict(y) == "keep"
     mine, theirs = _in_as_few_decimals(y, m)
     words = f"in a duel {mine} against the incumbent's {theirs}, {abs(y - m) / error:.1f} standard errors"
-    verdict: Verdict = "keep" if is_better(y, m - needed * error) else "discard"
-    if verdict == "keep":
+    if is_win:
         reason = f"{words} below: kept"
-    elif is_simpler and is_better(y, m + TIE_SIGMAS_CONFIRMED * error):
-        verdict, reason = "keep", f"{words} apart, which is a tie, and simpler: kept"
+    elif verdict == "keep":
+        reason = f"{words} apart, which is a tie, and simpler: kept"
     else:
         reason = f"{words} {'below, not enough' if is_better(y, m) else 'above'}: discarded"
-    return DuelDecision(verdict, reason, y, m, error, error)
+    return DuelDecision(verdict, reason, y, m, error, limits, error)
 
 
-def _judge(
-    y: float,
-    m: float,
-    num_runs: int,
-    luck: float,
-    sigma: float | None,
-    degrees_of_freedom: int | None,
-    worse_share: float,
-    at_once: float,
-) -> tuple[Verdict, str]:
-    noise = sigma or 0.0
-    is_bold = worse_share >= BOLD_SHARE
-    is_sure = worse_share >= SURE_SHARE and at_once < math.inf
-    level = m + luck
+def _reason(verdict: Verdict, y: float, to_beat: Bar, degrees_of_freedom: int | None) -> str:
+    """The words of a verdict on a challenger that is not known to be simpler."""
+    m, sigma, num_runs = to_beat.level, to_beat.unit, to_beat.num_runs
+    level = m + to_beat.luck
     mine, theirs = _in_as_few_decimals(y, level)
     theirs = (
-        f"{theirs} (the incumbent's {m:.{len(theirs) - 2}f} without its luck)" if luck else f"the incumbent's {theirs}"
+        f"{theirs} (the incumbent's {m:.{len(theirs) - 2}f} without its luck)"
+        if to_beat.luck
+        else f"the incumbent's {theirs}"
     )
-    sigmas = as_known(abs(level - y) / noise, degrees_of_freedom) if noise else 0.0
-    distance = f"{sigmas:.1f} sigma " if noise and y != level else ""
+    sigmas = as_known(abs(level - y) / sigma, degrees_of_freedom) if sigma else 0.0
+    distance = f"{sigmas:.1f} sigma " if sigma and y != level else ""
     if num_runs >= NUM_RUNS_CONFIRMED:
-        margin = 0.0 if is_bold else LEAST_WIN_SIGMAS * noise
-        if is_better(y, level - margin):
-            return "keep", f"the mean of {num_runs} runs, {mine}, is below {theirs}: kept"
+        if verdict == "keep":
+            return f"the mean of {num_runs} runs, {mine}, is below {theirs}: kept"
         enough = " by enough" if is_better(y, level) else ""
-        return "discard", f"the mean of {num_runs} runs, {mine}, is not below {theirs}{enough}: discarded"
+        return f"the mean of {num_runs} runs, {mine}, is not below {theirs}{enough}: discarded"
     if not is_better(y, level):
         above = f" ({distance}above)" if distance else ""
-        return "discard", f"{mine} is not below {theirs}{above}: discarded"
+        return f"{mine} is not below {theirs}{above}: discarded"
     if sigma is None:
-        return "confirm", f"{mine} is below {theirs}, but sigma is not known yet: once more, fresh seed"
+        return f"{mine} is below {theirs}, but sigma is not known yet: once more, fresh seed"
     below = f"{mine} is {distance}below {theirs}"
-    margin = SURE_KEEP_SIGMAS if is_sure else BOLD_KEEP_AT_ONCE_SIGMAS if is_bold else at_once
-    if at_once < math.inf and is_better(y, level - margin * sigma):
-        return "keep", f"{below}: kept at once"
-    if is_sure:
-        return "discard", f"{below}, not enough for a confirmation: discarded"
-    return "confirm", f"{below}, which may be luck: once more, fresh seed"
+    if verdict == "keep":
+        return f"{below}: kept at once"
+    if verdict == "discard":
+        return f"{below}, not enough for a confirmation: discarded"
+    return f"{below}, which may be luck: once more, fresh seed"
 
 
-def _tie(y: float, m: float, num_runs: int, sigma: float) -> tuple[Verdict, str] | None:
-    """The verdict on a simplification that is no better; None when it is not a tie."""
-    is_confirmed = num_runs >= NUM_RUNS_CONFIRMED
-    if not is_better(y, m + (TIE_SIGMAS_CONFIRMED if is_confirmed else TIE_SIGMAS) * sigma):
-        return None
-    mine, theirs = _in_as_few_decimals(y, m)
-    if is_confirmed:
-        return "keep", f"the mean of {num_runs} runs, {mine}, ties with the incumbent's {theirs}, and is simpler: kept"
-    return "confirm", f"{mine} ties with the incumbent's {theirs}, and is simpler: once more, fresh seed"
+def _reason_of_tie(y: float, to_beat: Bar) -> str:
+    """The words of a keep or a confirmation of a simplification that is no better."""
+    mine, theirs = _in_as_few_decimals(y, to_beat.level)
+    if to_beat.num_runs >= NUM_RUNS_CONFIRMED:
+        words = f"the mean of {to_beat.num_runs} runs, {mine}, ties with the incumbent's {theirs}"
+        return f"{words}, and is simpler: kept"
+    return f"{mine} ties with the incumbent's {theirs}, and is simpler: once more, fresh seed"
 
 
 def is_simpler(challenger: Experiment, incumbent: Experiment) -> bool:
@@ -275,13 +255,6 @@ def clearly_worse_share(
         limit = sigmas * math.hypot(sigma, experiment.incumbent_standard_error or 0.0) - worth * math.log(slower)
         num_worse += experiment.scores[0] > experiment.incumbent_bpb + limit
     return 0.0 if num_worse < LEAST_CLEARLY_WORSE else num_worse / num_judged
-
-
-def sigmas_of_chance(chance: float, degrees_of_freedom: int | None) -> float:
-    """How many sigma chance reaches with this probability, one-sided; None degrees for a sigma known exactly."""
-    if not degrees_of_freedom:
-        return -statistics.NormalDist().inv_cdf(chance)
-    return min(MOST_SIGMAS, quantile(chance, degrees_of_freedom))
 
 
 def estimate_sigma(groups: Iterable[Sequence[float]], least: float = 0.0) -> float | None:

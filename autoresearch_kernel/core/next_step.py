@@ -11,23 +11,14 @@ experiments are compared with it, and code can tell from its seed which run it i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from .decide import (
-    MOST_BASELINE_RUNS,
-    NUM_BASELINE_RUNS,
-    DuelDecision,
-    clearly_worse_share,
-    decide,
-    decide_duel,
-    is_simpler,
-    mean,
-)
-from .drift import level, present_speed, rerun_due, stays_far
-from .duel import duel_pays, duels_between, fits_twice
+from .decide import MOST_BASELINE_RUNS, NUM_BASELINE_RUNS, DuelDecision
+from .drift import present_speed, rerun_due, stays_far
+from .duel import duel_pays, fits_twice
+from .grounds import AnyGrounds, BaselineGrounds, duel_grounds, grounds_of
 from .noise import has_like_runs
 from .state import StudyState
 from .types import Cause, Experiment, Run, Status, scores_of
@@ -215,49 +206,23 @@ def rule_says(experiment: Experiment, state: StudyState) -> tuple[str, str]:
     if last.status is not None:
         which = "the confirmation: " if last.index > 0 and experiment.number > 0 else ""
         return last.status, which + last.reason
-    noise, against = state.noise, state.level_for(experiment)
-    if state.incumbent is None or against is None:
+    grounds = grounds_of(experiment, state)
+    if grounds is None or isinstance(grounds, BaselineGrounds):
         return _of_baseline(experiment, state)
-    if duel := duel_decision(experiment, state):
-        return duel.verdict, duel.reason
-    scores = scores_of(against.runs)
-    decision = decide(
-        experiment.scores,
-        scores,
-        noise.sigma,
-        degrees_of_freedom=noise.degrees_of_freedom,
-        speed_bpb=against.bpb - mean(scores),
-        level_error=against.standard_error(noise.sigma, noise.worth_error),
-        is_like=against.is_like,
-        worse_share=clearly_worse_share(state.decided, noise.sigma, noise.degrees_of_freedom, noise.worth),
-        is_lucky=any(run.index == 0 for run in against.runs),
-        is_simpler=is_simpler(experiment, state.incumbent),
-    )
+    decision = grounds.decision()
     return decision.verdict, decision.reason
+
+
+def grounds_of_rule(experiment: Experiment, state: StudyState) -> AnyGrounds | None:
+    """What `rule_says` judges an experiment by; None where it goes by how the last run ended."""
+    last = experiment.refusal or (experiment.runs[-1] if experiment.runs else None)
+    return None if last is None or last.status is not None else grounds_of(experiment, state)
 
 
 def duel_decision(experiment: Experiment, state: StudyState) -> DuelDecision | None:
     """The verdict on an experiment that met the present incumbent in a duel; None for any other."""
-    incumbent, noise = state.incumbent, state.noise
-    duels = duels_between(experiment, incumbent) if incumbent is not None else []
-    if incumbent is None or not duels:
-        return None
-    alone = tuple(run for run in experiment.runs if run.duel is None)
-    met = [duel.incumbent for duel in duels]
-    others = [run for run in incumbent.runs if all(run is not one for one in met)]
-    first = level(alone, others, noise.like_speed, noise.worth) if noise.sigma else None
-    error = first.standard_error(noise.sigma, noise.worth_error) if first else None
-    scores = scores_of(alone)
-    return decide_duel(
-        mean(scores) if first else None,
-        first.bpb if first else 0.0,
-        math.hypot((noise.sigma or 0.0) / math.sqrt(len(scores)), error or 0.0) if first else 0.0,
-        [(duel.challenger.val_bpb or 0.0, duel.incumbent.val_bpb or 0.0) for duel in duels],
-        state.duel_noise.sd,
-        degrees_of_freedom=state.duel_noise.degrees_of_freedom,
-        worse_share=clearly_worse_share(state.decided, noise.sigma, noise.degrees_of_freedom, noise.worth),
-        is_simpler=is_simpler(experiment, incumbent),
-    )
+    grounds = duel_grounds(experiment, state)
+    return grounds.decision() if grounds else None
 
 
 def _of_baseline(baseline: Experiment, state: StudyState) -> tuple[str, str]:

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeGuard
 
 LARGEST = 1e15  # far above every number that is counted or measured here
@@ -133,6 +134,34 @@ _COMMON = {  # names of users and machines that say nothing about a person
 _DISTINCT = re.compile(r"(?=.*[-.\d])[\w.-]{6,}")  # a name that code and prose do not contain by chance
 
 
+def is_telling(name: str) -> bool:
+    """Whether the name of a user or a machine says anything about a person."""
+    return len(name) >= 3 and name.lower() not in _COMMON
+
+
+def is_distinct(name: str) -> bool:
+    """Whether code and prose do not contain the name by chance, as they do `max`."""
+    return _DISTINCT.fullmatch(name) is not None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One kind of private words: how a text shows them, and what is put in their place."""
+
+    what: str  # "user name"
+    pattern: re.Pattern[str]
+    put: str  # as `re.sub` takes it
+    needles: tuple[str, ...] = ()  # in lower case; a text without any of them cannot match, and is not searched
+
+    def replace(self, text: str) -> tuple[str, int]:
+        """The text without such words, and how many there were."""
+        if self.needles:
+            lower = text.lower()
+            if not any(needle in lower for needle in self.needles):
+                return text, 0
+        return self.pattern.subn(self.put, text)
+
+
 @dataclass(frozen=True)
 class Private:
     """Folders and names of a user that no notebook, record or prompt needs."""
@@ -142,28 +171,40 @@ class Private:
     names: tuple[str, ...] = ()  # of the user
     hosts: tuple[str, ...] = ()  # names of the machine, which may be a model's or a package's as well
 
-    def clean(self, text: str) -> str:
-        """The text with paths below the project made relative, homes as ~, and names left out.
+    @cached_property
+    def rules(self) -> tuple[Rule, ...]:
+        """What `clean` replaces, in this order.
 
         A host's name, and a user's that could be a word of code or prose, is replaced only where it is part of a path
         or of an address.
         """
+        rules = []
         for folder in sorted(self.project, key=len, reverse=True):
-            text = re.sub(_BEGIN + re.escape(folder) + r"/+(?=[\w.{<*])", r"\1", text)
-            text = re.sub(_BEGIN + re.escape(folder) + _END, r"\1.", text)
+            word, needles = re.escape(folder), (folder.lower(),)
+            inside = re.compile(_BEGIN + word + r"/+(?=[\w.{<*])")
+            rules.append(Rule("project path", inside, r"\1", needles))
+            rules.append(Rule("project path", re.compile(_BEGIN + word + _END), r"\1.", needles))
         for folder in sorted(self.homes, key=len, reverse=True):
-            text = re.sub(_BEGIN + re.escape(folder) + _END, r"\1~", text)
-        text = _HOMES.sub(r"\1~", text)
-        for name in (*self.names, *self.hosts):
-            if len(name) < 3 or name.lower() in _COMMON:
-                continue
-            word = re.escape(name)
-            pattern = rf"(?<=/){word}(?=/)|(?<=@){word}(?![\w-])|(?<![\w.-]){word}(?=@)"
-            if name in self.hosts:
-                pattern += rf"|(?<=//){word}(?![\w-])|(?<![\w.-]){word}(?=:\d)"
-            elif _DISTINCT.fullmatch(name):
-                pattern = rf"(?<![\w-]){word}(?![\w-])"
-            text = re.sub(pattern, "user", text)
+            pattern = re.compile(_BEGIN + re.escape(folder) + _END)
+            rules.append(Rule("home path", pattern, r"\1~", (folder.lower(),)))
+        rules.append(Rule("home path", _HOMES, r"\1~", ("/home/", "/users/")))
+        for what, names in (("user name", self.names), ("host name", self.hosts)):
+            rules += [Rule(what, self._name(name), "user", (name.lower(),)) for name in names if is_telling(name)]
+        return tuple(rules)
+
+    def _name(self, name: str) -> re.Pattern[str]:
+        word = re.escape(name)
+        pattern = rf"(?<=/){word}(?=/)|(?<=@){word}(?![\w-])|(?<![\w.-]){word}(?=@)"
+        if name in self.hosts:
+            pattern += rf"|(?<=//){word}(?![\w-])|(?<![\w.-]){word}(?=:\d)"
+        elif is_distinct(name):
+            pattern = rf"(?<![\w-]){word}(?![\w-])"
+        return re.compile(pattern)
+
+    def clean(self, text: str) -> str:
+        """The text with paths below the project made relative, homes as ~, and names left out, as `rules` say."""
+        for rule in self.rules:
+            text, _ = rule.replace(text)
         return text
 
     def clean_all(self, value: Any) -> Any:

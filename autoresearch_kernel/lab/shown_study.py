@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from ..core.decide import mean, standard_error
 from ..core.next_step import Action, of_last_run, rule_says
@@ -10,6 +11,7 @@ from ..core.state import StudyState
 from ..core.types import Experiment, Progress
 from ..record.history import read_state
 from ..record.study import Study
+from ..share.command import refuse, report, share_study
 from ..show import html
 from ..show.follow import look
 from ..show.snapshot import Snapshot
@@ -61,6 +63,22 @@ class ShownStudy(Study):
         if number not in decided:
             raise StepError(f"{number} is no decided experiment of {self.name}: there are {len(decided)}, from 0 on.")
         return self._recorded(state, number)
+
+    def share(self, out: str | Path | None = None, *, prompts: bool = True, yes: bool = False) -> Path:
+        """Make one zip of the study that others can open, read and check; the file. It says what it removed.
+
+        Args:
+            out: the file; NAME.zip in the working folder when left out.
+            prompts: with the prompts and replies of its model.
+            yes: remove all words that may be private. Without it, StudyError names them when there are any.
+
+        >>> study.share()  # doctest: +SKIP
+        """
+        with in_one_sentence():
+            path = None if out is None else Path(out)
+            file, made = share_study(self, path, has_prompts=prompts, decide=list if yes else refuse)
+        print(report(file, made))
+        return file
 
     def watch(self) -> Watch:
         """For `research`: the display that `run` has, kept up to date while the loop goes on by itself.

@@ -35,13 +35,18 @@ class ResultsDamaged(Plain, ValueError):
 
 
 def write_results(path: str | Path, experiments: Iterable[Experiment]) -> None:
-    """Rebuild results.tsv atomically: decided experiments in the original program's five columns.
+    """Rebuild results.tsv atomically."""
+    write_atomic(path, results_text(experiments))
+
+
+def results_text(experiments: Iterable[Experiment]) -> str:
+    """The table: decided experiments in the original program's five columns.
 
     The original writes 0.000000 for a crash. Here the cell is empty: lower is better, so a zero would be the best score
     of the table for every reader who sorts or plots it.
     """
     rows = [RESULT_COLUMNS, *(_row(e) for e in experiments if e.status is not None)]
-    write_atomic(path, "".join("\t".join(row) + "\n" for row in rows))
+    return "".join("\t".join(row) + "\n" for row in rows)
 
 
 def peak_memory_mb(run: Run) -> float | None:

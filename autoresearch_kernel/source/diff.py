@@ -1,4 +1,4 @@
-"""Two train.py texts compared and merged line by line. Pure."""
+"""Two train.py texts compared and merged line by line, and a diff applied to one. Pure."""
 
 from __future__ import annotations
 
@@ -57,3 +57,33 @@ def lines_of(text: str) -> list[str]:
 def ended(text: str) -> str:
     """`text` with exactly one newline at its end."""
     return text.rstrip("\n") + "\n"
+
+
+_HUNK = re.compile(r"@@ -(\d+)(?:,(\d+))? \+\d+(?:,\d+)? @@")
+
+
+def applied(old: str, change: str) -> str | None:
+    """What a diff of `diff` makes of the text that it was made from; None where it does not fit that text."""
+    before, made, place = lines_of(old), list[str](), 0
+    for header, body in _hunks(change):
+        count = 1 if header[2] is None else int(header[2])
+        start = int(header[1]) - (count > 0)  # a hunk without old lines names the line before it
+        removed = [line[1:] for line in body if line[0] in " -"]
+        if start < place or before[start : start + count] != removed or len(removed) != count:
+            return None
+        made += before[place:start] + [line[1:] for line in body if line[0] in " +"]
+        place = start + count
+    return "".join(made + before[place:])
+
+
+def _hunks(change: str) -> list[tuple[re.Match[str], list[str]]]:
+    """The hunks of a unified diff with their lines, of which one without a newline at its end has lost it again."""
+    hunks: list[tuple[re.Match[str], list[str]]] = []
+    for line in lines_of(change):
+        if header := _HUNK.match(line):
+            hunks.append((header, []))
+        elif hunks and line.startswith("\\"):
+            hunks[-1][1][-1] = hunks[-1][1][-1].removesuffix("\n")
+        elif hunks:
+            hunks[-1][1].append(line)
+    return hunks

@@ -33,7 +33,7 @@ class Monitor:
         self.limit = study.longest_budget_seconds + allowances
         self.caution: float | None = None  # only the first run of a challenger may be ended early
         self.curve: list[dict[str, Any]] = []
-        if self.incumbent is not None and run == 0 and experiment.number > 0:
+        if self.incumbent is not None and run == 0 and experiment.number > 0 and session.ends_hopeless:
             scored = [r.index for r in self.incumbent.runs if r.val_bpb is not None]
             self.curve = read_curve(study.experiment(self.incumbent.number).metrics(scored[-1]))
             self.caution = caution(paths.diff.read_text(encoding="utf-8"))

@@ -53,6 +53,7 @@ class Session:
     enough: Callable[[], str] = lambda: ""  # why nothing more is to be proposed; "" while something is
     # Experiments and seconds until then, after so many experiments that are in work; None where there is no limit.
     left: Callable[[int], tuple[int | None, float | None]] = lambda in_work: (None, None)
+    ends_hopeless: bool = True  # a first run that cannot win is ended early
     is_interactive: bool = False  # a user takes each step, and approves a proposal by going on with it
     hooks: list[Callable[[], None]] = field(default_factory=list)  # run at each tick
     purpose: str = "experiment"  # of the present step, for activity.json

@@ -17,7 +17,8 @@ from typing import Any
 from ..core.agent import Agent
 from ..core.decide import mean, standard_error
 from ..core.format import count
-from ..core.next_step import Step, duel_decision
+from ..core.grounds import recorded
+from ..core.next_step import Step, duel_decision, grounds_of_rule, rule_says
 from ..core.sanitize import readable
 from ..core.state import replay
 from ..core.types import Evaluation, Experiment, Progress, Proposal, RunOutcome, Status, ignore
@@ -154,6 +155,9 @@ class Steps(Session):
         if mine and (duel := duel_decision(experiment, state)):
             compared = {"val_bpb": duel.val_bpb, "incumbent_bpb": duel.incumbent_bpb}
             compared["difference_error"] = duel.difference_error
+        grounds = grounds_of_rule(experiment, state)
+        if grounds is not None and rule_says(experiment, state)[0] == status:  # a rerun decides by no rule
+            compared["rule"] = recorded(grounds)
         self.history.append(
             "decided",
             experiment=experiment.number,

@@ -11,6 +11,7 @@ from typing import Any
 from ..core.drift import is_busy, void_by_speed
 from ..core.errors import MachineFailed
 from ..core.format import duration
+from ..core.grounds import grounds_of_confirmation, recorded
 from ..core.next_step import MOST_ATTEMPTS
 from ..core.overtime import starts_slower, works_overtime
 from ..core.state import StudyState
@@ -87,6 +88,8 @@ class Attempt:
         forgotten = _forgotten(self.session, self.paths.of_run(self.run))
         facts = {"seed": self.training.seed, "sandbox": self.session.sandbox, **forgotten}
         facts |= {"duel": self.duel} if self.duel else {}
+        if asked := grounds_of_confirmation(self.experiment, self.run, self.session.state):
+            facts["rule"] = recorded(asked)
         self.session.history.append("started", **self.where, **facts)
         self.has_begun = True
         return _refused(self.experiment, self.training)

@@ -36,6 +36,16 @@ SETTINGS = {
 UTF8 = {"PYTHONIOENCODING": "utf-8:replace", "PYTHONUTF8": "1"}
 
 
+def is_secret(name: str) -> bool:
+    """Whether the name of a variable says that its value is a key, a token or a password."""
+    return _SECRET.search(name) is not None
+
+
+def is_inherited(name: str) -> bool:
+    """Whether a child process that runs an agent's code gets the variable."""
+    return (name in _ALLOWED or name.startswith(_ALLOWED_PREFIXES)) and not is_secret(name)
+
+
 def environment(token: str | None, *, prefixes: tuple[str, ...] = ()) -> dict[str, str]:
     """`SETTINGS`, the allowed variables of this process, those with `prefixes`, and the run's token."""
     kept = {

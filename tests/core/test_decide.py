@@ -10,10 +10,7 @@ from hypothesis import strategies as st
 
 from autoresearch_kernel.core.comparison import Comparison
 from autoresearch_kernel.core.decide import (
-    BOLD_SHARE,
-    CHANCE_AT_ONCE,
     NUM_BASELINE_RUNS,
-    SURE_SHARE,
     best,
     clearly_worse_share,
     decide,
@@ -23,9 +20,9 @@ from autoresearch_kernel.core.decide import (
     is_simpler,
     least_sigma,
     mean,
-    sigmas_of_chance,
     standard_error,
 )
+from autoresearch_kernel.core.thresholds import BOLD_SHARE, CHANCE_AT_ONCE, SURE_SHARE, sigmas_of_chance
 from autoresearch_kernel.core.types import Experiment, Run, Status
 
 BASELINE = [1.4420, 1.4436, 1.4452]  # mean 1.4436, sd 0.0016

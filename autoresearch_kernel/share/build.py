@@ -1,0 +1,217 @@
+"""Makes the bundle of a study: one zip with pages, notebooks, code, the record, and hashes of all of it.
+
+The bundle holds no pickle and nothing that `clean.py` takes for private. `check.py` verifies what is made here.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import json
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ..core.decide import best
+from ..core.sanitize import Rule
+from ..core.state import Event, replay
+from ..core.types import Experiment
+from ..core.version import __version__
+from ..record.paths import METRICS
+from ..record.results import results_text
+from ..record.study import sha256
+from ..source.diff import diff
+from . import chain
+from .clean import Cleaner
+from .crate import CRATE, crate
+from .experiment_page import experiment_page
+from .layout import HERE
+from .manifest import FORMAT, HISTORY, MANIFEST, PAGE, embedded, file_facts, manifest_text
+from .material import Material, Notebook, cleaned
+from .notebook import Place, as_text, portable
+from .overview import overview
+from .story import result_html, story
+
+ALL_PICTURES_BYTES = 8_000_000  # of a bundle's notebooks, which its pages show too: 100 experiments stay below 20 MB
+FEWEST_NOTEBOOKS = 10  # among which these bytes are shared at least
+MOST_EMBEDDED_BYTES = 10_000_000  # of code that index.html holds for its check
+VERIFY = "verify.js"
+Say = Callable[[int, int], None]  # hears how many experiments of how many are done
+
+
+@dataclass(frozen=True)
+class Made:
+    """A bundle that was made."""
+
+    data: bytes  # of the zip
+    num_files: int
+    num_notebooks: int
+    is_running: bool
+    removed: tuple[Mapping[str, Any], ...]  # what was replaced, and how often
+
+
+def make_bundle(found: Material, rules: Sequence[Rule], made_at: str, say: Say) -> Made:
+    """The zip of a study as it was found.
+
+    Args:
+        rules: what is private.
+        made_at: UTC, ISO 8601.
+        say: is told how far it is.
+    """
+    cleaner, name = Cleaner(rules), found.study.name
+    material = with_new_hashes(cleaned(found, cleaner), found.sources)
+    notebooks = _portable(material, cleaner)
+    removed = tuple(cleaner.removed())
+    diffs = _diffs(material)
+    files = {path: data for number in range(len(material.state.experiments))
+             for path, data in _of_experiment(material, number, notebooks, diffs, say)}  # fmt: skip
+    files |= _of_study(material)
+    lines = chain.chained(json_text(event) for event in material.events)
+    files[HISTORY] = "".join(f"{line}\n" for line in lines)
+    files[CRATE] = crate(name, plain_story(material), made_at, [*files, PAGE, MANIFEST], material.study.facts)
+    data = {path: text.encode(errors="replace") for path, text in files.items()}
+    manifest: dict[str, Any] = {
+        "format": FORMAT, "study": name, "version": __version__, "made_at": made_at,
+        "running": material.is_running, "prompts": material.has_prompts,
+        "files": {path: file_facts(content) for path, content in sorted(data.items())},
+        "history": {"events": len(lines), "head": chain.head(lines)}, "removed": list(removed),
+    }  # fmt: skip
+    page_data = {"manifest": embedded(manifest), "history": lines, **_code_for_page(material, diffs)}
+    data[PAGE] = overview(material, diffs, page_data, removed, verify_script()).encode(errors="replace")
+    manifest["files"] = {path: file_facts(content) for path, content in sorted(data.items())}
+    data[MANIFEST] = manifest_text(manifest).encode()
+    zipped = _zipped(name, data, made_at)
+    return Made(zipped, len(data), len(notebooks), material.is_running, removed)
+
+
+def with_new_hashes(material: Material, before: Mapping[int, str]) -> Material:
+    """Where cleaning changed a train.py, the history gets the SHA-256 of the new text.
+
+    The hash of a file that was no longer what the history names, `before` it was cleaned, stays as it is.
+    """
+    known = {e.number: e.train_sha256 for e in material.state.experiments}
+    intact = (number for number, source in before.items() if sha256(source) == known[number])
+    new = {known[number]: sha256(material.sources[number]) for number in intact}
+    events = tuple(_renamed(event, new) for event in material.events)
+    return replace(material, events=events, state=replay(events))
+
+
+def _renamed(event: Event, new: Mapping[str, str]) -> Event:
+    digest = event.get("train_sha256") or ""
+    return event | {"train_sha256": new[digest]} if digest in new else event
+
+
+def plain_story(material: Material) -> str:
+    """The night as plain text."""
+    sentences = " ".join((*story(material), *result_html(material)))
+    return html.unescape(re.sub(r"<[^>]+>", "", sentences))
+
+
+def verify_script() -> str:
+    """verify.js; "" in a version without it."""
+    path = HERE / VERIFY
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def json_text(value: Any) -> str:
+    """JSON that can be written as UTF-8, which half of a surrogate pair cannot."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value)
+    return text
+
+
+def _portable(material: Material, cleaner: Cleaner) -> dict[tuple[int, int], Notebook]:
+    share = ALL_PICTURES_BYTES // max(FEWEST_NOTEBOOKS, len(material.notebooks))
+    diffs, made = _diffs(material), {}
+    for (number, run), notebook in material.notebooks.items():
+        experiment = material.state.experiments[number]
+        place = Place(experiment, experiment.runs[run], material.study.facts, diffs.get(number, ""))
+        made[number, run] = portable(notebook, place, cleaner, share)
+    return made
+
+
+def _diffs(material: Material) -> dict[int, str]:
+    """Each change against the parent's code, of the cleaned texts."""
+    sources, experiments = material.sources, material.state.experiments
+    pairs = ((e.number, e.parent) for e in experiments if e.parent in sources and e.number in sources)
+    return {number: diff(sources[parent], sources[number]) for number, parent in pairs if parent is not None}
+
+
+def _of_experiment(
+    material: Material,
+    number: int,
+    notebooks: Mapping[tuple[int, int], Notebook],
+    diffs: Mapping[int, str],
+    say: Say,
+) -> Iterator[tuple[str, str]]:
+    """Paths and texts of one experiment's files."""
+    experiment = material.state.experiments[number]
+    say(number, len(material.state.experiments))
+    folder = f"experiments/{number:04d}"
+    mine = {run: notebook for (of, run), notebook in notebooks.items() if of == number}
+    beside = dict(_beside(material, experiment, mine, diffs))
+    page = experiment_page(material, experiment, diffs.get(number, ""), mine, sorted(beside))
+    yield f"{folder}/{PAGE}", page
+    for name, text in beside.items():
+        yield f"{folder}/{name}", text
+
+
+def _beside(
+    material: Material, experiment: Experiment, notebooks: Mapping[int, Notebook], diffs: Mapping[int, str]
+) -> Iterator[tuple[str, str]]:
+    """The files beside an experiment's page, under the names that they have in a study."""
+    number, paths = experiment.number, material.study.experiment(experiment.number)
+    if number in material.sources:
+        yield paths.train.name, material.sources[number]
+        if number in diffs or experiment.parent is None:
+            yield paths.diff.name, diffs.get(number, "")
+    for index, notebook in notebooks.items():
+        yield paths.notebook(index).name, as_text(notebook)
+    for run in experiment.runs:
+        if curve := material.curves.get((number, run.index)):
+            yield f"{paths.handover(run.index).name}/{METRICS}", "".join(f"{json.dumps(point)}\n" for point in curve)
+
+
+def _of_study(material: Material) -> Iterator[tuple[str, str]]:
+    champion = best(material.state.experiments)
+    for name, number in (("baseline", 0), ("champion", champion.number if champion else 0)):
+        if number in material.sources:
+            yield f"{name}/train.py", material.sources[number]
+    yield "results.tsv", results_text(material.state.experiments)
+    yield "study.json", json.dumps(material.study.facts, indent=1, ensure_ascii=False) + "\n"
+    if script := verify_script():
+        yield VERIFY, script
+
+
+def _code_for_page(material: Material, diffs: Mapping[int, str]) -> dict[str, Any]:
+    """What the page checks the lineage with; nothing where it would make the page too large."""
+    sources = {f"{number:04d}": source for number, source in material.sources.items()}
+    if sum(map(len, sources.values())) > MOST_EMBEDDED_BYTES:
+        return {"sources": {}, "diffs": {}}
+    return {"sources": sources, "diffs": {f"{number:04d}": change for number, change in diffs.items()}}
+
+
+def _zipped(name: str, files: Mapping[str, bytes], made_at: str) -> bytes:
+    buffer, when = io.BytesIO(), datetime.fromisoformat(made_at)
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as opened:
+        for path, content in sorted(files.items()):
+            entry = zipfile.ZipInfo(f"{name}/{path}", when.timetuple()[:6])
+            entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+            opened.writestr(entry, content)
+    return buffer.getvalue()
+
+
+def is_bundle_of(path: Path, name: str) -> bool:
+    """Whether a file is an earlier bundle of the study of that name, which a new one may replace."""
+    try:
+        with zipfile.ZipFile(path) as opened:
+            return f"{name}/{MANIFEST}" in opened.namelist()
+    except (zipfile.BadZipFile, OSError):
+        return False

@@ -1,0 +1,184 @@
+"""What of a bundle is private, and the words that stand in its place.
+
+`Cleaner` replaces in every text what is private for certain: names, folders, keys by their form, and values of the
+user's environment. What may be private or may stand there by chance is a `Doubt`: the user decides about each one.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..core.sanitize import Private, Rule, is_distinct, is_telling
+from ..system.privacy import environment_values, full_name, private_to
+
+KEY, VALUE = "removed-key", "removed-value"  # what stands in the place of a key and of a value
+LEAST_DOUBTED_NAME = 2  # characters of a name that is searched for as a word
+RANDOM_BITS = 3.7  # per character: the entropy from which a long word is taken for a possible key
+
+
+def _key(needle: str, pattern: str) -> Rule:
+    return Rule("key or token", re.compile(rf"(?<![\w-]){pattern}"), KEY, (needle.lower(),))
+
+
+KEYS = (
+    Rule("key or token", re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*KEY-----|\Z)"), KEY,
+         ("private key-----",)),
+    _key("sk-", r"sk-[A-Za-z0-9_-]{16,}"),
+    _key("sk_", r"[rs]k_(?:live|test)_[A-Za-z0-9]{16,}"),
+    _key("gh", r"gh[pousr]_[A-Za-z0-9]{20,}"),
+    _key("github_pat_", r"github_pat_[A-Za-z0-9_]{20,}"),
+    _key("glpat-", r"glpat-[A-Za-z0-9_-]{16,}"),
+    _key("hf_", r"hf_[A-Za-z0-9]{20,}"),
+    _key("gsk_", r"gsk_[A-Za-z0-9]{20,}"),
+    _key("xai-", r"xai-[A-Za-z0-9]{20,}"),
+    _key("r8_", r"r8_[A-Za-z0-9]{20,}"),
+    _key("aiza", r"AIza[A-Za-z0-9_-]{30,}"),
+    _key("ia", r"A[KS]IA[A-Z0-9]{16}\b"),
+    _key("xox", r"xox[abeprs]-[A-Za-z0-9-]{10,}"),
+    _key("npm_", r"npm_[A-Za-z0-9]{30,}"),
+    _key("pypi-", r"pypi-[A-Za-z0-9_-]{30,}"),
+    _key("eyj", r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+"),
+    Rule("key or token", re.compile(r"(?i)(\bbearer\s+)(?!removed)[A-Za-z0-9._~+/=-]{12,}"), rf"\1{KEY}", ("bearer",)),
+    Rule("key or token", re.compile(r"(://[^\s/:@]*:)(?!removed)[^\s/@]+(?=@)"), rf"\1{KEY}", ("://",)),
+    Rule(
+        "key or token",
+        re.compile(
+            r"(?i)((?:api[_-]?key|secret|passw(?:or)?d|(?:access|auth|api)[_-]?token)[\"']?\s*[:=]\s*[\"']?)(?!removed)"
+            r"(?=[^\s\"']*\d)[A-Za-z0-9._~+/=-]{8,}(?![\w(\[])"
+        ),
+        rf"\1{KEY}",
+        ("key", "secret", "pass", "token"),
+    ),
+)  # fmt: skip
+
+_MAIL = re.compile(
+    r"(?<![\w.+-])[\w.+-]{2,}@(?!self\.|localhost|example\.)(?:[a-z\d-]{2,}\.)+"
+    r"(?:com|org|net|edu|gov|dev|info|[a-z]{2})(?![\w(.-]|\[)"
+)
+_ADDRESS = re.compile(r"(?<![\w.])(?!127\.|0\.0\.0\.0|255\.)(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}\d{1,3}(?![\w.])")
+_LONG_WORD = re.compile(r"(?<![\w/+=.-])(?=[\w-]*[a-z])(?=[\w-]*[A-Z])(?=[\w-]*\d)[A-Za-z\d_-]{24,}(?![\w/+=.-])")
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A word that may be private."""
+
+    what: str  # "e-mail address"
+    word: str
+    count: int  # how often it stands in the texts
+    where: str  # the first text that holds it
+
+
+class Cleaner:
+    """Replaces private words in texts, and counts how many of each kind there were."""
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self.rules = tuple(rules)
+        self.counts: Counter[str] = Counter()
+
+    def text(self, text: str) -> str:
+        """The text without private words."""
+        for rule in self.rules:
+            text, found = rule.replace(text)
+            if found:
+                self.counts[rule.what] += found
+        return text
+
+    def all(self, value: Any) -> Any:
+        """`text` for every string in a value of JSON, the names of fields included."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, list | tuple):
+            return [self.all(part) for part in value]
+        if isinstance(value, Mapping):
+            return {self.text(str(name)): self.all(part) for name, part in value.items()}
+        return value
+
+    def removed(self) -> list[dict[str, Any]]:
+        """What was replaced, as the manifest lists it."""
+        return [{"what": what, "count": count} for what, count in sorted(self.counts.items())]
+
+
+def rules_for(project: Path, environ: Mapping[str, str] | None = None) -> tuple[Rule, ...]:
+    """What is private for certain on this machine."""
+    return (*_of_environment(os.environ if environ is None else environ), *KEYS, *_of_user(private_to(project)))
+
+
+def doubts_in(
+    texts: Iterable[tuple[str, str]], project: Path, environ: Mapping[str, str] | None = None
+) -> tuple[Doubt, ...]:
+    """The words in texts, each with its name, that may be private; those that are so for certain are left out."""
+    environ = os.environ if environ is None else environ
+    cleaner, patterns = Cleaner(rules_for(project, environ)), tuple(_doubted(private_to(project), environ))
+    counts: Counter[tuple[str, str]] = Counter()
+    places: dict[tuple[str, str], str] = {}
+    for place, text in texts:
+        text = cleaner.text(text)
+        for what, pattern, needle in patterns:
+            if needle not in text.lower():
+                continue
+            for found in pattern.finditer(text):
+                if pattern is not _LONG_WORD or _looks_random(found[0]):
+                    counts[what, found[0]] += 1
+                    places.setdefault((what, found[0]), place)
+    return tuple(Doubt(what, word, count, places[what, word]) for (what, word), count in counts.most_common())
+
+
+def rules_of(doubts: Iterable[Doubt]) -> tuple[Rule, ...]:
+    """What removes these words: one rule for each kind."""
+    words: dict[str, list[str]] = {}
+    for doubt in sorted(doubts, key=lambda doubt: -len(doubt.word)):
+        words.setdefault(doubt.what, []).append(doubt.word)
+    return tuple(
+        Rule(what, re.compile("|".join(_word(word).pattern for word in found)), VALUE, tuple(map(str.lower, found)))
+        for what, found in words.items()
+    )
+
+
+def _of_environment(environ: Mapping[str, str]) -> Iterator[Rule]:
+    certain = {value.value for value in environment_values(environ) if value.is_certain}
+    for value in sorted(certain, key=len, reverse=True):
+        yield Rule("value of your environment", _word(value), VALUE, (value.lower(),))
+
+
+def _of_user(private: Private) -> Iterator[Rule]:
+    """Folders and names as in notebooks; a name that is no word of code or prose also in other letters."""
+    yield from private.rules
+    for name in private.names:
+        if is_telling(name) and is_distinct(name):
+            yield Rule("user name", _word(name, re.IGNORECASE), "user", (name.lower(),))
+    if len(full_name().split()) > 1:
+        yield Rule("user name", _word(full_name(), re.IGNORECASE), "user", (full_name().lower(),))
+
+
+def _doubted(private: Private, environ: Mapping[str, str]) -> Iterator[tuple[str, re.Pattern[str], str]]:
+    """Kind, pattern, and what stands in each text that it can match."""
+    for what, names in (("user name", private.names), ("host name", private.hosts)):
+        for name in names:
+            if is_telling(name) or (len(name) == LEAST_DOUBTED_NAME and name.isalpha()):
+                yield f"{what}, or a word like it", _word(name, re.IGNORECASE), name.lower()
+    for value in environment_values(environ):
+        if not value.is_certain:
+            yield f"value of your environment variable {value.name}", _word(value.value), value.value.lower()
+    yield "e-mail address", _MAIL, "@"
+    yield "network address", _ADDRESS, "."
+    yield "long random word, perhaps a key", _LONG_WORD, ""
+
+
+def _word(text: str, flags: int = 0) -> re.Pattern[str]:
+    """The text where it is not a part of a longer word."""
+    before = r"(?<![\w-])" if text[0].isalnum() else ""
+    after = r"(?![\w-])" if text[-1].isalnum() else ""
+    return re.compile(before + re.escape(text) + after, flags)
+
+
+def _looks_random(word: str) -> bool:
+    counts = Counter(word)
+    return -sum(n / len(word) * math.log2(n / len(word)) for n in counts.values()) >= RANDOM_BITS

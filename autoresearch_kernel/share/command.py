@@ -1,0 +1,119 @@
+"""`autoresearch share`: asks about what may be private, makes the bundle, and says what was removed."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ..core.format import count, plain, thousands
+from ..record.study import Study, StudyError
+from ..show.words import bar
+from ..system.files import utc_now, write_atomic
+from .build import Made, Say, is_bundle_of, make_bundle
+from .clean import Doubt, doubts_in, rules_for, rules_of
+from .material import read_material, strings_of
+
+MOST_SHOWN = 40  # doubts that are listed
+QUESTION = (
+    "Enter removes all of them. Type the numbers of those that may stay, as in 1 3, or q to stop without a bundle: "
+)
+
+
+def ignore_progress(done: int, of: int) -> None:
+    """Default: says nothing."""
+
+
+class Unanswered(StudyError):
+    """Words that may be private, and no terminal at which a user could be asked; `doubts` has them."""
+
+    def __init__(self, doubts: Sequence[Doubt]) -> None:
+        self.doubts = tuple(doubts)
+        words = "; ".join(f"{doubt.what}: {plain(doubt.word, 60)}" for doubt in doubts[:8])
+        more = f"; and {len(doubts) - 8} more" if len(doubts) > 8 else ""
+        super().__init__(
+            f"{count(len(doubts), 'word')} of this study may be private ({words}{more}). Run the command in a "
+            "terminal, which asks about each, or add --yes (in a notebook: yes=True) to remove all of them."
+        )
+
+
+def share_study(
+    study: Study,
+    out: Path | None = None,
+    *,
+    has_prompts: bool = True,
+    decide: Callable[[Sequence[Doubt]], Sequence[Doubt]],
+    say: Say = ignore_progress,
+) -> tuple[Path, Made]:
+    """Write the bundle of a study; the file and what is in it.
+
+    Args:
+        out: the file; NAME.zip in the working folder when left out. An earlier bundle of this study is replaced.
+        has_prompts: with the prompts and replies of its model.
+        decide: gets the words that may be private, and returns those to remove.
+        say: is told how many experiments of how many are done.
+
+    Raises StudyError where nothing is decided yet, or the file is another one; HistoryDamaged for a damaged record.
+    """
+    path = out or Path(f"{study.name}.zip")
+    if path.exists() and not is_bundle_of(path, study.name):
+        raise StudyError(f"{path} exists and is no bundle of {study.name}. Name another file with --out.")
+    material = read_material(study, has_prompts=has_prompts)
+    doubts = doubts_in(strings_of(material), study.project)
+    chosen = decide(doubts) if doubts else ()
+    rules = (*rules_for(study.project), *rules_of(chosen))  # a doubt is a word of the text that is left
+    made = make_bundle(material, rules, utc_now(), say)
+    write_atomic(path, made.data)
+    return path, made
+
+
+def share(study: Study, out: Path | None, has_prompts: bool, is_yes: bool) -> None:
+    """The command: questions at the terminal, a bar while it works, and what was made and removed."""
+    decide = list if is_yes else _ask
+    path, made = share_study(study, out, has_prompts=has_prompts, decide=decide, say=_bar)
+    print(report(path, made))
+
+
+def report(path: Path, made: Made) -> str:
+    """What was made, for users."""
+    size = f"{len(made.data) / 1e6:.1f} MB"
+    notebooks = count(made.num_notebooks, "executed notebook")
+    lines = [f"{path}: {size}, {count(made.num_files, 'file')}, {notebooks}."]
+    if made.is_running:
+        lines.append("The study still runs; the bundle has what was recorded until now, and says so.")
+    for part in made.removed:
+        lines.append(f"  removed: {part['what']}, {thousands(part['count'])} times")
+    if not made.removed:
+        lines.append("  Nothing private was found, so nothing was removed.")
+    lines.append("Look at it before you pass it on: unpack it and open index.html.")
+    return "\n".join(lines)
+
+
+def refuse(doubts: Sequence[Doubt]) -> list[Doubt]:
+    """Where no user can be asked: raises Unanswered."""
+    raise Unanswered(doubts)
+
+
+def _ask(doubts: Sequence[Doubt]) -> list[Doubt]:
+    """The words to remove, chosen at the terminal."""
+    if not sys.stdin.isatty():
+        return refuse(doubts)
+    print("These words may be private:")
+    for number, doubt in enumerate(doubts[:MOST_SHOWN], 1):
+        where = f"{thousands(doubt.count)} times, first in {doubt.where}"
+        print(f"  {number:>2}  {plain(doubt.word, 70)}   ({doubt.what}; {where})")
+    if len(doubts) > MOST_SHOWN:
+        print(f"  and {len(doubts) - MOST_SHOWN} more, which are removed")
+    answer = input(QUESTION).strip().lower()
+    if answer.startswith("q"):
+        raise StudyError("No bundle was made.")
+    kept = {int(number) for number in re.findall(r"\d+", answer)}
+    return [doubt for number, doubt in enumerate(doubts, 1) if number not in kept]
+
+
+def _bar(done: int, of: int) -> None:
+    """On a terminal, one line that is drawn again."""
+    if sys.stderr.isatty():
+        end = "\r" if done + 1 < of else "\r\033[K"
+        print(f"{bar((done + 1) / of)} experiment {done + 1} of {of}", end=end, file=sys.stderr, flush=True)

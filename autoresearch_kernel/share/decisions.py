@@ -1,0 +1,166 @@
+"""Whether each decision of a history follows from its numbers: `decisions` in verify.js has the same steps. Pure.
+
+An event's field `rule` (`core/grounds.py`) has the numbers. They must be the scores of the runs that it names, the
+thresholds and the means must follow from them, and the verdict from both. A decision without a score must be how its
+last run ended. Whether sigma and the machine's speed follow from all runs before is more than a page computes;
+`decide_again` asks the installed rule.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..core.grounds import BaselineGrounds, DuelGrounds, Grounds, grounds_of, read_grounds
+from ..core.grounds import recorded as as_recorded
+from ..core.next_step import grounds_of_rule
+from ..core.state import Event, replay
+from ..core.thresholds import RULE_VERSION, Thresholds
+from .recorded import Recorded
+
+TOLERANCE = 1e-9  # relative, between numbers that were computed in another order
+MEASURED_TOLERANCE = 1e-6  # the same of what rests on logarithms of speeds
+RULED = ("keep", "discard")
+
+
+@dataclass
+class Decided:
+    """What the check of the decisions found."""
+
+    checked: int = 0
+    unchecked: int = 0  # recorded by a version that did not keep the numbers, or by a rule that is not known here
+    problems: list[str] = field(default_factory=list)
+
+
+def check_decisions(events: Iterable[Event]) -> tuple[Decided, Recorded]:
+    """What is wrong with the decisions, and what all events add up to; both end before an event that does not fit."""
+    found, recorded = Decided(), Recorded()
+    for number, event in enumerate(events, 1):
+        try:
+            if event["event"] == "decided":
+                _count(found, event, _of_decision(event, recorded))
+            elif event["event"] == "started" and "rule" in event:
+                problem = _of_rule(event["rule"], "confirm", event["experiment"], recorded)
+                _count(found, event, f"the confirmation: {problem}" if problem else problem)
+            recorded.add(event)
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError):
+            found.problems.append(f"line {number} does not fit the lines before it")
+            break
+    return found, recorded
+
+
+def _count(found: Decided, event: Event, problem: str | None) -> None:
+    if problem is None:
+        found.unchecked += 1
+        return
+    found.checked += 1
+    if problem:
+        found.problems.append(f"experiment {event['experiment']:04d}: {problem}")
+
+
+def _of_decision(event: Event, recorded: Recorded) -> str | None:
+    """What is wrong with a decision; "" when nothing is, None when it cannot be checked."""
+    number, status = event["experiment"], event["status"]
+    ended = recorded.last_status(number)
+    if ended is not None:
+        return "" if ended == status else f"its last run ended as {ended}, and it is decided as {status}"
+    if status not in RULED:
+        return f"its last run has a score, and it is decided as {status}"
+    rule = event.get("rule")
+    if not rule:
+        return "it has no numbers, and a decision before it has" if recorded.has_numbers else None
+    problem = _of_rule(rule, status, number, recorded)
+    if problem == "" and rule["kind"] != "baseline" and not _are_means(event, rule):
+        return "its scores in the decision are not the means of its numbers"
+    return problem
+
+
+def _of_rule(rule: Mapping[str, Any], status: str, number: int, recorded: Recorded) -> str | None:
+    if rule.get("version") != RULE_VERSION:
+        return None
+    try:
+        grounds = read_grounds(rule)
+    except ValueError as error:
+        return f"its numbers cannot be read: {error}"
+    mine = recorded.runs[number]
+    if not _are_scores(mine, grounds.runs, grounds.scores):
+        return "its numbers are not the scores of its runs"
+    if isinstance(grounds, BaselineGrounds):
+        verdict = grounds.verdict()
+        return "" if verdict == status else f"it is decided as {status}, and its numbers say {verdict}"
+    if grounds.incumbent != recorded.incumbent:
+        return f"it is compared with experiment {grounds.incumbent:04d}, which was not the incumbent"
+    if not _are_of_incumbent(grounds, mine, recorded.runs[grounds.incumbent]):
+        return "the incumbent's numbers are not the scores of its runs"
+    limits = Thresholds(rule.get("keep_below"), rule.get("confirm_below"))
+    decision = grounds.decision()
+    if not _is_near(limits.keep_below, decision.thresholds.keep_below) or not _is_near(
+        limits.confirm_below, decision.thresholds.confirm_below
+    ):
+        return "its thresholds do not follow from its numbers"
+    verdict = limits.verdict(decision.val_bpb)
+    return "" if verdict == status else f"it is decided as {status}, and its numbers say {verdict}"
+
+
+def _are_scores(runs: Mapping[int, Mapping[str, Any]], indices: Sequence[int], scores: Sequence[float]) -> bool:
+    known = [runs[index]["val_bpb"] if index in runs else None for index in indices]
+    return len(known) == len(scores) and all(k is not None and k == s for k, s in zip(known, scores, strict=True))
+
+
+def _are_of_incumbent(
+    grounds: Grounds | DuelGrounds, mine: Mapping[int, Mapping[str, Any]], theirs: Mapping[int, Mapping[str, Any]]
+) -> bool:
+    if isinstance(grounds, Grounds):
+        return _are_scores(theirs, grounds.incumbent_runs, grounds.incumbent_scores)
+    if len(grounds.duels) != len(grounds.pairs):
+        return False
+    sides = (mine, [d[0] for d in grounds.duels], [p[0] for p in grounds.pairs]), (
+        theirs, [d[1] for d in grounds.duels], [p[1] for p in grounds.pairs],
+    )  # fmt: skip
+    return all(_are_scores(*side) for side in sides)
+
+
+def _are_means(event: Event, rule: Mapping[str, Any]) -> bool:
+    grounds = read_grounds(rule)
+    assert not isinstance(grounds, BaselineGrounds), "a baseline is compared with nothing"
+    decision = grounds.decision()
+    pairs = ((event.get("val_bpb"), decision.val_bpb), (event.get("incumbent_bpb"), decision.incumbent_bpb))
+    return all(_is_near(one, other) for one, other in pairs)
+
+
+def _is_near(one: float | None, other: float | None, tolerance: float = TOLERANCE) -> bool:
+    if one is None or other is None:
+        return one is other
+    return math.isclose(one, other, rel_tol=tolerance, abs_tol=tolerance)
+
+
+# --- by the installed rule
+
+
+def decide_again(events: Sequence[Event]) -> Decided:
+    """Whether the installed rule gets the same numbers from all runs before: sigma, speed and shares among them."""
+    found = Decided()
+    for place, event in enumerate(events):
+        rule = event.get("rule") if event["event"] in ("decided", "started") else None
+        if not rule or rule.get("version") != RULE_VERSION:
+            continue
+        state = replay(events[:place])
+        experiment = state.experiments[event["experiment"]]
+        of = grounds_of_rule if event["event"] == "decided" else grounds_of
+        grounds = of(experiment, state)
+        is_same = grounds is not None and _is_same(rule, as_recorded(grounds))
+        _count(found, event, "" if is_same else "the installed rule gets other numbers from the runs before it")
+    return found
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two values of JSON are the same, numbers but for rounding."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_is_same(one[name], other[name]) for name in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    if isinstance(one, float) and isinstance(other, float | int):
+        return _is_near(one, float(other), MEASURED_TOLERANCE)
+    return bool(one == other)

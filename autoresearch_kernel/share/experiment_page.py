@@ -1,0 +1,140 @@
+"""The page of one experiment: idea, diff, curve, score and audit, the executed notebook, prompt and reply."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ..core.format import count, plain
+from ..core.sanitize import readable
+from ..core.types import Experiment
+from ..show.html import details, diff_html, facts, printed, text
+from ..show.svg_curve import curve_svg
+from ..show.words import argument, grounds, score_and_difference, status_word, title
+from ..source.gate import CURVE, HEADING, VERDICT
+from .layout import anchor, page, section, wide
+from .material import Material, Notebook
+from .notebook import NEEDS, joined
+from .overview import mark
+
+MOST_SOURCE_LINES = 40  # of a cell that are shown unfolded
+MESSAGE_LIMIT = 150_000  # characters of a message that are shown
+
+
+def experiment_page(
+    material: Material, experiment: Experiment, diff: str, notebooks: Mapping[int, Notebook], sources: Sequence[str]
+) -> str:
+    """The page.
+
+    Args:
+        diff: its change, unified; "" for the baseline.
+        notebooks: run -> the notebook, as the bundle holds it.
+        sources: names of the files beside this page.
+    """
+    state = status_word(experiment)
+    body = [
+        _navigation(material, experiment),
+        f"<header>\n<h1>{text(title(experiment))}</h1>\n"
+        f'<p class="number">{mark(experiment)} {text(state)} · {text(score_and_difference(experiment) or "no score")}'
+        f"</p>\n<p>{text(plain(experiment.reason))}</p>\n</header>",
+        '<main id="main">',
+        section("The idea", "idea", *_idea(experiment)),
+        section("What changed in train.py", "change", diff_html(diff)) if experiment.number else "",
+        section("Training", "training", *_curves(material, experiment)),
+        section("Score and audit", "score", *_scores(material, experiment)),
+        *(_notebook_part(notebooks[run], run, material) for run in sorted(notebooks)),
+        section("Prompt and reply", "conversation", *_conversation(material, experiment)),
+        section("Files", "files", "<ul>" + "".join(f"<li>{anchor(name, name)}</li>" for name in sources) + "</ul>"),
+        "</main>",
+    ]
+    return page(f"{experiment.number:04d} · {material.study.name}", body)
+
+
+def _navigation(material: Material, experiment: Experiment) -> str:
+    last = len(material.state.experiments) - 1
+    links = [anchor("../../index.html", f"← {material.study.name}")]
+    for number, words in ((experiment.number - 1, "previous"), (experiment.number + 1, "next")):
+        if 0 <= number <= last:
+            links.append(anchor(f"../{number:04d}/index.html", f"{words}: {number:04d}"))
+    if experiment.parent is not None:
+        links.append(anchor(f"../{experiment.parent:04d}/index.html", f"compared with {experiment.parent:04d}"))
+    return f'<nav aria-label="Experiments"><ul>{"".join(f"<li>{link}</li>" for link in links)}</ul></nav>'
+
+
+def _idea(experiment: Experiment) -> Iterator[str]:
+    yield f'<p style="white-space:pre-wrap">{text(readable(argument(experiment)))}</p>'
+    yield f'<p class="faint">Proposed by the agent {text(plain(experiment.agent))}.</p>'
+
+
+def _curves(material: Material, experiment: Experiment) -> Iterator[str]:
+    """A picture for each run, beside its parent's first run."""
+    other = material.curves.get((experiment.parent, 0), []) if experiment.parent is not None else []
+    drawn = False
+    for run in experiment.runs:
+        curve = material.curves.get((experiment.number, run.index), [])
+        beside = f"incumbent {experiment.parent:04d}" if other else ""
+        if picture := curve_svg(curve, other, label=f"run {run.index + 1}, seed {run.seed}", other_label=beside):
+            drawn = True
+            yield picture
+    if not drawn:
+        yield "<p>No training step was recorded.</p>" if experiment.runs else "<p>It was not trained.</p>"
+
+
+def _scores(material: Material, experiment: Experiment) -> Iterator[str]:
+    if not experiment.runs:
+        return
+    rows = grounds(experiment, experiment.runs[-1], material.study.facts)
+    yield facts((name, plain(words)) for name, words in rows)
+
+
+def _notebook_part(notebook: Notebook, run: int, material: Material) -> str:
+    seconds = f"It trained for at most {material.study.time_budget_seconds:g} s; the outputs are those of that run."
+    heading = "The executed notebook" + (f", run {run + 1}" if run else "")
+    cells = list(cells_html(notebook))
+    inner = "\n".join(cells)
+    if run:  # further runs of the same code are folded
+        inner = details(f"{count(len(cells), 'cell')} of run {run + 1}, with another seed", inner)
+    return section(heading, f"notebook-{run}", f'<p class="faint">{seconds}</p>', inner)
+
+
+def cells_html(notebook: Notebook) -> Iterator[str]:
+    """The cells of train.py with their outputs, as text and PNG."""
+    for cell in notebook["cells"]:
+        tags = set(cell["metadata"].get("tags", []))
+        if tags & {HEADING, VERDICT, CURVE, NEEDS}:
+            continue
+        source = joined(cell["source"])
+        if cell["cell_type"] != "code":
+            yield f'<p style="white-space:pre-wrap">{text(readable(html.unescape(source)))}</p>'
+            continue
+        yield _source(source)
+        yield from (_output(output) for output in cell["outputs"])
+
+
+def _source(source: str) -> str:
+    block = f'<pre class="code" tabindex="0">{text(source)}</pre>'
+    lines = source.count("\n") + 1
+    first = next((line.strip() for line in source.splitlines() if line.strip()), "")
+    return block if lines <= MOST_SOURCE_LINES else details(f"{lines} lines: {plain(first, 60)}", block)
+
+
+def _output(output: Mapping[str, Any]) -> str:
+    kind = output["output_type"]
+    if kind == "stream":
+        return f'<pre class="output" tabindex="0">{text(output["text"])}</pre>'
+    if kind == "error":
+        return f'<pre class="output error" tabindex="0">{text(chr(10).join(output["traceback"]))}</pre>'
+    words = output["data"].get("text/plain", "")
+    if picture := output["data"].get("image/png"):
+        return f'<img src="data:image/png;base64,{text(picture)}" alt="{text(plain(words) or "a picture")}">'
+    return f'<pre class="output" tabindex="0">{text(words)}</pre>'
+
+
+def _conversation(material: Material, experiment: Experiment) -> Iterator[str]:
+    """Each message, folded; none where the person did not agree to share them."""
+    for message in material.conversations.get(experiment.number, ()):
+        said = readable(message.get("content", ""))
+        more = f"\n[... {len(said) - MESSAGE_LIMIT:,} characters more ...]" if len(said) > MESSAGE_LIMIT else ""
+        summary = f"{plain(message.get('role', ''), 20)}: {count(len(said), 'character')}"
+        yield details(summary, wide(summary, printed(said[:MESSAGE_LIMIT] + more)))

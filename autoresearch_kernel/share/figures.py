@@ -1,0 +1,105 @@
+"""The figures of a bundle's page that the check recomputes from the history. Pure.
+
+The page marks each with `data-figure="NAME"`; the element's whole text is the figure, as in
+`<b data-figure="kept">7</b>`. Both checks, in Python and in verify.js, read the text as a number and compare it with
+the value to as many decimals as the text has. The names are those of FIGURES, and of OF_EXPERIMENT with the number of
+an experiment, as `bpb-12`; a status is compared as a word.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from html.parser import HTMLParser
+from typing import Any
+
+from ..core.format import MINUS
+from .recorded import Recorded
+
+Value = float | int | str | None
+ROUNDING = 1e-9  # of a value that lies half-way between two figures
+
+FIGURES: dict[str, Callable[[Recorded], Value]] = {
+    "experiments": lambda recorded: sum(number > 0 for number in recorded.decided),  # without the baseline
+    "kept": lambda recorded: sum(number > 0 for number in recorded.kept),
+    "champion": lambda recorded: recorded.incumbent,
+    "baseline-bpb": lambda recorded: _of(recorded.decided.get(0), "val_bpb"),
+    "champion-bpb": lambda recorded: _of(recorded.decided.get(recorded.incumbent or 0), "val_bpb"),
+    "result-difference": lambda recorded: _of(recorded.result, "test_difference"),
+    "result-error": lambda recorded: _of(recorded.result, "test_standard_error"),
+    "result-baseline-bpb": lambda recorded: _of(recorded.result, "baseline_test_bpb"),
+    "result-champion-bpb": lambda recorded: _of(recorded.result, "champion_test_bpb"),
+}
+OF_EXPERIMENT: dict[str, Callable[[Mapping[str, Any]], Value]] = {  # of its decision
+    "bpb": lambda decided: decided.get("val_bpb"),
+    "incumbent-bpb": lambda decided: decided.get("incumbent_bpb"),
+    "difference": lambda decided: decided["val_bpb"] - decided["incumbent_bpb"],
+    "status": lambda decided: decided["status"],
+}
+
+
+def value_of(name: str, recorded: Recorded) -> Value:
+    """The value of a figure. Raises KeyError for a name that is not known, or an experiment that is not decided."""
+    if name in FIGURES:
+        return FIGURES[name](recorded)
+    kind, _, number = name.rpartition("-")
+    return OF_EXPERIMENT[kind](recorded.decided[int(number)])
+
+
+def fits(text: str, value: Value) -> bool:
+    """Whether a figure's text says this value, as far as its decimals go."""
+    if isinstance(value, str):
+        return text.strip() == value
+    said = number_in(text)
+    return said is not None and value is not None and abs(said[0] - value) <= 0.5 * 10.0 ** -said[1] + ROUNDING
+
+
+def number_in(text: str) -> tuple[float, int] | None:
+    """The number that a figure's text says, and its decimals; None for a text that is no number."""
+    plain = text.strip().replace(MINUS, "-")
+    if not re.fullmatch(r"[+-]?\d+(\.\d+)?", plain, flags=re.ASCII):
+        return None
+    return float(plain), len(plain.partition(".")[2])
+
+
+class Page(HTMLParser):
+    """Reads a bundle's page: `figures` has name and text of each figure, `data` the text of the script `bundle`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.figures: list[tuple[str, str]] = []
+        self.data: str | None = None  # None where the page has none
+        self._tag = ""  # of the figure that is being read; "" outside of one
+        self._is_data = False
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        known = dict(attributes)
+        if tag == "script" and known.get("id") == "bundle":
+            self.data, self._is_data = "", True
+        elif (name := known.get("data-figure")) is not None:
+            self.figures.append((name, ""))
+            self._tag = tag
+
+    def handle_data(self, data: str) -> None:
+        if self._is_data:
+            self.data = (self.data or "") + data
+        elif self._tag:
+            name, text = self.figures[-1]
+            self.figures[-1] = name, text + data
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "script":
+            self._is_data = False
+        elif tag == self._tag:
+            self._tag = ""
+
+
+def read_page(html: str) -> Page:
+    page = Page()
+    page.feed(html)
+    page.close()
+    return page
+
+
+def _of(event: Mapping[str, Any] | None, name: str) -> Value:
+    return None if event is None else event.get(name)

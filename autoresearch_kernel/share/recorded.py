@@ -1,0 +1,90 @@
+"""What the check needs of a bundle's history: the scores of all runs, the decisions, and who was the incumbent. Pure.
+
+It is smaller than `core/state.py`, on purpose: verify.js has the same fold, line by line, and both must agree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..core.state import Event
+
+
+@dataclass
+class Recorded:
+    """The sum of the events so far."""
+
+    parents: dict[int, int | None] = field(default_factory=dict)  # experiment -> its parent
+    incumbents: dict[int, int | None] = field(default_factory=dict)  # experiment -> the incumbent when it was proposed
+    sources: dict[int, str] = field(default_factory=dict)  # experiment -> SHA-256 of its train.py
+    runs: dict[int, dict[int, dict[str, Any]]] = field(default_factory=dict)  # experiment -> run -> status and val_bpb
+    decided: dict[int, dict[str, Any]] = field(default_factory=dict)  # experiment -> its decision
+    kept: list[int] = field(default_factory=list)  # in the order of their decisions
+    results: list[Event] = field(default_factory=list)
+    has_numbers: bool = False  # a decision kept the numbers that it was made from
+
+    @property
+    def incumbent(self) -> int | None:
+        return self.kept[-1] if self.kept else None
+
+    @property
+    def result(self) -> Event | None:
+        """Of the champion; None while there is none."""
+        return next((result for result in self.results if result["champion"] == self.incumbent), None)
+
+    def last_status(self, number: int) -> str | None:
+        """How the last run of an experiment ended, a refusal of any run before that; None where it has a score."""
+        runs = self.runs.get(number) or {}
+        statuses = [run["status"] for _, run in sorted(runs.items())]
+        return "rejected" if "rejected" in statuses else statuses[-1] if statuses else None
+
+    def add(self, event: Event) -> None:
+        """Raises KeyError, TypeError or ValueError for an event that does not fit the ones before it."""
+        add = getattr(self, f"_on_{event['event']}", None)
+        if add is not None:
+            add(event)
+
+    def _run(self, event: Event) -> dict[str, Any]:
+        return self.runs[event["experiment"]][event["run"]]
+
+    def _on_proposed(self, event: Event) -> None:
+        number = event["experiment"]
+        self.parents[number], self.incumbents[number] = event["parent"], self.incumbent
+        self.sources[number], self.runs[number] = event.get("train_sha256") or "", {}
+
+    def _on_started(self, event: Event) -> None:
+        self.runs[event["experiment"]][event["run"]] = {"status": "interrupted", "val_bpb": None}
+
+    def _on_trained(self, event: Event) -> None:
+        self._run(event)["status"] = event["status"]
+
+    def _on_interrupted(self, event: Event) -> None:
+        self._run(event)["status"] = "interrupted"
+
+    def _on_scored(self, event: Event) -> None:
+        run = self._run(event)
+        run["val_bpb"] = event.get("val_bpb")
+        if run["val_bpb"] is None:
+            run["status"] = event["status"]
+
+    def _on_audited(self, event: Event) -> None:
+        run, number = self._run(event), event["experiment"]
+        if event["accepted"]:
+            run["val_bpb"] += event["correction_bpb"]
+            return
+        run["status"], run["val_bpb"] = "rejected", None
+        if number in self.decided:
+            self.decided[number] = {**self.decided[number], "status": "rejected", "val_bpb": None}
+            self.kept = [kept for kept in self.kept if kept != number]
+
+    def _on_decided(self, event: Event) -> None:
+        number = event["experiment"]
+        self.decided[number] = event
+        self.has_numbers = self.has_numbers or bool(event.get("rule"))
+        self.kept = [kept for kept in self.kept if kept != number]
+        if event["status"] == "keep":
+            self.kept.append(number)
+
+    def _on_result(self, event: Event) -> None:
+        self.results.append(event)

@@ -1,0 +1,152 @@
+"""The night in a paragraph, made from the record, with each figure marked so that `Verify` can check it. Pure.
+
+`layout.figure` marks a figure with its name; `figures.py` has the names, and how their values follow from the history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..core.decide import best
+from ..core.drift import STEADY, machine_speeds
+from ..core.format import bpb, clock, count, duration, plain, signed, thousands, with_error
+from ..core.types import FAILED, Experiment, Status
+from ..show.cost import spent_words
+from ..show.html import text
+from ..show.study_words import (
+    against_baseline,
+    compared_at_end,
+    findings,
+    gain_words,
+    machine_words,
+    unclear_words,
+)
+from ..show.words import UNTRUSTED, mistrust, title
+from ..system.files import seconds_of
+from .layout import figure
+from .material import Material
+
+
+def story(material: Material) -> list[str]:
+    """Sentences as HTML: who proposed what on which machine, what was kept, what it gained and how sure that is."""
+    return [
+        *_running(material),
+        *_beginning(material),
+        *_baseline(material),
+        *_decisions(material),
+        *_champion(material),
+        *_trust(material),
+    ]
+
+
+def result_html(material: Material) -> list[str]:
+    """The result on the sealed test split with its error, or that there is none."""
+    result = material.state.result
+    if result is None:
+        return [
+            "There is no result on the sealed test split: <code>autoresearch finish</code> measures it once. "
+            "All scores on this page are of the validation split, by which the changes were chosen, so a part of the "
+            "gain may be luck."
+        ]
+    difference, error = signed(result.test_difference), f"{result.test_standard_error:.4f}"
+    seeds = f"{result.num_champion_runs} fresh seeds of the champion and {result.num_baseline_runs} of the baseline"
+    sentences = [
+        f"On text that decided nothing, the sealed test split, the champion scores "
+        f"{figure('result-champion-bpb', bpb(result.champion_test_bpb))} and the baseline "
+        f"{figure('result-baseline-bpb', bpb(result.baseline_test_bpb))} bits per byte: "
+        f"{figure('result-difference', difference)} ± {figure('result-error', error)}, over {seeds}.",
+        f"On validation the same models differ by {with_error(result.val_difference, result.val_standard_error)}; the "
+        "differences of the decisions that led there add up to "
+        f"{with_error(result.judged_difference, result.judged_standard_error)}.",
+        text(unclear_words(result.test_difference, result.test_standard_error)),
+    ]
+    if result.num_looks > 1:
+        sentences.append(f"The test split was opened for {result.num_looks} champions; each look wears it out.")
+    return list(filter(None, sentences))
+
+
+def tried(material: Material) -> tuple[Experiment, ...]:
+    """The decided experiments without the baseline."""
+    return tuple(e for e in material.state.decided if e.number > 0)
+
+
+def speed_words(material: Material) -> str:
+    """How the machine's speed changed; "" for a steady one."""
+    speeds = [speed for _, speed in machine_speeds(material.state.experiments)]
+    if not speeds or max(abs(speed - 1) for speed in speeds) <= STEADY:
+        return ""
+    return f"The machine ran at {min(speeds):.2f} to {max(speeds):.2f} times its speed at the start."
+
+
+def _running(material: Material) -> Iterator[str]:
+    if material.is_running:
+        last = clock(material.events[-1]["time"])
+        yield f"<strong>This study was still running when it was shared; the page tells it as of {text(last)}.</strong>"
+
+
+def _beginning(material: Material) -> Iterator[str]:
+    facts, state, events = material.study.facts, material.state, material.events
+    seconds = seconds_of(events[-1]["time"]) - seconds_of(events[0]["time"])
+    options = facts.get("agent_options") or {}
+    agent = plain(f"{facts['agent']}{', ' + str(options['model']) if options.get('model') else ''}", 80)
+    number = figure("experiments", str(len(tried(material))))
+    noun = "experiment was" if len(tried(material)) == 1 else "experiments were"
+    yield (
+        f"From {text(clock(events[0]['time']))} on, for {duration(seconds)}, {number} {noun} made with the agent "
+        f"{text(agent)}. Each run trained for {facts['time_budget_seconds']:g} s on "
+        f"{text(plain(str(facts['hardware'].get('device_name', '?')), 80))} and the corpus "
+        f"{text(plain(str(facts['corpus'].get('corpus', '?')), 40))}."
+    )
+    if spent := spent_words(state.spent, state.limits):
+        yield f"The model used {text(spent)}."
+
+
+def _baseline(material: Material) -> Iterator[str]:
+    baseline, sigma = material.state.experiments[0], material.state.sigma
+    if baseline.val_bpb is None:
+        yield "The baseline has no score."
+        return
+    error = f" ± {baseline.standard_error:.4f}" if baseline.standard_error else ""
+    runs = count(len(baseline.judged_runs), "run")
+    yield (
+        f"The baseline scored {figure('baseline-bpb', bpb(baseline.val_bpb))}{error} bits per byte (val_bpb; lower "
+        f"is better), the mean of {runs}."
+    )
+    if sigma is not None:
+        yield f"Two runs of the same code differ by a standard deviation of σ = {sigma:.4f}."
+
+
+def _decisions(material: Material) -> Iterator[str]:
+    done = tried(material)
+    kept = figure("kept", str(sum(e.status is Status.KEEP for e in done)))
+    kinds = [
+        ("discarded", sum(e.status is Status.DISCARD for e in done)),
+        ("failed", sum(e.status in FAILED for e in done)),
+        ("refused by the audit", sum(e.status is Status.REJECTED for e in done)),
+    ]
+    others = [f"{thousands(number)} {kind}" for kind, number in kinds if number]
+    yield f"Of these, {', '.join([f'{kept} were kept', *others])}."
+
+
+def _champion(material: Material) -> Iterator[str]:
+    state = material.state
+    champion, baseline = best(state.experiments), state.experiments[0]
+    if champion is None or champion.number == 0 or baseline.val_bpb is None:
+        yield text(findings(state, None).split(" Next:")[0].rstrip(".")) + "."
+        return
+    compared = champion.against(baseline)
+    assert compared is not None, "both have a score"
+    yield (
+        f"The last change that was kept, {text(title(champion))}, scored "
+        f"{figure('champion-bpb', bpb(champion.val_bpb))} against the baseline’s {bpb(baseline.val_bpb)}, each as "
+        f"it was decided: {text(gain_words(compared.difference, compared.error))}."
+    )
+    finished = material.finished
+    if finished is not None and finished.get("champion") == champion.number and finished.get("baseline_bpb"):
+        yield f"By comparable runs at the end: {text(against_baseline(compared_at_end(finished)))}."
+
+
+def _trust(material: Material) -> Iterator[str]:
+    yield from (text(words) for words in (speed_words(material), machine_words(material.state)) if words)
+    if mistrust(*material.state.experiments):
+        yield f"<strong>Some runs are {UNTRUSTED}: their code could have changed any figure.</strong>"

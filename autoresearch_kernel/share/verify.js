@@ -1,0 +1,817 @@
+// Verifies the bundle of a study in its own page: no network, no dependency.
+//
+// It has the rows and the sentences of share/check.py, and a test compares both on the same damaged bundles. The page
+// shows the result in <section id="verify">. `verifyBundle` below is for tests and for the console.
+"use strict";
+(() => {
+  const RULE_VERSION = 1, FORMAT = 1;
+  const MANIFEST = "manifest.json", PAGE = "index.html", HISTORY = "history.jsonl", TABLE = "results.tsv";
+  const CHANGED = "its content was changed", NOT_UNPACKED = "it cannot be unpacked";
+  const TWICE = "it stands twice in the zip", OLD = "the version that recorded them kept no numbers";
+  const MOST_BYTES = 400_000_000, TOLERANCE = 1e-9, ROUNDING = 1e-9;
+  const UNKNOWN = [
+    "Whether the machine told the truth: a person who makes up numbers and recomputes all hashes gets a bundle that " +
+      "verifies. `autoresearch rerun` trains an experiment again on your machine.",
+    "Whether the clock was honest: the budget of a run was counted where the study ran.",
+    "Whether the models had the scores that are recorded: a bundle holds no model.",
+    "Whether experiments were left out before the history began, or whether a better study was not shared.",
+    "What the cleaning removed: names, paths and keys were replaced before the hashes were made.",
+  ];
+  const WORDS = {
+    files: ["file", "as the manifest has them"],
+    history: ["line", "of the history, each chained to the one before"],
+    lineage: ["experiment", "whose diff leads from the parent's code to its own"],
+    decisions: ["decision", "that follow from their numbers"],
+    figures: ["figure", "that follow from the history"],
+    page: ["part", "that the page holds and that are those of the files"],
+  };
+
+  // --- bytes
+
+  const encoder = new TextEncoder();
+  const bytesOf = (text) => encoder.encode(text);
+  const textOf = (bytes) => new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
+  const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+
+  const primes = [];
+  for (let n = 2; primes.length < 64; n++) if (primes.every((p) => n % p)) primes.push(n);
+  const fraction = (x) => Math.floor((x - Math.floor(x)) * 2 ** 32) >>> 0;
+  const K = primes.map((p) => fraction(Math.cbrt(p))), START = primes.slice(0, 8).map((p) => fraction(Math.sqrt(p)));
+
+  /** SHA-256, for a browser that keeps its own for pages from a server. */
+  function ownSha256(bytes) {
+    const padded = new Uint8Array(((bytes.length + 72) >> 6) << 6), state = Uint32Array.from(START);
+    padded.set(bytes);
+    padded[bytes.length] = 0x80;
+    const view = new DataView(padded.buffer), w = new Uint32Array(64);
+    view.setUint32(padded.length - 8, Math.floor(bytes.length / 2 ** 29));
+    view.setUint32(padded.length - 4, (bytes.length * 8) >>> 0);
+    const turned = (x, n) => (x >>> n) | (x << (32 - n));
+    for (let at = 0; at < padded.length; at += 64) {
+      for (let i = 0; i < 16; i++) w[i] = view.getUint32(at + 4 * i);
+      for (let i = 16; i < 64; i++) {
+        const a = w[i - 15], b = w[i - 2];
+        const low = turned(a, 7) ^ turned(a, 18) ^ (a >>> 3), high = turned(b, 17) ^ turned(b, 19) ^ (b >>> 10);
+        w[i] = w[i - 16] + low + w[i - 7] + high;
+      }
+      let [a, b, c, d, e, f, g, h] = state;
+      for (let i = 0; i < 64; i++) {
+        const one = (h + (turned(e, 6) ^ turned(e, 11) ^ turned(e, 25)) + ((e & f) ^ (~e & g)) + K[i] + w[i]) | 0;
+        const two = ((turned(a, 2) ^ turned(a, 13) ^ turned(a, 22)) + ((a & b) ^ (a & c) ^ (b & c))) | 0;
+        [h, g, f, e, d, c, b, a] = [g, f, e, (d + one) | 0, c, b, a, (one + two) | 0];
+      }
+      [a, b, c, d, e, f, g, h].forEach((value, i) => (state[i] += value));
+    }
+    return Array.from(state, (word) => word.toString(16).padStart(8, "0")).join("");
+  }
+
+  async function sha256(bytes) {
+    const own = globalThis.crypto && globalThis.crypto.subtle;
+    return own ? hex(new Uint8Array(await own.digest("SHA-256", bytes))) : ownSha256(bytes);
+  }
+
+  const CRC = Uint32Array.from({ length: 256 }, (_, n) => {
+    for (let k = 0; k < 8; k++) n = n & 1 ? 0xedb88320 ^ (n >>> 1) : n >>> 1;
+    return n;
+  });
+  function crc32(bytes) {
+    let crc = -1;
+    for (const byte of bytes) crc = CRC[(crc ^ byte) & 255] ^ (crc >>> 8);
+    return (~crc >>> 0).toString(16).padStart(8, "0");
+  }
+
+  // --- reading a bundle: { files: Map(path -> bytes), broken: Map(path -> problem) }
+
+  /** The entries of a zip: [[name, bytes or problem]]. */
+  async function entriesOfZip(bytes) {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length), found = [];
+    let end = bytes.length - 22, total = 0;
+    while (end >= 0 && view.getUint32(end, true) !== 0x06054b50) end--;
+    if (end < 0) throw new Error("This file cannot be read as a zip. Choose the file that `autoresearch share` wrote.");
+    let at = view.getUint32(end + 16, true);
+    for (let left = view.getUint16(end + 10, true); left > 0; left--) {
+      if (view.getUint32(at, true) !== 0x02014b50) throw new Error("The list of files in this zip is damaged.");
+      const [packed, size] = [view.getUint32(at + 20, true), view.getUint32(at + 24, true)];
+      const [named, extra, note] = [28, 30, 32].map((place) => view.getUint16(at + place, true));
+      const name = textOf(bytes.subarray(at + 46, at + 46 + named)), start = view.getUint32(at + 42, true);
+      const method = view.getUint16(at + 10, true);
+      at += 46 + named + extra + note;
+      if (name.endsWith("/")) continue;
+      total += size;
+      if (total > MOST_BYTES) throw new Error("The files in this zip are too large for a bundle of a study.");
+      let content = NOT_UNPACKED;
+      try {
+        content = await unpacked(bytes, view, name, start, packed, size, method);
+      } catch (error) {
+        console.debug(name, error);
+      }
+      found.push([name, content]);
+    }
+    return found;
+  }
+
+  async function unpacked(bytes, view, name, start, packed, size, method) {
+    if (view.getUint32(start, true) !== 0x04034b50) throw new Error("no local header");
+    const [named, extra] = [view.getUint16(start + 26, true), view.getUint16(start + 28, true)];
+    if (textOf(bytes.subarray(start + 30, start + 30 + named)) !== name) throw new Error("two names");
+    const data = bytes.subarray(start + 30 + named + extra, start + 30 + named + extra + packed);
+    if (method === 0) return data;
+    if (method !== 8) throw new Error("unknown method " + method);
+    const reader = new Blob([data]).stream().pipeThrough(new DecompressionStream("deflate-raw")).getReader();
+    const parts = [];
+    let length = 0;
+    for (let read = await reader.read(); !read.done; read = await reader.read()) {
+      length += read.value.length;
+      if (length > size) throw new Error("larger than its entry says");
+      parts.push(read.value);
+    }
+    return new Uint8Array(await new Blob(parts).arrayBuffer());
+  }
+
+  function bundleOf(entries) {
+    const names = entries.map(([name]) => name), bundle = { files: new Map(), broken: new Map() };
+    const depth = (name) => name.split("/").length;
+    const manifests = names.filter((n) => n === MANIFEST || n.endsWith("/" + MANIFEST));
+    const first = manifests.sort((a, b) => depth(a) - depth(b))[0];
+    const top = first !== undefined ? first.slice(0, -MANIFEST.length) : (names[0] || "").split("/")[0] + "/";
+    for (let [name, content] of entries) {
+      if (top !== "/" && name.startsWith(top)) name = name.slice(top.length);
+      if (bundle.files.has(name) || bundle.broken.has(name)) {
+        bundle.files.delete(name);
+        content = TWICE;
+      }
+      if (typeof content === "string") bundle.broken.set(name, content);
+      else bundle.files.set(name, content);
+    }
+    if (!bundle.files.has(MANIFEST) && !bundle.broken.has(MANIFEST))
+      throw new Error("There is no manifest.json, so this is no bundle of a study, or its manifest was removed.");
+    return bundle;
+  }
+
+  // --- the chain of the history
+
+  const CHAIN_MARK = ', "chain": "', CRC_MARK = ', "crc": "';
+  const CHAIN_LENGTH = CHAIN_MARK.length + 65, CRC_LENGTH = CRC_MARK.length + 9;
+  const without = (line, mark, length) =>
+    line.slice(-length - 1).startsWith(mark) ? line.slice(0, -length - 1) + "}" : line;
+  const withoutCrc = (line) => without(line, CRC_MARK, CRC_LENGTH);
+  const bare = (line) => without(withoutCrc(line), CHAIN_MARK, CHAIN_LENGTH);
+  function stated(line) {
+    const field = withoutCrc(line).slice(-CHAIN_LENGTH - 1);
+    return field.startsWith(CHAIN_MARK) ? field.slice(CHAIN_MARK.length, -2) : "";
+  }
+  const chainHead = (lines) => (lines.length ? stated(lines[lines.length - 1]) : "");
+
+  async function brokenLines(lines) {
+    const broken = [];
+    let before = "";
+    for (const [index, line] of lines.entries()) {
+      const text = withoutCrc(line), chain = stated(line);
+      let problem = "";
+      if (text === line || !chain) problem = "it has no chain or no CRC, so it is not a whole record";
+      else if (line.slice(-10, -2) !== crc32(bytesOf(text)))
+        problem = "its CRC does not fit its text, so the record was changed";
+      else if ((await sha256(bytesOf(before + bare(line)))) !== chain)
+        problem = "its chain does not fit its text and the line before it";
+      if (problem) broken.push(`line ${index + 1}: ${problem}`);
+      before = chain;
+    }
+    return broken;
+  }
+
+  // --- what the events add up to: share/recorded.py
+
+  class Misfit extends Error {}
+  function need(object, name) {
+    if (object === null || object === undefined || object[name] === undefined) throw new Misfit(name);
+    return object[name];
+  }
+  const orNull = (value) => (value === undefined ? null : value);
+  const last = (list) => (list.length ? list[list.length - 1] : null);
+
+  class Recorded {
+    parents = {}; // experiment -> its parent
+    incumbents = {}; // experiment -> the incumbent when it was proposed
+    sources = {}; // experiment -> SHA-256 of its train.py
+    runs = {}; // experiment -> run -> status and val_bpb
+    decided = {}; // experiment -> its decision
+    kept = []; // in the order of their decisions
+    results = [];
+    hasNumbers = false; // a decision kept the numbers that it was made from
+
+    get incumbent() {
+      return last(this.kept);
+    }
+    get result() {
+      return this.results.find((result) => result.champion === this.incumbent) || null;
+    }
+    lastStatus(number) {
+      const runs = this.runs[number] || {};
+      const statuses = Object.keys(runs).map(Number).sort((a, b) => a - b).map((run) => runs[run].status);
+      return statuses.includes("rejected") ? "rejected" : last(statuses);
+    }
+    run(event) {
+      return need(need(this.runs, need(event, "experiment")), need(event, "run"));
+    }
+    add(event) {
+      const add = this["on_" + event.event];
+      if (typeof add === "function") add.call(this, event);
+    }
+    on_proposed(event) {
+      const number = need(event, "experiment");
+      this.parents[number] = need(event, "parent");
+      this.incumbents[number] = this.incumbent;
+      this.sources[number] = event.train_sha256 || "";
+      this.runs[number] = {};
+    }
+    on_started(event) {
+      need(this.runs, need(event, "experiment"))[need(event, "run")] = { status: "interrupted", val_bpb: null };
+    }
+    on_trained(event) {
+      this.run(event).status = need(event, "status");
+    }
+    on_interrupted(event) {
+      this.run(event).status = "interrupted";
+    }
+    on_scored(event) {
+      const run = this.run(event);
+      run.val_bpb = orNull(event.val_bpb);
+      if (run.val_bpb === null) run.status = need(event, "status");
+    }
+    on_audited(event) {
+      const run = this.run(event), number = event.experiment;
+      if (need(event, "accepted")) {
+        if (run.val_bpb === null) throw new Misfit("val_bpb");
+        run.val_bpb += need(event, "correction_bpb");
+        return;
+      }
+      run.status = "rejected";
+      run.val_bpb = null;
+      if (this.decided[number]) {
+        this.decided[number] = { ...this.decided[number], status: "rejected", val_bpb: null };
+        this.kept = this.kept.filter((kept) => kept !== number);
+      }
+    }
+    on_decided(event) {
+      const number = need(event, "experiment");
+      this.decided[number] = event;
+      this.hasNumbers = this.hasNumbers || Boolean(event.rule);
+      this.kept = this.kept.filter((kept) => kept !== number);
+      if (need(event, "status") === "keep") this.kept.push(number);
+    }
+    on_result(event) {
+      this.results.push(event);
+    }
+  }
+
+  // --- the rule: core/student.py, core/thresholds.py and core/decide.py
+
+  const CHANCE_AT_ONCE = 1e-5, CHANCE_WORSE = 0.01, MOST_SIGMAS = 30;
+  const OF_NORMAL = { [CHANCE_AT_ONCE]: 4.264890793922825, [CHANCE_WORSE]: 2.3263478740408408 };
+  const BOLD_SHARE = 1 / 8, SURE_SHARE = 2 / 5, LEAST_WIN = 0.25, BOLD_AT_ONCE = 0.75, SURE_KEEP = 0.3;
+  const LUCK = { 1: 1.0, 2: 0.4 }, TIE = 1.0, TIE_CONFIRMED = 0.25, DUEL_WIN = 1.0, BOLD_DUEL_WIN = 0.5;
+  const FEWEST_BASELINE_RUNS = 3, MOST_BASELINE_RUNS = 8;
+
+  /** The logarithm of the gamma function at k / 2. */
+  function logGammaOfHalf(k) {
+    let sum = k % 2 ? Math.log(Math.PI) / 2 : 0;
+    for (let x = k % 2 ? 0.5 : 1; x < k / 2; x++) sum += Math.log(x);
+    return sum;
+  }
+  function tail(t, n) {
+    const x = n / (n + t * t), a = n / 2, b = 0.5;
+    const gammas = logGammaOfHalf(n + 1) - logGammaOfHalf(n) - logGammaOfHalf(1);
+    let term = 1, total = 1;
+    for (let k = 1; k < 100_000 && term >= 1e-12 * total; k++) {
+      term *= (x * (k - b) * (a + k - 1)) / (k * (a + k));
+      total += term;
+    }
+    return 0.5 * Math.exp(a * Math.log(x) + gammas - Math.log(a)) * total;
+  }
+  function quantile(chance, degrees) {
+    let low = 0, high = 1;
+    while (tail(high, degrees) > chance) high *= 2;
+    for (let i = 0; i < 60; i++) {
+      const middle = (low + high) / 2;
+      if (tail(middle, degrees) > chance) low = middle;
+      else high = middle;
+    }
+    return high;
+  }
+  const sigmasOfChance = (chance, degrees) =>
+    degrees ? Math.min(MOST_SIGMAS, quantile(chance, degrees)) : OF_NORMAL[chance];
+  const mean = (scores) => scores[0] + scores.reduce((sum, score) => sum + (score - scores[0]), 0) / scores.length;
+  const higher = (one, other) => (other === null ? one : Math.max(one, other));
+
+  /** { keep, confirm, score, incumbent } of a challenger's runs. */
+  function ofRuns(rule) {
+    const level = mean(rule.incumbent_scores) + rule.speed_bpb, sigma = rule.sigma, count = rule.incumbent_scores.length;
+    const isBold = rule.worse_share >= BOLD_SHARE, isChosen = rule.is_lucky && isBold;
+    const beaten = level + (isChosen ? LUCK[count] || 0 : 0) * (sigma || 0);
+    const unit = sigma === null ? null : Math.max(sigma, rule.level_error || 0);
+    const reach = sigmasOfChance(CHANCE_AT_ONCE, rule.degrees_of_freedom) * Math.sqrt(1 + 1 / count);
+    const atOnce = rule.is_like ? reach : Infinity, isSure = rule.worse_share >= SURE_SHARE && atOnce < Infinity;
+    const tie = (sigmas) => (rule.is_simpler && sigma !== null ? level + sigmas * sigma : null);
+    const found = { score: mean(rule.scores), incumbent: level, keep: null, confirm: null };
+    if (rule.scores.length >= 2) {
+      found.keep = higher(beaten - (isBold ? 0 : LEAST_WIN * (unit || 0)), tie(TIE_CONFIRMED));
+    } else if (unit === null) {
+      found.confirm = beaten;
+    } else {
+      const margin = isSure ? SURE_KEEP : isBold ? BOLD_AT_ONCE : atOnce;
+      found.keep = atOnce < Infinity ? beaten - margin * unit : null;
+      found.confirm = isSure ? tie(TIE) : higher(beaten, tie(TIE));
+    }
+    return found;
+  }
+
+  /** The same of a challenger that met the incumbent in a duel. */
+  function ofDuel(rule) {
+    const pairs = rule.pairs.map(([mine, theirs]) => [mine, theirs, 1 / rule.pair_sd ** 2]);
+    if (rule.scores.length) pairs.push([mean(rule.scores), rule.first_level, 1 / rule.first_error ** 2]);
+    const weight = pairs.reduce((sum, pair) => sum + pair[2], 0), error = 1 / Math.sqrt(weight);
+    const [score, level] = [0, 1].map((side) => pairs.reduce((sum, pair) => sum + pair[2] * pair[side], 0) / weight);
+    const chance = quantile(CHANCE_WORSE, rule.degrees_of_freedom) / sigmasOfChance(CHANCE_WORSE, null);
+    const needed = (rule.worse_share >= BOLD_SHARE ? BOLD_DUEL_WIN : DUEL_WIN) * chance;
+    const tie = rule.is_simpler ? level + TIE_CONFIRMED * error : null;
+    return { score, incumbent: level, keep: higher(level - needed * error, tie), confirm: null };
+  }
+
+  const FIELDS = {
+    runs: [
+      "incumbent", "runs", "scores", "incumbent_runs", "incumbent_scores", "speed_bpb", "sigma", "degrees_of_freedom",
+      "level_error", "is_like", "worse_share", "is_lucky", "is_simpler",
+    ],
+    duel: [
+      "incumbent", "runs", "scores", "first_level", "first_error", "duels", "pairs", "pair_sd", "degrees_of_freedom",
+      "worse_share", "is_simpler",
+    ],
+    baseline: ["runs", "scores", "has_like_runs"],
+  };
+
+  // --- each decision from its numbers: share/decisions.py
+
+  const numbered = (number) => String(number).padStart(4, "0");
+  function isNear(one, other) {
+    if (one === null || other === null) return one === other;
+    const most = Math.max(TOLERANCE * Math.max(Math.abs(one), Math.abs(other)), TOLERANCE);
+    return one === other || Math.abs(one - other) <= most;
+  }
+  function areScores(runs, indices, scores) {
+    const known = indices.map((index) => (runs[index] ? runs[index].val_bpb : null));
+    return known.length === scores.length && known.every((score, i) => score !== null && score === scores[i]);
+  }
+
+  /** What is wrong with the numbers of a verdict; "" when nothing is, null when they cannot be checked. */
+  function ofRule(rule, status, number, recorded) {
+    if (rule.version !== RULE_VERSION) return null;
+    if (!Object.hasOwn(FIELDS, rule.kind))
+      return `its numbers cannot be read: there is no kind ${rule.kind} of numbers`;
+    const missing = FIELDS[rule.kind].filter((name) => rule[name] === undefined);
+    if (missing.length) return `its numbers cannot be read: it lacks ${missing.join(", ")}`;
+    const mine = need(recorded.runs, number);
+    if (!areScores(mine, rule.runs, rule.scores)) return "its numbers are not the scores of its runs";
+    if (rule.kind === "baseline") {
+      const count = rule.scores.length;
+      const isEnough = count >= FEWEST_BASELINE_RUNS && (rule.has_like_runs || count >= MOST_BASELINE_RUNS);
+      return verdictWords(isEnough ? "keep" : "confirm", status);
+    }
+    if (rule.incumbent !== recorded.incumbent)
+      return `it is compared with experiment ${numbered(rule.incumbent)}, which was not the incumbent`;
+    const theirs = need(recorded.runs, rule.incumbent);
+    const sides =
+      rule.kind === "runs"
+        ? [[theirs, rule.incumbent_runs, rule.incumbent_scores]]
+        : [0, 1].map((side) => [
+            side ? theirs : mine, rule.duels.map((duel) => duel[side]), rule.pairs.map((pair) => pair[side]),
+          ]);
+    if (!sides.every((side) => areScores(...side))) return "the incumbent's numbers are not the scores of its runs";
+    const found = rule.kind === "runs" ? ofRuns(rule) : ofDuel(rule);
+    const [keep, confirm] = [orNull(rule.keep_below), orNull(rule.confirm_below)];
+    if (!isNear(keep, found.keep) || !isNear(confirm, found.confirm))
+      return "its thresholds do not follow from its numbers";
+    const isKept = keep !== null && found.score < keep, isOnceMore = confirm !== null && found.score < confirm;
+    return verdictWords(isKept ? "keep" : isOnceMore ? "confirm" : "discard", status);
+  }
+  const verdictWords = (verdict, status) =>
+    verdict === status ? "" : `it is decided as ${status}, and its numbers say ${verdict}`;
+
+  function ofDecision(event, recorded) {
+    const number = need(event, "experiment"), status = need(event, "status"), ended = recorded.lastStatus(number);
+    if (ended !== null)
+      return ended === status ? "" : `its last run ended as ${ended}, and it is decided as ${status}`;
+    if (status !== "keep" && status !== "discard") return `its last run has a score, and it is decided as ${status}`;
+    if (!event.rule) return recorded.hasNumbers ? "it has no numbers, and a decision before it has" : null;
+    const problem = ofRule(event.rule, status, number, recorded);
+    if (problem !== "" || event.rule.kind === "baseline") return problem;
+    const found = event.rule.kind === "runs" ? ofRuns(event.rule) : ofDuel(event.rule);
+    const areMeans = isNear(orNull(event.val_bpb), found.score) && isNear(orNull(event.incumbent_bpb), found.incumbent);
+    return areMeans ? "" : "its scores in the decision are not the means of its numbers";
+  }
+
+  function checkDecisions(events) {
+    const found = { checked: 0, unchecked: 0, problems: [] }, recorded = new Recorded();
+    const count = (event, problem) => {
+      if (problem === null) found.unchecked++;
+      else {
+        found.checked++;
+        if (problem) found.problems.push(`experiment ${numbered(event.experiment)}: ${problem}`);
+      }
+    };
+    for (const [index, event] of events.entries()) {
+      try {
+        if (event.event === "decided") count(event, ofDecision(event, recorded));
+        else if (event.event === "started" && event.rule !== undefined) {
+          const problem = ofRule(event.rule, "confirm", need(event, "experiment"), recorded);
+          count(event, problem ? `the confirmation: ${problem}` : problem);
+        }
+        recorded.add(event);
+      } catch (error) {
+        if (!(error instanceof Misfit || error instanceof TypeError)) throw error;
+        found.problems.push(`line ${index + 1} does not fit the lines before it`);
+        break;
+      }
+    }
+    return [found, recorded];
+  }
+
+  // --- code and diffs
+
+  const linesOf = (text) => text.match(/[^\n]*\n|[^\n]+$/g) || [];
+
+  /** What a diff makes of the text that it was made from; null where it does not fit that text. */
+  function applied(old, change) {
+    const hunks = [], before = linesOf(old), made = [];
+    for (const line of linesOf(change)) {
+      const header = /^@@ -(\d+)(?:,(\d+))? \+\d+(?:,\d+)? @@/.exec(line);
+      if (header) hunks.push([header, []]);
+      else if (hunks.length && line.startsWith("\\")) {
+        const body = last(hunks)[1];
+        if (!body.length) return null;
+        body.push(body.pop().replace(/\n$/, ""));
+      } else if (hunks.length) last(hunks)[1].push(line);
+    }
+    let place = 0;
+    for (const [header, body] of hunks) {
+      const count = header[2] === undefined ? 1 : Number(header[2]), start = Number(header[1]) - (count > 0 ? 1 : 0);
+      if (body.some((line) => line === "")) return null;
+      const removed = body.filter((line) => " -".includes(line[0])).map((line) => line.slice(1));
+      const there = before.slice(start, start + count);
+      if (start < place || removed.length !== count || removed.join("\0") !== there.join("\0")) return null;
+      made.push(...before.slice(place, start));
+      made.push(...body.filter((line) => " +".includes(line[0])).map((line) => line.slice(1)));
+      place = start + count;
+    }
+    return [...made, ...before.slice(place)].join("");
+  }
+
+  const trainOf = (number) => `experiments/${numbered(number)}/train.py`;
+  const isSame = (one, other) => one.length === other.length && one.every((byte, i) => byte === other[i]);
+
+  async function ofExperiment(text, files, recorded, number) {
+    const name = trainOf(number), parent = recorded.parents[number];
+    const source = text(name), before = parent === null ? null : text(trainOf(parent));
+    if (source === null || (parent !== null && before === null)) return null;
+    if (recorded.sources[number] !== "" && recorded.sources[number] !== (await sha256(files.get(name))))
+      return [[name, "it is not the code that the history names"]];
+    if (parent !== recorded.incumbents[number])
+      return [[HISTORY, `experiment ${numbered(number)}: its parent was not the incumbent`]];
+    if (parent === null) return [];
+    const path = `experiments/${numbered(number)}/change.diff`, change = text(path);
+    if (change === null) return null;
+    const words = `it does not lead from the code of ${numbered(parent)} to that of ${numbered(number)}`;
+    return applied(before, change) === source ? [] : [[path, words]];
+  }
+
+  async function checkLineage(text, files, recorded) {
+    const row = { name: "lineage", checked: 0, unchecked: 0, why: "their files are not there, or not whole", findings: [] };
+    for (const number of Object.keys(recorded.parents).map(Number).sort((a, b) => a - b)) {
+      const found = await ofExperiment(text, files, recorded, number);
+      if (found === null) row.unchecked++;
+      else {
+        row.checked++;
+        row.findings.push(...found);
+      }
+    }
+    for (const [name, number] of [["baseline/train.py", 0], ["champion/train.py", recorded.incumbent]]) {
+      const of = number === null ? undefined : files.get(trainOf(number)), copy = files.get(name);
+      if (of && copy && !isSame(of, copy)) row.findings.push([name, `it is not the code of experiment ${numbered(number)}`]);
+    }
+    return row;
+  }
+
+  // --- figures
+
+  const FIGURES = {
+    "experiments": (r) => Object.keys(r.decided).filter((number) => Number(number) > 0).length,
+    "kept": (r) => r.kept.filter((number) => number > 0).length,
+    "champion": (r) => r.incumbent,
+    "baseline-bpb": (r) => of(r.decided[0], "val_bpb"),
+    "champion-bpb": (r) => of(r.decided[r.incumbent || 0], "val_bpb"),
+    "result-difference": (r) => of(r.result, "test_difference"),
+    "result-error": (r) => of(r.result, "test_standard_error"),
+    "result-baseline-bpb": (r) => of(r.result, "baseline_test_bpb"),
+    "result-champion-bpb": (r) => of(r.result, "champion_test_bpb"),
+  };
+  const OF_EXPERIMENT = {
+    "bpb": (decided) => of(decided, "val_bpb"),
+    "incumbent-bpb": (decided) => of(decided, "incumbent_bpb"),
+    "difference": (decided) => (isNumber(decided.val_bpb) && isNumber(decided.incumbent_bpb) ? decided.val_bpb - decided.incumbent_bpb : null),
+    "status": (decided) => decided.status,
+  };
+  const isNumber = (value) => typeof value === "number";
+  const of = (event, name) => (event ? orNull(event[name]) : null);
+
+  function valueOf(name, recorded) {
+    if (Object.hasOwn(FIGURES, name)) return FIGURES[name](recorded);
+    const [, kind, number] = /^(.*)-(\d+)$/.exec(name) || [];
+    const decided = number === undefined ? undefined : recorded.decided[Number(number)];
+    return Object.hasOwn(OF_EXPERIMENT, kind || "") && decided ? OF_EXPERIMENT[kind](decided) : null;
+  }
+  function fits(text, value) {
+    if (typeof value === "string") return text.trim() === value;
+    const plain = text.trim().replaceAll("\u2212", "-");
+    if (value === null || !/^[+-]?\d+(\.\d+)?$/.test(plain)) return false;
+    const decimals = (plain.split(".")[1] || "").length;
+    return Math.abs(Number(plain) - value) <= 0.5 * 10 ** -decimals + ROUNDING;
+  }
+
+  function checkFigures(page, table, recorded) {
+    const row = { name: "figures", checked: 0, unchecked: 0, why: "a file with figures is not whole", findings: [] };
+    for (const { name, text } of page ? page.figures : []) {
+      row.checked++;
+      if (!fits(text, valueOf(name, recorded)))
+        row.findings.push([PAGE, `its figure "${name}" says "${text.trim()}", and the history does not`]);
+    }
+    for (const problem of table === null ? [] : problemsOfTable(table, recorded)) {
+      row.checked++;
+      if (problem) row.findings.push([TABLE, problem]);
+    }
+    row.unchecked = page && table !== null ? 0 : 1;
+    return row;
+  }
+  function problemsOfTable(table, recorded) {
+    const lines = table.split("\n").slice(1).filter(Boolean).map((line) => line.split("\t"));
+    const numbers = Object.keys(recorded.decided).map(Number).sort((a, b) => a - b);
+    if (lines.length !== numbers.length)
+      return [`it has ${lines.length} experiments, and the history has ${numbers.length}`];
+    return numbers.map((number, index) => {
+      const decided = recorded.decided[number], score = of(decided, "val_bpb"), cells = lines[index];
+      const isScore = cells.length > 3 && (score === null ? cells[1] === "" : fits(cells[1], score));
+      return isScore && cells[3] === decided.status ? "" : `line ${index + 2} does not follow from the history`;
+    });
+  }
+
+  // --- the page
+
+  function pageOf(document) {
+    const script = document.querySelector("script#bundle");
+    const figures = Array.from(document.querySelectorAll("[data-figure]"), (element) => ({
+      name: element.getAttribute("data-figure"),
+      text: element.textContent,
+    }));
+    return { figures, data: script ? script.textContent : "" };
+  }
+  function isEqual(one, other) {
+    if (one === null || other === null || typeof one !== "object" || typeof other !== "object") return one === other;
+    if (Array.isArray(one) !== Array.isArray(other)) return false;
+    const names = Object.keys(one);
+    const areNamed = names.length === Object.keys(other).length && names.every((name) => Object.hasOwn(other, name));
+    return areNamed && names.every((name) => isEqual(one[name], other[name]));
+  }
+  function embedded(manifest) {
+    const { seal, ...rest } = manifest;
+    const { [PAGE]: page, ...files } = manifest.files;
+    return { ...rest, files };
+  }
+  function checkPage(page, text, manifest) {
+    const row = { name: "page", checked: 0, unchecked: 0, why: "", findings: [] };
+    if (!page) return { ...row, unchecked: 1, why: "index.html is not whole" };
+    const part = (what, isSo) => {
+      row.checked++;
+      if (!isSo) row.findings.push([PAGE, `it holds another ${what}`]);
+    };
+    try {
+      const data = JSON.parse(page.data);
+      if (manifest) part(MANIFEST, isEqual(need(data, "manifest"), embedded(manifest)));
+      part(HISTORY, [...need(data, "history"), ""].join("\n") === text(HISTORY));
+      for (const [kind, file] of [["sources", "train.py"], ["diffs", "change.diff"]])
+        for (const number of Object.keys(data[kind] || {}).sort()) {
+          const name = `experiments/${number}/${file}`;
+          if (text(name) !== null) part(name, data[kind][number] === text(name));
+        }
+    } catch (error) {
+      if (!(error instanceof Misfit || error instanceof TypeError || error instanceof SyntaxError)) throw error;
+      return { ...row, checked: 1, findings: [[PAGE, "it holds no data of the study that can be read"]] };
+    }
+    return row;
+  }
+
+  // --- all rows
+
+  async function manifestOf(bundle) {
+    const bytes = bundle.files.get(MANIFEST), text = bytes ? textOf(bytes) : "";
+    const seal = /("seal": ")([0-9a-f]{64})("\n\}\n)$/.exec(text);
+    const open = seal ? text.slice(0, seal.index) + seal[1] + seal[3] : "";
+    if (!seal || (await sha256(bytesOf(open))) !== seal[2]) return null;
+    try {
+      const manifest = JSON.parse(text);
+      const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+      return manifest.format === FORMAT && isObject(manifest.files) && isObject(manifest.history) ? manifest : null;
+    } catch {
+      return null;
+    }
+  }
+  async function checkFiles(bundle) {
+    const row = { name: "files", checked: 0, unchecked: 0, why: "", findings: [] }, manifest = await manifestOf(bundle);
+    if (!manifest) {
+      row.findings.push([MANIFEST, bundle.broken.get(MANIFEST) || CHANGED]);
+      return [{ ...row, unchecked: bundle.files.size, why: "the manifest is not whole" }, null];
+    }
+    const names = new Set([...Object.keys(manifest.files), ...bundle.files.keys(), ...bundle.broken.keys()]);
+    names.delete(MANIFEST);
+    for (const name of [...names].sort()) {
+      const known = Object.hasOwn(manifest.files, name) ? manifest.files[name] : null, bytes = bundle.files.get(name);
+      let problem = bundle.broken.get(name) || "";
+      if (!problem && !known) problem = "it is not in the manifest";
+      else if (!problem && !bytes) problem = "it is missing";
+      else if (!problem && (known.bytes !== bytes.length || known.sha256 !== (await sha256(bytes)))) problem = CHANGED;
+      if (problem) row.findings.push([name, problem]);
+    }
+    row.checked = 1 + Object.keys(manifest.files).length;
+    return [row, manifest];
+  }
+  async function checkHistory(text, known) {
+    const row = { name: "history", checked: 0, unchecked: 0, why: "", findings: [] };
+    if (text === null) return [{ ...row, unchecked: 1, why: "history.jsonl is not whole" }, null];
+    const lines = text.split("\n"), problems = lines.pop() === "" ? [] : ["its last line has no end"];
+    problems.push(...(await brokenLines(lines)));
+    const events = lines.map(eventOf);
+    events.forEach((event, i) => {
+      if (!event || event.seq !== i + 1) problems.push(`line ${i + 1}: it is not record ${i + 1}`);
+    });
+    if (known && !isEqual(known, { events: lines.length, head: chainHead(lines) }))
+      problems.push("its length and its last chain are not those of the manifest");
+    row.checked = lines.length;
+    row.findings = problems.map((problem) => [HISTORY, problem]);
+    return [row, problems.length ? null : events];
+  }
+  function eventOf(line) {
+    try {
+      const event = JSON.parse(line);
+      return event && typeof event.event === "string" && Number.isInteger(event.seq) ? event : null;
+    } catch {
+      return null;
+    }
+  }
+
+  /** The rows of the check of a bundle, as share/check.py has them. */
+  async function checkBundle(bundle) {
+    const [files, manifest] = await checkFiles(bundle), bad = new Set(files.findings.map(([name]) => name));
+    const whole = new Map([...bundle.files].filter(([name]) => !bad.has(name)));
+    const html = whole.has(PAGE) ? new DOMParser().parseFromString(textOf(whole.get(PAGE)), "text/html") : null;
+    const rows = await checkRest(whole, html && pageOf(html), manifest && manifest.history);
+    const text = (name) => (whole.has(name) ? textOf(whole.get(name)) : null);
+    const page = rows.isHistoryWhole ? checkPage(html && pageOf(html), text, manifest) : skipped("page");
+    return [files, ...rows.rows, page];
+  }
+  const skipped = (name) => ({ name, checked: 0, unchecked: 1, why: "the history is not whole", findings: [] });
+
+  async function checkRest(files, page, known) {
+    const text = (name) => (files.has(name) ? textOf(files.get(name)) : null);
+    const [history, events] = await checkHistory(text(HISTORY), known);
+    if (!events)
+      return { isHistoryWhole: false, rows: [history, ...["lineage", "decisions", "figures"].map(skipped)] };
+    const [found, recorded] = checkDecisions(events);
+    const decisions = {
+      name: "decisions", checked: found.checked, unchecked: found.unchecked,
+      why: found.unchecked ? OLD : "there is none", findings: found.problems.map((problem) => [HISTORY, problem]),
+    };
+    const lineage = await checkLineage(text, files, recorded), figures = checkFigures(page, text(TABLE), recorded);
+    return { isHistoryWhole: true, rows: [history, lineage, decisions, figures] };
+  }
+
+  /** The rows that the page can check of what it holds itself, without a file. */
+  async function checkOwnPage(document) {
+    const page = pageOf(document), data = JSON.parse(page.data), files = new Map();
+    files.set(HISTORY, bytesOf([...data.history, ""].join("\n")));
+    for (const [number, text] of Object.entries(data.sources || {}))
+      files.set(`experiments/${number}/train.py`, bytesOf(text));
+    for (const [number, text] of Object.entries(data.diffs || {}))
+      files.set(`experiments/${number}/change.diff`, bytesOf(text));
+    const rows = (await checkRest(files, page, data.manifest.history)).rows;
+    const figures = rows.find((row) => row.name === "figures");
+    if (figures.checked) figures.unchecked = 0; // results.tsv is a file
+    const why = "choose the zip or its folder";
+    return [{ name: "files", checked: 0, unchecked: 1, why, findings: [] }, ...rows];
+  }
+
+  const readZip = async (bytes) => bundleOf(await entriesOfZip(bytes));
+  async function readFolder(list) {
+    const entries = [];
+    for (const file of list)
+      entries.push([file.webkitRelativePath || file.name, new Uint8Array(await file.arrayBuffer())]);
+    return bundleOf(entries);
+  }
+
+  // --- what a person sees
+
+  const thousands = (number) => String(number).replace(/\B(?=(\d{3})+$)/g, "\u2009");
+  const counted = (number, noun) => `${thousands(number)} ${noun}${number === 1 ? "" : "s"}`;
+  function wordsOf(row) {
+    const [noun, isSo] = WORDS[row.name];
+    if (!row.findings.length && !row.checked) return `not checked: ${row.why}`;
+    const rest = row.unchecked ? `; ${row.unchecked} not checked: ${row.why}` : "";
+    return `${counted(row.checked, noun)} ${isSo}${rest}`;
+  }
+  function element(tag, text, className) {
+    const made = document.createElement(tag);
+    if (text) made.textContent = text;
+    if (className) made.className = className;
+    return made;
+  }
+  function shown(rows) {
+    const problems = rows.reduce((sum, row) => sum + row.findings.length, 0), part = document.createDocumentFragment();
+    const open = rows.filter((row) => !row.checked && !row.findings.length).length;
+    const good = open ? "Nothing that was checked is wrong." : "Everything that can be checked is as it should be.";
+    const verdict = problems ? `${counted(problems, "problem")} found.` : good;
+    part.append(element("p", verdict, problems ? "verify-verdict verify-bad" : "verify-verdict verify-ok"));
+    const list = element("ul", "", "verify-rows");
+    for (const row of rows) {
+      const isBad = row.findings.length > 0, isOpen = !isBad && !row.checked;
+      const item = element("li", "", isBad ? "verify-bad" : isOpen ? "verify-open" : "verify-ok");
+      item.append(element("b", `${isBad ? "✗" : isOpen ? "–" : "✓"} ${row.name}`), " ");
+      if (!isBad) item.append(wordsOf(row));
+      else {
+        const inner = element("ul");
+        for (const [file, problem] of row.findings.slice(0, 20)) {
+          const line = element("li");
+          line.append(element("code", file), `: ${problem}`);
+          inner.append(line);
+        }
+        if (row.findings.length > 20) inner.append(element("li", `and ${row.findings.length - 20} more`));
+        item.append(counted(row.findings.length, "problem"), inner);
+      }
+      list.append(item);
+    }
+    part.append(list, element("p", "What no check of a bundle can know:"));
+    const unknown = element("ul", "", "verify-unknown");
+    for (const words of UNKNOWN) unknown.append(element("li", words));
+    part.append(unknown);
+    return part;
+  }
+
+  function build(section) {
+    const result = element("div", "", "verify-result");
+    result.setAttribute("role", "status");
+    result.setAttribute("aria-live", "polite");
+    const run = async (check) => {
+      result.replaceChildren(element("p", "Checking …"));
+      section.setAttribute("aria-busy", "true");
+      try {
+        result.replaceChildren(shown(await check()));
+      } catch (error) {
+        result.replaceChildren(element("p", String(error.message || error), "verify-bad"));
+      }
+      section.removeAttribute("aria-busy");
+    };
+    const button = element("button", "Verify what this page holds");
+    button.type = "button";
+    button.addEventListener("click", () => run(() => checkOwnPage(document)));
+    const picker = (words, isFolder, read) => {
+      const label = element("label", words + " "), input = element("input");
+      input.type = "file";
+      if (isFolder) input.webkitdirectory = true;
+      else input.accept = ".zip";
+      input.addEventListener("change", () => {
+        if (input.files.length) run(async () => checkBundle(await read(input.files)));
+      });
+      label.append(input);
+      return label;
+    };
+    const ofZip = async (list) => readZip(new Uint8Array(await list[0].arrayBuffer()));
+    const controls = element("div", "", "verify-controls");
+    controls.append(button, " ", picker("All files, from the zip:", false, ofZip), " ");
+    controls.append(picker("or from its folder:", true, readFolder));
+    section.addEventListener("dragover", (event) => event.preventDefault());
+    section.addEventListener("drop", (event) => {
+      event.preventDefault();
+      if (event.dataTransfer.files.length) run(async () => checkBundle(await ofZip(event.dataTransfer.files)));
+    });
+    section.append(
+      element(
+        "p",
+        "The button recomputes, from what this page holds, the chain of the history, each diff, and each decision from " +
+          "its numbers. Choose the zip or the unpacked folder, or drop the zip here, to check all files. Nothing is sent.",
+      ),
+      controls,
+      result,
+    );
+  }
+
+  globalThis.verifyBundle = {
+    sha256, ownSha256, crc32, readZip, checkBundle, checkOwnPage, quantile, ofRuns, ofDuel,
+  };
+  const section = globalThis.document && document.getElementById("verify");
+  if (section) build(section);
+})();

@@ -1,0 +1,220 @@
+"""What is private is found nowhere in a bundle; what may be private is asked about."""
+
+from __future__ import annotations
+
+import html
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from autoresearch_kernel.record.study import StudyError
+from autoresearch_kernel.share.build import Made, make_bundle
+from autoresearch_kernel.share.clean import KEYS, Cleaner, Doubt, doubts_in, rules_for, rules_of
+from autoresearch_kernel.share.command import Unanswered, ignore_progress, share, share_study
+from autoresearch_kernel.share.material import read_material
+from tests.conftest import PROJECT
+from tests.shared_night import (
+    ENVIRONMENT,
+    HOST,
+    KEY,
+    LEAK,
+    SECRET,
+    TOKEN,
+    USER,
+    VALUE,
+    WORDS,
+    Night,
+    alice,  # noqa: F401  (a fixture)
+    make_night,
+)
+
+MADE_AT = "2027-01-15T09:00:00.000Z"
+
+
+def files_of(made: Made) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(made.data)) as opened:
+        return {name: opened.read(name) for name in opened.namelist()}
+
+
+def bundle(night: Night, *removed: Doubt, has_prompts: bool = True) -> Made:
+    rules = (*rules_for(night.study.project), *rules_of(removed))
+    return make_bundle(read_material(night.study, has_prompts=has_prompts), rules, MADE_AT, ignore_progress)
+
+
+def readings(data: bytes) -> Iterator[str]:
+    """The text of a file, and what a page or JSON makes of its escapes."""
+    text = data.decode()
+    yield text
+    yield html.unescape(html.unescape(text))
+    yield re.sub(r"\\u([0-9a-f]{4})", lambda found: chr(int(found[1], 16)), text)
+
+
+def test_planted_names_and_keys_are_found_in_no_file(alice: Path) -> None:  # noqa: F811
+    night = make_night(alice, leak=LEAK)
+    doubts: list[Doubt] = []
+    path, made = share_study(night.study, alice / "out.zip", decide=lambda found: doubts.extend(found) or found)
+    assert path.read_bytes() == made.data
+    texts = [(name, text) for name, data in files_of(made).items() for text in readings(data)]
+    assert len(texts) > 60
+    for what, word in WORDS.items():
+        assert [name for name, text in texts if word.lower() in text.lower()] == [], what
+    assert {doubt.word for doubt in doubts} >= {HOST}
+    told = {part["what"]: part["count"] for part in made.removed}
+    assert told.keys() >= {"user name", "home path", "key or token", "value of your environment"}
+    assert all(count > 10 for what, count in told.items() if what == "key or token")
+
+
+def test_the_same_words_are_found_in_the_study_itself(alice: Path) -> None:  # noqa: F811
+    night = make_night(alice, leak=LEAK)
+    kinds = {path.suffix for path in night.study.paths.folder.rglob("*") if path.is_file() and KEY in path.read_text()}
+    assert kinds == {".jsonl", ".py", ".diff", ".json", ".ipynb"}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        KEY, TOKEN, "ghp_" + "a1B2" * 9, "github_pat_" + "a1B2_" * 8, "AKIA" + "ABCD1234" * 2, "AIza" + "Sy1-" * 9,
+        "xoxb-12345-abcdefghij", "glpat-" + "a1b2c3d4e5f6g7h8", "gsk_" + "a1" * 12, "npm_" + "a1B2" * 9,
+        "eyJhbGciOiJI.eyJzdWIiOiIx.c2lnbmF0dXJl", "Bearer abcdef0123456789", 'api_key = "abcd1234efgh"',
+        "PASSWORD: s3cretphrase", "https://alice:opensesame@host/x",
+        "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1r\nZXk=\n-----END OPENSSH PRIVATE KEY-----",
+    ],
+)  # fmt: skip
+def test_a_key_is_known_by_its_form(key: str) -> None:
+    cleaner = Cleaner(KEYS)
+    cleaned = cleaner.text(f"before {key} after")
+    secret = key.split()[-1].strip('"').split("alice:")[-1].split("@")[0] if "BEGIN" not in key else "b3BlbnNzaC1r"
+    assert secret not in cleaned and "removed-key" in cleaned
+    assert cleaned.startswith("before ") and cleaned.endswith(" after")
+    assert cleaner.removed() == [{"what": "key or token", "count": 1}]
+    assert cleaner.text(cleaned) == cleaned
+
+
+@pytest.mark.parametrize("name", ["train.py", "prepare.py", "program.md", "docs/agents.md", "docs/presets.md"])
+def test_code_and_prose_without_private_words_stay_as_they_are(name: str) -> None:
+    text = (PROJECT / name).read_text(encoding="utf-8").replace("sk-...", "")
+    cleaner = Cleaner(rules_for(Path("/srv/nowhere"), {"LANG": "C", "PYTHON_VERSION": "3.12.1", "SHLVL": "1"}))
+    assert cleaner.text(text) == text
+
+
+def test_values_of_secret_variables_are_removed_and_those_of_a_system_are_not() -> None:
+    environ = ENVIRONMENT | {"PATH": "/usr/local/bin:/usr/bin", "CUDA_VERSION": "12.4.1", "EDITOR_TOKEN": "short"}
+    cleaner = Cleaner(rules_for(Path("/srv/nowhere"), environ))
+    assert cleaner.text(f"{SECRET}, {VALUE}; /usr/local/bin 12.4.1 short") == (
+        "removed-value, removed-value; /usr/local/bin 12.4.1 short"
+    )
+
+
+def test_doubts_name_the_word_its_kind_and_its_first_place(alice: Path) -> None:  # noqa: F811
+    texts = [
+        ("one", f"{HOST} and max@lab-of-alice.org, q@k.transpose(1), 10.20.30.40"),
+        ("two", f"{HOST} Zk3vQ9xLm2Rt7yBn4cWp8sHd w5 3.11.4.1 {USER} Alice"),
+    ]
+    found = {doubt.word: doubt for doubt in doubts_in(texts, alice, {"USER": USER, "WIFI": "harbour view"})}
+    assert found[HOST] == Doubt("host name, or a word like it", HOST, 2, "one")
+    assert found["max@lab-of-alice.org"].what == "e-mail address"
+    assert found["10.20.30.40"].what == "network address"
+    assert found["Zk3vQ9xLm2Rt7yBn4cWp8sHd"] == Doubt("long random word, perhaps a key", "Zk3vQ9xLm2Rt7yBn4cWp8sHd", 1,
+                                                        "two")  # fmt: skip
+    assert USER not in found and "q@k.transpose" not in found
+    cleaner = Cleaner(rules_of([found[HOST]]))
+    assert cleaner.text(f"{HOST}, {HOST}2") == f"removed-value, {HOST}2"
+
+
+def test_a_script_removes_all_doubts_and_without_a_terminal_they_are_named(
+    alice: Path,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    night = make_night(alice, leak=f"call {HOST}")
+    with pytest.raises(Unanswered, match=f"may be private .*{HOST}.* add --yes"):
+        share(night.study, alice / "a.zip", True, is_yes=False)
+    assert not (alice / "a.zip").exists()
+    share(night.study, alice / "a.zip", True, is_yes=True)
+    said = capsys.readouterr().out
+    assert "removed: host name, or a word like it" in said and "open index.html" in said
+    assert "The study still runs" in said
+
+
+def test_prompts_are_left_out_where_the_person_does_not_agree(alice: Path) -> None:  # noqa: F811
+    night = make_night(alice)
+    with_prompts, without = (bundle(night, has_prompts=agreed) for agreed in (True, False))
+    marks = b"Prompt and reply", b"Propose. "
+    assert all(mark in files_of(with_prompts)["nov23/experiments/0001/index.html"] for mark in marks)
+    assert not any(mark in data for mark in marks for data in files_of(without).values())
+    said = json.loads(files_of(without)["nov23/manifest.json"])
+    assert said["prompts"] is False and said["running"] is True
+
+
+def test_the_machine_s_processes_are_not_in_the_history(alice: Path) -> None:  # noqa: F811
+    night = make_night(alice)
+    night.writer.append("busy", why="before a training", cores=1.5, num_cores=2, who="python my_other_work.py")
+    night.writer.append("opened", pid=4321, boot_id="b00t-1d")
+    history = files_of(bundle(night))["nov23/history.jsonl"].decode()
+    assert "my_other_work" not in history and "4321" not in history and "b00t-1d" not in history
+
+
+def test_a_train_py_that_cleaning_changes_has_its_new_hash_in_the_history(alice: Path) -> None:  # noqa: F811
+    from autoresearch_kernel.share.manifest import file_facts
+
+    night = make_night(alice, leak=LEAK)
+    files = files_of(bundle(night))
+    events = [json.loads(line) for line in files["nov23/history.jsonl"].decode().splitlines()]
+    for event in events:
+        if event["event"] == "proposed":
+            source = files[f"nov23/experiments/{event['experiment']:04d}/train.py"]
+            assert event["train_sha256"] == file_facts(source)["sha256"]
+
+
+def test_a_train_py_that_was_edited_afterwards_is_not_given_a_fitting_hash(alice: Path) -> None:  # noqa: F811
+    from autoresearch_kernel.share.manifest import file_facts
+
+    night = make_night(alice)
+    path = night.study.experiment(1).train
+    path.write_text(path.read_text() + "# nicer\n")
+    files = files_of(bundle(night))
+    proposed = next(
+        event for line in files["nov23/history.jsonl"].decode().splitlines()
+        if (event := json.loads(line))["event"] == "proposed" and event["experiment"] == 1
+    )  # fmt: skip
+    assert proposed["train_sha256"] != file_facts(files["nov23/experiments/0001/train.py"])["sha256"]
+
+
+def test_a_study_without_a_decision_is_nothing_to_share(alice: Path) -> None:  # noqa: F811
+    from tests.event_writer import Writer
+
+    writer = Writer(alice).open()
+    with pytest.raises(StudyError, match="no decided experiment yet"):
+        read_material(writer.study, has_prompts=True)
+    writer.history.close()
+
+
+def test_at_a_terminal_the_user_says_which_doubts_may_stay(tmp_path: Path) -> None:
+    night = make_night(tmp_path, leak="max@lab-of-alice.org 10.20.30.40")
+    terminal, its_end = os.openpty()
+    command = [sys.executable, "-m", "autoresearch_kernel.cli", "share", str(night.study.paths.folder)]
+    for answer, kept, gone in (
+        (b"2\n", "10.20.30.40", "max@lab-of-alice.org"), (b"\n", "removed-value", "10.20.30.40"), (b"q\n", "", "")
+    ):  # fmt: skip
+        out = tmp_path / f"{len(answer)}{answer[:1].decode().strip()}.zip"
+        os.write(terminal, answer)
+        done = subprocess.run(
+            [*command, "--out", str(out)], stdin=its_end, capture_output=True, text=True, cwd=tmp_path
+        )
+        assert "   1  max@lab-of-alice.org   (e-mail address; " in done.stdout
+        if answer == b"q\n":
+            assert done.returncode == 1 and "No bundle was made" in done.stderr and not out.exists()
+            continue
+        assert done.returncode == 0, done.stderr
+        with zipfile.ZipFile(out) as opened:
+            history = opened.read("nov23/history.jsonl").decode()
+        assert kept in history and gone not in history
+    os.close(terminal)
+    os.close(its_end)

@@ -1,0 +1,235 @@
+"""The pages of a bundle in a real browser, from the disk, without a network: whole, readable, and nothing is live."""
+
+from __future__ import annotations
+
+import os
+import re
+import zipfile
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from autoresearch_kernel.core.types import Status
+from autoresearch_kernel.record.history import read_state
+from autoresearch_kernel.share.command import share_study
+from autoresearch_kernel.share.figures import read_page
+from autoresearch_kernel.show.svg import ticks
+from autoresearch_kernel.show.svg_curve import curve_svg
+from autoresearch_kernel.show.svg_progress import progress_svg
+from tests.hostile import HOSTILE
+from tests.journeys.conftest import FLAGS, browser_path
+from tests.nights import night
+from tests.shared_night import make_night
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+SIZES = {"wide": (1280, 900), "phone": (390, 800)}
+
+
+def unpacked(parent: Path, **settings: Any) -> Path:
+    made = make_night(parent / "project", **settings)
+    path, _ = share_study(made.study, parent / "nov23.zip", decide=list)
+    made.writer.history.close()
+    with zipfile.ZipFile(path) as opened:
+        opened.extractall(parent)
+    return parent / "nov23"
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return unpacked(tmp_path_factory.mktemp("plain"))
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return unpacked(tmp_path_factory.mktemp("hostile"), hostile=True)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=browser_path(), args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """A page of the disk in a window without a network; `complaints` is what the browser said of it."""
+
+    def __init__(self, browser: Browser, path: Path, size: tuple[int, int] = SIZES["wide"], dark: bool = False) -> None:
+        context = browser.new_context(
+            viewport={"width": size[0], "height": size[1]}, offline=True, color_scheme="dark" if dark else "light"
+        )
+        self.page: Page = context.new_page()
+        self.complaints: list[str] = []
+        self.asked: list[str] = []
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("dialog", lambda dialog: (self.complaints.append(dialog.message), dialog.dismiss())[1])
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(path.as_uri())
+
+    def shot(self, name: str) -> None:
+        if folder := os.environ.get("AUTORESEARCH_SHOTS"):
+            self.page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
+def pages(bundle: Path) -> list[Path]:
+    return [bundle / "index.html", *sorted(bundle.glob("experiments/*/index.html"))]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_each_page_opens_from_the_disk_and_fits_the_screen(
+    plain: Path, chromium: Browser, size: str, dark: bool
+) -> None:
+    for path in [plain / "index.html", plain / "experiments" / "0001" / "index.html"]:
+        visit = Visit(chromium, path, SIZES[size], dark)
+        assert visit.complaints == [] and visit.asked == [path.as_uri()]
+        wide = visit.page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= SIZES[size][0], f"{path} is {wide} pixels wide"
+        assert visit.page.locator("h1").count() == 1
+        visit.shot(f"{path.parent.name}-{size}-{'dark' if dark else 'light'}")
+
+
+def test_the_table_sorts_and_filters(plain: Path, chromium: Browser) -> None:
+    page = Visit(chromium, plain / "index.html").page
+    rows = page.locator("#experiments tbody tr:visible")
+    first = page.locator("#experiments tbody tr:visible td:first-child")
+    assert first.all_inner_texts() == ["0000", "0001", "0002", "0003", "0004"]
+    page.get_by_role("button", name="val_bpb").click()
+    assert first.all_inner_texts() == ["0001", "0002", "0000", "0003", "0004"]  # what has no score comes last
+    page.get_by_role("button", name="val_bpb").click()
+    assert first.all_inner_texts() == ["0000", "0002", "0001", "0003", "0004"]
+    assert page.locator("th[aria-sort=descending]").inner_text().startswith("val_bpb")
+    page.get_by_label("Status").select_option("crash")
+    assert rows.count() == 1 and page.get_by_role("status").first.inner_text() == "1 of 5 shown"
+    page.get_by_label("Status").select_option("")
+    page.get_by_label("Show rows with").fill("baseline")
+    assert first.all_inner_texts() == ["0000"]
+
+
+def test_the_table_and_the_texts_are_there_without_javascript(plain: Path, chromium: Browser) -> None:
+    page = chromium.new_context(java_script_enabled=False, offline=True).new_page()
+    page.goto((plain / "index.html").as_uri())
+    assert page.locator("#experiments tbody tr:visible").count() == 5
+    assert not page.locator("#filter").is_visible()
+    assert "needs JavaScript" in page.locator("noscript").inner_text()
+
+
+def test_a_mark_and_a_row_lead_to_the_page_of_the_experiment_and_back(plain: Path, chromium: Browser) -> None:
+    page = Visit(chromium, plain / "index.html").page
+    page.locator("svg.broad a").last.click()
+    assert page.url.endswith("/experiments/0001/index.html")
+    page.get_by_role("link", name="← nov23").click()
+    page.locator("#experiments").get_by_role("link", name="0003").click()
+    assert page.locator("h1").inner_text().startswith("0003")
+    assert "cell 2 raised" in page.locator("header").inner_text()
+
+
+def test_everything_can_be_reached_by_keys_and_is_named_for_readers(plain: Path, chromium: Browser) -> None:
+    page = Visit(chromium, plain / "index.html").page
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    assert page.locator("html[lang=en]").count() == 1 and page.locator("main").count() == 1
+    nameless = "nodes => nodes.filter((node) => !node.getAttribute('aria-label') && !node.textContent.trim()).length"
+    assert page.locator("a, button, svg[role=img], [role=region]").evaluate_all(nameless) == 0
+    assert page.locator("table#experiments th:not([scope])").count() == 0
+    assert page.locator("img:not([alt])").count() == 0
+
+
+def test_nothing_that_a_hostile_agent_wrote_is_live(hostile: Path, chromium: Browser) -> None:
+    for path in pages(hostile):
+        visit = Visit(chromium, path)
+        visit.page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+        visit.page.wait_for_timeout(200)
+        assert visit.complaints == [] and visit.asked == [path.as_uri()]
+        links = visit.page.locator("[href], [src], [srcset], [xlink\\:href]").evaluate_all(
+            "nodes => nodes.map((node) => node.getAttribute('href') || node.getAttribute('src') || '?')"
+        )
+        inside = re.compile(r"#[\w-]*|data:image/png;base64,[\w+/=]+|(\.\./)*[\w./-]+")
+        assert [link for link in links if not inside.fullmatch(link)] == []
+        visit.page.context.close()
+    page = (hostile / "experiments" / "0001" / "index.html").read_text()
+    assert page.count("alert(1)") > len(HOSTILE) / 2  # as text
+
+
+class Elements(HTMLParser):
+    """Counts elements and finds attributes that run or load something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scripts = 0
+        self.live: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.scripts += tag == "script" and dict(attributes).get("type") != "application/json"
+        if tag in ("iframe", "object", "embed", "link", "base", "form", "video", "audio", "image"):
+            self.live.append(tag)
+        self.live += [name for name, value in attributes if name.startswith("on") or "javascript:" in (value or "")]
+
+
+def test_a_page_has_no_element_beside_our_own(hostile: Path) -> None:
+    for path in pages(hostile):
+        elements = Elements()
+        elements.feed(path.read_text())
+        assert elements.live == [] and elements.scripts <= 2
+        policy = re.search(r'Content-Security-Policy" content="([^"]*)"', path.read_text())
+        assert policy is not None and "default-src 'none'" in policy[1] and "unsafe-eval" not in policy[1]
+
+
+def test_the_figures_of_the_page_are_marked(plain: Path) -> None:
+    figures = dict(read_page((plain / "index.html").read_text()).figures)
+    state = read_state(plain / "history.jsonl")
+    assert (figures["experiments"], figures["kept"]) == ("3", "1")
+    assert figures["baseline-bpb"] == "1.5000" and figures["champion-bpb"] == "1.4600"
+    assert [figures[f"bpb-{e.number}"] for e in state.experiments if e.val_bpb] == ["1.5000", "1.4600", "1.4900"]
+    assert figures["status-3"] == "crash" and figures["difference-2"] == "\u22120.0100"
+
+
+# --- pictures
+
+
+def test_each_experiment_has_one_mark_in_the_picture() -> None:
+    experiments, incumbent = night(60)
+    svg = progress_svg(experiments, sigma=0.002, width=900, height=400, words="a night", target=lambda n: f"#{n}")
+    targets = re.findall(r'href="#(\d+)"', svg)
+    assert sorted(map(int, targets)) == [e.number for e in experiments]
+    assert svg.count('class="failed"') == sum(e.status is Status.CRASH for e in experiments) > 0
+    assert f">{incumbent.val_bpb:.4f}</text>" in svg
+    places = [float(y) for y in re.findall(r' c?y="([\d.]+)"', svg)]
+    assert min(places) >= 0 and max(places) <= 400
+
+
+def test_better_scores_stand_lower_in_the_picture() -> None:
+    experiments, _ = night(200)
+    svg = progress_svg(experiments, sigma=0.002, width=900, height=400, words="a night")
+    drawn = re.findall(r'cy="([\d.]+)" r="5" class="keep"', svg)
+    kept = [e.val_bpb for e in experiments if e.status is Status.KEEP and e.parent is not None]
+    assert len(drawn) == len(kept) > 1
+    by_place = sorted(zip(map(float, drawn), kept, strict=True))
+    assert [score for _, score in by_place] == sorted(kept, reverse=True)
+
+
+def test_a_picture_without_any_score_says_so() -> None:
+    assert "No experiment has a score yet" in progress_svg((), sigma=None, width=300, height=200, words="")
+    assert curve_svg([], label="run 1") == ""
+
+
+def test_a_curve_s_picture_holds_both_runs_and_hostile_points_are_left_out() -> None:
+    curve = [{"seconds": i, "train_loss": 3 + 5 / (1 + i)} for i in range(300)]
+    svg = curve_svg([*curve, {"seconds": 301, "train_loss": "<script>"}], curve[:150], label="a<b", other_label="c")
+    assert svg.count("<polyline") == 2 and "a&lt;b" in svg and "script" not in svg
+    assert max(len(points.split()) for points in re.findall(r'points="([^"]*)"', svg)) <= 302
+
+
+def test_ticks_are_round_and_few() -> None:
+    assert list(ticks(0, 100)) == [0, 20, 40, 60, 80, 100]
+    assert [round(tick, 6) for tick in ticks(1.4213, 1.4987, 4)] == [1.44, 1.46, 1.48]
+    assert list(ticks(1, 1)) == []

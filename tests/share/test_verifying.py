@@ -1,0 +1,334 @@
+"""The check of a bundle: every changed byte is found, and every forged number that the record contradicts."""
+
+from __future__ import annotations
+
+import json
+import random
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from autoresearch_kernel.cli import main
+from autoresearch_kernel.share.bundle import Bundle, NotABundle, read_bundle
+from autoresearch_kernel.share.check import UNKNOWN, Row, check_bundle
+from autoresearch_kernel.share.manifest import HISTORY, MANIFEST
+from tests.bundles import (
+    CRASHES,
+    REFUSED,
+    Event,
+    Files,
+    events_in,
+    files_of,
+    flipped,
+    resealed,
+    with_events,
+    with_file,
+    zip_of,
+)
+
+NUM_FLIPS = 500
+
+
+def rows_of(files: Files, is_quick: bool = True) -> dict[str, Row]:
+    return {row.name: row for row in check_bundle(Bundle(dict(files)), by_rule=not is_quick)}
+
+
+def problems_of(files: Files, is_quick: bool = True) -> list[tuple[str, str, str]]:
+    """Row, file and problem of each finding."""
+    rows = rows_of(files, is_quick).values()
+    return [(row.name, finding.file, finding.problem) for row in rows for finding in row.findings]
+
+
+def last(events: list[Event], kind: str, **fields: object) -> Event:
+    return [e for e in events if e["event"] == kind and all(e.get(name) == value for name, value in fields.items())][-1]
+
+
+def kept_late(events: list[Event]) -> Event:
+    """The last decision that kept a change by one run."""
+    return [e for e in events if e["event"] == "decided" and e["experiment"] > 0 and e["status"] == "keep"][-1]
+
+
+# --- an honest bundle
+
+
+def test_every_decision_of_an_honest_bundle_follows_from_its_numbers(night: Path) -> None:
+    events, rows = events_in(files_of(night)), check_bundle(read_bundle(night))
+    decided = [event for event in events if event["event"] == "decided"]
+    asked = [event for event in events if event["event"] == "started" and "rule" in event]
+    by_name = {row.name: row for row in rows}
+    assert [str(finding) for row in rows for finding in row.findings] == []
+    assert by_name["decisions"].checked == len(decided) + len(asked) and by_name["decisions"].unchecked == 0
+    assert by_name["rule"].checked == sum("rule" in event for event in decided) + len(asked)
+    assert by_name["lineage"].checked == len(decided) and by_name["history"].checked == len(events)
+    kinds = {(event["status"], len(event["rule"]["scores"])) for event in decided if "rule" in event}
+    assert kinds >= {("keep", 3), ("keep", 1), ("keep", 2), ("discard", 1), ("discard", 2)} and asked
+    assert {event["status"] for event in decided} >= {"crash", "rejected"}
+
+
+def test_the_verdict_of_a_decision_is_one_comparison_with_what_its_event_holds(files: Files) -> None:
+    for event in events_in(files):
+        rule = event.get("rule") if event["event"] == "decided" else None
+        if rule and rule["kind"] == "runs":
+            is_kept = rule["keep_below"] is not None and event["val_bpb"] < rule["keep_below"]
+            assert event["status"] == ("keep" if is_kept else "discard"), event
+
+
+def test_a_night_of_duels_verifies_too(duels: Path) -> None:
+    kinds = [
+        event["rule"]["kind"] for event in events_in(files_of(duels)) if event["event"] == "decided" and "rule" in event
+    ]
+    assert "duel" in kinds and "runs" in kinds
+    rows = check_bundle(read_bundle(duels))
+    assert [str(finding) for row in rows for finding in row.findings] == []
+
+
+def test_a_history_without_numbers_cannot_be_checked_and_is_no_error(files: Files) -> None:
+    def forget(events: list[Event]) -> None:
+        for event in events:
+            event.pop("rule", None)
+
+    old = with_events(forget)(files)
+    rows = rows_of(old, is_quick=False)
+    failed = [e for e in events_in(old) if e["event"] == "decided" and e["status"] in ("crash", "rejected")]
+    assert not any(row.findings for row in rows.values())
+    assert rows["decisions"].checked == len(failed) and rows["decisions"].unchecked > 10
+    assert "the version that recorded them kept no numbers" in rows["decisions"].words
+    assert rows["rule"].words == "not checked: the version that recorded them kept no numbers"
+
+
+# --- damage
+
+
+def test_each_of_500_changed_bits_is_found_and_its_file_is_named(files: Files) -> None:
+    dice = random.Random(500)
+    hit = set()
+    for _ in range(NUM_FLIPS):
+        damaged, name = flipped(files, dice)
+        assert {file for _, file, _ in problems_of(damaged)} == {name}
+        hit.add(name.rpartition("/")[2])
+    assert hit >= {MANIFEST, HISTORY, "index.html", "train.py", "change.diff", "results.tsv", "study.json", "verify.js"}
+
+
+@pytest.mark.parametrize("name", [MANIFEST, HISTORY])
+def test_no_bit_of_the_manifest_or_the_history_can_change_unseen(files: Files, name: str) -> None:
+    dice = random.Random(7)
+    one = {name: files[name]}
+    for _ in range(100):
+        damaged, _ = flipped(one, dice)
+        assert {file for _, file, _ in problems_of(files | damaged)} == {name}
+
+
+def test_a_line_that_was_changed_is_named_alone_and_one_that_is_gone_breaks_the_chain(files: Files) -> None:
+    lines = files[HISTORY].decode().split("\n")
+    gone = files | {HISTORY: "\n".join(lines[:9] + lines[10:]).encode()}
+    whole = {name: content for name, content in gone.items() if name != MANIFEST}
+    told = [problem for row, _, problem in problems_of(whole) if row == "history"]
+    assert told[0] == "line 10: its chain does not fit its text and the line before it"
+    assert "line 10: it is not record 10" in told and len([words for words in told if "chain" in words]) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (
+            lambda files: {n: d for n, d in files.items() if n != "champion/train.py"},
+            "champion/train.py: it is missing",
+        ),
+        (
+            lambda files: files | {"experiments/0001/more.py": b"1"},
+            "experiments/0001/more.py: it is not in the manifest",
+        ),
+        (lambda files: files | {"study.json": b""}, "study.json: its content was changed"),
+    ],
+)
+def test_a_file_that_is_gone_new_or_emptied_is_named(
+    files: Files, change: Callable[[Files], Files], problem: str
+) -> None:
+    assert [f"{file}: {words}" for _, file, words in problems_of(change(files))] == [problem]
+
+
+def test_a_zip_that_is_cut_off_or_is_none_is_refused_in_a_sentence(night: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cut.zip"
+    path.write_bytes(night.read_bytes()[:-5000])
+    with pytest.raises(NotABundle, match="copy it again"):
+        read_bundle(path)
+    with zipfile.ZipFile(path, "w") as opened:
+        opened.writestr("other/notes.txt", "hello")
+    with pytest.raises(NotABundle, match=r"holds no manifest\.json"):
+        read_bundle(path)
+
+
+def test_damage_of_the_packed_bytes_never_ends_in_a_traceback(night: Path, tmp_path: Path) -> None:
+    dice, data, path = random.Random(3), night.read_bytes(), tmp_path / "damaged.zip"
+    for _ in range(60):
+        place = dice.randrange(len(data))
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1 << dice.randrange(8)]) + data[place + 1 :])
+        try:
+            bundle = read_bundle(path)
+        except NotABundle:
+            continue
+        if bundle.files != files_of(night):  # a date of a file in the zip is no content
+            assert any(row.findings for row in check_bundle(bundle, by_rule=False))
+
+
+# --- forgeries: every hash fits, and the record contradicts itself
+
+
+def turn(events: list[Event]) -> None:
+    event = kept_late(events)
+    event["status"] = "discard"
+
+
+def better_score(events: list[Event]) -> None:
+    event = kept_late(events)
+    last(events, "scored", experiment=event["experiment"], run=0)["val_bpb"] -= 0.01
+
+
+def other_sigma(events: list[Event]) -> None:
+    kept_late(events)["rule"]["sigma"] *= 2
+
+
+def other_numbers(events: list[Event]) -> None:
+    kept_late(events)["rule"]["scores"][0] -= 0.01
+
+
+def other_mean(events: list[Event]) -> None:
+    kept_late(events)["val_bpb"] -= 0.01
+
+
+def other_incumbent(events: list[Event]) -> None:
+    rule = kept_late(events)["rule"]
+    rule["incumbent"] = 0 if rule["incumbent"] else 1
+
+
+def other_scores_of_incumbent(events: list[Event]) -> None:
+    kept_late(events)["rule"]["incumbent_scores"][0] += 0.01
+
+
+def kept_crash(events: list[Event]) -> None:
+    last(events, "decided", experiment=CRASHES)["status"] = "keep"
+
+
+def kept_refusal(events: list[Event]) -> None:
+    last(events, "decided", experiment=REFUSED)["status"] = "discard"
+
+
+def other_kind(events: list[Event]) -> None:
+    kept_late(events)["rule"]["kind"] = "luck"
+
+
+def without_part(events: list[Event]) -> None:
+    del kept_late(events)["rule"]["worse_share"]
+
+
+def without_numbers(events: list[Event]) -> None:
+    del kept_late(events)["rule"]
+
+
+def lost_run(events: list[Event]) -> None:
+    first = next(event for event in events if event["event"] == "started" and event["experiment"] == 2)
+    first["event"] = "note"
+
+
+FORGERIES: dict[str, tuple[Callable[[Files], Files], str, str]] = {
+    "a verdict is turned": (with_events(turn), "decisions", "its numbers say keep"),
+    "a score is better than its decision": (with_events(better_score), "decisions", "not the scores of its runs"),
+    "a sigma is doubled": (with_events(other_sigma), "decisions", "its thresholds do not follow"),
+    "the numbers are better than the scores": (with_events(other_numbers), "decisions", "not the scores of its runs"),
+    "a mean is better than its numbers": (with_events(other_mean), "decisions", "not the means of its numbers"),
+    "another incumbent": (with_events(other_incumbent), "decisions", "which was not the incumbent"),
+    "a worse incumbent": (with_events(other_scores_of_incumbent), "decisions", "the incumbent's numbers are not"),
+    "a crash is kept": (with_events(kept_crash), "decisions", "its last run ended as crash, and it is decided as keep"),
+    "a refused score counts": (with_events(kept_refusal), "decisions", "its last run ended as rejected"),
+    "another kind of numbers": (with_events(other_kind), "decisions", "there is no kind luck of numbers"),
+    "numbers without a part": (with_events(without_part), "decisions", "it lacks worse_share"),
+    "a decision without numbers": (with_events(without_numbers), "decisions", "it has no numbers, and a"),
+    "a run that never began": (with_events(lost_run), "decisions", "does not fit the lines before it"),
+    "other code": (
+        with_file("experiments/0003/train.py", lambda text: text + "# more\n"),
+        "lineage",
+        "it is not the code that the history names",
+    ),
+    "another diff": (
+        with_file("experiments/0003/change.diff", lambda text: text.replace("+ALPHA = ", "+ALPHA = 1")),
+        "lineage",
+        "it does not lead from the code of",
+    ),
+    "another champion": (
+        with_file("champion/train.py", lambda text: text + "# more\n"),
+        "lineage",
+        "it is not the code of experiment",
+    ),
+    "a figure of the page": (
+        with_file("index.html", lambda text: text.replace('experiments">26<', 'experiments">27<')),
+        "figures",
+        'its figure "experiments" says "27"',
+    ),
+    "a row of the table": (
+        with_file("results.tsv", lambda text: text.replace("\tdiscard\t", "\tkeep\t", 1)),
+        "figures",
+        "does not follow from the history",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_a_forgery_with_new_hashes_contradicts_the_record(files: Files, forgery: str) -> None:
+    forge, row, words = FORGERIES[forgery]
+    forged = forge(files)
+    assert forged != files
+    found = rows_of(forged)
+    assert not found["files"].findings and not found["history"].findings, "every hash is new"
+    assert any(words in finding.problem for finding in found[row].findings), found[row]
+
+
+def test_the_installed_rule_sees_a_sigma_that_the_runs_do_not_have(files: Files) -> None:
+    """All thresholds follow from the forged sigma, so only all runs together contradict it."""
+
+    def forge(events: list[Event]) -> None:
+        from autoresearch_kernel.core.grounds import read_grounds, recorded
+
+        event = kept_late(events)
+        event["rule"] = json.loads(json.dumps(recorded(read_grounds(event["rule"] | {"sigma": event["sigma"] * 0.99}))))
+
+    forged = with_events(forge)(files)
+    rows = rows_of(forged, is_quick=False)
+    assert not rows["decisions"].findings
+    assert [f.problem for f in rows["rule"].findings if "the installed rule gets other numbers" in f.problem]
+
+
+def test_the_page_must_hold_what_the_files_hold(files: Files) -> None:
+    other = resealed(files)
+    page = other["index.html"].decode().replace('"sources":{"0000":"', '"sources":{"0000":"# ', 1)
+    assert page != other["index.html"].decode()
+    from autoresearch_kernel.share.manifest import file_facts, manifest_text
+
+    manifest = json.loads(other[MANIFEST])
+    manifest["files"]["index.html"] = file_facts(page.encode())
+    forged = other | {"index.html": page.encode(), MANIFEST: manifest_text(manifest).encode()}
+    assert [(row, file) for row, file, _ in problems_of(forged)] == [("page", "index.html")]
+
+
+# --- the command
+
+
+def test_verify_says_what_was_checked_and_what_cannot_be_known(night: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(night)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    for words in ("as the manifest has them", "that follow from their numbers", "the installed rule gets the same"):
+        assert words in said
+    assert all(" ".join(words.split()) in said for words in UNKNOWN)
+
+
+def test_verify_of_a_damaged_bundle_names_the_file_and_has_another_exit_status(
+    files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = zip_of(files | {"results.tsv": b"commit\n"}, tmp_path / "damaged.zip")
+    assert main(["verify", str(path), "--json"]) == 1
+    checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
+    assert checks["files"]["verdict"] == "fail" and checks["files"]["found"] == "results.tsv: its content was changed"
+    assert checks["files"]["facts"]["findings"] == [{"file": "results.tsv", "problem": "its content was changed"}]
+    assert main(["verify", str(tmp_path / "nothing.zip")]) == 1
+    assert "nothing.zip" in capsys.readouterr().err
