@@ -22,6 +22,7 @@ from .control.checks import Check, as_json, table, worst
 from .control.gpu_check.plan import DEVICES
 from .control.new import new_project
 from .control.verify import verify
+from .core.attribution import LEAST_SEEDS
 from .core.version import __version__
 from .lab.jupyter import install_kernel, open_lab
 from .record.study import Study, StudyError, latest_study, open_study
@@ -105,6 +106,13 @@ def _finish(arguments: Arguments) -> None:
     from .control.foreground import finish
 
     finish(_named_study(arguments), bool(arguments.unsafe), arguments.wait_for_quiet)
+
+
+def _attribute(arguments: Arguments) -> None:
+    from .control.foreground import attribute
+
+    arguments.name = arguments.study or arguments.name
+    attribute(_named_study(arguments), arguments.seeds, bool(arguments.unsafe), arguments.wait_for_quiet)
 
 
 def _status(arguments: Arguments) -> None:
@@ -233,6 +241,13 @@ def _parsed(option: Option, text: str) -> Any:
     return str(Path(value).expanduser().resolve()) if option.name == "files_folder" else value
 
 
+def _seeds(text: str) -> int:
+    """A number of seeds, for argparse."""
+    if not text.isdecimal() or int(text) < LEAST_SEEDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not possible: give a whole number from {LEAST_SEEDS} on.")
+    return int(text)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
     parser = argparse.ArgumentParser(
@@ -301,6 +316,11 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
         )),
         Command("finish", _finish, "measure a study's result on the sealed test split", (
             NAME, _argument_of(OPTIONS["wait_for_quiet"]), _argument_of(OPTIONS["unsafe"]),
+        )),
+        Command("attribute", _attribute, "which kept changes carry the gain: train without each, on fresh seeds", (
+            _argument("study", nargs="?", metavar="NAME", help="the study; default: the one touched last"), NAME,
+            _argument("--seeds", type=_seeds, metavar="N", help="of each change, at most (default 8)"),
+            _argument_of(OPTIONS["wait_for_quiet"]), _argument_of(OPTIONS["unsafe"]),
         )),
         Command("promote", _promote, "make a study's best train.py the project's train.py", (
             NAME, _argument("--force", action="store_true", help="also over a train.py that you have edited"),

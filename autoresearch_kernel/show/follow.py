@@ -23,7 +23,7 @@ from ..record.history_reader import HistoryReader, Readable, views_of
 from ..record.study import Study
 from ..system.files import lock_holder, seconds_of
 from .snapshot import AT_WORK, WAITING, WAITING_FOR_MACHINE, WAITING_FOR_QUIET, Past, Snapshot, Work
-from .status import command_line, next_step
+from .status import command_line, doing, next_step
 from .study_words import waiting_words
 from .words import given_back_words
 
@@ -32,7 +32,7 @@ RECENT_POINTS = 10  # of the curve, behind the tokens a second of this moment
 LOOK_EVERY_SECONDS = 0.25
 PURPOSES = {  # of a supervisor's work, and the phases that they are shown as
     "baseline": "measuring the baseline", "rerun": "re-running the incumbent", "conclusion": "concluding",
-    "result": "finishing",
+    "result": "finishing", "attribution": "attributing",
 }  # fmt: skip
 
 
@@ -88,6 +88,8 @@ def _progress(now: Snapshot) -> Progress:
         return Progress(now.phase, text=next_step(now))
     if now.activity == "quiet" and now.experiment is not None:
         return Progress(now.activity, now.experiment.number, text=next_step(now))
+    if now.phase == "attributing" and now.state.attribution is not None:
+        return Progress(now.activity, now.state.attribution.champion, hypothesis=doing(now))
     if now.experiment is None:
         return Progress(now.activity, len(now.state.experiments))
     loss, speed = last_number(now.curve, "train_loss"), now.tokens_per_second
@@ -212,11 +214,14 @@ def _fold(readable: Readable) -> Past:
         seqs = [opened["seq"], *(last[other]["seq"] for other in others if other in last)]
         return kind in last and last[kind]["seq"] > max(seqs)
 
+    has_ended = last.get("attribution", {}).get("what") == "ended"
     return Past(
         state=state,
         last=last,
         is_finishing=since("finishing", "result"),
-        is_finished=since("finished", "proposed") or since("result", "proposed"),
+        is_attributing=since("attribution", "proposed") and not has_ended,
+        is_finished=any(since(kind, "proposed") for kind in ("finished", "result"))
+        or (since("attribution", "proposed") and has_ended),
         began_at=events[0]["time"] if events else "",
         opened_at=opened["time"],
         last_event_at=events[-1]["time"] if events else "",
@@ -236,7 +241,8 @@ def _work(study: Study, past: Past, holder: Mapping[str, Any] | None) -> Work:
     if activity is None or activity.phase in WAITING:
         return Work("starting" if activity is None else activity.phase, "", unfinished, last_run, "")
     experiment = run = None
-    if activity.phase not in ("proposing", "dry run") and activity.experiment < len(state.experiments):
+    is_of_run = activity.phase not in ("proposing", "dry run") and activity.purpose != "attribution"
+    if is_of_run and activity.experiment < len(state.experiments):
         experiment = state.experiments[activity.experiment]
         run = experiment.runs[activity.run] if activity.run < len(experiment.runs) else None
     return Work(_phase(activity), activity.phase, experiment, run, activity.why if activity.purpose == "rerun" else "")

@@ -118,7 +118,7 @@ def _progress(now: Snapshot) -> str:
     if now.activity == "quiet" and now.state.quiet_wait is not None:
         waits = duration(max(0.0, now.time - seconds_of(now.state.quiet_wait.time)))
         return f'<span style="color:{html.INK}">waits for a quieter machine: {waits} so far</span> · '
-    if now.activity != "training":
+    if now.activity != "training" or now.experiment is None:
         return ""
     left, share = duration(now.seconds_left or 0), percent(now.fraction)
     words = f'<span style="color:{html.INK}" title="{share}">{left} left</span> · '
