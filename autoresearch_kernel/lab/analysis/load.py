@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+from ...core.attribution import effects
 from ...core.state import Event
 from ...core.types import Experiment
 from ...record.archive import StudyArchive
@@ -128,6 +129,9 @@ def _of_study(study: Study) -> Analysis:
         finished=finished,
         machine=machine_words(state),
         note=damage,
+        taken_out=state.attribution,
+        effects=effects(state.attribution, state.noise) if state.attribution else (),
+        can_be_attributed=study.paths.folder.parent.name == "studies",
     )
 
 

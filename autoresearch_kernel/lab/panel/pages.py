@@ -15,6 +15,7 @@ from ...core.types import FAILED, Experiment
 from ...record.archive import StudyArchive
 from ...record.study import Study
 from ...show import html
+from ...show.attribution_words import attribution_lines
 from ...show.cost import spent_words
 from ...show.snapshot import Snapshot
 from ...show.status import agent_words, command_line, doing, figures
@@ -90,6 +91,15 @@ def result(state: StudyState) -> str:
     below = "".join(html.paragraph(line.strip(), is_faint=True) for line in lines[1:])
     style = f"{html.UI_FONT};color:{html.INK};border-left:3px solid {html.GREEN};padding:2px 8px;margin:4px 0"
     return f'<div class="ar-result" style="{style}"><b>{html.text(lines[0])}</b>{below}</div>'
+
+
+def attribution(state: StudyState) -> str:
+    """Which kept changes carry the gain, once the champion trains without each of them; "" before that."""
+    lines = attribution_lines(state)
+    if not lines:
+        return ""
+    body = "".join(html.paragraph(line.strip(), is_faint=True) for line in lines[1:])
+    return html.card("Attribution", html.paragraph(lines[0]) + html.details("Each kept change", body))
 
 
 def gauge(now: Snapshot, memory_mb: float | None) -> str:

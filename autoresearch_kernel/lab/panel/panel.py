@@ -74,6 +74,7 @@ class Panel(PanelView):
             (self.stop_button, self.stop),
             (self.stop_now_button, lambda: self.stop(now=True)),
             (self.finish_button, self.finish),
+            (self.attribute_button, self.attribute),
             (self.promote_button, lambda: self.promote(force=self._is_overwrite_offered)),  # see _offer_overwrite
             (self.review.approve_button, lambda: self.approve(edited(self._named()), why.value.strip())),
             (self.review.reject_button, lambda: self.reject(why.value)),
@@ -152,6 +153,11 @@ class Panel(PanelView):
     def finish(self, unsafe: bool = False) -> str:
         """Measure the study's result in the background, once: fresh seeds, then the sealed test split."""
         return self.control.finish(self._named(), unsafe)
+
+    @_explained
+    def attribute(self, seeds: int | None = None, unsafe: bool = False) -> str:
+        """Train the champion without each of its kept changes in the background, on up to `seeds` fresh seeds."""
+        return self.control.attribute(self._named(), seeds, unsafe)
 
     @_explained
     def promote(self, force: bool = False) -> str:

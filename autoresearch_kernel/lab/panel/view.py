@@ -80,6 +80,7 @@ class PanelView:
         self.stop_button = button("Stop after this", "End the study once the present experiment is decided")
         self.stop_now_button = button("Stop now", "End what runs, too; it is taken up again later")
         self.finish_button = button(FINISH, "Measure the result: fresh seeds, then the sealed test split, once")
+        self.attribute_button = button("Attribute", "Which kept changes carry the gain: train without each, on fresh seeds")
         self.promote_button = button(PROMOTE, "Make the best train.py of this study the project's")
         self.acts = widgets.HBox(layout=widgets.Layout(flex_flow="row wrap"))
         self.top = widgets.HBox([self.picker, self.new_button, self.acts], layout=widgets.Layout(flex_flow="row wrap"))
@@ -239,7 +240,11 @@ class PanelView:
         finish = [self.finish_button] if _can_finish(now) else []
         acts = [*finish, self.go_on_button] if is_finishing else [self.go_on_button, *finish]
         has_better = any(e.status is Status.KEEP and e.number > 0 for e in now.state.experiments)
-        return [*acts, self.promote_button] if has_better else acts
+        attribute = [self.attribute_button] if _can_attribute(now) else []
+        if now.is_attributing:
+            acts = [*attribute, *acts]
+            attribute = []
+        return [*acts, *attribute, self.promote_button] if has_better else acts
 
     def _show_hint(self, now: Snapshot) -> None:
         """A field where the agent reads hints; where it does not, why, and nothing to type into."""
@@ -295,6 +300,12 @@ def in_python(error: BaseException) -> str:
 def _can_finish(now: Snapshot) -> bool:
     """Whether something beat the baseline and has no result yet."""
     return now.state.incumbent is not None and now.state.incumbent.number > 0 and now.state.result is None
+
+
+def _can_attribute(now: Snapshot) -> bool:
+    """Whether something beat the baseline, and which kept changes carry the gain is not known."""
+    champion, known = now.state.incumbent, now.state.attribution
+    return champion is not None and champion.number > 0 and (known is None or not known.is_ended)
 
 
 def _still_of(now: Snapshot) -> Any:
