@@ -23,6 +23,7 @@ from .control.gpu_check.plan import DEVICES
 from .control.new import new_project
 from .control.verify import verify
 from .core.attribution import LEAST_SEEDS
+from .core.playback import USUAL_SPEED
 from .core.version import __version__
 from .lab.jupyter import install_kernel, open_lab
 from .record.study import Study, StudyError, latest_study, open_study
@@ -127,6 +128,12 @@ def _attach(arguments: Arguments) -> None:
     from .control.foreground import attach
 
     attach(_named_study(arguments))
+
+
+def _replay(arguments: Arguments) -> None:
+    from .control.playback import replay
+
+    replay(arguments.recording, arguments.speed, arguments.experiment, arguments.quiz)
 
 
 def _cost(arguments: Arguments) -> None:
@@ -241,6 +248,17 @@ def _parsed(option: Option, text: str) -> Any:
     return str(Path(value).expanduser().resolve()) if option.name == "files_folder" else value
 
 
+def _speed(text: str) -> float:
+    """How fast a replay is, for argparse."""
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not possible: give a number above 0, as 60 for a minute a second.")
+    return speed
+
+
 def _seeds(text: str) -> int:
     """A number of seeds, for argparse."""
     if not text.isdecimal() or int(text) < LEAST_SEEDS:
@@ -329,6 +347,14 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
     "Look": (
         Command("status", _status, "what a study has found so far", (NAME, JSON)),
         Command("attach", _attach, "watch a study that runs in the background; Ctrl-C leaves it running", (NAME,)),
+        Command("replay", _replay, "play a recorded night again, from a study or a bundle; nothing trains", (
+            _argument("recording", nargs="?", metavar="FILE|NAME", help="a bundle, the folder of a study, or its name; "
+                      "default: the study touched last, else the example"),
+            _argument("--speed", type=_speed, metavar="S", default=USUAL_SPEED,
+                      help=f"times the study's own (default {USUAL_SPEED:g}: a minute a second)"),
+            _argument("--experiment", type=int, metavar="N", help="with which to begin"),
+            _argument("--quiz", action="store_true", help="stop before each verdict: keep, discard or once more?"),
+        )),
         Command("cost", _cost, "what a study's model has used, experiment by experiment", (NAME, JSON)),
         Command("verify", _verify, "whether a study's record, code and corpus still belong together", (NAME, JSON)),
     ),

@@ -6,7 +6,7 @@ clock that was set back, so moments never fall from one event to the next.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
@@ -118,14 +118,3 @@ def neighbour(timeline: Timeline, moment: float, step: int) -> int | None:
         index += 1
     wanted = index + step
     return numbers[wanted] if 0 <= wanted < len(numbers) else None
-
-
-def before(timeline: Timeline, index: int) -> float:
-    """A moment at which event `index` has not happened, and all that are earlier have."""
-    earlier = timeline.moments[index - 1] if index else 0.0
-    return (earlier + timeline.moments[index]) / 2 if earlier < timeline.moments[index] else earlier
-
-
-def first_at(timeline: Timeline, moment: float) -> int:
-    """Index of the first event that was not before this moment."""
-    return bisect_left(timeline.moments, moment)

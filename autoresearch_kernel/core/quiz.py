@@ -12,7 +12,7 @@ time, a 95 % interval of Student's t, has zero outside.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -24,6 +24,7 @@ from .types import Experiment, Run, Status, scores_of
 
 Call = Literal["keep", "discard", "confirm"]
 CALLS: tuple[Call, ...] = get_args(Call)
+VERDICTS: dict[str, Call] = {Status.KEEP: "keep", Status.DISCARD: "discard"}
 CHANCE = 0.025  # on each side of the interval
 Truth = Literal["better", "worse", "cannot tell"]
 
@@ -73,7 +74,7 @@ def _verdict(events: Sequence[Event], index: int) -> Call | None:
         if event["event"] == "audited" and event["run"] == run and not event["accepted"]:
             return None
         if event["event"] == "decided":
-            return {Status.KEEP: "keep", Status.DISCARD: "discard"}.get(Status(event["status"]))  # type: ignore[return-value]
+            return VERDICTS.get(event["status"])
     return None
 
 
@@ -160,9 +161,9 @@ class Outcome:
         return _tally((answer.question.verdict, answer.truth) for answer in self.known)
 
 
-def _tally(pairs: object) -> Tally:
+def _tally(pairs: Iterable[tuple[Call, Truth | None]]) -> Tally:
     counted = {"right": 0, "wrong": 0, "once_more": 0}
-    for call, truth in pairs:  # type: ignore[attr-defined]
+    for call, truth in pairs:
         right = (call == "keep") == (truth == "better")
         counted["once_more" if call == "confirm" else "right" if right else "wrong"] += 1
     return Tally(**counted)

@@ -53,7 +53,7 @@ def follow(study: Study, *, every_seconds: float = LOOK_EVERY_SECONDS) -> Iterat
         if known is None and now.activity == "training":
             yield replace(_progress(now), phase="starting", fraction=0.0, metrics={})
         for event in view.events[len(view.events) if known is None else known :]:
-            yield from _news(event, now.state)
+            yield from news(event, now.state)
         known = len(view.events)
         if not now.is_running:
             if now.phase != "finished":  # what was found says that better
@@ -63,7 +63,7 @@ def follow(study: Study, *, every_seconds: float = LOOK_EVERY_SECONDS) -> Iterat
         time.sleep(every_seconds)
 
 
-def _news(event: Event, state: StudyState) -> Iterator[Experiment | Progress]:
+def news(event: Event, state: StudyState) -> Iterator[Experiment | Progress]:
     """What `attach` prints for an event."""
     kind = event["event"]
     if kind == "decided":
@@ -105,7 +105,7 @@ class View:
         self.study = study
         self._clock = clock
         self._history = HistoryReader(study.paths.history)
-        self._past = _fold(Readable([]))
+        self._past = past_of(Readable([]))
         self._curve: _CurveReader | None = None
         self._incumbent_curve: tuple[int, tuple[Mapping[str, Any], ...]] | None = None
 
@@ -116,7 +116,7 @@ class View:
     def look(self) -> Snapshot:
         holder = lock_holder(self.study.paths.lock)
         if self._history.read():
-            self._past = _fold(Readable(self._history.events, self._history.damage))
+            self._past = past_of(Readable(self._history.events, self._history.damage))
         if holder is None and _phase_without_supervisor(self._past) == "gone":
             holder = lock_holder(self.study.paths.lock)  # another supervisor may have resumed it while we read
         work = _work(self.study, self._past, holder)
@@ -139,7 +139,7 @@ class View:
             incumbent_curve=self._read_incumbent_curve(incumbent),
             fraction=min(1.0, max(0.0, fraction)),
             seconds_left=seconds_left,
-            tokens_per_second=_tokens_per_second(curve),
+            tokens_per_second=tokens_per_second(curve),
             time=now,
             study_seconds=_seconds_since(past.began_at, until),
             supervisor_seconds=_seconds_since(past.opened_at, until),
@@ -202,7 +202,8 @@ class _CurveReader:
         return tuple(self._points)
 
 
-def _fold(readable: Readable) -> Past:
+def past_of(readable: Readable) -> Past:
+    """What follows from the records of a history alone."""
     events = readable.events
     state, damage = views_of(readable)
     last = {event["event"]: event for event in events}
@@ -274,7 +275,8 @@ def _seconds_since(utc: str, until: float) -> float:
     return max(0.0, until - seconds_of(utc)) if utc else 0.0
 
 
-def _tokens_per_second(curve: Sequence[Mapping[str, Any]]) -> float | None:
+def tokens_per_second(curve: Sequence[Mapping[str, Any]]) -> float | None:
+    """Of the last points of a curve, the median."""
     speeds = [number(point.get("tokens_per_second")) for point in curve[-RECENT_POINTS:]]
     known = [speed for speed in speeds if speed is not None]
     return statistics.median(known) if known else None
