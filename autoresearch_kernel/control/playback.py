@@ -42,12 +42,12 @@ CHOICES = "k keep, d discard, o once more"
 ARROWS = {"\x1b[C": "n", "\x1b[D": "b"}
 
 
-def recording_path(named: str | None) -> Path:
+def recording_path(named: str | None, project: Path | None = None) -> Path:
     """What is to be replayed: a bundle, a folder or a study by its name; else the latest study, else the example.
 
-    Raises StudyError where there is none of that name.
+    `project` is that of the working folder when left out. Raises StudyError where there is none of that name.
     """
-    project = _project()
+    project = _project() if project is None else project
     if named is None:
         latest = latest_study(project) if project is not None else None
         return example_path() if latest is None else latest.paths.folder
@@ -198,7 +198,7 @@ def _in_one_go(viewer: Viewer) -> None:
     playback = viewer.playback
     playback.pause()
     while True:
-        playback.head = playback.head.moved(playback.timeline.seconds, 0.0)  # as far as the next question
+        playback.skip_to_question()
         viewer.show()
         if playback.question is None:
             return

@@ -52,6 +52,7 @@ class Playback:
         self._lock = threading.RLock()  # a browser asks while a thread looks
         self._past: tuple[int, Past] | None = None
         self._curves: dict[Path, Sequence[Mapping[str, Any]]] = {}
+        self._outcome: tuple[int, Outcome] | None = None  # after so many answers
 
     # --- where it is
 
@@ -112,6 +113,11 @@ class Playback:
             self.head = self.head.moved(self.moment, self._clock())
             self.head = self.head.at_speed(speed, self._clock(), self.timeline.seconds)
 
+    def skip_to_question(self) -> None:
+        """Go as far as the next question, or to the end."""
+        with self._lock:
+            self.head = self.head.moved(self.timeline.seconds, self._clock())
+
     def seek(self, moment: float) -> None:
         """Show another moment; questions before it are left out."""
         with self._lock:
@@ -163,7 +169,9 @@ class Playback:
 
     def outcome(self) -> Outcome:
         """How the calls so far compare with the rule's and with later runs."""
-        return quiz.outcome(self.timeline.events, self.calls)
+        if self._outcome is None or self._outcome[0] != len(self.calls):
+            self._outcome = len(self.calls), quiz.outcome(self.timeline.events, self.calls)
+        return self._outcome[1]
 
     def look(self) -> Snapshot:
         """The study at this moment."""

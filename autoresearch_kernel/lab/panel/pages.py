@@ -19,7 +19,7 @@ from ...show.attribution_words import attribution_lines
 from ...show.cost import spent_words
 from ...show.snapshot import Snapshot
 from ...show.status import agent_words, command_line, doing, figures
-from ...show.study_words import machine_words, sealed_words
+from ...show.study_words import counts, machine_words, sealed_words
 from ...show.words import argument, audits_words, given_back_words, grounds, head_and_rest, idea, score_and_difference
 from ...study.proposal_files import read_proposal
 from ...system.files import seconds_of
@@ -81,6 +81,20 @@ def still(key: str, words: str, picture: str = "") -> str:
 def heading(now: Snapshot) -> str:
     """`nov23  ● training 0012`."""
     return f"{now.study.name}  {SIGNS.get(now.phase, '●')} {doing(now)}"
+
+
+def replay_words(now: Snapshot, is_over: bool) -> str:
+    """What a replay shows; the same words for as long as it plays."""
+    recorded = f"recorded {now.began_at[:10]}, nothing trains" if now.began_at else "nothing trains"
+    return f"{recorded}; at its end: {counts(now.state.experiments)}" if is_over else recorded
+
+
+def moment(now: Snapshot) -> str:
+    """What the study did at the moment that a replay shows."""
+    words = " · ".join(html.text(part) for part in (heading(now).strip(), *figures(now)) if part)
+    style = f"{html.UI_FONT};color:{html.INK};font-variant-numeric:tabular-nums;line-height:1.5"
+    bar = html.progress_bar(now.fraction, "training") if now.activity == "training" else ""
+    return f'<div style="{style}">{bar}{words}</div>'
 
 
 def result(state: StudyState) -> str:
