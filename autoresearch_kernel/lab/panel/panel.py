@@ -191,10 +191,14 @@ class Panel(PanelView):
         shown = self.study.name if self.study is not None and self.playing is None else None
         playing = Replay(recording_path(recording or shown or "example", self.project), shown)
         playback = playing.playback
-        playback.set_speed(speed)
-        if experiment is not None:
-            playback.jump(experiment)
-        playback.ask(quiz)
+        try:
+            playback.set_speed(speed)
+            if experiment is not None:
+                playback.jump(experiment)
+            playback.ask(quiz)
+        except BaseException:
+            playing.close()
+            raise
         with self._lock:
             if self.playing is not None:
                 playing.before = self.playing.before
