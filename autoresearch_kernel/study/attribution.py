@@ -40,7 +40,7 @@ from .finish import NO_KEEP
 from .loop import despite_full_disk, ended_on_record, resume
 from .session import Watch
 from .steps import Steps, open_session
-from .trials import close_cut_off, score_trial, train_trial
+from .trials import close_cut_off, forget_models, score_trial, train_trial
 
 BESIDE_THE_CHANGE = "this is the code of the study with one kept change taken out, for its attribution"
 
@@ -138,6 +138,7 @@ def _attribute(session: Steps, num_seeds: int | None) -> tuple[Effect, ...]:
     while (step := due(_present(session), session.state.noise)) is not None:
         session.steering.check()
         _one_step(session, champion, step)
+    forget_models(session, champion)
     found = effects(_present(session), session.state.noise)
     session.history.append(
         "attribution", what="ended", champion=champion.number, effects=[asdict(effect) for effect in found]

@@ -87,7 +87,18 @@ def score_trial(session: Steps, champion: Experiment, due: Due) -> None:
     except ScoringFailed as failure:
         facts = {"status": Status.CRASH, "reason": f"scoring failed: {failure}"}
     _record(session, "scored", due, **facts, sandbox=session.sandbox)
-    for path in (paths.artefact(due.run), paths.nll(due.run)):
+    _forget_model(paths, due.run)
+
+
+def forget_models(session: Steps, champion: Experiment) -> None:
+    """Remove the models that are still there, as when a supervisor was killed between a score and its removal."""
+    for variant in _present(session).variants:
+        for trial in variant.trials:
+            _forget_model(session.study.experiment(champion.number).without(variant.without), trial.index)
+
+
+def _forget_model(paths: ExperimentPaths, run: int) -> None:
+    for path in (paths.artefact(run), paths.nll(run)):
         path.unlink(missing_ok=True)
 
 
