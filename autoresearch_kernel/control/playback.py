@@ -129,8 +129,7 @@ class Viewer:
             self.asked = None
         elif question.index != self.asked:
             self.asked = question.index
-            experiment = playback.look().state.experiments[question.experiment]
-            for line in (*question_lines(shown, experiment), f"  {CHOICES}"):
+            for line in (*question_lines(shown), f"  {CHOICES}"):
                 self.say(line)
 
     def _tell(self, told: Experiment | Progress) -> None:

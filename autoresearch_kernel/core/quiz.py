@@ -83,10 +83,15 @@ class Shown:
     """What a viewer knows when a question is asked."""
 
     question: Question
-    scores: tuple[float, ...]  # val_bpb of the runs so far
+    experiment: Experiment  # as it was then
     incumbent_bpb: float | None  # mean of the incumbent's runs at the machine's speed of that time
     incumbent_runs: int
     sigma: float | None  # run-to-run standard deviation, as it was known then
+
+    @property
+    def scores(self) -> tuple[float, ...]:
+        """val_bpb of the runs so far."""
+        return self.experiment.scores
 
     @property
     def difference(self) -> float | None:
@@ -100,7 +105,7 @@ def shown(question: Question, state: StudyState) -> Shown:
     against = state.level_for(experiment)
     runs = len(against.runs) if against else 0
     bpb = against.bpb if against else state.incumbent_bpb
-    return Shown(question, experiment.scores, bpb, runs, state.sigma)
+    return Shown(question, experiment, bpb, runs, state.sigma)
 
 
 # --- how the calls compare

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from ..core.format import bpb, count, signed
 from ..core.quiz import Answer, Call, Outcome, Question, Shown, Tally
-from ..core.types import Experiment
 from .words import title
 
 CALL_WORDS: Mapping[Call, str] = {"keep": "keep", "discard": "discard", "confirm": "once more"}
@@ -14,11 +13,11 @@ MOST_NAMED = 8  # experiments in a line
 QUESTION = "Keep, discard, or train it once more with a fresh seed?"
 
 
-def question_lines(asked: Shown, experiment: Experiment) -> list[str]:
+def question_lines(asked: Shown) -> list[str]:
     """What is known before the verdict, and the question."""
     runs = ", ".join(map(bpb, asked.scores))
     mean = "" if len(asked.scores) == 1 else f", mean {bpb(sum(asked.scores) / len(asked.scores))}"
-    lines = [title(experiment), f"val_bpb {runs}{mean} ({count(len(asked.scores), 'run')})"]
+    lines = [title(asked.experiment), f"val_bpb {runs}{mean} ({count(len(asked.scores), 'run')})"]
     if asked.incumbent_bpb is not None and asked.difference is not None:
         against = f"the incumbent's {bpb(asked.incumbent_bpb)} ({count(asked.incumbent_runs, 'run')})"
         sigmas = f", {signed(asked.difference / asked.sigma, 1)} σ of one run" if asked.sigma else ""

@@ -18,7 +18,6 @@ from ...record.bundle import recorded_study
 from ...record.study import StudyError
 from ...show.playback import Playback
 from ...show.quiz_words import answered_words, outcome_lines, question_lines
-from ...show.snapshot import Snapshot
 
 HERE = Path(__file__).parent
 
@@ -83,11 +82,11 @@ class Replay:
         self.said = [words]
         return words
 
-    def data(self, now: Snapshot) -> dict[str, Any]:
+    def data(self) -> dict[str, Any]:
         """What the browser shows."""
         playback, timeline = self.playback, self.playback.timeline
         shown = playback.shown()
-        asked = None if shown is None else question_lines(shown, now.state.experiments[shown.question.experiment])
+        asked = None if shown is None else question_lines(shown)
         began = clock(timeline.events[0]["time"]) if timeline.events else ""
         said = outcome_lines(playback.outcome()) if playback.is_quiz and playback.is_over else self.said
         return {

@@ -225,7 +225,7 @@ class PanelView:
         self.gauge.value = pages.moment(now)
         if self._shown.is_new("acts", []):
             self.acts.children = ()
-        data = playing.data(now)
+        data = playing.data()
         if self._shown.is_new("playing", data):
             self.player.data = as_json(data)
 
