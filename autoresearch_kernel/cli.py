@@ -255,7 +255,7 @@ def _speed(text: str) -> float:
     except ValueError:
         speed = 0.0
     if not 0 < speed < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not possible: give a number above 0, as 60 for a minute a second.")
+        raise argparse.ArgumentTypeError(f"{text!r} is not possible: give a number above 0, as 60.")
     return speed
 
 

@@ -186,8 +186,8 @@ def finish(study: Study, unsafe: bool = False) -> str:
 def attribute(study: Study, seeds: int | None = None, unsafe: bool = False) -> str:
     """Take each kept change out of a study's champion in the background, on fresh seeds.
 
-    Starts nothing when that is done already, or is going on. Raises StudyError while a process runs the study otherwise,
-    and when nothing better than the baseline was found.
+    Starts nothing when that is done already, or is going on. Raises StudyError while a process runs the study
+    otherwise, and when nothing better than the baseline was found.
     """
     from ..study.attribution import Outlook
 
@@ -213,8 +213,8 @@ def plan_of_attribution(study: Study, outlook: Any) -> str:
     """What an attribution trains, and how long that takes at most; `outlook` is `study.attribution.Outlook`."""
     changes = count(outlook.num_changes, "kept change")
     return (
-        f"Attribution of study {study.name}: experiment {outlook.champion:04d} trains without each of its {changes}, on up "
-        f"to {count(outlook.num_seeds, 'fresh seed')}. That is at most about "
+        f"Attribution of study {study.name}: experiment {outlook.champion:04d} trains without each of its {changes}, on "
+        f"up to {count(outlook.num_seeds, 'fresh seed')}. That is at most about "
         f"{count(outlook.num_trainings, 'training')} of {study.time_budget_seconds:g} s, {duration(outlook.seconds)}; "
         "what is clear earlier stops earlier."
     )

@@ -99,8 +99,8 @@ def _start_words(playback: Playback) -> str:
     began = clock(timeline.events[0]["time"]) if timeline.events else "no time"
     takes = duration(timeline.seconds / playback.head.speed)
     return (
-        f"Replay of study {name}, which began {began} and took {duration(timeline.seconds)}; at {playback.head.speed:g} "
-        f"times its speed that is {takes}. Nothing trains."
+        f"Replay of study {name}, which began {began} and took {duration(timeline.seconds)}; at "
+        f"{playback.head.speed:g} times its speed that is {takes}. Nothing trains."
     )
 
 

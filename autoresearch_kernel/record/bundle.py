@@ -26,7 +26,7 @@ TAKEN = re.compile(
 )
 MOST_BYTES = 50_000_000  # of one file
 MOST_BYTES_IN_ALL = 500_000_000
-NOT_HERE = "its project is not on this machine"  # folder of a study from a bundle: it does not exist, so no link leads in
+NOT_HERE = "its project is not on this machine"  # the folder for links of a bundle: it does not exist
 
 
 @contextmanager

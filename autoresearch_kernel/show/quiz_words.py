@@ -43,7 +43,7 @@ def outcome_lines(outcome: Outcome) -> list[str]:
     ]
     lines += _against_truth(outcome)
     if outcome.untold:
-        lines.append(f"For {outcome.untold}, later runs of the same code cannot tell: the difference is within its error.")
+        lines.append(f"For {outcome.untold}, later runs of the same code cannot tell: the difference is too small.")
     if outcome.without_runs:
         lines.append(
             f"For {outcome.without_runs}, the record has no later run of the same code, so nothing but the rule's call "

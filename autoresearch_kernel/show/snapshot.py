@@ -15,7 +15,8 @@ WAITING_FOR_QUIET = "waiting for a quieter machine"  # the phase in which other 
 PHASES = (
     "not started", "starting", "measuring the baseline", "proposing", "dry run", "reviewing", "training", "scoring",
     "auditing",
-    "deciding", "re-running the incumbent", "concluding", "finishing", "attributing", WAITING_FOR_MACHINE, WAITING_FOR_QUIET,
+    "deciding", "re-running the incumbent", "concluding", "finishing", "attributing",
+    WAITING_FOR_MACHINE, WAITING_FOR_QUIET,
     "paused", "finished", "stopped", "gone",
 )  # fmt: skip
 ENDED = frozenset({"not started", "finished", "stopped", "gone"})  # phases in which nothing goes on

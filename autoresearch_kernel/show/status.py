@@ -348,7 +348,7 @@ def status_json(now: Snapshot) -> dict[str, Any]:
     damage: what of the history is left out here, "" when nothing is;
     finished: the last `finished` event, as champion, difference_bpb;
     result: test_difference ± test_standard_error in bits per byte, and what it shrank from;
-    attribution: of the champion without each kept change: champion, num_seeds, is_ended, and effects: `core/attribution.py`;
+    attribution: the champion without each kept change: champion, num_seeds, is_ended, effects: `core/attribution.py`;
     untrusted: numbers of experiments that ran without a sandbox;
     running: the experiment in work, with curves of progress, seconds, train_loss, tokens_per_second;
     best, best_val_bpb, sigma: the incumbent's number, its score at its decision, run-to-run standard deviation;

@@ -81,8 +81,8 @@ def attribute(
     """What each kept change of the champion is worth; measured the first time, read from the record from then on.
 
     Args:
-        num_seeds: of each change, at most; as many as the attribution began with, else NUM_SEEDS. More seeds than before
-            measure further.
+        num_seeds: of each change, at most; as many as the attribution began with, else NUM_SEEDS. More seeds than
+            before measure further.
         wait_for_quiet: minutes in all that it may wait before trainings while other processes keep the machine busy.
 
     None when a user stopped it; the same call goes on. Raises StudyError when nothing was kept, when the champion's own

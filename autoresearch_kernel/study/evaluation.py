@@ -35,8 +35,8 @@ def ask(
 ) -> T:
     """What `question`, a score or an audit, answers about the model of the run that `about` names.
 
-    It is asked once more when its process was killed or slow, as the model is on the disk. `artefact` and `measured` are
-    those of a training that is no run of the experiment. Raises ScoringFailed.
+    It is asked once more when its process was killed or slow, as the model is on the disk. `artefact` and `measured`
+    are those of a training that is no run of the experiment. Raises ScoringFailed.
     """
     study, token = session.study, secrets.token_hex(16)
     experiments = session.state.experiments

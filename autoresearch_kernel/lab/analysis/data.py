@@ -27,7 +27,7 @@ class StudyData:
     machine: str = ""  # how busy the machine was, and how long the study waited for quiet; "" where it was quiet
     note: str = ""  # what the reader should know of where this comes from
     metric: str = "val_bpb"  # what the scores measure, of which lower is better
-    taken_out: Attribution | None = None  # trainings of the champion without each kept change; None where there are none
+    taken_out: Attribution | None = None  # trainings without each kept change; None where there are none
     effects: tuple[Effect, ...] = ()  # what these say
     can_be_attributed: bool = False  # it is a study of this project, whose code can train
 

@@ -67,7 +67,7 @@ def effects_figure(rows: Sequence[Mapping[str, Any]], unit: str = "bits per byte
     for place, row in enumerate(shown):
         colour = {"carries": GREEN, "costs": RED}.get(row["part"], GREY)
         axes.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=1.6, zorder=3, gid="interval")
-        axes.plot([row["gain"]], [place], "o", color=colour, markersize=6, markeredgecolor="white", zorder=4, gid="gain")
+        axes.plot([row["gain"]], [place], "o", color=colour, markeredgecolor="white", zorder=4, gid="gain")
     low, high = min(0.0, *(row["low"] for row in shown)), max(0.0, *(row["high"] for row in shown))
     pad = 0.06 * ((high - low) or 1e-3)
     axes.set_xlim(low - pad, high + pad)

@@ -177,7 +177,11 @@ class Panel(PanelView):
 
     @_explained
     def replay(
-        self, recording: str | None = None, speed: float = USUAL_SPEED, experiment: int | None = None, quiz: bool = False
+        self,
+        recording: str | None = None,
+        speed: float = USUAL_SPEED,
+        experiment: int | None = None,
+        quiz: bool = False,
     ) -> str:
         """Play a recorded night here: nothing trains, and no key is needed.
 

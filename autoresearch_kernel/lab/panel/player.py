@@ -47,7 +47,7 @@ class Replay:
         self._stack.close()
 
     def act(self, asked: str) -> bool:
-        """Do what the viewer asked for; False when that is the end of the replay. Raises StudyError for what cannot be."""
+        """Do what the viewer asked for; False for the end of the replay. Raises StudyError for what cannot be."""
         try:
             request = json.loads(asked)
             what, value = request["what"], request["value"]

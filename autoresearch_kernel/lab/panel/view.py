@@ -78,7 +78,7 @@ class PanelView:
         self.picker = widgets.Dropdown(description="Study", layout=widgets.Layout(width="260px"))
         self.picker.style.description_width = "44px"
         self.new_button = button("New study ...", "Fill in a form and start another study")
-        self.replay_button = button("Replay", "Play this recorded study again: pause, jump, and a quiz before each verdict")
+        self.replay_button = button("Replay", "Play this study again: pause, jump, and a quiz before each verdict")
         self.example_button = button("Replay the example night", "Play a recorded night: nothing trains", "primary")
         self.go_on_button = button("Continue", "Let the study go on in the background", "primary")
         self.pause_button = button("Pause", "Begin nothing new once the present experiment is decided")
@@ -86,10 +86,11 @@ class PanelView:
         self.stop_button = button("Stop after this", "End the study once the present experiment is decided")
         self.stop_now_button = button("Stop now", "End what runs, too; it is taken up again later")
         self.finish_button = button(FINISH, "Measure the result: fresh seeds, then the sealed test split, once")
-        self.attribute_button = button("Attribute", "Which kept changes carry the gain: train without each, on fresh seeds")
+        self.attribute_button = button("Attribute", "Which kept changes carry the gain: train without each of them")
         self.promote_button = button(PROMOTE, "Make the best train.py of this study the project's")
         self.acts = widgets.HBox(layout=widgets.Layout(flex_flow="row wrap"))
-        self.top = widgets.HBox([self.picker, self.new_button, self.replay_button, self.acts], layout=widgets.Layout(flex_flow="row wrap"))
+        top = [self.picker, self.new_button, self.replay_button, self.acts]
+        self.top = widgets.HBox(top, layout=widgets.Layout(flex_flow="row wrap"))
         self.said = Drawing(kind="spoken", data="")
         self.result, self.gauge, self.notice = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self.player = Player()
@@ -220,7 +221,8 @@ class PanelView:
 
     def _show_moment(self, now: Snapshot, playing: Replay) -> None:
         """A replay at its moment. Its head stays the same while it plays: a screen reader says each change."""
-        self.said.data = pages.spoken(f"Replay of study {now.study.name}", pages.replay_words(now, playing.playback.is_over))
+        words = pages.replay_words(now, playing.playback.is_over)
+        self.said.data = pages.spoken(f"Replay of study {now.study.name}", words)
         self.result.value = pages.result(now.state) + pages.attribution(now.state)
         self.gauge.value = pages.moment(now)
         if self._shown.is_new("acts", []):
