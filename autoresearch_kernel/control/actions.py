@@ -194,7 +194,7 @@ def attribute(study: Study, seeds: int | None = None, unsafe: bool = False) -> s
     _still_there(study)
     outlook, state = Outlook.of(study, seeds), read_state(study)
     known = state.attribution
-    if known is not None and known.is_ended and (seeds is None or seeds <= known.num_seeds):
+    if known is not None and known.is_done(seeds):
         return attribution_lines(state)[0]
     if (holder := lock_holder(study.paths.lock)) is not None:
         if look(study).is_attributing:

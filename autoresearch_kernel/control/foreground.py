@@ -137,7 +137,7 @@ def attribute(study: Study, seeds: int | None, unsafe: bool, wait_for_quiet: flo
 
     outlook = Outlook.of(study, seeds)
     known = _read(study)[0].attribution
-    if known is None or not known.is_ended or outlook.num_trainings:
+    if known is None or not known.is_done(seeds):
         hide_key()
         choose_sandbox(study.project, unsafe)
         print(f"{plan_of_attribution(study, outlook)} Ctrl-C loses nothing.", flush=True)

@@ -121,6 +121,10 @@ class Attribution:
         known = {variant.without for variant in self.variants}
         return tuple(without for without in (None, *self.changes) if without not in known)
 
+    def is_done(self, num_seeds: int | None) -> bool:
+        """Whether there is nothing left to train, with so many seeds or those that it began with."""
+        return self.is_ended and (num_seeds is None or num_seeds <= self.num_seeds)
+
     @property
     def num_trained(self) -> int:
         return sum(trial.status is not Status.INTERRUPTED for variant in self.variants for trial in variant.trials)

@@ -67,7 +67,7 @@ class Outlook:
             most, done = known.most_trainings, known.num_trained
         measured = overhead_seconds(champion.runs, study.time_budget_seconds)
         each = study.time_budget_seconds + (TYPICAL_OVERHEAD_SECONDS if measured is None else measured)
-        left = max(0, most - done)
+        left = 0 if known is not None and known.is_done(num_seeds) else max(0, most - done)
         return Outlook(champion.number, len(lineage(state, champion)), seeds, left, left * each)
 
 
@@ -92,7 +92,7 @@ def attribute(
     state = read_state(study.paths.history)
     _champion(state, study.name)
     known = state.attribution
-    if known is not None and known.is_ended and (num_seeds is None or num_seeds <= known.num_seeds):
+    if known is not None and known.is_done(num_seeds):
         return effects(known, state.noise)
     with open_session(study, watch, backend) as session, ended_on_record(session):
         session.quiet.allow(wait_for_quiet)

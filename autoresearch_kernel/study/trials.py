@@ -79,9 +79,9 @@ def score_trial(session: Steps, champion: Experiment, due: Due) -> None:
         return
     about = Progress("scoring", champion.number, due.run, name_of(session, due.without))
     question = partial(session.backend.score, nll_path=paths.nll(due.run))
-    own = {"artefact": paths.artefact(due.run), "measured": trial.measured}
     try:
-        found = ask(session, question, about, session.heldout, **own)
+        model = paths.artefact(due.run)
+        found = ask(session, question, about, session.heldout, artefact=model, measured=trial.measured)
         facts: dict[str, Any] = {name: getattr(found, name) for name in ("val_bpb", "standard_error", "num_tokens")}
         facts |= {"num_bytes": found.num_bytes, "evaluation_seconds": found.evaluation_seconds}
     except ScoringFailed as failure:
@@ -160,14 +160,15 @@ def _not_started(session: Steps, due: Due, failure: MachineFailed) -> RunOutcome
 
 def _stopped(session: Steps, due: Due, stop: BaseException) -> None:
     """Record that a user or a full disk ended a training; what a full disk does not take, the next try writes."""
-    by_disk = isinstance(stop, OSError)
-    words = "the disk was full" if by_disk else f"stopped by {str(stop) or 'hand'} while it trained"
-    if by_disk and not is_full(stop):
-        return
-    if by_disk:  # what it left may be what filled the disk
-        remove_tree(_paths(session, session.state.experiments[_present(session).champion], due).handover(due.run))
+    cause, words = Cause.ASKED, f"stopped by {str(stop) or 'hand'} while it trained"
+    if isinstance(stop, OSError):
+        if not is_full(stop):
+            return
+        cause, words = Cause.FULL_DISK, "the disk was full"
+        champion = session.state.experiments[_present(session).champion]
+        remove_tree(_paths(session, champion, due).handover(due.run))  # which may be what filled it
     try:
-        _record(session, "interrupted", due, cause=Cause.FULL_DISK if by_disk else Cause.ASKED, reason=words)
+        _record(session, "interrupted", due, cause=cause, reason=words)
     except OSError as error:
         if not is_full(error):
             raise

@@ -685,13 +685,13 @@ def test_a_finish_is_offered_when_it_makes_sense_and_its_result_stands_first(
     writer.append("stopped", reason="asked by ann@here")
     writer.history.close()
     made.refresh()
-    assert shown_buttons(made) == ["Go on finishing", "Continue", "Promote the incumbent"]
-    assert [button.button_style for button in made.acts.children] == ["primary", "", ""]
+    assert shown_buttons(made) == ["Go on finishing", "Continue", "Attribute", "Promote the incumbent"]
+    assert [button.button_style for button in made.acts.children] == ["primary", "", "", ""]
     assert "finish --name nov23` goes on measuring the result." in next_step(made.now)
     writer.open().append("result", **vars(RESULT))
     writer.history.close()
     made.refresh()
-    assert shown_buttons(made) == ["Continue", "Promote the incumbent"], "it has its result"
+    assert shown_buttons(made) == ["Continue", "Attribute", "Promote the incumbent"], "it has its result"
     assert made.go_on_button.button_style == "primary"
     assert "test bpb 1.5020 → 1.4830, −0.0191 ± 0.0021" in made.result.value
     root = list(made.root.children)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import re
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 EXAMPLE = Path(__file__).parents[2] / "docs" / "example"
 EVENTS = read_events(EXAMPLE / "history.jsonl")
 FOLDER = Path(panel_module.__file__).parent
+COUNT = itertools.count(1)
 
 
 class NoStudies(Recorder):
@@ -71,8 +73,7 @@ def replayed(panel: Panel, **how: Any) -> Hand:
 
 def ask(panel: Panel, what: str, value: Any = None) -> None:
     """What the browser sends."""
-    count = json.loads(panel.player.asked or '{"count": 0}')["count"] + 1
-    panel.player.asked = json.dumps({"count": count, "what": what, "value": value})
+    panel.player.asked = json.dumps({"count": next(COUNT), "what": what, "value": value})
 
 
 def data(panel: Panel) -> dict[str, Any]:

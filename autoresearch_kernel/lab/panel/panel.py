@@ -211,7 +211,7 @@ class Panel(PanelView):
             self.form.close()
             self._show_another()
         playback.play()
-        self.refresh()
+        self._select(FOLLOW)
         return f"Replay of study {playback.study.name}. \"End the replay\" or `lab.end_replay()` ends it."
 
     @_explained
