@@ -22,7 +22,7 @@ from .control.checks import Check, as_json, table, worst
 from .control.gpu_check.plan import DEVICES
 from .control.new import new_project
 from .control.verify import verify
-from .core.attribution import LEAST_SEEDS
+from .core.attribution import LEAST_SEEDS, NUM_SEEDS
 from .core.playback import USUAL_SPEED
 from .core.version import __version__
 from .lab.jupyter import install_kernel, open_lab
@@ -337,7 +337,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
         )),
         Command("attribute", _attribute, "which kept changes carry the gain: train without each, on fresh seeds", (
             _argument("study", nargs="?", metavar="NAME", help="the study; default: the one touched last"), NAME,
-            _argument("--seeds", type=_seeds, metavar="N", help="of each change, at most (default 8)"),
+            _argument("--seeds", type=_seeds, metavar="N", help=f"of each change, at most (default {NUM_SEEDS})"),
             _argument_of(OPTIONS["wait_for_quiet"]), _argument_of(OPTIONS["unsafe"]),
         )),
         Command("promote", _promote, "make a study's best train.py the project's train.py", (

@@ -213,8 +213,8 @@ def plan_of_attribution(study: Study, outlook: Any) -> str:
     """What an attribution trains, and how long that takes at most; `outlook` is `study.attribution.Outlook`."""
     changes = count(outlook.num_changes, "kept change")
     return (
-        f"Attribution of study {study.name}: experiment {outlook.champion:04d} trains without each of its {changes}, on "
-        f"up to {count(outlook.num_seeds, 'fresh seed')}. That is at most about "
+        f"Attribution of study {study.name}: experiment {outlook.champion:04d} trains without each of its {changes}, "
+        f"on up to {count(outlook.num_seeds, 'fresh seed')}. That is at most about "
         f"{count(outlook.num_trainings, 'training')} of {study.time_budget_seconds:g} s, {duration(outlook.seconds)}; "
         "what is clear earlier stops earlier."
     )

@@ -25,7 +25,7 @@ from .noise import Noise
 from .student import quantile
 from .types import Cause, Status
 
-NUM_SEEDS = 8  # of each variant, at most
+NUM_SEEDS = 10  # of each variant, at most
 LEAST_SEEDS = 2  # of each, before anything is said
 LEAST_CONTROLS = 2  # runs of the champion in a round
 CHANCE = 0.025  # on each side of the interval that is shown and decides after the last seed
@@ -34,6 +34,7 @@ LEAST_GAIN_SIGMAS = 1.5  # a change whose gain is below this, for sure, and not 
 MOST_ATTEMPTS = 2  # trainings begun under one run index that the supervisor did not survive
 MOST_FAILURES = 2  # trainings of a variant that fail on their own account, before it cannot be taken out
 TRIAL_EVENTS = ("started", "interrupted", "trained", "scored")
+
 
 class Part(StrEnum):
     """What one kept change has to do with the gain."""

@@ -209,4 +209,3 @@ def _paths(session: Steps, champion: Experiment, due: Due) -> ExperimentPaths:
 def _record(session: Steps, what: str, due: Due, **facts: Any) -> None:
     champion = _present(session).champion
     session.history.append("attribution", what=what, champion=champion, without=due.without, run=due.run, **facts)
-

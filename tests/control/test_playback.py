@@ -42,9 +42,7 @@ def test_without_a_terminal_the_whole_night_is_told_in_the_words_of_its_record(
     assert sum(re.match(rf"{e.number:04d} ", line) is not None for e in decided for line in told) >= len(decided)
 
 
-def test_a_quiz_reads_its_answers_as_lines(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_quiz_reads_its_answers_as_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("discard\nhm\nk\nonce more\n"))
     assert main(["replay", str(EXAMPLE), "--quiz"]) == 0
     out = capsys.readouterr().out

@@ -16,6 +16,7 @@ from autoresearch_kernel.core.student import quantile
 SIGMA = 0.002
 NOISE = Noise(SIGMA, 10, 0.05, 0.01, 1.1, False)
 CHAMPION = 9
+Found = tuple[Attribution, ...]
 
 
 def event(what: str, **fields: object) -> dict[str, object]:
@@ -30,12 +31,14 @@ def begun(*changes: int, seeds: int = rules.NUM_SEEDS) -> tuple[Attribution, ...
     return found
 
 
-def trained(found: tuple[Attribution, ...], step: Due, val_bpb: float | None, status: str | None = None) -> tuple[Attribution, ...]:  # fmt: skip
+def trained(found: Found, step: Due, val_bpb: float | None, status: str | None = None) -> Found:
     """After a training and its score; without a score it failed."""
     where = {"without": step.without, "run": step.run}
     if not step.is_score:
         found = folded(found, event("started", seed=1, **where))
-        found = folded(found, event("trained", status=status, reason="it failed" if status else "", measured={}, **where))
+        found = folded(
+            found, event("trained", status=status, reason="it failed" if status else "", measured={}, **where)
+        )
     return found if val_bpb is None else folded(found, event("scored", val_bpb=val_bpb, standard_error=0.001, **where))
 
 
@@ -152,19 +155,24 @@ def test_an_event_of_a_later_version_is_left_alone() -> None:
 # --- how often a name is wrong
 
 
+class Landscape:
+    """Scores of a variant: what it lacks, noise, and a machine that drifts by half a sigma in 100 trainings."""
+
+    def __init__(self, rng: random.Random, gains: dict[int, float]) -> None:
+        self.rng, self.gains, self.count = rng, gains, 0
+
+    def __call__(self, without: int | None) -> float:
+        self.count += 1
+        drift = 0.5 * SIGMA * self.count / 100
+        return 1.5 + self.gains.get(without or 0, 0.0) + self.rng.gauss(0, SIGMA) + drift
+
+
 def landscapes(number: int) -> Iterator[tuple[dict[int, float], Callable[[int | None], float]]]:
     """Half of the changes carry 3 to 10 sigma, the others nothing; runs scatter by sigma, and the machine drifts."""
     for seed in range(number):
         rng = random.Random(seed)
         gains = {n: rng.choice((0.0, rng.uniform(3, 10) * SIGMA)) for n in range(1, rng.randint(3, 10))}
-        clock = [0]
-
-        def score(without: int | None, gains: dict[int, float] = gains, rng: random.Random = rng, clock: list[int] = clock) -> float:  # fmt: skip
-            clock[0] += 1
-            drift = 0.5 * SIGMA * (clock[0] / 100)
-            return 1.5 + gains.get(without or 0, 0.0) + rng.gauss(0, SIGMA) + drift
-
-        yield gains, score
+        yield gains, Landscape(rng, gains)
 
 
 def test_nine_of_ten_planted_no_ops_are_named_and_no_carrier_is() -> None:

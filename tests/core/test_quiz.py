@@ -12,7 +12,10 @@ from autoresearch_kernel.core.state import Event, replay
 from autoresearch_kernel.record.history import read_events
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "example" / "history.jsonl"
-ACCEPTED = {"accepted": True, "correction_bpb": 0.0, "standard_error": 0.0, "num_cuts": 256, "num_mismatches": 0, "reason": "", "seconds": 1.0}  # fmt: skip
+ACCEPTED = {
+    "accepted": True, "correction_bpb": 0.0, "standard_error": 0.0, "num_cuts": 256, "num_mismatches": 0, "reason": "",
+    "seconds": 1.0,
+}  # fmt: skip
 
 
 class Writer:

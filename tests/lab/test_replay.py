@@ -213,7 +213,8 @@ RENDER = """async ([source, data]) => {
     window.front.render({model: window.model, el});
 }"""
 PLAYING = {
-    "name": "example", "moment": 120.0, "seconds": 2400.0, "when": "2 min of 40 min", "is_playing": True, "is_over": False,
+    "name": "example", "moment": 120.0, "seconds": 2400.0, "when": "2 min of 40 min", "is_playing": True,
+    "is_over": False,
     "speed": 60.0, "speeds": [1.0, 60.0, 300.0], "experiment": 4, "experiments": [0, 100], "is_quiz": True,
     "question": None, "said": [],
 }  # fmt: skip
@@ -262,7 +263,9 @@ def test_buttons_and_keys_send_what_they_say(page: Page) -> None:
 def test_a_question_is_text_and_is_answered_by_button_and_by_key(page: Page) -> None:
     shown(page, ASKING)
     question = page.locator(".ar-question")
-    assert question.is_visible() and "<b>bold</b> <img" in question.inner_text() and not question.locator("img, b").count()
+    assert (
+        question.is_visible() and "<b>bold</b> <img" in question.inner_text() and not question.locator("img, b").count()
+    )
     page.get_by_role("button", name="Once more (O)").click()
     page.locator(".ar-player").focus()
     page.keyboard.press("d")
@@ -279,7 +282,8 @@ def test_the_controls_fit_at_every_width(page: Page, width: int) -> None:
     page.evaluate("width => { document.querySelector('.ar-panel').style.width = `${width}px`; }", width)
     beyond = page.evaluate(
         """() => { const frame = document.querySelector('.ar-panel').getBoundingClientRect();
-        return [...document.querySelectorAll('.ar-player *')].filter((n) => n.getBoundingClientRect().right > frame.right + 1)
+        const right = (node) => node.getBoundingClientRect().right;
+        return [...document.querySelectorAll('.ar-player *')].filter((n) => right(n) > frame.right + 1)
             .map((n) => n.outerHTML.slice(0, 80)); }"""
     )
     assert beyond == []

@@ -15,19 +15,21 @@ from autoresearch_kernel.cli import main
 from autoresearch_kernel.control import actions
 from autoresearch_kernel.control.verify import verify
 from autoresearch_kernel.core.attribution import Effect, Part
-from autoresearch_kernel.core.types import Evaluation, RunOutcome, Status
+from autoresearch_kernel.core.types import Context, Evaluation, Proposal, RunOutcome, Status
 from autoresearch_kernel.lab.analysis.load import analyse
 from autoresearch_kernel.record.commands import send
 from autoresearch_kernel.record.study import Study, StudyError
+from autoresearch_kernel.run.backend import using_backend
 from autoresearch_kernel.run.training import Listener, Training
 from autoresearch_kernel.scoring.job import ScoringJob
+from autoresearch_kernel.show import plot_progress
 from autoresearch_kernel.show.attribution_words import attribution_lines
 from autoresearch_kernel.show.follow import look
 from autoresearch_kernel.show.status import next_step, status_json, status_table
 from autoresearch_kernel.study.attribution import Outlook, attribute
 from autoresearch_kernel.study.loop import research, settle
 from autoresearch_kernel.study.steps import open_session
-from tests.conftest import counting_study
+from tests.conftest import copy_of, counting_study, make_project, pretend_quiet
 from tests.pretended import Machine
 from tests.study.test_loop import Scripted
 from tests.study.test_night import events_of, state_of
@@ -37,7 +39,9 @@ SIGMA = 0.002
 KNOBS = ("WIDE", "DEEP", "WARM", "COOL", "FAST")
 WORTH = {"WIDE": -0.030, "DEEP": 0.0, "WARM": -0.025, "COOL": 0.0, "FAST": -0.020}  # bits per byte for each unit
 LUCK = {"DEEP": -0.012, "COOL": -0.012}  # of all runs of that experiment, and of no later one
-LINES = "\n".join(f"{name} = 0  # a knob\n\n# {name} is used below\nuse_{name.lower()} = {name} + 1\n" for name in KNOBS)
+LINES = "\n".join(
+    f"{name} = 0  # a knob\n\n# {name} is used below\nuse_{name.lower()} = {name} + 1\n" for name in KNOBS
+)
 SOURCE = f"""# %% tags=["parameters"]
 SEED = 1  # fixed
 ALPHA = 1.0
@@ -47,7 +51,9 @@ ALPHA = 1.0
 # %%
 from prepare import TrainingClock, evaluate_bpb
 
-clock = TrainingClock(3600)
+clock = TrainingClock()
+while clock.running():
+    clock.report(train_loss=1.0)
 val_bpb = evaluate_bpb(None, None, 16)
 """
 
@@ -64,9 +70,7 @@ class Turns:
     def __init__(self, *edits: Callable[[str], str]) -> None:
         self.edits = list(edits)
 
-    def propose(self, context):  # type: ignore[no-untyped-def]
-        from autoresearch_kernel.core.types import Proposal
-
+    def propose(self, context: Context) -> Proposal:
         edit = self.edits.pop(0)
         return Proposal(f"Turn knob {len(context.experiments)}.", edit(context.train_source), self.name)
 
@@ -77,6 +81,10 @@ def knobs_of(source: str) -> dict[str, int]:
 
 @pytest.fixture
 def planted(machine: Machine) -> Machine:
+    return plant(machine)
+
+
+def plant(machine: Machine) -> Machine:
     """Scores are the sum of what the knobs are worth, noise of the seed, and the luck of its own experiment."""
 
     def train(training: Training, listener: Listener) -> RunOutcome:
@@ -105,10 +113,25 @@ def night(project: Path, corpus: Path, *edits: Callable[[str], str]) -> Study:
     return study
 
 
-@pytest.fixture
-def kept(project: Path, small_corpus: Path, planted: Machine) -> Study:
+@pytest.fixture(scope="module")
+def kept_project(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> Path:
     """Five changes were kept: 1, 3 and 5 carry gain, 2 and 4 had luck."""
-    return night(project, small_corpus, *map(turned, KNOBS))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        pretend_quiet(monkeypatch)
+        monkeypatch.setattr(plot_progress, "draw_progress", lambda *_, **__: None)
+        folder = make_project(tmp_path_factory.mktemp("kept"), small_corpus, monkeypatch)
+        monkeypatch.chdir(folder)
+        with using_backend(plant(Machine()).backend):
+            night(folder, small_corpus, *map(turned, KNOBS))
+    return folder
+
+
+@pytest.fixture
+def kept(
+    kept_project: Path, tmp_path: Path, small_corpus: Path, planted: Machine, monkeypatch: pytest.MonkeyPatch
+) -> Study:
+    """The study of that project in a copy of it."""
+    return copy_of(kept_project, tmp_path, small_corpus, monkeypatch)
 
 
 def named(effects: tuple[Effect, ...] | None) -> dict[int, Part]:
@@ -154,7 +177,9 @@ def test_every_view_tells_it(kept: Study, planted: Machine) -> None:
     attribute(kept, 4)
     lines = attribution_lines(state_of(kept))
     assert lines[0].startswith("Without one kept change at a time, 0005 trained on up to 4 fresh seeds: 0001, 0003")
-    assert re.search(r"0001 carries gain: val_bpb 1\.4\d+ without it, 1\.4\d+ with it: \+0\.0\d+ ± 0\.0\d+ \(95 %", lines[1])
+    assert re.search(
+        r"0001 carries gain: val_bpb 1\.4\d+ without it, 1\.4\d+ with it: \+0\.0\d+ ± 0\.0\d+ \(95 %", lines[1]
+    )
     table = status_table(look(kept))
     assert "0001, 0003 and 0005 carry gain" in " ".join(table.split())
     told = status_json(look(kept))["attribution"]
@@ -219,6 +244,10 @@ def test_a_supervisor_that_was_killed_leaves_a_training_that_is_made_again(kept:
     assert [(e["cause"], e["run"]) for e in cut_off] == [("gone", 0)]
 
 
+def void(value: object) -> None:
+    """For a lambda that returns nothing."""
+
+
 def interrupt(number: int) -> None:
     raise KeyboardInterrupt
 
@@ -226,7 +255,7 @@ def interrupt(number: int) -> None:
 def test_a_stop_ends_it_and_the_same_command_goes_on(
     kept: Study, planted: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    planted.during = lambda number: None if send(kept.paths.commands, "stop", "") else None
+    planted.during = lambda number: void(send(kept.paths.commands, "stop", ""))
     assert main(["attribute", "--seeds", "2"]) == 0
     assert "`autoresearch attribute nov23` goes on" in capsys.readouterr().out
     assert look(kept).phase == "stopped" and not (state_of(kept).attribution or pytest.fail()).is_ended
@@ -240,7 +269,12 @@ def test_later_changes_on_the_same_lines_and_changes_that_were_undone_are_named(
     """Knob WIDE is turned twice; DEEP is turned on by luck and off again with a gain of its own."""
     both = turned("DEEP", 0), turned("FAST")
     study = night(
-        project, small_corpus, turned("WIDE"), turned("DEEP"), turned("WIDE", 2), lambda source: both[1](both[0](source))
+        project,
+        small_corpus,
+        turned("WIDE"),
+        turned("DEEP"),
+        turned("WIDE", 2),
+        lambda source: both[1](both[0](source)),
     )
     found = attribute(study, 3)
     assert named(found) == {1: Part.TANGLED, 2: Part.REPLACED, 3: Part.CARRIES, 4: Part.CARRIES}
@@ -252,7 +286,9 @@ def test_later_changes_on_the_same_lines_and_changes_that_were_undone_are_named(
 def test_a_variant_whose_first_steps_fail_cannot_be_taken_out(kept: Study, planted: Machine) -> None:
     def dry_run(training: Training, listener: Listener) -> RunOutcome:
         fails = knobs_of(training.source)["WARM"] == 0
-        return RunOutcome(Status.CRASH if fails else None, "NameError: warm" if fails else "", training.paths.artefact(0), None)  # fmt: skip
+        if fails:
+            return RunOutcome(Status.CRASH, "NameError: warm", None, None)
+        return RunOutcome(None, "", training.paths.artefact(0), None)
 
     planted.dry_run = dry_run
     found = attribute(kept, 2)
@@ -264,14 +300,16 @@ def test_where_nothing_was_kept_there_is_nothing_to_take_out(
 ) -> None:
     study = counting_study(project, small_corpus)
     list(research(study, Scripted({"ALPHA": 3.0}), experiments=1))
-    with pytest.raises(StudyError, match="has kept nothing besides its baseline yet.* no kept change to take out"):
+    with pytest.raises(StudyError, match=r"has kept nothing besides its baseline yet.* no kept change to take out"):
         attribute(study)
     assert not events_of(study, "attribution")
 
 
 def test_a_champion_that_fails_on_every_seed_is_no_attribution(kept: Study, planted: Machine) -> None:
     planted.train = lambda training, listener: RunOutcome(Status.CRASH, "RuntimeError: no", None, None)
-    with pytest.raises(StudyError, match=r"champion 0005, .*failed on 3 fresh seeds, last with crash: RuntimeError: no"):
+    with pytest.raises(
+        StudyError, match=r"champion 0005, .*failed on 3 fresh seeds, last with crash: RuntimeError: no"
+    ):
         attribute(kept)
 
 

@@ -212,7 +212,7 @@ class Panel(PanelView):
             self._show_another()
         playback.play()
         self._select(FOLLOW)
-        return f"Replay of study {playback.study.name}. \"End the replay\" or `lab.end_replay()` ends it."
+        return f'Replay of study {playback.study.name}. "End the replay" or `lab.end_replay()` ends it.'
 
     @_explained
     def end_replay(self) -> str:
