@@ -178,7 +178,7 @@ def landscapes(number: int) -> Iterator[tuple[dict[int, float], Callable[[int | 
 def test_nine_of_ten_planted_no_ops_are_named_and_no_carrier_is() -> None:
     of_no_ops, of_carriers = Counter[Part](), Counter[Part]()
     trainings = most = 0
-    for gains, score in landscapes(120):
+    for gains, score in landscapes(80):
         found = go(begun(*gains), score)
         trainings, most = trainings + found[-1].num_trained, most + found[-1].most_trainings
         for change, part in parts(found).items():

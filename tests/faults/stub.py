@@ -127,7 +127,7 @@ def take_study(folder: Path) -> Study:
 
 
 def drive(folder: Path, injector: Injector, *, real_views: bool = False) -> None:
-    """Start or continue the study, until the agent has nothing left to propose; measure the result, and attribute it."""
+    """Start or continue the study, go on until the agent has nothing left to propose, finish and attribute it."""
     os.chdir(folder / "project")
     injector.install()
     stub = Stub(injector)

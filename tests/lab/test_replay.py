@@ -183,7 +183,7 @@ def test_a_bundle_is_replayed_and_cleared_away(panel: Callable[..., Panel], writ
     assert made.playing is not None and made.study is not None
     folder = made.study.paths.folder
     assert folder.is_dir() and data(made)["experiment"] >= 12
-    assert "experiments" in repr(made.figure()) and "0012" in repr(made.table())
+    assert "Incumbent: 00" in repr(made.figure()) and "0011 " in repr(made.table())
     made.end_replay()
     assert not folder.exists()
     with pytest.raises(StudyError, match="There is no"):
