@@ -16,7 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from .decide import mean
+from .comparison import Comparison
+from .decide import mean, standard_error
 from .drift import level
 from .state import Event, StudyState, replay
 from .student import quantile
@@ -84,8 +85,8 @@ class Shown:
 
     question: Question
     experiment: Experiment  # as it was then
-    incumbent_bpb: float | None  # mean of the incumbent's runs at the machine's speed of that time
-    incumbent_runs: int
+    compared: Comparison | None  # with the incumbent at the machine's speed of that time; None where nothing can be
+    incumbent_runs: int  # behind that
     sigma: float | None  # run-to-run standard deviation, as it was known then
 
     @property
@@ -93,19 +94,18 @@ class Shown:
         """val_bpb of the runs so far."""
         return self.experiment.scores
 
-    @property
-    def difference(self) -> float | None:
-        """To the incumbent, negative is better."""
-        return None if self.incumbent_bpb is None else mean(self.scores) - self.incumbent_bpb
-
 
 def shown(question: Question, state: StudyState) -> Shown:
     """`state` is the fold of the events up to the question."""
     experiment = state.experiments[question.experiment]
     against = state.level_for(experiment)
-    runs = len(against.runs) if against else 0
-    bpb = against.bpb if against else state.incumbent_bpb
-    return Shown(question, experiment, bpb, runs, state.sigma)
+    if against is None:
+        return Shown(question, experiment, None, 0, state.sigma)
+    mine = standard_error(len(experiment.scores), state.sigma)
+    theirs = against.standard_error(state.sigma, state.noise.worth_error)
+    degrees = state.noise.degrees_of_freedom
+    compared = Comparison(mean(experiment.scores), against.bpb, mine, theirs, state.sigma, degrees_of_freedom=degrees)
+    return Shown(question, experiment, compared, len(against.runs), state.sigma)
 
 
 # --- how the calls compare

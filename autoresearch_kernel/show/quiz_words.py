@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..core.format import bpb, count, signed
+from ..core.format import bpb, count
 from ..core.quiz import Answer, Call, Outcome, Question, Shown, Tally
 from .words import title
 
@@ -18,10 +18,9 @@ def question_lines(asked: Shown) -> list[str]:
     runs = ", ".join(map(bpb, asked.scores))
     mean = "" if len(asked.scores) == 1 else f", mean {bpb(sum(asked.scores) / len(asked.scores))}"
     lines = [title(asked.experiment), f"val_bpb {runs}{mean} ({count(len(asked.scores), 'run')})"]
-    if asked.incumbent_bpb is not None and asked.difference is not None:
-        against = f"the incumbent's {bpb(asked.incumbent_bpb)} ({count(asked.incumbent_runs, 'run')})"
-        sigmas = f", {signed(asked.difference / asked.sigma, 1)} σ of one run" if asked.sigma else ""
-        lines.append(f"against {against}: {signed(asked.difference)}{sigmas}")
+    if asked.compared is not None:
+        against = f"the incumbent's {bpb(asked.compared.theirs)} ({count(asked.incumbent_runs, 'run')})"
+        lines.append(f"against {against}: {asked.compared.words}")
     if asked.sigma:
         lines.append(f"σ, from run to run of the same code: {asked.sigma:.4f}")
     return [*lines, QUESTION]

@@ -84,8 +84,9 @@ def test_what_is_shown_at_a_question_is_what_was_known_then() -> None:
     events = small_night()
     first, second, _ = quiz.questions(events)
     shown = quiz.shown(second, replay(events[: second.count]))
-    assert shown.scores == (1.48, 1.49) and shown.incumbent_bpb == pytest.approx(1.5) and shown.incumbent_runs == 3
-    assert shown.difference == pytest.approx(-0.015) and shown.sigma is not None and shown.sigma > 0
+    assert shown.scores == (1.48, 1.49) and shown.compared is not None and shown.incumbent_runs == 3
+    assert (shown.compared.mine, shown.compared.theirs) == pytest.approx((1.485, 1.5))
+    assert shown.compared.error is not None and shown.sigma is not None and shown.sigma > 0
     assert quiz.shown(first, replay(events[: first.count])).scores == (1.48,)
 
 

@@ -123,7 +123,7 @@ def test_a_quiz_stops_before_each_verdict_and_goes_on_with_the_answer(playback: 
     assert now.state.experiments[1].status is None, "the verdict is not told"
     lines = question_lines(shown)
     assert lines[0] == "0001 · EMBEDDING_LR 0.4 → 0.58" and "val_bpb 2.1948 (1 run)" in lines
-    assert "against the incumbent's 2.1742 (3 runs): +0.0206, +0.4 σ of one run" in lines
+    assert "against the incumbent's 2.1742 (3 runs): +0.0206 ± 0.0564 (+0.4 σ)" in lines
     assert answered_words(playback.answer("keep"), "keep") == "0001: you say keep, the rule says discard."
     hand.now += 1e6
     assert playback.question is not None and playback.question.experiment == 2
