@@ -23,6 +23,8 @@ from .control.gpu_check.plan import DEVICES
 from .control.new import new_project
 from .control.verify import verify
 from .core.rerun import FIRST_SEEDS, MOST_SEEDS
+from .core.attribution import LEAST_SEEDS, NUM_SEEDS
+from .core.playback import USUAL_SPEED
 from .core.version import __version__
 from .lab.jupyter import install_kernel, open_lab
 from .record.study import Study, StudyError, latest_study, open_study
@@ -108,6 +110,13 @@ def _finish(arguments: Arguments) -> None:
     finish(_named_study(arguments), bool(arguments.unsafe), arguments.wait_for_quiet)
 
 
+def _attribute(arguments: Arguments) -> None:
+    from .control.foreground import attribute
+
+    arguments.name = arguments.study or arguments.name
+    attribute(_named_study(arguments), arguments.seeds, bool(arguments.unsafe), arguments.wait_for_quiet)
+
+
 def _status(arguments: Arguments) -> None:
     now = look(_named_study(arguments))
     if arguments.json:
@@ -120,6 +129,12 @@ def _attach(arguments: Arguments) -> None:
     from .control.foreground import attach
 
     attach(_named_study(arguments))
+
+
+def _replay(arguments: Arguments) -> None:
+    from .control.playback import replay
+
+    replay(arguments.recording, arguments.speed, arguments.experiment, arguments.quiz)
 
 
 def _cost(arguments: Arguments) -> None:
@@ -260,6 +275,24 @@ def _parsed(option: Option, text: str) -> Any:
     return str(Path(value).expanduser().resolve()) if option.name == "files_folder" else value
 
 
+def _speed(text: str) -> float:
+    """How fast a replay is, for argparse."""
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not possible: give a number above 0, as 60.")
+    return speed
+
+
+def _seeds(text: str) -> int:
+    """A number of seeds, for argparse."""
+    if not text.isdecimal() or int(text) < LEAST_SEEDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not possible: give a whole number from {LEAST_SEEDS} on.")
+    return int(text)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
     parser = argparse.ArgumentParser(
@@ -329,6 +362,11 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
         Command("finish", _finish, "measure a study's result on the sealed test split", (
             NAME, _argument_of(OPTIONS["wait_for_quiet"]), _argument_of(OPTIONS["unsafe"]),
         )),
+        Command("attribute", _attribute, "which kept changes carry the gain: train without each, on fresh seeds", (
+            _argument("study", nargs="?", metavar="NAME", help="the study; default: the one touched last"), NAME,
+            _argument("--seeds", type=_seeds, metavar="N", help=f"of each change, at most (default {NUM_SEEDS})"),
+            _argument_of(OPTIONS["wait_for_quiet"]), _argument_of(OPTIONS["unsafe"]),
+        )),
         Command("promote", _promote, "make a study's best train.py the project's train.py", (
             NAME, _argument("--force", action="store_true", help="also over a train.py that you have edited"),
         )),
@@ -336,6 +374,14 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
     "Look": (
         Command("status", _status, "what a study has found so far", (NAME, JSON)),
         Command("attach", _attach, "watch a study that runs in the background; Ctrl-C leaves it running", (NAME,)),
+        Command("replay", _replay, "play a recorded night again, from a study or a bundle; nothing trains", (
+            _argument("recording", nargs="?", metavar="FILE|NAME", help="a bundle, the folder of a study, or its name; "
+                      "default: the study touched last, else the example"),
+            _argument("--speed", type=_speed, metavar="S", default=USUAL_SPEED,
+                      help=f"times the study's own (default {USUAL_SPEED:g}: a minute a second)"),
+            _argument("--experiment", type=int, metavar="N", help="with which to begin"),
+            _argument("--quiz", action="store_true", help="stop before each verdict: keep, discard or once more?"),
+        )),
         Command("cost", _cost, "what a study's model has used, experiment by experiment", (NAME, JSON)),
         Command("verify", _verify, "whether a study's record, or a shared bundle, is as it was recorded", (
             _argument("file", nargs="?", type=Path, metavar="FILE", help="a bundle: a zip, or its unpacked folder; "

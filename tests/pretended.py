@@ -24,6 +24,11 @@ SPEED = 1000.0  # tokens a second of this machine on a good day
 ACCEPTED = Audit(True, 0.0, 0.0, 256, 0, "", 0.1)
 
 
+def number_of(folder: Path) -> int:
+    """Of the experiment whose files lie there; of an attribution that of the champion."""
+    return next(int(name) for name in reversed(folder.parts) if name.isdecimal())
+
+
 class PretendedClock:
     """Sleeping takes a millisecond and moves the clock on by what was asked for."""
 
@@ -99,7 +104,7 @@ class Machine:
 
     def pretend_training(self, training: Training, listener: Listener) -> RunOutcome:
         paths, run = training.paths, training.run
-        number = int(paths.folder.name)
+        number = number_of(paths.folder)
         self.listener = listener
         self.trained.append((number, run))
         assert listener.on_tick is not None and listener.on_metrics is not None

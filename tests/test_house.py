@@ -37,7 +37,7 @@ HOMES = {
         "show/plot_curve.py", "lab/analysis/plots.py",
     },
     "ipywidgets": {f"lab/panel/{part}.py" for part in ("panel", "view", "elements", "form")},
-    "anywidget": {"lab/panel/elements.py"},
+    "anywidget": {"lab/panel/elements.py", "lab/panel/player.py"},
     "dask": {"run/training.py"},
     "prepare": {
         "control/gpu_check/in_torch.py",

@@ -36,6 +36,7 @@ from ..record.study import (
     open_study as open_study,  # for the panel
 )
 from ..sandbox.kinds import SandboxMissing, require_sandbox
+from ..show.attribution_words import attribution_lines
 from ..show.follow import look
 from ..show.study_words import result_words
 from ..study.create import start_study
@@ -179,6 +180,43 @@ def finish(study: Study, unsafe: bool = False) -> str:
     return (
         f"Process {pid} measures the result in the background: {count(outlook.num_trainings, 'training')} of "
         f"{study.time_budget_seconds:g} s, about {duration(outlook.seconds)}. This notebook may be closed."
+    )
+
+
+def attribute(study: Study, seeds: int | None = None, unsafe: bool = False) -> str:
+    """Take each kept change out of a study's champion in the background, on fresh seeds.
+
+    Starts nothing when that is done already, or is going on. Raises StudyError while a process runs the study
+    otherwise, and when nothing better than the baseline was found.
+    """
+    from ..study.attribution import Outlook
+
+    _still_there(study)
+    outlook, state = Outlook.of(study, seeds), read_state(study)
+    known = state.attribution
+    if known is not None and known.is_done(seeds):
+        return attribution_lines(state)[0]
+    if (holder := lock_holder(study.paths.lock)) is not None:
+        if look(study).is_attributing:
+            return f"{_process_of(holder).capitalize()} takes out the kept changes of study {study.name} already."
+        raise StudyError(
+            f"Study {study.name!r} is being run by {_process_of(holder)}: wait until it ends or stop it, then press "
+            "Attribute."
+        )
+    check_machine(study.project, unsafe)
+    options = [*(["--seeds", str(seeds)] if seeds else []), *(["--unsafe"] if unsafe else [])]
+    pid = start_detached(study, options, command="attribute")
+    return f"Process {pid} runs in the background. {plan_of_attribution(study, outlook)} This notebook may be closed."
+
+
+def plan_of_attribution(study: Study, outlook: Any) -> str:
+    """What an attribution trains, and how long that takes at most; `outlook` is `study.attribution.Outlook`."""
+    changes = count(outlook.num_changes, "kept change")
+    return (
+        f"Attribution of study {study.name}: experiment {outlook.champion:04d} trains without each of its {changes}, "
+        f"on up to {count(outlook.num_seeds, 'fresh seed')}. That is at most about "
+        f"{count(outlook.num_trainings, 'training')} of {study.time_budget_seconds:g} s, {duration(outlook.seconds)}; "
+        "what is clear earlier stops earlier."
     )
 
 

@@ -24,6 +24,7 @@ from ..core.types import NO_SANDBOX, Experiment, Limits, Status
 from ..record.history import events_so_far
 from ..record.study import Study, StudyError, open_study, study_exists
 from ..sandbox.kinds import SANDBOX
+from ..show.attribution_words import ALONE, attribution_lines
 from ..show.cost import plan_words, spent_words, tool_words
 from ..show.follow import follow
 from ..show.plan import outlook_of, plan_lines
@@ -35,7 +36,7 @@ from ..study.quiet import busy_moment
 from ..study.server_start import require_server
 from ..system.shell import shell_command
 from ..system.speed import measure_load
-from .actions import check_machine
+from .actions import check_machine, plan_of_attribution
 from .shadows import shadowing_words
 from .supervisor import start_detached, wait_until_held
 
@@ -127,6 +128,28 @@ def finish(study: Study, unsafe: bool, wait_for_quiet: float | None = None) -> N
     if known is not None:
         print(f"Study {study.name} is finished: its test split was opened for this champion, and is not again.")
     _print_findings(study)
+
+
+def attribute(study: Study, seeds: int | None, unsafe: bool, wait_for_quiet: float | None = None) -> None:
+    """Take each kept change out of a study's champion on fresh seeds, or print what that found before."""
+    from ..study.attribution import Outlook
+    from ..study.attribution import attribute as measure
+
+    outlook = Outlook.of(study, seeds)
+    known = _read(study)[0].attribution
+    if known is None or not known.is_done(seeds):
+        hide_key()
+        choose_sandbox(study.project, unsafe)
+        print(f"{plan_of_attribution(study, outlook)} Ctrl-C loses nothing.", flush=True)
+    screen = Screen()
+    with signals_as_ctrl_c():
+        found = measure(study, seeds, screen.watch, wait_for_quiet=wait_for_quiet)
+    screen.clear()
+    print("\n".join(attribution_lines(_read(study)[0])))
+    if found is None:
+        print(f"`{shell_command(f'attribute {study.name}')}` goes on.")
+        return
+    print(ALONE)
 
 
 def attach(study: Study) -> None:
@@ -241,6 +264,8 @@ def _print_findings(study: Study) -> None:
     folder = study.paths.folder / "experiments"
     notebooks = sorted(folder.glob("*/experiment*.ipynb"))
     print(f"\n{findings(state, finished)}")
+    for line in attribution_lines(state):
+        print(f"  {line}")
     if words := machine_words(state):
         print(f"  {words}")
     print(f"  {count(max(0, len(decided) - 1), 'experiment')}, {kept} kept.")

@@ -33,7 +33,7 @@ def start_detached(study: Study, options: Sequence[str] = (), command: str = "ru
 
     Args:
         options: of `autoresearch run`, as ("--experiments", "100").
-        command: "run" or "finish".
+        command: "run", "finish" or "attribute".
 
     Raises StudyInUse when the study is being run already, StudyError when the process ends instead of starting.
     """

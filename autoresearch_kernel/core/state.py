@@ -12,6 +12,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from functools import cached_property
 from typing import Any, TypeVar
 
+from .attribution import Attribution, folded
 from .decide import mean, standard_error
 from .drift import Level, at_present_speed, level
 from .duel import DUEL_MODES, DuelMode, DuelNoise, duel_noise
@@ -94,12 +95,19 @@ class StudyState:
     dry_runs: Mapping[str, str] = field(default_factory=dict)  # sha256 of a train.py -> what failed; "" if nothing did
     tested: tuple[SealedScore, ...] = ()  # scores on the sealed test split, oldest first
     results: tuple[Result, ...] = ()  # one for each champion that was finished, oldest first
+    attributions: tuple[Attribution, ...] = ()  # one for each champion whose kept changes were taken out, oldest first
     files: Mapping[str, str] = field(default_factory=dict)  # path in the study's folder -> SHA-256 as last recorded
 
     @property
     def result(self) -> Result | None:
         """Of the present champion; None while it is not finished."""
         return next((r for r in self.results if self.incumbent and r.champion == self.incumbent.number), None)
+
+    @property
+    def attribution(self) -> Attribution | None:
+        """Of the present champion; None while nothing was taken out of it."""
+        champion = self.incumbent
+        return next((a for a in self.attributions if champion and a.champion == champion.number), None)
 
     @property
     def decided(self) -> tuple[Experiment, ...]:
@@ -219,6 +227,7 @@ class _Fold:
         self.dry_runs: dict[str, str] = {}
         self.tested: list[SealedScore] = []
         self.results: list[Result] = []
+        self.attributions: tuple[Attribution, ...] = ()
         self.files: dict[str, str | None] = {}  # None for one that is being made again
         self.busy: list[Busy] = []
 
@@ -241,6 +250,7 @@ class _Fold:
             dry_runs=self.dry_runs.copy(),
             tested=tuple(self.tested),
             results=tuple(self.results),
+            attributions=self.attributions,
             files={path: digest for path, digest in self.files.items() if digest is not None},
             busy=tuple(self.busy),
         )
@@ -459,6 +469,11 @@ class _Fold:
     def on_result(self, event: Event) -> None:
         self.results.append(_from(event, Result))
         self.known["finished"] = self.known.get("finished") or "its result is there"
+
+    def on_attribution(self, event: Event) -> None:
+        self.attributions = folded(self.attributions, event)
+        if event["what"] == "ended":
+            self.known["finished"] = self.known.get("finished") or "its kept changes are attributed"
 
 
 def _from(event: Event, kind: type[T]) -> T:

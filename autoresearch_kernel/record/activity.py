@@ -20,7 +20,7 @@ class Activity:
     # "proposing", "dry run", "reviewing", "waiting" (for another training), "quiet" (waits for it), "training",
     # "scoring", "auditing", "deciding" or "paused"
     phase: str
-    purpose: str  # "baseline", "experiment", "rerun", "conclusion" or "result"
+    purpose: str  # "baseline", "experiment", "rerun", "conclusion", "result" or "attribution"
     experiment: int
     run: int
     why: str  # reason to train a decided experiment again; "" otherwise

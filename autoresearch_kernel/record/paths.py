@@ -41,6 +41,10 @@ class ExperimentPaths:
         """The files of a dry run that failed."""
         return ExperimentPaths(self.folder / "dry-run")
 
+    def without(self, change: int | None) -> ExperimentPaths:
+        """The files of this champion without one kept change, or as it is: see `core/attribution.py`."""
+        return ExperimentPaths(self.folder / ("as-it-is" if change is None else f"without-{change:04d}"))
+
     def notebook(self, run: int) -> Path:
         return self.folder / _numbered("experiment.ipynb", run)
 

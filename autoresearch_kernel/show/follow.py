@@ -23,7 +23,7 @@ from ..record.history_reader import HistoryReader, Readable, views_of
 from ..record.study import Study
 from ..system.files import lock_holder, seconds_of
 from .snapshot import AT_WORK, WAITING, WAITING_FOR_MACHINE, WAITING_FOR_QUIET, Past, Snapshot, Work
-from .status import command_line, next_step
+from .status import command_line, doing, next_step
 from .study_words import waiting_words
 from .words import given_back_words
 
@@ -32,7 +32,7 @@ RECENT_POINTS = 10  # of the curve, behind the tokens a second of this moment
 LOOK_EVERY_SECONDS = 0.25
 PURPOSES = {  # of a supervisor's work, and the phases that they are shown as
     "baseline": "measuring the baseline", "rerun": "re-running the incumbent", "conclusion": "concluding",
-    "result": "finishing",
+    "result": "finishing", "attribution": "attributing",
 }  # fmt: skip
 
 
@@ -53,7 +53,7 @@ def follow(study: Study, *, every_seconds: float = LOOK_EVERY_SECONDS) -> Iterat
         if known is None and now.activity == "training":
             yield replace(_progress(now), phase="starting", fraction=0.0, metrics={})
         for event in view.events[len(view.events) if known is None else known :]:
-            yield from _news(event, now.state)
+            yield from news(event, now.state)
         known = len(view.events)
         if not now.is_running:
             if now.phase != "finished":  # what was found says that better
@@ -63,7 +63,7 @@ def follow(study: Study, *, every_seconds: float = LOOK_EVERY_SECONDS) -> Iterat
         time.sleep(every_seconds)
 
 
-def _news(event: Event, state: StudyState) -> Iterator[Experiment | Progress]:
+def news(event: Event, state: StudyState) -> Iterator[Experiment | Progress]:
     """What `attach` prints for an event."""
     kind = event["event"]
     if kind == "decided":
@@ -88,6 +88,8 @@ def _progress(now: Snapshot) -> Progress:
         return Progress(now.phase, text=next_step(now))
     if now.activity == "quiet" and now.experiment is not None:
         return Progress(now.activity, now.experiment.number, text=next_step(now))
+    if now.phase == "attributing" and now.state.attribution is not None:
+        return Progress(now.activity, now.state.attribution.champion, hypothesis=doing(now))
     if now.experiment is None:
         return Progress(now.activity, len(now.state.experiments))
     loss, speed = last_number(now.curve, "train_loss"), now.tokens_per_second
@@ -103,7 +105,7 @@ class View:
         self.study = study
         self._clock = clock
         self._history = HistoryReader(study.paths.history)
-        self._past = _fold(Readable([]))
+        self._past = past_of(Readable([]))
         self._curve: _CurveReader | None = None
         self._incumbent_curve: tuple[int, tuple[Mapping[str, Any], ...]] | None = None
 
@@ -114,7 +116,7 @@ class View:
     def look(self) -> Snapshot:
         holder = lock_holder(self.study.paths.lock)
         if self._history.read():
-            self._past = _fold(Readable(self._history.events, self._history.damage))
+            self._past = past_of(Readable(self._history.events, self._history.damage))
         if holder is None and _phase_without_supervisor(self._past) == "gone":
             holder = lock_holder(self.study.paths.lock)  # another supervisor may have resumed it while we read
         work = _work(self.study, self._past, holder)
@@ -137,7 +139,7 @@ class View:
             incumbent_curve=self._read_incumbent_curve(incumbent),
             fraction=min(1.0, max(0.0, fraction)),
             seconds_left=seconds_left,
-            tokens_per_second=_tokens_per_second(curve),
+            tokens_per_second=tokens_per_second(curve),
             time=now,
             study_seconds=_seconds_since(past.began_at, until),
             supervisor_seconds=_seconds_since(past.opened_at, until),
@@ -200,7 +202,8 @@ class _CurveReader:
         return tuple(self._points)
 
 
-def _fold(readable: Readable) -> Past:
+def past_of(readable: Readable) -> Past:
+    """What follows from the records of a history alone."""
     events = readable.events
     state, damage = views_of(readable)
     last = {event["event"]: event for event in events}
@@ -212,11 +215,14 @@ def _fold(readable: Readable) -> Past:
         seqs = [opened["seq"], *(last[other]["seq"] for other in others if other in last)]
         return kind in last and last[kind]["seq"] > max(seqs)
 
+    has_ended = last.get("attribution", {}).get("what") == "ended"
     return Past(
         state=state,
         last=last,
         is_finishing=since("finishing", "result"),
-        is_finished=since("finished", "proposed") or since("result", "proposed"),
+        is_attributing=since("attribution", "proposed") and not has_ended,
+        is_finished=any(since(kind, "proposed") for kind in ("finished", "result"))
+        or (since("attribution", "proposed") and has_ended),
         began_at=events[0]["time"] if events else "",
         opened_at=opened["time"],
         last_event_at=events[-1]["time"] if events else "",
@@ -236,7 +242,8 @@ def _work(study: Study, past: Past, holder: Mapping[str, Any] | None) -> Work:
     if activity is None or activity.phase in WAITING:
         return Work("starting" if activity is None else activity.phase, "", unfinished, last_run, "")
     experiment = run = None
-    if activity.phase not in ("proposing", "dry run") and activity.experiment < len(state.experiments):
+    is_of_run = activity.phase not in ("proposing", "dry run") and activity.purpose != "attribution"
+    if is_of_run and activity.experiment < len(state.experiments):
         experiment = state.experiments[activity.experiment]
         run = experiment.runs[activity.run] if activity.run < len(experiment.runs) else None
     return Work(_phase(activity), activity.phase, experiment, run, activity.why if activity.purpose == "rerun" else "")
@@ -268,7 +275,8 @@ def _seconds_since(utc: str, until: float) -> float:
     return max(0.0, until - seconds_of(utc)) if utc else 0.0
 
 
-def _tokens_per_second(curve: Sequence[Mapping[str, Any]]) -> float | None:
+def tokens_per_second(curve: Sequence[Mapping[str, Any]]) -> float | None:
+    """Of the last points of a curve, the median."""
     speeds = [number(point.get("tokens_per_second")) for point in curve[-RECENT_POINTS:]]
     known = [speed for speed in speeds if speed is not None]
     return statistics.median(known) if known else None

@@ -15,7 +15,8 @@ WAITING_FOR_QUIET = "waiting for a quieter machine"  # the phase in which other 
 PHASES = (
     "not started", "starting", "measuring the baseline", "proposing", "dry run", "reviewing", "training", "scoring",
     "auditing",
-    "deciding", "re-running the incumbent", "concluding", "finishing", WAITING_FOR_MACHINE, WAITING_FOR_QUIET,
+    "deciding", "re-running the incumbent", "concluding", "finishing", "attributing",
+    WAITING_FOR_MACHINE, WAITING_FOR_QUIET,
     "paused", "finished", "stopped", "gone",
 )  # fmt: skip
 ENDED = frozenset({"not started", "finished", "stopped", "gone"})  # phases in which nothing goes on
@@ -30,7 +31,8 @@ class Past:
     state: StudyState
     last: Mapping[str, Event]  # the last event of each kind, of an earlier supervisor perhaps
     is_finishing: bool  # the last supervisor measures the study's result, or ended before it was measured
-    is_finished: bool  # the last supervisor came to the end of what was asked, or to the study's result
+    is_attributing: bool  # the same of the attribution of its kept changes
+    is_finished: bool  # the last supervisor came to the end of what was asked, to the result, or to the attribution
     began_at: str  # the study
     opened_at: str  # the present or last supervisor
     last_event_at: str

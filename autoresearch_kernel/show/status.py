@@ -8,14 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from ..core.attribution import effects
 from ..core.decide import MOST_BASELINE_RUNS, NUM_BASELINE_RUNS, NUM_FRESH_RUNS, mean
 from ..core.format import bpb, clock, duration, last_number, number, percent, plain, with_error
 from ..core.next_step import late_scores
-from ..core.state import Review
+from ..core.state import Review, StudyState
 from ..core.types import Experiment
 from ..record.study import Study
 from ..system.files import seconds_of
 from ..system.shell import shell_command
+from .attribution_words import attribution_lines, progress_words
 from .cost import spent_words
 from .snapshot import WAITING_FOR_MACHINE, WAITING_FOR_QUIET, Snapshot
 from .study_words import (
@@ -61,6 +63,7 @@ def status_table(now: Snapshot, last: int = 20, width: int = 80) -> str:
     lines += [*_notes(now, width), f"incumbent {sparkline(scores)} {bpb(scores[-1])}" if scores else ""]
     lines += [*_table(now, last, width), *_audits(now, last, width)]
     lines += _wrapped(findings(now.state, now.finished).removeprefix(result).lstrip(), width)
+    lines += _wrapped("\n".join(attribution_lines(now.state)), width)
     lines += _wrapped(machine_words(now.state), width)
     return "\n".join(filter(None, lines))
 
@@ -83,7 +86,7 @@ def _audits(now: Snapshot, last: int, width: int) -> list[str]:
 def _first_lines(now: Snapshot, width: int) -> list[str]:
     """`nov23  ● training 0012  ▓▓▓▓▓▓▓▓▓░░░ 41 s left      3 h 12 min in · 11.4/h`, and what the study is."""
     left = f"{now.study.name}  {'●' if now.is_running else '○'} {doing(now)}"
-    if now.activity == "training":
+    if now.activity == "training" and now.experiment is not None:
         left += f"  {bar(now.fraction)} {duration(now.seconds_left or 0)} left"
     rate = now.experiments_per_hour
     since = [f"{duration(now.supervisor_seconds)} in", f"{rate:.1f}/h" if rate else ""] if now.is_running else []
@@ -114,6 +117,8 @@ def doing(now: Snapshot) -> str:
     """The phase and what it is about: `training 0012`, `measuring the baseline, run 2 of 3 to 8`."""
     if now.phase == "finishing":
         return _finishing(now)
+    if now.phase == "attributing" and now.state.attribution is not None:
+        return f"attributing, {progress_words(now.state.attribution)}"
     if now.experiment is None or not now.activity:
         return now.phase
     if now.phase in (WAITING_FOR_MACHINE, WAITING_FOR_QUIET):
@@ -152,6 +157,8 @@ def next_step(now: Snapshot) -> str:
     why, again = standing(now), f"`{shell_command(f'run --name {name}')}`"
     if now.is_finishing and not now.is_running:
         return f"{why} `{shell_command(f'finish --name {name}')}` goes on measuring the result."
+    if now.is_attributing and not now.is_running:
+        return f"{why} `{shell_command(f'attribute {name}')}` goes on taking out kept changes."
     if now.activity in ("waiting", "quiet"):
         return why
     if state.paused and now.is_running:
@@ -341,6 +348,7 @@ def status_json(now: Snapshot) -> dict[str, Any]:
     damage: what of the history is left out here, "" when nothing is;
     finished: the last `finished` event, as champion, difference_bpb;
     result: test_difference ± test_standard_error in bits per byte, and what it shrank from;
+    attribution: the champion without each kept change: champion, num_seeds, is_ended, effects: `core/attribution.py`;
     untrusted: numbers of experiments that ran without a sandbox;
     running: the experiment in work, with curves of progress, seconds, train_loss, tokens_per_second;
     best, best_val_bpb, sigma: the incumbent's number, its score at its decision, run-to-run standard deviation;
@@ -370,6 +378,7 @@ def status_json(now: Snapshot) -> dict[str, Any]:
         "quiet_seconds": state.quiet_seconds,
         "finished": now.finished,
         "result": asdict(state.result) if state.result else None,
+        "attribution": _attribution(state),
         "untrusted": [e.number for e in state.experiments if mistrust(e)],
         "running": _running(now) if now.is_running else None,
         "best": state.incumbent.number if state.incumbent else None,
@@ -394,6 +403,14 @@ def status_json(now: Snapshot) -> dict[str, Any]:
 
 DERIVED = ("delta_bpb", "delta_standard_error", "mean_bpb", "mean_standard_error")  # of an experiment
 CURVE_KEYS = ("progress", "seconds", "train_loss", "tokens_per_second")
+
+
+def _attribution(state: StudyState) -> dict[str, Any] | None:
+    found = state.attribution
+    if found is None:
+        return None
+    told = {"champion": found.champion, "num_seeds": found.num_seeds, "is_ended": found.is_ended}
+    return told | {"effects": [asdict(effect) for effect in effects(found, state.noise)]}
 
 
 def _running(now: Snapshot) -> dict[str, Any] | None:

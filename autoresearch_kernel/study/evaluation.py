@@ -6,10 +6,11 @@ How an audit works is in `scoring/audit.py`; which runs are audited is in `core/
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,21 +24,31 @@ from .session import Session
 T = TypeVar("T")
 
 
-def ask(session: Session, question: Callable[[ScoringJob], T], about: Progress, heldout: HeldOut) -> T:
+def ask(
+    session: Session,
+    question: Callable[[ScoringJob], T],
+    about: Progress,
+    heldout: HeldOut,
+    *,
+    artefact: Path | None = None,
+    measured: Mapping[str, Any] | None = None,
+) -> T:
     """What `question`, a score or an audit, answers about the model of the run that `about` names.
 
-    It is asked once more when its process was killed or slow, as the model is on the disk. Raises ScoringFailed.
+    It is asked once more when its process was killed or slow, as the model is on the disk. `artefact` and `measured`
+    are those of a training that is no run of the experiment. Raises ScoringFailed.
     """
     study, token = session.study, secrets.token_hex(16)
     experiments = session.state.experiments
     baseline = experiments[0].runs if about.experiment > 0 else ()
-    measured = experiments[about.experiment].runs[about.run].measured
+    if measured is None:
+        measured = experiments[about.experiment].runs[about.run].measured
     allowed = partial(allowed_scorer_seconds, baseline, measured, study.time_budget_seconds)
     total, num_validated = allowed("answer_seconds"), len(session.heldout.rows)
 
     def once() -> T:
         job = session.scoring_job(
-            study.experiment(about.experiment).artefact(about.run),
+            artefact or study.experiment(about.experiment).artefact(about.run),
             heldout,
             token=token,
             batch_limit_seconds=allowed("slowest_batch_seconds"),

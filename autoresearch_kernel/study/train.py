@@ -85,8 +85,8 @@ class Attempt:
 
     def begin(self) -> RunOutcome | None:
         """Record that it starts; the outcome of code that is refused without a training, else None."""
-        forgotten = _forgotten(self.session, self.paths.of_run(self.run))
-        facts = {"seed": self.training.seed, "sandbox": self.session.sandbox, **forgotten}
+        made_again = forgotten(self.session, self.paths.of_run(self.run))
+        facts = {"seed": self.training.seed, "sandbox": self.session.sandbox, **made_again}
         facts |= {"duel": self.duel} if self.duel else {}
         if asked := grounds_of_confirmation(self.experiment, self.run, self.session.state):
             facts["rule"] = recorded(asked)
@@ -178,7 +178,7 @@ def _made_again(
     return [replace(outcome, status=Status.INTERRUPTED, reason=why, artefact=None) for outcome in outcomes]
 
 
-def _forgotten(session: Session, paths: Iterable[Path]) -> dict[str, Any]:
+def forgotten(session: Session, paths: Iterable[Path]) -> dict[str, Any]:
     """The field `files` of an event after which these are made again; none where no hash of them is recorded."""
     names = [path.relative_to(session.study.paths.folder).as_posix() for path in paths]
     known = {name: None for name in names if name in session.state.files}

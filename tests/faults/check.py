@@ -63,6 +63,8 @@ class Allowed:
         words = operation.what.split()
         if operation.kind != "reply" or fault != "failure" or words[0] in ("agent", "git", "auditor"):
             return Allowed()
+        if not words[1].isdecimal():  # of an attribution, which trains once more
+            return Allowed()
         if words[0] == "trainer":
             return Allowed(failed_run=(int(words[1]), int(words[3])))
         if words[3] == "test":
@@ -165,7 +167,8 @@ def after_resume(project: Path, logs: Sequence[Path], expected: Outcome, allowed
     problems += consistent(study, logs)
     events = read_events(study.paths.history)
     state = replay(events)
-    return [*problems, *_numbers(study, state), *_as_expected(events, state, expected, allowed)]
+    found = [*_numbers(study, state), *_as_expected(events, state, expected, allowed), *_attribution(study, state)]
+    return [*problems, *found]
 
 
 def consistent(study: Study, logs: Sequence[Path]) -> list[str]:
@@ -286,6 +289,24 @@ def _result(state: StudyState, champion: Experiment, expected: Outcome, allowed:
         yield f"these were scored on the test split: {state.tested}"
     if allowed.failed_run is None and state.results[0].test_difference != expected.test_difference:
         yield f"the result is {state.results[0].test_difference}, not {expected.test_difference}"
+
+
+def _attribution(study: Study, state: StudyState) -> Problems:
+    """It is ended, of the champion, and each score is that of its own code and seed; no model of it is left."""
+    found = state.attribution
+    if found is None or not found.is_ended:
+        yield "the kept changes are not attributed"
+        return
+    for variant in found.variants:
+        paths = study.experiment(found.champion).without(variant.without)
+        source = paths.train.read_text() if variant.train_sha256 else ""
+        if sha256(source) != (variant.train_sha256 or sha256("")):
+            yield f"{paths.train} is not the recorded one"
+        for trial in variant.trials:
+            if trial.val_bpb is not None and trial.val_bpb != true_bpb(source, trial.seed):
+                yield f"{paths.folder.name}, run {trial.index}: {trial.val_bpb} is not its own score"
+        if left := list(paths.folder.glob("handover*/model.pkl")):
+            yield f"{left} were left behind"
 
 
 def _git(study: Study, state: StudyState) -> Problems:

@@ -25,6 +25,7 @@ import numpy as np
 from nbformat.v4 import nbbase
 
 from autoresearch_kernel.core.agent import NothingToPropose
+from autoresearch_kernel.core.attribution import LEAST_SEEDS
 from autoresearch_kernel.core.types import Audit, Context, Evaluation, Proposal, RunOutcome, Status
 from autoresearch_kernel.record.study import Study, create_study, open_study, study_exists
 from autoresearch_kernel.run.backend import Backend
@@ -33,6 +34,7 @@ from autoresearch_kernel.scoring.job import ScoringJob
 from autoresearch_kernel.scoring.scorer_process import ScoringFailed
 from autoresearch_kernel.show import plot_curve, plot_progress
 from autoresearch_kernel.study import disk_space, loop
+from autoresearch_kernel.study.attribution import attribute
 from autoresearch_kernel.study.finish import finish
 from autoresearch_kernel.system.disk import Reserve
 from autoresearch_kernel.system.files import write_atomic
@@ -125,7 +127,7 @@ def take_study(folder: Path) -> Study:
 
 
 def drive(folder: Path, injector: Injector, *, real_views: bool = False) -> None:
-    """Start or continue the study, go on until the agent has nothing left to propose, and measure the result."""
+    """Start or continue the study, go on until the agent has nothing left to propose, finish and attribute it."""
     os.chdir(folder / "project")
     injector.install()
     stub = Stub(injector)
@@ -138,6 +140,7 @@ def drive(folder: Path, injector: Injector, *, real_views: bool = False) -> None
     for _ in loop.research(study, Scripted(injector), experiments=len(IDEAS) + 1, backend=backend):
         pass
     finish(study, backend=backend)
+    attribute(study, LEAST_SEEDS, backend=backend)
 
 
 def make_views_cheap() -> None:

@@ -261,6 +261,37 @@ def test_the_panel_fits_the_cell_at_every_width_and_in_both_themes(lab: Lab, bro
     browser.until(lambda: "first" in said(browser), 30)
 
 
+def test_a_night_is_played_again_and_asks_before_each_verdict(lab: Lab, browser: Browser, place: Path) -> None:
+    panel, before = browser.page.locator(".ar-panel"), browser.page.viewport_size
+    panel.locator("select").first.select_option("example")
+    browser.until(lambda: len(rows(browser)) == 101, 30)
+    press(browser, "Replay")
+    player, question = panel.locator(".ar-player"), panel.locator(".ar-question")
+    player.get_by_role("button", name="Pause").wait_for()
+    player.get_by_label("Speed").select_option("300")
+    browser.until(lambda: 3 < len(rows(browser)) < 101, 30)
+    player.get_by_label("Quiz").check()
+    question.get_by_text("Keep, discard, or train it once more").wait_for()
+    number = max(rows(browser))
+    assert rows(browser)[number][6].strip() == "◐ deciding", "the verdict is not told"
+    player.focus()
+    browser.page.keyboard.press("d")
+    panel.get_by_text(f"{number:04d}: you say discard, the rule says").wait_for()
+    question.get_by_text("Keep, discard, or train it once more").wait_for()
+    for theme in ("JupyterLab Dark", "JupyterLab Light"):
+        choose_theme(browser, theme)
+        for width in (416, 1000):
+            set_cell_width(browser, width)
+            assert panel.evaluate(OVERFLOWS) == [], width
+            browser.shot(f"quiz-{width}-{theme.split()[1].lower()}")
+    press(browser, "End the replay")
+    browser.until(lambda: not player.is_visible() and len(rows(browser)) == 101, 30)
+    assert before is not None
+    browser.page.set_viewport_size(before)
+    panel.locator("select").first.select_option("first")
+    browser.until(lambda: "first" in said(browser), 30)
+
+
 def test_keys_lead_between_the_filter_and_the_table(lab: Lab, browser: Browser, place: Path) -> None:
     """In JupyterLab, whose own keys are arrows and Escape, too."""
     page = browser.page

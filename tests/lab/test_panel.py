@@ -89,6 +89,10 @@ class Recorder(SimpleNamespace):
         self.asked.append(("finish", study.name))
         return "Process 1234 measures the result"
 
+    def attribute(self, study: Any, seeds: int | None = None, unsafe: bool = False) -> str:
+        self.asked.append(("attribute", study.name))
+        return "Process 1234 runs in the background"
+
     def promote(self, study: Any, force: bool = False) -> str:
         if "edited" in self.__dict__ and not force:
             raise WouldOverwrite(
@@ -177,7 +181,7 @@ def test_each_state_has_its_next_act(writer: Writer, panel: Callable[[], Panel])
                   champion_test_bpb=None, machine_speed=1.0)  # fmt: skip
     writer.history.close()
     made.refresh()
-    assert shown_buttons(made) == ["Continue", "Finish", "Promote the incumbent"]
+    assert shown_buttons(made) == ["Continue", "Finish", "Attribute", "Promote the incumbent"]
     assert "nov23  ○ finished" in made.said.data and "Finished" in made.said.data
     assert status_table(made.now).startswith("nov23  ○ finished")
     assert standing(made.now) and next_step(made.now).startswith(standing(made.now))
@@ -222,6 +226,7 @@ def test_every_button_does_what_its_method_does(writer: Writer, panel: Callable[
         (made.stop_now_button, ("stop", True)),
         (made.promote_button, ("promote", False)),
         (made.finish_button, ("finish", "nov23")),
+        (made.attribute_button, ("attribute", "nov23")),
         (made.hint_button, ("hint", "try a wider MLP")),
     ):
         button.click()
@@ -680,13 +685,13 @@ def test_a_finish_is_offered_when_it_makes_sense_and_its_result_stands_first(
     writer.append("stopped", reason="asked by ann@here")
     writer.history.close()
     made.refresh()
-    assert shown_buttons(made) == ["Go on finishing", "Continue", "Promote the incumbent"]
-    assert [button.button_style for button in made.acts.children] == ["primary", "", ""]
+    assert shown_buttons(made) == ["Go on finishing", "Continue", "Attribute", "Promote the incumbent"]
+    assert [button.button_style for button in made.acts.children] == ["primary", "", "", ""]
     assert "finish --name nov23` goes on measuring the result." in next_step(made.now)
     writer.open().append("result", **vars(RESULT))
     writer.history.close()
     made.refresh()
-    assert shown_buttons(made) == ["Continue", "Promote the incumbent"], "it has its result"
+    assert shown_buttons(made) == ["Continue", "Attribute", "Promote the incumbent"], "it has its result"
     assert made.go_on_button.button_style == "primary"
     assert "test bpb 1.5020 → 1.4830, −0.0191 ± 0.0021" in made.result.value
     root = list(made.root.children)
@@ -811,7 +816,7 @@ def test_a_thousand_experiments_cost_an_update_less_than_150_ms(writer: Writer, 
 def test_the_front_end_ships_with_the_package() -> None:
     folder = Path(pages.__file__).parent
     declared = (Path(__file__).parents[2] / "pyproject.toml").read_text()
-    for name in ("panel.js", "panel.css"):
+    for name in ("panel.js", "player.js", "panel.css"):
         assert (folder / name).is_file() and f"lab/panel/{name}" in declared
 
 

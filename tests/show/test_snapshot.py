@@ -130,6 +130,19 @@ def test_every_phase_of_a_night_is_told_apart(writer: Writer) -> None:
     expect("finished", "", None)
     writer.history.close()
     assert view.look().state.result == RESULT
+    writer.open()
+    writer.purpose = "attribution"
+    writer.append("attribution", what="begun", champion=1, changes=[1], num_seeds=2)
+    for without in (None, 1):
+        writer.append("attribution", what="variant", champion=1, without=without, train_sha256="ab", obstacle=None)
+    writer.append("attribution", what="started", champion=1, without=None, run=0, seed=9)
+    writer.say("training", 1)
+    assert doing(expect("attributing", "training", None)) == "attributing, training 1 of at most 6"
+    writer.history.close()
+    assert "attribute nov23` goes on taking out kept changes." in next_step(expect("gone", "", None))
+    writer.open().append("attribution", what="ended", champion=1)
+    expect("finished", "", None)
+    writer.history.close()
     writer.purpose = "rerun"
     writer.open()
     expect("proposing", "proposing", None)

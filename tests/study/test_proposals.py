@@ -32,7 +32,7 @@ from autoresearch_kernel.record.study import Study, StudyError
 from autoresearch_kernel.run.training import Listener as TrainingListener
 from autoresearch_kernel.run.training import Training
 from autoresearch_kernel.scoring.job import ScoringJob
-from autoresearch_kernel.show.follow import _news, look
+from autoresearch_kernel.show.follow import look, news
 from autoresearch_kernel.source.parameters import set_parameters
 from autoresearch_kernel.study.dry_run import limit_seconds
 from autoresearch_kernel.study.loop import research
@@ -136,7 +136,7 @@ def test_a_reply_without_a_proposal_is_recorded_and_asked_for_anew(study: Study,
     assert event["hypothesis"] == "Let us think"
     words = "Given back (unusable): There is no edit in it"
     in_terminal = [progress.text for progress in said if progress.text.startswith("Given back")]
-    attached = [news.text for news in _news(event, state_of(study)) if isinstance(news, Progress)]
+    attached = [told.text for told in news(event, state_of(study)) if isinstance(told, Progress)]
     assert in_terminal == attached == [words] and f">{words}<" in notes(look(study))
 
 

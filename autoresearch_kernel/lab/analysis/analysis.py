@@ -17,6 +17,7 @@ from .finding import Column, Finding, framed
 from .gains import ATTRIBUTION, NOISE, attributed, attribution_words, noise_rows, noise_words, summary
 from .pace import DRIFT, PACE, drift_words, pace_rows, pace_words, reruns, where_the_seconds_go
 from .tried import FAILURES, NEAR, THEME_COLUMNS, failure_rows, near_rows, near_words, theme_rows, theme_words
+from .without import WITHOUT, how_to_take_out, without_rows, without_words
 
 
 class Analysis(StudyData):
@@ -40,12 +41,27 @@ class Analysis(StudyData):
         return summary(self)
 
     def attribution(self) -> Finding:
-        """Who gained what: each kept change with its share of the whole gain, its time and its cost."""
+        """Who gained what: each kept change with its share of the whole gain, its time and its cost.
+
+        Below it, where `autoresearch attribute` trained without each of them, which carry the gain and which were luck.
+        """
         from .plots import waterfall_figure
 
         rows = attributed(self)
         draw = (lambda: waterfall_figure(rows, self.unit)) if rows else None
-        return Finding("Where the gain came from", attribution_words(self, rows), rows, self._named(ATTRIBUTION), draw)
+        words = attribution_words(self, rows)
+        if rows and self.taken_out is None and self.can_be_attributed:
+            words += f" {how_to_take_out(self.name)}"
+        beside = self._without_each() if self.taken_out is not None else None
+        return Finding("Where the gain came from", words, rows, self._named(ATTRIBUTION), draw, beside)
+
+    def _without_each(self) -> Finding:
+        """What the champion loses without each kept change, on fresh seeds."""
+        from .plots import effects_figure
+
+        rows = without_rows(self)
+        draw = (lambda: effects_figure(rows, self.unit)) if any(row["gain"] is not None for row in rows) else None
+        return Finding("What the champion loses without each change", without_words(self, rows), rows, WITHOUT, draw)
 
     def pace(self) -> Finding:
         """How fast it went: keep and crash rates, time and cost of a gain, and where the seconds went."""

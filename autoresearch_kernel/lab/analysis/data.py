@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ...core.attribution import Attribution, Effect
 from ...core.comparison import Comparison
 from ...core.decide import best
 from ...core.drift import STEADY, machine_speeds
@@ -26,6 +27,9 @@ class StudyData:
     machine: str = ""  # how busy the machine was, and how long the study waited for quiet; "" where it was quiet
     note: str = ""  # what the reader should know of where this comes from
     metric: str = "val_bpb"  # what the scores measure, of which lower is better
+    taken_out: Attribution | None = None  # trainings without each kept change; None where there are none
+    effects: tuple[Effect, ...] = ()  # what these say
+    can_be_attributed: bool = False  # it is a study of this project, whose code can train
 
     @property
     def baseline(self) -> Experiment | None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+from ...core.attribution import effects
 from ...core.state import Event
 from ...core.types import Experiment
 from ...record.archive import StudyArchive
+from ...record.bundle import EXAMPLE, study_in
 from ...record.history_reader import Readable, readable_events, views_of
-from ...record.paths import StudyPaths
 from ...record.results import read_results
 from ...record.study import Study, StudyError, explained, open_study, study_names
 from ...show.study_words import machine_words
@@ -22,7 +22,6 @@ from ...system.locations import originals, project_root
 from ...system.shell import shell_command
 from .analysis import Analysis
 
-EXAMPLE = Path("docs") / "example"
 RESULTS_NOTE = (
     "From a results.tsv, which holds no times, no cost and no repeated runs: what depends on them is unknown."
 )
@@ -49,7 +48,7 @@ def analyse(study: str | Path | Study = "") -> Analysis:
     if path.is_file():
         return _of_results(path)
     if (path / "study.json").is_file():
-        return _of_study(_open_folder(path))
+        return _of_study(study_in(path))
     if (path / "results.tsv").is_file():
         return _of_results(path / "results.tsv")
     if path.suffix == ".tsv" or len(path.parts) > 1:
@@ -74,7 +73,7 @@ def open_example() -> Study:
     >>> study = open_example()  # doctest: +SKIP
     >>> study.name  # doctest: +SKIP
     """
-    return _open_folder(originals() / EXAMPLE)
+    return study_in(originals() / EXAMPLE)
 
 
 def _latest() -> Analysis:
@@ -105,16 +104,6 @@ def _named(name: str) -> Analysis:
         raise StudyError(f"There is no study {name!r}. {there_are} A results.tsv is given by its path.") from error
 
 
-def _open_folder(folder: Path) -> Study:
-    """A study anywhere, for reading alone."""
-    paths = StudyPaths(folder.resolve())
-    try:
-        facts = json.loads(paths.study.read_text(encoding="utf-8"))
-        return Study(str(facts["name"]), folder.resolve().parent.parent, paths, facts)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise StudyError(f"{paths.study} cannot be read ({error}). Restore it from a copy.") from error
-
-
 def _of_study(study: Study) -> Analysis:
     readable = readable_events(study.paths.history) if study.paths.history.is_file() else Readable([])
     events, (state, damage) = readable.events, views_of(readable)
@@ -128,6 +117,9 @@ def _of_study(study: Study) -> Analysis:
         finished=finished,
         machine=machine_words(state),
         note=damage,
+        taken_out=state.attribution,
+        effects=effects(state.attribution, state.noise) if state.attribution else (),
+        can_be_attributed=study.paths.folder.parent.name == "studies",
     )
 
 

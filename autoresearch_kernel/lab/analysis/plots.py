@@ -59,6 +59,25 @@ def waterfall_figure(rows: Sequence[Mapping[str, Any]], unit: str = "bits per by
     return figure
 
 
+def effects_figure(rows: Sequence[Mapping[str, Any]], unit: str = "bits per byte") -> Figure:
+    """What the champion loses without each kept change: the mean and its 95 % interval."""
+    shown = [row for row in rows if row["gain"] is not None][-MOST_ROWS:]
+    figure, axes = _rows_figure(len(shown))
+    axes.axvline(0, color=GREY, linewidth=0.8, zorder=1)
+    for place, row in enumerate(shown):
+        colour = {"carries": GREEN, "costs": RED}.get(row["part"], GREY)
+        axes.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=1.6, zorder=3, gid="interval")
+        axes.plot([row["gain"]], [place], "o", color=colour, markeredgecolor="white", zorder=4, gid="gain")
+    low, high = min(0.0, *(row["low"] for row in shown)), max(0.0, *(row["high"] for row in shown))
+    pad = 0.06 * ((high - low) or 1e-3)
+    axes.set_xlim(low - pad, high + pad)
+    axes.xaxis.set_major_formatter(lambda x, _: signed(x) if abs(x) > 1e-12 else "0")
+    axes.locator_params(axis="x", nbins=5)
+    _name_rows(axes, [f"{row['number']:04d} {plain(row['idea'], NAME_CHARACTERS)}" for row in shown])
+    axes.set_xlabel(f"lost without it, {unit}, with the 95 % interval", fontsize=8.5, color=INK)
+    return figure
+
+
 def seconds_figure(where: Mapping[str, float]) -> Figure:
     """Where the seconds went, as one bar."""
     from matplotlib.figure import Figure

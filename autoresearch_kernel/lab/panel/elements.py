@@ -131,9 +131,9 @@ class ReviewForm:
         self._source = ""  # the text that the editor was filled with
         self.drawn = Drawn()
 
-    def show(self, now: Snapshot) -> None:
-        """Show what waits for a person, or hide the form."""
-        review, file = now.state.review if now.phase == "reviewing" else None, now.study.paths.review
+    def show(self, now: Snapshot, is_live: bool = True) -> None:
+        """Show what waits for a person, or hide the form; in a replay nothing waits."""
+        review, file = now.state.review if now.phase == "reviewing" and is_live else None, now.study.paths.review
         written_at = file.stat().st_mtime_ns if review is not None and file.is_file() else 0
         if not self.drawn.is_new("review", (now.study.name, review, written_at)):
             return

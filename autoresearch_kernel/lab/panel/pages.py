@@ -15,10 +15,11 @@ from ...core.types import FAILED, Experiment
 from ...record.archive import StudyArchive
 from ...record.study import Study
 from ...show import html
+from ...show.attribution_words import attribution_lines
 from ...show.cost import spent_words
 from ...show.snapshot import Snapshot
 from ...show.status import agent_words, command_line, doing, figures
-from ...show.study_words import machine_words, sealed_words
+from ...show.study_words import counts, machine_words, sealed_words
 from ...show.words import argument, audits_words, given_back_words, grounds, head_and_rest, idea, score_and_difference
 from ...study.proposal_files import read_proposal
 from ...system.files import seconds_of
@@ -82,6 +83,20 @@ def heading(now: Snapshot) -> str:
     return f"{now.study.name}  {SIGNS.get(now.phase, '●')} {doing(now)}"
 
 
+def replay_words(now: Snapshot, is_over: bool) -> str:
+    """What a replay shows; the same words for as long as it plays."""
+    recorded = f"recorded {now.began_at[:10]}, nothing trains" if now.began_at else "nothing trains"
+    return f"{recorded}; at its end: {counts(now.state.experiments)}" if is_over else recorded
+
+
+def moment(now: Snapshot) -> str:
+    """What the study did at the moment that a replay shows."""
+    words = " · ".join(html.text(part) for part in (heading(now).strip(), *figures(now)) if part)
+    style = f"{html.UI_FONT};color:{html.INK};font-variant-numeric:tabular-nums;line-height:1.5"
+    bar = html.progress_bar(now.fraction, "training") if now.activity == "training" else ""
+    return f'<div style="{style}">{bar}{words}</div>'
+
+
 def result(state: StudyState) -> str:
     """The study's result, above all validation figures; "" before `finish` has measured it."""
     lines = sealed_words(state).splitlines()
@@ -90,6 +105,15 @@ def result(state: StudyState) -> str:
     below = "".join(html.paragraph(line.strip(), is_faint=True) for line in lines[1:])
     style = f"{html.UI_FONT};color:{html.INK};border-left:3px solid {html.GREEN};padding:2px 8px;margin:4px 0"
     return f'<div class="ar-result" style="{style}"><b>{html.text(lines[0])}</b>{below}</div>'
+
+
+def attribution(state: StudyState) -> str:
+    """Which kept changes carry the gain, once the champion trains without each of them; "" before that."""
+    lines = attribution_lines(state)
+    if not lines:
+        return ""
+    body = "".join(html.paragraph(line.strip(), is_faint=True) for line in lines[1:])
+    return html.card("Attribution", html.paragraph(lines[0]) + html.details("Each kept change", body))
 
 
 def gauge(now: Snapshot, memory_mb: float | None) -> str:
@@ -118,7 +142,7 @@ def _progress(now: Snapshot) -> str:
     if now.activity == "quiet" and now.state.quiet_wait is not None:
         waits = duration(max(0.0, now.time - seconds_of(now.state.quiet_wait.time)))
         return f'<span style="color:{html.INK}">waits for a quieter machine: {waits} so far</span> · '
-    if now.activity != "training":
+    if now.activity != "training" or now.experiment is None:
         return ""
     left, share = duration(now.seconds_left or 0), percent(now.fraction)
     words = f'<span style="color:{html.INK}" title="{share}">{left} left</span> · '

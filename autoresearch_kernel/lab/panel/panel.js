@@ -433,7 +433,7 @@ function makeTable(el, model) {
     }
     const focused = selectorOf(document.activeElement);
     state.rows = shown();
-    const now = Date.now() / 1000;
+    const now = dataOf(model)?.now ?? Date.now() / 1000; // a replay has a time of its own
     body.replaceChildren(...state.rows.map((r) => {
       const isChosen = r.number === model.get("selected");
       const tr = html("tr", { "data-number": r.number, tabindex: -1, "aria-selected": String(isChosen) });
@@ -505,6 +505,7 @@ function makeTable(el, model) {
     if (r.is_long && event.key === (isOpen ? "ArrowLeft" : "ArrowRight")) { fold(r.number); event.preventDefault(); }
   };
   const clock = setInterval(() => {
+    if (dataOf(model)?.now) return;
     const now = Date.now() / 1000;
     for (const tr of body.children) {
       const r = state.rows.find((row) => row.number === Number(tr.dataset.number));

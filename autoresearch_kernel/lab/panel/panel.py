@@ -17,6 +17,8 @@ from typing import Any, ParamSpec, TypeVar
 import ipywidgets as widgets
 
 from ...control import actions
+from ...control.playback import recording_path
+from ...core.playback import USUAL_SPEED
 from ...core.state import StudyState, replay
 from ...record.study import Study, StudyError, WouldOverwrite, explained
 from ...show.follow import View, look
@@ -25,6 +27,7 @@ from ...system.locations import project_root
 from ..pictures import Picture, Table, figure_of
 from .elements import FOLLOW
 from .form import StudyForm
+from .player import Replay
 from .view import OVERWRITE, PROMOTE, STILL_EVERY_SECONDS, PanelView, in_python
 
 P = ParamSpec("P")
@@ -74,10 +77,13 @@ class Panel(PanelView):
             (self.stop_button, self.stop),
             (self.stop_now_button, lambda: self.stop(now=True)),
             (self.finish_button, self.finish),
+            (self.attribute_button, self.attribute),
             (self.promote_button, lambda: self.promote(force=self._is_overwrite_offered)),  # see _offer_overwrite
             (self.review.approve_button, lambda: self.approve(edited(self._named()), why.value.strip())),
             (self.review.reject_button, lambda: self.reject(why.value)),
             (self.hint_button, lambda: self.hint(self.hint_text.value)),
+            (self.replay_button, self.replay),
+            (self.example_button, lambda: self.replay("example")),
         ]
 
     def _wire(self) -> None:
@@ -85,6 +91,7 @@ class Panel(PanelView):
             button.on_click(lambda _, act=act: self._do(act))
         self.hint_text.on_submit(lambda _: self._do(lambda: self.hint(self.hint_text.value)))
         self.new_button.on_click(lambda _: self._open_form())
+        self.player.observe(lambda change: self._asked(change["new"]), "asked")
         self.card.follow_button.on_click(lambda _: self.select(None))
         self.picker.observe(lambda change: self._picked(change["new"]), "value")
         for drawing in (self.history, self.experiments):
@@ -154,6 +161,11 @@ class Panel(PanelView):
         return self.control.finish(self._named(), unsafe)
 
     @_explained
+    def attribute(self, seeds: int | None = None, unsafe: bool = False) -> str:
+        """Train the champion without each of its kept changes in the background, on up to `seeds` fresh seeds."""
+        return self.control.attribute(self._named(), seeds, unsafe)
+
+    @_explained
     def promote(self, force: bool = False) -> str:
         """Make the best train.py of the study the project's."""
         self._offer_overwrite(False)
@@ -162,6 +174,66 @@ class Panel(PanelView):
         except WouldOverwrite:
             self._offer_overwrite(True)
             raise
+
+    @_explained
+    def replay(
+        self,
+        recording: str | None = None,
+        speed: float = USUAL_SPEED,
+        experiment: int | None = None,
+        quiz: bool = False,
+    ) -> str:
+        """Play a recorded night here: nothing trains, and no key is needed.
+
+        Args:
+            recording: the zip of a bundle, the folder of a study, or its name; the study shown when left out, else the
+                example that comes with the program.
+            speed: times the study's own; 60 shows a minute in a second.
+            experiment: with which to begin.
+            quiz: stop before each verdict and ask: keep, discard or once more?
+        """
+        shown = self.study.name if self.study is not None and self.playing is None else None
+        playing = Replay(recording_path(recording or shown or "example", self.project), shown)
+        playback = playing.playback
+        try:
+            playback.set_speed(speed)
+            if experiment is not None:
+                playback.jump(experiment)
+            playback.ask(quiz)
+        except BaseException:
+            playing.close()
+            raise
+        with self._lock:
+            if self.playing is not None:
+                playing.before = self.playing.before
+                self.playing.close()
+            self.playing, self.study, self._view = playing, playback.study, playback
+            self.form.close()
+            self._show_another()
+        playback.play()
+        self._select(FOLLOW)
+        return f'Replay of study {playback.study.name}. "End the replay" or `lab.end_replay()` ends it.'
+
+    @_explained
+    def end_replay(self) -> str:
+        """Show the study again that was shown before."""
+        before = None if self.playing is None else self.playing.before
+        self.choose(before)
+        return ""
+
+    def _asked(self, asked: str) -> None:
+        """What a viewer did with the controls of the replay."""
+        playing = self.playing
+        if playing is None or not asked:
+            return
+        try:
+            if playing.act(asked):
+                self._tell("")
+                self.refresh()
+            else:
+                self.end_replay()
+        except (ValueError, RuntimeError, OSError) as error:
+            self._tell(in_python(error), is_wrong=True)
 
     @_explained
     def figure(self) -> Picture:
@@ -199,20 +271,28 @@ class Panel(PanelView):
         with self._lock:
             self.study = None if name is None else self.control.open_study(name, self.project)
             self._view = None if self.study is None else View(self.study)
-            self._forget()
-            self.now, self._memory = None, None
-            self._still_at = None if self._still_at is None else -STILL_EVERY_SECONDS
-            self._offer_overwrite(False)
-            self._offer_studies()
+            if self.playing is not None:
+                self.playing.close()
+                self.playing = None
+            self._show_another()
         self._select(FOLLOW)
         if name is None:
             self._open_form()
         self.refresh()
 
+    def _show_another(self) -> None:
+        """Forget what is drawn: a study or a replay takes its place."""
+        self._forget()
+        self.now, self._memory = None, None
+        self._still_at = None if self._still_at is None else -STILL_EVERY_SECONDS
+        self._offer_overwrite(False)
+        self._offer_studies()
+
     def _offer_studies(self) -> None:
         """All studies in the picker, in an order that does not jump."""
         names = sorted(self.control.study_names(self.project))
-        name = self.study.name if self.study is not None and self.study.name in names else None
+        shown = None if self.study is None or self.playing is not None else self.study.name
+        name = shown if shown in names else None
         self._is_picking = True  # new options choose the first of them for a moment
         try:
             if list(self.picker.options) != names:
@@ -225,14 +305,20 @@ class Panel(PanelView):
         """Look no more. The study goes on."""
         super().close()
         _open.discard(self)
+        if self.playing is not None:
+            self.playing.close()
 
     def _on_record(self) -> tuple[Study | None, StudyState]:
         """The study shown and what its history says now."""
+        if self.playing is not None:
+            return self.study, self.playing.playback.look().state
         if self.study is None:
             return None, replay([])
         return self.study, look(self.study).state
 
     def _named(self) -> Study:
+        if self.playing is not None:
+            raise StudyError("This is a replay: nothing runs that could be steered. End the replay first.")
         if self.study is None:
             raise StudyError("There is no study yet. Start one with the form above.")
         return self.study
@@ -295,7 +381,8 @@ class Panel(PanelView):
         self._do(start)
 
     def _picked(self, name: str | None) -> None:
-        if self._is_picking or name is None or (self.study is not None and name == self.study.name):
+        is_shown = self.playing is None and self.study is not None and name == self.study.name
+        if self._is_picking or name is None or is_shown:
             return
         self.form.close()
         self._tell("")

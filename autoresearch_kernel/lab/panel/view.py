@@ -23,6 +23,7 @@ from ...record.study import Remedied, Study, StudyError
 from ...show import html
 from ...show.cost import cost_table
 from ...show.follow import View
+from ...show.playback import Playback
 from ...show.snapshot import Snapshot
 from ...show.status import standing
 from ...show.study_words import counts
@@ -34,8 +35,10 @@ from . import pages
 from .chart import Known, found, history_data, table_data
 from .elements import Drawing, Drawn, ExperimentCard, ReviewForm, button, fold
 from .form import StudyForm
+from .player import Player, Replay, as_json
 
 LOOK_EVERY_SECONDS = 1.0
+REPLAY_LOOK_SECONDS = 0.25  # between two looks of a replay, which moves faster than a study
 MEMORY_EVERY_LOOKS = 5  # asking for the memory of a process tree takes ten times as long as a look
 STUDIES_EVERY_LOOKS = 5  # one may have been started elsewhere
 STILL_EVERY_SECONDS = 300.0  # the picture that stays in the notebook, while the study runs
@@ -54,7 +57,8 @@ class PanelView:
         self.no_readers = no_readers
         self.study: Study | None = None
         self.now: Snapshot | None = None
-        self._view: View | None = None
+        self.playing: Replay | None = None  # a replay is shown in the place of a study
+        self._view: View | Playback | None = None
         self._lock = threading.RLock()
         self._ended = threading.Event()
         self._shown = Drawn()
@@ -74,17 +78,23 @@ class PanelView:
         self.picker = widgets.Dropdown(description="Study", layout=widgets.Layout(width="260px"))
         self.picker.style.description_width = "44px"
         self.new_button = button("New study ...", "Fill in a form and start another study")
+        self.replay_button = button("Replay", "Play this study again: pause, jump, and a quiz before each verdict")
+        self.example_button = button("Replay the example night", "Play a recorded night: nothing trains", "primary")
         self.go_on_button = button("Continue", "Let the study go on in the background", "primary")
         self.pause_button = button("Pause", "Begin nothing new once the present experiment is decided")
         self.resume_button = button("Resume", "Go on after a pause", "primary")
         self.stop_button = button("Stop after this", "End the study once the present experiment is decided")
         self.stop_now_button = button("Stop now", "End what runs, too; it is taken up again later")
         self.finish_button = button(FINISH, "Measure the result: fresh seeds, then the sealed test split, once")
+        self.attribute_button = button("Attribute", "Which kept changes carry the gain: train without each of them")
         self.promote_button = button(PROMOTE, "Make the best train.py of this study the project's")
         self.acts = widgets.HBox(layout=widgets.Layout(flex_flow="row wrap"))
-        self.top = widgets.HBox([self.picker, self.new_button, self.acts], layout=widgets.Layout(flex_flow="row wrap"))
+        top = [self.picker, self.new_button, self.replay_button, self.acts]
+        self.top = widgets.HBox(top, layout=widgets.Layout(flex_flow="row wrap"))
         self.said = Drawing(kind="spoken", data="")
         self.result, self.gauge, self.notice = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        self.player = Player()
+        self.player.layout.display = "none"
         self.history = Drawing(kind="history")
         self.experiments = Drawing(kind="table")
         self.card, self.review = ExperimentCard(), ReviewForm()
@@ -98,7 +108,7 @@ class PanelView:
         self.fold = widgets.HTML()
         folds = widgets.HBox([*self.folds.values()], layout=widgets.Layout(flex_flow="row wrap"))
         self.live = widgets.VBox([self.middle, self.experiments, self.hints, folds, self.fold])
-        above = [self.top, self.said, self.result, self.gauge, self.notice]
+        above = [self.top, self.said, self.player, self.result, self.gauge, self.notice]
         self.gone = widgets.HTML(pages.gone())
         self.gone.add_class("ar-gone")  # seen when the kernel is gone, and all else hidden: panel.css
         self.root = widgets.VBox([self.gone, *above, self.form.root, self.review.root, self.live])
@@ -159,7 +169,7 @@ class PanelView:
 
     def _watch(self) -> None:
         for look in itertools.count(1):
-            if self._ended.wait(LOOK_EVERY_SECONDS):
+            if self._ended.wait(LOOK_EVERY_SECONDS if self.playing is None else REPLAY_LOOK_SECONDS):
                 self.said.beat = NO_MORE_BEATS
                 return
             if look % BEAT_EVERY_LOOKS == 1:
@@ -172,6 +182,7 @@ class PanelView:
     def refresh(self) -> None:
         """Look once and show what is new."""
         with self._lock:
+            self._show_player()
             if self.form.is_open and not self._is_acting:  # a key may have been given, a name taken meanwhile
                 self.form.check()
             if self._view is None:
@@ -183,17 +194,42 @@ class PanelView:
             self._looks += 1
             if self._looks % STUDIES_EVERY_LOOKS == 0:
                 self._offer_studies()
-            if now.activity in ("training", "scoring") and self._looks % MEMORY_EVERY_LOOKS == 1:
+            is_live = self.playing is None and now.activity in ("training", "scoring")
+            if is_live and self._looks % MEMORY_EVERY_LOOKS == 1:
                 self._memory = memory_mb(now.study.paths.running)
             self.live.layout.display = ""
             self._show_damage(now)
             self._show_hint(now)
-            self._show_state(now)
-            self.review.show(now)
+            if self.playing is None:
+                self._show_state(now)
+            else:
+                self._show_moment(now, self.playing)
+            self.review.show(now, is_live=self.playing is None)
             self._show_history(now)
             self.card.show(now, self.experiments.selected)
             self._show_fold(now)
-            self._show_still(now)
+            if self.playing is None:
+                self._show_still(now)
+
+    def _show_player(self) -> None:
+        """The controls of a replay, or none; what belongs to a study that runs is hidden meanwhile."""
+        is_replay = self.playing is not None
+        if self._shown.is_new("player", (is_replay, self.study is None)):
+            self.player.layout.display = "" if is_replay else "none"
+            self.hints.layout.display = "none" if is_replay else ""
+            self.replay_button.layout.display = "none" if is_replay or self.study is None else ""
+
+    def _show_moment(self, now: Snapshot, playing: Replay) -> None:
+        """A replay at its moment. Its head stays the same while it plays: a screen reader says each change."""
+        words = pages.replay_words(now, playing.playback.is_over)
+        self.said.data = pages.spoken(f"Replay of study {now.study.name}", words)
+        self.result.value = pages.result(now.state) + pages.attribution(now.state)
+        self.gauge.value = pages.moment(now)
+        if self._shown.is_new("acts", []):
+            self.acts.children = ()
+        data = playing.data()
+        if self._shown.is_new("playing", data):
+            self.player.data = as_json(data)
 
     def _show_damage(self, now: Snapshot) -> None:
         """What of the history cannot be shown, until the file is restored."""
@@ -207,14 +243,14 @@ class PanelView:
             kept.clear()
 
     def _show_nothing(self) -> None:
-        self.said.data = pages.spoken("No study yet", "Fill in the form and press Start.")
+        self.said.data = pages.spoken("No study yet", "Fill in the form and press Start, or watch a recorded night.")
         self.gauge.value = self.result.value = ""
-        self.acts.children = ()
+        self.acts.children = (self.example_button,)
 
     def _show_state(self, now: Snapshot) -> None:
         memory = self._memory if now.activity in ("training", "scoring") else None
         self.said.data = pages.spoken(pages.heading(now), standing(now) or found(now) * (not now.is_running))
-        self.result.value = pages.result(now.state)
+        self.result.value = pages.result(now.state) + pages.attribution(now.state)
         self.gauge.value = pages.gauge(now, memory)
         if not now.is_running:
             acts = self._acts_of_ended(now)
@@ -239,7 +275,11 @@ class PanelView:
         finish = [self.finish_button] if _can_finish(now) else []
         acts = [*finish, self.go_on_button] if is_finishing else [self.go_on_button, *finish]
         has_better = any(e.status is Status.KEEP and e.number > 0 for e in now.state.experiments)
-        return [*acts, self.promote_button] if has_better else acts
+        attribute = [self.attribute_button] if _can_attribute(now) else []
+        if now.is_attributing:
+            acts = [*attribute, *acts]
+            attribute = []
+        return [*acts, *attribute, self.promote_button] if has_better else acts
 
     def _show_hint(self, now: Snapshot) -> None:
         """A field where the agent reads hints; where it does not, why, and nothing to type into."""
@@ -254,7 +294,8 @@ class PanelView:
             self.history.draw(history_data(state.experiments, state.sigma, self._points))
         work = (now.experiment.number, now.activity) if now.experiment and now.is_running else None
         if self._shown.is_new("table", (_scores(state.experiments), len(state.experiments), work)):
-            self.experiments.draw(table_data(state.experiments, now, self._rows))
+            of_replay = {} if self.playing is None else {"now": now.time}
+            self.experiments.draw(table_data(state.experiments, now, self._rows) | of_replay)
 
     def _show_fold(self, now: Snapshot) -> None:
         """Update the part that is unfolded."""
@@ -295,6 +336,12 @@ def in_python(error: BaseException) -> str:
 def _can_finish(now: Snapshot) -> bool:
     """Whether something beat the baseline and has no result yet."""
     return now.state.incumbent is not None and now.state.incumbent.number > 0 and now.state.result is None
+
+
+def _can_attribute(now: Snapshot) -> bool:
+    """Whether something beat the baseline, and which kept changes carry the gain is not known."""
+    champion, known = now.state.incumbent, now.state.attribution
+    return champion is not None and champion.number > 0 and (known is None or not known.is_ended)
 
 
 def _still_of(now: Snapshot) -> Any:

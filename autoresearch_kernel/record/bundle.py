@@ -1,0 +1,94 @@
+"""A recorded study that is only read: in a folder, or in a bundle, the zip of a study that `share` makes.
+
+A bundle has one folder at its top, with history.jsonl, study.json and experiments/NNNN/. Only the files that a view
+shows are taken out of it, each of a limited size, into a folder of this process. Nothing of them is run.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..system.locations import originals
+from ..system.temporary import own_folder
+from .paths import StudyPaths
+from .study import Study, StudyError
+
+EXAMPLE = Path("docs") / "example"
+NIGHTS = Path("docs") / "nights"  # bundles that come with the program
+TAKEN = re.compile(
+    r"(history\.jsonl|study\.json|results\.tsv|notes\.md|(experiments/\d{4,}/)"
+    r"(train\.py|change\.diff|proposal\.json|experiment(-\d+)?\.ipynb|handover(-\d+)?/metrics\.jsonl))"
+)
+MOST_BYTES = 50_000_000  # of one file
+MOST_BYTES_IN_ALL = 500_000_000
+NOT_HERE = "its project is not on this machine"  # the folder for links of a bundle: it does not exist
+
+
+@contextmanager
+def recorded_study(path: Path) -> Iterator[Study]:
+    """The study in a folder or a bundle. Raises StudyError where there is none."""
+    if path.is_dir():
+        yield study_in(path)
+    elif path.is_file():
+        with own_folder() as folder:
+            study = study_in(_unpacked(path, folder))
+            yield Study(study.name, folder / NOT_HERE, study.paths, study.facts)
+    else:
+        raise StudyError(f"There is no {path}. Give a study's name, its folder, or the zip of a bundle.")
+
+
+def study_in(folder: Path) -> Study:
+    """The study of a folder anywhere. Raises StudyError when its study.json cannot be read."""
+    paths = StudyPaths(folder.resolve())
+    try:
+        facts = json.loads(paths.study.read_text(encoding="utf-8"))
+        return Study(str(facts["name"]), folder.resolve().parent.parent, paths, facts)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise StudyError(f"{paths.study} cannot be read ({error}). Restore it from a copy.") from error
+
+
+def example_path() -> Path:
+    """The recorded night that comes with this program: the first bundle, else the study of docs/example."""
+    bundles = sorted((originals() / NIGHTS).glob("*.zip"))
+    return bundles[0] if bundles else originals() / EXAMPLE
+
+
+def _unpacked(bundle: Path, into: Path) -> Path:
+    """The folder of the bundle's study, below `into`."""
+    try:
+        with zipfile.ZipFile(bundle) as opened:
+            top = _top(opened, bundle)
+            total = 0
+            for entry in opened.infolist():
+                name = entry.filename.removeprefix(f"{top}/")
+                if not TAKEN.fullmatch(name) or not entry.filename.startswith(f"{top}/"):
+                    continue
+                total += entry.file_size
+                if entry.file_size > MOST_BYTES or total > MOST_BYTES_IN_ALL:
+                    raise StudyError(f"{bundle} is too large to be opened: {entry.filename} passes the limit.")
+                _take(opened, entry, into / "study" / name)
+    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, EOFError) as error:
+        if isinstance(error, StudyError):
+            raise
+        raise StudyError(f"{bundle} cannot be read as a zip ({error}). Ask for it once more.") from error
+    return into / "study"
+
+
+def _take(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> None:
+    """Write one file of a bundle, and no more of it than it says that it has."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with opened.open(entry) as source:
+        target.write_bytes(source.read(entry.file_size + 1)[: entry.file_size])
+
+
+def _top(opened: zipfile.ZipFile, bundle: Path) -> str:
+    """The folder at the top that holds the history."""
+    tops = [name.partition("/")[0] for name in opened.namelist() if re.fullmatch(r"[^/]+/history\.jsonl", name)]
+    if len(tops) != 1:
+        raise StudyError(f"{bundle} is no bundle of a study: it has no NAME/history.jsonl. `share` makes one.")
+    return tops[0]
