@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -78,15 +77,3 @@ def bytes_per_token(corpus: Path, heldout: Path) -> float:
 
 def _say_nothing(line: str) -> None:
     """The lines of the corpus name folders of this machine, and a lesson prints none."""
-
-
-def recording(seconds: float) -> str:
-    """data/trained.json, made anew: `python -m autoresearch_kernel.lab.lessons.training 20 > FILE`."""
-    found = train_by_hand(seconds)
-    data = {name: value for name, value in vars(found).items() if name != "is_recorded"}
-    made_by = f"python -m autoresearch_kernel.lab.lessons.training {seconds:g}, on two cores"
-    return json.dumps({"made_by": made_by, "data": data}, indent=1)
-
-
-if __name__ == "__main__":
-    print(recording(float(sys.argv[1])))
