@@ -16,7 +16,7 @@ import statistics
 from autoresearch_kernel.lab.lessons import check, lesson_seconds, predict, progress, recorded
 from autoresearch_kernel.lab.lessons.figures import curves
 from autoresearch_kernel.lab.lessons.me import Me
-from autoresearch_kernel.lab.lessons.recorded_study import recorded_study
+from autoresearch_kernel.lab.lessons.example_study import recorded_study
 from autoresearch_kernel.lab.lessons.studies import events_of, lesson_study, parameters_of
 
 # %% [markdown]
@@ -150,7 +150,7 @@ check("first-loss", first_loss)
 predict("curves", ...)
 
 # %%
-curves(recorded("curves"))
+curves(recorded("2-curves"))
 
 # %% nbgrader={"grade_id": "curves", "solution": true}
 ### BEGIN SOLUTION

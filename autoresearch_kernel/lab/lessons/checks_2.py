@@ -13,7 +13,7 @@ from .exercise import Exercise, expect, is_near, number_of, require, result_of
 
 SCORES = (1.52, 1.48, 1.53)
 VOCAB_SIZE = 2048
-CURVES = {"low": "B", "fine": "C", "high": "A"}  # as data/curves.json has them
+CURVES = {"low": "B", "fine": "C", "high": "A"}  # as data/2-curves.json has them
 SIGMA, INCUMBENT = 0.01, (1.50, 1.51, 1.49)
 CHALLENGERS = ((1.52,), (1.48,), (1.42,), (1.48, 1.495))
 SHORTEST_REASON = 4  # words

@@ -159,7 +159,7 @@ class RecordedContest:
 def contest(seconds: float) -> Contest | RecordedContest:
     """Both studies with `seconds` of training a run; with 0 the recorded ones."""
     if seconds == 0:
-        return RecordedContest(recorded("contest"))
+        return RecordedContest(recorded("3-contest"))
     return Contest(live_study("lesson-3-me", seconds), live_study("lesson-3-optimiser", seconds))
 
 

@@ -18,7 +18,7 @@ from ..results import Recorded
 from ..study import InteractiveStudy
 from .learned import GRADING
 from .me import Guess
-from .recorded_study import RecordedStudy, recorded_study
+from .example_study import RecordedStudy, recorded_study
 
 CONFIRM = "confirm"
 
