@@ -16,9 +16,9 @@ from ..errors import StepError
 from ..opening import start_study
 from ..results import Recorded
 from ..study import InteractiveStudy
+from .example_study import RecordedStudy, recorded_study
 from .learned import GRADING
 from .me import Guess
-from .example_study import RecordedStudy, recorded_study
 
 CONFIRM = "confirm"
 

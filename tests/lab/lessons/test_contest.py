@@ -54,7 +54,7 @@ def test_a_guess_that_changes_nothing_is_named_and_the_others_are_tried(
     both: Contest, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = both.try_guesses([NOTHING, SMALLER])
-    assert [row.status for row in rows.rows][0] == "not tried" and rows.changes[0] is None
+    assert rows.rows[0].status == "not tried" and rows.changes[0] is None
     assert rows.changes[1] is not None
     assert "This is the baseline once more. This guess was not tried: " in capsys.readouterr().out
 
@@ -110,7 +110,7 @@ def test_seconds_come_from_the_variable_and_a_wrong_one_is_named(monkeypatch: py
 
 def test_a_recording_that_is_not_there_is_named_with_those_that_are() -> None:
     assert set(recorded("1-trained")) >= {"val_bpb", "train_loss", "bytes_per_token"}
-    with pytest.raises(NoRecording, match="no recorded result 'trained'.*1-trained"):
+    with pytest.raises(NoRecording, match=r"no recorded result 'trained'.*1-trained"):
         recorded("trained")
 
 
