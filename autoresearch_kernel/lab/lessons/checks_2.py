@@ -215,7 +215,7 @@ def _events(answer: Any) -> str:
     missing = [name for name in ("started", "trained") if name not in names]
     require(
         not missing,
-        f"{missing[0]!r} is missing: take all events of the experiment, and not only its first and its last.",
+        f"{', '.join(missing)} is missing: take all events of the experiment, and not only its first and its last.",
     )
     require(
         names[-1] == "decided",

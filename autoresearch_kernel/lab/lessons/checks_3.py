@@ -143,21 +143,29 @@ def _interval_score(answer: Any) -> str:
 
 def _chance(answer: Any) -> str:
     """The probability of at most so many hits."""
-    given = number_of(result_of(answer, 2, 5, 0.8), "The chance")
-    terms = [math.comb(5, k) * 0.8**k * 0.2 ** (5 - k) for k in range(6)]
-    require(not is_near(given, terms[2]), "This is the chance of exactly two hits. Add those of one and of none.")
-    require(not is_near(given, 1 - sum(terms[:3])), "This is the chance of more than two hits. Take one minus it.")
-    require(not is_near(given, sum(terms[:2])), "Two hits themselves are missing: range(hits) ends before `hits`.")
+    given = number_of(result_of(answer, 2, 6, 0.8), "The chance")
+    right = _at_most(2, 6, 0.8)
+    exactly = right - _at_most(1, 6, 0.8)
+    require(not is_near(given, exactly), "This is the chance of exactly two hits. Add those of one and of none.")
+    require(not is_near(given, 1 - right), "This is the chance of more than two hits. Take one minus it.")
+    require(not is_near(given, _at_most(1, 6, 0.8)), "Two hits themselves are missing: range(hits) ends before `hits`.")
     require(
-        not is_near(given, sum(math.comb(5, k) * 0.2**k * 0.8 ** (5 - k) for k in range(3))),
-        "Hits and misses are exchanged: 0.8 is the chance of a hit.",
+        not is_near(given, _at_most(2, 6, 0.2)),
+        "Hits and misses are exchanged: p is the chance of a hit, and 1 - p that of a miss.",
     )
     require(
-        not is_near(given, sum(0.8**k * 0.2 ** (5 - k) for k in range(3))),
-        "The orders are missing: two hits of five can come in math.comb(5, 2) = 10 orders.",
+        not is_near(given, sum(0.8**k * 0.2 ** (6 - k) for k in range(3))),
+        "The orders are missing: two hits of six can come in math.comb(6, 2) = 15 orders.",
     )
-    expect(given, sum(terms[:3]), "at most two of five intervals hold, and each holds with 0.8")
-    return f"It is {sum(terms[:3]):.3f}: two hits of five are a hint that the intervals are too narrow, and no proof."
+    expect(given, right, "at most two of six intervals hold, and each holds with 0.8")
+    return (
+        f"At most two of five has the chance {_at_most(2, 5, 0.8):.3f}: so few are a hint that the intervals are too "
+        "narrow, and no proof."
+    )
+
+
+def _at_most(hits: int, n: int, p: float) -> float:
+    return sum(math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(hits + 1))
 
 
 def _runs_needed(answer: Any) -> str:
