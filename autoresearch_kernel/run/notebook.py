@@ -49,6 +49,13 @@ def _cells(source: str) -> list[NotebookNode]:
     return cells
 
 
+def percent_cells(source: str) -> list[NotebookNode]:
+    """The cells of a file in percent format, with their metadata; it need not be a train.py."""
+    import jupytext
+
+    return list(jupytext.reads(source, fmt=dict(_PERCENT)).cells)
+
+
 # --- the notebook
 
 

@@ -1,0 +1,54 @@
+"""`check` and `predict`: what the cells of a lesson call, in a notebook, in nbgrader and in papermill alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .course import exercise_of
+from .exercise import NotAnswered
+from .learned import keep_prediction, keep_solved, prediction_of
+
+LONGEST_PREDICTION = 200  # characters that are shown again
+
+
+def check(name: str, answer: Any) -> None:
+    """Say whether an answer is right: print what was right, or raise WrongAnswer with the reason.
+
+    >>> check("surprise", lambda p: -math.log2(p))  # doctest: +SKIP
+    Right. ...
+
+    Args:
+        name: of the exercise, as the lesson writes it.
+        answer: the learner's function or value.
+
+    Raises WrongAnswer, an AssertionError; NotAnswered while the answer is the placeholder.
+    """
+    exercise = exercise_of(name)
+    if answer is ...:
+        raise NotAnswered(f"{exercise.title}: write your answer in place of the three dots, then run this cell again.")
+    try:
+        right = exercise.check(answer)
+    except NotImplementedError as error:
+        raise NotAnswered(f"{exercise.title}: {error or 'this is not answered yet.'}") from None
+    print(f"Right. {right}")
+    if predicted := prediction_of(name):
+        print(f"Your prediction was: {predicted}")
+    keep_solved(name)
+
+
+def predict(name: str, prediction: Any) -> None:
+    """Keep a prediction, so that `check` shows it beside the answer. Nothing leaves this machine.
+
+    >>> predict("surprise", 4)  # doctest: +SKIP
+
+    Args:
+        name: of the exercise.
+        prediction: a number or words; the three dots of the lesson mean that there is none yet.
+    """
+    exercise_of(name)
+    if prediction is ...:
+        print("Write your prediction in place of the three dots, and run this cell again. A wrong guess costs nothing.")
+        return
+    words = str(prediction)[:LONGEST_PREDICTION]
+    keep_prediction(name, words)
+    print(f"Your prediction is kept: {words}")
