@@ -150,8 +150,7 @@ check("winner", luck_of_the_lowest)
 # %%
 from ipywidgets import interact
 
-interact(figures.winner_figure, count=(1, 200), sigma=(0.0005, 0.02, 0.0005))
-None
+_ = interact(figures.winner_figure, count=(1, 200), sigma=(0.0005, 0.02, 0.0005))
 
 # %% [markdown]
 # The same picture without sliders, for twenty changes and the sigma of the recorded runs.
@@ -303,8 +302,7 @@ def both_rules(sigma):
     return figures.gain_figure(nights)
 
 
-interact(both_rules, sigma=(0.0001, 0.0015, 0.0001))
-None
+_ = interact(both_rules, sigma=(0.0001, 0.0015, 0.0001))
 
 # %% [markdown]
 # The same picture without a slider, at the sigma of 0.0003. The bands are standard errors. The lines become flatter:
@@ -371,8 +369,7 @@ def one_threshold(threshold, sigma):
     print(f"true gain {gain:.2f} ± {error:.2f} thousandths, {in_vain:.1f} kept in vain in each night")
 
 
-interact(one_threshold, threshold=(0.0, 3.0, 0.25), sigma=(0.0001, 0.0015, 0.0001))
-None
+_ = interact(one_threshold, threshold=(0.0, 3.0, 0.25), sigma=(0.0001, 0.0015, 0.0001))
 
 # %% [markdown]
 # The same without sliders, for a noisy world:

@@ -95,6 +95,13 @@ def baseline_of(study: Study) -> Experiment:
         return _measure(session)
 
 
+def context_of(study: Study) -> Context:
+    """All that an agent may read now of the study, whose baseline is measured unless that is done."""
+    with _opened(study) as session:
+        _measure(session)
+        return session.context()
+
+
 def try_out(study: Study, source: str, idea: str) -> Trial:
     """Train, score and audit a train.py as a study does, and show what came of it; known code is shown, not run again.
 
