@@ -117,7 +117,16 @@ asked
 #
 # ★★☆ · 6 minutes
 #
-# The next reply wants to halve the batch, from 16 rows to 8. It cannot be used: two things are wrong with it. Mend it.
+# The next reply wants to halve the batch, from 16 rows to 8. It cannot be used: two things are wrong with it. Mend it: copy it
+# into a string between three quotes, name it `mended`, and change it.
+#
+#     I would use smaller batches, for more updates.
+#
+#     <<<<<<< SEARCH
+#     BATCH_ROWS = 16
+#     =======
+#     BATCH_ROWS = 8
+#     >>>>>>> REPLACE
 #
 # **Predict first:** which two things are wrong?
 
@@ -142,17 +151,6 @@ EXPECTED: -0.02
 
 # %% nbgrader={"grade_id": "check-reply", "grade": true, "locked": true, "points": 1}
 check("reply", mended)
-
-# %% [markdown]
-# The reply that cannot be used (copy it into a string between three quotes, name it `mended`, and change it):
-#
-#     I would use smaller batches, for more updates.
-#
-#     <<<<<<< SEARCH
-#     BATCH_ROWS = 16
-#     =======
-#     BATCH_ROWS = 8
-#     >>>>>>> REPLACE
 
 # %% [markdown]
 # <details><summary>Hint 1</summary>
