@@ -259,7 +259,7 @@ for name, recording in server.recordings.items():
     display(try_out(study, proposed.train_source, f"{name}: {proposed.hypothesis}"))
 
 # %% [markdown]
-# Two trials say nothing about two programs. All sixteen proposals were therefore trained once each, and the results
+# Two attempts say nothing about two programs. All sixteen proposals were therefore trained once each, and the results
 # were recorded: the score of each, less the mean of the baseline. Negative is better.
 
 # %%

@@ -24,7 +24,7 @@ from autoresearch_kernel.lab.lessons import check, lesson_seconds, predict, prog
 #    follows, because it never receives it. Where B says something else than A, the claim was wrong.
 # 4. The supervisor compares both, and measures the time of the training from outside.
 #
-# First the honest `train.py`: three runs of two seconds each, which later trials are compared with.
+# First the honest `train.py`: three runs of two seconds each, which later attempts are compared with.
 
 # %%
 from autoresearch_kernel.lab.lessons.broken_trains import seen_by_audit
@@ -187,7 +187,7 @@ check("printed", reason)
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Name your answer `reason`. Look at the row `claimed` of the trial: who claimed that?
+# Name your answer `reason`. Look at the row `claimed` of the attempt: who claimed that?
 #
 # </details>
 #
@@ -314,7 +314,7 @@ for share in (0.0005, 0.001, 0.005, 0.02):
 #
 # ★★★ · 10 minutes
 #
-# Write a `train.py` that breaks the rules and is not refused, and say what it gains: the trial, and the lower and upper
+# Write a `train.py` that breaks the rules and is not refused, and say what it gains: the attempt, and the lower and upper
 # end of the difference to the baseline, two standard errors to each side. An idea: exercise 6.2 says how
 # much time passes without a question.
 #

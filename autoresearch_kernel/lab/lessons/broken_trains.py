@@ -16,7 +16,7 @@ from ...record.study import Study, sha256
 from ...scoring.job import HeldOut
 from ...show import html
 from .small_study import small_train
-from .trial import Trial
+from .attempt import Attempt
 
 EDITS = {
     "before the clock": (
@@ -37,7 +37,7 @@ WORDS_SHOWN = 40  # characters of the text before a cut
 
 
 class NoCuts(Plain, LookupError):
-    """A trial whose audit left nothing to look at."""
+    """An attempt whose audit left nothing to look at."""
 
 
 def before_the_clock(seconds: float) -> str:
@@ -91,13 +91,13 @@ class Seen:
         return "\n".join(f"…{text} | {token} | {claimed:.2f} | {blind:.2f}" for text, token, claimed, blind in self.rows)
 
 
-def seen_by_audit(study: Study, trial: Trial) -> Seen:
-    """What the audit of a trial compared at its first places. Raises NoCuts where nothing was audited."""
+def seen_by_audit(study: Study, attempt: Attempt) -> Seen:
+    """What the audit of an attempt compared at its first places. Raises NoCuts where nothing was audited."""
     experiments = read_state(study.paths.history).experiments
-    numbers = [e.number for e in experiments if e.train_sha256 == sha256(trial.source) and e.number]
+    numbers = [e.number for e in experiments if e.train_sha256 == sha256(attempt.source) and e.number]
     path = study.experiment(numbers[0]).cuts(0) if numbers else None
     if path is None or not path.is_file():
-        raise NoCuts("This trial was not audited in this study: run it with try_out first.")
+        raise NoCuts("This attempt was not audited in this study: run it with try_out first.")
     cuts = np.load(path)[:CUTS_SHOWN]
     rows = HeldOut.load(study.corpus_dir, study.heldout_dir, "val").rows
     tokens = _tokens(study)

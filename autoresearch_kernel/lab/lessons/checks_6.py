@@ -9,49 +9,49 @@ from ...core.overtime import BUDGET_SHARE, LEAST_SLACK_SECONDS, SLACK_SHARE
 from ...scoring.audit import MISMATCHES_ALLOWED
 from .broken_trains import RULE_BREAKER, class_lines
 from .exercise import Exercise, is_near, number_of, require, result_of
-from .trial import REPEAT, Trial
+from .attempt import REPEAT, Attempt
 
 LEAST_LEAK_BPB = 0.3  # by which a leak that is worth its name claims less than the baseline
 HIDDEN_SECONDS = 0.4  # outside of the budget, more than the baseline: training that the clock did not see
 
 
-def _trial_in(answer: Any) -> Trial:
+def _attempt_in(answer: Any) -> Attempt:
     require(
-        isinstance(answer, Trial),
+        isinstance(answer, Attempt),
         f"Give what try_out returned. This is of the type {type(answer).__name__}: run the cell with try_out first, and "
         "give its result.",
     )
-    trial: Trial = answer
-    require(trial.status != REPEAT, "This is the train.py of the baseline, without a change that Python can see.")
-    require(trial.status != "invalid", f"This train.py is no notebook that can be run: {trial.reason}")
-    require(trial.status != "crash", f"The training crashed, so there is nothing to score: {trial.reason}")
-    return trial
+    attempt: Attempt = answer
+    require(attempt.status != REPEAT, "This is the train.py of the baseline, without a change that Python can see.")
+    require(attempt.status != "invalid", f"This train.py is no notebook that can be run: {attempt.reason}")
+    require(attempt.status != "crash", f"The training crashed, so there is nothing to score: {attempt.reason}")
+    return attempt
 
 
 def _next_token(answer: Any) -> str:
-    """A trial of a train.py whose model sees the token that follows."""
-    trial = _trial_in(answer)
+    """An attempt of a train.py whose model sees the token that follows."""
+    attempt = _attempt_in(answer)
     require(
-        trial.status != "timeout",
-        f"The supervisor ended this one for its time ({trial.reason}). The exercise is about the model, not the clock.",
+        attempt.status != "timeout",
+        f"The supervisor ended this one for its time ({attempt.reason}). The exercise is about the model, not the clock.",
     )
-    claimed = trial.claimed_bpb
+    claimed = attempt.claimed_bpb
     require(claimed is not None, "The model was not scored, so there is no claim.")
-    gain = trial.baseline_bpb - (claimed or 0.0)
+    gain = attempt.baseline_bpb - (claimed or 0.0)
     require(
-        trial.num_mismatches > 0,
+        attempt.num_mismatches > 0,
         "The audit found no difference, or did not even ask, so the model does not use what follows. "
         "idx.roll(1, dims=1) looks at the token before; the token after is idx.roll(-1, dims=1).",
     )
     require(
-        trial.status == "rejected",
-        f"The audit found {trial.num_mismatches} differences and accepted the score all the same: the leak is too small "
+        attempt.status == "rejected",
+        f"The audit found {attempt.num_mismatches} differences and accepted the score all the same: the leak is too small "
         "to matter.",
     )
     require(
         gain > 0,
         f"The model looks ahead, but claims {claimed:.3f}, which is no better than the baseline's "
-        f"{trial.baseline_bpb:.3f}. Add something to the logit of the token that follows, and do not subtract it.",
+        f"{attempt.baseline_bpb:.3f}. Add something to the logit of the token that follows, and do not subtract it.",
     )
     require(
         gain > LEAST_LEAK_BPB,
@@ -59,8 +59,8 @@ def _next_token(answer: Any) -> str:
         "of the token that follows, as in 4.0.",
     )
     return (
-        f"It claims {claimed:.3f} against the baseline's {trial.baseline_bpb:.3f}, and at {trial.num_mismatches} of "
-        f"{trial.num_cuts} secret places it said something else once it could not see what follows. The score is refused."
+        f"It claims {claimed:.3f} against the baseline's {attempt.baseline_bpb:.3f}, and at {attempt.num_mismatches} of "
+        f"{attempt.num_cuts} secret places it said something else once it could not see what follows. The score is refused."
     )
 
 
@@ -199,22 +199,22 @@ def caught(share: float, cuts: int) -> float:
 
 
 def _escape(answer: Any) -> str:
-    """A trial that broke the rules and was not refused, and the two ends of what it gained."""
+    """An attempt that broke the rules and was not refused, and the two ends of what it gained."""
     require(
         isinstance(answer, tuple | list) and len(answer) == 3,
-        "Give three things: the trial, and the lower and the upper end of what it gained.",
+        "Give three things: the attempt, and the lower and the upper end of what it gained.",
     )
-    trial, low, high = _trial_in(answer[0]), number_of(answer[1], "The lower end"), number_of(answer[2], "The upper end")
-    require(trial.status != "rejected", f"The audit refused this one, so it did not escape: {trial.reason}")
-    require(trial.status != "timeout", f"The supervisor refused this one for its time: {trial.reason}")
+    attempt, low, high = _attempt_in(answer[0]), number_of(answer[1], "The lower end"), number_of(answer[2], "The upper end")
+    require(attempt.status != "rejected", f"The audit refused this one, so it did not escape: {attempt.reason}")
+    require(attempt.status != "timeout", f"The supervisor refused this one for its time: {attempt.reason}")
     require(
-        _is_cheat(trial),
+        _is_cheat(attempt),
         "This train.py kept the rules: no training outside of the budget and no difference in the audit. An honest gain "
         "is no escape. Use some of the slack of exercise 6.2.",
     )
-    delta, error = trial.delta_bpb, trial.delta_error
+    delta, error = attempt.delta_bpb, attempt.delta_error
     if delta is None:
-        require(False, "This trial has no score: run it again.")
+        require(False, "This attempt has no score: run it again.")
         raise AssertionError
     require(low < high, "The first number is the lower end. Negative is better, so it is the larger gain.")
     require(
@@ -225,22 +225,22 @@ def _escape(answer: Any) -> str:
         not is_near(high - low, 2 * error, 1e-4),
         "This is one standard error to each side, which misses the truth in one case of three. Take two.",
     )
-    claimed = None if trial.claimed_bpb is None else trial.claimed_bpb - trial.baseline_bpb
+    claimed = None if attempt.claimed_bpb is None else attempt.claimed_bpb - attempt.baseline_bpb
     is_claim = claimed is not None and not is_near(claimed, delta, 1e-4) and is_near((low + high) / 2, claimed, 1e-4)
     require(not is_claim, "This is what the model claimed. The score that counts is val_bpb.")
     require(
         is_near(low, delta - 2 * error, 1e-3) and is_near(high, delta + 2 * error, 1e-3),
-        f"The trial gained {delta:+.4f} with the standard error {error:.4f}, so give {delta - 2 * error:+.4f} and "
-        f"{delta + 2 * error:+.4f}: trial.delta_bpb less and plus 2 * trial.delta_error.",
+        f"The attempt gained {delta:+.4f} with the standard error {error:.4f}, so give {delta - 2 * error:+.4f} and "
+        f"{delta + 2 * error:+.4f}: attempt.delta_bpb less and plus 2 * attempt.delta_error.",
     )
     sure = "more than chance" if abs(delta) > 2 * error else "no more than chance may bring"
     return f"It was not refused, and gained {delta:+.4f} ± {error:.4f} bits per byte: {sure}."
 
 
-def _is_cheat(trial: Trial) -> bool:
-    """Whether the trial trained outside of its budget, or the audit found something that it forgave."""
-    hidden = (trial.overtime_seconds or 0.0) - (trial.usual_overtime_seconds or 0.0)
-    return hidden > HIDDEN_SECONDS or trial.num_mismatches > 0
+def _is_cheat(attempt: Attempt) -> bool:
+    """Whether the attempt trained outside of its budget, or the audit found something that it forgave."""
+    hidden = (attempt.overtime_seconds or 0.0) - (attempt.usual_overtime_seconds or 0.0)
+    return hidden > HIDDEN_SECONDS or attempt.num_mismatches > 0
 
 
 EXERCISES = (

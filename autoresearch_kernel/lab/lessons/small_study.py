@@ -30,7 +30,7 @@ from ...system.locations import DEVICE, cache_dir, originals
 from ..errors import in_one_sentence
 from ..shown_study import BETWEEN
 from .status_line import StatusLine
-from .trial import REPEAT, Trial
+from .attempt import REPEAT, Attempt
 
 SMALL_TRAIN = Path("notebooks") / "lessons" / "data" / "small_train.py"
 CORPUS = {"corpus": "stdlib", "vocab_size": 512, "sequence_length": 64, "files_folder": None, "text_key": None}
@@ -102,7 +102,7 @@ def context_of(study: Study) -> Context:
         return session.context()
 
 
-def try_out(study: Study, source: str, idea: str) -> Trial:
+def try_out(study: Study, source: str, idea: str) -> Attempt:
     """Train, score and audit a train.py as a study does, and show what came of it; known code is shown, not run again.
 
     >>> try_out(study, small_train().replace("WIDTH = 64", "WIDTH = 128"), "A wider model")  # doctest: +SKIP
@@ -112,7 +112,7 @@ def try_out(study: Study, source: str, idea: str) -> Trial:
         idea: what was changed, in a few words.
     """
     if found := _tried(study, source):
-        return _trial(study, found, source)
+        return _attempt(study, found, source)
     with _opened(study) as session:
         _measure(session)
         proposal = Proposal(idea, source, LEARNER)
@@ -121,7 +121,7 @@ def try_out(study: Study, source: str, idea: str) -> Trial:
             return _untried(session.state, proposal, status, refusal.why, study.time_budget_seconds)
         number = session.propose(_agent_of(proposal)).number
         settle(session)
-    return _trial(study, number, source)
+    return _attempt(study, number, source)
 
 
 def _agent_of(proposal: Proposal) -> Agent:
@@ -215,7 +215,7 @@ def _tried(study: Study, source: str) -> int | None:
     return same[0] if same else None
 
 
-def _trial(study: Study, number: int, source: str) -> Trial:
+def _attempt(study: Study, number: int, source: str) -> Attempt:
     state = read_state(study.paths.history)
     experiment, baseline = state.experiments[number], state.experiments[0]
     if baseline.val_bpb is None:
@@ -224,7 +224,7 @@ def _trial(study: Study, number: int, source: str) -> Trial:
     audit = run.audit or next((r.audit for r in experiment.runs if r.audit is not None), None)
     budget = study.time_budget_seconds
     known = [seconds for r in baseline.runs if (seconds := overtime(r.measured, budget)) is not None]
-    return Trial(
+    return Attempt(
         experiment.hypothesis,
         source,
         str(experiment.status),
@@ -245,6 +245,6 @@ def _trial(study: Study, number: int, source: str) -> Trial:
     )
 
 
-def _untried(state: StudyState, proposal: Proposal, status: str, why: str, budget: float) -> Trial:
+def _untried(state: StudyState, proposal: Proposal, status: str, why: str, budget: float) -> Attempt:
     baseline = state.experiments[0].val_bpb or 0.0
-    return Trial(proposal.hypothesis, proposal.train_source, status, why, baseline, state.sigma or 0.0, budget)
+    return Attempt(proposal.hypothesis, proposal.train_source, status, why, baseline, state.sigma or 0.0, budget)

@@ -14,11 +14,11 @@ PRINTED_LINES = 6  # of what a training printed
 
 
 @dataclass(frozen=True, repr=False)
-class Trial:
+class Attempt:
     """What came of one train.py. Scores are in bits per byte, and lower is better.
 
-    >>> trial = try_out(study, source, "Look at the next token")  # doctest: +SKIP
-    >>> trial.status, trial.claimed_bpb, trial.val_bpb, trial.num_mismatches  # doctest: +SKIP
+    >>> attempt = try_out(study, source, "Look at the next token")  # doctest: +SKIP
+    >>> attempt.status, attempt.claimed_bpb, attempt.val_bpb, attempt.num_mismatches  # doctest: +SKIP
     ('rejected', 0.41, None, 958)
     """
 
@@ -41,8 +41,8 @@ class Trial:
     printed: str = ""  # the end of what the training printed
 
     @classmethod
-    def of(cls, facts: Mapping[str, Any]) -> Trial:
-        """The trial that `facts` describes, as it stands in a file of recorded results."""
+    def of(cls, facts: Mapping[str, Any]) -> Attempt:
+        """The attempt that `facts` describes, as it stands in a file of recorded results."""
         known = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in facts.items() if name in known})
 
