@@ -14,7 +14,15 @@ from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).resolve().parent
 FILES = ("prepare.py", "train.py", "program.md", "jupytext.toml")
-FOLDERS = {"presets": "*.yaml", "notebooks": "*.ipynb", "docs/example": "**/*"}
+FOLDERS = {
+    "presets": "*.yaml",
+    "notebooks": "*.ipynb",
+    "notebooks/lessons": "*.*",
+    "notebooks/lessons/data": "*.json",
+    "docs": "teaching.md",
+    "docs/teaching": "*.md",
+    "docs/example": "**/*",
+}
 
 
 class BuildWithProject(build_py):

@@ -90,6 +90,24 @@ def _lab(arguments: Arguments) -> None:
     open_lab(project_root(), arguments.others)
 
 
+def _lesson(arguments: Arguments) -> None:
+    from .lab.lessons.command import open_lesson
+
+    open_lesson(project_root(), arguments.number, arguments.others)
+
+
+def _lessons(arguments: Arguments) -> int:
+    from .lab.lessons.command import lessons
+
+    return lessons(arguments.numbers, arguments.build, arguments.check, arguments.seconds)
+
+
+def _new_class(arguments: Arguments) -> None:
+    from .lab.lessons.class_folder import new_class
+
+    print(new_class(arguments.folder, arguments.nbgrader))
+
+
 def _kernel(arguments: Arguments) -> None:
     print(install_kernel(arguments.sys_prefix))
 
@@ -292,6 +310,21 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
             _argument("--sys-prefix", action="store_true", help="into this environment instead of your home"),
         )),
         Command("lab", _lab, "open JupyterLab in the project; other options are jupyter lab's own", takes_others=True),
+    ),
+    "Learn": (
+        Command("lesson", _lesson, "open a lesson of the course in JupyterLab; other options are jupyter lab's own", (
+            _argument("number", nargs="?", type=int, metavar="N", help="of the lesson, 1 to 6 (default: the next one)"),
+        ), takes_others=True),
+        Command("lessons", _lessons, "what you have solved; or execute the lessons, as a teacher does before a class", (
+            _argument("numbers", nargs="*", type=int, metavar="N", help="the lessons to execute (default: all)"),
+            _argument("--check", action="store_true", help="execute each lesson with its solutions, in a temporary folder"),
+            _argument("--seconds", type=float, metavar="S", help="of each training while the lessons are executed"),
+            _argument("--build", action="store_true", help="write the notebooks of a checkout from their sources"),
+        )),
+        Command("new-class", _new_class, "make a folder for a class: lessons for students and for the instructor", (
+            _argument("folder", type=Path, metavar="DIR", help="a new folder"),
+            _argument("--nbgrader", action="store_true", help="and a course of nbgrader, which grades the exercises"),
+        )),
     ),
     "Research": (
         Command("run", _run, "start a study, or continue it where it stopped", (

@@ -13,7 +13,7 @@ from ..record.study import StudyError
 from ..system.locations import originals
 from ..system.shell import shell_command
 
-COPIED = ("prepare.py", "train.py", "program.md", "jupytext.toml", "presets", "notebooks")
+COPIED = ("prepare.py", "train.py", "program.md", "jupytext.toml", "presets", "notebooks", "notebooks/lessons")
 GITIGNORE = """studies/
 my-notebooks/
 __pycache__/
@@ -31,13 +31,14 @@ README = """# An autoresearch project
 | `program.md` | the research method that agents follow, yours to edit |
 | `prepare.py` | corpus, tokenizer, clock and evaluation; fixed, since every edit of it ends the running studies |
 | `presets/` | sizes for a laptop and for GPUs, prices of models, and command-line tools |
-| `notebooks/` | the control panel, one experiment step by step, the analysis of a study |
+| `notebooks/` | the control panel, one experiment step by step, the analysis of a study, a course of six lessons |
 
 Commands, from this folder:
 
     autoresearch doctor                           # is this machine fit for a study?
     autoresearch run --experiments 5 --budget 20  # a short study, which is kept in studies/
     autoresearch lab                              # JupyterLab with the control panel
+    autoresearch lesson 1                         # the first lesson of the course
     autoresearch --help                           # all commands
 
 `git init && git add -A && git commit -m start` lets each experiment's train.py become a commit.
@@ -70,7 +71,7 @@ def new_project(folder: Path) -> str:
 
 
 def _files(path: Path) -> list[Path]:
-    """A file, or the files in a folder that belong to it: no caches and no checkpoints."""
+    """A file, or the files in a folder that belong to it: no caches, no checkpoints, no answers of the lessons."""
     if not path.is_dir():
         return [path]
-    return sorted(file for file in path.iterdir() if file.suffix in (".ipynb", ".yaml"))
+    return sorted(path.glob("*.yaml" if path.name == "presets" else "*.ipynb"))

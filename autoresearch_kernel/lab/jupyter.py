@@ -16,23 +16,23 @@ from .working_copies import protect_originals, update_copies
 CONTROL = f"{MY_NOTEBOOKS}/control.ipynb"  # what `autoresearch lab` opens
 
 
-def open_lab(project: Path, options: Sequence[str]) -> NoReturn:
-    """Install the kernel, refresh the user's copies of the notebooks, and become `jupyter lab`."""
+def open_lab(project: Path, options: Sequence[str], notebook: str = CONTROL) -> NoReturn:
+    """Install the kernel, refresh the user's copies of the notebooks, and become `jupyter lab` at one of them."""
     install_kernelspec(prefix=Path(sys.prefix))
     protect_originals(Path(sys.prefix))
     for words in update_copies(project):
         print(words, flush=True)
     _offer_train_as_a_notebook()
-    os.execv(sys.executable, lab_command(project, options))
+    os.execv(sys.executable, lab_command(project, options, notebook))
 
 
-def lab_command(project: Path, options: Sequence[str]) -> list[str]:
-    """JupyterLab in the project, at the control panel unless `options`, which are jupyter lab's, name another place."""
+def lab_command(project: Path, options: Sequence[str], notebook: str = CONTROL) -> list[str]:
+    """JupyterLab in the project, at a notebook of the user, unless `options`, which are jupyter lab's, name a place."""
     command = [sys.executable, "-P", "-m", "jupyterlab", f"--ServerApp.root_dir={project}"]
     command.append(f"--MultiKernelManager.default_kernel_name={KERNEL_NAME}")
     asked = any("default_url" in word or Path(word).exists() for word in options)
-    if (project / CONTROL).is_file() and not asked:
-        command.append(f"--LabApp.default_url=/lab/tree/{CONTROL}")
+    if (project / notebook).is_file() and not asked:
+        command.append(f"--LabApp.default_url=/lab/tree/{notebook}")
     if os.name == "posix" and os.geteuid() == 0:
         command.append("--allow-root")  # in a container root is all there is, and jupyter would only say no
     return [*command, *options]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.sanitize import parse_object
-from ..record.paths import MY_NOTEBOOKS, NOTEBOOKS
+from ..record.paths import LESSONS, MY_NOTEBOOKS, NOTEBOOKS
 from ..record.study import sha256
 from ..system.files import ensure_folder, write_atomic
 
@@ -28,16 +28,22 @@ Notebook = dict[str, Any]
 def update_copies(project: Path) -> Iterator[str]:
     """Make or refresh the copies, and say what a person should know; nothing where all is as it was."""
     made = []
-    for original in sorted((project / NOTEBOOKS).glob("*.ipynb")):
-        copy = project / MY_NOTEBOOKS / original.name
+    for original in _originals(project):
+        copy = project / MY_NOTEBOOKS / original.relative_to(project / NOTEBOOKS)
         if not copy.exists():
             _copy(original, copy)
-            made.append(copy.name)
-        elif words := _refresh(original, copy):
+            made.append(f"{LESSONS}/" if copy.parent.name == LESSONS else copy.name)
+        elif words := _refresh(project, original, copy):
             yield words
     if made:
-        names = ", ".join(made)
+        names = ", ".join(dict.fromkeys(made))
         yield f"Your copies of the notebooks are in {MY_NOTEBOOKS}/: {names}. Git ignores them; edit them freely."
+
+
+def _originals(project: Path) -> list[Path]:
+    """The notebooks of the project, those of the lessons last."""
+    folder = project / NOTEBOOKS
+    return [*sorted(folder.glob("*.ipynb")), *sorted((folder / LESSONS).glob("*.ipynb"))]
 
 
 def _copy(original: Path, copy: Path) -> None:
@@ -48,7 +54,7 @@ def _copy(original: Path, copy: Path) -> None:
     write_atomic(copy, json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True) + "\n")  # as Jupyter does
 
 
-def _refresh(original: Path, copy: Path) -> str:
+def _refresh(project: Path, original: Path, copy: Path) -> str:
     """Replace a copy of another version that was not edited; what a person should know, "" when nothing was done."""
     content, notebook = original.read_bytes(), _read(copy)
     mark = notebook["metadata"].get(KEY, {}) if notebook else {}
@@ -56,17 +62,17 @@ def _refresh(original: Path, copy: Path) -> str:
         return ""
     if notebook and sources_sha256(notebook) == sources_sha256(json.loads(content)):
         return ""
-    name = f"{MY_NOTEBOOKS}/{copy.name}"
+    name = copy.relative_to(project).as_posix()
     if notebook is None or mark.get("sources") != sources_sha256(notebook):
         if _was_told(copy, sha256(content)):
             return ""
-        new = f"{NOTEBOOKS}/{original.name}"
+        new = original.relative_to(project).as_posix()
         return f"{name} has your edits and stays as it is. The project has another version of it now: {new}."
     kept = ""
     if has_outputs(notebook):
         older = _free(copy)
         copy.rename(older)
-        kept = f" What yours showed is in {MY_NOTEBOOKS}/{older.name}."
+        kept = f" What yours showed is in {older.relative_to(project).as_posix()}."
     _copy(original, copy)
     return f"{name} is now the project's new version.{kept}"
 
@@ -108,7 +114,8 @@ def has_outputs(notebook: Notebook) -> bool:
 def keep_original(model: dict[str, Any], path: str, contents_manager: Any, **_: Any) -> None:
     """Before Jupyter saves an original that was only run: put what the file holds already in its place."""
     file = Path(contents_manager.root_dir) / path
-    if file.parent.name != NOTEBOOKS or not (file.parent.parent / "prepare.py").is_file() or not file.is_file():
+    folder = file.parent.parent if file.parent.name == LESSONS else file.parent
+    if folder.name != NOTEBOOKS or not (folder.parent / "prepare.py").is_file() or not file.is_file():
         return
     saved, now = _read(file), model.get("content")
     if model.get("type") != "notebook" or saved is None or now is None or has_outputs(saved):

@@ -10,6 +10,7 @@ from ..system.locations import project_root
 
 NOTEBOOKS = "notebooks"  # of the project, under git
 MY_NOTEBOOKS = "my-notebooks"  # a user's copies of them
+LESSONS = "lessons"  # below both: the course
 LONGEST_NAME = 200  # bytes, of a study; file systems take 255
 
 

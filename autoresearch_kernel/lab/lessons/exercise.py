@@ -72,3 +72,13 @@ def result_of(function: Any, *arguments: Any) -> Any:
 def is_near(value: float, expected: float, tolerance: float = 1e-6) -> bool:
     """Whether two numbers are equal up to rounding."""
     return abs(value - expected) <= tolerance * max(1.0, abs(expected))
+
+
+def choice_of(answer: Any, letters: str) -> str:
+    """The answer to a question with several choices, as one small letter, such as "b"."""
+    words = answer.strip().strip(".()").lower() if isinstance(answer, str) else ""
+    require(
+        len(words) == 1 and words in letters,
+        f'Answer with one letter in quotation marks, from "{letters[0]}" to "{letters[-1]}". This is {answer!r}.',
+    )
+    return words

@@ -19,7 +19,7 @@ from ...run.notebook import percent_cells
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 SOLUTION = "solution"  # tag of the Markdown cell that explains
-PLACEHOLDER = "This exercise is not answered yet: replace this line with your answer, and run the cell again."
+PLACEHOLDER = "Write your answer here, in place of this line."
 LONGEST_CELL = 10  # lines of code that a learner has to read at once
 LOCKED_FIELDS = {"schema_version": 3, "task": False, "grade": False, "solution": False, "locked": False}
 _REGION = re.compile(rf"^([ \t]*){BEGIN}\n(.*?)^[ \t]*{END}$", re.MULTILINE | re.DOTALL)
@@ -80,8 +80,7 @@ def _code(source: str, version: Version) -> str:
         return source
     if version is Version.INSTRUCTOR:
         return _REGION.sub(lambda found: found[2].rstrip("\n"), source)
-    return _REGION.sub(lambda found: f'{found[1]}raise NotImplementedError(\n{found[1]}    "{PLACEHOLDER}"\n{found[1]})',
-                       source)  # fmt: skip
+    return _REGION.sub(lambda found: f'{found[1]}raise NotImplementedError("{PLACEHOLDER}")', source)
 
 
 def _solution(source: str) -> str:

@@ -30,6 +30,12 @@ class Progress:
         open_ones = [exercise for exercise in exercises if exercise.name not in self.solved]
         return len(exercises) - len(open_ones), len(exercises), open_ones[0].title if open_ones else ""
 
+    @property
+    def next_lesson(self) -> int:
+        """The first lesson with an open exercise; 1 when all are solved."""
+        numbers = (lesson.number for lesson in LESSONS if self._of(lesson)[2])
+        return next(numbers, 1)
+
     def __repr__(self) -> str:
         lines = []
         for lesson in LESSONS:
