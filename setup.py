@@ -18,7 +18,7 @@ FOLDERS = {
     "presets": "*.yaml",
     "notebooks": "*.ipynb",
     "notebooks/lessons": "*.*",
-    "notebooks/lessons/data": "*.json",
+    "notebooks/lessons/data": "*.*",
     "docs": "teaching.md",
     "docs/teaching": "*.md",
     "docs/example": "**/*",

@@ -28,10 +28,10 @@ from autoresearch_kernel.lab.lessons import check, lesson_seconds, predict, prog
 
 # %%
 from autoresearch_kernel.lab.lessons.broken_trains import seen_by_audit
-from autoresearch_kernel.lab.lessons.small_study import baseline_of, small_study, small_train, try_out
+from autoresearch_kernel.lab.lessons.small_study import baseline_scores, small_study, small_train, try_out
 
 study = small_study("cheats", lesson_seconds(2))
-print("baseline:", "  ".join(f"{score:.4f}" for score in baseline_of(study).scores))
+print("baseline:", "  ".join(f"{score:.4f}" for score in baseline_scores(study)))
 
 # %% [markdown]
 # This is its model. `idx` holds token numbers, one row of text in each line, and the answer holds a number (a logit) for

@@ -16,7 +16,7 @@ from ...core.student import quantile
 from ...source.parameters import read_parameters
 from .agent_prompt import example_context, with_discards
 from .data import recorded
-from .exercise import Exercise, is_near, number_of, require, result_of
+from .exercise import Exercise, choice_of, is_near, number_of, require, result_of
 from .small_study import small_train
 
 CONFIDENCE = 0.95
@@ -202,9 +202,7 @@ _SAID = {
 
 def _say(answer: Any) -> str:
     """The letter of the sentence that the data allow."""
-    require(isinstance(answer, str), "Answer with the letter of a sentence, as in 'a'.")
-    letter = answer.strip().lower().rstrip(".)")
-    require(letter in {*_SAID, "c"}, f"Answer with one of the letters a, b, c, d and e, and not with {answer!r:.40}.")
+    letter = choice_of(answer, "abcde")
     require(letter == "c", _SAID.get(letter, ""))
     low, high = interval_of(*gains().values())
     return f"You cannot tell: the difference lies between {low:.4f} and {high:.4f} bits per byte, with 0 between them."

@@ -8,7 +8,7 @@ from typing import Any
 from ...core.overtime import BUDGET_SHARE, LEAST_SLACK_SECONDS, SLACK_SHARE
 from ...scoring.audit import MISMATCHES_ALLOWED
 from .broken_trains import RULE_BREAKER, class_lines
-from .exercise import Exercise, is_near, number_of, require, result_of
+from .exercise import Exercise, choice_of, is_near, number_of, require, result_of
 from .attempt import REPEAT, Attempt
 
 LEAST_LEAK_BPB = 0.3  # by which a leak that is worth its name claims less than the baseline
@@ -116,9 +116,7 @@ _PRINTED = {
 
 def _printed(answer: Any) -> str:
     """The letter of the reason why a printed score does nothing."""
-    require(isinstance(answer, str), "Answer with the letter of a sentence, as in 'a'.")
-    letter = answer.strip().lower().rstrip(".)")
-    require(letter in {*_PRINTED, "b"}, f"Answer with one of the letters a, b, c, d and e, and not with {answer!r:.40}.")
+    letter = choice_of(answer, "abcde")
     require(letter == "b", _PRINTED.get(letter, ""))
     return "Only the model leaves the training. What counts is computed from the model by a process that begins later."
 

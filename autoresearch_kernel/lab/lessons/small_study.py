@@ -29,13 +29,15 @@ from ...system.files import ensure_folder
 from ...system.locations import DEVICE, cache_dir, originals
 from ..errors import in_one_sentence
 from ..shown_study import BETWEEN
-from .status_line import StatusLine
 from .attempt import REPEAT, Attempt
+from .recorded_study import RecordedStudy
+from .status_line import StatusLine
 
 SMALL_TRAIN = Path("notebooks") / "lessons" / "data" / "small_train.py"
 CORPUS = {"corpus": "stdlib", "vocab_size": 512, "sequence_length": 64, "files_folder": None, "text_key": None}
 PRESET = {"name": "none", "parameters": {}, "reason": "the small train.py of the lessons"}
 LEARNER = "learner"  # who proposes
+SmallStudy = Study | RecordedStudy
 
 
 class _Given:
@@ -53,15 +55,18 @@ def small_train() -> str:
     return (originals() / SMALL_TRAIN).read_text(encoding="utf-8")
 
 
-def small_study(name: str, seconds: float) -> Study:
+def small_study(name: str, seconds: float) -> SmallStudy:
     """The study of that name on the small train.py; it is begun where there is none.
 
     >>> study = small_study("noise", lesson_seconds(3))  # doctest: +SKIP
 
     Args:
         name: of the study.
-        seconds: of training in each run. A study keeps its budget, so another number means another study.
+        seconds: of training in each run. A study keeps its budget, so another number means another study. With 0, nothing
+            trains, and the other functions return what was recorded.
     """
+    if seconds == 0:
+        return RecordedStudy()
     own_name = f"{name}-{round(1000 * seconds)}ms"
     with _on_processors(), in_one_sentence():
         project = _project()
@@ -74,11 +79,13 @@ def small_study(name: str, seconds: float) -> Study:
         return study
 
 
-def same_code(study: Study, runs: int) -> list[float]:
+def same_code(study: SmallStudy, runs: int) -> list[float]:
     """The scores of the first runs of the study's train.py, each with another seed; those that are missing train now.
 
     >>> same_code(study, 5)  # doctest: +SKIP
     """
+    if isinstance(study, RecordedStudy):
+        return study.same_code(runs)
     with _opened(study) as session:
         _measure(session)
         while len(session.state.experiments[0].scores) < runs:
@@ -86,23 +93,27 @@ def same_code(study: Study, runs: int) -> list[float]:
         return list(session.state.experiments[0].scores[:runs])
 
 
-def baseline_of(study: Study) -> Experiment:
-    """The study's own train.py, run three times or more: it is measured now unless that is done.
+def baseline_scores(study: SmallStudy) -> list[float]:
+    """The scores of the study's own train.py, which runs three times or more: now, unless that is done.
 
-    >>> baseline_of(study).scores  # doctest: +SKIP
+    >>> baseline_scores(study)  # doctest: +SKIP
     """
+    if isinstance(study, RecordedStudy):
+        return study.baseline_scores
     with _opened(study) as session:
-        return _measure(session)
+        return list(_measure(session).scores)
 
 
-def context_of(study: Study) -> Context:
+def context_of(study: SmallStudy) -> Context:
     """All that an agent may read now of the study, whose baseline is measured unless that is done."""
+    if isinstance(study, RecordedStudy):
+        return study.context(small_train())
     with _opened(study) as session:
         _measure(session)
         return session.context()
 
 
-def try_out(study: Study, source: str, idea: str) -> Attempt:
+def try_out(study: SmallStudy, source: str, idea: str) -> Attempt:
     """Train, score and audit a train.py as a study does, and show what came of it; known code is shown, not run again.
 
     >>> try_out(study, small_train().replace("WIDTH = 64", "WIDTH = 128"), "A wider model")  # doctest: +SKIP
@@ -111,6 +122,8 @@ def try_out(study: Study, source: str, idea: str) -> Attempt:
         source: the whole train.py.
         idea: what was changed, in a few words.
     """
+    if isinstance(study, RecordedStudy):
+        return study.attempt(source)
     if found := _tried(study, source):
         return _attempt(study, found, source)
     with _opened(study) as session:
