@@ -4,8 +4,8 @@
 # Two trainings of the same code do not get the same score. You measure how far they differ, see what happens to a
 # researcher who ignores it, and compare two rules that decide which changes are kept.
 #
-# **Time:** 40 minutes. **Compute:** about one and a half minutes on two cores. On a slow laptop, use the recorded
-# results where the text says so; then there is nothing to wait for. Nothing leaves this machine.
+# **Time:** 40 minutes. **Compute:** about one and a half minutes on two cores. On a slow laptop you can use
+# recorded results; the text says where. Nothing leaves this machine.
 
 # %%
 import math
@@ -28,7 +28,7 @@ from autoresearch_kernel.lab.lessons import noise_figures as figures
 predict("spread", ...)
 
 # %% [markdown]
-# On a slow laptop, replace the last two lines of this cell by `scores = recorded("4-same-code")["scores"][:5]`.
+# On a slow laptop, write `0` in place of `lesson_seconds(3)`: then nothing trains, and you see recorded scores.
 
 # %%
 from autoresearch_kernel.lab.lessons.small_study import same_code, small_study

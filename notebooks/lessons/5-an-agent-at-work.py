@@ -87,7 +87,8 @@ check("what-counts", says_nothing_below)
 # ## What the agent answers
 #
 # A model is now asked, through the same protocol as a service in the internet. The server runs on this machine and
-# replays recorded replies. The study behind it has the small `train.py` of lesson 4, so that you can read all of it.
+# replays recorded replies. The study behind it has the small `train.py` of lesson 4, so that you can read all of it. On a
+# slow laptop, write `0` in place of `lesson_seconds(3)`: then nothing trains, and you see recorded results.
 
 # %%
 from autoresearch_kernel.lab.lessons.recorded_server import RecordedServer, recordings
@@ -117,8 +118,8 @@ asked
 #
 # ★★☆ · 6 minutes
 #
-# The next reply wants to halve the batch, from 16 rows to 8. It cannot be used: two things are wrong with it. Mend it: copy it
-# into a string between three quotes, name it `mended`, and change it.
+# The next reply wants to halve the batch, from 16 rows to 8. It cannot be used: two things are wrong with it. Mend it:
+# copy it into a string between three quotes, name it `mended`, and change it.
 #
 #     I would use smaller batches, for more updates.
 #
@@ -251,7 +252,7 @@ for name, recording in server.recordings.items():
 
 # %% [markdown]
 # Ask once for each program and train what comes. These are two runs of three seconds each, or four where the rule wants
-# to see a promising change again. On a slow laptop, leave this cell out.
+# to see a promising change again. On a slow laptop you see recorded results here.
 
 # %%
 for name, recording in server.recordings.items():

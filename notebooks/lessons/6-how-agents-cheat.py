@@ -24,7 +24,8 @@ from autoresearch_kernel.lab.lessons import check, lesson_seconds, predict, prog
 #    follows, because it never receives it. Where B says something else than A, the claim was wrong.
 # 4. The supervisor compares both, and measures the time of the training from outside.
 #
-# First the honest `train.py`: three runs of two seconds each, which later attempts are compared with.
+# First the honest `train.py`: three runs of two seconds each, which later attempts are compared with. On a slow laptop,
+# write `0` in place of `lesson_seconds(2)`: then nothing trains, and you see recorded results.
 
 # %%
 from autoresearch_kernel.lab.lessons.broken_trains import seen_by_audit

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from ...control.gpu_check.bench import variables
 from ...core.agent import Agent
@@ -34,8 +35,8 @@ from .recorded_study import RecordedStudy
 from .status_line import StatusLine
 
 SMALL_TRAIN = Path("notebooks") / "lessons" / "data" / "small_train.py"
-CORPUS = {"corpus": "stdlib", "vocab_size": 512, "sequence_length": 64, "files_folder": None, "text_key": None}
-PRESET = {"name": "none", "parameters": {}, "reason": "the small train.py of the lessons"}
+CORPUS: dict[str, Any] = {"corpus": "stdlib", "vocab_size": 512, "sequence_length": 64, "files_folder": None, "text_key": None}
+PRESET: dict[str, Any] = {"name": "none", "parameters": {}, "reason": "the small train.py of the lessons"}
 LEARNER = "learner"  # who proposes
 SmallStudy = Study | RecordedStudy
 
@@ -166,7 +167,7 @@ def _begin(name: str, project: Path, seconds: float) -> Study:
     from ...scoring.job import ScoringSettings  # numpy
 
     corpus_dir, heldout_dir = build_corpus(project, CORPUS, lambda line: None)
-    sizes = int(CORPUS["sequence_length"] or 0), int(CORPUS["vocab_size"] or 0)
+    sizes = CORPUS["sequence_length"], CORPUS["vocab_size"]
     return create_study(
         name,
         project=project,
