@@ -6,6 +6,8 @@
 # ids `(B, T)` to logits `(B, T, vocab_size)` and the last cell hands it to `evaluate_bpb`.
 #
 # The budget is wall-clock time, so a change that makes a step faster is worth as much as one that makes it smarter.
+#
+# A course explains the sections: begin with [lesson 1](notebooks/lessons/1-bits-per-byte.ipynb).
 
 # %% tags=["parameters"]
 SEED = 42  # fixed: the harness injects it, so that a second run is a second sample
@@ -52,6 +54,8 @@ FINAL_LR = 0.02  # what is left of the learning rate at the end; 0.0..0.5
 #
 # A study has written the sizes of its preset into the cell above, with `PRESET = "none"`. Where a user runs this file,
 # `preset_parameters` gives the sizes that a study on this machine would have, and prints what it replaces.
+#
+# Why sizes fit a machine and a budget: [lesson 2](notebooks/lessons/2-one-experiment.ipynb).
 
 # %%
 import math
@@ -81,6 +85,8 @@ print(f"{device.type}, {str(dtype).removeprefix('torch.')}, {torch.get_num_threa
 # ## Tokens and batches
 # A step sees `TOTAL_BATCH_SIZE` tokens. When they do not fit into one pass, their gradients are accumulated over
 # several; sizes that do not divide are rounded, so every combination of the parameters runs.
+#
+# Why bytes decide and not tokens: [lesson 1](notebooks/lessons/1-bits-per-byte.ipynb).
 
 # %%
 tokenizer = Tokenizer.from_directory()
@@ -97,6 +103,8 @@ batches = make_dataloader(tokenizer, rows, sequence_length, "train", device, see
 # %% [markdown]
 # ## The parts of the model
 # RMSNorm keeps the *length* of every vector fixed and has no weights to learn: the matrix that follows can do that.
+#
+# Why a token must not see the next one: [lesson 6](notebooks/lessons/6-how-agents-cheat.ipynb).
 
 
 # %%
@@ -233,6 +241,8 @@ class Block(nn.Module):
 # ## The head
 # The head turns each vector into a score for every token of the vocabulary: the largest product of the model and its
 # largest tensor. The scores are softly capped, so that no single one can run away.
+#
+# How a probability becomes a surprise: [lesson 1](notebooks/lessons/1-bits-per-byte.ipynb).
 
 
 # %%
@@ -279,6 +289,8 @@ class HeadLoss(torch.autograd.Function):
 # The embedding of a token is joined by those of the *pair* and the *triple* it ends, from one hashed table: a look-up
 # is nearly free, and after a minute of training most of what can be known is about such neighbours. Each block starts
 # from a learned mix of the stream and this embedding, so early information need not survive every block.
+#
+# What counting pairs and triples is worth: [lesson 1](notebooks/lessons/1-bits-per-byte.ipynb).
 
 
 # %%
@@ -336,6 +348,8 @@ class GPT(nn.Module):
 # ## Starting values
 # Every block starts as the identity (its last matrices are zero) and the head starts near a uniform guess, so the
 # first loss is log(vocab_size) and any seed starts the same way.
+#
+# Why a curve begins at log(vocab_size): [lesson 2](notebooks/lessons/2-one-experiment.ipynb).
 
 
 # %%
@@ -362,6 +376,8 @@ print(f"{sum(p.numel() for p in model.parameters()):,} parameters")
 # ## Adam, for tables and scalars
 # Each number gets a step size of its own, from the running mean and variance of its gradient. PyTorch has the
 # arithmetic as one fused call; importing `torch.optim` around it would cost a second of start-up.
+#
+# How a learning rate shows in a curve: [lesson 2](notebooks/lessons/2-one-experiment.ipynb).
 
 
 # %%
@@ -409,6 +425,8 @@ class RowAdagrad:
 # Muon replaces the gradient of a matrix by the nearest orthogonal matrix, so that every direction moves equally fast.
 # A few matrix products do it (Newton-Schulz); the coefficients are those of *Polar Express*
 # (https://arxiv.org/abs/2505.16932), which converges in five rounds.
+#
+# How an agent argues for such a change: [lesson 5](notebooks/lessons/5-an-agent-at-work.ipynb).
 
 # %%
 POLAR_EXPRESS = (
@@ -468,6 +486,8 @@ class Muon:
 # Matrices inside the blocks go to Muon; tables, the head and the scalars to Adam, each with a rate of its own. Without
 # Muon the matrices go to AdamW. The numbers of an orthogonal matrix are about 1 / sqrt(MODEL_DIM) in size, so AdamW's
 # rate is divided by that root: then MATRIX_LR means steps of about the same size for both.
+#
+# Try a rate of your own: [lesson 3](notebooks/lessons/3-be-the-agent.ipynb).
 
 # %%
 named = dict(model.named_parameters())
@@ -489,6 +509,8 @@ if model.ngrams is not None:
 # ## The schedule
 # Learning rates follow the share of the budget that is used, not the number of steps: a slow machine and a fast one
 # go through the same rise, plateau and fall.
+#
+# Why the same code gives other scores each time: [lesson 4](notebooks/lessons/4-noise.ipynb).
 
 
 # %%
@@ -502,6 +524,8 @@ def learning_rate(progress: float) -> float:
 # ## Before the clock starts
 # On a GPU the model is compiled. One pass that teaches nothing pays for compilation, allocation and caches here,
 # outside the budget.
+#
+# What may be done while no clock runs: [lesson 6](notebooks/lessons/6-how-agents-cheat.ipynb).
 
 
 # %%
@@ -520,6 +544,8 @@ gradient_pass(x, y)
 # ## Training
 # The loop asks the clock whether there is time left, and tells it the loss; the clock stops a run whose loss
 # is no longer a number.
+#
+# One run, cell by cell: [lesson 2](notebooks/lessons/2-one-experiment.ipynb).
 
 # %%
 clock = TrainingClock()
@@ -537,6 +563,9 @@ while clock.running():
 # ## The score
 # Bits per byte: how many bits the model needs, on average, for a byte of text it has not seen. Inside an experiment
 # the model is handed over and scored in another process; by hand, the summary is printed here.
+#
+# Bits per byte by hand: [lesson 1](notebooks/lessons/1-bits-per-byte.ipynb).
+# Why another process scores: [lesson 6](notebooks/lessons/6-how-agents-cheat.ipynb).
 
 # %%
 val_bpb = evaluate_bpb(model, tokenizer, DEVICE_BATCH_SIZE)

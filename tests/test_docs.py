@@ -19,12 +19,12 @@ from autoresearch_kernel.cli import COMMANDS, make_parser
 PROJECT = Path(__file__).parents[1]
 PACKAGE = PROJECT / "autoresearch_kernel"
 README, REFERENCE = PROJECT / "README.md", PROJECT / "docs" / "reference.md"
-DOCS = [README, *sorted(PROJECT.glob("docs/*.md")), PROJECT / "benchmarks" / "README.md"]
-PAGES = [*DOCS, *sorted(PROJECT.glob("notebooks/*.ipynb"))]
+DOCS = [README, *sorted(PROJECT.glob("docs/**/*.md")), PROJECT / "benchmarks" / "README.md"]
+PAGES = [*DOCS, *sorted(PROJECT.glob("notebooks/**/*.ipynb"))]
 
 MOST_README_WORDS = 1700
 NAMES = {command.name for group in COMMANDS.values() for command in group}
-OF_JUPYTER = {"lab"}  # commands whose other options are another program's
+OF_JUPYTER = {"lab", "lesson"}  # commands whose other options are another program's
 OF_A_STUDY = ("studies/", "experiments/", "review/", "best/", "py:")  # paths that a study has, and a checkout does not
 WRITTEN_BY_TESTS = "<!-- What follows is written by the tests"  # in trust.md
 FENCE = re.compile(r"^```[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)

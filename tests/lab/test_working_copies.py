@@ -56,8 +56,8 @@ def upgrade(checkout: Path) -> None:
 def test_the_copies_are_the_notebooks_and_find_the_project(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(checkout / MY_NOTEBOOKS)
     assert project_root() == checkout
-    for original in (checkout / NOTEBOOKS).iterdir():
-        copy = nbformat.read(checkout / MY_NOTEBOOKS / original.name, as_version=4)
+    for original in (checkout / NOTEBOOKS).rglob("*.ipynb"):
+        copy = nbformat.read(checkout / MY_NOTEBOOKS / original.relative_to(checkout / NOTEBOOKS), as_version=4)
         assert copy.cells == nbformat.read(original, as_version=4).cells
     links = {Path(part.split(")")[0]) for part in (checkout / STEP).read_text().split("](")[1:]}
     assert links == {Path("control.ipynb"), Path("analysis.ipynb"), Path("../train.py")}

@@ -28,10 +28,8 @@ def check(name: str, answer: Any) -> None:
         raise NotAnswered(f"{exercise.title}: write your answer in place of the three dots, then run this cell again.")
     try:
         right = exercise.check(answer)
-    except NotAnswered:
-        raise
     except NotImplementedError as error:
-        raise NotAnswered(str(error) or f"{exercise.title}: the answer is not written yet.") from None
+        raise NotAnswered(f"{exercise.title}: {error or 'this is not answered yet.'}") from None
     print(f"Right. {right}")
     if predicted := prediction_of(name):
         print(f"Your prediction was: {predicted}")

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from typing import Any
 
-from .exercise import Exercise, WrongAnswer, choice_of, is_near, number_of, require, result_of
+from .exercise import Exercise, WrongAnswer, choice_of, expect, is_near, number_of, require, result_of
 from .text_models import by_length
 
 LETTERS = Counter(b"aaab")  # 97 three times and 98 once
@@ -54,7 +54,7 @@ def _letter_bits(answer: Any) -> str:
         not is_near(given, 3 * MEAN_SURPRISE / len(LETTERS)),
         "This divides by the number of different letters. Divide by the number of bytes in `data`.",
     )
-    _expect(given, MEAN_SURPRISE, "three a and one b were counted, and the data are b'aab'")
+    expect(given, MEAN_SURPRISE, "three a and one b were counted, and the data are b'aab'")
     return f"b'aab' costs {MEAN_SURPRISE:.3f} bits per byte here: each `a` costs {-math.log2(3 / 4):.3f}, and the `b` costs 2."
 
 
@@ -78,7 +78,7 @@ def _smoothed(answer: Any) -> str:
     require(is_near(total, 1.0), f"The probabilities of all 256 bytes must add up to 1, and yours add up to {total:.4g}.")
     halved = number_of(result_of(answer, Counter(LETTERS), 99, 0.5), "A probability")
     require(is_near(halved, 0.5 / 132), "The result does not follow alpha: use the argument, not a fixed number.")
-    _expect(seen, 4 / 260, "three a and one b were counted and alpha is 1, for the byte of `a`")
+    expect(seen, 4 / 260, "three a and one b were counted and alpha is 1, for the byte of `a`")
     return "Every byte has a chance now, and the 256 probabilities add up to 1. No surprise is infinite any more."
 
 
@@ -134,7 +134,7 @@ def _conditional(answer: Any) -> str:
         not is_near(smooth, 4 / 4) and not is_near(smooth, 4 / 5),
         "alpha is added to the pair only. Each of the 256 pairs after `a` gets it, so the total grows by 256 times alpha.",
     )
-    _expect(smooth, 4 / 260, "three `ab` and one `ac` were counted, and alpha is 1")
+    expect(smooth, 4 / 260, "three `ab` and one `ac` were counted, and alpha is 1")
     return "After `a`, the byte `b` has probability 3/4: the model knows its neighbour now."
 
 
@@ -181,7 +181,7 @@ def _per_byte(answer: Any) -> str:
         not is_near(given, 4.0 / math.log(2) * 3.2),
         "You multiply by the bytes of a token. Its bits are spread over its bytes: divide.",
     )
-    _expect(given, right, "a token costs 4 nats and has 3.2 bytes")
+    expect(given, right, "a token costs 4 nats and has 3.2 bytes")
     return f"4 nats per token and 3.2 bytes per token are {right:.3f} bits per byte."
 
 
@@ -209,7 +209,7 @@ def _equal_loss(answer: Any) -> str:
         not is_near(given, A_LOSS + B_BYTES - A_BYTES, 2e-3),
         "Losses and bytes cannot be added. The loss per byte has to be the same for both: use the ratio of the bytes.",
     )
-    _expect(given, right, "both models then have the same nats per byte", 2e-3)
+    expect(given, right, "both models then have the same nats per byte", 2e-3)
     return (
         f"At {right:.2f} nats per token B is only as good as A with {A_LOSS:.2f}. A loss per token compares models with "
         "the same tokens only; bits per byte compares all."
@@ -226,7 +226,7 @@ def _compressed(answer: Any) -> str:
     )
     require(not is_near(given, 0.25), "This is the share that is left. Multiply by the size of the file.")
     require(not is_near(given, 125.0), "This takes one bit per byte, whatever the model is: use the first argument, too.")
-    _expect(given, 250.0, "a model needs 2 bits per byte, and the file has 1000 bytes")
+    expect(given, 250.0, "a model needs 2 bits per byte, and the file has 1000 bytes")
     return "A model of 2 bits per byte packs a file to a quarter: bits per byte, divided by 8, is the share that is left."
 
 
@@ -247,11 +247,6 @@ def _sealed(answer: Any) -> str:
         "A split that chose nothing can still surprise you. Test stays sealed until one model is chosen, and is opened "
         "once: `autoresearch finish` does this at the end of a study."
     )
-
-
-def _expect(given: float, right: float, case: str, tolerance: float = 1e-6) -> None:
-    """The general comparison, after all expected mistakes."""
-    require(is_near(given, right, tolerance), f"Where {case}, the right answer is {right:.4g}, and yours is {given:.4g}.")
 
 
 EXERCISES = (

@@ -36,7 +36,7 @@ A student needs the program: `pip install` of the same package that made this fo
 
     autoresearch lesson 1
 
-{grading}`docs/teaching.md` of the project describes a course from the first evening to the grades.
+{grading}`instructor/teaching.md` describes a course from the first evening to the grades.
 """
 NBGRADER_ROW = "| `nbgrader/` | A course of nbgrader: `source/` has the lessons with solutions and points. |\n"
 GRADING = """nbgrader makes the students' version, and grades what they hand in. In `nbgrader/`:
@@ -56,6 +56,7 @@ def new_class(folder: Path, has_nbgrader: bool = False) -> str:
     _project_for(folder / "student", Version.STUDENT)
     _project_for(folder / "instructor", Version.INSTRUCTOR)
     shutil.copytree(originals() / PAGES, folder / "instructor" / "teaching")
+    shutil.copyfile(originals() / f"{PAGES}.md", folder / "instructor" / "teaching.md")
     if has_nbgrader:
         _nbgrader_course(folder / "nbgrader")
     row, grading = (NBGRADER_ROW, GRADING) if has_nbgrader else ("", "")

@@ -49,10 +49,8 @@ class Progress:
         for lesson in LESSONS:
             done, total, following = self._of(lesson)
             bar = html.progress_bar(done / total if total else 0.0, f"lesson {lesson.number}")
-            cells = (f"{lesson.number}", html.text(lesson.title), bar, f"{done} of {total}", html.text(following))
-            rows.append("<tr>" + "".join(f'<td style="text-align:left">{cell}</td>' for cell in cells) + "</tr>")
-        head = "".join(f'<th style="text-align:left">{name}</th>' for name in ("", "lesson", "", "solved", "next"))
-        return f'<table style="{html.UI_FONT}"><tr>{head}</tr>{"".join(rows)}</table>'
+            rows.append((f"{lesson.number}", html.text(lesson.title), bar, f"{done} of {total}", html.text(following)))
+        return html.table(("", "lesson", "", "solved", "next"), rows)
 
 
 def progress() -> Progress:

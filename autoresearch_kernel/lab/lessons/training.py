@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,15 @@ import numpy as np
 
 from ...core.errors import Plain
 from ...core.sanitize import one_line
+from ...source.parameters import read_parameters, set_parameters
 from ...study.create import build_corpus
 from ...system.locations import project_root
+from ...system.temporary import own_folder
 from .data import recorded
 
 CORPUS = {"corpus": "stdlib", "vocab_size": 2048, "sequence_length": 256, "files_folder": None, "text_key": None}
-SUMMARY = re.compile(r"^(val_bpb|num_steps|num_params_M):\s+([\d.]+)$", re.MULTILINE)
-LOSS = re.compile(r"train_loss ([\d.]+)")
+SUMMARY = re.compile(r"^(val_bpb|num_steps):\s+([\d.]+)$", re.MULTILINE)
+PROGRESS = re.compile(r"\|\s*(\d+)% \| train_loss ([\d.]+)")
 
 
 class TrainingFailed(Plain, RuntimeError):
@@ -55,19 +57,23 @@ def train_by_hand(seconds: float) -> Trained:
     Raises TrainingFailed with the last words of train.py.
     """
     if seconds == 0:
-        return Trained(**recorded("trained"), is_recorded=True)
-    project = project_root()
-    corpus, heldout = build_corpus(project, dict(CORPUS), _say_nothing)
-    settings = {"CORPUS": corpus, "HELDOUT": heldout, "TIME_BUDGET": seconds, "PRESET": "auto"}
-    environment = os.environ | {f"AUTORESEARCH_{name}": str(value) for name, value in settings.items()}
-    command = [sys.executable, str(project / "train.py")]
-    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
-    found = dict(SUMMARY.findall(done.stdout))
-    losses = LOSS.findall(done.stdout)
-    if done.returncode or "val_bpb" not in found or not losses:
-        raise TrainingFailed(f"train.py did not train: {one_line(done.stderr[-400:] or done.stdout[-400:])}")
+        return Trained(**recorded("1-trained"), is_recorded=True)
+    corpus, heldout = _corpus()
+    said = _run(project_root() / "train.py", seconds, corpus, heldout)
+    found, losses = dict(SUMMARY.findall(said)), PROGRESS.findall(said)
     size = bytes_per_token(corpus, heldout)
-    return Trained(float(found["val_bpb"]), float(losses[-1]), size, int(found["num_steps"]), seconds)
+    return Trained(float(found["val_bpb"]), float(losses[-1][1]), size, int(found["num_steps"]), seconds)
+
+
+def curve_by_hand(seconds: float, names: Sequence[str], factor: float) -> list[dict[str, float]]:
+    """The training loss over time, with the parameters `names` of train.py multiplied by `factor`."""
+    source = (project_root() / "train.py").read_text(encoding="utf-8")
+    values = {name: parameter.value for name, parameter in read_parameters(source).items() if name in names}
+    with own_folder() as folder:
+        changed = folder / "train.py"
+        changed.write_text(set_parameters(source, {name: value * factor for name, value in values.items()}))
+        said = _run(changed, seconds, *_corpus())
+    return [{"seconds": seconds * int(share) / 100, "train_loss": float(loss)} for share, loss in PROGRESS.findall(said)]
 
 
 def bytes_per_token(corpus: Path, heldout: Path) -> float:
@@ -76,17 +82,25 @@ def bytes_per_token(corpus: Path, heldout: Path) -> float:
     return float(sizes.sum() / (sizes > 0).sum())
 
 
-def _say_nothing(line: str) -> None:
-    """The lines of the corpus name folders of this machine, and a lesson prints none."""
+def _corpus() -> tuple[Path, Path]:
+    """Both sides of the corpus. What its building says names folders of this machine, and a lesson prints none."""
+    return build_corpus(project_root(), dict(CORPUS), lambda line: None)
 
 
-def recording(seconds: float) -> str:
-    """data/trained.json, made anew: `python -m autoresearch_kernel.lab.lessons.training 20 > FILE`."""
-    found = train_by_hand(seconds)
-    data = {name: value for name, value in vars(found).items() if name != "is_recorded"}
-    made_by = f"python -m autoresearch_kernel.lab.lessons.training {seconds:g}, on two cores"
-    return json.dumps({"made_by": made_by, "data": data}, indent=1)
+def _run(script: Path, seconds: float, corpus: Path, heldout: Path) -> str:
+    """What a train.py prints. Raises TrainingFailed."""
+    settings: Mapping[str, Any] = {
+        "AUTORESEARCH_CORPUS": corpus, "AUTORESEARCH_HELDOUT": heldout, "AUTORESEARCH_TIME_BUDGET": seconds,
+        "AUTORESEARCH_PRESET": "auto", "PYTHONPATH": os.pathsep.join([str(project_root()), *_python_path()]),
+    }  # fmt: skip
+    environment = os.environ | {name: str(value) for name, value in settings.items()}
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=project_root(), env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode or not PROGRESS.search(done.stdout) or "val_bpb" not in dict(SUMMARY.findall(done.stdout)):
+        raise TrainingFailed(f"train.py did not train: {one_line(done.stderr[-400:] or done.stdout[-400:])}")
+    return done.stdout
 
 
-if __name__ == "__main__":
-    print(recording(float(sys.argv[1])))
+def _python_path() -> list[str]:
+    return list(filter(None, [os.environ.get("PYTHONPATH", "")]))

@@ -1,0 +1,52 @@
+"""A recorded study with the methods of a live one, for a laptop that cannot train: each step shows what was recorded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...core.types import Experiment
+from ...record.archive import StudyArchive
+from ..analysis.load import open_example
+from ..idea import Idea
+from ..results import Judgement, Outcome, Recorded
+from ..shown_study import ShownStudy
+from .me import Me
+
+SHOWN = 1  # the experiment that stands for the learner's own
+NEXT = "run the next cell of the lesson"
+NOT_YOURS = "Recorded earlier: this is the run of another idea, and not of yours."
+
+
+@dataclass(frozen=True, repr=False)
+class RecordedStudy(ShownStudy):
+    """The recorded study that comes with the project, to be taken step by step. Nothing trains, nothing is written."""
+
+    def baseline(self) -> Recorded:
+        """The recorded baseline."""
+        return self.view(0)
+
+    def propose(self, agent: Me, *, anew: bool = False) -> Idea:
+        """What a learner proposes for the recorded baseline."""
+        source = StudyArchive(self.paths).source(0)
+        return Idea(SHOWN, agent.proposal(source), 0, source)
+
+    def run(self, idea: Idea | None = None) -> Outcome:
+        """The recorded training of another idea."""
+        print(NOT_YOURS)
+        return Outcome(self, self._shown(), NEXT)
+
+    def judge(self) -> Judgement:
+        """The recorded verdict on it."""
+        return self._judgement(self._state(), self._shown())
+
+    def record(self) -> Recorded:
+        """Its record."""
+        return self.view(SHOWN)
+
+    def _shown(self) -> Experiment:
+        return self._state().experiments[SHOWN]
+
+
+def recorded_study() -> RecordedStudy:
+    """The recorded study that comes with the project: its steps, its picture, its table, its experiments."""
+    return RecordedStudy(**vars(open_example()))
