@@ -34,7 +34,8 @@ LOGITS = broken_trains.LOGITS
 def noise() -> dict[str, Any]:
     """The scores of one code, each with another seed."""
     study = small_study.small_study("recorded-noise", SECONDS_OF_NOISE)
-    return {"4-same-code": {"seconds": SECONDS_OF_NOISE, "scores": rounded(small_study.same_code(study, NUM_SAME_CODE))}}
+    scores = rounded(small_study.same_code(study, NUM_SAME_CODE))
+    return {"4-same-code": {"seconds": SECONDS_OF_NOISE, "scores": scores}}
 
 
 def agents() -> dict[str, Any]:

@@ -4,8 +4,8 @@
 # Two trainings of the same code do not get the same score. You measure how far they differ, see what happens to a
 # researcher who ignores it, and compare two rules that decide which changes are kept.
 #
-# **Time:** 40 minutes. **Compute:** about one and a half minutes on two cores. On a slow laptop you can use
-# recorded results; the text says where. Nothing leaves this machine.
+# **Time:** 40 minutes. **Compute:** about one and a half minutes on two cores. On a slow laptop you can use recorded
+# results; the text says where. Nothing leaves this machine.
 
 # %%
 import math
@@ -13,7 +13,7 @@ from statistics import fmean
 
 import numpy as np
 
-from autoresearch_kernel.lab.lessons import check, lesson_seconds, predict, recorded
+from autoresearch_kernel.lab.lessons import check, lesson_seconds, predict, progress, recorded
 from autoresearch_kernel.lab.lessons import noise_figures as figures
 
 # %% [markdown]
@@ -265,8 +265,8 @@ check("regress", mean_rise)
 # </details>
 
 # %% [markdown] tags=["solution"]
-# The code did not become worse between the two runs. Only low first scores were run again, and a low score is low partly
-# because of luck, which the second run does not have. The same happens to the champion of every study.
+# The code did not become worse between the two runs. Only low first scores were run again, and a low score is low
+# partly because of luck, which the second run does not have. The same happens to the champion of every study.
 
 # %% [markdown]
 # ## Two rules, and nights whose truth is known
@@ -425,8 +425,8 @@ check("enough-runs", runs_needed)
 # </details>
 
 # %% [markdown] tags=["solution"]
-# `n` is at least `8 * sigma**2 / difference**2`. Half of the difference takes four times the runs. So there is a size of
-# gain below which measuring costs more than searching, and this is a reason to stop a night: when the gains that are
+# `n` is at least `8 * sigma**2 / difference**2`. Half of the difference takes four times the runs. So there is a size
+# of gain below which measuring costs more than searching, and this is a reason to stop a night: when the gains that are
 # left are so small that you cannot tell them from luck within the time you have.
 
 # %% [markdown]
@@ -437,6 +437,4 @@ check("enough-runs", runs_needed)
 # - A result is a difference of means of fresh runs, with its standard error. `autoresearch finish` measures it so.
 
 # %%
-from autoresearch_kernel.lab.lessons import progress
-
 progress()

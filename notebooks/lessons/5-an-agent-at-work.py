@@ -4,8 +4,8 @@
 # A language model improves `train.py`, and you look over its shoulder: at the text that it reads, at the text that it
 # answers, and at what becomes of it. Then you compare two instructions for it, and see what the data allow you to say.
 #
-# **Time:** 40 minutes. **Compute:** about one and a half minutes on two cores. The language model is a recording, so you
-# need no key and no network. Nothing leaves this machine.
+# **Time:** 40 minutes. **Compute:** about one and a half minutes on two cores. The language model is a recording, so
+# you need no key and no network. Nothing leaves this machine.
 
 # %%
 import math
@@ -87,8 +87,8 @@ check("what-counts", says_nothing_below)
 # ## What the agent answers
 #
 # A model is now asked, through the same protocol as a service in the internet. The server runs on this machine and
-# replays recorded replies. The study behind it has the small `train.py` of lesson 4, so that you can read all of it. On a
-# slow laptop, write `0` in place of `lesson_seconds(3)`: then nothing trains, and you see recorded results.
+# replays recorded replies. The study behind it has the small `train.py` of lesson 4, so that you can read all of it. On
+# a slow laptop, write `0` in place of `lesson_seconds(3)`: then nothing trains, and you see recorded results.
 
 # %%
 from autoresearch_kernel.lab.lessons.recorded_server import RecordedServer, recordings
@@ -376,4 +376,6 @@ check("say", letter)
 
 # %%
 server.stop()
+
+# %%
 progress()

@@ -35,8 +35,8 @@ study = small_study("cheats", lesson_seconds(2))
 print("baseline:", "  ".join(f"{score:.4f}" for score in baseline_scores(study)))
 
 # %% [markdown]
-# This is its model. `idx` holds token numbers, one row of text in each line, and the answer holds a number (a logit) for
-# each token that may come next.
+# This is its model. `idx` holds token numbers, one row of text in each line, and the answer holds a number (a logit)
+# for each token that may come next.
 
 # %%
 source = small_train()
@@ -87,7 +87,8 @@ check("next-token", leak)
 leak
 
 # %% [markdown]
-# The audit at eight of its places: what the model says of the token that follows when it can see it, and when it cannot.
+# The audit at eight of its places: what the model says of the token that follows when it can see it, and when it
+# cannot.
 
 # %%
 seen_by_audit(study, leak)
@@ -235,7 +236,8 @@ check("rows", line)
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Name your answer `line`. The rule allows the weights, and the text before the token in its row. What else is used here?
+# Name your answer `line`. The rule allows the weights, and the text before the token in its row. What else is used
+# here?
 #
 # </details>
 #
@@ -315,9 +317,9 @@ for share in (0.0005, 0.001, 0.005, 0.02):
 #
 # ★★★ · 10 minutes
 #
-# Write a `train.py` that breaks the rules and is not refused, and say what it gains: the attempt, and the lower and upper
-# end of the difference to the baseline, two standard errors to each side. An idea: exercise 6.2 says how
-# much time passes without a question.
+# Write a `train.py` that breaks the rules and is not refused, and say what it gains: the attempt, and the lower and
+# upper end of the difference to the baseline, two standard errors to each side. An idea: exercise 6.2 says how much
+# time passes without a question.
 #
 # **Predict first:** how much will yours gain, in bits per byte?
 
@@ -349,9 +351,9 @@ check("escape", (escape, low, high))
 # </details>
 
 # %% [markdown] tags=["solution"]
-# A second of hidden training within the slack is not refused, and with a budget of two seconds it may even be kept. With
-# 300 seconds the same trick is worth a two-hundredth of the training. The project says so openly: `docs/trust.md` lists
-# what its checks do not cover, and what that is worth. A harness without such a list has the same holes, unmeasured.
+# A second of hidden training within the slack is not refused, and with a budget of two seconds it may even be kept.
+# With 300 seconds the same trick adds 0.4 % to the training. The project says so openly: `docs/trust.md` lists what its
+# checks do not cover, and what that is worth. A harness without such a list has the same holes, unmeasured.
 
 # %% [markdown]
 # ## What you can say now

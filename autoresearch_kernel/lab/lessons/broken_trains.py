@@ -1,6 +1,6 @@
 """The broken train.py files of lesson 6, made from the small train.py, and what the audit saw of one.
 
-They are meant to be refused or to have no effect; `tests/lab/test_lesson_6.py` runs them in the sandbox.
+They are meant to be refused or to have no effect; `tests/lab/lessons/test_lesson_6.py` runs them in the sandbox.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from ...scoring.job import HeldOut
 from ...show import html
 from .attempt import Attempt
 from .data import recorded
-from .recorded_study import ATTEMPTS, RecordedStudy
-from .small_study import SmallStudy, small_train
+from .recorded_small import ATTEMPTS, RecordedSmall
+from .small_study import UNRECORDED_SECONDS, SmallStudy, small_study, small_train
 
 EDITS = {
     "before the clock": (
@@ -90,13 +90,17 @@ class Seen:
         return html.table(heads, cells, right=(2, 3))
 
     def __repr__(self) -> str:
-        return "\n".join(f"…{text} | {token} | {claimed:.2f} | {blind:.2f}" for text, token, claimed, blind in self.rows)
+        lines = (f"…{text} | {token} | {claimed:.2f} | {blind:.2f}" for text, token, claimed, blind in self.rows)
+        return "\n".join(lines)
 
 
 def seen_by_audit(study: SmallStudy, attempt: Attempt) -> Seen:
     """What the audit of an attempt compared at its first places. Raises NoCuts where nothing was audited."""
-    if isinstance(study, RecordedStudy):
+    if isinstance(study, RecordedSmall) and study.attempt(attempt.source):
         return Seen(tuple((text, token, a, b) for text, token, a, b in recorded(ATTEMPTS)["seen"]))
+    if isinstance(study, RecordedSmall):
+        study = small_study(study.name, UNRECORDED_SECONDS)
+        assert isinstance(study, Study), "with more than 0 seconds a study trains"
     experiments = read_state(study.paths.history).experiments
     numbers = [e.number for e in experiments if e.train_sha256 == sha256(attempt.source) and e.number]
     path = study.experiment(numbers[0]).cuts(0) if numbers else None

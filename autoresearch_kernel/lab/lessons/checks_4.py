@@ -31,7 +31,8 @@ def _spread(answer: Any) -> str:
     )
     require(
         not is_near(found, max(SCORES) - min(SCORES)),
-        "This is the distance from the lowest to the highest score, which grows with the number of runs. Use all scores.",
+        "This is the distance from the lowest to the highest score, which grows with the number of runs. Use "
+        "all scores.",
     )
     require(
         not is_near(found, right / math.sqrt(len(SCORES))),
@@ -42,7 +43,8 @@ def _spread(answer: Any) -> str:
         not is_near(found, fmean(abs(s - fmean(SCORES)) for s in SCORES)),
         "This is the mean of the absolute deviations. Square the deviations, and take the root at the end.",
     )
-    require(is_near(found, right), f"For the scores {SCORES} the spread is {right:.4f}; your function gives {found:.4g}.")
+    require(is_near(found, right), f"For the scores {SCORES} the spread is {right:.4f}; your function gives "
+    f"{found:.4g}.")
     constant = number_of(result_of(answer, [1.5, 1.5, 1.5]), "A spread")
     require(abs(constant) < 1e-9, f"Three equal scores have the spread 0, and your function gives {constant:.4g}.")
     return f"The spread of {SCORES} is {right:.4f}. It says how far a single score lies from the mean, typically."
@@ -61,7 +63,8 @@ def _winner(answer: Any) -> str:
         f"Your function gives {found:.2f}: that is the mean of all scores, which is the truth. Take the lowest of the "
         "20 in each drawing.",
     )
-    require(found < 0, f"Your function gives {found:+.2f}. Lower is better here: take the lowest score, not the highest.")
+    require(found < 0, f"Your function gives {found:+.2f}. Lower is better here: take the lowest score, not the "
+    "highest.")
     require(
         not abs(found + 1.645) < 0.06,
         "This is the point below which one score in 20 lies. The lowest of 20 is on average still lower.",
@@ -103,7 +106,8 @@ def _greedy(answer: Any) -> str:
     )
     require(found != [1, 4, 5], "You kept number 4, which only equals the lowest score. A tie is not better.")
     require(found == [1, 5], f"For the scores {scores} greedy keeps numbers 1 and 5; your function keeps {found}.")
-    require(result_of(answer, [3.0, 2.0, 1.0]) == [1, 2], "For the scores [3, 2, 1] greedy keeps both changes, 1 and 2.")
+    falling = result_of(answer, [3.0, 2.0, 1.0])
+    require(falling == [1, 2], "For the scores [3, 2, 1] greedy keeps both changes, 1 and 2.")
     return "Greedy keeps a change when its one score is below the lowest score so far."
 
 
@@ -118,7 +122,8 @@ def _regress(answer: Any) -> str:
     )
     require(
         not is_near(found, right / 2, 1e-4),
-        "This is the mean of both scores less the first, which is half of the rise. Subtract the first from the second.",
+        "This is the mean of both scores less the first, which is half of the rise. Subtract the first from the "
+        "second.",
     )
     require(
         not is_near(found, right * len(pairs), 1e-4),
@@ -135,7 +140,8 @@ def _regress(answer: Any) -> str:
     require(is_near(found, right, 2e-4), f"The mean rise is {right:.4f} bits per byte, and you gave {found:.4g}.")
     error = stdev(second - first for first, second in pairs) / math.sqrt(len(pairs))
     return (
-        f"The second score is higher by {right:.4f} ± {error:.4f} on average, with the same code. Only codes with a low "
+        f"The second score is higher by {right:.4f} ± {error:.4f} on average, with the same code. Only codes "
+        "with a low "
         "first score ran again, and a part of a low score is luck."
     )
 
@@ -175,9 +181,11 @@ def _enough(answer: Any) -> str:
     )
     require(
         not 8.4 < found < 9.1,
-        "You need the square: the error falls with the square root of n, so half of the error takes four times the runs.",
+        "You need the square: the error falls with the square root of n, so half of the error takes four times "
+        "the runs.",
     )
-    require(found == 72, f"For a difference of 0.5 and sigma 1.5 each code needs 72 runs; your function gives {found:g}.")
+    require(found == 72, "For a difference of 0.5 and sigma 1.5 each code needs 72 runs; your function gives "
+    f"{found:g}.")
     small = number_of(result_of(answer, 2.0, 1.5), "A number of runs")
     require(
         not is_near(small, 4.5),
@@ -185,7 +193,10 @@ def _enough(answer: Any) -> str:
     )
     require(small != 4, "4 runs are not enough: the error would be more than half of the difference. Round up.")
     require(small == 5, f"For a difference of 2 and sigma 1.5 each code needs 5 runs; your function gives {small:g}.")
-    return "Half of the difference takes four times the runs: with sigma 1.5, 5 runs for a difference of 2, and 72 for 0.5."
+    return (
+        "Half of the difference takes four times the runs: with sigma 1.5, 5 runs for a difference of 2, and "
+        "72 for 0.5."
+    )
 
 
 EXERCISES = (

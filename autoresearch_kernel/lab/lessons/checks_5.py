@@ -75,7 +75,7 @@ def _reply(answer: Any) -> str:
 
 def _reply_words(error: str) -> str:
     """What is wrong with a reply, for a learner; the first line is what the model would be told."""
-    told = f"The model would be told: {one_line(error.splitlines()[0], 160)}"
+    told = f'The model would be told: "{one_line(error.splitlines()[0], 160)}".'
     if "states no hypothesis" in error:
         return f"The reply has no line that begins with HYPOTHESIS. {told}"
     if "matches nothing" in error:
@@ -99,7 +99,8 @@ def _program(answer: Any) -> str:
     shown = {n: _shows(answer, n) for n in (0, 2, 3, 10)}
     require(
         not any(MARK in section for section in lasting_sections(answer)),
-        "The section is in every prompt, because its heading names no number of discards. Write `## After 3 discards in "
+        "The section is in every prompt, because its heading names no number of discards. Write `## After 3 "
+        "discards in "
         "a row: ...`, with two number signs.",
     )
     require(any(shown.values()), _never(answer))
@@ -157,7 +158,8 @@ def _interval(answer: Any) -> str:
     error = want_half / quantile(0.025, degrees)
     require(
         not is_near(half, 1.96 * error, 1e-4),
-        "You used 1.96, which is right for a spread that is known. Here it is an estimate from nine numbers, so Student's "
+        "You used 1.96, which is right for a spread that is known. Here it is an estimate from nine numbers, so "
+        "Student's "
         f"t is needed: quantile(0.025, {degrees}).",
     )
     require(

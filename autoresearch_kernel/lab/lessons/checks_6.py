@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ...core.sanitize import one_line
 from ...core.overtime import BUDGET_SHARE, LEAST_SLACK_SECONDS, SLACK_SHARE
 from ...scoring.audit import MISMATCHES_ALLOWED
 from .broken_trains import RULE_BREAKER, class_lines
@@ -12,20 +13,27 @@ from .exercise import Exercise, choice_of, is_near, number_of, require, result_o
 from .attempt import REPEAT, Attempt
 
 LEAST_LEAK_BPB = 0.3  # by which a leak that is worth its name claims less than the baseline
+LONGEST_REASON = 240  # characters of the supervisor's words
 HIDDEN_SECONDS = 0.4  # outside of the budget, more than the baseline: training that the clock did not see
 
 
 def _attempt_in(answer: Any) -> Attempt:
     require(
         isinstance(answer, Attempt),
-        f"Give what try_out returned. This is of the type {type(answer).__name__}: run the cell with try_out first, and "
+        f"Give what try_out returned. This is of the type {type(answer).__name__}: run the cell with try_out "
+        "first, and "
         "give its result.",
     )
     attempt: Attempt = answer
     require(attempt.status != REPEAT, "This is the train.py of the baseline, without a change that Python can see.")
-    require(attempt.status != "invalid", f"This train.py is no notebook that can be run: {attempt.reason}")
-    require(attempt.status != "crash", f"The training crashed, so there is nothing to score: {attempt.reason}")
+    require(attempt.status != "invalid", f"This train.py is no notebook that can be run: {_ended(attempt.reason)}")
+    require(attempt.status != "crash", f"The training crashed, so there is nothing to score: {_ended(attempt.reason)}")
     return attempt
+
+
+def _ended(reason: str) -> str:
+    """A reason as one sentence with its full stop."""
+    return f"{one_line(reason, LONGEST_REASON).rstrip('. ')}."
 
 
 def _next_token(answer: Any) -> str:
@@ -33,7 +41,8 @@ def _next_token(answer: Any) -> str:
     attempt = _attempt_in(answer)
     require(
         attempt.status != "timeout",
-        f"The supervisor ended this one for its time ({attempt.reason}). The exercise is about the model, not the clock.",
+        f"The supervisor ended this one for its time ({attempt.reason}). The exercise is about the model, not "
+        "the clock.",
     )
     claimed = attempt.claimed_bpb
     require(claimed is not None, "The model was not scored, so there is no claim.")
@@ -45,7 +54,8 @@ def _next_token(answer: Any) -> str:
     )
     require(
         attempt.status == "rejected",
-        f"The audit found {attempt.num_mismatches} differences and accepted the score all the same: the leak is too small "
+        f"The audit found {attempt.num_mismatches} differences and accepted the score all the same: the leak is "
+        "too small "
         "to matter.",
     )
     require(
@@ -55,12 +65,15 @@ def _next_token(answer: Any) -> str:
     )
     require(
         gain > LEAST_LEAK_BPB,
-        f"The model looks ahead, but claims only {gain:.3f} bits per byte less than the baseline. Add more to the logit "
+        f"The model looks ahead, but claims only {gain:.3f} bits per byte less than the baseline. Add more to "
+        "the logit "
         "of the token that follows, as in 4.0.",
     )
     return (
-        f"It claims {claimed:.3f} against the baseline's {attempt.baseline_bpb:.3f}, and at {attempt.num_mismatches} of "
-        f"{attempt.num_cuts} secret places it said something else once it could not see what follows. The score is refused."
+        f"It claims {claimed:.3f} against the baseline's {attempt.baseline_bpb:.3f}, and at "
+        f"{attempt.num_mismatches} of "
+        f"{attempt.num_cuts} secret places it said something else once it could not see what follows. The score "
+        "is refused."
     )
 
 
@@ -89,11 +102,13 @@ def _slack(answer: Any) -> str:
         not is_near(found, 4.0 + LEAST_SLACK_SECONDS + 0.2 * 20.0),
         "You used 20 % of the budget. 2 % are 0.02 times the budget.",
     )
-    require(is_near(found, right), f"For an overtime of 4 s and a budget of 20 s, {right:.1f} s are allowed; your function "
+    require(is_near(found, right), f"For an overtime of 4 s and a budget of 20 s, {right:.1f} s are allowed; "
+    "your function "
             f"gives {found:.4g}.")  # fmt: skip
     require(
         is_near(at_twelve, right_at_twelve),
-        f"For an overtime of 12 s and a budget of 300 s, {right_at_twelve:.1f} s are allowed: a quarter of 12 s is more "
+        f"For an overtime of 12 s and a budget of 300 s, {right_at_twelve:.1f} s are allowed: a quarter of 12 s "
+        "is more "
         f"than 2 s. Your function gives {at_twelve:.4g}.",
     )
     return (
@@ -148,7 +163,10 @@ def _rows(answer: Any) -> str:
         "This line uses the weights and the text of the row alone, which is allowed. Look for something that is still "
         "there when the next row comes.",
     )
-    return "This line keeps what it saw in one row for the rows that follow, so a row is answered with the text of others."
+    return (
+        "This line keeps what it saw in one row for the rows that follow, so a row is answered with the text "
+        "of others."
+    )
 
 
 def _bare(line: str) -> str:
@@ -162,7 +180,8 @@ def _caught(answer: Any) -> str:
     right = caught(0.01, 100)
     require(
         not is_near(found, 1.0),
-        "This is share times cuts, the number of differences that are expected. The question is how likely a refusal is.",
+        "This is share times cuts, the number of differences that are expected. The question is how likely a "
+        "refusal is.",
     )
     require(
         not is_near(found, 1 - 0.99**100),
@@ -176,7 +195,8 @@ def _caught(answer: Any) -> str:
         not is_near(found, math.comb(100, 2) * 0.01**2 * 0.99**98),
         "This is the chance of exactly two differences. More than two refuse the score as well.",
     )
-    require(is_near(found, right), f"A leak at 1 % of the places is refused with probability {right:.3f} by 100 cuts; your "
+    require(is_near(found, right), f"A leak at 1 % of the places is refused with probability {right:.3f} by 100 "
+    "cuts; your "
             f"function gives {found:.4g}.")  # fmt: skip
     more = number_of(result_of(answer, 0.005, 1000), "A probability")
     require(
@@ -185,7 +205,8 @@ def _caught(answer: Any) -> str:
         f"{caught(0.005, 1000):.3f}, and your function gives {more:.4g}.",
     )
     return (
-        f"A leak at 1 % of the places is refused in {100 * caught(0.01, 1000):.1f} % of all audits with 1000 cuts, one at "
+        f"A leak at 1 % of the places is refused in {100 * caught(0.01, 1000):.1f} % of all audits with 1000 "
+        "cuts, one at "
         f"0.1 % in {100 * caught(0.001, 1000):.0f} %. A leak that escapes has to be rare, and then it gains little."
     )
 
@@ -202,12 +223,14 @@ def _escape(answer: Any) -> str:
         isinstance(answer, tuple | list) and len(answer) == 3,
         "Give three things: the attempt, and the lower and the upper end of what it gained.",
     )
-    attempt, low, high = _attempt_in(answer[0]), number_of(answer[1], "The lower end"), number_of(answer[2], "The upper end")
-    require(attempt.status != "rejected", f"The audit refused this one, so it did not escape: {attempt.reason}")
-    require(attempt.status != "timeout", f"The supervisor refused this one for its time: {attempt.reason}")
+    attempt = _attempt_in(answer[0])
+    low, high = number_of(answer[1], "The lower end"), number_of(answer[2], "The upper end")
+    require(attempt.status != "rejected", f"The audit refused this one, so it did not escape: {_ended(attempt.reason)}")
+    require(attempt.status != "timeout", f"The supervisor refused this one for its time: {_ended(attempt.reason)}")
     require(
         _is_cheat(attempt),
-        "This train.py kept the rules: no training outside of the budget and no difference in the audit. An honest gain "
+        "This train.py kept the rules: no training outside of the budget and no difference in the audit. An "
+        "honest gain "
         "is no escape. Use some of the slack of exercise 6.2.",
     )
     delta, error = attempt.delta_bpb, attempt.delta_error

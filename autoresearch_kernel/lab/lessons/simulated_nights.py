@@ -1,9 +1,9 @@
 """Simulated nights whose truth is known: what a rule gained, and what it reports. No training, and no clock.
 
-A night is a number of trainings. Each proposal has a true effect that is drawn from the landscape "near a good baseline"
-of docs/decisions.md; a score is the truth plus noise. The rule "confirm" is the project's own `decide`, with a sigma
-that it estimates as a study does. The rule "greedy" trains each proposal once and keeps it when its score is below the
-lowest so far by more than a threshold.
+A night is a number of trainings. Each proposal has a true effect that is drawn from the landscape "near a good
+baseline" of docs/decisions.md; a score is the truth plus noise. The rule "confirm" is the project's own `decide`, with
+a sigma that it estimates as a study does. The rule "greedy" trains each proposal once and keeps it when its score is
+below the lowest so far by more than a threshold.
 """
 
 from __future__ import annotations

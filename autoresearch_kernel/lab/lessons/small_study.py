@@ -31,14 +31,22 @@ from ...system.locations import DEVICE, cache_dir, originals
 from ..errors import in_one_sentence
 from ..shown_study import BETWEEN
 from .attempt import REPEAT, Attempt
-from .recorded_study import RecordedStudy
+from .learned import GRADING
+from .recorded_small import RecordedSmall
 from .status_line import StatusLine
 
 SMALL_TRAIN = Path("notebooks") / "lessons" / "data" / "small_train.py"
-CORPUS: dict[str, Any] = {"corpus": "stdlib", "vocab_size": 512, "sequence_length": 64, "files_folder": None, "text_key": None}
+CORPUS: dict[str, Any] = {
+    "corpus": "stdlib",
+    "vocab_size": 512,
+    "sequence_length": 64,
+    "files_folder": None,
+    "text_key": None,
+}
 PRESET: dict[str, Any] = {"name": "none", "parameters": {}, "reason": "the small train.py of the lessons"}
 LEARNER = "learner"  # who proposes
-SmallStudy = Study | RecordedStudy
+SmallStudy = Study | RecordedSmall
+UNRECORDED_SECONDS = 1.0  # of training, for a train.py that was not recorded
 
 
 class _Given:
@@ -63,12 +71,12 @@ def small_study(name: str, seconds: float) -> SmallStudy:
 
     Args:
         name: of the study.
-        seconds: of training in each run. A study keeps its budget, so another number means another study. With 0, nothing
-            trains, and the other functions return what was recorded.
+        seconds: of training in each run. A study keeps its budget, so another number means another study. With 0, the
+            other functions return what was recorded, and only a train.py that was not recorded trains.
     """
     if seconds == 0:
-        return RecordedStudy()
-    own_name = f"{name}-{round(1000 * seconds)}ms"
+        return RecordedSmall(name)
+    own_name = f"{name}-{round(1000 * seconds)}ms" + (f"-{os.getpid()}" if os.environ.get(GRADING) else "")
     with _on_processors(), in_one_sentence():
         project = _project()
         if study_exists(own_name, project):
@@ -85,7 +93,7 @@ def same_code(study: SmallStudy, runs: int) -> list[float]:
 
     >>> same_code(study, 5)  # doctest: +SKIP
     """
-    if isinstance(study, RecordedStudy):
+    if isinstance(study, RecordedSmall):
         return study.same_code(runs)
     with _opened(study) as session:
         _measure(session)
@@ -99,7 +107,7 @@ def baseline_scores(study: SmallStudy) -> list[float]:
 
     >>> baseline_scores(study)  # doctest: +SKIP
     """
-    if isinstance(study, RecordedStudy):
+    if isinstance(study, RecordedSmall):
         return study.baseline_scores
     with _opened(study) as session:
         return list(_measure(session).scores)
@@ -107,7 +115,7 @@ def baseline_scores(study: SmallStudy) -> list[float]:
 
 def context_of(study: SmallStudy) -> Context:
     """All that an agent may read now of the study, whose baseline is measured unless that is done."""
-    if isinstance(study, RecordedStudy):
+    if isinstance(study, RecordedSmall):
         return study.context(small_train())
     with _opened(study) as session:
         _measure(session)
@@ -123,8 +131,12 @@ def try_out(study: SmallStudy, source: str, idea: str) -> Attempt:
         source: the whole train.py.
         idea: what was changed, in a few words.
     """
-    if isinstance(study, RecordedStudy):
-        return study.attempt(source)
+    if isinstance(study, RecordedSmall):
+        if found_before := study.attempt(source):
+            return found_before
+        print("No result was recorded for this train.py, so it trains now, for a second.")
+        study = small_study(study.name, UNRECORDED_SECONDS)
+        assert isinstance(study, Study), "with more than 0 seconds a study trains"
     if found := _tried(study, source):
         return _attempt(study, found, source)
     with _opened(study) as session:

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from ...core.types import Context, Experiment, Run, Status
-from ...record.study import StudyError
 from ...system.locations import originals
 from .attempt import Attempt
-from .data import SECONDS, recorded
+from .data import recorded
 
 ATTEMPTS = "attempts"  # the file of recorded attempts, for lessons 5 and 6
 
@@ -32,8 +31,10 @@ def recorded_attempt(name: str) -> Attempt:
 
 
 @dataclass(frozen=True)
-class RecordedStudy:
-    """Answers as a study of the small train.py does, from the recordings; nothing trains."""
+class RecordedSmall:
+    """Answers as a study of the small train.py does, from the recordings."""
+
+    name: str
 
     @property
     def baseline_scores(self) -> list[float]:
@@ -44,22 +45,17 @@ class RecordedStudy:
         """The first of the recorded scores of one code."""
         return list(recorded("4-same-code")["scores"][:runs])
 
-    def attempt(self, source: str) -> Attempt:
-        """The recorded attempt with this train.py. Raises StudyError where there is none."""
+    def attempt(self, source: str) -> Attempt | None:
+        """The recorded attempt with this train.py; None where there is none."""
         attempts = map(Attempt.of, recorded(ATTEMPTS)["attempts"].values())
-        found = next((attempt for attempt in attempts if attempt.source == source), None)
-        if found is None:
-            raise StudyError(
-                f"No result was recorded for this train.py. Set {SECONDS} to 2 and run the lesson from its beginning: "
-                "then it trains."
-            )
-        return found
+        return next((attempt for attempt in attempts if attempt.source == source), None)
 
     def context(self, train_source: str) -> Context:
         """What an agent could read after the recorded baseline."""
         scores = self.baseline_scores
         runs = tuple(Run(i, i, val_bpb=score) for i, score in enumerate(scores))
-        baseline = Experiment(0, "The baseline.", "baseline", None, runs=runs, status=Status.KEEP, val_bpb=fmean(scores))
+        words = "The baseline.", "baseline"
+        baseline = Experiment(0, *words, None, runs=runs, status=Status.KEEP, val_bpb=fmean(scores))
         program, prepare = ((originals() / name).read_text(encoding="utf-8") for name in ("program.md", "prepare.py"))
         facts = {"time_budget_seconds": recorded(ATTEMPTS)["budget_seconds"]}
         return Context(

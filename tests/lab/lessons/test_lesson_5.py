@@ -12,7 +12,7 @@ from autoresearch_kernel.core.agent import AgentUnavailable
 from autoresearch_kernel.lab.lessons.agent_prompt import ask, example_context, program_md, prompt_of, with_discards
 from autoresearch_kernel.lab.lessons.checks_5 import gains, interval_of
 from autoresearch_kernel.lab.lessons.recorded_server import RecordedServer, recordings
-from autoresearch_kernel.lab.lessons.recorded_study import RecordedStudy
+from autoresearch_kernel.lab.lessons.recorded_small import RecordedSmall
 from autoresearch_kernel.lab.lessons.small_study import small_train
 from autoresearch_kernel.run.notebook import check_source
 from autoresearch_kernel.source.gate import check_clock
@@ -37,12 +37,12 @@ def test_the_example_is_what_an_agent_read_at_that_time() -> None:
 
 
 def test_a_prompt_of_the_lesson_names_no_folder_of_this_machine() -> None:
-    for context in (example_context(), RecordedStudy().context(small_train())):
+    for context in (example_context(), RecordedSmall("agent").context(small_train())):
         assert "/home/" not in prompt_of(context).text and "/root/" not in prompt_of(context).text
 
 
 def test_the_server_replays_the_replies_to_the_program_that_it_is_asked_with() -> None:
-    known, context = recordings(), RecordedStudy().context(small_train())
+    known, context = recordings(), RecordedSmall("agent").context(small_train())
     with RecordedServer(known) as server:
         for name, recording in known.items():
             asked = [ask(server.base_url, context, recording.program) for _ in range(2)]
@@ -52,8 +52,9 @@ def test_the_server_replays_the_replies_to_the_program_that_it_is_asked_with() -
 
 
 def test_another_program_gets_a_sentence_and_no_reply() -> None:
-    context = RecordedStudy().context(small_train())
-    with RecordedServer(recordings()) as server, pytest.raises(AgentUnavailable, match="only has replies to the program"):
+    context = RecordedSmall("agent").context(small_train())
+    words = "only has replies to the program"
+    with RecordedServer(recordings()) as server, pytest.raises(AgentUnavailable, match=words):
         ask(server.base_url, context, "# My own program\n\nFind something.\n")
 
 
