@@ -4,7 +4,8 @@
     python scripts/record_lessons.py agents      # 5-scores.json: the sixteen proposals of 5-replies.yaml, two minutes
     python scripts/record_lessons.py attempts    # attempts.json: the train.py files of lesson 6, two minutes
 
-The small corpus is prepared in the cache, and the studies of the lessons are made there anew.
+The studies are kept in the folder lessons/ of the cache, and what they have already is not trained again: remove it for
+new results.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from ...agents.llm import LLMAgent
 from ...agents.prices import count_tokens
 from ...agents.prompt import build_prompt
 from ...core.state import StudyState, replay
-from ...core.types import Context, Experiment, Proposal, Status
+from ...core.types import Archive, Context, Experiment, Proposal, Status
 from ...record.archive import StudyArchive
 from ...record.history_reader import readable_events
 from ...show import html
@@ -123,7 +123,7 @@ def with_discards(context: Context, discards: int) -> Context:
     """The context after so many discards in a row: the last experiments of a short, made-up record."""
     baseline = next(e for e in context.experiments if e.number == 0)
     tried = [_discard(number, baseline) for number in range(1, discards + 1)]
-    return replace(context, experiments=(baseline, *tried), incumbent=baseline)
+    return replace(context, experiments=(baseline, *tried), incumbent=baseline, archive=Archive())
 
 
 def _discard(number: int, baseline: Experiment) -> Experiment:

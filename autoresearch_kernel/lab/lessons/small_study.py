@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -168,11 +167,6 @@ def _project() -> Path:
         for name, content in files.items():
             (folder / name).write_bytes(content)
     return folder
-
-
-def forget_small_studies() -> None:
-    """Remove the studies of lessons 4 to 6 from the cache, so that each lesson begins anew."""
-    shutil.rmtree(cache_dir() / "lessons", ignore_errors=True)
 
 
 def _begin(name: str, project: Path, seconds: float) -> Study:
