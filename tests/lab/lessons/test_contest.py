@@ -1,0 +1,119 @@
+"""Lesson 3's contest and the recorded study, with trainings that only pretend."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from pathlib import Path
+
+import pytest
+
+from autoresearch_kernel.lab.errors import StepError
+from autoresearch_kernel.lab.lessons.contest import Contest, contest
+from autoresearch_kernel.lab.lessons.data import SECONDS, NoRecording, lesson_seconds, recorded
+from autoresearch_kernel.lab.lessons.example_study import recorded_study
+from autoresearch_kernel.lab.lessons.me import Guess, Me
+from autoresearch_kernel.lab.lessons.studies import events_of, lesson_study, parameters_of
+from autoresearch_kernel.lab.opening import open_study
+from tests.conftest import counting_study
+from tests.pretended import Machine
+
+SMALLER = Guess("Less smoothing may fit better.", {"ALPHA": 0.1}, -0.01, -0.5, 0.5)
+LARGER = Guess("More smoothing may fit better.", {"ALPHA": 5.0}, -0.01, -0.5, 0.5)
+NOTHING = Guess("This is the baseline once more.", {"ALPHA": 1.0}, 0.0, -0.1, 0.1)
+
+
+@pytest.fixture
+def both(project: Path, small_corpus: Path, machine: Machine, no_pictures: None) -> Contest:
+    for name in ("mine", "theirs"):
+        counting_study(project, small_corpus, name)
+    found = Contest(open_study("mine", project), open_study("theirs", project))
+    found.measure()
+    return found
+
+
+def test_guesses_become_experiments_and_are_not_tried_twice(both: Contest, machine: Machine) -> None:
+    rows = both.try_guesses([SMALLER, LARGER])
+    experiments = both.mine.table().experiments[1:]
+    assert [e.changes for e in experiments] == [{"ALPHA": 0.1}, {"ALPHA": 5.0}]
+    assert [e.agent for e in experiments] == ["me", "me"] and "between" in experiments[0].expected
+    assert rows.changes == [e.delta_bpb for e in experiments] and None not in rows.changes
+    trained = len(machine.trained)
+    assert both.try_guesses([SMALLER, LARGER]).rows == rows.rows and len(machine.trained) == trained
+    assert "Less smoothing" in rows._repr_html_() and "More smoothing" in repr(rows)
+
+
+def test_a_guess_that_was_stopped_in_the_middle_goes_on(both: Contest) -> None:
+    both.mine.propose(SMALLER.agent, anew=True)
+    both.mine.run()
+    assert both.try_guesses([SMALLER, LARGER]).rows[0].status in ("keep", "discard")
+    assert [e.number for e in both.mine.table().experiments] == [0, 1, 2]
+
+
+def test_a_guess_that_changes_nothing_is_named_and_the_others_are_tried(
+    both: Contest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = both.try_guesses([NOTHING, SMALLER])
+    assert [row.status for row in rows.rows][0] == "not tried" and rows.changes[0] is None
+    assert rows.changes[1] is not None
+    assert "This is the baseline once more. This guess was not tried: " in capsys.readouterr().out
+
+
+def test_the_optimiser_gets_as_many_budgets_and_no_more(both: Contest, machine: Machine) -> None:
+    assert len(both.run_optimiser(2).rows) == 2
+    trained = len(machine.trained)
+    assert len(both.run_optimiser(2).rows) == 2 and len(machine.trained) == trained
+
+
+def test_difference_and_noise_are_those_of_a_hand_calculation(both: Contest) -> None:
+    both.try_guesses([SMALLER])
+    groups = [study.baseline().scores for study in (both.mine, both.theirs)]
+    pooled = statistics.fmean(statistics.variance(scores) for scores in groups)
+    assert both.sigma == pytest.approx(math.sqrt(pooled))
+    (mine, theirs) = ([e for e in s.table().experiments if e.status == "keep"][-1] for s in (both.mine, both.theirs))
+    difference, error = both.difference
+    assert difference == pytest.approx(mine.val_bpb - theirs.val_bpb)  # type: ignore[operator]
+    assert error == pytest.approx(math.hypot(mine.standard_error, theirs.standard_error))  # type: ignore[arg-type]
+    assert "you: baseline" in repr(both) and "the optimiser: baseline" in both._repr_html_()
+
+
+def test_without_seconds_the_contest_is_a_recorded_one(capsys: pytest.CaptureFixture[str]) -> None:
+    both = contest(0)
+    both.measure()
+    mine, theirs = both.try_guesses([SMALLER]), both.run_optimiser()
+    assert len(mine.rows) == len(theirs.rows) == 5 and both.sigma > 0
+    difference, error = both.difference
+    assert abs(difference) < 1 and 0 < error < 1
+    assert "MATRIX_LR" in both.parameters and "Nothing is trained" in capsys.readouterr().out
+
+
+def test_without_seconds_a_study_is_a_recorded_one_with_the_same_steps() -> None:
+    study = lesson_study("lesson-2", 0)
+    assert vars(study) == vars(recorded_study())
+    idea = study.propose(Me("Smaller steps may settle lower.", {"EMBEDDING_LR": 0.3}, "-0.01"), anew=True)
+    assert "EMBEDDING_LR = 0.3" in idea.diff and parameters_of(study)["EMBEDDING_LR"] == 0.4
+    assert study.run(idea).measured["num_steps"] > 0
+    assert study.judge().verdict == str(study.record().status)
+    assert len(study.baseline().scores) >= 3
+    assert {"proposed", "decided"} <= {event["event"] for event in events_of(study) if event.get("experiment") == 1}
+
+
+def test_seconds_come_from_the_variable_and_a_wrong_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(SECONDS, raising=False)
+    assert lesson_seconds(20) == 20
+    monkeypatch.setenv(SECONDS, "3")
+    assert lesson_seconds(20) == 3
+    monkeypatch.setenv(SECONDS, "three")
+    with pytest.raises(ValueError, match=f"{SECONDS} is 'three'. Set it to a number of seconds"):
+        lesson_seconds(20)
+
+
+def test_a_recording_that_is_not_there_is_named_with_those_that_are() -> None:
+    assert set(recorded("1-trained")) >= {"val_bpb", "train_loss", "bytes_per_token"}
+    with pytest.raises(NoRecording, match="no recorded result 'trained'.*1-trained"):
+        recorded("trained")
+
+
+def test_a_step_that_cannot_be_taken_is_explained(both: Contest) -> None:
+    with pytest.raises(StepError):
+        both.mine.propose(NOTHING.agent, anew=True)
