@@ -1,6 +1,6 @@
 """Record what lessons 4 to 6 show on a laptop that is too slow, into notebooks/lessons/data/.
 
-    python scripts/record_lessons.py noise       # 4-same-code.json: one code 30 times, three minutes
+    python scripts/record_lessons.py noise       # 4-same-code.json: one code 20 times, two minutes
     python scripts/record_lessons.py agents      # 5-scores.json: the sixteen proposals of 5-replies.yaml, two minutes
     python scripts/record_lessons.py attempts    # attempts.json: the train.py files of lesson 6, two minutes
 
@@ -27,8 +27,8 @@ from autoresearch_kernel.lab.lessons.attempt import Attempt  # noqa: E402
 from autoresearch_kernel.lab.lessons.recorded_server import recordings  # noqa: E402
 
 FOLDER = ROOT / "notebooks" / "lessons" / "data"
-NUM_SAME_CODE = 30
-SECONDS_OF_NOISE, SECONDS_OF_AGENTS, SECONDS_OF_ATTEMPTS = 3.0, 3.0, 2.0
+NUM_SAME_CODE = 20
+SECONDS_OF_NOISE, SECONDS_OF_AGENTS, SECONDS_OF_ATTEMPTS = 3.0, 2.0, 2.0
 LOGITS = broken_trains.LOGITS
 
 
@@ -42,12 +42,14 @@ def noise() -> dict[str, Any]:
 def agents() -> dict[str, Any]:
     """The first score of each recorded proposal."""
     study = small_study.small_study("recorded-agents", SECONDS_OF_AGENTS)
-    scores: dict[str, list[float]] = {}
-    for name, recording in recordings().items():
-        found = [first_score(study, reply) for reply in recording.replies]
-        scores[name] = rounded(found)
-    baseline = rounded(small_study.same_code(study, 8))
-    return {"5-scores": {"seconds": SECONDS_OF_AGENTS, "baseline": baseline, "scores": scores}}
+    known = recordings()
+    scores: dict[str, list[float]] = {name: [] for name in known}
+    for replies in zip(*(recording.replies for recording in known.values()), strict=True):
+        for name, reply in zip(known, replies, strict=True):  # in turns, so that both meet the same machine
+            scores[name].append(first_score(study, reply))
+    found = {name: rounded(of) for name, of in scores.items()}
+    baseline = rounded(small_study.same_code(study, 6))
+    return {"5-scores": {"seconds": SECONDS_OF_AGENTS, "baseline": baseline, "scores": found}}
 
 
 def first_score(study: small_study.SmallStudy, reply: str) -> float:

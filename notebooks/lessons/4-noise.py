@@ -25,7 +25,7 @@ from autoresearch_kernel.lab.lessons import noise_figures as figures
 # **Predict first:** how far apart are the best and the worst of the five scores, in bits per byte?
 
 # %%
-predict("spread", ...)
+predict("run-spread", ...)
 
 # %% [markdown]
 # On a slow laptop, write `0` in place of `lesson_seconds(3)`: then nothing trains, and you see recorded scores.
@@ -52,7 +52,8 @@ figures.scores_figure(scores, recorded("4-same-code")["scores"])
 # one code: the root of the mean squared distance from the mean. Divide by one less than the number of scores, because
 # the mean comes from the same scores.
 
-# %% nbgrader={"grade_id": "spread", "solution": true}
+
+# %% nbgrader={"grade_id": "run-spread", "solution": true}
 def spread(scores):
     """The run-to-run standard deviation of scores of one code."""
     ### BEGIN SOLUTION
@@ -62,8 +63,8 @@ def spread(scores):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade_id": "check-spread", "grade": true, "locked": true, "points": 1}
-check("spread", spread)
+# %% nbgrader={"grade_id": "check-run-spread", "grade": true, "locked": true, "points": 1}
+check("run-spread", spread)
 
 # %% [markdown]
 # <details><summary>Hint 1</summary>
@@ -184,6 +185,7 @@ print(f"{len(first) - 1} changes; the baseline has {first[0]:.4f}, the lowest sc
 # %%
 predict("greedy", ...)
 
+
 # %% nbgrader={"grade_id": "greedy", "solution": true}
 def greedy(scores):
     """The numbers of the changes that the greedy rule keeps."""
@@ -296,6 +298,7 @@ for rule, nights in rules.items():
 # Greedy reports more than it found. Now make the world noisier: with the slider at 0.001, most of what greedy reports
 # is luck.
 
+
 # %%
 def both_rules(sigma):
     nights = {rule: simulate_many(rule, 10, sigma=sigma) for rule in ("greedy", "confirm")}
@@ -361,6 +364,7 @@ check("threshold", best_threshold)
 # %% [markdown]
 # Move the threshold and the noise yourself. Where does a threshold begin to help?
 
+
 # %%
 def one_threshold(threshold, sigma):
     nights = simulate_many("greedy", 20, threshold=threshold, sigma=sigma)
@@ -399,6 +403,7 @@ figures.errors_figure(estimate_sigma([recorded("4-same-code")["scores"]]))
 
 # %%
 predict("enough-runs", ...)
+
 
 # %% nbgrader={"grade_id": "enough-runs", "solution": true}
 def runs_needed(difference, sigma):

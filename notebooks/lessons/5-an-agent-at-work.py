@@ -17,13 +17,12 @@ from autoresearch_kernel.lab.lessons import check, lesson_seconds, predict, prog
 # %% [markdown]
 # ## What the agent reads
 #
-# Before each experiment the supervisor builds one prompt. The next cell builds the prompt for experiment 30 of the
+# Before each experiment the supervisor builds one prompt. The next cell builds the prompt for experiment 40 of the
 # recorded night that comes with the project, with the same function as in a real study. The table shows its sections.
-
 # %%
 from autoresearch_kernel.lab.lessons.agent_prompt import ask, example_context, program_md, prompt_of
 
-context = example_context(30)
+context = example_context(40)
 prompt = prompt_of(context)
 prompt
 
@@ -255,6 +254,8 @@ for name, recording in server.recordings.items():
 # to see a promising change again. On a slow laptop you see recorded results here.
 
 # %%
+from IPython.display import display
+
 for name, recording in server.recordings.items():
     proposed = ask(server.base_url, own_context, recording.program).proposal
     display(try_out(study, proposed.train_source, f"{name}: {proposed.hypothesis}"))
@@ -286,6 +287,7 @@ for name, values in gains().items():
 
 # %%
 predict("interval", ...)
+
 
 # %% nbgrader={"grade_id": "interval", "solution": true}
 def interval(a, b):

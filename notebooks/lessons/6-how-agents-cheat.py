@@ -26,7 +26,6 @@ from autoresearch_kernel.lab.lessons import check, lesson_seconds, predict, prog
 #
 # First the honest `train.py`: three runs of two seconds each, which later attempts are compared with. On a slow laptop,
 # write `0` in place of `lesson_seconds(2)`: then nothing trains, and you see recorded results.
-
 # %%
 from autoresearch_kernel.lab.lessons.broken_trains import seen_by_audit
 from autoresearch_kernel.lab.lessons.small_study import baseline_scores, small_study, small_train, try_out
@@ -118,6 +117,7 @@ late
 # The supervisor measures the time of all cells from outside. What exceeds the budget is *overtime*: imports, building
 # the model, the hand-over. A run may have as much overtime as the baseline's, plus a slack of 2 s or a quarter of the
 # baseline's overtime, whichever is more, plus 2 % of the budget. Write the function that returns the allowed overtime.
+
 
 # %% nbgrader={"grade_id": "slack", "solution": true}
 def allowed_overtime(baseline_overtime, budget):
@@ -273,6 +273,7 @@ memory
 
 # %%
 predict("caught", ...)
+
 
 # %% nbgrader={"grade_id": "caught", "solution": true}
 def caught(share, cuts):

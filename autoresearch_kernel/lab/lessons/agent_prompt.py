@@ -21,7 +21,7 @@ from ...system.locations import originals
 from ..analysis.load import open_example
 from ..results import Diff
 
-PROMPT_TOKENS = 12_000  # at most, in the lesson
+PROMPT_TOKENS = 16_000  # at most, in the lesson
 SHOWN_CHARACTERS = 6_000  # of a section
 
 
@@ -89,7 +89,7 @@ def program_md() -> str:
 
 
 @cache
-def example_context(number: int = 30) -> Context:
+def example_context(number: int = 40) -> Context:
     """All that an agent could have read before it proposed experiment `number` of the recorded night."""
     study = open_example()
     events = readable_events(study.paths.history).events

@@ -43,8 +43,9 @@ def _spread(answer: Any) -> str:
         not is_near(found, fmean(abs(s - fmean(SCORES)) for s in SCORES)),
         "This is the mean of the absolute deviations. Square the deviations, and take the root at the end.",
     )
-    require(is_near(found, right), f"For the scores {SCORES} the spread is {right:.4f}; your function gives "
-    f"{found:.4g}.")
+    require(
+        is_near(found, right), f"For the scores {SCORES} the spread is {right:.4f}; your function gives {found:.4g}."
+    )
     constant = number_of(result_of(answer, [1.5, 1.5, 1.5]), "A spread")
     require(abs(constant) < 1e-9, f"Three equal scores have the spread 0, and your function gives {constant:.4g}.")
     return f"The spread of {SCORES} is {right:.4f}. It says how far a single score lies from the mean, typically."
@@ -63,8 +64,9 @@ def _winner(answer: Any) -> str:
         f"Your function gives {found:.2f}: that is the mean of all scores, which is the truth. Take the lowest of the "
         "20 in each drawing.",
     )
-    require(found < 0, f"Your function gives {found:+.2f}. Lower is better here: take the lowest score, not the "
-    "highest.")
+    require(
+        found < 0, f"Your function gives {found:+.2f}. Lower is better here: take the lowest score, not the highest."
+    )
     require(
         not abs(found + 1.645) < 0.06,
         "This is the point below which one score in 20 lies. The lowest of 20 is on average still lower.",
@@ -90,9 +92,7 @@ def _greedy(answer: Any) -> str:
         f"Return a list of experiment numbers; this is of the type {type(found).__name__}.",
     )
     found = list(found)
-    require(
-        found != [4.8, 4.7], "You returned the scores that are kept. Return their numbers, that is their places."
-    )
+    require(found != [4.8, 4.7], "You returned the scores that are kept. Return their numbers, that is their places.")
     require(
         found != [0, 1, 5], "Number 0 is the baseline, which was not proposed. Leave it out."
     )  # fmt: skip
@@ -184,8 +184,9 @@ def _enough(answer: Any) -> str:
         "You need the square: the error falls with the square root of n, so half of the error takes four times "
         "the runs.",
     )
-    require(found == 72, "For a difference of 0.5 and sigma 1.5 each code needs 72 runs; your function gives "
-    f"{found:g}.")
+    require(
+        found == 72, f"For a difference of 0.5 and sigma 1.5 each code needs 72 runs; your function gives {found:g}."
+    )
     small = number_of(result_of(answer, 2.0, 1.5), "A number of runs")
     require(
         not is_near(small, 4.5),
@@ -200,7 +201,7 @@ def _enough(answer: Any) -> str:
 
 
 EXERCISES = (
-    Exercise("spread", "The spread of one code", _spread),
+    Exercise("run-spread", "The spread of one code", _spread),
     Exercise("winner", "The luck of the lowest", _winner),
     Exercise("greedy", "The greedy rule", _greedy),
     Exercise("regress", "What a second run says", _regress),

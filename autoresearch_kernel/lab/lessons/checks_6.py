@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ...core.sanitize import one_line
 from ...core.overtime import BUDGET_SHARE, LEAST_SLACK_SECONDS, SLACK_SHARE
+from ...core.sanitize import one_line
 from ...scoring.audit import MISMATCHES_ALLOWED
+from .attempt import REPEAT, Attempt
 from .broken_trains import RULE_BREAKER, class_lines
 from .exercise import Exercise, choice_of, is_near, number_of, require, result_of
-from .attempt import REPEAT, Attempt
 
 LEAST_LEAK_BPB = 0.3  # by which a leak that is worth its name claims less than the baseline
 LONGEST_REASON = 240  # characters of the supervisor's words
@@ -164,8 +164,7 @@ def _rows(answer: Any) -> str:
         "there when the next row comes.",
     )
     return (
-        "This line keeps what it saw in one row for the rows that follow, so a row is answered with the text "
-        "of others."
+        "This line keeps what it saw in one row for the rows that follow, so a row is answered with the text of others."
     )
 
 
