@@ -11,9 +11,14 @@ new results.
 from __future__ import annotations
 
 import json
+import os
 import sys
+import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import asdict
+from io import StringIO
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -25,42 +30,66 @@ from autoresearch_kernel.agents.reply import read_submission  # noqa: E402
 from autoresearch_kernel.lab.lessons import broken_trains, small_study  # noqa: E402
 from autoresearch_kernel.lab.lessons.attempt import Attempt  # noqa: E402
 from autoresearch_kernel.lab.lessons.recorded_server import recordings  # noqa: E402
+from autoresearch_kernel.study.create import build_corpus  # noqa: E402
 
 FOLDER = ROOT / "notebooks" / "lessons" / "data"
 NUM_SAME_CODE = 20
-SECONDS_OF_NOISE, SECONDS_OF_AGENTS, SECONDS_OF_ATTEMPTS = 3.0, 2.0, 2.0
+NUM_BASELINE = 8
+SECONDS = 0.5  # of processor time, for one training of `noise` and `agents`
+SECONDS_OF_ATTEMPTS = 2.0
 LOGITS = broken_trains.LOGITS
 
 
 def noise() -> dict[str, Any]:
     """The scores of one code, each with another seed."""
-    study = small_study.small_study("recorded-noise", SECONDS_OF_NOISE)
-    scores = rounded(small_study.same_code(study, NUM_SAME_CODE))
-    return {"4-same-code": {"seconds": SECONDS_OF_NOISE, "scores": scores}}
+    train = Trainer()
+    scores = [train(small_study.small_train(), seed) for seed in range(1, NUM_SAME_CODE + 1)]
+    return {"4-same-code": {"seconds": SECONDS, "scores": rounded(scores)}}
 
 
 def agents() -> dict[str, Any]:
-    """The first score of each recorded proposal."""
-    study = small_study.small_study("recorded-agents", SECONDS_OF_AGENTS)
-    known = recordings()
-    scores: dict[str, list[float]] = {name: [] for name in known}
-    for replies in zip(*(recording.replies for recording in known.values()), strict=True):
-        for name, reply in zip(known, replies, strict=True):  # in turns, so that both meet the same machine
-            scores[name].append(first_score(study, reply))
-    found = {name: rounded(of) for name, of in scores.items()}
-    baseline = rounded(small_study.same_code(study, 6))
-    return {"5-scores": {"seconds": SECONDS_OF_AGENTS, "baseline": baseline, "scores": found}}
+    """The score of each recorded proposal, and of the baseline, each with a seed of its own."""
+    train, seeds = Trainer(), count(100)
+    scores = {
+        name: rounded([train(proposed(reply), next(seeds)) for reply in recording.replies])
+        for name, recording in recordings().items()
+    }
+    baseline = rounded([train(small_study.small_train(), next(seeds)) for _ in range(NUM_BASELINE)])
+    return {"5-scores": {"seconds": SECONDS, "baseline": baseline, "scores": scores}}
 
 
-def first_score(study: small_study.SmallStudy, reply: str) -> float:
-    """The score of the first run of what a reply proposes: a second run follows a good first one only."""
-    submission = read_submission(reply)
-    source = apply_edits(small_study.small_train(), submission)
-    attempt = small_study.try_out(study, source, submission.hypothesis)
-    print(f"{attempt.status:9} {attempt.first_bpb}  {submission.hypothesis}", flush=True)
-    if attempt.first_bpb is None:
-        raise SystemExit(f"{submission.hypothesis}: {attempt.reason}")
-    return attempt.first_bpb
+def proposed(reply: str) -> str:
+    """The train.py that a reply proposes."""
+    return apply_edits(small_study.small_train(), read_submission(reply))
+
+
+class Trainer:
+    """Trains on one thread for SECONDS of processor time, so that what other programs use of the machine plays no part.
+
+    It runs the code in this process, without a sandbox: the replies were read before they came into the project.
+    """
+
+    def __init__(self) -> None:
+        project = small_study.project_of_lessons()
+        folders = build_corpus(project, small_study.CORPUS, lambda line: None)
+        names = ("AUTORESEARCH_CORPUS", "AUTORESEARCH_HELDOUT")
+        os.environ.update({name: str(folder) for name, folder in zip(names, folders, strict=True)})
+        os.environ["AUTORESEARCH_DEVICE"] = "cpu"
+        import torch
+
+        import prepare
+
+        torch.set_num_threads(1)
+        prepare.TIME_BUDGET, prepare.monotonic = SECONDS, time.process_time
+
+    def __call__(self, source: str, seed: int) -> float:
+        """The score on the validation rows."""
+        names: dict[str, Any] = {}
+        with redirect_stdout(StringIO()):
+            exec(compile(source.replace("SEED = 1 ", f"SEED = {seed} "), "train.py", "exec"), names)
+        score = float(names["val_bpb"])
+        print(f"seed {seed}: {score:.5f} after {names['clock'].num_steps} steps", flush=True)
+        return score
 
 
 def attempts() -> dict[str, Any]:

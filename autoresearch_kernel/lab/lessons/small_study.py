@@ -77,7 +77,7 @@ def small_study(name: str, seconds: float) -> SmallStudy:
         return RecordedSmall(name)
     own_name = f"{name}-{round(1000 * seconds)}ms" + (f"-{os.getpid()}" if os.environ.get(GRADING) else "")
     with _on_processors(), in_one_sentence():
-        project = _project()
+        project = project_of_lessons()
         if study_exists(own_name, project):
             return open_study(own_name, project)
         line = StatusLine()
@@ -156,7 +156,7 @@ def _agent_of(proposal: Proposal) -> Agent:
 # --- the project and the study
 
 
-def _project() -> Path:
+def project_of_lessons() -> Path:
     """A folder with prepare.py, program.md and the small train.py, named after what they hold."""
     files = {name: (originals() / name).read_bytes() for name in ("prepare.py", "program.md")}
     files["train.py"] = small_train().encode()
