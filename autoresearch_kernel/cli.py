@@ -317,7 +317,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
         ), takes_others=True),
         Command("lessons", _lessons, "what you have solved; or execute the lessons, as a teacher does before a class", (
             _argument("numbers", nargs="*", type=int, metavar="N", help="the lessons to execute (default: all)"),
-            _argument("--check", action="store_true", help="execute each lesson with its solutions, in a temporary folder"),
+            _argument("--check", action="store_true", help="execute the lessons with their solutions"),
             _argument("--seconds", type=float, metavar="S", help="of each training while the lessons are executed"),
             _argument("--build", action="store_true", help="write the notebooks of a checkout from their sources"),
         )),

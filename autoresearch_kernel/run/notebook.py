@@ -50,7 +50,7 @@ def _cells(source: str) -> list[NotebookNode]:
 
 
 def percent_cells(source: str) -> list[NotebookNode]:
-    """The cells of a file in percent format, with their metadata: a lesson, for which the rules of train.py do not hold."""
+    """The cells of a file in percent format, with their metadata; it need not be a train.py."""
     import jupytext
 
     return list(jupytext.reads(source, fmt=dict(_PERCENT)).cells)

@@ -304,6 +304,9 @@ check("conditional", after)
 # counted and on `val`, which they never saw. It takes about ten seconds.
 
 # %%
+Counted(text.train, before=1).probability(b"q", b"u")
+
+# %%
 found = by_length()
 for before, (on_train, on_val) in found.items():
     print(f"{before} bytes before: {on_train:.2f} on the counted text, {on_val:.2f} on val")

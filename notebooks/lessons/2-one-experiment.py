@@ -14,9 +14,9 @@ import math
 import statistics
 
 from autoresearch_kernel.lab.lessons import check, lesson_seconds, predict, progress, recorded
+from autoresearch_kernel.lab.lessons.example_study import recorded_study
 from autoresearch_kernel.lab.lessons.figures import curves
 from autoresearch_kernel.lab.lessons.me import Me
-from autoresearch_kernel.lab.lessons.example_study import recorded_study
 from autoresearch_kernel.lab.lessons.studies import events_of, lesson_study, parameters_of
 
 # %% [markdown]
@@ -54,6 +54,7 @@ baseline
 #
 # Write `spread(scores)`: the standard deviation σ (sigma) of a single run, as it is estimated from a few runs. Three
 # scores are few, so divide by n − 1.
+
 
 # %% nbgrader={"grade_id": "spread", "solution": true}
 def spread(scores):
@@ -422,9 +423,9 @@ study.record()
 #
 # ★★☆ · 4 minutes
 #
-# `events` has every line of `history.jsonl`, the only record of this study. Each line is a dict; `event["event"]` is its
-# name, and `event.get("experiment")` is the number of its experiment, if it has one. Your idea is experiment 1. Assign
-# the names of its events, in their order, to `names`.
+# `events` has every line of `history.jsonl`, the only record of this study. Each line is a dict: `event["event"]` is
+# its name, and `event.get("experiment")` is the number of its experiment, if it has one. Your idea is experiment 1.
+# Assign the names of its events, in their order, to `names`.
 #
 # **Predict first:** which is the first event of an experiment, and which is the last?
 

@@ -11,7 +11,6 @@
 
 # %%
 import math
-import statistics
 
 from autoresearch_kernel.lab.lessons import check, lesson_seconds, predict, progress
 from autoresearch_kernel.lab.lessons.contest import contest

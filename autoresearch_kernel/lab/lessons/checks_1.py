@@ -18,7 +18,9 @@ A_LOSS, A_BYTES, B_BYTES = 2.60, 1.9, 3.4  # nats per token and bytes per token 
 def _surprise(answer: Any) -> str:
     """A function from a probability to bits."""
     at_half, at_eighth = (number_of(result_of(answer, p), "A surprise") for p in (1 / 2, 1 / 8))
-    require(at_eighth >= 0, f"The surprise is negative: {at_eighth:.2f} for 1/8. The logarithm needs a minus before it.")
+    require(
+        at_eighth >= 0, f"The surprise is negative: {at_eighth:.2f} for 1/8. The logarithm needs a minus before it."
+    )
     require(
         not is_near(at_eighth, -math.log(1 / 8)),
         f"This is {at_eighth:.2f} for 1/8, which is in nats: math.log counts in powers of e. Bits need math.log2.",
@@ -36,7 +38,9 @@ def _surprise(answer: Any) -> str:
 def _letter_bits(answer: Any) -> str:
     """A function from counts and data to the mean surprise of a byte of the data."""
     given = number_of(result_of(answer, Counter(LETTERS), b"aab"), "Bits per byte")
-    require(not is_near(given, 3 * MEAN_SURPRISE), "This is the sum of all surprises. Bits *per byte* divide by the bytes.")
+    require(
+        not is_near(given, 3 * MEAN_SURPRISE), "This is the sum of all surprises. Bits *per byte* divide by the bytes."
+    )
     require(
         not is_near(given, MEAN_SURPRISE * math.log(2)),
         "This is in nats. Use math.log2, or your function `surprise`, so that the result is in bits.",
@@ -55,7 +59,7 @@ def _letter_bits(answer: Any) -> str:
         "This divides by the number of different letters. Divide by the number of bytes in `data`.",
     )
     expect(given, MEAN_SURPRISE, "three a and one b were counted, and the data are b'aab'")
-    return f"b'aab' costs {MEAN_SURPRISE:.3f} bits per byte here: each `a` costs {-math.log2(3 / 4):.3f}, and the `b` costs 2."
+    return f"b'aab' costs {MEAN_SURPRISE:.3f} bits per byte: each `a` costs {-math.log2(3 / 4):.3f}, and `b` costs 2."
 
 
 def _smoothed(answer: Any) -> str:
@@ -75,7 +79,9 @@ def _smoothed(answer: Any) -> str:
         "There are 256 different bytes, not 26 letters: code has digits, spaces and signs too.",
     )
     total = sum(number_of(result_of(answer, Counter(LETTERS), byte, 1.0), "A probability") for byte in range(256))
-    require(is_near(total, 1.0), f"The probabilities of all 256 bytes must add up to 1, and yours add up to {total:.4g}.")
+    require(
+        is_near(total, 1.0), f"The probabilities of all 256 bytes must add up to 1, and yours add up to {total:.4g}."
+    )
     halved = number_of(result_of(answer, Counter(LETTERS), 99, 0.5), "A probability")
     require(is_near(halved, 0.5 / 132), "The result does not follow alpha: use the argument, not a fixed number.")
     expect(seen, 4 / 260, "three a and one b were counted and alpha is 1, for the byte of `a`")
@@ -104,7 +110,7 @@ def _pairs(answer: Any) -> str:
     require(b"cb" not in given, "The bytes of your pairs are turned around: b'bc' is in the data, and b'cb' is not.")
     require(
         given.get(b"ab") != 1,
-        "b'ab' is there twice in b'ababc', and you counted it once: a set or a dict without adding forgets repetitions.",
+        "b'ab' is there twice in b'ababc', and you counted it once: a set forgets repetitions.",
     )
     expected = {b"ab": 2, b"ba": 1, b"bc": 1}
     require(dict(given) == expected, f"b'ababc' has the pairs {expected}, and your function found {dict(given)}.")
@@ -127,12 +133,14 @@ def _conditional(answer: Any) -> str:
         "You divide by the pairs that end with the second byte. What is known is the first one: divide by its pairs.",
     )
     require(not is_near(plain, 3.0), "This is a count. A probability is a count divided by the count of all cases.")
-    require(is_near(plain, 3 / 4), f"Three of the four pairs after `a` are `ab`, so 0.75; your function gives {plain:.4g}.")
+    require(
+        is_near(plain, 3 / 4), f"Three of the four pairs after `a` are `ab`, so 0.75; your function gives {plain:.4g}."
+    )
     smooth = given(b"b", 1.0)
     require(not is_near(smooth, 3 / 4), "alpha changes nothing: add it to the count of the pair, as in exercise 1.3.")
     require(
         not is_near(smooth, 4 / 4) and not is_near(smooth, 4 / 5),
-        "alpha is added to the pair only. Each of the 256 pairs after `a` gets it, so the total grows by 256 times alpha.",
+        "alpha is added to the pair only. All 256 pairs after `a` get it, so the total grows by 256 times alpha.",
     )
     expect(smooth, 4 / 260, "three `ab` and one `ac` were counted, and alpha is 1")
     return "After `a`, the byte `b` has probability 3/4: the model knows its neighbour now."
@@ -149,7 +157,9 @@ def _best_length(answer: Any) -> str:
         f"With {memorised} bytes the model is best on the text that it counted: it knows that text by heart. "
         "Choose by the text that it never saw, the column `val`.",
     )
-    require(number != 0, "With 0 bytes the model only knows how frequent each byte is. The column `val` falls at first.")
+    require(
+        number != 0, "With 0 bytes the model only knows how frequent each byte is. The column `val` falls at first."
+    )
     require(
         number == int(number) and int(number) in found,
         f"Give the number of bytes, a whole number from 0 to {max(found)}, and not the bits per byte.",
@@ -171,12 +181,16 @@ def _per_byte(answer: Any) -> str:
     """A function from nats per token and bytes per token to bits per byte."""
     given = number_of(result_of(answer, 4.0, 3.2), "Bits per byte")
     right = 4.0 / math.log(2) / 3.2
-    require(not is_near(given, 4.0 / 3.2), "This is in nats per byte. One bit is ln 2 = 0.693 nats: divide by math.log(2).")
+    require(
+        not is_near(given, 4.0 / 3.2), "This is in nats per byte. One bit is ln 2 = 0.693 nats: divide by math.log(2)."
+    )
     require(
         not is_near(given, 4.0 * math.log(2) / 3.2),
         "You multiply by ln 2. A nat is more than a bit, so the number of bits is larger: divide by math.log(2).",
     )
-    require(not is_near(given, 4.0 / math.log(2)), "This is in bits per token. A token has 3.2 bytes here: divide by them.")
+    require(
+        not is_near(given, 4.0 / math.log(2)), "This is in bits per token. A token has 3.2 bytes here: divide by them."
+    )
     require(
         not is_near(given, 4.0 / math.log(2) * 3.2),
         "You multiply by the bytes of a token. Its bits are spread over its bytes: divide.",
@@ -211,8 +225,8 @@ def _equal_loss(answer: Any) -> str:
     )
     expect(given, right, "both models then have the same nats per byte", 2e-3)
     return (
-        f"At {right:.2f} nats per token B is only as good as A with {A_LOSS:.2f}. A loss per token compares models with "
-        "the same tokens only; bits per byte compares all."
+        f"At {right:.2f} nats per token B is only as good as A with {A_LOSS:.2f}. A loss per token compares models "
+        "with the same tokens only; bits per byte compares all."
     )
 
 
@@ -225,9 +239,13 @@ def _compressed(answer: Any) -> str:
         not is_near(given, 750.0), "This is what packing saves. The question is for the size of the packed file itself."
     )
     require(not is_near(given, 0.25), "This is the share that is left. Multiply by the size of the file.")
-    require(not is_near(given, 125.0), "This takes one bit per byte, whatever the model is: use the first argument, too.")
+    require(
+        not is_near(given, 125.0), "This takes one bit per byte, whatever the model is: use the first argument, too."
+    )
     expect(given, 250.0, "a model needs 2 bits per byte, and the file has 1000 bytes")
-    return "A model of 2 bits per byte packs a file to a quarter: bits per byte, divided by 8, is the share that is left."
+    return (
+        "A model of 2 bits per byte packs a file to a quarter: bits per byte, divided by 8, is the share that is left."
+    )
 
 
 REPORTED = {

@@ -52,11 +52,15 @@ def _first_loss(answer: Any) -> str:
     """The loss before the first step, in nats per token."""
     given = number_of(result_of(answer, VOCAB_SIZE), "The first loss")
     right = math.log(VOCAB_SIZE)
-    require(not is_near(given, math.log2(VOCAB_SIZE)), "This is in bits. A training prints its loss in nats: use math.log.")
+    require(
+        not is_near(given, math.log2(VOCAB_SIZE)), "This is in bits. A training prints its loss in nats: use math.log."
+    )
     require(not is_near(given, 8.0), "8 bits per byte is a guess among 256 bytes. This model guesses among its tokens.")
     require(not is_near(given, math.log10(VOCAB_SIZE)), "This is in powers of ten. Nats need math.log.")
     require(given > 0, "A loss of a guess is positive: it is the negative logarithm of a probability below 1.")
-    require(not is_near(given, 1 / VOCAB_SIZE), "This is the probability of each token. The loss is its negative logarithm.")
+    require(
+        not is_near(given, 1 / VOCAB_SIZE), "This is the probability of each token. The loss is its negative logarithm."
+    )
     require(not is_near(given, float(VOCAB_SIZE)), "This is the number of tokens. The surprise is the logarithm of it.")
     expect(given, right, "the vocabulary has 2048 tokens")
     return f"A guess among {VOCAB_SIZE} tokens costs {right:.3f} nats. A curve that starts elsewhere hides a mistake."
@@ -64,7 +68,9 @@ def _first_loss(answer: Any) -> str:
 
 def _curves(answer: Any) -> str:
     """Which of three curves has which learning rate."""
-    require(isinstance(answer, dict), f"Give a dict with the keys low, fine and high; this is a {type(answer).__name__}.")
+    require(
+        isinstance(answer, dict), f"Give a dict with the keys low, fine and high; this is a {type(answer).__name__}."
+    )
     require(
         set(answer) == set(CURVES), f"The keys are low, fine and high, and yours are {', '.join(map(str, answer))}."
     )
@@ -74,13 +80,13 @@ def _curves(answer: Any) -> str:
     )
     require(
         letters["high"] == CURVES["high"],
-        f"Curve {letters['high']} goes down smoothly. Steps that are too large throw the loss about: look for the curve "
-        "that is rough and stays high.",
+        f"Curve {letters['high']} goes down smoothly. Steps that are too large throw the loss about: look for the "
+        "curve that is rough and stays high.",
     )
     require(
         letters["low"] == CURVES["low"],
-        f"Curve {letters['low']} is the lowest at the end. With steps that are too small a curve is smooth and has far to "
-        "go when the time is over.",
+        f"Curve {letters['low']} is the lowest at the end. With steps that are too small a curve is smooth and has far "
+        "to go when the time is over.",
     )
     return "Too small: smooth, and still falling at the end. Too large: it jumps and stays high. Fine: low at the end."
 
@@ -90,7 +96,9 @@ def _epochs(answer: Any) -> str:
     given = number_of(result_of(answer, 20_000.0, 15.0, 2_000_000), "The number of epochs")
     right = 20_000 * 15 / 2_000_000
     require(not is_near(given, 300_000.0), "This is the number of tokens. Divide by the tokens of the corpus.")
-    require(not is_near(given, 1 / right), "This is upside down: it says how many such trainings the corpus would fill.")
+    require(
+        not is_near(given, 1 / right), "This is upside down: it says how many such trainings the corpus would fill."
+    )
     require(not is_near(given, 20_000 / 2_000_000), "The seconds are missing: this is the share that one second reads.")
     require(
         not is_near(given, 20_000 / 15 / 2_000_000),
@@ -112,7 +120,9 @@ def _idea(answer: Any) -> str:
     )
     assert isinstance(answer, Idea)
     changed = list(literal_changes(answer.parent_source, answer.train_source))
-    require(bool(answer.diff.strip()), "Nothing changes in train.py: the new value is the old one. Choose another value.")
+    require(
+        bool(answer.diff.strip()), "Nothing changes in train.py: the new value is the old one. Choose another value."
+    )
     require(bool(changed), "This changes the code. For this exercise change one number of the parameters cell.")
     require(
         len(changed) == 1,
@@ -145,13 +155,20 @@ def _difference_error(answer: Any) -> str:
         not is_near(given, 0.02 * math.sqrt(1 - 1 / 4)),
         "Errors of two independent runs never cancel, even in a difference: add the squares.",
     )
-    require(not is_near(given, 0.02 / math.sqrt(4)), "This is the error of the second mean alone. The first has one, too.")
-    require(not is_near(given, 0.02 * math.sqrt(2)), "This is right for one run against one run. Here the second has four.")
-    require(not is_near(given, 0.02), "This is the error of the first score alone. The mean it is compared with has one, too.")
+    require(
+        not is_near(given, 0.02 / math.sqrt(4)), "This is the error of the second mean alone. The first has one, too."
+    )
+    require(
+        not is_near(given, 0.02 * math.sqrt(2)), "This is right for one run against one run. Here the second has four."
+    )
+    require(
+        not is_near(given, 0.02),
+        "This is the error of the first score alone. The mean it is compared with has one, too.",
+    )
     expect(given, right, "σ is 0.02, and one run is compared with the mean of four")
     return (
-        f"One run against the mean of four has an error of {right:.4f}, hardly more than σ itself: most of it comes from "
-        "the single run."
+        f"One run against the mean of four has an error of {right:.4f}, hardly more than σ itself: most of it comes "
+        "from the single run."
     )
 
 
@@ -191,13 +208,22 @@ def _events(answer: Any) -> str:
         "There are events of the study itself in your list. Take those whose 'experiment' is 1.",
     )
     require(names.count("proposed") == 1, "An experiment is proposed once. Take the events of experiment 1 alone.")
-    require(names[0] == "proposed", f"The first event is the proposal, and your list begins with {names[0]!r}: keep the order.")
-    missing = [name for name in ("started", "trained") if name not in names]
-    require(not missing, f"{missing[0]!r} is missing: take all events of the experiment, and not only its first and its last.")
     require(
-        names[-1] == "decided", f"The last event of an experiment is its decision, and your list ends with {names[-1]!r}."
+        names[0] == "proposed",
+        f"The first event is the proposal, and your list begins with {names[0]!r}: keep the order.",
     )
-    return "Proposed, started, trained, scored, decided: every experiment leaves these lines, and all views are made of them."
+    missing = [name for name in ("started", "trained") if name not in names]
+    require(
+        not missing,
+        f"{', '.join(missing)} is missing: take all events of the experiment, and not only its first and its last.",
+    )
+    require(
+        names[-1] == "decided",
+        f"The last event of an experiment is its decision, and your list ends with {names[-1]!r}.",
+    )
+    return (
+        "Proposed, started, trained, scored, decided: every experiment leaves these lines, and views are made of them."
+    )
 
 
 EXERCISES = (

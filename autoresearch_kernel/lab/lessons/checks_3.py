@@ -30,10 +30,12 @@ def _guesses(answer: Any) -> str:
         _one_guess(number, guess, source)
     changes = [tuple(sorted(guess.changes.items())) for guess in answer]
     repeated = next((number for number, change in enumerate(changes, 1) if change in changes[: number - 1]), None)
-    require(repeated is None, f"Guess {repeated} changes what an earlier guess changed. The second run would teach little.")
+    require(
+        repeated is None, f"Guess {repeated} changes what an earlier guess changed. The second run would teach little."
+    )
     require(
         len({guess.high - guess.low for guess in answer}) > 1,
-        "All five intervals have the same width. Are you equally sure of every idea? Make one of them wider or narrower.",
+        "All five intervals have the same width. Are you equally sure of every idea? Make one wider or narrower.",
     )
     return "Five ideas, each with a reason, an expectation, and an interval that may turn out wrong."
 
@@ -53,7 +55,7 @@ def _one_guess(number: int, guess: Guess, source: str) -> None:
         require(False, f"Guess {number}: {error}")
     require(
         guess.low < guess.high,
-        f"Guess {number}: low is {guess.low:g} and high is {guess.high:g}. The lower end comes first; −0.03 is below −0.01.",
+        f"Guess {number}: low is {guess.low:g}, high is {guess.high:g}. The lower end comes first: −0.03, then −0.01.",
     )
     require(
         guess.low <= guess.expected <= guess.high,
@@ -77,7 +79,9 @@ def _hits(answer: Any) -> str:
         not is_near(given, 1 / 4),
         "A result at the very end of its interval is still within it: use <= on both sides.",
     )
-    require(not is_near(given, 3 / 4), "A run without a score counts as a hit in your function. None is no result at all.")
+    require(
+        not is_near(given, 3 / 4), "A run without a score counts as a hit in your function. None is no result at all."
+    )
     require(not is_near(given, 50.0), "This is in percent. Give the share, from 0 to 1.")
     expect(given, 0.5, "the results are −0.01 (within), 0.00 (at the end), 0.03 (outside) and None")
     return "Two of four are within. For intervals that shall hold in four cases of five, the share should be near 0.8."
@@ -98,10 +102,12 @@ def _bias(answer: Any) -> str:
         "This is the mean of the results. Subtract what was expected of each.",
     )
     require(
-        not is_near(given, sum(EXPECTED) / len(EXPECTED)), "This is the mean of the expectations. Compare with what came."
+        not is_near(given, sum(EXPECTED) / len(EXPECTED)),
+        "This is the mean of the expectations. Compare with what came.",
     )
     require(
-        not is_near(given, sorted(differences)[1]) and not is_near(given, (sorted(differences)[1] + sorted(differences)[2]) / 2),
+        not is_near(given, sorted(differences)[1])
+        and not is_near(given, (sorted(differences)[1] + sorted(differences)[2]) / 2),
         "This is the median. It hides the one idea that failed badly, and that one is a part of the lesson.",
     )
     expect(given, right, "−0.02, −0.01, −0.03 and −0.01 were expected, and −0.01, 0.01, −0.02 and 0.07 came")
@@ -115,40 +121,51 @@ def _interval_score(answer: Any) -> str:
         return number_of(result_of(answer, -0.02, 0.0, result), "The score")
 
     require(
-        not is_near(given(-0.01), 0.0), "An interval that holds the result costs its width. Without that, the widest one wins."
+        not is_near(given(-0.01), 0.0),
+        "An interval that holds the result costs its width. Without that, the widest one wins.",
     )
     require(
         is_near(given(-0.01), 0.02), f"The interval from −0.02 to 0 holds −0.01, so its score is its width, 0.02. "
         f"Yours is {given(-0.01):.4g}."
     )  # fmt: skip
     above, below = given(0.01), given(-0.03)
-    require(not is_near(above, 0.02), "A miss costs nothing in your function, so the narrowest interval would always win.")
+    require(
+        not is_near(above, 0.02), "A miss costs nothing in your function, so the narrowest interval would always win."
+    )
     require(not is_near(above, 0.03), "The distance counts once in your function. It counts ten times.")
     require(
         not is_near(above, 0.10), "You leave out the width when the interval missed. It counts in every case: add both."
     )
     require(is_near(above, below), "A miss on one side costs more than on the other. 0.01 outside is 0.01 outside.")
     expect(above, 0.12, "the interval from −0.02 to 0 misses 0.01 by 0.01")
-    return "Width plus ten times the distance of a miss: what you can gain by an interval that is too wide you pay for its width."
+    return "Width plus ten times the distance of a miss: an interval that is too wide pays for its width."
 
 
 def _chance(answer: Any) -> str:
     """The probability of at most so many hits."""
-    given = number_of(result_of(answer, 2, 5, 0.8), "The chance")
-    terms = [math.comb(5, k) * 0.8**k * 0.2 ** (5 - k) for k in range(6)]
-    require(not is_near(given, terms[2]), "This is the chance of exactly two hits. Add those of one and of none.")
-    require(not is_near(given, 1 - sum(terms[:3])), "This is the chance of more than two hits. Take one minus it.")
-    require(not is_near(given, sum(terms[:2])), "Two hits themselves are missing: range(hits) ends before `hits`.")
+    given = number_of(result_of(answer, 2, 6, 0.8), "The chance")
+    right = _at_most(2, 6, 0.8)
+    exactly = right - _at_most(1, 6, 0.8)
+    require(not is_near(given, exactly), "This is the chance of exactly two hits. Add those of one and of none.")
+    require(not is_near(given, 1 - right), "This is the chance of more than two hits. Take one minus it.")
+    require(not is_near(given, _at_most(1, 6, 0.8)), "Two hits themselves are missing: range(hits) ends before `hits`.")
     require(
-        not is_near(given, sum(math.comb(5, k) * 0.2**k * 0.8 ** (5 - k) for k in range(3))),
-        "Hits and misses are exchanged: 0.8 is the chance of a hit.",
+        not is_near(given, _at_most(2, 6, 0.2)),
+        "Hits and misses are exchanged: p is the chance of a hit, and 1 - p that of a miss.",
     )
     require(
-        not is_near(given, sum(0.8**k * 0.2 ** (5 - k) for k in range(3))),
-        "The orders are missing: two hits of five can come in math.comb(5, 2) = 10 orders.",
+        not is_near(given, sum(0.8**k * 0.2 ** (6 - k) for k in range(3))),
+        "The orders are missing: two hits of six can come in math.comb(6, 2) = 15 orders.",
     )
-    expect(given, sum(terms[:3]), "at most two of five intervals hold, and each holds with 0.8")
-    return f"It is {sum(terms[:3]):.3f}: two hits of five are a hint that the intervals are too narrow, and no proof."
+    expect(given, right, "at most two of six intervals hold, and each holds with 0.8")
+    return (
+        f"At most two of five has the chance {_at_most(2, 5, 0.8):.3f}: so few are a hint that the intervals are too "
+        "narrow, and no proof."
+    )
+
+
+def _at_most(hits: int, n: int, p: float) -> float:
+    return sum(math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(hits + 1))
 
 
 def _runs_needed(answer: Any) -> str:
@@ -159,9 +176,16 @@ def _runs_needed(answer: Any) -> str:
         "This is right for one mean. A difference has two, and each brings its own error: σ²/n comes twice.",
     )
     require(not is_near(given, 8.0), "The effect shall be two errors, not one: the error has to be half of the effect.")
-    require(not is_near(given, 4.0), "Two things are missing: a difference has two errors, and the effect shall be two of them.")
-    require(not is_near(given, math.sqrt(32.0)), "This is the root of the answer. The error falls with the root of n only.")
-    require(not is_near(given, 2.0), "Errors fall with the root of the runs: half the effect needs four times the runs.")
+    require(
+        not is_near(given, 4.0),
+        "Two things are missing: a difference has two errors, and the effect shall be two of them.",
+    )
+    require(
+        not is_near(given, math.sqrt(32.0)), "This is the root of the answer. The error falls with the root of n only."
+    )
+    require(
+        not is_near(given, 2.0), "Errors fall with the root of the runs: half the effect needs four times the runs."
+    )
     expect(given, 32.0, "the effect is 0.005, and σ is 0.01")
     return "32 runs of each, to see an effect of half a σ. Five budgets can only find effects of σ and more."
 

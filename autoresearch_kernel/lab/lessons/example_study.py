@@ -1,4 +1,4 @@
-"""A recorded study with the methods of a live one, for a laptop that cannot train: each step shows what was recorded."""
+"""A recorded study with the methods of a live one, for a laptop that cannot train."""
 
 from __future__ import annotations
 

@@ -86,4 +86,6 @@ def choice_of(answer: Any, letters: str) -> str:
 
 def expect(given: float, right: float, case: str, tolerance: float = 1e-6) -> None:
     """The general comparison, after all expected mistakes; `case` says what the numbers are of."""
-    require(is_near(given, right, tolerance), f"Where {case}, the right answer is {right:.4g}, and yours is {given:.4g}.")
+    require(
+        is_near(given, right, tolerance), f"Where {case}, the right answer is {right:.4g}, and yours is {given:.4g}."
+    )

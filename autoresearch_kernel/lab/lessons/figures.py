@@ -18,7 +18,7 @@ COLOURS = (GREEN, ORANGE, BLUE, RED, INK, GREY)
 def ladder(models: Mapping[str, float]) -> Picture:
     """Models and their bits per byte as bars, in the given order."""
     figure, axes = _frame(7.0, 0.6 + 0.3 * len(models))
-    for place, (name, value) in enumerate(models.items()):
+    for place, value in enumerate(models.values()):
         axes.barh(place, value, height=0.6, color=GREEN, alpha=0.85, zorder=3)
         axes.text(value + 0.08, place, f"{value:.2f}", va="center", fontsize=8, color=INK)
     axes.set_yticks(range(len(models)), list(models), fontsize=8)

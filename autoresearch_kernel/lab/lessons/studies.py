@@ -16,9 +16,9 @@ from ..errors import StepError
 from ..opening import start_study
 from ..results import Recorded
 from ..study import InteractiveStudy
+from .example_study import RecordedStudy, recorded_study
 from .learned import GRADING
 from .me import Guess
-from .example_study import RecordedStudy, recorded_study
 
 CONFIRM = "confirm"
 
@@ -58,7 +58,7 @@ def try_once(study: InteractiveStudy, agent: Any) -> Recorded:
 
 
 def try_guess(study: InteractiveStudy, guess: Guess) -> Experiment | None:
-    """The experiment that a guess became: recorded already, or tried now. None when train.py cannot be changed so."""
+    """The experiment that a guess became: recorded already, or tried now. None when it could not be tried."""
     experiments = study.table().experiments
     if experiments and experiments[-1].status is None:  # the kernel was stopped in the middle of one
         _carry_on(study)
@@ -67,7 +67,7 @@ def try_guess(study: InteractiveStudy, guess: Guess) -> Experiment | None:
             return experiment
     try:
         return try_once(study, guess.agent)
-    except StepError as error:  # the same numbers were tried before, or train.py does not run with them
+    except StepError as error:  # train.py has no such parameter, or another study runs
         print(f"{guess.hypothesis} This guess was not tried: {error}")
         return None
 

@@ -53,9 +53,7 @@ class Counted:
     def bits_per_byte(self, data: bytes) -> float:
         """The mean surprise of the bytes of `data`, without its first few, which have too little before them."""
         places = range(self.before, len(data))
-        bits = -sum(
-            math.log2(self.probability(data[i - self.before : i], data[i : i + 1])) for i in places
-        )
+        bits = -sum(math.log2(self.probability(data[i - self.before : i], data[i : i + 1])) for i in places)
         return bits / len(places)
 
 

@@ -73,7 +73,9 @@ def curve_by_hand(seconds: float, names: Sequence[str], factor: float) -> list[d
         changed = folder / "train.py"
         changed.write_text(set_parameters(source, {name: value * factor for name, value in values.items()}))
         said = _run(changed, seconds, *_corpus())
-    return [{"seconds": seconds * int(share) / 100, "train_loss": float(loss)} for share, loss in PROGRESS.findall(said)]
+    return [
+        {"seconds": seconds * int(share) / 100, "train_loss": float(loss)} for share, loss in PROGRESS.findall(said)
+    ]
 
 
 def bytes_per_token(corpus: Path, heldout: Path) -> float:

@@ -76,7 +76,12 @@ def nbgrader(course: Path, *words: str) -> str:
     """Run a command of nbgrader in the course. Training takes no time, and a kernel is found where the test put it."""
     environment = os.environ | {"AUTORESEARCH_LESSON_SECONDS": "0"}
     done = subprocess.run(
-        [sys.executable, "-m", "nbgrader", *words], cwd=course, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "nbgrader", *words],
+        cwd=course,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr

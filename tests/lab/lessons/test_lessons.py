@@ -1,4 +1,4 @@
-"""The course: each lesson is built from its source, has the form that a learner relies on, and knows its wrong answers."""
+"""The course: each lesson is built from its source, has a form to rely on, and knows its wrong answers."""
 
 from __future__ import annotations
 
@@ -109,7 +109,9 @@ def test_each_exercise_has_all_its_parts_in_their_order(pair: tuple[object, Path
         whole = source.read_text()
         assert whole.count(f'predict("{exercise.name}", ...)') == 1
         assert whole.index(f'predict("{exercise.name}"') < whole.index(f'check("{exercise.name}"')
-    assert text.count("**Predict first:**") + sum(part.count("**Predict first:**") for part in parts[:-1]) == len(exercises)
+    assert text.count("**Predict first:**") + sum(part.count("**Predict first:**") for part in parts[:-1]) == len(
+        exercises
+    )
 
 
 @pytest.mark.parametrize("pair", SOURCES, ids=slug)
@@ -189,7 +191,7 @@ def test_a_placeholder_says_where_the_answer_goes() -> None:
 
 
 def test_an_unknown_exercise_is_named_with_those_that_exist() -> None:
-    with pytest.raises(NoSuchExercise, match="no exercise 'suprise'.*surprise"):
+    with pytest.raises(NoSuchExercise, match=r"no exercise 'suprise'.*surprise"):
         exercise_of("suprise")
 
 
@@ -220,9 +222,7 @@ def test_a_wrong_answer_is_no_progress() -> None:
     assert "0 of 10 solved" in repr(progress())
 
 
-def test_grading_leaves_the_progress_of_the_teacher_alone(
-    own_progress: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_grading_leaves_the_progress_of_the_teacher_alone(own_progress: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(GRADING, "autograde")
     check("surprise", value_of("lambda p: -math.log2(p)"))
     assert not own_progress.exists()
