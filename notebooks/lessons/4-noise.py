@@ -37,8 +37,8 @@ study = small_study("noise", lesson_seconds(3))
 scores = same_code(study, 5)
 
 # %% [markdown]
-# Each dot is one run. The band is one standard deviation to each side of the mean. Below are more runs of the same
-# code, which were recorded earlier on another machine: five runs tell the spread only roughly.
+# Each dot is one run, and the band is one standard deviation to each side of the mean. Below are twenty runs of the
+# same code that were recorded earlier, with less training: five runs tell the spread only roughly.
 
 # %%
 figures.scores_figure(scores, recorded("4-same-code")["scores"])
@@ -285,14 +285,23 @@ print(simulate("confirm", seed=1))
 
 # %% [markdown]
 # One night is one accident. Here are forty nights of each rule, with the same proposals for both. The rule `confirm` is
-# the project's own: its repeated runs are paid for out of the same 120 trainings.
+# the project's own: its repeated runs are paid for out of the same 120 trainings. All gains are in thousandths.
 
 # %%
 rules = {rule: simulate_many(rule, 40) for rule in ("greedy", "confirm")}
 for rule, nights in rules.items():
     gain, error = mean_and_error([1000 * night.true_gain for night in nights])
     said, _ = mean_and_error([1000 * night.reported_gain for night in nights])
-    print(f"{rule:8} true gain {gain:.2f} ± {error:.2f} thousandths, reported {said:.2f}")
+    print(f"{rule:8} true gain {gain:.2f} ± {error:.2f}, reported {said:.2f}")
+
+# %% [markdown]
+# The errors are large because nights differ much. But both rules met the same nights, so their difference in each night
+# is known better than either mean. This is called a *paired* comparison.
+
+# %%
+pairs_of_nights = zip(rules["greedy"], rules["confirm"], strict=True)
+more = [1000 * (confirm.true_gain - greedy.true_gain) for greedy, confirm in pairs_of_nights]
+print("confirm gains more by {:.2f} ± {:.2f} thousandths".format(*mean_and_error(more)))
 
 # %% [markdown]
 # Greedy reports more than it found. Now make the world noisier: with the slider at 0.001, most of what greedy reports
@@ -362,7 +371,7 @@ check("threshold", best_threshold)
 # better: this is why the project confirms instead.
 
 # %% [markdown]
-# Move the threshold and the noise yourself. Where does a threshold begin to help?
+# Move the threshold and the noise yourself. Is there a place where a threshold helps?
 
 
 # %%

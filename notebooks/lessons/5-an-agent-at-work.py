@@ -261,8 +261,9 @@ for name, recording in server.recordings.items():
     display(try_out(study, proposed.train_source, f"{name}: {proposed.hypothesis}"))
 
 # %% [markdown]
-# Two attempts say nothing about two programs. All sixteen proposals were therefore trained once each, and the results
-# were recorded: the score of each, less the mean of the baseline. Negative is better.
+# Two attempts say nothing about two programs. All sixteen proposals were therefore trained once each, for half a second
+# of processor time, and the results were recorded: the score of each, less the mean of the baseline. Negative is
+# better.
 
 # %%
 from autoresearch_kernel.lab.lessons.checks_5 import gains
@@ -367,7 +368,7 @@ check("say", letter)
 # %% [markdown] tags=["solution"]
 # "It cannot be told" is a result. It says which differences are excluded and which are not, and it says what to do: to
 # halve the interval, four times as many proposals are needed. Remember also what was compared: sixteen first proposals,
-# on one small `train.py`, with three seconds of training. Nothing here says how a night of eight hours would go.
+# on one small `train.py`, with half a second of training. Nothing here says how a night of eight hours would go.
 
 # %% [markdown]
 # ## What you can say now
