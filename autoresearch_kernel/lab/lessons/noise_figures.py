@@ -27,13 +27,23 @@ def scores_figure(scores: Sequence[float], more: Sequence[float] = ()) -> Pictur
         centre, spread = fmean(values), stdev(values)
         axes.barh(-row, 2 * spread, left=-spread, height=0.5, color=PALE, zorder=1)
         axes.plot([0], [-row], "|", color=INK, markersize=18, zorder=2)
-        axes.plot([value - centre for value in values], [-row] * len(values), "o", color=GREEN, markersize=5, alpha=0.6, zorder=3)
+        axes.plot(
+            [value - centre for value in values],
+            [-row] * len(values),
+            "o",
+            color=GREEN,
+            markersize=5,
+            alpha=0.6,
+            zorder=3,
+        )
         words = f"{len(values)} runs: mean {centre:.4f}, sd {spread:.4f}"
         axes.annotate(words, (0.0, -row + 0.36), xycoords=("axes fraction", "data"), fontsize=8, color=INK)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.set_ylim(-0.5 - bool(more), 0.75)
-    axes.set_xlabel("val_bpb less the mean, one dot for each run of the same code (left is better)", fontsize=8.5, color=INK)
+    axes.set_xlabel(
+        "val_bpb less the mean, one dot for each run of the same code (left is better)", fontsize=8.5, color=INK
+    )
     return Picture(png(figure), f"{len(scores)} scores of one code, from {min(scores):.4f} to {max(scores):.4f}")
 
 
