@@ -376,7 +376,7 @@ check("threshold", best_threshold)
 
 # %%
 def one_threshold(threshold, sigma):
-    nights = simulate_many("greedy", 20, threshold=threshold, sigma=sigma)
+    nights = simulate_many("greedy", 60, threshold=threshold, sigma=sigma)
     gain, error = mean_and_error([1000 * night.true_gain for night in nights])
     in_vain = fmean(night.kept_in_vain for night in nights)
     print(f"true gain {gain:.2f} ± {error:.2f} thousandths, {in_vain:.1f} kept in vain in each night")

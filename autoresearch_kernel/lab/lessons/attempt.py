@@ -60,7 +60,7 @@ class Attempt:
         audit, clock = "", ""
         if self.num_cuts:
             audit = f"at {self.num_mismatches} of {self.num_cuts} secret places the model said something else"
-        if self.overtime_seconds is not None and self.allowed_overtime_seconds is not None:
+        if (self.overtime_seconds or 0.0) > 0 and self.allowed_overtime_seconds is not None:
             clock = f"{self.overtime_seconds:.1f} s outside of the budget of {self.budget_seconds:g} s"
             clock += f"; {self.allowed_overtime_seconds:.1f} s are allowed"
         score = "none"
