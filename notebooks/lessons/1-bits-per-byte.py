@@ -567,7 +567,7 @@ check("sealed", reported)
 # ## What you have now
 #
 # - Surprise is −log₂ p. Its mean over a text is bits per byte.
-# - 8 is a model that knows nothing. Counting gets below 4, and twenty seconds of training get much lower.
+# - 8 is a model that knows nothing. Counting gets below 3, and twenty seconds of training get much lower.
 # - A loss per token depends on the tokens. Bits per byte do not.
 # - A model is measured on text that it never saw, and reported on text that chose nothing.
 #

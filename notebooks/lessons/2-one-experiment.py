@@ -175,7 +175,7 @@ check("curves", rates)
 # </details>
 
 # %% [markdown] tags=["solution"]
-# C is fine. B takes steps that are too small: its curve is smooth and still falls when the time is over. A takes steps
+# C is fine. B takes steps that are too small: its curve is smooth and hardly falls before the time is over. A takes steps
 # that are too large: each of them jumps over the place that it aims for. More time would help B, and not A.
 
 # %% [markdown]

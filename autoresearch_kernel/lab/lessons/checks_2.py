@@ -88,7 +88,7 @@ def _curves(answer: Any) -> str:
         f"Curve {letters['low']} is the lowest at the end. With steps that are too small a curve is smooth and has far "
         "to go when the time is over.",
     )
-    return "Too small: smooth, and still falling at the end. Too large: it jumps and stays high. Fine: low at the end."
+    return "Too small: smooth, and far to go at the end. Too large: it jumps and stays high. Fine: low at the end."
 
 
 def _epochs(answer: Any) -> str:

@@ -65,7 +65,7 @@ def expectations(rows: Sequence[tuple[str, float, float, float | None]]) -> Pict
             is_hit = low <= result <= high
             axes.plot(result, place, "o" if is_hit else "x", color=GREEN if is_hit else RED, markersize=7, zorder=3)
     axes.set_yticks(range(len(rows)), [row[0] for row in rows], fontsize=8)
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel("change of val_bpb (left is better); bar: expected, mark: what came", fontsize=8)
     hits = sum(result is not None and low <= result <= high for _, low, high, result in rows)
     return _picture(figure, f"{hits} of {len(rows)} results are within the interval that was expected")
