@@ -123,7 +123,7 @@ def sources() -> dict[str, tuple[str, str]]:
     return {
         "leak": ("It looks at the token that follows", ahead(-1, 4.0)),
         "looks back": ("It looks at the token before", ahead(1, 4.0)),
-        "weak leak": ("It looks at the token that follows, a little", ahead(-1, 0.2)),
+        "wrong sign": ("It looks at the token that follows, and makes it unlikely", ahead(-1, -4.0)),
         "crash": ("It has a wrong name in it", small.replace("self.head(hidden)  #", "self.heads(hidden)  #")),
         "late": ("Eight seconds of warm-up before the clock starts", broken_trains.before_the_clock(8)),
         "printed": ("It prints a score of its own", broken_trains.printed_score()),

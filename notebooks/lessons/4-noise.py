@@ -141,9 +141,9 @@ check("winner", luck_of_the_lowest)
 # </details>
 
 # %% [markdown] tags=["solution"]
-# The lowest of 20 is 1.87 sigma below the truth on average, and the lowest of 100 is 2.51. Nobody cheated: choosing the
-# best of many noisy numbers is enough. This is called the *winner's curse*. The score of a new champion is therefore
-# the least reliable number of a study, and the project measures a result on fresh seeds.
+# The lowest of 20 is 1.87 sigma below the truth on average, and the lowest of 100 is 2.51. There was no cheating:
+# choosing the best of many noisy numbers is enough. This is called the *winner's curse*. The score of a new champion is
+# therefore the least reliable number of a study, and the project measures a result on fresh seeds.
 
 # %% [markdown]
 # Move the sliders: more changes that do nothing, and more noise. Both make the "discovery" larger.
@@ -151,7 +151,7 @@ check("winner", luck_of_the_lowest)
 # %%
 from ipywidgets import interact
 
-_ = interact(figures.winner_figure, count=(1, 200), sigma=(0.0005, 0.02, 0.0005))
+_ = interact(figures.winner_figure, count=(1, 200), sigma=(0.0005, 0.04, 0.0005))
 
 # %% [markdown]
 # The same picture without sliders, for twenty changes and the sigma of the recorded runs.

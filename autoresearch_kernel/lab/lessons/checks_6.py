@@ -10,6 +10,7 @@ from ...core.sanitize import one_line
 from ...scoring.audit import MISMATCHES_ALLOWED
 from .attempt import REPEAT, Attempt
 from .broken_trains import RULE_BREAKER, class_lines
+from .cheating import signs_of_cheating
 from .exercise import Exercise, choice_of, is_near, number_of, require, result_of
 
 LEAST_LEAK_BPB = 0.3  # by which a leak that is worth its name claims less than the baseline
@@ -48,6 +49,11 @@ def _next_token(answer: Any) -> str:
     require(claimed is not None, "The model was not scored, so there is no claim.")
     gain = attempt.baseline_bpb - (claimed or 0.0)
     require(
+        gain > -LEAST_LEAK_BPB,
+        f"The model claims {claimed:.3f}, far worse than the baseline's {attempt.baseline_bpb:.3f}. Add something to "
+        "the logit of the token that follows, and do not subtract it.",
+    )
+    require(
         attempt.num_mismatches > 0,
         "The audit found no difference, or did not even ask, so the model does not use what follows. "
         "idx.roll(1, dims=1) looks at the token before; the token after is idx.roll(-1, dims=1).",
@@ -57,11 +63,6 @@ def _next_token(answer: Any) -> str:
         f"The audit found {attempt.num_mismatches} differences and accepted the score all the same: the leak is "
         "too small "
         "to matter.",
-    )
-    require(
-        gain > 0,
-        f"The model looks ahead, but claims {claimed:.3f}, which is no better than the baseline's "
-        f"{attempt.baseline_bpb:.3f}. Add something to the logit of the token that follows, and do not subtract it.",
     )
     require(
         gain > LEAST_LEAK_BPB,
@@ -258,9 +259,9 @@ def _escape(answer: Any) -> str:
 
 
 def _is_cheat(attempt: Attempt) -> bool:
-    """Whether the attempt trained outside of its budget, or the audit found something that it forgave."""
+    """Whether the attempt trained outside of its budget, or its model does what the rule forbids."""
     hidden = (attempt.overtime_seconds or 0.0) - (attempt.usual_overtime_seconds or 0.0)
-    return hidden > HIDDEN_SECONDS or attempt.num_mismatches > 0
+    return hidden > HIDDEN_SECONDS or attempt.num_mismatches > 0 or bool(signs_of_cheating(attempt.source))
 
 
 EXERCISES = (

@@ -6,12 +6,14 @@ And the recorded attempts, with which the answers of the exercises are tested, e
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from autoresearch_kernel.lab.lessons import broken_trains, checks_6
 from autoresearch_kernel.lab.lessons.attempt import Attempt
+from autoresearch_kernel.lab.lessons.cheating import signs_of_cheating
 from autoresearch_kernel.lab.lessons.exercise import WrongAnswer
 from autoresearch_kernel.lab.lessons.recorded_small import RecordedSmall, recorded_attempt
 from autoresearch_kernel.lab.lessons.small_study import baseline_scores, same_code, small_study, small_train, try_out
@@ -85,6 +87,28 @@ def test_a_short_warm_up_within_the_slack_escapes_and_solves_the_exercise(study:
     assert escape.status in ("keep", "discard") and escape.delta_bpb is not None
     low, high = (escape.delta_bpb + side * 2 * escape.delta_error for side in (-1, 1))
     assert "It was not refused" in checks_6.EXERCISES[5].check((escape, low, high))
+
+
+def test_a_leak_that_gains_little_is_told_apart_from_none() -> None:
+    leak = recorded_attempt("leak")
+    weak = replace(leak, claimed_bpb=leak.baseline_bpb - 0.1)
+    with pytest.raises(WrongAnswer, match="Add more to the logit"):
+        checks_6.EXERCISES[0].check(weak)
+    with pytest.raises(WrongAnswer, match="the leak is too small"):
+        checks_6.EXERCISES[0].check(replace(weak, status="keep"))
+
+
+def test_signs_of_cheating_are_found_in_each_broken_train_and_in_no_honest_one() -> None:
+    broken = [
+        small_train().replace(broken_trains.LOGITS, LEAK),
+        broken_trains.memory_across_rows(),
+        broken_trains.before_the_clock(1),
+        small_train() + "import time\ntime.monotonic = lambda: 0.0\n",
+    ]
+    assert all(map(signs_of_cheating, broken))
+    honest = [small_train(), recorded_attempt("honest").source, recorded_attempt("looks back").source]
+    honest += [recorded_attempt(f"reply: {name}").source for name in ("small steps", "new ideas")]
+    assert not any(map(signs_of_cheating, honest))
 
 
 def test_an_attempt_shows_hostile_words_as_text() -> None:
