@@ -34,7 +34,7 @@ HOMES = {
     "torch": {"scoring/scorer.py", "control/gpu_check/in_torch.py"},
     "matplotlib": {
         "show/plot_style.py", "show/plot_scale.py", "show/plot_labels.py", "show/plot_progress.py",
-        "show/plot_curve.py", "lab/analysis/plots.py", "lab/lessons/figures.py",
+        "show/plot_curve.py", "lab/analysis/plots.py", "lab/lessons/figures.py", "lab/lessons/noise_figures.py",
     },
     "ipywidgets": {f"lab/panel/{part}.py" for part in ("panel", "view", "elements", "form")},
     "anywidget": {"lab/panel/elements.py", "lab/panel/player.py"},

@@ -55,7 +55,7 @@ class LiveDisplay:
                 words = {"scoring": ("scoring on held-out text", "scored"), "auditing": ("auditing", "audited")}
                 self._line = words[progress.phase][is_done]
                 self._fraction = 0.0 if is_done else progress.fraction
-                if progress.fraction == 0.0 and self._points and _is_notebook():
+                if progress.fraction == 0.0 and self._points and is_notebook():
                     self._draw()  # to its end
                 self._update(is_new=progress.fraction in (0.0, 1.0))
             case "note" | "paused":
@@ -76,7 +76,7 @@ class LiveDisplay:
         if not self._is_shown:
             return
         self._line, self._fraction, self._heading = line, 0.0, heading or self._heading
-        if self._points and _is_notebook():
+        if self._points and is_notebook():
             self._draw()
         self._update(is_new=True, is_last=True)
 
@@ -98,7 +98,7 @@ class LiveDisplay:
         now = time.monotonic()
         if not is_new and now - self._updated_at < UPDATE_SECONDS:
             return
-        if not _is_notebook():
+        if not is_notebook():
             self._print(is_last)
         else:
             is_cheap = self._drawing_seconds <= DRAWING_SHARE * (now - self._began)
@@ -153,7 +153,7 @@ class LiveDisplay:
             self._said = text
 
 
-def _is_notebook() -> bool:
+def is_notebook() -> bool:
     """Whether a notebook shows what is displayed. IPython is there already when one does."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None

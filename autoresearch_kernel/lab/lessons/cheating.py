@@ -1,0 +1,59 @@
+"""Signs of the cheats of lesson 6 in the text of a small train.py; it is read and never run here.
+
+A learner is asked for a cheat, and the check has to tell it from an honest train.py. A harness could not do it like
+this: code can hide what it does. The supervisor does not read code, it measures.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+TRAINS = {"train_step", "backward"}  # names that a training uses
+FIXED = {"time", "prepare", "TrainingClock"}  # whose attributes are not the training's to change
+
+
+def signs_of_cheating(source: str) -> list[str]:
+    """What in a train.py looks like a cheat, in a few words each; none for the small train.py itself."""
+    tree = ast.parse(source)
+    found = [*_outside_the_clock(tree)]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and node.name == "forward":
+            found += _in_forward(node)
+        elif isinstance(node, ast.Assign | ast.AugAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found += [f"{_root(t)} is changed" for t in targets if isinstance(t, ast.Attribute) and _root(t) in FIXED]
+    return found
+
+
+def _outside_the_clock(tree: ast.Module) -> Iterator[str]:
+    """Statements that train and do not ask the clock."""
+    for statement in tree.body:
+        if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+            continue
+        names = {n.attr if isinstance(n, ast.Attribute) else getattr(n, "id", "") for n in ast.walk(statement)}
+        if names & TRAINS and "running" not in names:
+            yield "it trains without asking the clock"
+
+
+def _in_forward(forward: ast.FunctionDef) -> Iterator[str]:
+    """What a model may not do: look ahead in a row, or keep something for the next one."""
+    for node in ast.walk(forward):
+        if isinstance(node, ast.Assign | ast.AugAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if any(_root(target) == "self" for target in targets if isinstance(target, ast.Attribute | ast.Subscript)):
+                yield "the model keeps something"
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "roll":
+            if any(isinstance(argument, ast.UnaryOp) for argument in node.args):
+                yield "the model looks ahead"
+        elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple):
+            last = node.slice.elts[-1]
+            if isinstance(last, ast.Slice) and isinstance(last.lower, ast.Constant) and last.upper is None:
+                yield "the model looks ahead"
+
+
+def _root(node: ast.expr) -> str:
+    """The name at the beginning of `name.attribute[index]`."""
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""

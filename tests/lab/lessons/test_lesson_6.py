@@ -1,0 +1,136 @@
+"""Lesson 6 for real: its broken train.py files are trained, scored and audited in the sandbox.
+
+And the recorded attempts, with which the answers of the exercises are tested, ended as the real ones do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from autoresearch_kernel.lab.lessons import broken_trains, checks_6
+from autoresearch_kernel.lab.lessons.attempt import Attempt
+from autoresearch_kernel.lab.lessons.cheating import signs_of_cheating
+from autoresearch_kernel.lab.lessons.exercise import WrongAnswer
+from autoresearch_kernel.lab.lessons.recorded_small import RecordedSmall, recorded_attempt
+from autoresearch_kernel.lab.lessons.small_study import baseline_scores, same_code, small_study, small_train, try_out
+from autoresearch_kernel.record.study import Study
+
+SECONDS = 1.0
+LEAK = broken_trains.LOGITS + "        logits = logits + 4.0 * F.one_hot(idx.roll(-1, dims=1), vocab_size)\n"
+
+
+@pytest.fixture(scope="module")
+def study(small_corpus: Path) -> Iterator[Study]:
+    """The lessons' study in a cache of the tests, with its baseline."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUTORESEARCH_HOME", str(small_corpus.parents[1]))
+        found = small_study("test", SECONDS)
+        assert isinstance(found, Study)
+        assert len(baseline_scores(found)) >= 3
+        yield found
+
+
+def attempted(study: Study, source: str, idea: str) -> Attempt:
+    found = try_out(study, source, idea)
+    assert "/" + study.project.name not in repr(found), "no path of this machine is shown"
+    return found
+
+
+def test_a_model_that_sees_the_next_token_is_refused_and_solves_the_exercise(study: Study) -> None:
+    leak = attempted(study, small_train().replace(broken_trains.LOGITS, LEAK), "leak")
+    assert leak.status == "rejected" and leak.val_bpb is None
+    assert leak.claimed_bpb is not None and leak.claimed_bpb < leak.baseline_bpb - checks_6.LEAST_LEAK_BPB
+    assert leak.num_mismatches > leak.num_cuts / 2
+    assert "secret places" in checks_6.EXERCISES[0].check(leak)
+    seen = broken_trains.seen_by_audit(study, leak)
+    assert len(seen.rows) == broken_trains.CUTS_SHOWN and any(blind > claimed + 1 for *_, claimed, blind in seen.rows)
+    assert recorded_attempt("leak").status == leak.status
+
+
+def test_known_code_is_shown_and_not_trained_again(study: Study) -> None:
+    before = study.paths.history.read_bytes()
+    again = try_out(study, small_train().replace(broken_trains.LOGITS, LEAK), "leak")
+    assert again.status == "rejected" and study.paths.history.read_bytes() == before
+    same = try_out(study, small_train() + "# only a comment\n", "nothing")
+    assert same.status == recorded_attempt("unchanged").status == "repeat"
+    assert same_code(study, 3) == baseline_scores(study)[:3]
+
+
+def test_training_before_the_clock_is_refused_for_its_time(study: Study) -> None:
+    late = attempted(study, broken_trains.before_the_clock(9), "late")
+    assert late.status == recorded_attempt("late").status == "timeout" and late.val_bpb is None
+    assert late.overtime_seconds is not None and late.allowed_overtime_seconds is not None
+    assert late.overtime_seconds > late.allowed_overtime_seconds
+    with pytest.raises(WrongAnswer, match="refused this one for its time"):
+        checks_6.EXERCISES[5].check((late, -0.1, 0.1))
+
+
+def test_a_memory_across_rows_is_refused(study: Study) -> None:
+    memory = attempted(study, broken_trains.memory_across_rows(), "memory")
+    assert memory.status == recorded_attempt("memory").status == "rejected"
+    assert memory.num_mismatches > memory.num_cuts / 2
+
+
+def test_a_printed_score_is_shown_and_has_no_effect(study: Study) -> None:
+    printed = attempted(study, broken_trains.printed_score(), "printed")
+    assert "0.100000" in printed.printed
+    assert printed.claimed_bpb is not None and printed.claimed_bpb > 1.0
+    assert abs(printed.claimed_bpb - printed.baseline_bpb) < 0.5
+
+
+def test_a_short_warm_up_within_the_slack_escapes_and_solves_the_exercise(study: Study) -> None:
+    escape = attempted(study, broken_trains.before_the_clock(1.2), "escape")
+    assert escape.status in ("keep", "discard") and escape.delta_bpb is not None
+    low, high = (escape.delta_bpb + side * 2 * escape.delta_error for side in (-1, 1))
+    assert "It was not refused" in checks_6.EXERCISES[5].check((escape, low, high))
+
+
+def test_a_leak_that_gains_little_is_told_apart_from_none() -> None:
+    leak = recorded_attempt("leak")
+    weak = replace(leak, claimed_bpb=leak.baseline_bpb - 0.1)
+    with pytest.raises(WrongAnswer, match="Add more to the logit"):
+        checks_6.EXERCISES[0].check(weak)
+    with pytest.raises(WrongAnswer, match="the leak is too small"):
+        checks_6.EXERCISES[0].check(replace(weak, status="keep"))
+
+
+def test_signs_of_cheating_are_found_in_each_broken_train_and_in_no_honest_one() -> None:
+    broken = [
+        small_train().replace(broken_trains.LOGITS, LEAK),
+        broken_trains.memory_across_rows(),
+        broken_trains.before_the_clock(1),
+        small_train() + "import time\ntime.monotonic = lambda: 0.0\n",
+    ]
+    assert all(map(signs_of_cheating, broken))
+    honest = [small_train(), recorded_attempt("honest").source, recorded_attempt("looks back").source]
+    honest += [recorded_attempt(f"reply: {name}").source for name in ("small steps", "new ideas")]
+    assert not any(map(signs_of_cheating, honest))
+
+
+def test_an_attempt_shows_hostile_words_as_text() -> None:
+    words = "<script>alert(1)</script>"
+    shown = Attempt(words, "", "crash", words, 2.0, 0.01, 2.0, printed=words)
+    assert words not in shown._repr_html_() and "&lt;script&gt;" in shown._repr_html_()
+
+
+def test_the_recorded_study_answers_as_a_study_does() -> None:
+    recorded = small_study("cheats", 0)
+    assert isinstance(recorded, RecordedSmall) and len(baseline_scores(recorded)) >= 3
+    leak = recorded_attempt("leak")
+    assert try_out(recorded, leak.source, "leak") == leak
+    assert broken_trains.seen_by_audit(recorded, leak).rows
+    assert recorded.attempt(small_train() + "x = 1\n") is None
+
+
+def test_the_rule_breaker_is_one_line_of_the_class() -> None:
+    assert [line.strip() for line in broken_trains.class_lines()].count(broken_trains.RULE_BREAKER) == 1
+
+
+def test_the_chance_of_a_refusal_is_that_of_a_sum_by_hand() -> None:
+    """Two cuts, one is forgiven: both have to differ."""
+    assert checks_6.caught(0.5, 2) == pytest.approx(0.25)
+    assert checks_6.caught(0.5, 3) == pytest.approx(0.5)
