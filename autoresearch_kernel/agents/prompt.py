@@ -76,9 +76,7 @@ class Form:
     notes: str  # the same of rewritten notes
 
 
-BY_REPLY = Form(
-    REPLY_FORMAT, "HYPOTHESIS, EXPECTED, REFUTED BY, then the blocks", "<notes> with your notes rewritten"
-)
+BY_REPLY = Form(REPLY_FORMAT, "HYPOTHESIS, EXPECTED, REFUTED BY, then the blocks", "<notes> with your notes rewritten")
 
 
 def build_prompt(context: Context, budget_tokens: int, count_tokens: Count, form: Form = BY_REPLY) -> str:

@@ -116,7 +116,9 @@ def _left(activity: Activity | None, now: float) -> tuple[int | None, float | No
     if activity is None:
         return None, None
     seconds = activity.seconds_left
-    return activity.experiments_left, None if seconds is None else max(0.0, seconds - (now - seconds_of(activity.since)))
+    return activity.experiments_left, None if seconds is None else max(
+        0.0, seconds - (now - seconds_of(activity.since))
+    )
 
 
 def _read(path: Path) -> str:

@@ -169,12 +169,12 @@ def _await_outcome(study: Study, since: int, digest: str, number: int | None, de
 
 def _outcome(now: Snapshot, events: Sequence[Event], digest: str, number: int | None) -> Answer | None:
     """What these events say of a train.py; None while it is checked."""
-    name = now.study.name
+    name, wait_for = now.study.name, shell_command(f"wait --name {now.study.name}")
     for event in events:
         if event["event"] == "proposed":
             if event.get("train_sha256") != digest:
                 return Answer(name, "refused", "Another train.py was taken for this experiment.", event["experiment"])
-            words = f"Experiment {event['experiment']:04d} trains. `{shell_command(f'wait --name {name}')}` gives its verdict."
+            words = f"Experiment {event['experiment']:04d} trains. `{wait_for}` gives its verdict."
             return Answer(name, "accepted", words, event["experiment"])
         if event["event"] == "refused" and event.get("train_sha256") == digest:
             return _refused(now, event["objection"], event["why"], event["experiment"])
@@ -188,7 +188,9 @@ def _outcome(now: Snapshot, events: Sequence[Event], digest: str, number: int | 
 def _refused(now: Snapshot, objection: str, why: str, number: int) -> Answer:
     propose_again = shell_command(f"propose FILE --name {now.study.name}")
     lines = why.strip().splitlines() or ["no reason given"]
-    words = f"Experiment {number:04d} was not taken ({objection}): {plain(lines[0])} Mend it and `{propose_again}` again."
+    words = (
+        f"Experiment {number:04d} was not taken ({objection}): {plain(lines[0])} Mend it and `{propose_again}` again."
+    )
     return Answer(now.study.name, "refused", words, number, {"objection": str(objection), "why": why})
 
 

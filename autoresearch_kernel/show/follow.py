@@ -94,9 +94,7 @@ def _progress(now: Snapshot) -> Progress:
     loss, speed = last_number(now.curve, "train_loss"), now.tokens_per_second
     metrics = {"train_loss": loss, "tokens_per_second": speed} if now.activity == "training" else {}
     run, about = now.run.index if now.run else 0, now.experiment
-    return Progress(
-        now.activity, about.number, run, about.hypothesis, now.fraction, metrics, writes=now.agent_writes
-    )
+    return Progress(now.activity, about.number, run, about.hypothesis, now.fraction, metrics, writes=now.agent_writes)
 
 
 class View:

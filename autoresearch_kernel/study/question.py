@@ -76,9 +76,7 @@ class Question:
             context = replace(self._heard(), refused=(*context.refused, refusal))
 
     def _heard(self) -> Context:
-        return replace(
-            self.context, on_call=self._hear, on_wait=self._wait, on_send=self._send, on_words=self._watch
-        )
+        return replace(self.context, on_call=self._hear, on_wait=self._wait, on_send=self._send, on_words=self._watch)
 
     def give_up(self) -> Call | None:
         """Let the agent send no further call; what the call that is out may cost, None while none is out."""

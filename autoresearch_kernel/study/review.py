@@ -72,8 +72,9 @@ def _approved(proposal: Proposal, source: str, parent_source: str, command: Comm
         return replace(proposal, hypothesis=command.text or proposal.hypothesis)
     words = command.text or (f"{proposal.hypothesis} (edited by {command.by})" if proposal.hypothesis else "")
     given = edited(proposal, source, parent_source, words or f"An edit by {command.by}")
-    reasons = {"expected": command.expected, "refutation": command.refutation}
-    return replace(given, **{name: text for name, text in reasons.items() if text})
+    return replace(
+        given, expected=command.expected or given.expected, refutation=command.refutation or given.refutation
+    )
 
 
 def edited(proposal: Proposal, source: str, parent_source: str, hypothesis: str) -> Proposal:

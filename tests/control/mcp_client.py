@@ -26,11 +26,9 @@ def server(study: Study, *words: str) -> Any:
 
 @asynccontextmanager
 async def session(study: Study, *words: str) -> AsyncIterator[Any]:
-    from mcp import ClientSession
-    from mcp.client.stdio import stdio_client
+    from mcp import Client
 
-    async with stdio_client(server(study, *words)) as (read, write), ClientSession(read, write) as made:
-        await made.initialize()
+    async with Client(server(study, *words)) as made:
         yield made
 
 

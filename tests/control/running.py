@@ -17,6 +17,7 @@ from autoresearch_kernel.record.study import Study
 from autoresearch_kernel.run.training import Listener, Training
 from autoresearch_kernel.scoring.job import ScoringJob
 from autoresearch_kernel.study.loop import research
+from autoresearch_kernel.system.files import lock_holder
 from tests.conftest import COUNTING_TRAIN
 from tests.pretended import Machine
 
@@ -38,6 +39,7 @@ def running(study: Study, machine: Machine, agent: Agent | None = None, **option
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
+    until(lambda: lock_holder(study.paths.lock) is not None or not thread.is_alive())
     try:
         yield thread
     finally:

@@ -235,9 +235,7 @@ def test_jupyter_gets_the_same_tools_under_longer_names() -> None:
         assert not any(isinstance(kind, str) for kind in inspect.get_annotations(function).values())
 
 
-def test_a_tool_in_jupyter_takes_the_study_that_was_touched_last(
-    study: Study, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_tool_in_jupyter_takes_the_study_that_was_touched_last(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(study.project)
     [status] = [tool for tool in TOOLS if tool.__name__ == "autoresearch_status"]
     assert asyncio.run(status())["study"] == "nov23"

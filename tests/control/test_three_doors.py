@@ -92,16 +92,18 @@ DOORS: dict[str, tuple[str, Callable[[Study, Machine, Path], None]]] = {
 }  # fmt: skip
 
 
+COMPARED = (  # of an experiment: all but times, and the names of who proposed and approved it
+    "number", "hypothesis", "expected", "refutation", "parent", "changes", "train_sha256", "fingerprint", "code_size",
+    "status", "val_bpb", "standard_error", "reason", "sigma", "incumbent_bpb", "delta_bpb", "delta_standard_error",
+)  # fmt: skip
+
+
 def without_times_and_names(state: StudyState) -> dict[str, Any]:
     experiments = [
-        {
-            **{name: getattr(e, name) for name in ("number", "hypothesis", "expected", "refutation", "parent", "changes")},
-            **{name: getattr(e, name) for name in ("train_sha256", "fingerprint", "status", "val_bpb", "reason", "sigma")},
-            **{name: getattr(e, name) for name in ("incumbent_bpb", "delta_bpb", "delta_standard_error")},
-            "runs": [(run.index, run.seed, run.status, run.val_bpb) for run in e.runs],
-        }
+        {name: getattr(e, name) for name in COMPARED}
+        | {"runs": [(run.index, run.seed, run.status, run.val_bpb) for run in e.runs]}
         for e in state.experiments
-    ]  # fmt: skip
+    ]
     refusals = [(r.experiment, r.objection, r.why, r.hypothesis, r.train_sha256) for r in state.refusals]
     return {"experiments": experiments, "refusals": refusals, "finished": state.finished}
 

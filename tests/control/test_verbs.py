@@ -103,9 +103,7 @@ def test_a_refused_proposal_comes_back_with_the_reason(study: Study, pretended: 
     assert json.loads(study.experiment(1).refused(2).read_text())["proposal"]["train_source"] == line(TYPING_ERROR)
 
 
-def test_a_session_that_is_closed_in_the_middle_loses_nothing(
-    study: Study, pretended: Machine, client: Client
-) -> None:
+def test_a_session_that_is_closed_in_the_middle_loses_nothing(study: Study, pretended: Machine, client: Client) -> None:
     with running(study, pretended, experiments=2):
         assert client.type("ask")[1]["experiment"] == 1
     status, answer = client.type("ask")
@@ -259,7 +257,7 @@ def test_the_parts_of_a_prompt_are_found_outside_of_fences() -> None:
     prompt = "The program\n\n# One\n\n```python\n# no heading\n```\n\n# Two\n\nwords\n"
     assert list(sections_of(prompt)) == ["", "One", "Two"]
     assert chosen(prompt, ["tw"]) == "# Two\n\nwords\n" and chosen(prompt, []) == prompt
-    with pytest.raises(StudyError, match="no part 'three'. Its parts are 'One', 'Two'"):
+    with pytest.raises(StudyError, match=r"no part 'three'\. Its parts are 'One', 'Two'"):
         chosen(prompt, ["three"])
 
 
@@ -274,4 +272,3 @@ def test_the_prompt_of_a_client_is_that_of_a_model_but_for_how_to_hand_in(study:
 def test_a_prompt_that_cannot_fit_says_how_many_tokens_it_needs(study: Study, pretended: Machine) -> None:
     with running(study, pretended, experiments=1), pytest.raises(StudyError, match=r"Allow at least \d+ tokens"):
         verbs.ask(study, tokens=10)
-
