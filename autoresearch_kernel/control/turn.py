@@ -36,6 +36,8 @@ def turn_of(now: Snapshot) -> Turn:
     name, review = now.study.name, now.state.review
     if now.damage:
         return Turn("not running", now.damage)
+    if now.holder is not None and not now.is_running:
+        return Turn("working", f"Study {name} starts or ends at this moment.")
     if now.phase == "finished":
         more = shell_command(f"run --name {name} --experiments 10 --detach")
         return Turn("ended", f"{standing(now)} Nothing more is proposed in study {name}. `{more}` continues it.")
