@@ -5,6 +5,10 @@ Standard output carries the protocol alone. The package `mcp` is an extra; this 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
 from ..core.version import __version__
 from ..record.study import StudyError, open_study
 from ..system.locations import project_root
@@ -33,5 +37,19 @@ def serve(name: str | None) -> None:
         STUDY.set(name)
     server = MCPServer("autoresearch", instructions=INSTRUCTIONS, version=__version__, log_level="WARNING")
     for tool in TOOLS:
-        server.add_tool(tool, name=tool.__name__.removeprefix(PREFIX))
+        server.add_tool(_told(tool), name=tool.__name__.removeprefix(PREFIX))
     server.run("stdio")
+
+
+def _told(tool: Callable[..., Any]) -> Callable[..., Any]:
+    """The tool, with errors as the kind whose message the client gets."""
+    from mcp.server.mcpserver.exceptions import ToolError
+
+    @wraps(tool)
+    async def called(**arguments: Any) -> Any:
+        try:
+            return await tool(**arguments)
+        except StudyError as error:
+            raise ToolError(str(error)) from error
+
+    return called

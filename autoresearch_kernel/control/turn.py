@@ -13,7 +13,7 @@ from typing import Literal
 from ..core.format import duration, plain
 from ..record.study import Study
 from ..show.follow import View
-from ..show.snapshot import Snapshot
+from ..show.snapshot import WAITING, Snapshot
 from ..show.status import doing, standing, wanted
 from ..system.shell import shell_command
 
@@ -48,7 +48,7 @@ def turn_of(now: Snapshot) -> Turn:
         assert review is not None
         ask = shell_command(f"ask --name {name}")
         return Turn("yours", f"Experiment {review.experiment:04d} is yours. `{ask}` says what is known.")
-    if now.state.paused:
+    if now.state.paused and now.phase in WAITING:  # a supervisor that starts has not ended the pause of the last one
         if review is not None and not review.is_draft:
             return Turn("paused", wanted(now.study, review))
         resume = shell_command(f"resume --name {name}")

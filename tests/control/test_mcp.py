@@ -21,6 +21,7 @@ from autoresearch_kernel.control.tool_functions import JUPYTER_TOOLS, PREFIX, TO
 from autoresearch_kernel.control.verify import verify
 from autoresearch_kernel.record.history import read_events, read_state
 from autoresearch_kernel.record.study import Study
+from autoresearch_kernel.show.follow import look
 from tests.conftest import PROJECT, counting_study, forget_views
 from tests.control.mcp_client import Refused, connected, session
 from tests.control.running import alpha, events_of, prepare, running, until
@@ -68,7 +69,7 @@ def test_an_agent_plays_a_night_with_the_tools(night: Study) -> None:
             assert (refused["state"], refused["objection"]) == ("refused", "repeat")
 
             assert "pauses" in (await call("pause"))["message"]
-            assert "goes on" in (await call("resume"))["message"]
+            assert "it waits for" in (await call("resume"))["message"]
             told = await call("history")
             assert [e["status"] for e in told["experiments"]] == ["keep", "keep"] and told["num_experiments"] == 1
             shown = await call("read_experiment", experiment=1)
@@ -145,15 +146,16 @@ def test_two_proposals_at_once_are_one_experiment(night: Study) -> None:
 
 def test_an_edit_of_the_record_is_found(night: Study) -> None:
     """A client with a shell may write to any file; the supervisor and `verify` see it."""
+    until(lambda: look(night).phase == "reviewing")
     forged = read_events(night.paths.history)[-1]
     with night.paths.history.open("a") as file:
         file.write(json.dumps(forged | {"event": "decided", "status": "keep"}) + "\n")
 
-    async def look() -> dict[str, Any]:
+    async def ask() -> dict[str, Any]:
         async with connected(night) as call:
             return await call("status")
 
-    status = asyncio.run(look())
+    status = asyncio.run(ask())
     assert status["state"] == "not running" and "history.jsonl" in status["message"]
     assert any(check.verdict == "fail" for check in verify(night))
     night.paths.history.write_text("".join(night.paths.history.read_text().splitlines(keepends=True)[:-1]))

@@ -114,7 +114,8 @@ def test_a_session_that_is_closed_in_the_middle_loses_nothing(study: Study, pret
     assert len(read_state(study.paths.history).experiments) == 1
 
     with running(study, pretended, experiments=2):
-        assert client.type("ask")[1]["experiment"] == 1
+        status, asked = client.type("ask")
+        assert (status, asked["experiment"]) == (0, 1), asked["message"]
         assert client.propose(alpha(0.01), "Less smoothing helps")[0] == 0  # and the conversation ends here
         until(lambda: look(study).phase == "reviewing")
         status, verdict = client.type("wait")  # in another one
@@ -144,16 +145,18 @@ def test_each_state_has_its_exit_status(study: Study, pretended: Machine, client
         thread.join(60)
     status, answer = client.type("ask")
     assert (status, answer["state"]) == (4, "ended") and "1 experiment" in answer["message"]
-    with running(study, pretended, experiments=1):
+    with running(study, pretended, experiments=2):
         client.type("ask")
         send(study.paths.commands, "pause")
         until(lambda: [e for e in events_of(study, "command") if e["command"] == "pause"])
         assert client.propose(line("LINE = 2"), "It waits")[0] == 0
-        status, answer = client.type("wait")
+        assert client.type("wait")[1]["experiment"] == 2, "what was begun is decided before the pause"
+        status, answer = client.type("ask")
         assert (status, answer["state"]) == (3, "paused") and "resume --name nov23" in answer["message"]
-        assert client.type("ask")[0] == 3
+        assert client.propose(line("LINE = 3"), "It waits")[0] == 3
+        assert client.type("wait", "--experiment", "3")[0] == 3
         send(study.paths.commands, "resume")
-        assert client.type("wait")[1]["experiment"] == 2
+        until(lambda: verbs.ask(study).state == "yours")
 
 
 def test_of_two_proposals_at_once_one_trains_with_its_own_words(study: Study, pretended: Machine) -> None:
