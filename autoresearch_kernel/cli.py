@@ -25,6 +25,7 @@ from .control.verify import verify
 from .core.rerun import FIRST_SEEDS, MOST_SEEDS
 from .core.attribution import LEAST_SEEDS, NUM_SEEDS
 from .core.playback import USUAL_SPEED
+from .core.sanitize import readable
 from .core.version import __version__
 from .lab.jupyter import install_kernel, open_lab
 from .record.study import Study, StudyError, latest_study, open_study
@@ -216,6 +217,61 @@ def _approve(arguments: Arguments) -> None:
     print(f"{study.name}: {actions.approve(study, source, arguments.text)}.")
 
 
+def _ask(arguments: Arguments) -> int:
+    from .control import verbs
+
+    study = _named_study(arguments)
+    answer = verbs.ask(study, arguments.part, tokens=arguments.tokens, timeout_seconds=arguments.timeout)
+    return _print_answer(answer, arguments.json, str(answer.facts.get("prompt", "")))
+
+
+def _propose(arguments: Arguments) -> int:
+    from .control import verbs
+
+    answer = verbs.propose(
+        _named_study(arguments),
+        decode_source(arguments.file.read_bytes(), str(arguments.file)),
+        arguments.hypothesis,
+        expected=arguments.expected,
+        refutation=arguments.refuted_by,
+        experiment=arguments.experiment,
+        timeout_seconds=arguments.timeout,
+    )
+    return _print_answer(answer, arguments.json)
+
+
+def _wait(arguments: Arguments) -> int:
+    from .control import verbs
+
+    answer = verbs.wait(_named_study(arguments), arguments.experiment, timeout_seconds=arguments.timeout)
+    return _print_answer(answer, arguments.json)
+
+
+def _print_answer(answer: Any, is_json: bool, text: str = "") -> int:
+    """An answer of `verbs`: as JSON, or its text or message; one that is no success goes to standard error."""
+    if is_json:
+        print(json.dumps(answer.as_json(), indent=1))
+    else:
+        is_done = answer.exit_status == 0
+        print(readable(text) or answer.message, end="" if text else "\n", file=sys.stdout if is_done else sys.stderr)
+    return int(answer.exit_status)
+
+
+def _skill(arguments: Arguments) -> None:
+    from .control.skill import install_skill, skill_text
+
+    if arguments.print:
+        print(skill_text(), end="")
+    else:
+        print(install_skill(project_root(), arguments.agent, is_home=arguments.home, force=arguments.force))
+
+
+def _mcp(arguments: Arguments) -> None:
+    from .control.mcp_server import serve
+
+    serve(arguments.name)
+
+
 def _promote(arguments: Arguments) -> None:
     print(actions.promote(_named_study(arguments), arguments.force))
 
@@ -344,6 +400,8 @@ def _table_of_commands() -> str:
 
 NAME = _argument("--name", help="of the study; default: the one touched last")
 JSON = _argument("--json", action="store_true", help="for scripts")
+TIMEOUT = _argument("--timeout", type=float, metavar="SECONDS", default=540.0,
+                    help="to wait at most; the exit status is 7 then (default 540)")  # fmt: skip
 
 COMMANDS: dict[str, tuple[Command, ...]] = {
     "Set up": (
@@ -457,6 +515,38 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
         )),
         Command("reject", _say, "give back what waits for your approval; the agent reads why", (
             NAME, _argument("--why", dest="text", required=True, help="for the agent"),
+        )),
+    ),
+    "Propose from outside": (
+        Command("ask", _ask, "wait for your turn in a study with --agent human; print what a model would get", (
+            NAME,
+            _argument("--part", action="append", default=[], metavar="WORDS",
+                      help="only parts whose heading has these words, as record; repeat it for more"),
+            _argument("--tokens", type=int, metavar="N", default=24_000, help="of the prompt at most (default 24000)"),
+            TIMEOUT, JSON,
+        )),
+        Command("propose", _propose, "hand in a train.py, and wait until it is taken or refused", (
+            NAME,
+            _argument("file", type=Path, metavar="FILE", help="the whole new train.py"),
+            _argument("--hypothesis", required=True, help="one sentence that could turn out false"),
+            _argument("--expected", default="", help="the effect on val_bpb, as \"-0.004, because ...\""),
+            _argument("--refuted-by", default="", help="a result that would show that the hypothesis is wrong"),
+            _argument("--experiment", type=int, metavar="N", help="the number that `ask` named; refused if it is past"),
+            TIMEOUT, JSON,
+        )),
+        Command("wait", _wait, "wait for the verdict on what was proposed last", (
+            NAME, _argument("--experiment", type=int, metavar="N", help="this one instead"), TIMEOUT, JSON,
+        )),
+        Command("skill", _skill, "teach a coding agent these three commands", (
+            _argument("action", choices=("install",), nargs="?", default="install", help="write SKILL.md"),
+            _argument("agent", nargs="?", metavar="AGENT", help="claude, codex, gemini ... of presets/skills.yaml; "
+                      "default: the two folders that most agents read"),
+            _argument("--home", action="store_true", help="for all projects, in your home"),
+            _argument("--force", action="store_true", help="also over a skill that was edited"),
+            _argument("--print", action="store_true", help="print it instead"),
+        )),
+        Command("mcp", _mcp, "serve a study to an agent as tools, by the Model Context Protocol on standard input", (
+            NAME,
         )),
     ),
 }  # fmt: skip

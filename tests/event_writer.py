@@ -86,12 +86,13 @@ class Writer:
             phase = "reviewing" if state.review is not None else "paused"
         self.say(phase, number, run)
 
-    def say(self, phase: str, number: int, run: int = 0) -> None:
-        """Replace activity.json."""
+    def say(self, phase: str, number: int, run: int = 0, writes: str = "") -> None:
+        """Replace activity.json; `writes` are the last lines of what the agent writes."""
         experiments = replay(self.history.events).experiments
         is_decided = number < len(experiments) and experiments[number].status is not None
         purpose = self.purpose if is_decided or self.purpose != "rerun" else "experiment" if number else "baseline"
-        activity = Activity(phase, purpose, number, run, self.why if is_decided else "", self._now(), os.getpid())
+        why = self.why if is_decided else ""
+        activity = Activity(phase, purpose, number, run, why, self._now(), os.getpid(), writes)
         write_activity(self.study.paths.activity, activity)
 
     def propose(self, number: int, words: str = "Set ALPHA to 0.5.", parent: int | None = 0) -> None:

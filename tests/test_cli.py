@@ -253,6 +253,24 @@ def test_what_waits_for_a_person_is_said_once(capsys: pytest.CaptureFixture[str]
         assert [line.split("\r\033[K")[-1] for line in capsys.readouterr().out.split("\n")[:-1]] == wanted
 
 
+def test_what_the_agent_writes_stands_below_the_live_line_and_is_taken_away(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    screen = Screen()
+    screen.live = True
+    screen.watch(Progress("proposing", 3, writes="one\ntwo\nthree\n\x1b[31mfour"))
+    drawn = capsys.readouterr().out
+    assert drawn.startswith("\r\033[K0003 proposing")
+    assert drawn.splitlines()[1:] == ["  the agent writes:", "  ┃ two", "  ┃ three", "  ┃ four"]
+    screen.watch(Progress("proposing", 3))
+    assert capsys.readouterr().out.startswith("\r\033[4A\033[J0003 proposing")
+    screen.clear()
+    assert capsys.readouterr().out == "\r\033[K"
+    screen.live = False
+    screen.watch(Progress("proposing", 3, writes="one"))
+    assert capsys.readouterr().out == "", "a pipe gets no lines that change"
+
+
 def test_a_plan_says_what_the_model_may_spend() -> None:
     assert plan_words("gpt-5", "api.openai.com", (1.25, 10.0), Limits(max_cost=5.0)) == (
         "Model gpt-5 at api.openai.com, $1.25 in and $10 out for a million tokens; at most $5.00 in all."

@@ -32,6 +32,7 @@ HOMES = {
     "ipykernel": {"run/kernel.py", "__main__.py"},
     "jupytext": {"run/notebook.py"},
     "torch": {"scoring/scorer.py", "control/gpu_check/in_torch.py"},
+    "mcp": {"control/mcp_server.py"},
     "matplotlib": {
         "show/plot_style.py", "show/plot_scale.py", "show/plot_labels.py", "show/plot_progress.py",
         "show/plot_curve.py", "lab/analysis/plots.py", "lab/lessons/figures.py", "lab/lessons/noise_figures.py",

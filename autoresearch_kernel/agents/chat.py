@@ -26,6 +26,7 @@ from .model import Reply
 from .prices import Prices, count_tokens
 from .server import NO_KEY, OPENAI_URL, address, base_url, is_local, read_key, redact, redacted, usable_key
 from .stream import StreamedReply, mended
+from .writing import Telling
 
 WAITS_SECONDS = (1.0, 4.0, 15.0, 60.0)
 MOST_RETRY_AFTER_SECONDS = 600.0
@@ -95,6 +96,7 @@ class Chat:
         self.timeouts = timeouts or Timeouts()
         self.waits_seconds = tuple(waits_seconds)
         self.on_wait, self.sleep = on_wait, sleep
+        self.on_words: Callable[[str], None] = ignore
         self._unknown: set[str] = set()  # parameters that the server refused
         self._most_reply_tokens: int | None = None
         url, query, self.host = address(base_url or OPENAI_URL)
@@ -150,12 +152,13 @@ class Chat:
 
     def ask_once(self, messages: list[dict[str, str]], max_reply_tokens: int) -> Reply | Failure:
         """One request, without a retry."""
-        began, answer = time.monotonic(), StreamedReply()
+        began, answer, telling = time.monotonic(), StreamedReply(), Telling(self.on_words)
         parameters = self._parameters(messages, max_reply_tokens)
         try:
             with closing(self._pieces(parameters)) as pieces:
                 for piece in pieces:
                     answer.feed(piece)
+                    telling.tell(answer.so_far)
             answer.close()
             words = "the server ended the reply with an error"
             failure = (

@@ -31,12 +31,14 @@ from .server import keep_secret, redact
 from .server_numbers import Sizes, sizes_of
 from .stream import mended
 from .tool_causes import advice, cause_of_tool
-from .tool_output import MOST_WORDS, Said, cleaned, holds_proposal, may_be_message, read_output
+from .tool_output import MOST_WORDS, Said, cleaned, holds_proposal, may_be_message, read_output, words_so_far
 from .tools import Tool
+from .writing import Telling
 
 WAITS_SECONDS = (1.0, 4.0, 15.0, 60.0)  # before a tool that failed is asked again: five attempts, as for servers
 TOLD_BY_TOOLS = (ServerCause.KEY, ServerCause.RATE, ServerCause.QUOTA, ServerCause.PERMISSION)
 MOST_SAID = 300  # characters of the last words of a tool that did not end
+MOST_TOLD_BYTES = 2**20  # of the output that is read for people who watch
 MOST_LATE = 2  # attempts that may end at the deadline, which is up to twenty minutes each
 HELP_SECONDS = 30.0  # for --help and --version, which some tools begin with a look at the network
 INSTRUCTIONS = (
@@ -74,6 +76,7 @@ class CommandChat:
         self.project, self.waits_seconds, self.sleep, self.now = project, tuple(waits_seconds), sleep, now
         self.limit_seconds = tool.limit_seconds
         self.on_wait: Callable[[str], None] = ignore
+        self.on_words: Callable[[str], None] = ignore
 
     @property
     def who(self) -> str:
@@ -170,6 +173,7 @@ class CommandChat:
                 stdin=prompt.encode("utf-8") if self.tool.stdin else b"",
                 environment=self.environment(folder),
                 limit_seconds=self.limit_seconds,
+                on_look=self._tell_words(),
             )
             if left := sorted({path.name for path in working_folder.iterdir()} - given):
                 self.on_wait(f"{self.who} wrote {', '.join(left[:5])}; the file is removed, only the reply counts.")
@@ -199,7 +203,16 @@ class CommandChat:
         own = {"NO_COLOR": "1", "TERM": "dumb", "CI": "1"}
         return kept | own | {name: _filled(value, folder) for name, value in self.tool.environment.items()}
 
-    # --- what came of it
+    # --- what comes of it
+
+    def _tell_words(self) -> Callable[[Path], None]:
+        """Reads what the tool has written, now and then, where its output is a reply before it is whole."""
+        telling = Telling(self.on_words)
+
+        def look(stdout: Path) -> None:
+            telling.tell(lambda: words_so_far(self.tool, _beginning_of(stdout)))
+
+        return look if self.tool.output != "json" else ignore
 
     def _answer(self, prompt: str, ended: Ended) -> Reply | Failure:
         said = read_output(self.tool, ended.stdout, ended.stderr)
@@ -276,6 +289,11 @@ def as_text(messages: Sequence[Mapping[str, str]]) -> str:
     said = [f"\n\n{titles[i % 2]}\n\n{text}" for i, text in enumerate(rest)]
     end = "\n\nSend your whole reply again, in the form above.\n" if rest else ""
     return first + "".join(said) + end
+
+
+def _beginning_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(MOST_TOLD_BYTES)
 
 
 def version_in(text: str) -> str:

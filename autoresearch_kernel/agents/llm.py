@@ -47,7 +47,7 @@ class LLMAgent(LanguageModel):
             raise
 
     def _propose(self, context: Context) -> Proposal:
-        self.chat.on_wait = context.on_wait
+        self.chat.on_wait, self.chat.on_words = context.on_wait, context.on_words
         asked = Conversation(self, context)
         may_ask_longer = True
         for _ in range(MAX_CORRECTIONS + 1):

@@ -39,6 +39,9 @@ class ModelClient(Protocol):
     model: str  # for the record and the table of prices
     prices: Prices
     on_wait: Callable[[str], None]  # hears why a question is asked again and when
+    on_words: Callable[
+        [str], None
+    ]  # hears the last lines of what the model writes, where they come as they are written
 
     @property
     def who(self) -> str:

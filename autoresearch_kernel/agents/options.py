@@ -25,7 +25,6 @@ WITH_MODEL = (*WITH_SERVER, "command")
 NO_READERS = {  # agents to which a hint says nothing, and why
     "search": "The embedded optimiser does not read hints; a language model does (agent llm or hybrid).",
     "replay": "A replay repeats recorded proposals and does not read hints.",
-    "human": "You are the agent of this study: no other agent could read a hint.",
 }
 PRICES = "presets/prices.yaml"  # of models, for people to edit
 DEFAULT_SERVER = "api.openai.com"  # when OPENAI_BASE_URL names no other

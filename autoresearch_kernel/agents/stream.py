@@ -67,6 +67,10 @@ class StreamedReply:
         """Whether anything came, be it no answer."""
         return bool("".join(self.content).strip() or "".join(self.reasoning).strip())
 
+    def so_far(self) -> str:
+        """What the model has written until now: its answer once that has begun, its thoughts before."""
+        return mended("".join(self.content) or "".join(self.reasoning))
+
     def feed(self, piece: bytes) -> None:
         self._start = (self._start + piece)[:2000].lstrip() if len(self._start) < 2000 else self._start
         if self._is_body is None and self._start:

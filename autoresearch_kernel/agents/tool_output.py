@@ -56,6 +56,14 @@ def read_output(tool: Tool, stdout: bytes, stderr: bytes) -> Said:
     )
 
 
+def words_so_far(tool: Tool, stdout: bytes) -> str:
+    """What the model has written until now, as far as the output of a tool that still runs tells it."""
+    text = stdout.decode("utf-8", "replace")
+    if tool.output == "text":
+        return text
+    return _reply(_objects(tool.output, text[: text.rfind("\n") + 1]), tool.reply) + "\n" if "\n" in text else ""
+
+
 def cleaned(text: str) -> str:
     """Text as a terminal would leave it: no control sequences, no overwritten progress, no framed banners."""
     lines = without_escapes(text.replace("\r\n", "\n")).split("\n")

@@ -6,8 +6,10 @@ returns the sentence to show. They draw nothing and decide nothing.
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from ..core.format import count, duration
 from ..core.state import StudyState
 from ..core.types import ignore
 from ..record import history
-from ..record.commands import CHECKED_ALREADY, FOR_THE_AGENT, NOTHING_WAITS
+from ..record.commands import CHECKED_ALREADY, FOR_THE_AGENT, NOTHING_WAITS, OTHER_FILE
 from ..record.git import LineageError
 from ..record.paths import study_paths
 from ..record.study import (
@@ -54,7 +56,7 @@ from ..study.options import (
 )
 from ..study.server_start import require_server
 from ..system.disk import is_full
-from ..system.files import lock_holder, write_atomic
+from ..system.files import ensure_folder, flock, lock_holder, write_atomic
 from ..system.places import require_places
 from ..system.shell import shell_command
 from .supervisor import ask, end, start_detached, wait_until_free
@@ -244,16 +246,16 @@ def check_machine(project: Path, unsafe: bool) -> None:
         raise StudyError(str(missing)) from missing
 
 
-def say_to(study: Study, command: str, text: str = "") -> str:
-    """Send `pause`, `resume`, `hint` ... and return the answer.
+def say_to(study: Study, command: str, text: str = "", **others: str) -> str:
+    """Send `pause`, `resume`, `hint` ... and return the answer; `others` are further fields of the command.
 
     Raises StudyError when no process runs the study, for a hint to an agent that reads none, and for an `approve` or
     `reject` that comes when nothing waits for it.
     """
     if command in FOR_THE_AGENT and study.agent in NO_READERS:
         raise StudyError(NO_READERS[study.agent])
-    answer = ask(study, command, text) or LATER
-    if command in ("approve", "reject") and answer.endswith((NOTHING_WAITS, CHECKED_ALREADY)):
+    answer = ask(study, command, text, **others) or LATER
+    if command in ("approve", "reject") and answer.endswith((NOTHING_WAITS, CHECKED_ALREADY, OTHER_FILE)):
         raise StudyError(
             f"{answer[0].upper()}{answer[1:]}, so this {command} of study {study.name!r} was not taken. Repeat it when "
             f"`{shell_command(f'status --name {study.name}')}` says that an experiment waits for you."
@@ -283,24 +285,49 @@ def stop(study: Study, now: bool = False) -> str:
     return answer
 
 
-def approve(study: Study, source: str | None = None, why: str = "") -> str:
-    """Let what waits for a person train: as it lies in the file under review, or as `source`."""
-    if source is not None:
-        if read_state(study).review is None:
-            raise StudyError(f"Nothing of study {study.name!r} waits for you, so your train.py was not taken.")
-        return _approve_in_place(study, source, why)
-    return say_to(study, "approve", why)
+def approve(study: Study, source: str | None = None, why: str = "", **reasons: str) -> str:
+    """Let what waits for a person train: as it lies in the file under review, or as `source`.
+
+    `reasons` are `expected` and `refutation`. Raises StudyError when it is not taken: nothing waits, another proposal
+    is handed over at this moment or is being checked.
+    """
+    if source is None:
+        return say_to(study, "approve", why, **reasons)
+    if read_state(study).review is None:
+        raise StudyError(f"Nothing of study {study.name!r} waits for you, so your train.py was not taken.")
+    with _handing_over(study):
+        return _approve_in_place(study, source, why, reasons)
 
 
-def _approve_in_place(study: Study, source: str, why: str) -> str:
+@contextmanager
+def _handing_over(study: Study) -> Iterator[None]:
+    """Within this block no other client puts a train.py in the place of the one under review."""
+    folder = study.paths.review.parent
+    ensure_folder(folder)
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, folder)
+        except BlockingIOError as error:
+            raise StudyError(
+                f"Another train.py is handed over to study {study.name!r} at this moment, so yours was not taken. "
+                f"`{shell_command(f'wait --name {study.name}')}` says what becomes of the other one."
+            ) from error
+        yield
+    finally:
+        os.close(fd)
+
+
+def _approve_in_place(study: Study, source: str, why: str, reasons: Mapping[str, str]) -> str:
     """Put a train.py in the place of the one under review and approve it; when it is not taken, put that one back."""
     review = study.paths.review
     before = review.read_bytes() if review.is_file() else b""
     write_atomic(review, source)
     try:
-        return say_to(study, "approve", why)
-    except StudyError:
-        write_atomic(review, before)
+        return say_to(study, "approve", why, **reasons, train_sha256=sha256(source))
+    except (StudyError, ValueError):
+        if review.read_bytes() == source.encode():  # else another user has put a file there
+            write_atomic(review, before)
         raise
 
 

@@ -79,9 +79,10 @@ def _refuse_second(study: Study) -> None:
         raise study_in_use(study.paths.lock, holder)
 
 
-def ask(study: Study, command: str, text: str = "") -> str | None:
+def ask(study: Study, command: str, text: str = "", **others: str) -> str | None:
     """Send a command and return the answer; None when the supervisor is busy and will read it later.
 
+    `others` are further fields of the command.
     Raises StudyError when no process runs the study, unless the command is for the agent: the next supervisor reads it.
     """
     holder = lock_holder(study.paths.lock)
@@ -91,7 +92,7 @@ def ask(study: Study, command: str, text: str = "") -> str | None:
             remedy=f"`{shell_command(f'run --name {study.name} --detach')}` continues it.",
             in_panel="Press Continue or run `lab.go_on()` to continue it.",
         )
-    sent = send(study.paths.commands, command, text)
+    sent = send(study.paths.commands, command, text, **others)
     if holder is None:
         return "no process runs the study now; it holds when the study goes on"
     return wait_for_answer(study.paths.history, sent, ANSWER_SECONDS)

@@ -338,7 +338,8 @@ class _Fold:
             self.dry_runs[event["train_sha256"]] = event["ended"] or ""
 
     def on_refused(self, event: Event) -> None:
-        self.known["review"] = None
+        if not event.get("is_draft"):  # a user's own train.py stays under review
+            self.known["review"] = None
         objection, parameters = Objection(event["objection"]), event.get("parameters") or {}
         said, digest = (event["why"], event["hypothesis"]), event.get("train_sha256") or ""
         refusal = Refusal(event["experiment"], objection, *said, parameters=parameters, train_sha256=digest)

@@ -446,6 +446,7 @@ class Context:
     on_call: Callable[[Call], None] = ignore  # keeps the accounts; an agent tells it of every call, from any thread
     on_wait: Callable[[str], None] = ignore  # hears why an agent takes its time; raises when the study no longer waits
     on_send: Callable[[Call], None] = ignore  # hears what a call may cost before it is sent
+    on_words: Callable[[str], None] = ignore  # hears the last lines of what a model writes, while it writes
 
     @property
     def number(self) -> int:
@@ -484,3 +485,4 @@ class Progress:
     fraction: float = 0.0  # of the phase, 0..1
     metrics: Mapping[str, Any] = field(default_factory=dict)  # the last point of the curve
     text: str = ""  # of a note, a pause or a wait for a quieter machine
+    writes: str = ""  # the last lines of what the agent writes now

@@ -26,6 +26,10 @@ class Activity:
     why: str  # reason to train a decided experiment again; "" otherwise
     since: str  # UTC ISO 8601
     pid: int
+    writes: str = ""  # the last lines of what the agent writes now, made inert; "" while it writes nothing
+    # Until nothing more is proposed, as of `since`, the proposal in work not counted; None for no limit.
+    experiments_left: int | None = None
+    seconds_left: float | None = None
 
 
 def write_activity(path: Path, activity: Activity) -> None:

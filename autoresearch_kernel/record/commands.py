@@ -23,6 +23,7 @@ FOR_THE_AGENT = ("hint", "clear hints")  # they wait for the next supervisor whe
 KNOWN = ("pause", "resume", "stop", "stop now", *FOR_THE_AGENT, "approve", "reject")
 # How the supervisor answers an `approve` or `reject` that it does not obey.
 NOTHING_WAITS, CHECKED_ALREADY = "nothing waits for that", "is being checked already"
+OTHER_FILE = "another file was put there meanwhile"
 TEXT_LIMIT = 10_000  # characters: a line stays far below the size that a single write accepts
 
 
@@ -35,15 +36,21 @@ class Command:
     text: str  # a hint, the reason of a rejection, or the hypothesis of an approved proposal; "" otherwise
     by: str  # the user: "name@host"
     time: str  # UTC ISO 8601
+    expected: str = ""  # of an approved proposal: the effect on val_bpb that its author expects
+    refutation: str = ""  # of an approved proposal: which result would show that its hypothesis is wrong
+    train_sha256: str = ""  # of the file that is approved; "" for the file as it is when the supervisor reads it
 
 
-def send(path: Path, command: str, text: str = "") -> Command:
-    """Append a command durably. Raises ValueError for an unknown command or a text that is too long."""
+def send(path: Path, command: str, text: str = "", **others: str) -> Command:
+    """Append a command durably; `others` are further fields of Command.
+
+    Raises ValueError for an unknown command or a text that is too long.
+    """
     if command not in KNOWN:
         raise ValueError(f"There is no command {command!r}. Known are {', '.join(KNOWN)}.")
-    if len(text) > TEXT_LIMIT:
-        raise ValueError(f"A text of {len(text)} characters is too long; say it in at most {TEXT_LIMIT}.")
-    sent = Command(uuid.uuid4().hex, command, text, f"{_user()}@{os.uname().nodename}", utc_now())
+    if (length := max(map(len, (text, *others.values())))) > TEXT_LIMIT:
+        raise ValueError(f"A text of {length} characters is too long; say it in at most {TEXT_LIMIT}.")
+    sent = Command(uuid.uuid4().hex, command, text, f"{_user()}@{os.uname().nodename}", utc_now(), **others)
     line = json.dumps(asdict(sent)).encode() + b"\n"
     ensure_folder(path.parent)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
@@ -92,7 +99,9 @@ def wait_for_answer(history: Path, command: Command, seconds: float) -> str | No
 def _parse(line: bytes) -> Command | None:
     try:
         fields = json.loads(line)
-        command = Command(**{name: str(fields[name]) for name in ("id", "command", "text", "by", "time")})
+        known = {name: str(fields[name]) for name in ("id", "command", "text", "by", "time")}
+        others = {name: str(fields.get(name) or "") for name in ("expected", "refutation", "train_sha256")}
+        command = Command(**known, **others)
     except (ValueError, KeyError, TypeError):
         return None
     return command

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.format import last_number, number, plain
+from ..core.sanitize import readable
 from ..core.state import Event, StudyState
 from ..core.types import Experiment, MachineHolder, Progress, Status
 from ..record.activity import Activity, read_activity
@@ -77,7 +78,7 @@ def news(event: Event, state: StudyState) -> Iterator[Experiment | Progress]:
         yield Progress("note", text=command_line(event))
     elif kind == "waiting":
         yield Progress("note", text=waiting_words(MachineHolder(event["study"], event["pid"], event["since"])))
-    elif kind == "refused":
+    elif kind == "refused" and not event.get("is_draft"):  # a note says it of a user's own train.py
         yield Progress("note", text=given_back_words(event["objection"], event["why"]))
     elif kind in ("paused", "resumed"):
         yield Progress("note", text=f"{kind.capitalize()}: {plain(event['reason'])}")
@@ -91,11 +92,11 @@ def _progress(now: Snapshot) -> Progress:
     if now.phase == "attributing" and now.state.attribution is not None:
         return Progress(now.activity, now.state.attribution.champion, hypothesis=doing(now))
     if now.experiment is None:
-        return Progress(now.activity, len(now.state.experiments))
+        return Progress(now.activity, len(now.state.experiments), writes=now.agent_writes)
     loss, speed = last_number(now.curve, "train_loss"), now.tokens_per_second
     metrics = {"train_loss": loss, "tokens_per_second": speed} if now.activity == "training" else {}
-    run = now.run.index if now.run else 0
-    return Progress(now.activity, now.experiment.number, run, now.experiment.hypothesis, now.fraction, metrics)
+    run, about = now.run.index if now.run else 0, now.experiment
+    return Progress(now.activity, about.number, run, about.hypothesis, now.fraction, metrics, writes=now.agent_writes)
 
 
 class View:
@@ -238,15 +239,16 @@ def _work(study: Study, past: Past, holder: Mapping[str, Any] | None) -> Work:
     activity = None if holder is None else read_activity(study.paths.activity, holder.get("pid"))
     last_run = unfinished.runs[-1] if unfinished is not None and unfinished.runs else None
     if holder is None or past.is_finished:
-        return Work(_phase_without_supervisor(past), "", unfinished, last_run, "")
+        return Work(_phase_without_supervisor(past), "", unfinished, last_run, "", "")
     if activity is None or activity.phase in WAITING:
-        return Work("starting" if activity is None else activity.phase, "", unfinished, last_run, "")
+        return Work("starting" if activity is None else activity.phase, "", unfinished, last_run, "", "")
     experiment = run = None
     is_of_run = activity.phase not in ("proposing", "dry run") and activity.purpose != "attribution"
     if is_of_run and activity.experiment < len(state.experiments):
         experiment = state.experiments[activity.experiment]
         run = experiment.runs[activity.run] if activity.run < len(experiment.runs) else None
-    return Work(_phase(activity), activity.phase, experiment, run, activity.why if activity.purpose == "rerun" else "")
+    why = activity.why if activity.purpose == "rerun" else ""
+    return Work(_phase(activity), activity.phase, experiment, run, why, readable(str(activity.writes)))
 
 
 def _phase(activity: Activity) -> str:

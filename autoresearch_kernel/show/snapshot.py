@@ -60,6 +60,7 @@ class Work:
     experiment: Experiment | None  # that is in work, or was when the supervisor went away
     run: Run | None  # of it
     rerun_reason: str  # why the incumbent runs again; "" otherwise
+    agent_writes: str  # the last lines of what the agent writes now, for the next experiment perhaps; "" for nothing
 
 
 @dataclass(frozen=True)

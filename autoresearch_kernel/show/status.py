@@ -50,6 +50,7 @@ CURVE_CELLS = 40
 STEEP = 0.25  # share of what there is of a curve that may leave through the top, so that the rest is drawn to scale
 SMOOTH = 0.05  # share of a run over which a loss is averaged before two runs are compared
 MOST_NOTES = 3  # notes and commands each
+MOST_WRITTEN = 7  # lines with what the agent writes now
 WIDE, WIDEST = 110, 120  # columns: where sigma, speed and age have room; beyond which the eye loses the row
 
 
@@ -58,7 +59,8 @@ def status_table(now: Snapshot, last: int = 20, width: int = 80) -> str:
     width = min(width, WIDEST)
     result = sealed_words(now.state)  # first: all that follows are validation figures
     lines = [*_first_lines(now, width), *_wrapped(result, width)]
-    lines += [*_running_lines(now), *_wrapped(next_step(now), width), *_wrapped(_mistrust(now), width)]
+    lines += [*_running_lines(now), *writing_lines(now.agent_writes, width)]
+    lines += [*_wrapped(next_step(now), width), *_wrapped(_mistrust(now), width)]
     scores = incumbent_scores(now.state.experiments)
     lines += [*_notes(now, width), f"incumbent {sparkline(scores)} {bpb(scores[-1])}" if scores else ""]
     lines += [*_table(now, last, width), *_audits(now, last, width)]
@@ -229,6 +231,12 @@ def _running_lines(now: Snapshot) -> list[str]:
     return lines
 
 
+def writing_lines(words: str, width: int, most: int = MOST_WRITTEN) -> list[str]:
+    """What the agent writes now: a heading and its last lines, with a bar before each, so that none looks like ours."""
+    lines = [_fit(f"  ┃ {plain(line, width)}", width) for line in words.splitlines()[1 - most :]]
+    return ["  the agent writes:", *lines] if lines else []
+
+
 def _cells(curve: Sequence[Mapping[str, Any]], reached: float) -> list[float]:
     """Mean train_loss in each CURVE_CELLS-th of a run, up to `reached`; an empty one repeats the one before."""
     cells: list[list[float]] = [[] for _ in range(max(1, round(reached * CURVE_CELLS)))]
@@ -342,6 +350,7 @@ def status_json(now: Snapshot) -> dict[str, Any]:
 
     name, phase, activity: see `show/snapshot.py`; next_step: what a user can do, "" while the study runs as it should;
     holder: pid, host, boot_id, since of the supervisor; paused, stopped: why, "" when it is not;
+    agent_writes: the last lines of what the agent writes now, "" while it writes nothing;
     waiting: study, pid, since of the training that holds this machine, and waiting_since;
     busy: moments at which other processes kept the machine busy: time, why, cores, num_cores, who;
     quiet_wait: the moment since which the study waits for a quieter machine; quiet_seconds: waited so in all;
@@ -369,6 +378,7 @@ def status_json(now: Snapshot) -> dict[str, Any]:
         "activity": now.activity,
         "next_step": next_step(now),
         "holder": now.holder,
+        "agent_writes": now.agent_writes,
         "paused": state.paused,
         "stopped": state.stopped,
         "damage": now.damage,

@@ -5,19 +5,24 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 
 from ..core.format import plain
 from ..core.sanitize import readable
 from ..core.types import Progress
 from ..system.disk import is_full
+from .status import writing_lines
 from .words import bar, training_words
+
+MOST_WRITTEN = 4  # lines with what the agent writes, the heading among them
 
 
 class Screen:
-    """A line for each event, and on a terminal one live line below them."""
+    """A line for each event, and on a terminal a live line below them, with what the agent writes under it."""
 
     def __init__(self) -> None:
         self.live = sys.stdout.isatty()
+        self.height = 1  # of what is rewritten, in lines
         self.shown = 0.0
         self.last: object = None  # what `_tell_once` told
 
@@ -31,7 +36,17 @@ class Screen:
 
     def clear(self) -> None:
         if self.live:
-            print("\r\033[K", end="", flush=True)
+            print(self._to_start(), end="", flush=True)
+
+    def _to_start(self) -> str:
+        """What takes the cursor to the first of the lines that are rewritten, and empties them."""
+        above, self.height = self.height - 1, 1
+        return f"\r\033[{above}A\033[J" if above else "\r\033[K"
+
+    def _draw(self, lines: Sequence[str]) -> None:
+        width = shutil.get_terminal_size().columns - 1
+        start, self.height = self._to_start(), len(lines)
+        print(start + "\n".join(line[:width] for line in lines), end="", flush=True)
 
     def watch(self, progress: Progress) -> None:
         if progress.phase == "note":
@@ -43,11 +58,11 @@ class Screen:
         elif not self.live:
             self._tell_start(progress)
         elif progress.phase in ("paused", "quiet"):
-            print("\r\033[K" + plain(progress.text)[: shutil.get_terminal_size().columns - 1], end="", flush=True)
+            self._draw([plain(progress.text)])
         elif progress.fraction == 0 or time.monotonic() - self.shown > 0.2:
             self.shown = time.monotonic()
-            width = shutil.get_terminal_size().columns - 1
-            print("\r\033[K" + _live_line(progress)[:width], end="", flush=True)
+            columns = shutil.get_terminal_size().columns
+            self._draw([_live_line(progress), *writing_lines(progress.writes, columns - 1, MOST_WRITTEN)])
 
     def _tell_start(self, progress: Progress) -> None:
         """Piped: one line when a run starts, nothing while it goes on."""

@@ -11,6 +11,7 @@ import os
 from contextlib import suppress
 from dataclasses import asdict, replace
 from itertools import count
+from typing import Any
 
 from ..core.agent import Agent, AgentUnavailable, NothingToPropose, UnusableReply, asks_person, listens, thinks_ahead
 from ..core.format import duration, plain
@@ -68,6 +69,7 @@ class Proposals:
             return
         try:
             is_done = question.is_done  # before the look: what it said, it said before it was done
+            self.session.show_writing("" if is_done else question.writes)
             while question.said:
                 self._record(question.said[0], question.context.number)
                 question.said.popleft()
@@ -95,6 +97,7 @@ class Proposals:
     def give_up(self) -> None:
         """At the end of a session: what an unanswered question said is recorded, and what it may still cost."""
         self.tick()
+        self.session.show_writing("")
         question, self.question = self.question, None
         if question is not None and not question.is_done and (sent := question.give_up()) is not None:
             with suppress(OSError):  # a full disk, on which nothing else is recorded either
@@ -110,6 +113,11 @@ class Proposals:
 
     def refuse(self, refusal: Refusal) -> None:
         """Record that a proposal was given back, and keep it beside the one that will be run."""
+        self._record_refusal(refusal)
+        self.session.study.experiment(refusal.experiment).proposal.unlink(missing_ok=True)
+        self.session.watch(Progress("note", text=given_back_words(refusal.objection, refusal.why)))
+
+    def _record_refusal(self, refusal: Refusal, **others: Any) -> None:
         paths, proposal = self.session.study.experiment(refusal.experiment), refusal.proposal
         kept, files = json_text(asdict(refusal)), dict[str, str]()
         index = next(index for index in count(1) if not paths.refused(index).exists())
@@ -124,11 +132,10 @@ class Proposals:
             parameters=proposal.details.get("parameters") if proposal is not None else None,
             train_sha256=sha256(encodable(proposal).train_source) if proposal is not None else "",
             files=files,
+            **others,
         )
         if files:
             write_atomic(paths.refused(index), kept)
-        paths.proposal.unlink(missing_ok=True)
-        self.session.watch(Progress("note", text=given_back_words(refusal.objection, refusal.why)))
 
     def _save(self, proposal: Proposal, context: Context) -> None:
         """A reply may have cost money: it is on the disk before anything else happens with it."""
@@ -270,13 +277,25 @@ class Proposals:
             except Unreadable as error:
                 session.note(f"Your train.py was not taken: {error}. It belongs into {session.study.paths.review}.")
                 continue
+            if is_draft:
+                approved = replace(approved, notes=session.new_notes())
             if approved.train_source == proposal.train_source and not is_draft:
                 return approved
-            refusal = objection(approved, context)
-            failure = refusal.why if refusal else dry_run(session, self.disk_space, approved, context.number)
-            if not failure:
+            refusal = self._objection_to_edit(approved, context)
+            if refusal is None:
                 return approved
-            reason = failure.strip().splitlines()
+            if is_draft:
+                self._record_refusal(refusal, is_draft=True)
+            reason = refusal.why.strip().splitlines()
             last = f" ... {reason[-1]}" if len(reason) > 1 else ""
             why = reason[0].rstrip(".") + last
             session.note(f"Your train.py was not taken: {why}. It is still in {session.study.paths.review}.")
+
+    def _objection_to_edit(self, approved: Proposal, context: Context) -> Refusal | None:
+        """What speaks against a user's train.py, by its text or by a few steps of it; None for nothing."""
+        if refusal := objection(approved, context):
+            return refusal
+        failure = dry_run(self.session, self.disk_space, approved, context.number)
+        if not failure:
+            return None
+        return Refusal(context.number, Objection.DRY_RUN, failure, approved.hypothesis, approved)

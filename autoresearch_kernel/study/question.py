@@ -36,6 +36,7 @@ class Question:
     failure: Exception | None = None
     is_saved: bool = False
     sent: Call | None = None  # what the call that is out may cost
+    writes: str = ""  # the last lines of what the agent writes now
     is_given_up: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -54,6 +55,8 @@ class Question:
             self.failure = error
         except BaseException as error:  # SystemExit, say
             self.failure = RuntimeError(f"{type(error).__name__}: {error}")
+        finally:
+            self.writes = ""
 
     def _ask(self) -> Proposal:
         """The agent's answer, given back while it can be seen, without running it, to be of no use."""
@@ -73,7 +76,7 @@ class Question:
             context = replace(self._heard(), refused=(*context.refused, refusal))
 
     def _heard(self) -> Context:
-        return replace(self.context, on_call=self._hear, on_wait=self._wait, on_send=self._send)
+        return replace(self.context, on_call=self._hear, on_wait=self._wait, on_send=self._send, on_words=self._watch)
 
     def give_up(self) -> Call | None:
         """Let the agent send no further call; what the call that is out may cost, None while none is out."""
@@ -89,6 +92,9 @@ class Question:
     def _wait(self, why: str) -> None:
         self._go_on()
         self.said.append(why)
+
+    def _watch(self, words: str) -> None:
+        self.writes = words
 
     def _go_on(self) -> None:
         if self.is_given_up:

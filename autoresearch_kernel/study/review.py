@@ -71,7 +71,10 @@ def _approved(proposal: Proposal, source: str, parent_source: str, command: Comm
     if source == proposal.train_source:
         return replace(proposal, hypothesis=command.text or proposal.hypothesis)
     words = command.text or (f"{proposal.hypothesis} (edited by {command.by})" if proposal.hypothesis else "")
-    return edited(proposal, source, parent_source, words or f"An edit by {command.by}")
+    given = edited(proposal, source, parent_source, words or f"An edit by {command.by}")
+    return replace(
+        given, expected=command.expected or given.expected, refutation=command.refutation or given.refutation
+    )
 
 
 def edited(proposal: Proposal, source: str, parent_source: str, hypothesis: str) -> Proposal:

@@ -8,16 +8,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..core.drift import normal_speed, present_speed
+from ..core.drift import normal_speed
 from ..core.duel import DuelMode
+from ..core.sanitize import readable
 from ..core.state import StudyState, replay
-from ..core.types import Context, Experiment, Limits, MachineHolder, Objection, Progress, ignore
+from ..core.types import Context, Experiment, Limits, MachineHolder, Progress, ignore
 from ..record.activity import Activity, write_activity
-from ..record.archive import StudyArchive
 from ..record.commands import Inbox
 from ..record.file_hashes import file_hashes
 from ..record.git import Lineage
@@ -30,6 +30,7 @@ from ..scoring.job import HeldOut, ScoringJob, ScoringSettings
 from ..show.study_words import waiting_words
 from ..system.clock import Clock
 from ..system.processes import is_alive, remember
+from .context import context_of, read_notes
 
 Watch = Callable[[Progress], None]
 PHASES = frozenset(
@@ -62,6 +63,7 @@ class Session:
     _running: list[tuple[int, str]] = field(default_factory=list)  # pid and token of each runner, two in a duel
     _known: StudyState | None = None
     _shown: tuple[str, int, int] | None = None  # phase, experiment and run of activity.json
+    _activity: Activity | None = None  # as it was written last
     _interrupted: tuple[str, int, int] | None = None  # what was shown when the training began to wait for the machine
 
     @property
@@ -105,8 +107,19 @@ class Session:
         if phase is not None and phase != self._shown:
             self._shown = phase
             name, experiment, run = phase
-            activity = Activity(name, self.purpose, experiment, run, self.why, self.clock.utc_now(), os.getpid())
-            write_activity(self.study.paths.activity, activity)
+            since, writes = self.clock.utc_now(), self._activity.writes if self._activity is not None else ""
+            left = self.left(int(self.state.unfinished is not None))
+            activity = Activity(name, self.purpose, experiment, run, self.why, since, os.getpid(), writes, *left)
+            self._write_activity(activity)
+
+    def show_writing(self, words: str) -> None:
+        """Show the last lines of what the agent writes, "" for none, beside what goes on anyway."""
+        if self._activity is not None and words != self._activity.writes:
+            self._write_activity(replace(self._activity, writes=words))
+
+    def _write_activity(self, activity: Activity) -> None:
+        self._activity = activity
+        write_activity(self.study.paths.activity, activity)
 
     def note(self, text: str) -> None:
         """Record something that a user should know, and show it."""
@@ -196,37 +209,23 @@ class Session:
         """All that an agent may read now."""
         state = self.state
         assert state.incumbent is not None, "an agent is asked only once the baseline is decided"
-        experiments_left, seconds_left = self.left(int(state.unfinished is not None))
-        return Context(
-            program=self._project_file("program.md"),
+        return context_of(
+            self.study,
+            state,
             train_source=self.source(state.incumbent),
-            incumbent=state.incumbent,
-            experiments=state.decided,
-            sigma=state.sigma,
-            study=self.study.facts,
-            seed=self.study.seed,
-            machine_speed=present_speed(state.experiments),
-            hints=state.hints,
-            refusals=tuple(r for r in state.refusals if r.objection is Objection.PERSON),
-            notes=self._notes(),
-            notes_at=state.notes_at,
-            archive=StudyArchive(self.study.paths),
-            spent=state.spent,
-            limits=state.limits,
+            program=self._project_file("program.md"),
             prepare_source=self._project_file("prepare.py"),
-            experiments_left=experiments_left,
-            seconds_left=seconds_left,
+            notes=read_notes(self.study, state),
+            left=self.left(int(state.unfinished is not None)),
         )
+
+    def new_notes(self) -> str:
+        """notes.md where a user or an agent has written it anew since the history has it; "" otherwise."""
+        notes = readable(read_notes(self.study, self.state))
+        return "" if notes.strip() == self.state.notes.strip() else notes
 
     def _project_file(self, name: str) -> str:
         """A file that a user may be saving at this moment: then as it was the last time."""
         with suppress(OSError):
             self._last_read[name] = (self.study.project / name).read_text(encoding="utf-8", errors="replace")
         return self._last_read.get(name, "")
-
-    def _notes(self) -> str:
-        """notes.md as it stands; what the history says when a user removed it."""
-        try:
-            return self.study.paths.notes.read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
-            return self.state.notes

@@ -12,7 +12,8 @@ from ..agents.options import NO_READERS
 from ..core.agent import NothingToPropose
 from ..core.format import count
 from ..core.types import Progress
-from ..record.commands import CHECKED_ALREADY, FOR_THE_AGENT, NOTHING_WAITS, Command, Inbox
+from ..record.commands import CHECKED_ALREADY, FOR_THE_AGENT, NOTHING_WAITS, OTHER_FILE, Command, Inbox
+from ..record.study import sha256
 from ..system.disk import is_full
 from .session import Session
 
@@ -97,20 +98,29 @@ class Steering:
                 return True
             case "hint" | "clear hints":
                 self._acknowledge(command, self._for_agent(command))
-            case "approve" | "reject" as verdict:
-                review = self.session.state.review
-                if review is None:
-                    self._acknowledge(command, NOTHING_WAITS)
-                elif not self._is_reviewing or self._verdict is not None:
-                    self._acknowledge(command, f"experiment {review.experiment:04d} {CHECKED_ALREADY}")
-                else:
-                    seen = self._look()  # another user may write the file as soon as this one has the answer
-                    then = "it is checked, and trains if it passes" if verdict == "approve" else "it is given back"
-                    self._acknowledge(command, f"experiment {review.experiment:04d}: {then}")
-                    self._verdict = command, seen
+            case "approve" | "reject":
+                self._take_verdict(command)
             case other:
                 self._acknowledge(command, f"not understood: {other!r}")
         return False
+
+    def _take_verdict(self, command: Command) -> None:
+        """Acknowledge an `approve` or `reject`, and keep it with the file under review as it is now."""
+        review = self.session.state.review
+        if review is None:
+            self._acknowledge(command, NOTHING_WAITS)
+            return
+        which = f"experiment {review.experiment:04d}"
+        if not self._is_reviewing or self._verdict is not None:
+            self._acknowledge(command, f"{which} {CHECKED_ALREADY}")
+            return
+        seen = self._look()  # another user may write the file as soon as this one has the answer
+        if command.train_sha256 and isinstance(seen, bytes) and sha256(seen) != command.train_sha256:
+            self._acknowledge(command, f"{which}: {OTHER_FILE}")
+            return
+        then = "it is checked, and trains if it passes" if command.command == "approve" else "it is given back"
+        self._acknowledge(command, f"{which}: {then}")
+        self._verdict = command, seen
 
     def _acknowledge(self, command: Command, answer: str) -> None:
         words = f"{command.command}{f' ({command.text})' if command.text else ''}, asked by {command.by}: {answer}"

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,18 +50,20 @@ def run_contained(
     stdin: bytes,
     environment: Mapping[str, str],
     limit_seconds: float,
+    on_look: Callable[[Path], None] | None = None,
 ) -> Ended:
     """Run `command` to its end, or for `limit_seconds`.
 
     Args:
         folder: for the files of input and output; the caller removes it.
         environment: the whole environment of the program.
+        on_look: called several times a second with the file that the program's output goes to.
     """
     token, why_not, began = secrets.token_hex(16), folder / "not-started", time.monotonic()
     (folder / "stdin").write_bytes(stdin)
     parent = _start(command, folder, working_folder, {**environment, RUN_TOKEN: token}, why_not)
     try:
-        is_late = not _wait(parent, folder, began + limit_seconds)
+        is_late = not _wait(parent, folder, began + limit_seconds, on_look)
     finally:
         _end(parent, token)
     return Ended(
@@ -93,7 +95,9 @@ def _start(
         )
 
 
-def _wait(parent: subprocess.Popen[bytes], folder: Path, deadline: float) -> bool:
+def _wait(
+    parent: subprocess.Popen[bytes], folder: Path, deadline: float, on_look: Callable[[Path], None] | None
+) -> bool:
     """Return when the program has ended, when it wrote too much, or at the deadline: then False."""
     while time.monotonic() < deadline:
         with suppress(subprocess.TimeoutExpired):
@@ -101,6 +105,8 @@ def _wait(parent: subprocess.Popen[bytes], folder: Path, deadline: float) -> boo
             return True
         if _is_flood(folder):
             return True
+        if on_look is not None:
+            on_look(folder / "stdout")
     return False
 
 

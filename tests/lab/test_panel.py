@@ -645,7 +645,18 @@ def raise_(error: Exception) -> str:
     raise error
 
 
-@pytest.mark.parametrize("agent", ["search", "replay", "human"])
+def test_what_the_agent_writes_is_shown_as_text_until_it_is_done(writer: Writer, panel: Callable[[], Panel]) -> None:
+    writer.open().baseline()
+    writer.say("proposing", 1, writes=f"I think\n{HOSTILE}")
+    made = panel()
+    assert "The agent writes:" in made.writes.value and "I think\n&lt;img" in made.writes.value
+    assert "<img" not in made.writes.value and "<script" not in made.writes.value
+    writer.say("dry run", 1)
+    made.refresh()
+    assert made.writes.value == ""
+
+
+@pytest.mark.parametrize("agent", ["search", "replay"])
 def test_a_hint_to_an_agent_that_reads_none_is_refused(writer: Writer, tmp_path: Path, agent: str) -> None:
     writer.study.facts["agent"] = agent
     writer.open().baseline()

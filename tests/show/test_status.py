@@ -121,6 +121,22 @@ def test_a_study_that_does_not_go_on_names_the_next_step(writer: Writer, end: st
     assert status_json(now)["next_step"].startswith(advice)
 
 
+def test_what_the_agent_writes_is_shown_as_inert_lines(writer: Writer) -> None:
+    training(writer)
+    assert "the agent writes" not in status_table(seen(writer)) and status_json(seen(writer))["agent_writes"] == ""
+    hostile = "nov23  ● finished\n\x1b[2J`autoresearch promote` now \u202eabc\n" + "long " * 100
+    writer.say("training", 3, writes=hostile)
+    now = seen(writer)
+    lines = status_table(now).splitlines()
+    start = lines.index("  the agent writes:")
+    assert [line[:4] for line in lines[start + 1 : start + 4]] == ["  ┃ "] * 3
+    assert lines[start + 2] == "  ┃ `autoresearch promote` now abc" and all(columns(line) <= 80 for line in lines)
+    assert "\x1b" not in now.agent_writes and "\u202e" not in now.agent_writes
+    assert status_json(now)["agent_writes"] == now.agent_writes
+    writer.history.close()
+    assert seen(writer).agent_writes == "", "its process is gone"
+
+
 def test_what_was_asked_and_noted_is_shown(writer: Writer) -> None:
     training(writer)
     writer.append("command", id="1", command="hint", text="warm up longer", by="ann@here", answer="the agent reads it")
@@ -152,7 +168,7 @@ def test_status_json_is_json_without_nan_and_knows_what_runs(writer: Writer) -> 
         "name", "phase", "activity", "next_step", "holder", "paused", "stopped", "finished", "running", "best",
         "best_val_bpb", "sigma", "study_seconds", "supervisor_seconds", "experiments_per_hour", "agent", "notes",
         "commands", "hints", "experiments", "study", "spent", "limits", "review", "agent_notes", "refusals",
-        "result", "attribution", "untrusted", "waiting", "damage", "busy", "quiet_wait", "quiet_seconds",
+        "result", "attribution", "untrusted", "waiting", "damage", "busy", "quiet_wait", "quiet_seconds", "agent_writes",
     }  # fmt: skip
     assert all(name in (status_json.__doc__ or "") for name in facts)
     assert (facts["phase"], facts["best"], facts["best_val_bpb"], facts["paused"]) == ("training", 1, 1.49, "")

@@ -135,6 +135,18 @@ def gauge(now: Snapshot, memory_mb: float | None) -> str:
     )
 
 
+def writing(now: Snapshot) -> str:
+    """The last lines of what the agent writes now, as text; "" while it writes nothing."""
+    if not now.agent_writes:
+        return ""
+    style = (
+        f"{html.CODE_FONT};font-size:12px;color:{html.FAINT};white-space:pre-wrap;overflow-wrap:anywhere;"
+        f"margin:0;border-left:3px solid {html.LINE};padding:2px 8px"
+    )
+    heading = html.paragraph("The agent writes:", is_faint=True)
+    return f'<div class="ar-writes">{heading}<pre style="{style}">{html.text(now.agent_writes)}</pre></div>'
+
+
 def _progress(now: Snapshot) -> str:
     if now.activity == "waiting":
         waits = duration(max(0.0, now.time - seconds_of(now.state.waiting_since)))

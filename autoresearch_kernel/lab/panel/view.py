@@ -95,6 +95,7 @@ class PanelView:
         self.result, self.gauge, self.notice = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self.player = Player()
         self.player.layout.display = "none"
+        self.writes = widgets.HTML()
         self.history = Drawing(kind="history")
         self.experiments = Drawing(kind="table")
         self.card, self.review = ExperimentCard(), ReviewForm()
@@ -108,7 +109,7 @@ class PanelView:
         self.fold = widgets.HTML()
         folds = widgets.HBox([*self.folds.values()], layout=widgets.Layout(flex_flow="row wrap"))
         self.live = widgets.VBox([self.middle, self.experiments, self.hints, folds, self.fold])
-        above = [self.top, self.said, self.player, self.result, self.gauge, self.notice]
+        above = [self.top, self.said, self.player, self.result, self.gauge, self.writes, self.notice]
         self.gone = widgets.HTML(pages.gone())
         self.gone.add_class("ar-gone")  # seen when the kernel is gone, and all else hidden: panel.css
         self.root = widgets.VBox([self.gone, *above, self.form.root, self.review.root, self.live])
@@ -244,7 +245,7 @@ class PanelView:
 
     def _show_nothing(self) -> None:
         self.said.data = pages.spoken("No study yet", "Fill in the form and press Start, or watch a recorded night.")
-        self.gauge.value = self.result.value = ""
+        self.gauge.value = self.result.value = self.writes.value = ""
         self.acts.children = (self.example_button,)
 
     def _show_state(self, now: Snapshot) -> None:
@@ -252,6 +253,7 @@ class PanelView:
         self.said.data = pages.spoken(pages.heading(now), standing(now) or found(now) * (not now.is_running))
         self.result.value = pages.result(now.state) + pages.attribution(now.state)
         self.gauge.value = pages.gauge(now, memory)
+        self.writes.value = pages.writing(now)
         if not now.is_running:
             acts = self._acts_of_ended(now)
         else:
