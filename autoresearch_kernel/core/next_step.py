@@ -26,7 +26,7 @@ from .decide import (
     is_simpler,
     mean,
 )
-from .drift import level, present_speed, rerun_due, stays_far
+from .drift import STEADY, level, present_speed, rerun_due, stays_far
 from .duel import duel_pays, duels_between, fits_twice
 from .noise import has_like_runs
 from .state import StudyState
@@ -190,6 +190,16 @@ def _at_the_end(champion: Experiment, state: StudyState) -> Step:
 def is_moved(state: StudyState) -> bool:
     """Whether the machine's speed differs from that at the start by more than scores tolerate."""
     factor = state.noise.like_speed
+    return not 1 / factor <= present_speed(state.experiments) <= factor
+
+
+def is_drifting(state: StudyState) -> bool:
+    """Whether the machine is so far from its speed at the start that a user should know.
+
+    It has to come back by half of the way before it counts as back, so that a speed at the limit is no news each time.
+    """
+    factor = max(state.noise.like_speed, 1 + STEADY)
+    factor = math.sqrt(factor) if state.is_drifting else factor
     return not 1 / factor <= present_speed(state.experiments) <= factor
 
 
