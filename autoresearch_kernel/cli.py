@@ -19,12 +19,14 @@ from typing import Any
 
 from .control import actions
 from .control.checks import Check, as_json, table, worst
+from .control.compare import compare_studies, study_at
 from .control.gpu_check.plan import DEVICES
 from .control.new import new_project
 from .control.verify import verify
 from .core.version import __version__
 from .lab.jupyter import install_kernel, open_lab
 from .record.study import Study, StudyError, latest_study, open_study
+from .show.contrast_words import contrast_json, contrast_table
 from .show.cost import cost_json, cost_table
 from .show.follow import look
 from .show.status import status_json, status_table
@@ -126,6 +128,11 @@ def _cost(arguments: Arguments) -> None:
     print(json.dumps(cost_json(now.state), indent=1) if arguments.json else cost_table(now.state))
     if now.damage:
         print(now.damage, file=sys.stderr)
+
+
+def _compare(arguments: Arguments) -> None:
+    found = compare_studies(*(study_at(words, project_root()) for words in (arguments.first, arguments.second)))
+    print(json.dumps(contrast_json(found), indent=1) if arguments.json else contrast_table(found))
 
 
 def _verify(arguments: Arguments) -> int:
@@ -310,6 +317,10 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
         Command("status", _status, "what a study has found so far", (NAME, JSON)),
         Command("attach", _attach, "watch a study that runs in the background; Ctrl-C leaves it running", (NAME,)),
         Command("cost", _cost, "what a study's model has used, experiment by experiment", (NAME, JSON)),
+        Command("compare", _compare, "two studies of one corpus and budget side by side, and whether they differ", (
+            _argument("first", metavar="STUDY", help="a study, or the folder of one"),
+            _argument("second", metavar="STUDY", help="the other one"), JSON,
+        )),
         Command("verify", _verify, "whether a study's record, code and corpus still belong together", (NAME, JSON)),
     ),
     "Steer": (

@@ -29,6 +29,7 @@ from ..run.training import Listener, Training
 from ..scoring.job import HeldOut, ScoringJob, ScoringSettings
 from ..show.study_words import waiting_words
 from ..system.clock import Clock
+from ..system.files import write_atomic
 from ..system.processes import is_alive, remember
 
 Watch = Callable[[Progress], None]
@@ -197,7 +198,7 @@ class Session:
         assert state.incumbent is not None, "an agent is asked only once the baseline is decided"
         experiments_left, seconds_left = self.left(int(state.unfinished is not None))
         return Context(
-            program=self._project_file("program.md"),
+            program=self._program(),
             train_source=self.source(state.incumbent),
             incumbent=state.incumbent,
             experiments=state.decided,
@@ -216,6 +217,14 @@ class Session:
             experiments_left=experiments_left,
             seconds_left=seconds_left,
         )
+
+    def _program(self) -> str:
+        """program.md, of which the study keeps a copy: two studies are compared by it, too."""
+        before, now = self._last_read.get("program.md"), self._project_file("program.md")
+        kept = self.study.paths.program
+        if now and now != before and not (kept.is_file() and kept.read_text("utf-8", "replace") == now):
+            write_atomic(kept, now)
+        return now
 
     def _project_file(self, name: str) -> str:
         """A file that a user may be saving at this moment: then as it was the last time."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -14,7 +13,7 @@ from ...record.archive import StudyArchive
 from ...record.history_reader import Readable, readable_events, views_of
 from ...record.paths import StudyPaths
 from ...record.results import read_results
-from ...record.study import Study, StudyError, explained, open_study, study_names
+from ...record.study import Study, StudyError, explained, open_folder, open_study, study_names
 from ...show.study_words import machine_words
 from ...source.compare import subjects
 from ...system.files import seconds_of
@@ -49,7 +48,7 @@ def analyse(study: str | Path | Study = "") -> Analysis:
     if path.is_file():
         return _of_results(path)
     if (path / "study.json").is_file():
-        return _of_study(_open_folder(path))
+        return _of_study(open_folder(path))
     if (path / "results.tsv").is_file():
         return _of_results(path / "results.tsv")
     if path.suffix == ".tsv" or len(path.parts) > 1:
@@ -74,7 +73,7 @@ def open_example() -> Study:
     >>> study = open_example()  # doctest: +SKIP
     >>> study.name  # doctest: +SKIP
     """
-    return _open_folder(originals() / EXAMPLE)
+    return open_folder(originals() / EXAMPLE)
 
 
 def _latest() -> Analysis:
@@ -103,16 +102,6 @@ def _named(name: str) -> Analysis:
             f"There are {', '.join(names[:8])}." if names else f"There is none yet: `{shell_command('run')}` makes one."
         )
         raise StudyError(f"There is no study {name!r}. {there_are} A results.tsv is given by its path.") from error
-
-
-def _open_folder(folder: Path) -> Study:
-    """A study anywhere, for reading alone."""
-    paths = StudyPaths(folder.resolve())
-    try:
-        facts = json.loads(paths.study.read_text(encoding="utf-8"))
-        return Study(str(facts["name"]), folder.resolve().parent.parent, paths, facts)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise StudyError(f"{paths.study} cannot be read ({error}). Restore it from a copy.") from error
 
 
 def _of_study(study: Study) -> Analysis:
