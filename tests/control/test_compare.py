@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,14 @@ import pytest
 from autoresearch_kernel import compare_studies
 from autoresearch_kernel.cli import main
 from autoresearch_kernel.control import compare
-from autoresearch_kernel.core.contrast import NO_GAIN, Contrast, Estimate, Found, Side, contrast, mean_of
+from autoresearch_kernel.core.contrast import NO_GAIN, Estimate, Found, Side, contrast, mean_of
 from autoresearch_kernel.core.types import Spent
 from autoresearch_kernel.record.history import read_state
-from autoresearch_kernel.record.study import Study, StudyError, sha256
+from autoresearch_kernel.record.study import Study, StudyError
 from autoresearch_kernel.show.contrast_words import contrast_json, contrast_table, program_diff, verdict
 from autoresearch_kernel.study.finish import finish
 from autoresearch_kernel.study.loop import research
-from tests.conftest import COUNTING_TRAIN, counting_study
+from tests.conftest import counting_study
 from tests.pretended import Machine
 from tests.study.test_loop import Scripted
 
@@ -197,7 +198,7 @@ def test_a_study_without_a_baseline_and_the_same_study_twice_are_refused(
     project: Path, small_corpus: Path, machine: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = counting_study(project, small_corpus)
-    list(research(study, Scripted(), experiments=0 or 1, hours=1e-9))
+    list(islice(research(study, Scripted()), 1))
     new = counting_study(project, small_corpus, name="new")
     with pytest.raises(StudyError, match="Study 'new' has no baseline yet"):
         compare.compare_studies(study, new)
@@ -205,11 +206,9 @@ def test_a_study_without_a_baseline_and_the_same_study_twice_are_refused(
         compare.compare_studies(study, study)
     assert main(["compare", "nov23", "nov99"]) == 1
     assert "There is no study 'nov99'" in capsys.readouterr().err
-    assert sha256(COUNTING_TRAIN)
 
 
 def test_words_of_a_study_are_one_line_each_in_the_table() -> None:
     hostile = {"agent": "llm", "model": "x\x1b[31m\n\u202e" + "y" * 500}
     table = contrast_table(contrast(side("a", settings=hostile), side("b", settings={"agent": "llm"})))
     assert "\x1b" not in table and "\u202e" not in table and max(map(len, table.splitlines())) < 400
-    assert isinstance(contrast(side("a"), side("b")), Contrast)
