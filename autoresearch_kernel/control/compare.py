@@ -36,25 +36,24 @@ def study_at(words: str, project: Path) -> Study:
 
 
 def _refuse_other_terms(first: Study, second: Study) -> None:
-    for what, one, other, why in _terms(first, second):
-        if one != other:
-            raise StudyError(
-                f"Studies {first.name!r} and {second.name!r} cannot be compared: {what} {one} and {other}, {why}."
-            )
+    for what, values, why in _terms(first, second):
+        if values[0] != values[1]:
+            names = f"Studies {first.name!r} and {second.name!r}"
+            raise StudyError(f"{names} cannot be compared: {what} {' and '.join(values)}, {why}.")
 
 
-def _terms(first: Study, second: Study) -> Iterator[tuple[str, str, str, str]]:
-    """What has to be equal: what it is, its value in each study, and why."""
+def _terms(first: Study, second: Study) -> Iterator[tuple[str, list[str], str]]:
+    """What has to be equal: what it is, its value in both studies, and why."""
     corpora = [study.facts["corpus"] for study in (first, second)]
     is_same = all(corpora[0].get(key) == corpora[1].get(key) for key in SAME_CORPUS)
     named = ["" if is_same else _corpus_words(corpus, other) for corpus, other in (corpora, corpora[::-1])]
-    yield "their corpora are", *named, "and scores on different corpora are never compared"
+    yield "their corpora are", named, "and scores on different corpora are never compared"
     budgets = [f"{study.time_budget_seconds:g} s" for study in (first, second)]
-    yield "a run trains for", *budgets, "and a longer training has a better score"
+    yield "a run trains for", budgets, "and a longer training has a better score"
     clocks = [study.clock for study in (first, second)]
-    yield "their budgets are counted by the clocks", *clocks, "so their trainings are not equally long"
+    yield "their budgets are counted by the clocks", clocks, "so their trainings are not equally long"
     hashes = [str((study.facts.get("sha256") or {}).get("prepare.py") or "")[:SHORT] for study in (first, second)]
-    yield "their prepare.py differ,", *hashes, "and prepare.py fixes how a model is trained and scored"
+    yield "their prepare.py differ,", hashes, "and prepare.py fixes how a model is trained and scored"
 
 
 def _corpus_words(corpus: Mapping[str, Any], other: Mapping[str, Any]) -> str:

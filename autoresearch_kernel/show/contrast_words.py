@@ -30,8 +30,8 @@ def rows(contrast: Contrast) -> list[tuple[str, str, str]]:
     split = "test" if contrast.is_sealed else "validation"
     found = [contrast.found(side) for side in sides]
     figures: list[tuple[str, list[Estimate | None]]] = [
-        (f"champion on {split}", [one and one.champion for one in found]),
-        (f"baseline on {split}", [one and one.baseline for one in found]),
+        (f"champion on {split}", [one.champion if one else None for one in found]),
+        (f"baseline on {split}", [one.baseline if one else None for one in found]),
     ]
     table = [_row("experiments", *(str(side.num_experiments) for side in sides))]
     table.append(_row("kept", *(str(side.num_kept) for side in sides)))
@@ -42,7 +42,9 @@ def rows(contrast: Contrast) -> list[tuple[str, str, str]]:
         table.append(_row("cost", *(money(side.spent) for side in sides)))
     table.append(_row("champion", *(_champion(side) for side in sides)))
     table += [_row(label, *(_score(estimate) for estimate in pair)) for label, pair in figures]
-    table.append(_row("gain", *(_gain(one and one.gain, side) for one, side in zip(found, sides, strict=True))))
+    table.append(
+        _row("gain", *(_gain(one.gain if one else None, side) for one, side in zip(found, sides, strict=True)))
+    )
     return table
 
 

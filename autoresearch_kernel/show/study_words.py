@@ -78,8 +78,8 @@ def drift_words(is_moved: bool, speed: float) -> str:
     if not is_moved:
         return f"The machine is back at {speed:.2f} times its speed at the start."
     return (
-        f"The machine now runs at {speed:.2f} times its speed at the start. The study goes on and compares only runs of "
-        "nearly equal speed."
+        f"The machine now runs at {speed:.2f} times its speed at the start. The study goes on and compares only runs "
+        "of nearly equal speed."
     )
 
 

@@ -19,8 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -122,12 +122,13 @@ def _tell(fd: int, facts: Mapping[str, Any], notifier: Notifier, project: Path) 
     mark(fd, id=facts["id"], ended=utc_now(), failed=failed)
 
 
-def _given(facts: Mapping[str, Any]) -> IO[bytes]:
+@contextmanager
+def _given(facts: Mapping[str, Any]) -> Iterator[IO[bytes]]:
     """The notice as one line of JSON, for standard input: whole before the command starts."""
-    file = tempfile.TemporaryFile()
-    file.write(json.dumps(facts, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
-    file.seek(0)
-    return file
+    with tempfile.TemporaryFile() as file:
+        file.write(json.dumps(facts, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+        file.seek(0)
+        yield file
 
 
 def _begin(fd: int, line: Mapping[str, Any], limit_seconds: float) -> None:

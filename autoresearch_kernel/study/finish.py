@@ -199,4 +199,3 @@ def result_of(state: StudyState, champion: int, baseline_runs: Sequence[Run], ch
 def standard_error(*groups: Sequence[float]) -> float:
     """Of the difference of two means, from the spread within each group."""
     return math.sqrt(sum(statistics.variance(group) / len(group) for group in groups))
-

@@ -112,8 +112,8 @@ class Notices:
             return ""
         self._is_failure_told = True
         return (
-            f"A notice was not delivered: {plain(failed)}. The study goes on, and so do its notices; this is said once. "
-            f"The command is in {self.study.paths.notify}, and --notify names another."
+            f"A notice was not delivered: {plain(failed)}. The study goes on, and so do its notices; this is said "
+            f"once. The command is in {self.study.paths.notify}, and --notify names another."
         )
 
     def _told_now(self) -> list[Told]:
@@ -128,7 +128,7 @@ class Notices:
         words = python_command(COURIER, str(self.study.paths.folder), str(self.study.project))
         kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
         try:
-            self._said = tempfile.TemporaryFile()
+            self._said = tempfile.TemporaryFile()  # noqa: SIM115  (it is read when the courier has ended)
             self._courier = subprocess.Popen(
                 words,
                 stdin=subprocess.DEVNULL,

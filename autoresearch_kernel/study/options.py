@@ -184,8 +184,8 @@ class StudyOptions:
         choices={"auto": "where it pays", "always": "every confirmation", "never": "none"},
     )  # fmt: skip
     notify: str | None = _option(
-        str, "run COMMAND, with the news as JSON on standard input, when a record is set, the study pauses or ends, the "
-        "machine drifts or your approval is wanted; the study keeps to it; none: no more notices",
+        str, "run COMMAND, with the news as JSON on standard input, when a record is set, the study pauses or ends, "
+        "the machine drifts or your approval is wanted; the study keeps to it; none: no more notices",
         unit="a command", metavar="COMMAND", is_kept=True, label="Notify", placeholder="a command; empty: no notices",
     )  # fmt: skip
     unsafe: bool | None = _option(

@@ -68,12 +68,13 @@ def script() -> list[str | dict[str, Any]]:
         step("slow", line("LINE = 2")),  # 2
         step("hang"), "⠋ Thinking...\r⠙ Thinking...\r\x1b[K" + line("LINE = 3").replace("\n", "\r\n"),  # 3: progress
         line("LINE = 4")[:-40], line("LINE = 4"),  # 4: half a reply
-        "", step("error", "connect ECONNREFUSED 127.0.0.1:443", 1), step("echo", line("LINE = 5")),  # 5: the prompt again
+        "", step("error", "connect ECONNREFUSED 127.0.0.1:443", 1), step("echo", line("LINE = 5")),  # 5: an echo
         step("say", line("LINE = 6"), status=1),  # 6: a whole reply and a bad end
         f"Usage limit reached|{int(time.time()) + 20}", f"```\n{line('LINE = 7')}```\n",  # 7: a pause until then
         f"You've hit your limit · resets {reset(20)}", "5-hour limit reached, resets in 15 s",
         step("error", "You have exhausted your capacity on this model. Your quota will reset after 0h0m12s.", 1),
-        "You've hit your usage limit. Upgrade, or try again in 20 seconds.", step("error", "429 Too Many Requests, try again in 10 s", 1),
+        "You've hit your usage limit. Upgrade, or try again in 20 seconds.",
+        step("error", "429 Too Many Requests, try again in 10 s", 1),
         f"<think>Is it {draft}?</think>\n{line('LINE = 8')}",  # 8: five wordings of a limit, and a draft
         "Not logged in · Please run /login", step("error", "Error: 401 Unauthorized", 1),
         "To sign in, open this link in a browser: https://example.org/device and enter the code AB-12",

@@ -180,7 +180,10 @@ def changed(study: Study, **others: Any) -> Study:
     ("others", "words"),
     [
         ({"time_budget_seconds": 300.0}, "a run trains for 2 s and 300 s, and a longer training has a better score."),
-        ({"corpus__corpus": "packages", "corpus__content_sha256": "0" * 64}, "their corpora are stdlib .* and packages "),
+        (
+            {"corpus__corpus": "packages", "corpus__content_sha256": "0" * 64},
+            "their corpora are stdlib .* and packages ",
+        ),
         ({"corpus__heldout_sha256": "0" * 64}, r"fingerprint \w{8}\) and .* different corpora are never compared"),
         ({"clock": "steady"}, "counted by the clocks wall and steady"),
         ({"sha256": {"prepare.py": "0" * 64}}, "their prepare.py differ"),

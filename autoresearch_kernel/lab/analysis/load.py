@@ -11,7 +11,6 @@ from ...core.state import Event
 from ...core.types import Experiment
 from ...record.archive import StudyArchive
 from ...record.history_reader import Readable, readable_events, views_of
-from ...record.paths import StudyPaths
 from ...record.results import read_results
 from ...record.study import Study, StudyError, explained, open_folder, open_study, study_names
 from ...show.study_words import machine_words

@@ -248,7 +248,7 @@ def contrast_figure(contrast: Contrast) -> Figure:
     """Two studies: the gain, or the champion's score, of each with its interval, and below them the difference."""
     figure, axes = _rows_figure(3)
     found = [contrast.found(side) for side in (contrast.first, contrast.second)]
-    sides = [one and (one.gain if contrast.is_of_gains else one.champion) for one in found]
+    sides = [(one.gain if contrast.is_of_gains else one.champion) if one else None for one in found]
     shift = 0.0 if contrast.is_of_gains or sides[1] is None else sides[1].value  # scores are drawn about the second
     for place, (estimate, colour) in enumerate(zip([*sides, contrast.difference], (BLUE, ORANGE, INK), strict=True)):
         if estimate is None:
