@@ -176,7 +176,7 @@ def test_the_accounts_count_every_start(night: Night) -> None:
     state, calls = replay(night.events), night.of("called")
     assert state.spent.calls == len(calls) == night.num_steps
     assert all(call["estimated"] for call in calls if not call["failed"])
-    assert sum(bool(call["failed"]) for call in calls) == 13
+    assert sum(bool(call["failed"]) for call in calls) == 23
 
 
 def test_no_secret_is_anywhere(night: Night) -> None:
