@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -14,6 +15,7 @@ from ..system.shell import shell_command
 from .cost import money, tokens
 
 MOST_CELL = 40  # characters
+MOST_COLUMNS = 100  # of a sentence, in a terminal
 MOST_DIFF_LINES = 60  # of program.md
 ONE_DRAW = (
     "The interval covers the seeds of the trainings. Another night of the same agent would have other ideas, which no "
@@ -148,7 +150,8 @@ def _lines(contrast: Contrast) -> Iterator[str]:
             yield "They differ in:"
         yield f"  {label:<{widths[0]}}  {one:<{widths[1]}}  {other}".rstrip()
     yield ""
-    yield from verdict(contrast)
+    for sentence in verdict(contrast):
+        yield textwrap.fill(sentence, MOST_COLUMNS, break_on_hyphens=False)
     if diff := program_diff(contrast):
         yield ""
         yield from diff

@@ -262,7 +262,8 @@ def contrast_figure(contrast: Contrast) -> Figure:
     axes.xaxis.set_major_formatter(lambda x, _: signed(x) if abs(x) > 1e-12 else "0")
     axes.locator_params(axis="x", nbins=5)
     axes.margins(x=0.08)
-    _name_rows(axes, [*(plain(side.name, NAME_CHARACTERS) for side in (contrast.first, contrast.second)), "difference"])
+    names = [plain(side.name, NAME_CHARACTERS // 2) for side in (contrast.first, contrast.second)]
+    _name_rows(axes, [*names, f"{names[0]} less {names[1]}"])
     what = "gain over the own baseline" if contrast.is_of_gains else "score less that of the second study"
     axes.set_xlabel(f"{what}, bits per byte, 95 % intervals (left is better)", fontsize=8.5, color=INK)
     return figure
