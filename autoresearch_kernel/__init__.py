@@ -34,6 +34,7 @@ from .system.locations import project_root
 
 if TYPE_CHECKING:
     from .agents.search import SearchAgent
+    from .lab.analysis.contrast import compare_studies
     from .lab.analysis.load import analyse, open_example
     from .lab.opening import open_study, start_study
     from .lab.panel.panel import panel
@@ -57,6 +58,7 @@ __all__ = [
     "Study",
     "StudyError",
     "analyse",
+    "compare_studies",
     "create_study",
     "open_example",
     "open_session",
@@ -74,6 +76,7 @@ _HOMES = {
     "SearchAgent": ".agents.search",
     "Steps": ".study.steps",
     "analyse": ".lab.analysis.load",
+    "compare_studies": ".lab.analysis.contrast",
     "open_example": ".lab.analysis.load",
     "open_session": ".study.steps",
     "open_study": ".lab.opening",

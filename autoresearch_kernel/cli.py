@@ -19,6 +19,7 @@ from typing import Any
 
 from .control import actions
 from .control.checks import Check, as_json, table, worst
+from .control.compare import compare_studies, study_at
 from .control.gpu_check.plan import DEVICES
 from .control.new import new_project
 from .control.verify import verify
@@ -29,6 +30,7 @@ from .core.sanitize import readable
 from .core.version import __version__
 from .lab.jupyter import install_kernel, open_lab
 from .record.study import Study, StudyError, latest_study, open_study
+from .show.contrast_words import contrast_json, contrast_table
 from .show.cost import cost_json, cost_table
 from .show.follow import look
 from .show.status import status_json, status_table
@@ -161,6 +163,11 @@ def _cost(arguments: Arguments) -> None:
     print(json.dumps(cost_json(now.state), indent=1) if arguments.json else cost_table(now.state))
     if now.damage:
         print(now.damage, file=sys.stderr)
+
+
+def _compare(arguments: Arguments) -> None:
+    found = compare_studies(*(study_at(words, project_root()) for words in (arguments.first, arguments.second)))
+    print(json.dumps(contrast_json(found), indent=1) if arguments.json else contrast_table(found))
 
 
 def _verify(arguments: Arguments) -> int:
@@ -495,6 +502,10 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
             _argument("--out", type=Path, metavar="FILE", help="the file (default NAME.zip)"),
             _argument("--no-prompts", action="store_true", help="without the prompts and replies of its model"),
             _argument("--yes", action="store_true", help="remove all that may be private, without asking"),
+        )),
+        Command("compare", _compare, "two studies of one corpus and budget side by side, and whether they differ", (
+            _argument("first", metavar="STUDY", help="a study, or the folder of one"),
+            _argument("second", metavar="STUDY", help="the other one"), JSON,
         )),
     ),
     "Steer": (

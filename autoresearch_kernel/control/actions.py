@@ -42,6 +42,7 @@ from ..show.attribution_words import attribution_lines
 from ..show.follow import look
 from ..show.study_words import result_words
 from ..study.create import start_study
+from ..study.notices import choose_notifier
 from ..study.options import (
     OptionRefused,
     SettingsRefused,
@@ -136,6 +137,7 @@ def begin(name: str, project: Path, fields: Mapping[str, Any], say: Callable[[st
     except LineageError as error:  # a branch of that name is there
         raise SettingsRefused({"name": with_arguments(str(error))}) from error
     say("Starting ...")
+    choose_notifier(study, asked.notify)
     start_detached(study, supervisor_words(asked))
     return study
 
@@ -154,6 +156,7 @@ def go_on(study: Study, fields: Mapping[str, Any]) -> int:
         agent = agent_of(study, asked, limits_of(read_state(study), asked))  # a missing key is said here, not in a log
         if (chat := chat_of(agent)) is not None:
             require_server(study.name, chat, study.project, ignore)
+    choose_notifier(study, asked.notify)
     return start_detached(study, supervisor_words(asked))
 
 

@@ -31,6 +31,7 @@ from ..show.plan import outlook_of, plan_lines
 from ..show.study_words import advice, busy_words, findings, is_worth_promoting, machine_words
 from ..show.terminal import Screen
 from ..show.words import outcome_line
+from ..study.notices import choose_notifier
 from ..study.options import StudyOptions, agent_of, limits_of, refuse_other_settings, supervisor_words
 from ..study.quiet import busy_moment
 from ..study.server_start import require_server
@@ -76,6 +77,7 @@ def run(name: str, project: Path, asked: StudyOptions, is_detached: bool = False
                 limits=limits,
                 wait_for_quiet=asked.wait_for_quiet,
                 duel=asked.duel,
+                notify=asked.notify,
                 watch=screen.watch,
             ):
                 screen.line(outcome_line(experiment))
@@ -211,6 +213,7 @@ def signals_as_ctrl_c() -> Iterator[None]:
 
 
 def _detach(study: Study, asked: StudyOptions) -> None:
+    choose_notifier(study, asked.notify)
     pid = start_detached(study, supervisor_words(asked))
     print(
         f"Process {pid} runs the study in the background; you may close this terminal.\n"

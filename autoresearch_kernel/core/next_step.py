@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from .decide import MOST_BASELINE_RUNS, NUM_BASELINE_RUNS, DuelDecision
-from .drift import present_speed, rerun_due, stays_far
+from .drift import STEADY, present_speed, rerun_due, stays_far
 from .duel import duel_pays, fits_twice
 from .grounds import AnyGrounds, BaselineGrounds, duel_grounds, grounds_of
 from .noise import has_like_runs
@@ -189,6 +189,16 @@ def _at_the_end(champion: Experiment, state: StudyState) -> Step:
 def is_moved(state: StudyState) -> bool:
     """Whether the machine's speed differs from that at the start by more than scores tolerate."""
     factor = state.noise.like_speed
+    return not 1 / factor <= present_speed(state.experiments) <= factor
+
+
+def is_drifting(state: StudyState) -> bool:
+    """Whether the machine is so far from its speed at the start that a user should know.
+
+    It has to come back by half of the way before it counts as back, so that a speed at the limit is no news each time.
+    """
+    factor = max(state.noise.like_speed, 1 + STEADY)
+    factor = math.sqrt(factor) if state.is_drifting else factor
     return not 1 / factor <= present_speed(state.experiments) <= factor
 
 

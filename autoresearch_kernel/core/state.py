@@ -80,6 +80,7 @@ class StudyState:
     quiet_wait: Busy | None = None  # since when, and because of whom, the study waits for a quieter machine
     quiet_wait_limit: float = 0.0  # seconds that this wait may last
     quiet_seconds: float = 0.0  # that the study has waited for a quieter machine, in all
+    is_drifting: bool = False  # the machine has left its speed at the start, as last recorded
     answered: frozenset[str] = frozenset()  # ids of commands that the history acknowledges
     hints: tuple[str, ...] = ()  # what people said to the agent and did not clear, oldest first
     undrawn: tuple[int, ...] = ()  # experiments whose views could not be drawn
@@ -299,6 +300,9 @@ class _Fold:
     def on_quiet_waited(self, event: Event) -> None:
         seconds = self.known.get("quiet_seconds", 0.0) + event["seconds"]
         self.known |= {"quiet_wait": None, "quiet_seconds": seconds}
+
+    def on_drift(self, event: Event) -> None:
+        self.known["is_drifting"] = bool(event["is_moved"])
 
     def on_limits(self, event: Event) -> None:
         self.known["limits"] = Limits(event["max_tokens"], event["max_cost"], event.get("max_calls"))

@@ -6,7 +6,6 @@ shows are taken out of it, each of a limited size, into a folder of this process
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
 from collections.abc import Iterator
@@ -15,8 +14,7 @@ from pathlib import Path
 
 from ..system.locations import originals
 from ..system.temporary import own_folder
-from .paths import StudyPaths
-from .study import Study, StudyError
+from .study import Study, StudyError, open_folder
 
 EXAMPLE = Path("docs") / "example"
 NIGHTS = Path("docs") / "nights"  # bundles that come with the program
@@ -33,23 +31,13 @@ NOT_HERE = "its project is not on this machine"  # the folder for links of a bun
 def recorded_study(path: Path) -> Iterator[Study]:
     """The study in a folder or a bundle. Raises StudyError where there is none."""
     if path.is_dir():
-        yield study_in(path)
+        yield open_folder(path)
     elif path.is_file():
         with own_folder() as folder:
-            study = study_in(_unpacked(path, folder))
+            study = open_folder(_unpacked(path, folder))
             yield Study(study.name, folder / NOT_HERE, study.paths, study.facts)
     else:
         raise StudyError(f"There is no {path}. Give a study's name, its folder, or the zip of a bundle.")
-
-
-def study_in(folder: Path) -> Study:
-    """The study of a folder anywhere. Raises StudyError when its study.json cannot be read."""
-    paths = StudyPaths(folder.resolve())
-    try:
-        facts = json.loads(paths.study.read_text(encoding="utf-8"))
-        return Study(str(facts["name"]), folder.resolve().parent.parent, paths, facts)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise StudyError(f"{paths.study} cannot be read ({error}). Restore it from a copy.") from error
 
 
 def example_path() -> Path:

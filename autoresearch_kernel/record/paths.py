@@ -102,6 +102,9 @@ class StudyPaths:
     commands = _File("commands.jsonl")  # of users to the supervisor: see `record/commands.py`
     notes = _File("notes.md")  # what the agent has learned, in its own words; a user may edit them
     review = _File("review/train.py")  # the train.py that waits for a user's approval
+    program = _File("program.md")  # as the agent last got it
+    notify = _File("notify.json")  # the command that is told of news: see `record/notices.py`
+    notified = _File("notified.jsonl")  # which news it was told of
     lock = _File("lock")
     running = _File("running.json")  # the process that trains or scores now, so that a later supervisor can end it
     activity = _File("activity.json")  # what the supervisor does now, for views

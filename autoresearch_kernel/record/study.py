@@ -268,6 +268,16 @@ def open_study(name: str, project: Path) -> Study:
     return Study(name, project, paths, facts)
 
 
+def open_folder(folder: Path) -> Study:
+    """A study anywhere, for reading alone. Raises StudyError."""
+    paths = StudyPaths(folder.resolve())
+    try:
+        facts = json.loads(paths.study.read_text(encoding="utf-8"))
+        return Study(str(facts["name"]), folder.resolve().parent.parent, paths, facts)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise StudyError(f"{paths.study} cannot be read ({error}). Restore it from a copy.") from error
+
+
 def check_unchanged(study: Study) -> None:
     """Refuse to go on when what the scores depend on is no longer what it was.
 

@@ -25,7 +25,7 @@ from ..record.study import Study
 from ..system.files import lock_holder, seconds_of
 from .snapshot import AT_WORK, WAITING, WAITING_FOR_MACHINE, WAITING_FOR_QUIET, Past, Snapshot, Work
 from .status import command_line, doing, next_step
-from .study_words import waiting_words
+from .study_words import drift_words, waiting_words
 from .words import given_back_words
 
 CURVE_LIMIT_POINTS = 10_000  # a real curve has about 200
@@ -76,6 +76,8 @@ def news(event: Event, state: StudyState) -> Iterator[Experiment | Progress]:
         yield Progress("note", text=plain(event["text"]))
     elif kind == "command":
         yield Progress("note", text=command_line(event))
+    elif kind == "drift":
+        yield Progress("note", text=drift_words(event["is_moved"], event["machine_speed"]))
     elif kind == "waiting":
         yield Progress("note", text=waiting_words(MachineHolder(event["study"], event["pid"], event["since"])))
     elif kind == "refused" and not event.get("is_draft"):  # a note says it of a user's own train.py

@@ -73,6 +73,16 @@ def quiet_words(busy: Busy, experiment: int, left_seconds: float) -> str:
     )
 
 
+def drift_words(is_moved: bool, speed: float) -> str:
+    """That the machine has left its speed at the start of the study, or is back at it."""
+    if not is_moved:
+        return f"The machine is back at {speed:.2f} times its speed at the start."
+    return (
+        f"The machine now runs at {speed:.2f} times its speed at the start. The study goes on and compares only runs "
+        "of nearly equal speed."
+    )
+
+
 def machine_words(state: StudyState) -> str:
     """How unsteady and how busy the machine was, and how long the study waited; "" for a quiet one."""
     return " ".join(filter(None, (UNSTEADY_WORDS if state.is_unsteady else "", _busy_summary(state))))

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from ..core.contrast import judged_difference
 from ..core.decide import NUM_FRESH_RUNS, mean
 from ..core.drift import at_present_speed
 from ..core.next_step import of_decided
@@ -198,21 +199,3 @@ def result_of(state: StudyState, champion: int, baseline_runs: Sequence[Run], ch
 def standard_error(*groups: Sequence[float]) -> float:
     """Of the difference of two means, from the spread within each group."""
     return math.sqrt(sum(statistics.variance(group) / len(group) for group in groups))
-
-
-def judged_difference(state: StudyState, champion: int) -> tuple[float, float | None]:
-    """Champion less baseline by the scores that chose it: the differences of the decisions that led to it, added up.
-
-    Each of them is of runs of one hour. The means of baseline and champion themselves may be of different hours, and
-    of a machine of different speeds. The second figure is the standard error.
-    """
-    steps, number = [], champion
-    while number > 0:
-        experiment = state.experiments[number]
-        assert experiment.parent is not None and experiment.delta_bpb is not None, "a kept experiment has both"
-        steps.append(experiment)
-        number = experiment.parent
-    errors = [step.delta_standard_error for step in steps]
-    known = [error for error in errors if error is not None]
-    error = math.hypot(*known) if len(known) == len(errors) else None
-    return math.fsum(step.delta_bpb or 0.0 for step in steps), error

@@ -16,14 +16,16 @@ from ..core.decide import improvement, mean
 from ..core.drift import at_present_speed, present_speed
 from ..core.duel import DuelMode
 from ..core.format import count
-from ..core.next_step import Action, Step, late_scores, next_step
+from ..core.next_step import Action, Step, is_drifting, late_scores, next_step
 from ..core.types import Cause, Experiment, Limits, Progress, Status, ignore, scores_of
 from ..record.study import Study, check_unchanged
 from ..run.backend import Backend
+from ..show.study_words import drift_words
 from ..system.disk import is_full
 from ..system.explain import explain
 from .disk_space import forget_artefacts
 from .execute import execute
+from .notices import choose_notifier
 from .quiet import AT_START
 from .session import Watch
 from .steering import StopNow
@@ -46,6 +48,7 @@ def research(
     limits: Limits | None = None,
     wait_for_quiet: float | None = None,
     duel: DuelMode | None = None,
+    notify: str | None = None,
     watch: Watch = ignore,
     backend: Backend | None = None,
 ) -> Iterator[Experiment]:
@@ -65,6 +68,7 @@ def research(
             busy; None for no wait.
         duel: train a confirmation in turns with the incumbent "always", "never", or "auto", where the machine's speed
             wanders; None for as the study has it.
+        notify: a command that is told of news, as with `run --notify`; "none" for no more notices, None for as it was.
         watch: called with what is happening now.
         backend: what trains, scores and audits, and the clock; this machine when left out.
 
@@ -74,6 +78,7 @@ def research(
     While an agent cannot answer, the study pauses.
     """
     check_unchanged(study)
+    choose_notifier(study, notify)
     with open_session(study, watch, backend) as session, ended_on_record(session):
         goal = _Goal(session, experiments, hours)
         session.enough, session.left = goal.reached, goal.left
@@ -145,6 +150,7 @@ def _advance(session: Steps, agent: Agent, goal: _Goal) -> Step:
     unfinished = session.state.unfinished
     if unfinished is None:
         session.steering.check()
+        _record_drift(session)
         if not goal.why_ending and session.state.incumbent is not None:
             goal.why_ending = goal.reached()
         session.purpose = "conclusion" if goal.why_ending else "experiment"
@@ -154,6 +160,16 @@ def _advance(session: Steps, agent: Agent, goal: _Goal) -> Step:
     if step.action is not Action.CONCLUDE:
         execute(session, step, agent)
     return step
+
+
+def _record_drift(session: Steps) -> None:
+    """Record that the machine has left the speed that it had at the start, or is back at it."""
+    state = session.state
+    if state.incumbent is None or (is_moved := is_drifting(state)) == state.is_drifting:
+        return
+    speed = present_speed(state.experiments)
+    session.history.append("drift", is_moved=is_moved, machine_speed=round(speed, 4))
+    session.watch(Progress("note", text=drift_words(is_moved, speed)))
 
 
 @contextmanager

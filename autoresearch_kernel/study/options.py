@@ -84,6 +84,7 @@ class Option:
     goes_with: tuple[str, tuple[str, ...]] | None = None  # another option and those of its values that use this one
     why_not: str = ""  # why the other values of that option do not use it
     is_fixed: bool = False  # a study keeps what it began with; otherwise each supervisor is told anew
+    is_kept: bool = False  # a file of the study holds it, so no supervisor is told
     label: str = ""  # in the panel's form; without one the form has no such field
     placeholder: str = ""  # what an empty field of the form means
     in_form: str = ""  # what the form begins with
@@ -181,6 +182,11 @@ class StudyOptions:
         str, "train a confirmation in turns with the incumbent, so that both meet the same machine; auto: where the "
         "machine's speed wanders; default: never; the study keeps to it until another is named",
         choices={"auto": "where it pays", "always": "every confirmation", "never": "none"},
+    )  # fmt: skip
+    notify: str | None = _option(
+        str, "run COMMAND, with the news as JSON on standard input, when a record is set, the study pauses or ends, "
+        "the machine drifts or your approval is wanted; the study keeps to it; none: no more notices",
+        unit="a command", metavar="COMMAND", is_kept=True, label="Notify", placeholder="a command; empty: no notices",
     )  # fmt: skip
     unsafe: bool | None = _option(
         bool, "run without a sandbox, where there is none to be had: every result is marked untrusted"
@@ -342,7 +348,7 @@ def supervisor_words(asked: StudyOptions) -> list[str]:
     words = []
     for name, option in OPTIONS.items():
         value = getattr(asked, name)
-        if value is None or option.is_fixed:
+        if value is None or option.is_fixed or option.is_kept:
             continue
         if option.kind is not bool:
             words += [option.option, str(value)]

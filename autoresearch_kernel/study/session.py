@@ -29,6 +29,7 @@ from ..run.training import Listener, Training
 from ..scoring.job import HeldOut, ScoringJob, ScoringSettings
 from ..show.study_words import waiting_words
 from ..system.clock import Clock
+from ..system.files import write_atomic
 from ..system.processes import is_alive, remember
 from .context import context_of, read_notes
 
@@ -213,7 +214,7 @@ class Session:
             self.study,
             state,
             train_source=self.source(state.incumbent),
-            program=self._project_file("program.md"),
+            program=self._program(),
             prepare_source=self._project_file("prepare.py"),
             notes=read_notes(self.study, state),
             left=self.left(int(state.unfinished is not None)),
@@ -223,6 +224,14 @@ class Session:
         """notes.md where a user or an agent has written it anew since the history has it; "" otherwise."""
         notes = readable(read_notes(self.study, self.state))
         return "" if notes.strip() == self.state.notes.strip() else notes
+
+    def _program(self) -> str:
+        """program.md, of which the study keeps a copy: two studies are compared by it, too."""
+        before, now = self._last_read.get("program.md"), self._project_file("program.md")
+        kept = self.study.paths.program
+        if now and now != before and not (kept.is_file() and kept.read_text("utf-8", "replace") == now):
+            write_atomic(kept, now)
+        return now
 
     def _project_file(self, name: str) -> str:
         """A file that a user may be saving at this moment: then as it was the last time."""

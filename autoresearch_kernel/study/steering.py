@@ -152,7 +152,8 @@ class Steering:
         """
         if until() or self.stopping:
             return
-        self.session.history.append("paused", reason=reason, by_person=is_asked)
+        facts = {"is_review": True} if self._is_reviewing else {}
+        self.session.history.append("paused", reason=reason, by_person=is_asked, **facts)
         phase = "reviewing" if self._is_reviewing else "paused"
         with self.session.telling(Progress(phase, text=f"Paused: {reason}")):
             while not until() and not self.stopping:

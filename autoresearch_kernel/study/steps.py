@@ -42,6 +42,7 @@ from ..system.temporary import remove_abandoned
 from .commits import Commits
 from .disk_space import DiskSpace, release_reserve_if_full
 from .evaluation import score_run
+from .notices import Notices
 from .proposal_files import encodable, save_proposal
 from .proposals import Proposals
 from .quiet import Quiet
@@ -237,7 +238,9 @@ def open_session(study: Study, watch: Watch = ignore, backend: Backend | None = 
     heldout = HeldOut.load(study.corpus_dir, study.heldout_dir, "val")
     release_reserve_if_full(study, backend.free_bytes)
     clean = private_to(study.project).clean
-    with History.open(study.paths.history, lock=study.paths.lock, clock=backend.clock.utc_now, clean=clean) as history:
+    opened = partial(History.open, lock=study.paths.lock, clock=backend.clock.utc_now, clean=clean)
+    notices = Notices(study, watch)
+    with notices.told_at_the_end(), opened(study.paths.history) as history:
         inbox = Inbox(study.paths.commands)
         old_commands = inbox.read()
         _refuse_another_beginning(study, history)
@@ -250,6 +253,7 @@ def open_session(study: Study, watch: Watch = ignore, backend: Backend | None = 
         before = _last_versions(study, history.events)
         sandboxed = partial(scorer_options, study.project)
         session = Steps(study, history, lineage, heldout, inbox, watch, backend, sandbox, sandboxed)
+        session.hooks.append(partial(notices.tick, session))
         who = {"pid": os.getpid(), "boot_id": boot_id()}
         history.append("opened", **who, sandbox=sandbox, versions=study_versions(), can_duel=backend.duel is not None)
         for call in take_asked(study.name):
@@ -266,6 +270,7 @@ def open_session(study: Study, watch: Watch = ignore, backend: Backend | None = 
             yield session
         finally:
             session.proposals.give_up()
+            notices.tick(session)
             study.paths.activity.unlink(missing_ok=True)
 
 

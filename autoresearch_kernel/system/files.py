@@ -83,17 +83,17 @@ def ensure_folder(folder: Path) -> None:
     sync_folder(folder.parent)
 
 
-def write_atomic(path: str | Path, data: bytes | str) -> None:
+def write_atomic(path: str | Path, data: bytes | str, mode: int = 0o666) -> None:
     """Write the whole file or nothing: temporary file beside it, fsync, rename, fsync of the folder.
 
-    Text is encoded as UTF-8, and missing folders are created. After an OSError the old file is unchanged, and the
-    temporary one is removed.
+    Text is encoded as UTF-8, and missing folders are created. `mode` has the rights of the file, less the umask. After
+    an OSError the old file is unchanged, and the temporary one is removed.
     """
     path = Path(path)
     ensure_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     except OSError as error:
         error.filename = str(path)  # which users know
         raise

@@ -293,6 +293,11 @@ def kill_by_token(token: str, timeout_seconds: float = 3.0) -> set[int]:
     return found
 
 
+def has_carrier(token: str) -> bool:
+    """Whether a process of this user has `token` in its environment; this process and its ancestors do not count."""
+    return bool(_carriers(token))
+
+
 def _carriers(token: str) -> list[psutil.Process]:
     import psutil
 

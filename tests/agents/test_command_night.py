@@ -60,28 +60,37 @@ def reset(seconds: float) -> str:
 
 
 def script() -> list[str | dict[str, Any]]:
-    """What the tool does, start by start; every comment is one experiment."""
+    """What the tool does, start by start: more than 40 behaviours; every comment is one experiment."""
+    banner = "╭────╮\n│ Update available! │\n╰────╯\n"
+    draft = line("DRAFT = 1")
     return [
         alpha("0.01"),  # 1
         step("slow", line("LINE = 2")),  # 2
-        step("hang"), line("LINE = 3"),  # 3
+        step("hang"), "⠋ Thinking...\r⠙ Thinking...\r\x1b[K" + line("LINE = 3").replace("\n", "\r\n"),  # 3: progress
         line("LINE = 4")[:-40], line("LINE = 4"),  # 4: half a reply
-        "", line("LINE = 5"),  # 5
+        "", step("error", "connect ECONNREFUSED 127.0.0.1:443", 1), step("echo", line("LINE = 5")),  # 5: an echo
         step("say", line("LINE = 6"), status=1),  # 6: a whole reply and a bad end
-        f"Usage limit reached|{int(time.time()) + 20}", line("LINE = 7"),  # 7: a pause until then
-        f"You've hit your limit · resets {reset(20)}", "5-hour limit reached, resets in 15 s", line("LINE = 8"),  # 8
-        "Not logged in · Please run /login", line("LINE = 9"),  # 9: a pause of half a minute
-        "╭────╮\n│ Update available! │\n╰────╯\n" + line("LINE = 10"),  # 10
-        "\x1b[32m" + line("LINE = 11").replace("\n", "\x1b[0m\r\n"),  # 11
-        step("error", line("LINE = 12")),  # 12: on standard error
+        f"Usage limit reached|{int(time.time()) + 20}", f"```\n{line('LINE = 7')}```\n",  # 7: a pause until then
+        f"You've hit your limit · resets {reset(20)}", "5-hour limit reached, resets in 15 s",
+        step("error", "You have exhausted your capacity on this model. Your quota will reset after 0h0m12s.", 1),
+        "You've hit your usage limit. Upgrade, or try again in 20 seconds.",
+        step("error", "429 Too Many Requests, try again in 10 s", 1),
+        f"<think>Is it {draft}?</think>\n{line('LINE = 8')}",  # 8: five wordings of a limit, and a draft
+        "Not logged in · Please run /login", step("error", "Error: 401 Unauthorized", 1),
+        "To sign in, open this link in a browser: https://example.org/device and enter the code AB-12",
+        "\ufeff" + line("LINE = 9"),  # 9: pauses that double
+        banner + line("LINE = 10"),  # 10
+        step("flood"), "\x1b[32m" + line("LINE = 11").replace("\n", "\x1b[0m\r\n"),  # 11
+        step("error", "529 Overloaded: try again later", 1), step("error", line("LINE = 12")),  # 12: on standard error
         step("daemon", line("LINE = 13")),  # 13
-        step("killed", line("LINE = 14")), line("LINE = 14"),  # 14
-        step("question"), line("LINE = 15"),  # 15: it asks for a permission
-        step("writes", line("LINE = 16")),  # 16
+        step("killed", line("LINE = 14")), step("does not read", line("LINE = 14")),  # 14
+        step("question"), step("terminal"), line("LINE = 15") + banner,  # 15: it asks for a permission, twice
+        step("error", "Your session has expired", 1), step("writes", line("LINE = 16")),  # 16
         step("environment", line("LINE = 17")),  # 17
-        *[step("error", "out of cheese", 3)] * 5, line("LINE = 18"),  # 18: five failures, a pause
+        *[step("error", "out of cheese", 3)] * 5, "I read the history.\n\n" + line("LINE = 18"),  # 18: a pause
         line("LINE = 2  # once more"), edit(WHOLE, WHOLE), line("LINE = 19"),  # 19: a repeat, the incumbent
-        "I would try a larger model.", line("raise RuntimeError('a typing error')"), line("LINE = 20"),  # 20
+        step("garbage"), "I would try a larger model.", line("raise RuntimeError('a typing error')"),
+        line("LINE = 20"),  # 20
     ]  # fmt: skip
 
 
@@ -135,6 +144,7 @@ def test_no_proposal_is_lost_and_the_incumbent_is_never_repeated(night: Night) -
     assert [e.number for e in night.experiments] == list(range(NUM_EXPERIMENTS + 1))
     for number in range(2, NUM_EXPERIMENTS + 1):
         assert f"LINE = {number}\n" in night.study.train_source(number)
+        assert "DRAFT" not in night.study.train_source(number)
     prints = [fingerprint(night.study.train_source(number)) for number in range(NUM_EXPERIMENTS + 1)]
     assert len(set(prints)) == len(prints)
     assert night.tool.num_starts == night.num_steps
@@ -166,7 +176,7 @@ def test_the_accounts_count_every_start(night: Night) -> None:
     state, calls = replay(night.events), night.of("called")
     assert state.spent.calls == len(calls) == night.num_steps
     assert all(call["estimated"] for call in calls if not call["failed"])
-    assert sum(bool(call["failed"]) for call in calls) == 13
+    assert sum(bool(call["failed"]) for call in calls) == 23
 
 
 def test_no_secret_is_anywhere(night: Night) -> None:

@@ -1,7 +1,7 @@
 """The real Claude Code, Codex, Gemini CLI and opencode, each in a fresh home, against its own server on loopback.
 
-A tool that is not on PATH is skipped by name. `npm install @anthropic-ai/claude-code @openai/codex @google/gemini-cli
-opencode-ai` installs all four; they need about a gigabyte and no account.
+A tool that is not on PATH is skipped by name. `.ci/agent-tools/install` installs all four where there is npm and prints
+the folder to add to PATH; they need about a gigabyte and no account.
 """
 
 from __future__ import annotations
@@ -32,6 +32,12 @@ NO_TOOLS = {"claude": set(), "codex": {"request_user_input"}, "gemini": set(), "
 KEY = "canary-5be20c8871aa"
 LIMIT_SECONDS = 90.0
 HANGS_AT_A_LIMIT = ("opencode",)  # its retries have no end
+
+
+def test_the_documented_versions_are_those_that_are_installed_for_the_tests() -> None:
+    pinned = json.loads((PROJECT / ".ci" / "agent-tools" / "package.json").read_text())["dependencies"]
+    documented = (PROJECT / "docs" / "agents.md").read_text(encoding="utf-8")
+    assert all(version in documented for version in pinned.values()) and len(pinned) == len(MODELS)
 
 
 @pytest.fixture

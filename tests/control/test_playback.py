@@ -17,7 +17,7 @@ import pytest
 from autoresearch_kernel.cli import main
 from autoresearch_kernel.control.playback import Viewer, recording_path
 from autoresearch_kernel.core.state import replay
-from autoresearch_kernel.record.bundle import study_in
+from autoresearch_kernel.record.study import open_folder
 from autoresearch_kernel.record.history import read_events
 from autoresearch_kernel.record.study import StudyError
 from autoresearch_kernel.show.playback import Playback
@@ -93,7 +93,7 @@ def test_a_speed_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_keys_pause_jump_and_answer() -> None:
     hand, said = Hand(), list[str]()
-    viewer = Viewer(Playback(study_in(EXAMPLE), hand), said.append)
+    viewer = Viewer(Playback(open_folder(EXAMPLE), hand), said.append)
     playback = viewer.playback
     playback.play()
     assert viewer.press(" ") and not playback.is_playing

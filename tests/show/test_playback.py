@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from autoresearch_kernel.core.state import replay
-from autoresearch_kernel.record.bundle import example_path, recorded_study, study_in
+from autoresearch_kernel.record.bundle import example_path, recorded_study
+from autoresearch_kernel.record.study import open_folder
 from autoresearch_kernel.record.history import read_events
 from autoresearch_kernel.record.study import StudyError
 from autoresearch_kernel.show.follow import look
@@ -41,7 +42,7 @@ def hand() -> Hand:
 
 @pytest.fixture
 def playback(hand: Hand) -> Playback:
-    return Playback(study_in(EXAMPLE), hand)
+    return Playback(open_folder(EXAMPLE), hand)
 
 
 def test_at_twenty_random_moments_the_view_is_the_fold_of_the_events_up_to_it(playback: Playback, hand: Hand) -> None:
@@ -63,7 +64,7 @@ def test_at_twenty_random_moments_the_view_is_the_fold_of_the_events_up_to_it(pl
 
 def test_its_end_is_the_study_as_it_is(playback: Playback) -> None:
     playback.seek(playback.timeline.seconds)
-    now, end = playback.look(), look(study_in(EXAMPLE))
+    now, end = playback.look(), look(open_folder(EXAMPLE))
     assert playback.is_over and now.state == end.state and (now.phase, now.finished) == (end.phase, end.finished)
 
 

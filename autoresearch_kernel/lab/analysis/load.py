@@ -11,10 +11,10 @@ from ...core.attribution import effects
 from ...core.state import Event
 from ...core.types import Experiment
 from ...record.archive import StudyArchive
-from ...record.bundle import EXAMPLE, study_in
+from ...record.bundle import EXAMPLE
 from ...record.history_reader import Readable, readable_events, views_of
 from ...record.results import read_results
-from ...record.study import Study, StudyError, explained, open_study, study_names
+from ...record.study import Study, StudyError, explained, open_folder, open_study, study_names
 from ...show.study_words import machine_words
 from ...source.compare import subjects
 from ...system.files import seconds_of
@@ -48,7 +48,7 @@ def analyse(study: str | Path | Study = "") -> Analysis:
     if path.is_file():
         return _of_results(path)
     if (path / "study.json").is_file():
-        return _of_study(study_in(path))
+        return _of_study(open_folder(path))
     if (path / "results.tsv").is_file():
         return _of_results(path / "results.tsv")
     if path.suffix == ".tsv" or len(path.parts) > 1:
@@ -73,7 +73,7 @@ def open_example() -> Study:
     >>> study = open_example()  # doctest: +SKIP
     >>> study.name  # doctest: +SKIP
     """
-    return study_in(originals() / EXAMPLE)
+    return open_folder(originals() / EXAMPLE)
 
 
 def _latest() -> Analysis:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from ...core.contrast import Contrast
     from .data import StudyData
 
 WIDTH_INCHES, ROW_INCHES, FRAME_INCHES, LEGEND_INCHES = 8.0, 0.24, 0.5, 0.28
@@ -260,3 +261,28 @@ def _legend(figure: Figure, handles: Sequence[Any]) -> None:
         handles=list(handles), loc="lower left", bbox_to_anchor=(0.16, 0.0), ncols=5, frameon=False,
         fontsize=8, handletextpad=0.4, columnspacing=1.4, labelcolor=INK, borderpad=0.2,
     )  # fmt: skip
+
+
+def contrast_figure(contrast: Contrast) -> Figure:
+    """Two studies: the gain, or the champion's score, of each with its interval, and below them the difference."""
+    figure, axes = _rows_figure(3)
+    found = [contrast.found(side) for side in (contrast.first, contrast.second)]
+    sides = [(one.gain if contrast.is_of_gains else one.champion) if one else None for one in found]
+    shift = 0.0 if contrast.is_of_gains or sides[1] is None else sides[1].value  # scores are drawn about the second
+    for place, (estimate, colour) in enumerate(zip([*sides, contrast.difference], (BLUE, ORANGE, INK), strict=True)):
+        if estimate is None:
+            continue
+        value = estimate.value - (shift if place < 2 else 0.0)
+        if estimate.interval is not None:
+            low, high = (edge - estimate.value + value for edge in estimate.interval)
+            axes.plot([low, high], [place, place], color=colour, linewidth=2.2, zorder=3, gid="interval")
+        axes.plot([value], [place], "o", color=colour, markersize=6.5, markeredgecolor="white", zorder=4, gid="figure")
+    axes.axvline(0, color=GREY, linewidth=0.8, zorder=1)
+    axes.xaxis.set_major_formatter(lambda x, _: signed(x) if abs(x) > 1e-12 else "0")
+    axes.locator_params(axis="x", nbins=5)
+    axes.margins(x=0.08)
+    names = [plain(side.name, NAME_CHARACTERS // 2) for side in (contrast.first, contrast.second)]
+    _name_rows(axes, [*names, f"{names[0]} less {names[1]}"])
+    what = "gain over the own baseline" if contrast.is_of_gains else "score less that of the second study"
+    axes.set_xlabel(f"{what}, bits per byte, 95 % intervals (left is better)", fontsize=8.5, color=INK)
+    return figure
