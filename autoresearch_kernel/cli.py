@@ -23,9 +23,9 @@ from .control.compare import compare_studies, study_at
 from .control.gpu_check.plan import DEVICES
 from .control.new import new_project
 from .control.verify import verify
-from .core.rerun import FIRST_SEEDS, MOST_SEEDS
 from .core.attribution import LEAST_SEEDS, NUM_SEEDS
 from .core.playback import USUAL_SPEED
+from .core.rerun import FIRST_SEEDS, MOST_SEEDS
 from .core.sanitize import readable
 from .core.version import __version__
 from .lab.jupyter import install_kernel, open_lab

@@ -11,6 +11,7 @@ experiments are compared with it, and code can tell from its seed which run it i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum

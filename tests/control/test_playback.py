@@ -17,9 +17,8 @@ import pytest
 from autoresearch_kernel.cli import main
 from autoresearch_kernel.control.playback import Viewer, recording_path
 from autoresearch_kernel.core.state import replay
-from autoresearch_kernel.record.study import open_folder
 from autoresearch_kernel.record.history import read_events
-from autoresearch_kernel.record.study import StudyError
+from autoresearch_kernel.record.study import StudyError, open_folder
 from autoresearch_kernel.show.playback import Playback
 from autoresearch_kernel.show.words import outcome_line
 from tests.event_writer import Writer

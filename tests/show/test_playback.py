@@ -12,9 +12,8 @@ import pytest
 
 from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.record.bundle import example_path, recorded_study
-from autoresearch_kernel.record.study import open_folder
 from autoresearch_kernel.record.history import read_events
-from autoresearch_kernel.record.study import StudyError
+from autoresearch_kernel.record.study import StudyError, open_folder
 from autoresearch_kernel.show.follow import look
 from autoresearch_kernel.show.playback import Playback
 from autoresearch_kernel.show.quiz_words import answered_words, outcome_lines, question_lines
