@@ -36,8 +36,8 @@ from .notebook import Place, as_text, portable
 from .overview import overview
 from .story import result_html, story
 
-ALL_PICTURES_BYTES = 12_000_000  # of a bundle's notebooks together, so that 100 experiments stay below 20 MB
-FEWEST_NOTEBOOKS = 100  # among which these bytes are shared at least
+ALL_PICTURES_BYTES = 8_000_000  # of a bundle's notebooks, which its pages show too: 100 experiments stay below 20 MB
+FEWEST_NOTEBOOKS = 10  # among which these bytes are shared at least
 MOST_EMBEDDED_BYTES = 10_000_000  # of code that index.html holds for its check
 VERIFY = "verify.js"
 Say = Callable[[int, int], None]  # hears how many experiments of how many are done

@@ -47,7 +47,7 @@ def crate(name: str, story: str, made_at: str, files: Iterable[str], facts: Mapp
         "license": {"@id": NO_LICENSE},
         "keywords": "language model, hyperparameter and architecture search, bits per byte",
         "hasPart": [{"@id": path} for path in listed],
-        "mentions": [{"@id": "#study"}],
+        "mentions": {"@id": "#study"},
     }
     graph = [_descriptor(), root, _study(name, facts), _software(), _license(), *map(_file, listed)]
     return json.dumps({"@context": CONTEXT, "@graph": graph}, indent=1, ensure_ascii=False) + "\n"

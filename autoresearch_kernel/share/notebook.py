@@ -21,7 +21,7 @@ from ..show import words
 from ..source.gate import CURVE, HEADING, VERDICT
 from .clean import Cleaner
 from .material import Notebook
-from .png import plain_base64
+from .png import plain_base64, small_base64
 
 LIMIT_BYTES = 950_000  # of a notebook; GitHub shows those below 1 MB
 LEAST_TEXT = 4_000  # characters of a text that are kept where a notebook is too large
@@ -162,7 +162,7 @@ def _curve(cell: Mapping[str, Any], place: Place) -> dict[str, Any]:
     """The supervisor's picture of the curve, if it is still one."""
     text = f"The curve of run {place.run.index + 1}."
     found = (data for data in _data_of(cell) if isinstance(data, dict))
-    picture = next(filter(None, (plain_base64(joined(data.get("image/png"))) for data in found)), None)
+    picture = next(filter(None, (small_base64(joined(data.get("image/png"))) for data in found)), None)
     shown = {"text/plain": text} | ({"image/png": picture} if picture else {})
     output = {"output_type": "display_data", "metadata": {}, "data": shown}
     made = _code("# The curve, drawn by the supervisor from metrics.jsonl", [CURVE], [output])

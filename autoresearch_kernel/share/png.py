@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import io
 import struct
 import zlib
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 KEPT = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"sRGB", b"pHYs"}  # chunks; the others may hold text
 MOST_PIXELS = 20_000_000
+NUM_COLOURS = 32  # of a small picture: two lines, their labels, and their edges against white
 
 
 def plain_png(data: bytes) -> bytes | None:
@@ -46,3 +48,16 @@ def _is_sensible(header: bytes) -> bool:
         return False
     width, height = struct.unpack(">II", header[8:16])
     return 0 < width * height <= MOST_PIXELS
+
+
+def small_base64(text: str) -> str | None:
+    """A picture of ours in few colours, a third of the size, in base64; None where it is no PNG."""
+    if (plain := plain_base64(text)) is None:
+        return None
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(base64.b64decode(plain))).convert("RGB").quantize(NUM_COLOURS).save(
+        buffer, "PNG", optimize=True
+    )
+    return min(plain, base64.b64encode(buffer.getvalue()).decode("ascii"), key=len)

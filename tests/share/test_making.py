@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch_kernel import analyse, open_example
+from autoresearch_kernel import InteractiveStudy, analyse, open_example
 from autoresearch_kernel.cli import main
 from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.record.history import read_events, read_state
@@ -148,13 +148,16 @@ def test_the_crate_names_every_file(example: Path) -> None:
 
 def test_the_crate_passes_the_public_validator(example: Path) -> None:
     pytest.importorskip("rocrate_validator", reason="roc-validator is not installed")
-    from rocrate_validator import models, services
+    from rocrate_validator import errors, models, services
 
     settings = services.ValidationSettings(
         rocrate_uri=str(example), profile_identifier="ro-crate-1.1", requirement_severity=models.Severity.REQUIRED
     )
-    result = services.validate(settings)
-    assert [issue.message for issue in result.get_issues()] == []
+    try:
+        found = [issue.message for issue in services.validate(settings).get_issues()]
+    except errors.ValidationExecutionError as error:  # of a machine without a network
+        pytest.skip(f"roc-validator cannot fetch what an RO-Crate refers to: {error}")
+    assert found == []
 
 
 def test_a_history_s_events_are_those_of_the_study(example: Path) -> None:
@@ -174,3 +177,16 @@ def test_a_picture_keeps_what_draws_it_and_loses_its_texts() -> None:
     assert plain_png(plain) == plain
     for wrong in (b"", b"<svg/>", picture[:-1], picture[:2000] + b"x" + picture[2001:], b"\xff\xd8\xff\xe0 JFIF"):
         assert plain_png(wrong) is None
+
+
+def test_a_notebook_shares_with_a_method_and_is_told_what_may_be_private(
+    alice: Path,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    night = make_night(alice, leak="max@lab-of-alice.org")
+    study = InteractiveStudy(**vars(night.study))
+    with pytest.raises(StudyError, match=r"max@lab-of-alice.org.*in a notebook: yes=True"):
+        study.share(alice / "mine.zip")
+    path = study.share(alice / "mine.zip", yes=True)
+    assert path == alice / "mine.zip" and "max@lab" not in (read_bundle(path).text("history.jsonl") or "")
+    assert "removed: e-mail address" in capsys.readouterr().out

@@ -53,20 +53,20 @@ def check_portable(path: Path, kernel: str) -> None:
 
 def test_notebooks_of_a_real_study_are_portable(measured: Study, tmp_path: Path) -> None:
     paths = notebooks_of(measured, tmp_path)
-    assert [path.name for path in paths] == ["experiment-1.ipynb", "experiment-2.ipynb", "experiment.ipynb"]
+    runs = read_state(measured.paths.history).experiments[0].runs  # three, or more on an unsteady machine
+    assert {path.name for path in paths} == {measured.experiment(0).notebook(run.index).name for run in runs}
     for path in paths:
         check_portable(path, "python3")
-    notebook = nbformat.read(paths[-1], as_version=4)
+    first = next(path for path in paths if path.name == "experiment.ipynb")
+    notebook = nbformat.read(first, as_version=4)
     original = nbformat.read(measured.experiment(0).notebook(0), as_version=4)
     assert notebook.cells[0].source.startswith("# 0000 · Baseline") and "**keep**" in notebook.cells[0].source
     printed = [[o.get("text") for o in cell.outputs] for cell in original.cells if cell.cell_type == "code"]
     kept = [[o.get("text") for o in cell.outputs] for cell in notebook.cells if cell.cell_type == "code"]
     assert kept[1:-1] == printed[:-1]  # the first says what is needed, the last has the curve
     assert "image/png" in notebook.cells[-2].outputs[0].data
-    assert (
-        notebook.cells[-1].source == original.cells[-1].source.rstrip("\n") or "## Verdict" in notebook.cells[-1].source
-    )
-    text = paths[-1].read_text()
+    assert notebook.cells[-1].source.startswith("## Verdict")
+    text = first.read_text()
     assert "papermill" in text and str(measured.project) not in text and "input_path" not in text
 
 
