@@ -133,11 +133,7 @@ def open_or_start(
     say("Measuring this machine ...")
     hardware = measure(folder, sys.executable)
     corpus = facts["corpus"]
-    text_key = (facts.get("asked") or {}).get("text_key")
-    wanted = {name: corpus[name] for name in ("corpus", "vocab_size", "sequence_length")}
-    wanted |= {"files_folder": files_folder, "text_key": text_key}
-    if corpus["corpus"] == "files" and files_folder is None:
-        raise CannotRerun("The corpus is a folder of texts, which no bundle holds. Name yours with --files-folder DIR.")
+    wanted = _wanted_corpus(facts, files_folder)
     corpus_dir, heldout_dir = build(folder, wanted, say)
     _require_same(corpus, json.loads((corpus_dir / "meta.json").read_text(encoding="utf-8")))
     is_steady = facts.get("clock") == "steady" and hardware["device"] == "cpu" and is_possible()
@@ -158,6 +154,15 @@ def open_or_start(
         startup_allowance_seconds=facts["startup_allowance_seconds"],
         handover_allowance_seconds=facts["handover_allowance_seconds"],
     )
+
+
+def _wanted_corpus(facts: dict[str, Any], files_folder: str | None) -> dict[str, Any]:
+    """The arguments of `prepare.prepare` for the bundle's corpus."""
+    corpus = facts["corpus"]
+    if corpus["corpus"] == "files" and files_folder is None:
+        raise CannotRerun("The corpus is a folder of texts, which no bundle holds. Name yours with --files-folder DIR.")
+    wanted = {name: corpus[name] for name in ("corpus", "vocab_size", "sequence_length")}
+    return wanted | {"files_folder": files_folder, "text_key": (facts.get("asked") or {}).get("text_key")}
 
 
 def _file_name(name: str) -> str:
