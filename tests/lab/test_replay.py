@@ -273,6 +273,13 @@ def test_a_question_is_text_and_is_answered_by_button_and_by_key(page: Page) -> 
     page.keyboard.press("k")  # typed into a field, it is no answer
     assert sent(page) == [("answer", "confirm"), ("answer", "discard")]
     page.evaluate("data => window.model.set('data', data)", json.dumps(PLAYING | {"said": ["0004: you say keep."]}))
+    page.get_by_label("Quiz").click()
+    page.evaluate("data => window.model.set('data', data)", json.dumps(PLAYING | {"count": 1}))
+    assert not page.get_by_label("Quiz").is_checked(), "what was said before the click does not undo it"
+    page.evaluate(
+        "data => window.model.set('data', data)", json.dumps(PLAYING | {"count": 9, "said": ["you say keep"]})
+    )
+    assert page.get_by_label("Quiz").is_checked()
     assert not question.is_visible() and "you say keep" in page.locator(".ar-outcome").inner_text()
 
 

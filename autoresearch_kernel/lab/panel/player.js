@@ -74,12 +74,13 @@ function render({ model, el }) {
       const offered = [...new Set([...data.speeds, data.speed])].sort((a, b) => a - b);
       speed.replaceChildren(...offered.map((s) => node("option", { value: s }, null, `${s} ×`)));
     }
-    speed.value = String(data.speed);
+    const isUpToDate = (data.count ?? Infinity) >= count; // else a control would jump back to what it was before
+    if (isUpToDate) speed.value = String(data.speed);
     jump.max = Math.max(0, ...data.experiments);
-    if (document.activeElement !== jump) jump.value = data.experiment ?? "";
-    quiz.checked = data.is_quiz;
+    if (document.activeElement !== jump && isUpToDate) jump.value = data.experiment ?? "";
+    if (isUpToDate) quiz.checked = data.is_quiz;
     slider.max = data.seconds || 1;
-    slider.value = data.moment;
+    if (isUpToDate) slider.value = data.moment;
     slider.setAttribute("aria-valuetext", data.when);
     when.textContent = data.when;
     question.hidden = !data.question;

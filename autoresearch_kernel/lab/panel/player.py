@@ -38,6 +38,7 @@ class Replay:
         """`before` is the study that the panel showed. Raises StudyError where there is no recording."""
         self.before = before
         self.said: list[str] = []  # below the controls
+        self.count = 0  # of the last request that was heard
         with ExitStack() as stack:
             self.playback = Playback(stack.enter_context(recorded_study(path)))
             self._stack = stack.pop_all()
@@ -50,8 +51,8 @@ class Replay:
         """Do what the viewer asked for; False for the end of the replay. Raises StudyError for what cannot be."""
         try:
             request = json.loads(asked)
-            what, value = request["what"], request["value"]
-        except (ValueError, KeyError, TypeError) as error:
+            what, value, self.count = request["what"], request["value"], int(request.get("count", 0))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StudyError(f"The browser sent {asked[:80]!r}, which is no request. Reload the page.") from error
         playback = self.playback
         if what in ("step", "speed", "jump", "seek") and not is_number(value):
@@ -91,6 +92,7 @@ class Replay:
         said = outcome_lines(playback.outcome()) if playback.is_quiz and playback.is_over else self.said
         return {
             "name": playback.study.name,
+            "count": self.count,
             "moment": round(playback.moment, 3),
             "seconds": timeline.seconds,
             "when": f"{duration(playback.moment)} of {duration(timeline.seconds)} · began {began}",

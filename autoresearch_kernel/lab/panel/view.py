@@ -79,7 +79,7 @@ class PanelView:
         self.picker.style.description_width = "44px"
         self.new_button = button("New study ...", "Fill in a form and start another study")
         self.replay_button = button("Replay", "Play this study again: pause, jump, and a quiz before each verdict")
-        self.example_button = button("Replay the example night", "Play a recorded night: nothing trains", "primary")
+        self.example_button = button("Replay the example night", "Play a recorded night: nothing trains")
         self.go_on_button = button("Continue", "Let the study go on in the background", "primary")
         self.pause_button = button("Pause", "Begin nothing new once the present experiment is decided")
         self.resume_button = button("Resume", "Go on after a pause", "primary")
