@@ -246,6 +246,7 @@ for name, recording in server.recordings.items():
 # %%
 from IPython.display import display
 
+server.start_over()
 for name, recording in server.recordings.items():
     proposed = ask(server.base_url, own_context, recording.program).proposal
     display(try_out(study, proposed.train_source, f"{name}: {proposed.hypothesis}"))
