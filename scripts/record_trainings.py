@@ -2,9 +2,9 @@
 
     python scripts/record_trainings.py trained    # 1-trained.json: train.py for 20 seconds
     python scripts/record_trainings.py curves     # 2-curves.json: three learning rates, 20 seconds each
-    python scripts/record_trainings.py contest    # 3-contest.json: the five guesses of the solution, six minutes
+    python scripts/record_trainings.py contest    # 3-contest.json: experiments of the study in docs/example, at once
 
-The corpus is prepared in the cache. The studies of the contest are made in a temporary project.
+The corpus is prepared in the cache.
 """
 
 from __future__ import annotations
@@ -18,27 +18,19 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))
 
-import nbformat  # noqa: E402
-
-from autoresearch_kernel.control.new import new_project  # noqa: E402
-from autoresearch_kernel.lab.lessons.build import built  # noqa: E402
-from autoresearch_kernel.lab.lessons.course import lesson_of  # noqa: E402
-from autoresearch_kernel.lab.lessons.form import Version  # noqa: E402
+from autoresearch_kernel.core.format import bpb  # noqa: E402
+from autoresearch_kernel.core.types import Status  # noqa: E402
+from autoresearch_kernel.lab.lessons.contest import row_of  # noqa: E402
+from autoresearch_kernel.lab.lessons.example_study import recorded_study  # noqa: E402
+from autoresearch_kernel.lab.lessons.studies import parameters_of  # noqa: E402
 from autoresearch_kernel.lab.lessons.training import curve_by_hand, train_by_hand  # noqa: E402
-from autoresearch_kernel.lab.lessons.trial import execute  # noqa: E402
-from autoresearch_kernel.system.temporary import own_folder  # noqa: E402
+from autoresearch_kernel.show.words import idea  # noqa: E402
 
 FOLDER = ROOT / "notebooks" / "lessons" / "data"
 SECONDS = 20.0
 RATES = {"A": 30.0, "B": 0.03, "C": 1.0}  # times the learning rates of train.py: too high, too low, fine
 RATE_NAMES = ("MATRIX_LR", "EMBEDDING_LR", "NGRAM_LR", "HEAD_LR", "SCALAR_LR")
-MARK = "RECORDED "
-FACTS = """
-import json
-facts = {"mine": [vars(row) for row in mine.rows], "theirs": [vars(row) for row in theirs.rows]}
-facts |= {"parameters": now, "sigma": both.sigma, "difference": both.difference, "words": repr(both)}
-print("RECORDED " + json.dumps(facts))
-"""
+LIKE_GUESSES, FIRST = (9, 29, 65, 10, 1), (1, 2, 3, 4, 5)  # experiments of docs/example
 
 
 def trained() -> dict[str, Any]:
@@ -53,17 +45,25 @@ def curves() -> dict[str, Any]:
 
 
 def contest() -> dict[str, Any]:
-    """Lesson 3 executed with its solutions, and what came of it."""
-    lesson = lesson_of(3)
-    notebook = built(ROOT / "notebooks" / "lessons" / f"{lesson.slug}.py", Version.INSTRUCTOR)
-    notebook.cells.append(nbformat.v4.new_code_cell(FACTS))
-    with own_folder() as folder:
-        new_project(folder / "project")
-        trial = execute(lesson, notebook, folder / "project")
-    if trial.problem:
-        raise SystemExit(str(trial))
-    said = "".join(output.text for output in notebook.cells[-1].outputs)
-    return {"3-contest": json.loads(said.removeprefix(MARK))}
+    """Ten experiments of the recorded study: five like the guesses of the solution, and the optimiser's first five."""
+    study = recorded_study()
+    experiments = study.table().experiments
+    baseline = experiments[0]
+    mine, theirs = ([experiments[number] for number in numbers] for numbers in (LIKE_GUESSES, FIRST))
+    kept = [e for e in theirs if e.status is Status.KEEP][-1]
+    comparison = baseline.against(kept)
+    assert comparison is not None and not any(e.status is Status.KEEP for e in mine)
+    words = f"you: baseline {bpb(baseline.val_bpb)}, now {bpb(baseline.val_bpb)} after 5 experiments\n"
+    words += f"the optimiser: baseline {bpb(baseline.val_bpb)}, now {bpb(kept.val_bpb)} after 5 experiments"
+    facts = {
+        "mine": [vars(row_of(idea(e), e)) for e in mine],
+        "theirs": [vars(row_of(idea(e), e)) for e in theirs],
+        "parameters": parameters_of(study),
+        "sigma": baseline.sigma,
+        "difference": [comparison.difference, comparison.error],
+        "words": words,
+    }
+    return {"3-contest": facts}
 
 
 RECORDINGS: dict[str, Callable[[], dict[str, Any]]] = {"trained": trained, "curves": curves, "contest": contest}

@@ -175,7 +175,7 @@ check("curves", rates)
 # </details>
 
 # %% [markdown] tags=["solution"]
-# C is fine. B takes steps that are too small: its curve is smooth and hardly falls before the time is over. A takes steps
+# C is fine. B takes steps that are too small: its curve is smooth and hardly falls in the time. A takes steps
 # that are too large: each of them jumps over the place that it aims for. More time would help B, and not A.
 
 # %% [markdown]
@@ -477,7 +477,7 @@ study.table()
 # %% [markdown]
 # ## A recorded study
 #
-# This study of 48 experiments comes with the project. It needs no training.
+# This study of 100 experiments comes with the project. It needs no training.
 
 # %%
 recorded_study().figure()

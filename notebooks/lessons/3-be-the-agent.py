@@ -7,7 +7,7 @@
 # **Time:** 45 minutes. **Compute:** six minutes on two cores. **Needs:** lesson 2, and no network.
 #
 # If your laptop is slow, set the environment variable `AUTORESEARCH_LESSON_SECONDS` to 3 before you start JupyterLab.
-# With 0, the lesson trains nothing and shows results that were recorded on two cores.
+# With 0, the lesson trains nothing and shows experiments of a recorded study.
 
 # %%
 import math

@@ -85,7 +85,9 @@ class Contest:
     def try_guesses(self, guesses: Sequence[Guess]) -> Rows:
         """Each guess as an experiment of the learner's study; those that are recorded already are not tried again."""
         found = [try_guess(self.mine, guess) for guess in guesses]
-        return Rows(tuple(_row(guess.hypothesis, experiment) for guess, experiment in zip(guesses, found, strict=True)))
+        return Rows(
+            tuple(row_of(guess.hypothesis, experiment) for guess, experiment in zip(guesses, found, strict=True))
+        )
 
     def run_optimiser(self, experiments: int = NUM_BUDGETS) -> Rows:
         """The experiments of the optimiser, those that are missing trained now."""
@@ -94,7 +96,7 @@ class Contest:
             for _ in research(self.theirs, SearchAgent(), experiments=missing, watch=self.theirs.watch()):
                 pass
         decided = [e for e in self.theirs.table().experiments if e.number > 0 and e.status is not None]
-        return Rows(tuple(_row(idea(e), e) for e in decided[:experiments]))
+        return Rows(tuple(row_of(idea(e), e) for e in decided[:experiments]))
 
     @property
     def difference(self) -> tuple[float, float]:
@@ -123,13 +125,13 @@ class Contest:
 
 @dataclass(frozen=True, repr=False)
 class RecordedContest:
-    """The same, as it was recorded on two cores: for a laptop that cannot train."""
+    """The same with experiments of the recorded study, for a laptop that cannot train."""
 
     facts: dict[str, Any]
 
     def measure(self) -> None:
         """Nothing to train."""
-        print("These results were recorded on two cores. Nothing is trained on this machine.")
+        print("These are experiments of the recorded study. Nothing is trained on this machine.")
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -140,8 +142,8 @@ class RecordedContest:
         return float(self.facts["sigma"])
 
     def try_guesses(self, guesses: Sequence[Guess]) -> Rows:
-        """The recorded results of other guesses: those of the solution."""
-        print("Recorded: what came of the five guesses of the solution, and not of yours.")
+        """Recorded experiments that are like the guesses of the solution."""
+        print("Recorded: what came of five ideas like those of the solution, and not of yours.")
         return Rows(tuple(Row(**row) for row in self.facts["mine"]))
 
     def run_optimiser(self) -> Rows:
@@ -169,7 +171,8 @@ def _champion(experiments: Sequence[Experiment]) -> Experiment:
     return champion
 
 
-def _row(what: str, experiment: Experiment | None) -> Row:
+def row_of(what: str, experiment: Experiment | None) -> Row:
+    """A row of the table; for a guess that was not tried, one without numbers."""
     if experiment is None:
         return Row(what, None, None, "not tried")
     return Row(what, experiment.val_bpb, experiment.delta_bpb, str(experiment.status))

@@ -23,7 +23,7 @@ from .course import Lesson
 from .form import Version
 from .learned import PROGRESS_FILE
 
-CELL_SECONDS = 900  # that one cell may take on a busy machine
+CELL_SECONDS = 3_600  # that one cell may take on a busy machine
 
 
 @dataclass(frozen=True)

@@ -45,9 +45,12 @@ def test_students_get_no_solution_and_the_instructor_gets_all(class_folder: Path
     assert not any(cell.get("outputs") for cell in (*student.cells, *instructor.cells))
 
 
-def test_the_folder_of_a_student_is_a_project_without_answers(class_folder: Path) -> None:
+def test_the_folder_of_a_student_is_a_project_without_answers(
+    class_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     student = class_folder / "student"
-    assert project_root(student / FOLDER) == student
+    monkeypatch.chdir(student / FOLDER)
+    assert project_root() == student
     assert sorted(path.name for path in (student / FOLDER).iterdir()) == [f"{slug}.ipynb" for slug in SLUGS]
     assert not list(student.rglob("*answers*"))
     pages = {path.stem for path in (class_folder / "instructor" / "teaching").glob("*.md")}
