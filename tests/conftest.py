@@ -28,7 +28,8 @@ PROJECT = Path(__file__).parents[1]
 # The slowest first: a slow file that begins last keeps the other workers waiting for its end.
 SLOW_FILES = (
     "journeys/test_panel_journey.py", "faults/test_faults.py", "test_main_job.py", "journeys/test_notebooks_journey.py",
-    "lab/lessons/test_execution.py", "lab/lessons/test_class.py", "journeys/test_lessons_journey.py",
+    "lab/lessons/test_execution.py", "lab/lessons/test_class.py", "lab/lessons/test_lesson_6.py",
+    "journeys/test_lessons_journey.py",
     "study/test_loop.py", "test_machines.py", "control/test_supervisor.py", "trust/test_escapes.py",
     "trust/test_channels.py", "trust/test_cheats.py", "control/test_gpu_check.py", "study/test_create.py",
     "agents/test_llm.py", "run/test_interactive.py", "run/test_duel.py", "run/test_training.py", "test_set_up.py",

@@ -117,16 +117,10 @@ asked
 #
 # ★★☆ · 6 minutes
 #
-# The next reply wants to halve the batch, from 16 rows to 8. It cannot be used: two things are wrong with it. Mend it:
-# copy it into a string between three quotes, name it `mended`, and change it.
+# A reply wants to halve the batch, from 16 rows to 8. It cannot be used: two things are wrong with it. Mend it, and
+# name your reply `mended`. `reply_of` puts the words, the lines to search and the lines to put in their place together.
 #
-#     I would use smaller batches, for more updates.
-#
-#     <<<<<<< SEARCH
-#     BATCH_ROWS = 16
-#     =======
-#     BATCH_ROWS = 8
-#     >>>>>>> REPLACE
+#     reply_of("I would use smaller batches, for more updates.", "BATCH_ROWS = 16", "BATCH_ROWS = 8")
 #
 # **Predict first:** which two things are wrong?
 
@@ -134,19 +128,15 @@ asked
 predict("reply", ...)
 
 # %%
+from autoresearch_kernel.lab.lessons.agent_prompt import reply_of
+
 print(small_train()[:700])
 
 # %% nbgrader={"grade_id": "reply", "solution": true}
 ### BEGIN SOLUTION
 rows = "BATCH_ROWS = 16  # rows in one step; {4, 8, 16, 32, 64}"
-mended = f"""HYPOTHESIS: Smaller batches give more updates in the same time.
-EXPECTED: -0.02
-
-<<<<<<< SEARCH
-{rows}
-=======
-{rows.replace("16 ", "8 ", 1)}
->>>>>>> REPLACE"""
+words = "HYPOTHESIS: Smaller batches give more updates in the same time.\nEXPECTED: -0.02"
+mended = reply_of(words, rows, rows.replace("16 ", "8 ", 1))
 ### END SOLUTION
 
 # %% nbgrader={"grade_id": "check-reply", "grade": true, "locked": true, "points": 1}
@@ -256,6 +246,7 @@ for name, recording in server.recordings.items():
 # %%
 from IPython.display import display
 
+server.start_over()
 for name, recording in server.recordings.items():
     proposed = ask(server.base_url, own_context, recording.program).proposal
     display(try_out(study, proposed.train_source, f"{name}: {proposed.hypothesis}"))

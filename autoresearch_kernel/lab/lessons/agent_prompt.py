@@ -167,6 +167,17 @@ class Asked:
         return f"{self.proposal.hypothesis}\n{self.diff}"
 
 
+def reply_of(words: str, search: str, replace: str) -> str:
+    """A reply with one edit, as a model writes it; a cell cannot hold its last line, because Jupyter removes `>>>`.
+
+    Args:
+        words: what stands above the edit, the hypothesis among it.
+        search: lines of train.py.
+        replace: the lines that replace them.
+    """
+    return f"{words}\n\n<<<<<<< SEARCH\n{search}\n=======\n{replace}\n>>>>>>> REPLACE\n"
+
+
 def ask(base_url: str, context: Context, program: str | None = None) -> Asked:
     """Ask the model behind a server for one proposal, as a study asks it; the replies are checked in the same way."""
     asked = context if program is None else replace(context, program=program)

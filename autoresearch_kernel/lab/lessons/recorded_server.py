@@ -74,6 +74,11 @@ class RecordedServer:
                     return recording.replies[number]
         return None
 
+    def start_over(self) -> None:
+        """Give the first reply of each recording next."""
+        with self._lock:
+            self._given = dict.fromkeys(self.recordings, 0)
+
     def stop(self) -> None:
         """Answer no further request."""
         self._server.shutdown()
