@@ -261,7 +261,7 @@ def test_what_the_agent_writes_stands_below_the_live_line_and_is_taken_away(
     screen.watch(Progress("proposing", 3, writes="one\ntwo\nthree\n\x1b[31mfour"))
     drawn = capsys.readouterr().out
     assert drawn.startswith("\r\033[K0003 proposing")
-    assert drawn.splitlines()[1:] == ["  the agent writes:", "  ┃ two", "  ┃ three", "  ┃ four"]
+    assert drawn.split("\n")[1:] == ["  the agent writes:", "  ┃ two", "  ┃ three", "  ┃ four"]
     screen.watch(Progress("proposing", 3))
     assert capsys.readouterr().out.startswith("\r\033[4A\033[J0003 proposing")
     screen.clear()
