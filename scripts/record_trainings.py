@@ -28,7 +28,7 @@ from autoresearch_kernel.show.words import idea  # noqa: E402
 
 FOLDER = ROOT / "notebooks" / "lessons" / "data"
 SECONDS = 20.0
-RATES = {"A": 30.0, "B": 0.03, "C": 1.0}  # times the learning rates of train.py: too high, too low, fine
+RATES = {"A": 30.0, "B": 0.1, "C": 1.0}  # times the learning rates of train.py: too high, too low, fine
 RATE_NAMES = ("MATRIX_LR", "EMBEDDING_LR", "NGRAM_LR", "HEAD_LR", "SCALAR_LR")
 LIKE_GUESSES, FIRST = (9, 29, 65, 10, 1), (1, 2, 3, 4, 5)  # experiments of docs/example
 
