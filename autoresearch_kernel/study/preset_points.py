@@ -32,8 +32,8 @@ class Point:
 
 
 # Up to 300 s by trainings of fixed steps on two cores with bf16, where the measured speed is 2.9 times the reference's;
-# 900 s by whole trainings there. Above: model size and tokens grow with the square root of computing. Tokens a second lie
-# between those of processors with bf16 and without, which differ by a factor of two for one measured speed.
+# 900 s by whole trainings there. Above: model size and tokens grow with the square root of computing. Tokens a second
+# lie between those of processors with bf16 and without, which differ by a factor of two for one measured speed.
 CPU_POINTS = (
     Point(10, 1, 128, 1024, 0.015, 15_000),
     Point(30, 1, 128, 1024, 0.015, 15_000, is_measured=True),
