@@ -7,9 +7,10 @@
 # **Time:** 40 minutes. **Compute:** about one minute on two cores. **Needs:** Python, and nothing else. Nothing leaves
 # this machine.
 #
-# Each exercise asks for a prediction first. Write it down before you work: a wrong guess teaches more than none. Then
-# you write an answer and run the cell with `check`, which says what is right or what is wrong. Two hints and the
-# solution are folded below each exercise.
+# Each exercise asks for a prediction first. Replace the three dots of its `predict` cell by a number, or by words in
+# quotation marks, and run the cell: a wrong guess teaches more than no guess. Then write your answer in place of the
+# line that begins with `raise`, and run the cell with `check`, which says what is right or what is wrong. Two hints are
+# folded below each exercise, and the solution too, unless this is a notebook of a class.
 
 # %%
 import math
@@ -93,7 +94,7 @@ list(piece[:10])
 surprise(1 / 256)
 
 # %% [markdown]
-# So 8 bits per byte is a model that knows nothing, and every model below that has learned something.
+# So a model that knows nothing needs 8 bits per byte, and a model that needs fewer has learned something.
 #
 # ### Exercise 1.2 · A model that counts letters
 #
@@ -300,11 +301,27 @@ check("conditional", after)
 # ## Looking back further
 #
 # `Counted(data, before)` is the same model with any number of bytes before the next one. With 1 byte it is your pairs,
-# with 2 bytes it counts triples. The next cell measures models with 0 to 5 bytes, on a part of the text that they
-# counted and on `val`, which they never saw. It takes about ten seconds.
+# with 2 bytes it counts triples. This cell asks it once more for a `u` after a `q`:
 
 # %%
 Counted(text.train, before=1).probability(b"q", b"u")
+
+# %% [markdown]
+# ### Exercise 1.6 · How far to look back
+#
+# ★★☆ · 4 minutes
+#
+# You may use one model to predict code that will be written tomorrow. It may look back 0, 1, 2, 3, 4 or 5 bytes.
+#
+# **Predict first:** how many bytes should it look back?
+
+# %%
+predict("best-length", ...)
+
+# %% [markdown]
+# The next cell measures the six models on a part of the text that they counted, and on `val`, which they never saw. It
+# takes about ten seconds. When you have seen the numbers, assign the length that you choose to `best_length`, as in
+# `best_length = 1`.
 
 # %%
 found = by_length()
@@ -313,19 +330,6 @@ for before, (on_train, on_val) in found.items():
 
 # %%
 lengths(found)
-
-# %% [markdown]
-# ### Exercise 1.6 · How far to look back
-#
-# ★★☆ · 4 minutes
-#
-# **Predict first:** you may use one of these six models to predict code that was written tomorrow. How many bytes
-# should it look back?
-#
-# Now that you have seen the table, assign the number that you would choose to `best_length`, as in `best_length = 1`.
-
-# %%
-predict("best-length", ...)
 
 # %% nbgrader={"grade_id": "best-length", "solution": true}
 ### BEGIN SOLUTION
@@ -398,10 +402,11 @@ check("per-byte", bits_per_byte)
 
 # %% [markdown] tags=["solution"]
 # A nat is 1 / ln 2 = 1.44 bits, so the number grows when it is written in bits. The bits of a token are spread over its
-# bytes, so the number shrinks again. 4 nats per token become 5.77 bits per token and 1.80 bits per byte.
+# bytes, so the number shrinks again. 4 nats per token become 5.77 bits per token and 1.80 bits per byte. This is lower
+# than every number of the counting models on `val`, and so it is better.
 
 # %% [markdown]
-# ### Exercise 1.8 · Two models with other tokens
+# ### Exercise 1.8 · Two models with different tokens
 #
 # ★★☆ · 3 minutes
 #
@@ -436,8 +441,8 @@ check("equal-loss", loss_of_b)
 
 # %% [markdown] tags=["solution"]
 # Both have 2.60 / 1.9 = 1.37 nats per byte, and 3.4 bytes of that are 4.65 nats. An agent could lower its loss per
-# token without learning anything, by choosing smaller tokens. Bits per byte cannot be won in this way, and therefore
-# this project compares models by them.
+# token without learning anything, by choosing smaller tokens. It cannot lower its bits per byte in this way, and
+# therefore this project compares models by them.
 
 # %% [markdown]
 # ## A trained model
@@ -445,7 +450,7 @@ check("equal-loss", loss_of_b)
 # `train.py` is the training that the agents of this project edit. The next cell trains it on the same kind of text,
 # for 20 seconds. A slow laptop may set `seconds` to 0: the cell then shows a result that was recorded on two cores.
 #
-# Write down your guess of its `val_bpb` before you run the cell: the next exercise asks for it.
+# Its result is called `val_bpb`, the bits per byte on `val`. Guess it before you run the cell.
 
 # %%
 seconds = lesson_seconds(20)
@@ -453,8 +458,8 @@ trained = train_by_hand(seconds)
 trained
 
 # %% [markdown]
-# `val_bpb` is the bits per byte on held-out text. Your own function gives nearly the same number from the training
-# loss, which is measured on other text:
+# Your own function gives nearly the same number from the training loss, which was measured on the text of the training
+# and not on `val`:
 
 # %%
 bits_per_byte(trained.train_loss, trained.bytes_per_token)
@@ -560,16 +565,16 @@ check("sealed", reported)
 # </details>
 
 # %% [markdown] tags=["solution"]
-# Only c. Every split that takes part in a choice becomes a little too friendly, because the choice follows its chance.
-# The lesson about noise measures how much: the lowest of 100 scores can be several run-to-run deviations too low.
+# Only c. When you choose the lowest of many numbers, you also choose luck, so this number is a little too low on the
+# split that you chose with. Lesson 4 measures by how much.
 
 # %% [markdown]
 # ## What you have now
 #
 # - Surprise is −log₂ p. Its mean over a text is bits per byte.
-# - 8 is a model that knows nothing. Counting gets below 3, and twenty seconds of training get much lower.
+# - A model that knows nothing needs 8 bits per byte. Counting gets below 3, and twenty seconds of training much lower.
 # - A loss per token depends on the tokens. Bits per byte do not.
-# - A model is measured on text that it never saw, and reported on text that chose nothing.
+# - A model is measured on text that it never saw. The number that is reported comes from text that chose no model.
 #
 # Next: [lesson 2](2-one-experiment.ipynb) takes one experiment apart.
 

@@ -1,13 +1,13 @@
 # %% [markdown]
 # # Lesson 2: One experiment, cell by cell
 #
-# An agent makes hundreds of experiments in a night. You make one, slowly: predict, edit, run, judge, record. Each step
-# is the function that a study in the background uses, too.
+# An agent makes a hundred experiments or more in a night. You make one, slowly: predict, edit, run, judge, record. Each
+# step calls the same function that a study in the background calls.
 #
 # **Time:** 40 minutes. **Compute:** three minutes on two cores. **Needs:** lesson 1, and no network.
 #
 # If your laptop is slow, set the environment variable `AUTORESEARCH_LESSON_SECONDS` to 3 before you start JupyterLab.
-# A recorded study is at the end of this lesson, for a laptop that cannot train at all.
+# With 0, the lesson trains nothing and shows runs of a recorded study. All exercises work with them.
 
 # %%
 import math
@@ -32,8 +32,8 @@ study
 # %% [markdown]
 # ## Measure what chance does
 #
-# Before any idea, the same `train.py` trains three times. Only the random numbers differ. The cell takes about a
-# minute.
+# Before any idea, the unchanged `train.py`, which is called the *baseline*, trains three times. Only the random numbers
+# differ. The cell takes about a minute.
 #
 # **Predict first:** how far apart are the three scores, in bits per byte? Write your guess before you run the cell.
 
@@ -93,8 +93,8 @@ spread(baseline.scores)
 # %% [markdown]
 # ## Read a loss curve
 #
-# The picture above shows the training loss over the seconds of the first run, in nats per token. Its text says "from"
-# and the value at the start, which is above the frame.
+# The picture of the baseline, further up, shows the training loss over the seconds of a run, in nats per token. Where
+# the curve begins above the frame, the word "from" and a number say with which value.
 #
 # ### Exercise 2.2 · Where a curve begins
 #
@@ -134,8 +134,9 @@ check("first-loss", first_loss)
 # </details>
 
 # %% [markdown] tags=["solution"]
-# −log(1/2048) is log 2048 = 7.62 nats. A curve that begins far above this starts with a wrong certainty, and one that
-# begins far below it has seen the answers. It is the first thing to look at.
+# −log(1/2048) is log 2048 = 7.62 nats, which is nearest to 8; 11 is the same in bits. When a curve begins far above
+# this, the model is sure of wrong tokens before it has learned anything. When it begins far below, the model has seen
+# the answers. So look at the beginning of a curve first.
 
 # %% [markdown]
 # ### Exercise 2.3 · Three learning rates
@@ -175,15 +176,17 @@ check("curves", rates)
 # </details>
 
 # %% [markdown] tags=["solution"]
-# C is fine. B takes steps that are too small: its curve is smooth and hardly falls in the time. A takes steps
-# that are too large: each of them jumps over the place that it aims for. More time would help B, and not A.
+# C is fine. B takes steps that are too small: it falls steadily, but at the end it is only where C was after about four
+# seconds. A takes steps that are too large: each of them jumps over the place that it aims for, so the loss goes up and
+# down and stays high.
 
 # %% [markdown]
 # ### Exercise 2.4 · How much text a run reads
 #
 # ★★☆ · 4 minutes
 #
-# The supervisor measured how many tokens per second your machine trains on:
+# The *supervisor* is the program that starts a training, watches it and has its model scored. It measured how many
+# tokens per second your machine trains on:
 
 # %%
 tokens_per_second = baseline.runs[0].measured["tokens_per_second"]
@@ -225,7 +228,7 @@ check("epochs", epochs)
 
 # %% [markdown] tags=["solution"]
 # Most runs on a laptop read a small part of their text. Therefore a change that makes a step faster is worth as much as
-# one that makes it smarter, and knowing the text by heart is no danger yet.
+# one that lets a step learn more, and the model cannot learn its text by heart yet.
 
 # %%
 epochs(tokens_per_second, study.time_budget_seconds, corpus_tokens)
@@ -233,7 +236,8 @@ epochs(tokens_per_second, study.time_budget_seconds, corpus_tokens)
 # %% [markdown]
 # ## Edit
 #
-# These are the numbers that `train.py` begins with. The comments in its parameters cell say what each of them means.
+# These are some of the numbers that `train.py` begins with. A comment in the parameters cell of
+# [train.py](../../train.py) says what each of them means. The study has fitted some values to this machine.
 
 # %%
 now = parameters_of(study)
@@ -245,8 +249,8 @@ now = parameters_of(study)
 # ★★☆ · 6 minutes
 #
 # Choose one number and another value for it. `Me(hypothesis, changes, expected)` is an agent that proposes what you
-# write: the reason in one sentence, a dict with the change, and the effect that you expect, as a number in words.
-# Assign `study.propose(Me(...), anew=True)` to `idea`.
+# write: the reason in one sentence, a dict with the change, and the effect that you expect, as text with a number.
+# Assign `study.propose(Me(...), anew=True)` to `idea`; with `anew=True`, the idea replaces an earlier one of yours.
 #
 # **Predict first:** by how much will your change move `val_bpb`? Negative is better.
 
@@ -287,7 +291,7 @@ idea
 # %% [markdown]
 # ## Run and judge
 #
-# `train.py` becomes a notebook of its own, in a process of its own, and trains until the budget is used up.
+# The supervisor runs your `train.py` as a notebook, in a process of its own, until the budget is used up.
 
 # %%
 outcome = study.run(idea)
@@ -358,9 +362,11 @@ if verdict.val_bpb is not None:
 #
 # ★★☆ · 5 minutes
 #
-# The rule has three verdicts. A score that is clearly better than the incumbent is kept at once: `keep`. A score that
-# is better, but by an amount that chance may bring, runs once more: `confirm`. A score that is not better goes:
-# `discard`. After a confirmation the mean of both runs decides.
+# The *incumbent* is the `train.py` that was kept last, at first the baseline. A new idea is its *challenger*. The rule
+# has three verdicts on the first score of a challenger. `keep`: it is better by so much that chance hardly ever brings
+# it, about 5 σ where σ is well known. `confirm`: it is better by less, and the challenger runs once more. `discard`: it
+# is not better. After a confirmation, the challenger is kept when the mean of both runs is better by a quarter of σ.
+# (Where many ideas are clearly worse, the rule asks for less: see `docs/decisions.md`.)
 #
 # The incumbent's mean is 1.500, and σ is 0.010. What does the rule say of these four challengers? Assign a list of four
 # words to `verdicts`.
@@ -386,7 +392,7 @@ check("verdicts", verdicts)
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Count the distance to 1.500 in σ. A single run has to be about 5 σ better to be kept at once.
+# Count the distance to 1.500 in σ. Compare that of a first score with 5 σ, and that of a mean of two with σ/4.
 #
 # </details>
 #
@@ -397,9 +403,10 @@ check("verdicts", verdicts)
 # </details>
 
 # %% [markdown] tags=["solution"]
-# Challenger 1 is not better. Challenger 2 is better by 2 σ, which chance brings once in 44 tries, and a night has more
-# tries than that. Challenger 3 is out of the reach of chance. Challenger 4 was confirmed: its mean has to be better by
-# a quarter of σ only, because it had to win twice. Lesson 4 measures what this rule is worth.
+# Two are kept, challengers 3 and 4. Challenger 1 is not better. Challenger 2 is better by 2 σ, which chance alone
+# brings once in 44 tries or more often, and a night has more tries than that. Challenger 3 is better by more than
+# chance brings. Challenger 4 was confirmed: its mean has to be better by a quarter of σ only, because its first score
+# was better, too. Lesson 4 measures what this rule is worth.
 
 # %% [markdown]
 # If the rule wants one more run of your idea, this cell makes it.
@@ -413,7 +420,7 @@ verdict
 # %% [markdown]
 # ## Record
 #
-# The decision becomes a line of the history, with everything it rests on.
+# The decision becomes a line of the study's history, with all numbers that it was made from.
 
 # %%
 study.record()
@@ -458,7 +465,7 @@ check("events", names)
 # </details>
 
 # %% [markdown] tags=["solution"]
-# Each event is written before anything acts on it. A supervisor that was killed reads these lines and knows where to go
+# Each event is written before anything acts on it. After a crash the supervisor reads these lines and knows where to go
 # on: a model that was trained is scored and not trained again. The table, the picture and the notebook of an experiment
 # are made from these lines.
 
@@ -485,9 +492,9 @@ recorded_study().figure()
 # %% [markdown]
 # ## What you have now
 #
-# - Equal runs differ by σ. Every difference is measured against it.
-# - A curve begins at log(vocab_size), and its shape tells a learning rate.
-# - One change, a reason, an expectation. Then the run.
+# - Two runs of the same code differ by chance, and σ says how much. Every difference is compared with σ.
+# - A curve begins near log(vocab_size), and its shape shows whether the learning rate is too low or too high.
+# - An idea is one change with a reason and an expectation, which are written down before the run.
 # - The rule keeps, discards, or asks for one more run, and every step is written down.
 #
 # Next: in [lesson 3](3-be-the-agent.ipynb) you are the agent.

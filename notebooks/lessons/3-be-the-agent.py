@@ -1,8 +1,9 @@
 # %% [markdown]
 # # Lesson 3: Be the agent
 #
-# You get five budgets, and the embedded optimiser gets five. Before each of your runs you write down what you expect.
-# In the end you compare two things: who found more, and how well you knew what you knew.
+# You try five ideas, and the project's optimiser tries five. The optimiser is a small program, without a language
+# model, that changes the numbers of `train.py`. Before each of your runs you write down what you expect. In the end you
+# see who found more, and how well your expectations agreed with the results.
 #
 # **Time:** 45 minutes. **Compute:** six minutes on two cores. **Needs:** lesson 2, and no network.
 #
@@ -21,7 +22,7 @@ from autoresearch_kernel.lab.lessons.me import Guess
 # ## The two studies
 #
 # Both begin with the same `train.py`, the same text and the same budget of ten seconds a run. First the baseline of
-# your study trains three times, and then that of the optimiser's. This takes one and a half minutes.
+# your study trains three times, and then that of the optimiser's study. This takes one and a half minutes.
 
 # %%
 both = contest(lesson_seconds(10))
@@ -89,8 +90,9 @@ check("guesses", guesses)
 # </details>
 
 # %% [markdown] tags=["solution"]
-# There is no single right answer. A good list has a reason for each idea, intervals that are not all equally wide, and
-# none that holds everything. After the runs it is too late to write an expectation: one then remembers having known it.
+# There is no single right answer. A good list has a reason for each idea, and its intervals are not all equally wide
+# and not so wide that they hold every result. After the runs it is too late to write an expectation: people then
+# believe that they had expected what came.
 
 # %% [markdown]
 # ## Your five runs
@@ -161,7 +163,7 @@ intervals = [(guess.low, guess.high) for guess in guesses]
 print(f"{hits(intervals, mine.changes):.0%} of your intervals hold the result, and 80 % were wanted")
 
 # %% [markdown]
-# ### Exercise 3.3 · Hope
+# ### Exercise 3.3 · Hope and result
 #
 # ★☆☆ · 3 minutes
 #
@@ -199,8 +201,8 @@ check("bias", bias)
 # </details>
 
 # %% [markdown] tags=["solution"]
-# Positive: ideas are written down because their author likes them. An agent is no exception. Of the proposals of a good
-# night, most change nothing or make it worse.
+# It is positive for most people, because they write down ideas that they like. The same is true of agents. Even in a
+# good night, most proposals change nothing or make the score worse.
 
 # %%
 scored = [(guess.expected, came) for guess, came in zip(guesses, mine.changes, strict=True) if came is not None]
@@ -293,20 +295,20 @@ check("chance", at_most)
 # </details>
 
 # %% [markdown] tags=["solution"]
-# 5.8 %. A well calibrated person has so few hits once in seventeen tests. In a class of twenty, one of them is to be
-# expected: five guesses are few, and so are five experiments.
+# 5.8 %. A well calibrated person has so few hits once in seventeen tests, so a class of twenty has about one such
+# person. Five guesses are too few to call a person badly calibrated.
 
 # %% [markdown]
 # ## The optimiser's five runs
 #
-# The optimiser changes one or two numbers at a time, and learns from what it measured. It takes as long as you did.
+# The optimiser changes one or two numbers at a time, and learns from what it measured. Its runs take as long as yours.
 
 # %%
 theirs = both.run_optimiser()
 theirs
 
 # %% [markdown]
-# ### Exercise 3.6 · How many budgets an effect needs
+# ### Exercise 3.6 · How many runs an effect needs
 #
 # ★★★ · 5 minutes
 #
@@ -346,8 +348,8 @@ check("runs-needed", runs_needed)
 # </details>
 
 # %% [markdown] tags=["solution"]
-# n = 8 σ² / effect². For half a σ that is 32 runs of each, and for a tenth of σ it is 800. Small effects are out of the
-# reach of a night, and an agent that reports one has mostly found luck.
+# n = 8 σ² / effect². For half a σ that is 32 runs of each, and for a tenth of σ it is 800. A night has too few runs to
+# measure small effects, and an agent that reports one has mostly found luck.
 
 # %% [markdown]
 # ### Exercise 3.7 · You and the optimiser
@@ -355,8 +357,8 @@ check("runs-needed", runs_needed)
 # ★★☆ · 4 minutes
 #
 # The last score that was kept in your study is compared with that of the optimiser. Write `who_won(difference, error)`.
-# The difference is yours minus the optimiser's. Return `"me"` or `"optimiser"` when the
-# difference is more than two errors from 0, and `"cannot say"` otherwise.
+# The difference is yours minus the optimiser's, and lower is better. Return `"me"` or `"optimiser"` when the difference
+# is more than two errors from 0, and `"cannot say"` otherwise.
 #
 # **Predict first:** what will it return for the two of you?
 
@@ -391,9 +393,8 @@ check("who-won", who_won)
 # </details>
 
 # %% [markdown] tags=["solution"]
-# With five budgets each, the answer is mostly that it cannot be said. The difference of two kept scores is also a
-# little unfair to the truth: each of them was kept because it was low, and a part of that was luck. Lesson 4 measures
-# how large this part is.
+# With five ideas each, the function mostly returns `"cannot say"`. Besides, both kept scores are a little too low: each
+# of them was kept because it was low, and a part of that was luck. Lesson 4 measures how large this part is.
 
 # %%
 difference, error = both.difference
@@ -407,7 +408,7 @@ both
 #
 # - An expectation has to be written before the run, with an interval.
 # - Calibration is a skill: hits, bias and the price of an interval measure it.
-# - Few budgets find large effects only. To say "cannot say" is a result.
+# - A few runs can find large effects only. "Cannot say" is a result, too.
 #
 # Next: [lesson 4](4-noise.ipynb) is about the luck in every number.
 

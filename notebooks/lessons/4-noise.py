@@ -4,8 +4,8 @@
 # Two trainings of the same code do not get the same score. You measure how far they differ, see what happens to a
 # researcher who ignores it, and compare two rules that decide which changes are kept.
 #
-# **Time:** 40 minutes. **Compute:** about one and a half minutes on two cores. On a slow laptop you can use recorded
-# results; the text says where. Nothing leaves this machine.
+# **Time:** 40 minutes. **Compute:** about one and a half minutes on two cores. **Needs:** lesson 1. On a slow laptop
+# you can use recorded results; the text says where. Nothing leaves this machine.
 
 # %%
 import math
@@ -85,8 +85,8 @@ check("run-spread", spread)
 # same and pools every code that ran more than once.
 
 # %% [markdown]
-# The project's function gives the same number. From here on, *sigma* is the size of an ordinary accident: a change that
-# gains less than this cannot be seen in one run.
+# The project's function gives the same number. *Sigma* is the usual size of luck in one score: a change that gains less
+# than this cannot be seen in one run.
 
 # %%
 from autoresearch_kernel.core.decide import estimate_sigma
@@ -142,8 +142,9 @@ check("winner", luck_of_the_lowest)
 
 # %% [markdown] tags=["solution"]
 # The lowest of 20 is 1.87 sigma below the truth on average, and the lowest of 100 is 2.51. There was no cheating:
-# choosing the best of many noisy numbers is enough. This is called the *winner's curse*. The score of a new champion is
-# therefore the least reliable number of a study, and the project measures a result on fresh seeds.
+# choosing the best of many noisy numbers is enough. This is called the *winner's curse*. The *champion* of a study is
+# the code that was kept last. Its score was chosen because it is low, so it is too low on average, and therefore the
+# project trains the champion again, with new seeds, before it reports a result.
 
 # %% [markdown]
 # Move the sliders: more changes that do nothing, and more noise. Both make the "discovery" larger.
@@ -162,9 +163,9 @@ figures.winner_figure(20, estimate_sigma([recorded("4-same-code")["scores"]]))
 # %% [markdown]
 # ## A recorded night
 #
-# The project comes with a recorded night: 100 changes that the embedded optimiser proposed, six seconds of training
-# each, on a machine that other programs used as well. `first` holds the score of the first run of each change; number 0
-# is the baseline.
+# The project comes with a recorded night: 100 changes that its optimiser proposed, a program that changes the numbers
+# of `train.py`. Each was trained for six seconds, on a machine that other programs used as well. `first` holds the
+# score of the first run of each change; number 0 is the baseline.
 
 # %%
 from autoresearch_kernel.lab.lessons import recorded_night
@@ -216,8 +217,11 @@ check("greedy", greedy)
 # </details>
 
 # %% [markdown] tags=["solution"]
-# The bar gets lower with each lucky score. That is the weakness of greedy: one very lucky run raises the demand on all
-# changes that follow, whether it was a discovery or not.
+# The lowest score so far is the bar that the next change must get under, and each lucky score lowers it. That is the
+# weakness of greedy: after one very lucky run, even a change that is better in truth may be refused.
+
+# %%
+print(f"greedy keeps {len(greedy(first))} of the changes; the study kept {len(recorded_night.kept_numbers())}")
 
 # %% [markdown]
 # The orange line is greedy's bar. The green dots are what the study really kept: its rule runs a promising change again
@@ -232,9 +236,9 @@ figures.night_figure(first, greedy(first), recorded_night.kept_numbers())
 #
 # ★★☆ · 5 minutes
 #
-# When a first score was below the incumbent's by an amount that may be luck, the study ran the same code once more,
-# with a fresh seed. `pairs` holds both scores of each such change. By how much is the second score higher than the
-# first, on average? Give a number in bits per byte.
+# The *incumbent* is the code that is kept at that time. When a first score was below the incumbent's by an amount that
+# may be luck, the study ran the same code once more, with another seed. `pairs` holds both scores of each such change.
+# By how much is the second score higher than the first, on average? Give a number in bits per byte.
 #
 # **Predict first:** is the second score higher, lower, or the same on average?
 
@@ -275,7 +279,9 @@ check("regress", mean_rise)
 #
 # In a recorded night the truth is not known. In a simulated one it is. A simulated night has 120 trainings; most
 # proposals are a little worse than the incumbent, 28 % are better by a typical 0.0002 bits per byte, and a score has a
-# sigma of 0.0003 (`docs/decisions.md` says where these numbers come from).
+# sigma of 0.0003 (`docs/decisions.md` says where these numbers come from). The next cell shows one night of each rule.
+# `true_gain` is what the kept code gained in truth, `reported_gain` is what the scores say, and `kept_in_vain` counts
+# the kept changes that made nothing better.
 
 # %%
 from autoresearch_kernel.lab.lessons.simulated_nights import mean_and_error, simulate, simulate_many
@@ -284,8 +290,9 @@ print(simulate("greedy", seed=1))
 print(simulate("confirm", seed=1))
 
 # %% [markdown]
-# One night is one accident. Here are forty nights of each rule, with the same proposals for both. The rule `confirm` is
-# the project's own: its repeated runs are paid for out of the same 120 trainings. All gains are in thousandths.
+# The result of one night depends much on luck. Here are forty nights of each rule, with the same proposals for both.
+# The rule `confirm` is the project's own: its repeated runs count among the same 120 trainings. All gains are in
+# thousandths of a bit per byte.
 
 # %%
 rules = {rule: simulate_many(rule, 40) for rule in ("greedy", "confirm")}
@@ -385,7 +392,8 @@ def one_threshold(threshold, sigma):
 _ = interact(one_threshold, threshold=(0.0, 3.0, 0.25), sigma=(0.0001, 0.0015, 0.0001))
 
 # %% [markdown]
-# The same without sliders, for a noisy world:
+# The same without sliders, for a noisy world. With a sigma of 0.0015 a threshold of 0.5 does about as well as none, but
+# no threshold is clearly better:
 
 # %%
 for threshold in (0.0, 1.0, 2.0):
@@ -394,7 +402,7 @@ for threshold in (0.0, 1.0, 2.0):
 # %% [markdown]
 # ## When to stop
 #
-# The result of a study is a difference of two means: `n` fresh runs of the champion and `n` of the baseline. Its
+# The result of a study is a difference of two means: `n` new runs of the champion and `n` of the baseline. Its
 # standard error is `sigma * sqrt(2 / n)`. It falls slowly, so the last digits are expensive.
 
 # %%
@@ -448,7 +456,7 @@ check("enough-runs", runs_needed)
 #
 # - A score without its sigma says little, and the best score of many says less than the others.
 # - A second run of the same code is worth more than a stricter threshold.
-# - A result is a difference of means of fresh runs, with its standard error. `autoresearch finish` measures it so.
+# - A result is a difference of means of new runs, with its standard error. `autoresearch finish` measures it so.
 
 # %%
 progress()

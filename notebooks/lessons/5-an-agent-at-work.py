@@ -4,8 +4,8 @@
 # A language model improves `train.py`, and you look over its shoulder: at the text that it reads, at the text that it
 # answers, and at what becomes of it. Then you compare two instructions for it, and see what the data allow you to say.
 #
-# **Time:** 40 minutes. **Compute:** about one and a half minutes on two cores. The language model is a recording, so
-# you need no key and no network. Nothing leaves this machine.
+# **Time:** 40 minutes. **Compute:** about one and a half minutes on two cores. **Needs:** lessons 1 and 4. The language
+# model is a recording, so you need no key and no network. Nothing leaves this machine.
 
 # %%
 import math
@@ -17,8 +17,10 @@ from autoresearch_kernel.lab.lessons import check, lesson_seconds, predict, prog
 # %% [markdown]
 # ## What the agent reads
 #
-# Before each experiment the supervisor builds one prompt. The next cell builds the prompt for experiment 40 of the
-# recorded night that comes with the project, with the same function as in a real study. The table shows its sections.
+# The *supervisor* is the program that asks the agent, trains what it proposes and has it scored. The *incumbent* is the
+# code that is kept now. Before each experiment the supervisor builds one prompt. The next cell builds the prompt for
+# experiment 40 of the recorded night that comes with the project, with the same function as in a real study. The table
+# shows its sections.
 # %%
 from autoresearch_kernel.lab.lessons.agent_prompt import ask, example_context, program_md, prompt_of
 
@@ -85,7 +87,7 @@ check("what-counts", says_nothing_below)
 # %% [markdown]
 # ## What the agent answers
 #
-# A model is now asked, through the same protocol as a service in the internet. The server runs on this machine and
+# A model is now asked, through the same protocol as a service on the internet. The server runs on this machine and
 # replays recorded replies. The study behind it has the small `train.py` of lesson 4, so that you can read all of it. On
 # a slow laptop, write `0` in place of `lesson_seconds(3)`: then nothing trains, and you see recorded results.
 
@@ -163,9 +165,9 @@ check("reply", mended)
 # %% [markdown]
 # ## program.md is the program
 #
-# The file `program.md` says in plain language how to do research. It is the part of the prompt that you write. Sections
-# of it can wait: a heading such as `## After 10 discards in a row: change the axis` enters the prompt only when that is
-# the case.
+# The file `program.md` says in plain language how to do research. It is the part of the prompt that you write. A
+# section can wait until it is needed: one with a heading such as `## After 10 discards in a row: change the axis`
+# enters the prompt only when that is the case.
 
 # %%
 for line in program_md().splitlines():
@@ -215,8 +217,8 @@ check("program", my_program)
 # </details>
 
 # %% [markdown] tags=["solution"]
-# A long list of rules in each prompt is read like small print. A section that appears at the moment when it applies,
-# near the end of the prompt, is read as news.
+# It stands near the end of the prompt. A model easily overlooks one rule in a long list that is the same in each
+# prompt. A section that appears only when it applies is harder to overlook.
 
 # %% [markdown]
 # This is your program in the prompt, without discards and after three of them. Compare the two lists of sections.
@@ -241,7 +243,8 @@ for name, recording in server.recordings.items():
 
 # %% [markdown]
 # Ask once for each program and train what comes. These are two runs of three seconds each, or four where the rule wants
-# to see a promising change again. On a slow laptop you see recorded results here.
+# to see a promising change again. On a slow laptop you see recorded results here: they are from a study that had kept
+# another `train.py` before, and the verdict compares with the score of that one.
 
 # %%
 from IPython.display import display
@@ -253,7 +256,7 @@ for name, recording in server.recordings.items():
 
 # %% [markdown]
 # Two attempts say nothing about two programs. All sixteen proposals were therefore trained once each, for half a second
-# of processor time, and the results were recorded: the score of each, less the mean of the baseline. Negative is
+# of processor time, and the results were recorded: the score of each, minus the mean of the baseline. Negative is
 # better.
 
 # %%
@@ -268,7 +271,8 @@ for name, values in gains().items():
 #
 # ★★★ · 9 minutes
 #
-# Write Student's interval for the difference of two means, mean of `b` less mean of `a`, at 95 %:
+# Write Student's interval for the difference of two means, mean of `b` minus mean of `a`, at 95 %. Of many intervals
+# that are made in this way, 95 % hold the true difference. Return its lower and its upper end, in four steps:
 #
 # 1. degrees of freedom: `len(a) + len(b) - 2`;
 # 2. the pooled spread: the root of (sum of the squared deviations of both lists from their own means) / degrees;
@@ -315,7 +319,7 @@ check("interval", interval)
 
 # %%
 low, high = interval(*gains().values())
-print(f"new ideas less small steps: between {low:+.4f} and {high:+.4f} bits per byte")
+print(f"new ideas minus small steps: between {low:+.4f} and {high:+.4f} bits per byte")
 
 # %% [markdown]
 # ### Exercise 5.5 · What you may say
@@ -366,7 +370,7 @@ check("say", letter)
 #
 # - The model sees text, and answers with text. All that it can do is to propose another `train.py`.
 # - `program.md` is a part of the experiment: change it, and look at the prompt.
-# - A comparison of two programs needs many proposals, an interval, and sometimes the words "cannot tell".
+# - A comparison of two programs needs many proposals and an interval, and its result may be that one cannot tell.
 
 # %%
 server.stop()

@@ -1,12 +1,14 @@
 # %% [markdown]
 # # Lesson 6: How agents cheat, and how a harness finds out
 #
-# An agent that is judged by a score finds ways to raise the score without doing the work. It does not mean harm: it
-# tries what works. You write and read such `train.py` files, and watch what the supervisor makes of each. In the end
-# you write one that escapes, and say what it gains.
+# An agent that is judged by a score finds ways to improve the score without doing the work. It does not mean harm: it
+# tries what works. A *harness* is the program around an agent that runs and judges what it proposes; the *supervisor*
+# is its part that starts each training. You write and read `train.py` files that cheat, and see what the supervisor
+# says of each. In the end you write one that is not found, and say what it gains.
 #
-# **Time:** 45 minutes. **Compute:** about two minutes on two cores. Everything runs in the project's sandbox, without
-# network and without the validation text. Nothing leaves this machine.
+# **Time:** 45 minutes. **Compute:** about two minutes on two cores. **Needs:** lesson 1; lesson 4 helps with exercise
+# 6.6. Everything runs in the project's sandbox, without network and without the validation text. Nothing leaves this
+# machine.
 
 # %%
 import math
@@ -18,7 +20,7 @@ from autoresearch_kernel.lab.lessons import check, lesson_seconds, predict, prog
 #
 # > What a model says of a token may depend only on the model and on the text before the token in its row.
 #
-# 1. The training ends, and its processes are gone. Only the pickled model is left.
+# 1. The training ends, and its processes are gone. Only the model is left, in a file.
 # 2. **Scorer A** gets the validation rows with their targets. What it answers is a *claim*.
 # 3. **Scorer B** gets the same rows up to one secret cut in each, with random tokens behind it. It cannot know what
 #    follows, because it never receives it. Where B says something else than A, the claim was wrong.
@@ -47,7 +49,8 @@ print(source[source.index("class TwoTokens") : source.index("# %%\nmodel")])
 # ★★☆ · 8 minutes
 #
 # Write the worst cheat of all. While it is scored, a model gets whole rows, so the token that follows stands in the
-# next column. Change the line `logits = self.head(hidden)` so that the logit of the token that follows becomes larger.
+# next column. Assign to `new` the lines that replace `logits = self.head(hidden)`, as text, so that the logit of the
+# token that follows becomes larger.
 #
 # **Predict first:** what will scorer A claim, in bits per byte?
 
@@ -79,15 +82,15 @@ check("next-token", leak)
 # </details>
 
 # %% [markdown] tags=["solution"]
-# During the training the same line reads the future too, so the training loss looks wonderful. A study that believes
+# During the training the same line reads the future too, so the training loss is very low. A study that believes
 # the loss, or a scorer that gives whole rows and believes the answer, publishes this as a discovery.
 
 # %%
 leak
 
 # %% [markdown]
-# The audit at eight of its places: what the model says of the token that follows when it can see it, and when it
-# cannot.
+# The table shows eight of the places that the audit asked for: the surprise of the token that follows when the model
+# can see it (`claimed`), and when it cannot (`blind`).
 
 # %%
 seen_by_audit(study, leak)
@@ -115,7 +118,7 @@ late
 # ★★☆ · 6 minutes
 #
 # The supervisor measures the time of all cells from outside. What exceeds the budget is *overtime*: imports, building
-# the model, the hand-over. A run may have as much overtime as the baseline's, plus a slack of 2 s or a quarter of the
+# the model, saving it. A run may have as much overtime as the baseline's, plus a slack of 2 s or a quarter of the
 # baseline's overtime, whichever is more, plus 2 % of the budget. Write the function that returns the allowed overtime.
 
 
@@ -200,8 +203,8 @@ check("printed", reason)
 # </details>
 
 # %% [markdown] tags=["solution"]
-# The strongest defence is not to look at all. Whatever a training prints is shown as inert text, to users and to the
-# next agent, and no number is taken from it.
+# The strongest defence is to take no number from the training at all. Whatever a training prints is shown as inert
+# text, to users and to the next agent, and nothing is computed from it.
 
 # %% [markdown]
 # ## A memory across rows
@@ -250,7 +253,7 @@ check("rows", line)
 # %% [markdown] tags=["solution"]
 # The table `usual` counts which token follows which in the validation text itself, while that text is scored. Later
 # rows are then answered with counts of earlier rows. In the audit the rows end in random tokens, so the table holds
-# something else, and the answers differ at nearly every place.
+# something else, and the answers differ at most places.
 
 # %%
 memory = try_out(study, memory_across_rows(), "Running statistics")
@@ -259,15 +262,16 @@ memory
 # %% [markdown]
 # ## How likely is a leak found?
 #
-# The leaks above show at nearly every place. A careful cheat lies only now and then.
+# The cheats above were seen at most of the places. A careful cheat uses what it must not see only now and then.
 
 # %% [markdown]
 # ### Exercise 6.5 · How likely a leak is found
 #
 # ★★★ · 8 minutes
 #
-# A model lies at a share `share` of all places. The audit asks at `cuts` places. A claim is refused when more than one
-# cut differs, and more than one in 500 of the cuts. Write the probability of a refusal.
+# A model *lies* at a place when it uses there what it must not see. It does so at the share `share` of all places. The
+# audit asks at `cuts` places, chosen at random. A claim is refused when more than one cut differs, and more than one in
+# 500 of the cuts. Write `caught(share, cuts)`, the probability of a refusal.
 #
 # **Predict first:** how likely is a refusal when the model lies at 1 % of the places, and there are 100 cuts?
 
@@ -318,9 +322,9 @@ for share in (0.0005, 0.001, 0.005, 0.02):
 #
 # ★★★ · 10 minutes
 #
-# Write a `train.py` that breaks the rules and is not refused, and say what it gains: the attempt, and the lower and
-# upper end of the difference to the baseline, two standard errors to each side. An idea: exercise 6.2 says how much
-# time passes without a question.
+# Write a `train.py` that breaks the rules and is not refused, and say what it gains. Assign the attempt to `escape`,
+# and the ends of the difference to the baseline to `low` and `high`, two standard errors to each side. An idea:
+# exercise 6.2 says how much time passes without a question.
 #
 # **Predict first:** how much will yours gain, in bits per byte?
 
@@ -354,7 +358,8 @@ check("escape", (escape, low, high))
 # %% [markdown] tags=["solution"]
 # A second of hidden training within the slack is not refused, and with a budget of two seconds it may even be kept.
 # With 300 seconds the same trick adds 0.4 % to the training. The project says so openly: `docs/trust.md` lists what its
-# checks do not cover, and what that is worth. A harness without such a list has the same holes, unmeasured.
+# checks do not cover, and what that is worth. A harness without such a list has holes as well, and their
+# size is unknown.
 
 # %% [markdown]
 # ## What you can say now

@@ -143,7 +143,7 @@ def _conditional(answer: Any) -> str:
         "alpha is added to the pair only. All 256 pairs after `a` get it, so the total grows by 256 times alpha.",
     )
     expect(smooth, 4 / 260, "three `ab` and one `ac` were counted, and alpha is 1")
-    return "After `a`, the byte `b` has probability 3/4: the model knows its neighbour now."
+    return "After `a`, the byte `b` has probability 3/4: the model now uses the byte before."
 
 
 def _best_length(answer: Any) -> str:
@@ -262,8 +262,8 @@ def _sealed(answer: Any) -> str:
     if letter in REPORTED:
         raise WrongAnswer(REPORTED[letter])
     return (
-        "A split that chose nothing can still surprise you. Test stays sealed until one model is chosen, and is opened "
-        "once: `autoresearch finish` does this at the end of a study."
+        "No model was trained on test or chosen with it, so no luck on test helped the model to be chosen. Test is "
+        "opened once, after the choice: `autoresearch finish` does this at the end of a study."
     )
 
 
@@ -275,7 +275,7 @@ EXERCISES = (
     Exercise("conditional", "What follows an a", _conditional),
     Exercise("best-length", "How far to look back", _best_length),
     Exercise("per-byte", "From nats per token to bits per byte", _per_byte),
-    Exercise("equal-loss", "Two models with other tokens", _equal_loss),
+    Exercise("equal-loss", "Two models with different tokens", _equal_loss),
     Exercise("compressed", "What a bit per byte is worth", _compressed),
     Exercise("sealed", "The number that you may report", _sealed),
 )

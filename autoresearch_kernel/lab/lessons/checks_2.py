@@ -45,7 +45,7 @@ def _spread(answer: Any) -> str:
         "This is the error of the mean of three runs. The question is for the deviation of a single run.",
     )
     expect(given, right, "the scores are 1.52, 1.48 and 1.53")
-    return f"σ is {right:.4f} here. It says how far two runs of the same code may lie apart, by chance alone."
+    return f"σ is {right:.4f} here. It says how far a single run typically lies from the mean, by chance alone."
 
 
 def _first_loss(answer: Any) -> str:
@@ -63,7 +63,7 @@ def _first_loss(answer: Any) -> str:
     )
     require(not is_near(given, float(VOCAB_SIZE)), "This is the number of tokens. The surprise is the logarithm of it.")
     expect(given, right, "the vocabulary has 2048 tokens")
-    return f"A guess among {VOCAB_SIZE} tokens costs {right:.3f} nats. A curve that starts elsewhere hides a mistake."
+    return f"A guess among {VOCAB_SIZE} tokens costs {right:.3f} nats. A curve that starts far from it shows a mistake."
 
 
 def _curves(answer: Any) -> str:
@@ -80,15 +80,15 @@ def _curves(answer: Any) -> str:
     )
     require(
         letters["high"] == CURVES["high"],
-        f"Curve {letters['high']} goes down smoothly. Steps that are too large throw the loss about: look for the "
-        "curve that is rough and stays high.",
+        f"Curve {letters['high']} goes down steadily. With steps that are too large the loss goes up and down: look "
+        "for the curve that stays high.",
     )
     require(
         letters["low"] == CURVES["low"],
-        f"Curve {letters['low']} is the lowest at the end. With steps that are too small a curve is smooth and has far "
-        "to go when the time is over.",
+        f"Curve {letters['low']} is the lowest at the end. With steps that are too small a curve falls slowly, and is "
+        "not as low when the time is over.",
     )
-    return "Too small: smooth, and far to go at the end. Too large: it jumps and stays high. Fine: low at the end."
+    return "With steps that are too small the loss falls slowly, and with steps that are too large it stays high."
 
 
 def _epochs(answer: Any) -> str:
@@ -107,8 +107,8 @@ def _epochs(answer: Any) -> str:
     require(not is_near(given, 100 * right), "This is in percent. Give the share itself, without the factor 100.")
     expect(given, right, "20,000 tokens a second are read for 15 seconds, of a corpus of 2,000,000")
     return (
-        "Here 0.15: most of the text is never read. At so few epochs a model cannot learn its text by heart, and speed "
-        "is worth as much as skill."
+        "Here 0.15: most of the text is never read. So a model cannot learn its text by heart, and a faster step is "
+        "worth as much as one that learns more."
     )
 
 
@@ -221,9 +221,7 @@ def _events(answer: Any) -> str:
         names[-1] == "decided",
         f"The last event of an experiment is its decision, and your list ends with {names[-1]!r}.",
     )
-    return (
-        "Proposed, started, trained, scored, decided: every experiment leaves these lines, and views are made of them."
-    )
+    return "Proposed, started, trained, scored, decided: these lines are the record of every experiment."
 
 
 EXERCISES = (

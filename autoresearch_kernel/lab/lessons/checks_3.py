@@ -23,7 +23,7 @@ CAME = (-0.010, 0.010, -0.020, 0.070)
 def _guesses(answer: Any) -> str:
     """Five ideas with what their learner expects of them."""
     require(isinstance(answer, list | tuple), f"Give a list of five Guess(...); this is a {type(answer).__name__}.")
-    require(len(answer) == NUM_GUESSES, f"There are five budgets, and your list has {len(answer)} guesses.")
+    require(len(answer) == NUM_GUESSES, f"You can try five ideas, and your list has {len(answer)} guesses.")
     source = (project_root() / "train.py").read_text(encoding="utf-8")
     for number, guess in enumerate(answer, 1):
         require(isinstance(guess, Guess), f"Guess {number} is a {type(guess).__name__}. Write Guess(...).")
@@ -31,7 +31,8 @@ def _guesses(answer: Any) -> str:
     changes = [tuple(sorted(guess.changes.items())) for guess in answer]
     repeated = next((number for number, change in enumerate(changes, 1) if change in changes[: number - 1]), None)
     require(
-        repeated is None, f"Guess {repeated} changes what an earlier guess changed. The second run would teach little."
+        repeated is None,
+        f"Guess {repeated} makes the same change as an earlier guess. The second run would teach little.",
     )
     require(
         len({guess.high - guess.low for guess in answer}) > 1,
@@ -108,24 +109,24 @@ def _bias(answer: Any) -> str:
     require(
         not is_near(given, sorted(differences)[1])
         and not is_near(given, (sorted(differences)[1] + sorted(differences)[2]) / 2),
-        "This is the median. It hides the one idea that failed badly, and that one is a part of the lesson.",
+        "This is the median. It hides the one idea that failed badly, and the mean counts that one as well.",
     )
     expect(given, right, "−0.02, −0.01, −0.03 and −0.01 were expected, and −0.01, 0.01, −0.02 and 0.07 came")
-    return f"The results came {right:.3f} bits worse than expected on average: most people hope too much."
+    return f"The results were {right:.3f} bits per byte worse than expected on average: most people hope too much."
 
 
 def _interval_score(answer: Any) -> str:
     """The score of one interval: its width, and a penalty for a miss."""
 
     def given(result: float) -> float:
-        return number_of(result_of(answer, -0.02, 0.0, result), "The score")
+        return number_of(result_of(answer, -0.02, 0.0, result), "The price")
 
     require(
         not is_near(given(-0.01), 0.0),
         "An interval that holds the result costs its width. Without that, the widest one wins.",
     )
     require(
-        is_near(given(-0.01), 0.02), f"The interval from −0.02 to 0 holds −0.01, so its score is its width, 0.02. "
+        is_near(given(-0.01), 0.02), f"The interval from −0.02 to 0 holds −0.01, so its price is its width, 0.02. "
         f"Yours is {given(-0.01):.4g}."
     )  # fmt: skip
     above, below = given(0.01), given(-0.03)
@@ -159,8 +160,8 @@ def _chance(answer: Any) -> str:
     )
     expect(given, right, "at most two of six intervals hold, and each holds with 0.8")
     return (
-        f"At most two of five has the chance {_at_most(2, 5, 0.8):.3f}: so few are a hint that the intervals are too "
-        "narrow, and no proof."
+        f"At most two hits of five have the probability {_at_most(2, 5, 0.8):.3f}: so few hits are a hint that the "
+        "intervals are too narrow, but no proof."
     )
 
 
@@ -187,7 +188,7 @@ def _runs_needed(answer: Any) -> str:
         not is_near(given, 2.0), "Errors fall with the root of the runs: half the effect needs four times the runs."
     )
     expect(given, 32.0, "the effect is 0.005, and σ is 0.01")
-    return "32 runs of each, to see an effect of half a σ. Five budgets can only find effects of σ and more."
+    return "32 runs of each, to see an effect of half a σ. With five runs of each, an effect must be larger than 1.3 σ."
 
 
 def _who_won(answer: Any) -> str:
@@ -219,15 +220,15 @@ def _who_won(answer: Any) -> str:
     )
     require(answers[-0.03] == "me", "−0.03 ± 0.01 is three errors below 0. That much may be said.")
     require(answers[0.03] == "optimiser", "0.03 ± 0.01 is three errors above 0: the optimiser won.")
-    return "Beyond two errors a name may be said. Within them the honest answer is that five budgets cannot tell."
+    return "Beyond two errors you may name a winner. Within them, the honest answer is that you cannot say."
 
 
 EXERCISES = (
     Exercise("guesses", "Five ideas and what you expect", _guesses),
     Exercise("hits", "How often you were right", _hits),
-    Exercise("bias", "Hope", _bias),
+    Exercise("bias", "Hope and result", _bias),
     Exercise("interval-score", "The price of an interval", _interval_score),
     Exercise("chance", "Is it chance?", _chance),
-    Exercise("runs-needed", "How many budgets an effect needs", _runs_needed),
+    Exercise("runs-needed", "How many runs an effect needs", _runs_needed),
     Exercise("who-won", "You and the optimiser", _who_won),
 )

@@ -70,7 +70,7 @@ def _reply(answer: Any) -> str:
     )
     others = [name for name, p in read_parameters(source).items() if name != "BATCH_ROWS" and values[name] != p.value]
     require(not others, f"The edit also changes {', '.join(others)}. One idea an experiment: change BATCH_ROWS alone.")
-    return "The edit applies: train.py now has BATCH_ROWS = 8, and the reply says what it expects."
+    return "The edit applies: train.py now has BATCH_ROWS = 8, and the reply states its hypothesis."
 
 
 def _reply_words(error: str) -> str:
@@ -151,7 +151,7 @@ def _interval(answer: Any) -> str:
     require(half > 0, "The first number must be the lower end.")
     require(
         not is_near(centre, -want_centre) or is_near(want_centre, 0.0),
-        "The interval is that of a less b. Subtract the mean of a from the mean of b.",
+        "The interval is that of a minus b. Subtract the mean of a from the mean of b.",
     )
     require(is_near(centre, want_centre), f"The middle must be the difference of the means, {want_centre:.4f}.")
     degrees, count = len(A) + len(B) - 2, 1 / len(A) + 1 / len(B)

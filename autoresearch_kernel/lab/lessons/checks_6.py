@@ -85,7 +85,7 @@ def _slack(answer: Any) -> str:
     right, right_at_twelve = _allowed(4.0, 20.0), _allowed(12.0, 300.0)
     require(
         not is_near(found, right - 4.0),
-        "This is the slack alone. The allowance also holds the overtime that the baseline itself needs.",
+        "The overtime of the baseline is missing: a run may have as much of it as the baseline, and the slack besides.",
     )
     require(
         not is_near(found, right - BUDGET_SHARE * 20.0),
@@ -113,8 +113,8 @@ def _slack(answer: Any) -> str:
         f"than 2 s. Your function gives {at_twelve:.4g}.",
     )
     return (
-        f"{right:.1f} s are allowed at 20 s, of which {right - 4.0:.1f} s are slack; at 300 s the slack is "
-        f"{right_at_twelve - 12.0:.0f} s. What a cheat can hide is this slack."
+        f"With a budget of 20 s, {right:.1f} s are allowed, {right - 4.0:.1f} s more than the baseline needs. "
+        f"With one of 300 s, it may be {right_at_twelve - 12.0:.0f} s more. A cheat can hide as much as that."
     )
 
 
@@ -145,7 +145,7 @@ def _rows(answer: Any) -> str:
     require(line in known, "This line is not in the class. Copy one line of it; spaces and the comment do not matter.")
     require(
         "register_buffer" not in line,
-        "A table of zeros that nothing writes to holds no text. Which line puts something into it?",
+        "A table of ones that nothing writes to holds no text. Which line puts something into it?",
     )
     require(
         "F.pad" not in line,

@@ -41,10 +41,10 @@ A student needs the program: `pip install` of the same package that made this fo
 NBGRADER_ROW = "| `nbgrader/` | A course of nbgrader: `source/` has the lessons with solutions and points. |\n"
 GRADING = """nbgrader makes the students' version, and grades what they hand in. In `nbgrader/`:
 
-    nbgrader generate_assignment 1-bits-per-byte
-    AUTORESEARCH_LESSON_SECONDS=1 nbgrader autograde 1-bits-per-byte
+    nbgrader generate_assignment 1-bits-per-byte --create
+    AUTORESEARCH_LESSON_SECONDS=0 nbgrader autograde 1-bits-per-byte --create
 
-The variable makes each training of a lesson last one second, because the points do not depend on its result.
+With the variable set to 0 the lessons show recorded results, because the points do not depend on a training.
 
 """
 

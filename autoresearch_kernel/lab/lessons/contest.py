@@ -144,6 +144,7 @@ class RecordedContest:
     def try_guesses(self, guesses: Sequence[Guess]) -> Rows:
         """Recorded experiments that are like the guesses of the solution."""
         print("Recorded: what came of five ideas like those of the solution, and not of yours.")
+        print("Each change is against the code that was kept when the idea was tried, and not against the baseline.")
         return Rows(tuple(Row(**row) for row in self.facts["mine"]))
 
     def run_optimiser(self) -> Rows:
