@@ -29,7 +29,7 @@ from .core.rerun import FIRST_SEEDS, MOST_SEEDS
 from .core.sanitize import readable
 from .core.version import __version__
 from .lab.jupyter import install_kernel, open_lab
-from .record.study import Study, StudyError, latest_study, open_study
+from .record.study import Study, StudyError, latest_study, open_study, study_exists
 from .show.contrast_words import contrast_json, contrast_table
 from .show.cost import cost_json, cost_table
 from .show.follow import look
@@ -171,6 +171,8 @@ def _compare(arguments: Arguments) -> None:
 
 
 def _verify(arguments: Arguments) -> int:
+    if arguments.file is not None and not arguments.file.exists() and study_exists(str(arguments.file), project_root()):
+        arguments.name, arguments.file = str(arguments.file), None
     if arguments.file is not None:
         from .control.verify_bundle import verify_bundle
 
@@ -367,6 +369,11 @@ def _speed(text: str) -> float:
     return speed
 
 
+def _folder(text: str) -> str:
+    """A path whose place does not depend on the working folder, for argparse."""
+    return str(Path(text).expanduser().resolve())
+
+
 def _seeds(text: str) -> int:
     """A number of seeds, for argparse."""
     if not text.isdecimal() or int(text) < LEAST_SEEDS:
@@ -493,7 +500,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
                       help=f"trainings of each code before the first answer (default {FIRST_SEEDS})"),
             _argument("--most-seeds", type=int, default=MOST_SEEDS, metavar="N",
                       help=f"at most, while the answer is open (default {MOST_SEEDS})"),
-            _argument("--files-folder", metavar="DIR", help="your copy of the texts, where the corpus is a folder"),
+            _argument("--files-folder", type=_folder, metavar="DIR", help="your copy of the texts, where the corpus is a folder"),
             _argument("--yes", action="store_true", help="let the code of the bundle run without a question"),
             _argument_of(OPTIONS["unsafe"]),
         )),

@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from ..core.format import plain
 from ..share.bundle import read_bundle
 from ..share.check import UNKNOWN, Row, check_bundle
 from .checks import Check
 from .verify import MOST_NAMED
 
 REMEDY = "The bundle is not what its study recorded. Ask for it again, and compare the SHA-256 of both zips."
+
+MOST_SAID = 300  # characters of a finding, whose words may be those of a hostile bundle
 
 
 def verify_bundle(path: Path) -> Iterator[Check]:
@@ -25,6 +28,6 @@ def _check(row: Row) -> Check:
     facts = asdict(row)
     if not row.findings:
         return Check(row.name, "ok" if row.checked else "skip", row.words, facts=facts)
-    named = [str(finding) for finding in row.findings[:MOST_NAMED]]
+    named = [plain(str(finding), MOST_SAID) for finding in row.findings[:MOST_NAMED]]
     more = [f"and {len(row.findings) - MOST_NAMED} more"] if len(row.findings) > MOST_NAMED else []
     return Check(row.name, "fail", "; ".join([*named, *more]), REMEDY if row.name == "files" else "", facts)

@@ -2,7 +2,7 @@
 
 The field `rule` of a `decided` event holds the numbers, the thresholds that follow from them and the rule's version, so
 a reader can compute the verdict again: keep below `keep_below`, else confirm below `confirm_below`, else discard. The
-`started` event of a confirmation holds the same of the verdict that asked for it. Events of versions before 0.11 have
+`started` event of a confirmation holds the same of the verdict that asked for it. Events of versions before 0.10 have
 no such field. A failure has none either: it is decided by how its last run ended.
 """
 

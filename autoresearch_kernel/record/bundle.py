@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,7 +61,7 @@ def _unpacked(bundle: Path, into: Path) -> Path:
                 if entry.file_size > MOST_BYTES or total > MOST_BYTES_IN_ALL:
                     raise StudyError(f"{bundle} is too large to be opened: {entry.filename} passes the limit.")
                 _take(opened, entry, into / "study" / name)
-    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
         if isinstance(error, StudyError):
             raise
         raise StudyError(f"{bundle} cannot be read as a zip ({error}). Ask for it once more.") from error

@@ -10,7 +10,7 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -62,8 +62,9 @@ def make_bundle(found: Material, rules: Sequence[Rule], made_at: str, say: Say) 
         made_at: UTC, ISO 8601.
         say: is told how far it is.
     """
-    cleaner, name = Cleaner(rules), found.study.name
+    cleaner = Cleaner(rules)
     material = with_new_hashes(cleaned(found, cleaner), found.sources)
+    name = material.study.name
     notebooks = _portable(material, cleaner)
     removed = tuple(cleaner.removed())
     diffs = _diffs(material)
@@ -208,10 +209,10 @@ def _zipped(name: str, files: Mapping[str, bytes], made_at: str) -> bytes:
     return buffer.getvalue()
 
 
-def is_bundle_of(path: Path, name: str) -> bool:
-    """Whether a file is an earlier bundle of the study of that name, which a new one may replace."""
+def is_bundle_of(path: Path, names: Collection[str]) -> bool:
+    """Whether a file is an earlier bundle of the study of one of these names, which a new one may replace."""
     try:
         with zipfile.ZipFile(path) as opened:
-            return f"{name}/{MANIFEST}" in opened.namelist()
+            return any(f"{name}/{MANIFEST}" in opened.namelist() for name in names)
     except (zipfile.BadZipFile, OSError):
         return False

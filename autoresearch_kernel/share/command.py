@@ -12,7 +12,7 @@ from ..record.study import Study, StudyError
 from ..show.words import bar
 from ..system.files import utc_now, write_atomic
 from .build import Made, Say, is_bundle_of, make_bundle
-from .clean import Doubt, doubts_in, rules_for, rules_of
+from .clean import Cleaner, Doubt, doubts_in, rules_for, rules_of
 from .material import read_material, strings_of
 
 MOST_SHOWN = 40  # doubts that are listed
@@ -57,7 +57,7 @@ def share_study(
     Raises StudyError where nothing is decided yet, or the file is another one; HistoryDamaged for a damaged record.
     """
     path = out or Path(f"{study.name}.zip")
-    if path.exists() and not is_bundle_of(path, study.name):
+    if path.exists() and not is_bundle_of(path, {study.name, Cleaner(rules_for(study.project)).text(study.name)}):
         raise StudyError(f"{path} exists and is no bundle of {study.name}. Name another file with --out.")
     material = read_material(study, has_prompts=has_prompts)
     doubts = doubts_in(strings_of(material), study.project)

@@ -109,9 +109,10 @@ def strings_of(material: Material) -> Iterator[tuple[str, str]]:
 def cleaned(material: Material, cleaner: Cleaner) -> Material:
     """The same without what is private; notebooks are cleaned where they are written anew (`notebook.portable`)."""
     events = tuple(cleaner.all(_without_machine(event, cleaner)) for event in material.events)
+    facts = cleaner.all(material.study.facts)
     return replace(
         material,
-        study=replace(material.study, facts=cleaner.all(material.study.facts)),
+        study=replace(material.study, name=str(facts["name"]), facts=facts),
         events=events,
         state=replay(events),
         sources={number: cleaner.text(source) for number, source in material.sources.items()},

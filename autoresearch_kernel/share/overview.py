@@ -213,7 +213,12 @@ def _facts(material: Material) -> Iterator[tuple[str, str]]:
     """Names and values, of which those without a value are left out."""
     known, state = material.study.facts, material.state
     corpus, hardware, options = known["corpus"], known["hardware"], known.get("agent_options") or {}
-    yield "agent", " · ".join(f"{name} {value}" for name, value in {"": known["agent"], **options}.items()).strip()
+    yield (
+        "agent",
+        " · ".join(
+            f"{name} {value}" for name, value in {"": known["agent"], **options}.items() if value is not None
+        ).strip(),
+    )
     yield "corpus", f"{corpus.get('corpus')}, content {str(corpus.get('content_sha256'))[:12]}"
     yield "tokens", f"vocabulary {corpus.get('vocab_size')}, context {corpus.get('sequence_length')}"
     yield "budget", f"{known['time_budget_seconds']:g} s of training a run, clock {known.get('clock') or 'wall'}"

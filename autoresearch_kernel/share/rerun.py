@@ -45,6 +45,7 @@ NAME = "rerun"  # of the study in its folder
 PARENT, EXPERIMENT = 0, 1  # their numbers there
 MOST_FAILURES = 2  # trainings of one code that may fail before nothing can be compared
 SAME_CORPUS = {"content_sha256": "text", "tokenizer_sha256": "tokenizer", "heldout_sha256": "held-out rows"}
+MOST_NAME, MOST_SAID = 60, 300  # characters of a hostile bundle: its name, and what is wrong with it
 Say = Callable[[str], None]
 
 
@@ -72,7 +73,7 @@ def question_of(bundle: Bundle, number: int) -> Question:
     problems = [finding for row in check_bundle(bundle) for finding in row.findings]
     if problems:
         raise CannotRerun(
-            f"This bundle does not verify, so nothing of it is trained. {problems[0].file}: {problems[0].problem}. "
+            f"This bundle does not verify, so nothing of it is trained. {plain(str(problems[0]), MOST_SAID)}. "
             "`autoresearch verify FILE` lists all problems; ask for the bundle again."
         )
     state = replay(events_of(bundle))
@@ -86,7 +87,7 @@ def question_of(bundle: Bundle, number: int) -> Question:
     if sources[0] is None or sources[1] is None:
         raise CannotRerun(f"The bundle holds no train.py of experiment {number:04d} or of its parent {parent:04d}.")
     manifest = json.loads(bundle.files[MANIFEST])
-    about = str(state.study["name"]), number, parent, experiment.hypothesis
+    about = plain(str(state.study["name"]), MOST_NAME), number, parent, experiment.hypothesis
     return Question(*about, claim_of(experiment), state.study, sources[0], sources[1], manifest["seal"][:8])
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 from ..core.errors import Plain, is_debugging
-from ..core.sanitize import shown
+from ..core.sanitize import readable, shown
 from .shell import shell_command
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -223,7 +223,7 @@ codecs.register_error(SUBSTITUTE, _substitutes)
 
 def _complain(words: str) -> None:
     with suppress(OSError, ValueError):  # stderr may be closed or full; the exit status says it then
-        print(words, file=sys.stderr, flush=True)
+        print(readable(words), file=sys.stderr, flush=True)
 
 
 def _has_lost_its_reader() -> bool:

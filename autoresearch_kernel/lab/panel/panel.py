@@ -105,9 +105,8 @@ class Panel(PanelView):
 
         Args:
             fields: agent, with_, model, share, recording, prompt_tokens, reply_tokens, max_tokens, max_cost, max_calls,
-            fields: agent, with_, model, share, recording, prompt_tokens, reply_tokens, max_tokens, max_cost, max_calls,
-                budget (seconds a run), corpus, files_folder, text_key, preset, start, seed; experiments, hours and
-                approve say how long and on whose word.
+                notify, budget (seconds a run), corpus, files_folder, text_key, preset, start, seed; experiments, hours
+                and approve say how long and on whose word.
         """
         study = self.control.begin(name, self.project, fields, self._tell)
         self.form.close()
