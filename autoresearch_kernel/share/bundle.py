@@ -48,7 +48,7 @@ def read_bundle(path: str | Path) -> Bundle:
                 found = list(_of_zip(opened, path))
         except (zipfile.BadZipFile, UnicodeDecodeError) as error:
             raise NotABundle(
-                f"{path} cannot be read as a zip ({error}). Give the file that `autoresearch share` wrote, or copy it "
+                f"{path} cannot be read as a zip ({error}). Give the file that `share` wrote, or copy it "
                 "again: a download that was cut off looks like this."
             ) from error
     top = _top([name for name, _ in found])
@@ -65,7 +65,7 @@ def read_bundle(path: str | Path) -> Bundle:
     if MANIFEST not in bundle.files and MANIFEST not in bundle.broken:
         raise NotABundle(
             f"{path} holds no {MANIFEST}, so it is no bundle of a study, or its manifest was removed. Give the zip "
-            "that `autoresearch share` wrote."
+            "that `share` wrote."
         )
     return bundle
 
@@ -107,7 +107,7 @@ def _check_size(total: int, path: Path) -> None:
     if total > MOST_BYTES:
         raise NotABundle(
             f"The files in {path} have more than {MOST_BYTES // 10**6} MB, so it is no bundle: one of 100 experiments "
-            "has 20 MB. Give the zip that `autoresearch share` wrote."
+            "has 20 MB. Give the zip that `share` wrote."
         )
 
 

@@ -33,7 +33,7 @@ from .recorded import Recorded
 TABLE = "results.tsv"
 UNKNOWN = (  # what no check of a bundle can know
     "Whether the machine told the truth: a person who makes up numbers and recomputes all hashes gets a bundle that "
-    "verifies. `autoresearch rerun` trains an experiment again on your machine.",
+    "verifies. The command rerun trains an experiment again on your machine.",
     "Whether the clock was honest: the budget of a run was counted where the study ran.",
     "Whether the models had the scores that are recorded: a bundle holds no model.",
     "Whether experiments were left out before the history began, or whether a better study was not shared.",

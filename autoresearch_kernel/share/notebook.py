@@ -38,7 +38,7 @@ NEEDS_SOURCE = """# The outputs below are those of the real run. This cell was n
 import importlib.util
 
 if importlib.util.find_spec("prepare") is None:
-    raise SystemExit("To train this again you need the project autoresearch: `autoresearch rerun` does it there.")
+    raise SystemExit("To train this again you need the project autoresearch, whose command rerun does it.")
 """
 
 

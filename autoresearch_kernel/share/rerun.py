@@ -36,6 +36,7 @@ from ..study.session import Watch
 from ..study.steps import Steps, open_session
 from ..system.files import ensure_folder, write_atomic
 from ..system.locations import cache_dir, originals
+from ..system.shell import shell_command
 from ..system.steady_clock import is_possible
 from .bundle import Bundle
 from .check import check_bundle, events_of
@@ -74,7 +75,7 @@ def question_of(bundle: Bundle, number: int) -> Question:
     if problems:
         raise CannotRerun(
             f"This bundle does not verify, so nothing of it is trained. {plain(str(problems[0]), MOST_SAID)}. "
-            "`autoresearch verify FILE` lists all problems; ask for the bundle again."
+            f"`{shell_command('verify FILE')}` lists all problems; ask for the bundle again."
         )
     state = replay(events_of(bundle))
     if not 0 < number < len(state.experiments):

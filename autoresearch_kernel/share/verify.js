@@ -11,7 +11,7 @@
   const MOST_BYTES = 400_000_000, TOLERANCE = 1e-9, ROUNDING = 1e-9;
   const UNKNOWN = [
     "Whether the machine told the truth: a person who makes up numbers and recomputes all hashes gets a bundle that " +
-      "verifies. `autoresearch rerun` trains an experiment again on your machine.",
+      "verifies. The command rerun trains an experiment again on your machine.",
     "Whether the clock was honest: the budget of a run was counted where the study ran.",
     "Whether the models had the scores that are recorded: a bundle holds no model.",
     "Whether experiments were left out before the history began, or whether a better study was not shared.",

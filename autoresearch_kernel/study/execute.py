@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..core.agent import Agent
 from ..core.decide import mean
 from ..core.drift import at_present_speed, present_speed
@@ -38,6 +40,7 @@ def execute(session: Steps, step: Step, agent: Agent | None = None) -> None:
                     f"it. `{shell_command('doctor')}` checks the machine; the same command then goes on."
                 ) from failure
             session.note(f"{failure} This is not the experiment's fault; it is tried again in {wait_seconds:g} s.")
+            step = replace(step, against=None)  # alone and not in a duel, it is clear whose fault it is
             session.steering.wait_seconds(wait_seconds)
             session.steering.end_if_stopping()
 

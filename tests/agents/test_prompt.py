@@ -280,7 +280,7 @@ def test_lines_get_shorter_before_any_is_left_out() -> None:
     long = tuple(replace(e, hypothesis="word " * 60) if e.number else e for e in night(100)[0])
     generous, tight = (
         parts(build_prompt(context(experiments=long), budget, count_tokens))["The record"]
-        for budget in (200_000, 15_500)
+        for budget in (200_000, 16_200)
     )
     assert all(f"\n{n:04d} " in record for n in range(101) for record in (generous, tight))
     assert len(tight) < 0.7 * len(generous)

@@ -15,7 +15,7 @@ from autoresearch_kernel.record.paths import LESSONS, MY_NOTEBOOKS
 from ..conftest import PROJECT
 from .conftest import Browser, Lab
 
-ERROR = '.jp-RenderedText[data-mime-type="application/vnd.jupyter.error"]'
+OUTPUT = ".jp-OutputArea-output"
 SOURCES = list(sources(PROJECT))
 WIDTHS = (1280, 800)  # pixels of a laptop, and of half of its screen
 
@@ -59,11 +59,11 @@ def test_a_learner_is_told_what_is_wrong_and_then_what_is_right(lessons: Lab, br
     browser.run(prediction)
     browser.run(answer)
     browser.run(check)
-    assert "Write your answer here" in browser.cell(check).locator(ERROR).inner_text()
+    assert "Write your answer here" in browser.cell(check).locator(OUTPUT).last.inner_text()
     browser.replace(answer, "def surprise(p):\n    return math.log2(p)")
     browser.run(answer)
     browser.run(check)
-    said = browser.cell(check).locator(ERROR).inner_text()
+    said = browser.cell(check).locator(OUTPUT).last.inner_text()
     assert "The logarithm needs a minus" in said and "Traceback" not in said
     browser.replace(answer, "def surprise(p):\n    return -math.log2(p)")
     browser.run(answer)

@@ -263,7 +263,7 @@ def _sealed(answer: Any) -> str:
         raise WrongAnswer(REPORTED[letter])
     return (
         "No model was trained on test or chosen with it, so no luck on test helped the model to be chosen. Test is "
-        "opened once, after the choice: `autoresearch finish` does this at the end of a study."
+        "opened once, after the choice: the command finish does this at the end of a study."
     )
 
 

@@ -202,6 +202,7 @@ def _events(answer: Any) -> str:
         all(isinstance(name, str) for name in answer),
         "Your list has whole events. Take the name of each: event['event'].",
     )
+    names = [name for name in names if name != "drawn"]  # the views are drawn after the decision
     require(bool(names), "No event is of experiment 1. Compare the number 1, not the text '1'.")
     require(
         "study_started" not in names and "opened" not in names,
