@@ -36,6 +36,7 @@ def test_a_lesson_opens_with_everything_folded_and_nothing_too_wide(
     lessons: Lab, browser: Browser, pair: tuple[Any, Path]
 ) -> None:
     lesson, source = pair
+    browser.page.set_viewport_size({"width": WIDTHS[0], "height": 1200})  # a narrow one hides what the kernel does
     browser.open(lessons, f"{MY_NOTEBOOKS}/{LESSONS}/{source.stem}.ipynb")
     page = browser.page
     page.locator(".jp-RenderedMarkdown h1", has_text=lesson.title).first.wait_for()
@@ -52,6 +53,7 @@ def test_a_lesson_opens_with_everything_folded_and_nothing_too_wide(
 
 
 def test_a_learner_is_told_what_is_wrong_and_then_what_is_right(lessons: Lab, browser: Browser) -> None:
+    browser.page.set_viewport_size({"width": WIDTHS[0], "height": 1200})
     browser.open(lessons, f"{MY_NOTEBOOKS}/{LESSONS}/{SOURCES[0][1].stem}.ipynb")
     imports, prediction, answer, check = range(4)
     browser.run(imports)
