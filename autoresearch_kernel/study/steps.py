@@ -265,7 +265,8 @@ def open_session(study: Study, watch: Watch = ignore, backend: Backend | None = 
             changes = "; ".join(f"{name} {new}, before {old}" for name, old, new in changed)
             session.note(f"Scores from here on are made by other versions: {changes}. Compare them with that in mind.")
         if lineage is None:
-            watch(Progress("note", text=f"No git lineage: {why_not}. Every train.py is kept in {study.paths.folder}."))
+            kept = f"Every train.py is kept in {study.paths.folder}."
+            watch(Progress("note", text=clean(f"No git lineage: {why_not}. {kept}")))
         try:
             yield session
         finally:
