@@ -29,7 +29,7 @@ from .core.rerun import FIRST_SEEDS, MOST_SEEDS
 from .core.sanitize import readable
 from .core.version import __version__
 from .lab.jupyter import install_kernel, open_lab
-from .record.study import Study, StudyError, latest_study, open_study, study_exists
+from .record.study import Study, StudyError, latest_study, open_study, study_names
 from .show.contrast_words import contrast_json, contrast_table
 from .show.cost import cost_json, cost_table
 from .show.follow import look
@@ -171,7 +171,7 @@ def _compare(arguments: Arguments) -> None:
 
 
 def _verify(arguments: Arguments) -> int:
-    if arguments.file is not None and not arguments.file.exists() and study_exists(str(arguments.file), project_root()):
+    if arguments.file is not None and not arguments.file.exists() and str(arguments.file) in study_names(project_root()):
         arguments.name, arguments.file = str(arguments.file), None
     if arguments.file is not None:
         from .control.verify_bundle import verify_bundle
