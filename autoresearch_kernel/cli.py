@@ -171,8 +171,9 @@ def _compare(arguments: Arguments) -> None:
 
 
 def _verify(arguments: Arguments) -> int:
-    if arguments.file is not None and not arguments.file.exists() and str(arguments.file) in study_names(project_root()):
-        arguments.name, arguments.file = str(arguments.file), None
+    named = str(arguments.file)
+    if arguments.file is not None and not arguments.file.exists() and named in study_names(project_root()):
+        arguments.name, arguments.file = named, None
     if arguments.file is not None:
         from .control.verify_bundle import verify_bundle
 
