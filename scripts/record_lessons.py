@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -147,6 +148,7 @@ def tidy(facts: dict[str, Any]) -> dict[str, Any]:
 def write(name: str, command: str, data: Any) -> None:
     made_by = f"python scripts/record_lessons.py {command}, on two cores that other programs used as well"
     text = json.dumps({"made_by": made_by, "data": data}, indent=1, ensure_ascii=False)
+    text = re.sub(r'/[^\s"\\]*/site-packages/', "", text)  # in tracebacks: no folder of this machine
     (FOLDER / f"{name}.json").write_text(text + "\n", encoding="utf-8")
     print(f"notebooks/lessons/data/{name}.json is written.")
 
