@@ -3,7 +3,7 @@
     python benchmarks/neighbour.py [--steps 150] [--repeats 5] [--home DIR] [--try GOMP_SPINCOUNT=0,OMP_NUM_THREADS=1]
 
 Each measurement is the real train.py (preset laptop) for a fixed number of steps, in the environment of a study's
-training, beside nobody, beside a process that burns one core, one that burns all cores, and another training as started
+training, alone, beside a process that burns one core, one that burns all cores, and another training as started
 by hand. Measurements are interleaved and the table has their medians: believe its ratios. It takes minutes.
 """
 
@@ -42,7 +42,7 @@ def burn():
 for _ in range(int(sys.argv[1])):
     multiprocessing.get_context("fork").Process(target=burn).start()
 """
-NEIGHBOURS = ("nobody", "one busy core", "all cores busy", "a training by hand")
+NEIGHBOURS = ("alone", "one busy core", "all cores busy", "a training by hand")
 
 
 def openmp_settings(env: dict[str, str], variant: str) -> dict[str, str]:
@@ -56,7 +56,7 @@ def openmp_settings(env: dict[str, str], variant: str) -> dict[str, str]:
 @contextmanager
 def neighbour(kind: str, corpus: Path, script: Path) -> Iterator[None]:
     """Something that is busy while the block runs."""
-    if kind == "nobody":
+    if kind == "alone":
         yield
         return
     with tempfile.TemporaryDirectory() as folder:

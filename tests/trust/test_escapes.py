@@ -436,7 +436,7 @@ def test_a_fork_bomb_is_defused(train: Train, sandbox: str) -> None:
     cell = "import os, time\nwhile True:\n    try: os.fork()\n    except OSError: time.sleep(0.01)"
     ran = train(cell, max_processes=100)
     assert (ran.outcome.status, ran.reason) == (Status.CRASH, "had more than 100 processes, its limit")
-    assert ran.seconds < 120  # its hundred processes take turns until the supervisor sees them
+    assert ran.seconds < 15
     record("escape", "fork bomb", "fork without end", f"ended: {ran.reason}", sandbox)
 
 
