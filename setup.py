@@ -22,6 +22,7 @@ FOLDERS = {
     "docs": "teaching.md",
     "docs/teaching": "*.md",
     "docs/example": "**/*",
+    "docs/nights": "*.zip",
 }
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ..core.decide import MOST_BASELINE_RUNS, NUM_BASELINE_RUNS
 from ..core.format import count, duration
@@ -70,13 +71,19 @@ def _overhead_of(name: str, study: Study) -> float | None:
 
 
 def overhead_seconds(runs: Iterable[Run], budget_seconds: float) -> float | None:
-    """What a run took longer than its budget, with its score: the median; None where nothing was measured."""
+    """What a run took beside its training, with its score: the median; None where nothing was measured."""
     spent = [
-        run.measured["total_seconds"] - budget_seconds + (run.measured.get("scoring_seconds") or 0.0)
+        _beside_training(run.measured, budget_seconds) + (run.measured.get("scoring_seconds") or 0.0)
         for run in runs
         if run.measured.get("total_seconds")
     ]
     return max(0.0, statistics.median(spent)) if spent else None
+
+
+def _beside_training(measured: Mapping[str, Any], budget_seconds: float) -> float:
+    """What a run took without its training, which may have ended before its budget."""
+    seconds = measured.get("overhead_seconds")
+    return measured["total_seconds"] - budget_seconds if seconds is None else seconds
 
 
 def runs_of(experiments: Iterable[Experiment]) -> list[Run]:

@@ -150,9 +150,9 @@ check("winner", luck_of_the_lowest)
 # Move the sliders: more changes that do nothing, and more noise. Both make the "discovery" larger.
 
 # %%
-from ipywidgets import interact
+from autoresearch_kernel.lab.lessons.sliders import sliders
 
-_ = interact(figures.winner_figure, count=(1, 200), sigma=(0.0005, 0.04, 0.0005))
+sliders(figures.winner_figure, count=(1, 200), sigma=(0.0005, 0.04, 0.0005))
 
 # %% [markdown]
 # The same picture without sliders, for twenty changes and the sigma of the recorded runs.
@@ -321,7 +321,7 @@ def both_rules(sigma):
     return figures.gain_figure(nights)
 
 
-_ = interact(both_rules, sigma=(0.0001, 0.0015, 0.0001))
+sliders(both_rules, sigma=(0.0001, 0.0015, 0.0001))
 
 # %% [markdown]
 # The same picture without a slider, at the sigma of 0.0003. The bands are standard errors. The lines become flatter:
@@ -386,10 +386,10 @@ def one_threshold(threshold, sigma):
     nights = simulate_many("greedy", 60, threshold=threshold, sigma=sigma)
     gain, error = mean_and_error([1000 * night.true_gain for night in nights])
     in_vain = fmean(night.kept_in_vain for night in nights)
-    print(f"true gain {gain:.2f} ± {error:.2f} thousandths, {in_vain:.1f} kept in vain in each night")
+    return f"true gain {gain:.2f} ± {error:.2f} thousandths, {in_vain:.1f} kept in vain in each night"
 
 
-_ = interact(one_threshold, threshold=(0.0, 3.0, 0.25), sigma=(0.0001, 0.0015, 0.0001))
+sliders(one_threshold, threshold=(0.0, 3.0, 0.25), sigma=(0.0001, 0.0015, 0.0001))
 
 # %% [markdown]
 # The same without sliders, for a noisy world. With a sigma of 0.0015 a threshold of 0.5 does about as well as none, but
@@ -397,7 +397,7 @@ _ = interact(one_threshold, threshold=(0.0, 3.0, 0.25), sigma=(0.0001, 0.0015, 0
 
 # %%
 for threshold in (0.0, 1.0, 2.0):
-    one_threshold(threshold, 0.001)
+    print(one_threshold(threshold, 0.001))
 
 # %% [markdown]
 # ## When to stop

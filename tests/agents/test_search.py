@@ -327,7 +327,7 @@ def test_numbers_of_a_part_that_is_switched_off_stay_as_they_are() -> None:
     real = (PROJECT / "train.py").read_text(encoding="utf-8")
 
     def moved(source: str) -> Counter[str]:
-        return Counter(n for seed in range(50) for n in SearchAgent(seed).propose(context(source=source)).changes)
+        return Counter(n for seed in range(20) for n in SearchAgent(seed).propose(context(source=source)).changes)
 
     off, on = moved(set_parameters(real, plain)), moved(real)
     idle = {"MUON_MOMENTUM", "NGRAM_LR"}

@@ -66,6 +66,11 @@ def test_the_overhead_is_the_median_of_what_was_measured() -> None:
     assert overhead_seconds([Run(0, 1)], 20.0) is None
 
 
+def test_a_training_that_ended_before_its_budget_took_its_overhead_all_the_same() -> None:
+    measured = {"total_seconds": 4.5, "training_seconds": 0.5, "overhead_seconds": 4.0, "scoring_seconds": 1.0}
+    assert overhead_seconds([Run(0, 1, measured=measured)], 20.0) == 5.0
+
+
 def test_a_new_study_expects_the_overhead_that_another_one_measured(measured: Study, small_corpus: Path) -> None:
     new = counting_study(measured.project, small_corpus, "new")
     outlook = outlook_of(new, replay([]), 1, None)

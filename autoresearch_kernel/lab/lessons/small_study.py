@@ -45,6 +45,8 @@ CORPUS: dict[str, Any] = {
 PRESET: dict[str, Any] = {"name": "none", "parameters": {}, "reason": "the small train.py of the lessons"}
 LEARNER = "learner"  # who proposes
 SmallStudy = Study | RecordedSmall
+MOST_STEPS_A_RUN = 4  # for a run that counts: its training, its score, and both once more where the machine failed
+START_SECONDS = 120.0  # for a training to start, on a busy machine
 UNRECORDED_SECONDS = 1.0  # of training, for a train.py that was not recorded
 
 
@@ -96,8 +98,17 @@ def same_code(study: SmallStudy, runs: int) -> list[float]:
         return study.same_code(runs)
     with _opened(study) as session:
         _measure(session)
-        while len(session.state.experiments[0].scores) < runs:
+        for _ in range(MOST_STEPS_A_RUN * runs):
+            if len(session.state.experiments[0].scores) >= runs:
+                break
             execute(session, one_more_run(session, 0))
+        else:
+            last = session.state.experiments[0].runs[-1]
+            raise StudyError(
+                f"{study.name} has {len(session.state.experiments[0].scores)} of {runs} scores, and its runs fail now, "
+                f"the last one as {last.status}: {last.reason}. Run the cell again when the machine is less busy, or "
+                "write 0 seconds for recorded results."
+            )
         return list(session.state.experiments[0].scores[:runs])
 
 
@@ -183,6 +194,7 @@ def _begin(name: str, project: Path, seconds: float) -> Study:
         preset=PRESET,
         agent="human",
         time_budget_seconds=seconds,
+        startup_allowance_seconds=START_SECONDS,
         scoring=vars(ScoringSettings.for_corpus("cpu", "float32", *sizes)),
         hardware={"device": "cpu", "device_name": "this machine", "dtype": "float32", "num_cores": os.cpu_count()},
     )

@@ -50,9 +50,12 @@ def try_lessons(numbers: tuple[int, ...] = (), version: Version = Version.INSTRU
                 yield execute(lesson, built(source, version), folder / "project")
 
 
-def execute(lesson: Lesson, notebook: NotebookNode, project: Path) -> Trial:
-    """Execute a notebook in a project's folder of lessons, without touching the progress of the user."""
-    client = NotebookClient(notebook, timeout=CELL_SECONDS, kernel_name=KERNEL_NAME)
+def execute(lesson: Lesson, notebook: NotebookNode, project: Path, cell_seconds: int = CELL_SECONDS) -> Trial:
+    """Execute a notebook in a project's folder of lessons, without touching the progress of the user.
+
+    A cell that takes longer than `cell_seconds` is the lesson's problem, which quotes its first lines.
+    """
+    client = NotebookClient(notebook, timeout=cell_seconds, kernel_name=KERNEL_NAME)
     environment = os.environ | {PROGRESS_FILE: str(project / "progress.json")}
     began, problem = time.monotonic(), ""
     try:

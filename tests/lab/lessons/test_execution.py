@@ -20,6 +20,7 @@ from tests.conftest import PROJECT
 
 SOURCES = dict(sources(PROJECT))
 # Training seconds of a run; 0: recorded results. Else what the lesson bears.
+CELL_SECONDS = 300  # a cell that hangs is named long before the test's own limit
 BUDGETS = {1: "1", 2: "1", 3: "0", 5: "0", 6: "0"}
 
 
@@ -57,7 +58,7 @@ def test_a_lesson_runs_with_its_solutions_and_shows_no_folder_of_the_machine(
 ) -> None:
     assert lesson in LESSONS
     monkeypatch.setenv(SECONDS, BUDGETS.get(lesson.number, "1"))  # type: ignore[attr-defined]
-    trial = execute(lesson, built(SOURCES[lesson], Version.INSTRUCTOR), project)  # type: ignore[arg-type, index]
+    trial = execute(lesson, built(SOURCES[lesson], Version.INSTRUCTOR), project, CELL_SECONDS)  # type: ignore[arg-type, index]
     assert trial.problem == ""
     shown = printed(trial)
     checks = sum(cell.source.startswith("check(") for cell in trial.notebook.cells)
@@ -71,7 +72,7 @@ def test_a_student_is_stopped_at_the_first_exercise_by_a_plain_sentence(
     lesson: object, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(SECONDS, "0")
-    trial = execute(lesson, built(SOURCES[lesson], Version.STUDENT), project)  # type: ignore[arg-type, index]
+    trial = execute(lesson, built(SOURCES[lesson], Version.STUDENT), project, CELL_SECONDS)  # type: ignore[arg-type, index]
     assert PLACEHOLDER in trial.problem
     cells = [cell for cell in trial.notebook.cells if cell.cell_type == "code"]
     failed = next(i for i, cell in enumerate(cells) if any(o.output_type == "error" for o in cell.outputs))

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from autoresearch_kernel.lab.lessons import broken_trains, checks_6
+from autoresearch_kernel.lab.lessons import small_study as small_study_module
 from autoresearch_kernel.lab.lessons.attempt import Attempt
 from autoresearch_kernel.lab.lessons.cheating import signs_of_cheating
 from autoresearch_kernel.lab.lessons.exercise import WrongAnswer
 from autoresearch_kernel.lab.lessons.recorded_small import RecordedSmall, recorded_attempt
 from autoresearch_kernel.lab.lessons.small_study import baseline_scores, same_code, small_study, small_train, try_out
-from autoresearch_kernel.record.study import Study
+from autoresearch_kernel.record.study import Study, StudyError
 
 SECONDS = 1.0
 LEAK = broken_trains.LOGITS + "        logits = logits + 4.0 * F.one_hot(idx.roll(-1, dims=1), vocab_size)\n"
@@ -58,6 +59,14 @@ def test_known_code_is_shown_and_not_trained_again(study: Study) -> None:
     same = try_out(study, small_train() + "# only a comment\n", "nothing")
     assert same.status == recorded_attempt("unchanged").status == "repeat"
     assert same_code(study, 3) == baseline_scores(study)[:3]
+
+
+def test_runs_that_fail_again_and_again_end_with_a_sentence(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    have, steps = len(baseline_scores(study)), []
+    monkeypatch.setattr(small_study_module, "execute", lambda session, step: steps.append(step))
+    with pytest.raises(StudyError, match=f"has {have} of 9 scores, and its runs fail now"):
+        same_code(study, 9)
+    assert len(steps) == 9 * small_study_module.MOST_STEPS_A_RUN
 
 
 def test_training_before_the_clock_is_refused_for_its_time(study: Study) -> None:
