@@ -21,7 +21,6 @@ FOLDERS = {
     "notebooks/lessons/data": "*.*",
     "docs": "teaching.md",
     "docs/teaching": "*.md",
-    "docs/example": "**/*",
     "docs/nights": "*.zip",
 }
 

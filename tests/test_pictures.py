@@ -13,9 +13,9 @@ from PIL import Image
 from autoresearch_kernel import __version__
 from autoresearch_kernel.record.history import read_state
 from autoresearch_kernel.record.study import sha256
+from tests.recorded_night import HISTORY
 
 DOCS = Path(__file__).parents[1] / "docs"
-HISTORY = DOCS / "example" / "history.jsonl"
 MADE_OTHERWISE = {"decisions.png"}  # by benchmarks/decisions.py
 
 

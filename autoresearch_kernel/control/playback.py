@@ -23,7 +23,7 @@ from ..core.playback import USUAL_SPEED
 from ..core.quiz import Call
 from ..core.sanitize import readable
 from ..core.types import Experiment, Progress
-from ..record.bundle import example_path, recorded_study
+from ..record.bundle import night_path, recorded_study
 from ..record.study import StudyError, latest_study, study_exists
 from ..show.follow import news
 from ..show.playback import Playback
@@ -50,14 +50,14 @@ def recording_path(named: str | None, project: Path | None = None) -> Path:
     project = _project() if project is None else project
     if named is None:
         latest = latest_study(project) if project is not None else None
-        return example_path() if latest is None else latest.paths.folder
+        return night_path() if latest is None else latest.paths.folder
     path = Path(named).expanduser()
     if path.is_file() or (path / "study.json").is_file():
         return path
     if project is not None and len(path.parts) == 1 and study_exists(named, project):
         return project / "studies" / named
     if named == "example":
-        return example_path()
+        return night_path()
     raise StudyError(f"There is no {named}. Give the name of a study, its folder, or the zip of a bundle.")
 
 

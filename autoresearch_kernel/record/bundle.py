@@ -6,19 +6,21 @@ shows are taken out of it, each of a limited size, into a folder of this process
 
 from __future__ import annotations
 
+import atexit
 import re
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 
 from ..system.locations import originals
 from ..system.temporary import own_folder
 from .study import Study, StudyError, open_folder
 
-EXAMPLE = Path("docs") / "example"
 NIGHTS = Path("docs") / "nights"  # bundles that come with the program
+OPTIMISER, SCRIPTED_MODEL = "optimiser.zip", "scripted-model.zip"  # who proposes in them
 TAKEN = re.compile(
     r"(history\.jsonl|study\.json|results\.tsv|notes\.md|(experiments/\d{4,}/)"
     r"(train\.py|change\.diff|proposal\.json|experiment(-\d+)?\.ipynb|handover(-\d+)?/metrics\.jsonl))"
@@ -41,10 +43,20 @@ def recorded_study(path: Path) -> Iterator[Study]:
         raise StudyError(f"There is no {path}. Give a study's name, its folder, or the zip of a bundle.")
 
 
-def example_path() -> Path:
-    """The recorded night that comes with this program: the first bundle, else the study of docs/example."""
-    bundles = sorted((originals() / NIGHTS).glob("*.zip"))
-    return bundles[0] if bundles else originals() / EXAMPLE
+def night_path(night: str = OPTIMISER) -> Path:
+    """The bundle of a recorded night that comes with this program. Raises StudyError where it was removed."""
+    path = originals() / NIGHTS / night
+    if not path.is_file():
+        raise StudyError(f"The recorded night {path} is missing. Install the program, or its checkout, anew.")
+    return path
+
+
+@cache
+def unpacked_study(bundle: Path) -> Study:
+    """The study in a bundle, unpacked for as long as this process lives. Raises StudyError."""
+    opened = ExitStack()
+    atexit.register(opened.close)
+    return opened.enter_context(recorded_study(bundle))
 
 
 def _unpacked(bundle: Path, into: Path) -> Path:

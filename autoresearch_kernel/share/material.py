@@ -15,10 +15,10 @@ from typing import Any
 from ..core.sanitize import all_readable
 from ..core.state import Event, StudyState, replay
 from ..record.archive import NOTEBOOK_LIMIT_BYTES, StudyArchive
+from ..record.bundle import unpacked_study
 from ..record.curves import read_curve
 from ..record.history import events_so_far
-from ..record.paths import StudyPaths
-from ..record.study import Study, StudyError, open_study
+from ..record.study import Study, StudyError, open_folder, open_study
 from ..source.diff import applied
 from ..study.proposal_files import read_proposal
 from ..system.files import lock_holder
@@ -57,15 +57,12 @@ class Material:
 
 
 def study_to_share(name: str | Path) -> Study:
-    """The study of that name in this project, or the one in the folder of that path, for reading alone."""
-    folder = Path(name)
-    if (folder / "study.json").is_file():
-        paths = StudyPaths(folder.resolve())
-        try:
-            facts = json.loads(paths.study.read_text(encoding="utf-8"))
-            return Study(str(facts["name"]), folder.resolve().parent.parent, paths, facts)
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise StudyError(f"{paths.study} cannot be read ({error}). Restore it from a copy.") from error
+    """The study of that name in this project, or the one in a folder or a bundle, for reading alone."""
+    path = Path(name)
+    if path.is_file():
+        return unpacked_study(path.resolve())
+    if (path / "study.json").is_file():
+        return open_folder(path)
     return open_study(str(name), project_root())
 
 

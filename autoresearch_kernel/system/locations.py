@@ -66,7 +66,7 @@ PACKAGED = "project"  # folder of the installed package with what `autoresearch 
 
 
 def originals() -> Path:
-    """Where prepare.py, train.py, program.md, presets/, notebooks/ and docs/example lie as they come with this program.
+    """Where prepare.py, train.py, program.md, presets/, notebooks/ and docs/nights lie as they come with this program.
 
     That is in the package where it was installed from a wheel, and the checkout where it is used from one.
     """

@@ -484,7 +484,7 @@ study.table()
 # %% [markdown]
 # ## A recorded study
 #
-# This study of 100 experiments comes with the project. It needs no training.
+# This study of 62 experiments comes with the project. It needs no training.
 
 # %%
 recorded_study().figure()

@@ -16,26 +16,26 @@ import pytest
 
 from autoresearch_kernel.cli import main
 from autoresearch_kernel.control.playback import Viewer, recording_path
-from autoresearch_kernel.core.state import replay
-from autoresearch_kernel.record.history import read_events
 from autoresearch_kernel.record.study import StudyError, open_folder
 from autoresearch_kernel.show.playback import Playback
 from autoresearch_kernel.show.words import outcome_line
+from tests import recorded_night
+from tests.conftest import PROJECT
 from tests.event_writer import Writer
 from tests.show.test_playback import Hand, make_bundle
 
-EXAMPLE = Path(__file__).parents[2] / "docs" / "example"
+NIGHT = str(recorded_night.FOLDER)
 HOSTILE = "\x1b[2J\x1b]0;title\x07 A <b>bold</b> idea"
 
 
 def test_without_a_terminal_the_whole_night_is_told_in_the_words_of_its_record(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bundle = make_bundle(EXAMPLE, tmp_path / "night.zip")
+    bundle = make_bundle(recorded_night.FOLDER, tmp_path / "night.zip")
     assert main(["replay", str(bundle)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("Replay of study example, which began 2026-11-25 21:26 UTC and took ")
-    decided = replay(read_events(EXAMPLE / "history.jsonl")).decided
+    decided = recorded_night.DECIDED
     told = [line for line in lines if re.match(r"\d{4} ", line) and ":" not in line[:12]]
     assert [line for line in told if "against" in line][:3] == [outcome_line(e) for e in decided if e.compared][:3]
     assert sum(re.match(rf"{e.number:04d} ", line) is not None for e in decided for line in told) >= len(decided)
@@ -43,7 +43,7 @@ def test_without_a_terminal_the_whole_night_is_told_in_the_words_of_its_record(
 
 def test_a_quiz_reads_its_answers_as_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("discard\nhm\nk\nonce more\n"))
-    assert main(["replay", str(EXAMPLE), "--quiz"]) == 0
+    assert main(["replay", NIGHT, "--quiz"]) == 0
     out = capsys.readouterr().out
     assert "0001 · EMBEDDING_LR 0.4 → 0.58" in out and "Keep, discard, or train it once more" in out
     assert "0001: you say discard, the rule says discard." in out
@@ -57,12 +57,12 @@ def test_a_quiz_reads_its_answers_as_lines(monkeypatch: pytest.MonkeyPatch, caps
 def test_what_is_replayed_is_found_by_file_folder_or_name(
     writer: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bundle = make_bundle(EXAMPLE, tmp_path / "night.zip")
-    assert recording_path(str(bundle)) == bundle and recording_path(str(EXAMPLE)) == EXAMPLE
+    bundle = make_bundle(recorded_night.FOLDER, tmp_path / "night.zip")
+    assert recording_path(str(bundle)) == bundle and recording_path(str(recorded_night.FOLDER)) == recorded_night.FOLDER
     (tmp_path / "studies" / "nov23").mkdir(parents=True)
     (tmp_path / "studies" / "nov23" / "study.json").write_text("{}")
     assert recording_path("nov23", tmp_path) == tmp_path / "studies" / "nov23"
-    assert recording_path("example", tmp_path).name in ("example", *(p.name for p in EXAMPLE.parent.glob("nights/*")))
+    assert recording_path("example", tmp_path) == recorded_night.BUNDLE
     with pytest.raises(StudyError, match=r"There is no dec7\. Give the name of a study, its folder, or the zip"):
         recording_path("dec7", tmp_path)
 
@@ -71,7 +71,10 @@ def test_what_is_replayed_is_found_by_file_folder_or_name(
     ("words", "message"),
     [
         (["replay", "nowhere.zip"], "There is no nowhere.zip. Give the name of a study"),
-        (["replay", str(EXAMPLE), "--experiment", "500"], "has no experiment 500: it has 0 to 100"),
+        (
+            ["replay", NIGHT, "--experiment", "500"],
+            f"has no experiment 500: it has 0 to {recorded_night.LAST}",
+        ),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(
@@ -92,7 +95,7 @@ def test_a_speed_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_keys_pause_jump_and_answer() -> None:
     hand, said = Hand(), list[str]()
-    viewer = Viewer(Playback(open_folder(EXAMPLE), hand), said.append)
+    viewer = Viewer(Playback(open_folder(recorded_night.FOLDER), hand), said.append)
     playback = viewer.playback
     playback.play()
     assert viewer.press(" ") and not playback.is_playing
@@ -130,8 +133,17 @@ def test_what_an_agent_wrote_moves_no_cursor(writer: Writer, capsys: pytest.Capt
 def test_on_a_terminal_keys_steer_it(tmp_path: Path) -> None:
     """A real terminal: the quiz waits for a key, and q ends it with the terminal as it was."""
     controller, terminal = pty.openpty()
-    command = [sys.executable, "-m", "autoresearch_kernel.cli", "replay", str(EXAMPLE), "--speed", "2000", "--quiz"]
-    env = os.environ | {"PYTHONPATH": str(EXAMPLE.parents[1]), "TERM": "xterm"}
+    command = [
+        sys.executable,
+        "-m",
+        "autoresearch_kernel.cli",
+        "replay",
+        str(recorded_night.FOLDER),
+        "--speed",
+        "2000",
+        "--quiz",
+    ]
+    env = os.environ | {"PYTHONPATH": str(PROJECT), "TERM": "xterm"}
     process = subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, env=env, cwd=tmp_path)
     os.close(terminal)
     seen = ""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from autoresearch_kernel.core import quiz
 from autoresearch_kernel.core.state import Event, replay
-from autoresearch_kernel.record.history import read_events
+from tests import recorded_night
 
-EXAMPLE = Path(__file__).parents[2] / "docs" / "example" / "history.jsonl"
 ACCEPTED = {
     "accepted": True, "correction_bpb": 0.0, "standard_error": 0.0, "num_cuts": 256, "num_mismatches": 0, "reason": "",
     "seconds": 1.0,
@@ -110,8 +108,8 @@ def test_questions_that_were_not_answered_are_left_out() -> None:
 
 
 def test_the_recorded_example_has_a_question_for_each_score_that_was_judged() -> None:
-    events = read_events(EXAMPLE)
-    asked, state = quiz.questions(events), replay(events)
+    events, state = recorded_night.EVENTS, recorded_night.STATE
+    asked = quiz.questions(events)
     verdicts = {(q.experiment, q.run): q.verdict for q in asked}
     for e in state.decided[1:]:
         if e.status in ("keep", "discard") and e.scores:

@@ -18,11 +18,11 @@ from autoresearch_kernel import __version__
 from autoresearch_kernel.control.actions import read_state, stop
 from autoresearch_kernel.lab.jupyter import CONTROL
 from autoresearch_kernel.lab.pictures import figure_of
-from autoresearch_kernel.record.history import read_state as read_history
 from autoresearch_kernel.record.paths import MY_NOTEBOOKS
 from autoresearch_kernel.record.study import open_study, sha256
 
 from ..conftest import PROJECT, git
+from ..recorded_night import FOLDER, HISTORY, LAST, STATE, STUDY
 from .conftest import FLAGS, Browser, Lab, browser_path
 
 DOCS = PROJECT / "docs"
@@ -42,12 +42,11 @@ def stamp(name: str, study: str = "", experiments: int | None = None, history_sh
 
 
 def stamp_example(name: str) -> None:
-    history = DOCS / "example" / "history.jsonl"
-    stamp(name, "example", len(read_history(history).decided) - 1, sha256(history.read_bytes()))
+    stamp(name, STUDY.name, LAST, sha256(HISTORY.read_bytes()))
 
 
 def main() -> None:
-    figure_of("example", read_history(DOCS / "example" / "history.jsonl")).save(DOCS / "progress.png")
+    figure_of(STUDY.name, STATE).save(DOCS / "progress.png")
     stamp_example("progress")
     folder = Path(tempfile.mkdtemp(prefix="pictures-"))
     place = folder / "project"
@@ -107,12 +106,12 @@ def in_the_middle(browser: Browser, lab: Lab, place: Path) -> None:
 
 
 def after_a_night(browser: Browser, lab: Lab, place: Path) -> None:
-    """The recorded study that ships with the project."""
-    shutil.copytree(DOCS / "example", place / "studies" / "example")
-    browser.replace(0, 'from autoresearch_kernel import panel\n\nlab = panel("example")\nlab')
+    """The recorded night that comes with the project."""
+    shutil.copytree(FOLDER, place / "studies" / STUDY.name)
+    browser.replace(0, f'from autoresearch_kernel import panel\n\nlab = panel("{STUDY.name}")\nlab')
     browser.run(0)
     browser.page.wait_for_timeout(2_000)
-    best = read_state(open_study("example", place)).incumbent
+    best = read_state(open_study(STUDY.name, place)).incumbent
     assert best is not None
     browser.page.locator(f'.ar-rows tr[data-number="{best.number}"]').click()
     browser.page.wait_for_timeout(2_000)

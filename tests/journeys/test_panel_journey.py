@@ -15,7 +15,7 @@ from autoresearch_kernel.record.history import read_events
 from autoresearch_kernel.record.study import open_study
 from autoresearch_kernel.show.words import status_word
 
-from ..conftest import PROJECT
+from ..recorded_night import FOLDER, LAST, STUDY
 from .conftest import Browser, Lab
 
 PANEL, FIGURE, TABLE = 0, 1, 2  # code cells of control.ipynb
@@ -227,12 +227,12 @@ def restore_panel_cell(browser: Browser) -> None:
 
 def test_the_panel_fits_the_cell_at_every_width_and_in_both_themes(lab: Lab, browser: Browser, place: Path) -> None:
     """At 416 and 500 pixels, too: what 833 and 1000 are at a zoom of 200 %."""
-    shutil.copytree(PROJECT / "docs" / "example", place / "studies" / "example")
+    shutil.copytree(FOLDER, place / "studies" / STUDY.name)
     panel, before = browser.page.locator(".ar-panel"), browser.page.viewport_size
-    browser.until(lambda: "example" in panel.locator("select").first.inner_text(), 30)
-    panel.locator("select").first.select_option("example")
-    browser.until(lambda: len(rows(browser)) == 101, 30)
-    browser.page.locator('.ar-rows tr[data-number="100"]').click()
+    browser.until(lambda: STUDY.name in panel.locator("select").first.inner_text(), 30)
+    panel.locator("select").first.select_option(STUDY.name)
+    browser.until(lambda: len(rows(browser)) == LAST + 1, 30)
+    browser.page.locator(f'.ar-rows tr[data-number="{LAST}"]').click()
     for theme in ("JupyterLab Dark", "JupyterLab Light"):
         choose_theme(browser, theme)
         assert browser.page.evaluate(PALE) == []
@@ -263,8 +263,8 @@ def test_the_panel_fits_the_cell_at_every_width_and_in_both_themes(lab: Lab, bro
 
 def test_a_night_is_played_again_and_asks_before_each_verdict(lab: Lab, browser: Browser, place: Path) -> None:
     panel, before = browser.page.locator(".ar-panel"), browser.page.viewport_size
-    panel.locator("select").first.select_option("example")
-    browser.until(lambda: len(rows(browser)) == 101, 30)
+    panel.locator("select").first.select_option(STUDY.name)
+    browser.until(lambda: len(rows(browser)) == LAST + 1, 30)
     press(browser, "Replay")
     player, question = panel.locator(".ar-player"), panel.locator(".ar-question")
     player.get_by_role("button", name="Pause").wait_for()
@@ -285,7 +285,7 @@ def test_a_night_is_played_again_and_asks_before_each_verdict(lab: Lab, browser:
             assert panel.evaluate(OVERFLOWS) == [], width
             browser.shot(f"quiz-{width}-{theme.split()[1].lower()}")
     press(browser, "End the replay")
-    browser.until(lambda: not player.is_visible() and len(rows(browser)) == 101, 30)
+    browser.until(lambda: not player.is_visible() and len(rows(browser)) == LAST + 1, 30)
     assert before is not None
     browser.page.set_viewport_size(before)
     panel.locator("select").first.select_option("first")

@@ -11,18 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.core.types import Experiment, Run, Status
 from autoresearch_kernel.lab.panel import panel
 from autoresearch_kernel.lab.panel.chart import history_data, table_data
-from autoresearch_kernel.record.history import read_events
+from tests import recorded_night
 from tests.journeys.conftest import FLAGS, browser_path
 from tests.show.test_plots import SIGMA, experiment, night, run_again
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-EXAMPLE = Path(__file__).parents[2] / "docs" / "example" / "history.jsonl"
 FOLDER = Path(panel.__file__).parent
 REACH = 60  # pixels from a mark to its words
 LONG = (
@@ -119,8 +117,7 @@ def show(page: Page) -> Callable[..., None]:
 
 
 def example() -> tuple[list[Experiment], float | None]:
-    state = replay(read_events(EXAMPLE))
-    return list(state.experiments), state.sigma
+    return list(recorded_night.STATE.experiments), recorded_night.STATE.sigma
 
 
 def marks_of(page: Page, mark: str) -> list[tuple[float, float]]:
@@ -144,7 +141,7 @@ def with_every_mark() -> list[Experiment]:
 def test_words_stand_beside_their_mark_and_cover_nothing(
     page: Page, show: Callable[..., None], count: int, width: int
 ) -> None:
-    """A hundred is the recorded study; where it is crowded there are fewer words rather than words elsewhere."""
+    """A hundred stands for the recorded night; where it is crowded, fewer words are shown."""
     study, sigma = example() if count == 100 else (night(count), SIGMA)
     show("history", history_data(study, sigma), width)
     labels = page.evaluate(LABELS)

@@ -16,20 +16,18 @@ from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.lab.panel import panel as panel_module
 from autoresearch_kernel.lab.panel.chart import history_data, table_data
 from autoresearch_kernel.lab.panel.panel import Panel
-from autoresearch_kernel.record.bundle import example_path
-from autoresearch_kernel.record.history import read_events
 from autoresearch_kernel.record.study import StudyError
 from autoresearch_kernel.system.files import write_atomic
 from tests.event_writer import Writer
 from tests.journeys.conftest import FLAGS, browser_path
 from tests.lab.test_panel import Recorder, shown_buttons, until
+from tests.recorded_night import EVENTS, LAST, STUDY
+from tests.recorded_night import FOLDER as NIGHT_FOLDER
 from tests.show.test_playback import Hand, make_bundle
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-EXAMPLE = Path(__file__).parents[2] / "docs" / "example"
-EVENTS = read_events(EXAMPLE / "history.jsonl")
 FOLDER = Path(panel_module.__file__).parent
 COUNT = itertools.count(1)
 
@@ -62,7 +60,7 @@ def panel(writer: Writer, tmp_path: Path, made: list[Panel]) -> Callable[[type[R
 
 def replayed(panel: Panel, **how: Any) -> Hand:
     """A replay of the example with a clock that the test moves."""
-    panel.replay(str(EXAMPLE), **how)
+    panel.replay(str(NIGHT_FOLDER), **how)
     assert panel.playing is not None
     hand = Hand()
     playback = panel.playing.playback
@@ -108,7 +106,7 @@ def test_a_panel_without_a_study_offers_the_night_that_comes_with_the_program(pa
     made.example_button.click()
     until(lambda: made.playing is not None and not made.example_button.disabled)
     assert not made.form.is_open and made.player.layout.display == "" and shown_buttons(made) == []
-    assert example_path().stem.startswith(data(made)["name"]) or data(made)["name"]
+    assert data(made)["name"] == STUDY.name
     ask(made, "end")
     assert made.playing is None and made.form.is_open and made.player.layout.display == "none"
     assert shown_buttons(made) == ["Replay the example night"]
@@ -119,7 +117,7 @@ def test_a_replay_begins_and_ends_where_the_study_was_shown(panel: Callable[...,
     made = panel()
     assert made.study is writer.study and "nov23" in made.said.data
     replayed(made)
-    assert "Replay of study example" in made.said.data and "recorded 2026-11-25, nothing trains" in made.said.data
+    assert f"Replay of study {STUDY.name}" in made.said.data and "recorded 2026-11-25, nothing trains" in made.said.data
     assert made.hints.layout.display == "none" and made.picker.value is None
     for act in (made.pause, made.go_on, made.finish, made.promote, made.attribute):
         with pytest.raises(StudyError, match="This is a replay: nothing runs that could be steered"):
@@ -156,7 +154,7 @@ def test_the_controls_play_pause_jump_and_set_the_speed(panel: Callable[..., Pan
         made.player.asked = wrong
         assert 'role="alert"' in made.notice.value
     ask(made, "seek", 1e9)
-    assert data(made)["is_over"] and "at its end: 100 experiments" in made.said.data
+    assert data(made)["is_over"] and f"at its end: {LAST} experiments" in made.said.data
 
 
 def test_a_quiz_asks_before_the_verdict_and_tells_at_the_end(panel: Callable[..., Panel], writer: Writer) -> None:
@@ -179,7 +177,7 @@ def test_a_quiz_asks_before_the_verdict_and_tells_at_the_end(panel: Callable[...
 def test_a_bundle_is_replayed_and_cleared_away(panel: Callable[..., Panel], writer: Writer, tmp_path: Path) -> None:
     writer.open().baseline()
     made = panel()
-    made.replay(str(make_bundle(EXAMPLE, tmp_path / "night.zip")), experiment=12)
+    made.replay(str(make_bundle(NIGHT_FOLDER, tmp_path / "night.zip")), experiment=12)
     assert made.playing is not None and made.study is not None
     folder = made.study.paths.folder
     assert folder.is_dir() and data(made)["experiment"] >= 12

@@ -10,7 +10,6 @@ import math
 import random
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -20,7 +19,6 @@ from autoresearch_kernel.core.state import StudyState, replay
 from autoresearch_kernel.core.types import Archive, Experiment
 from autoresearch_kernel.lab.analysis.load import analyse
 from autoresearch_kernel.lab.panel.chart import history_data, table_data
-from autoresearch_kernel.record.history import read_events
 from autoresearch_kernel.show import html
 from autoresearch_kernel.show.follow import look
 from autoresearch_kernel.show.plot_progress import _summary
@@ -28,9 +26,9 @@ from autoresearch_kernel.show.plot_scale import points_of
 from autoresearch_kernel.show.status import status_table
 from autoresearch_kernel.show.study_words import findings
 from autoresearch_kernel.show.words import outcome_line, score_and_difference, status_line, verdict
+from tests import recorded_night
 from tests.event_writer import Writer
 
-RECORDED = Path(__file__).parents[2] / "docs/example/history.jsonl"
 SCORE, SIGNED = r"(\d\.\d{4})(?: ± (\d\.\d{4}))?", r"([+−-]\d\.\d{4})(?!\d)(?: ?± ?(\d\.\d{4}))?"
 FORMS = (  # mine first
     rf"{SCORE}  against {SCORE}  {SIGNED}",
@@ -137,7 +135,7 @@ def check(name: str, text: str) -> int:
 
 
 def test_in_the_recorded_study_every_difference_is_that_of_the_scores_beside_it() -> None:
-    state = replay(read_events(RECORDED))
+    state = recorded_night.STATE
     assert sum(check(name, text) for name, text in views(state, state.study)) > 300
 
 

@@ -11,17 +11,14 @@ from pathlib import Path
 import pytest
 
 from autoresearch_kernel.core.state import replay
-from autoresearch_kernel.record.bundle import example_path, recorded_study
-from autoresearch_kernel.record.history import read_events
+from autoresearch_kernel.record.bundle import night_path, recorded_study
 from autoresearch_kernel.record.study import StudyError, open_folder
 from autoresearch_kernel.show.follow import look
 from autoresearch_kernel.show.playback import Playback
 from autoresearch_kernel.show.quiz_words import answered_words, outcome_lines, question_lines
 from autoresearch_kernel.show.status import doing, status_table
 from tests.event_writer import Writer
-
-EXAMPLE = Path(__file__).parents[2] / "docs" / "example"
-EVENTS = read_events(EXAMPLE / "history.jsonl")
+from tests.recorded_night import EVENTS, FOLDER, LAST
 
 
 class Hand:
@@ -41,7 +38,7 @@ def hand() -> Hand:
 
 @pytest.fixture
 def playback(hand: Hand) -> Playback:
-    return Playback(open_folder(EXAMPLE), hand)
+    return Playback(open_folder(FOLDER), hand)
 
 
 def test_at_twenty_random_moments_the_view_is_the_fold_of_the_events_up_to_it(playback: Playback, hand: Hand) -> None:
@@ -63,7 +60,7 @@ def test_at_twenty_random_moments_the_view_is_the_fold_of_the_events_up_to_it(pl
 
 def test_its_end_is_the_study_as_it_is(playback: Playback) -> None:
     playback.seek(playback.timeline.seconds)
-    now, end = playback.look(), look(open_folder(EXAMPLE))
+    now, end = playback.look(), look(open_folder(FOLDER))
     assert playback.is_over and now.state == end.state and (now.phase, now.finished) == (end.phase, end.finished)
 
 
@@ -91,7 +88,7 @@ def test_a_jump_shows_the_beginning_of_an_experiment(playback: Playback) -> None
     assert playback.look().state.experiments[-1].number == 6
     playback.step(-1)
     assert playback.look().state.experiments[-1].number == 5
-    with pytest.raises(StudyError, match="has no experiment 500: it has 0 to 100"):
+    with pytest.raises(StudyError, match=f"has no experiment 500: it has 0 to {LAST}"):
         playback.jump(500)
 
 
@@ -174,7 +171,7 @@ def make_bundle(folder: Path, into: Path, name: str = "example") -> Path:
 
 
 def test_a_bundle_is_replayed_as_its_study_is_and_leaves_nothing(tmp_path: Path, hand: Hand) -> None:
-    bundle = make_bundle(EXAMPLE, tmp_path / "example.zip")
+    bundle = make_bundle(FOLDER, tmp_path / "example.zip")
     with recorded_study(bundle) as study:
         played = Playback(study, hand)
         played.seek(1000)
@@ -210,13 +207,13 @@ def test_what_is_no_zip_or_is_not_there_is_said_in_a_sentence(tmp_path: Path) ->
         pass
     with pytest.raises(StudyError, match=r"There is no .*y\.zip"), recorded_study(tmp_path / "y.zip"):
         pass
-    shutil.copy(EXAMPLE / "study.json", tmp_path)
+    shutil.copy(FOLDER / "study.json", tmp_path)
     with pytest.raises(StudyError, match=r"has no history\.jsonl"), recorded_study(tmp_path) as study:
         Playback(study)
 
 
 def test_the_night_that_comes_with_the_program_can_be_replayed() -> None:
-    with recorded_study(example_path()) as study:
+    with recorded_study(night_path()) as study:
         assert Playback(study).timeline.seconds > 600
 
 

@@ -11,14 +11,14 @@ from ...core.attribution import effects
 from ...core.state import Event
 from ...core.types import Experiment
 from ...record.archive import StudyArchive
-from ...record.bundle import EXAMPLE
+from ...record.bundle import night_path, unpacked_study
 from ...record.history_reader import Readable, readable_events, views_of
 from ...record.results import read_results
 from ...record.study import Study, StudyError, explained, open_folder, open_study, study_names
 from ...show.study_words import machine_words
 from ...source.compare import subjects
 from ...system.files import seconds_of
-from ...system.locations import originals, project_root
+from ...system.locations import project_root
 from ...system.shell import shell_command
 from .analysis import Analysis
 
@@ -68,12 +68,12 @@ def _of_results(path: Path) -> Analysis:
 
 @explained()
 def open_example() -> Study:
-    """The recorded study that comes with the project, to be looked at: its records, diffs and curves.
+    """The recorded night that comes with the project, to be looked at: its records, diffs, notebooks and curves.
 
     >>> study = open_example()  # doctest: +SKIP
     >>> study.name  # doctest: +SKIP
     """
-    return open_folder(originals() / EXAMPLE)
+    return unpacked_study(night_path())
 
 
 def _latest() -> Analysis:

@@ -93,8 +93,8 @@ def example_context(number: int = 40) -> Context:
     """All that an agent could have read before it proposed experiment `number` of the recorded night."""
     study = open_example()
     events = readable_events(study.paths.history).events
-    proposed = [i for i, e in enumerate(events) if e["event"] == "proposed" and e["experiment"] == number]
-    state = replay(events[: proposed[0]])
+    proposed = [i for i, event in enumerate(events) if event["event"] == "proposed"]
+    state = replay(events[: next(i for i in proposed if events[i]["experiment"] == number)])
     assert state.incumbent is not None
     return Context(
         program=program_md(),
@@ -106,7 +106,7 @@ def example_context(number: int = 40) -> Context:
         seed=0,
         archive=StudyArchive(study.paths),
         prepare_source=(originals() / "prepare.py").read_text(encoding="utf-8"),
-        experiments_left=100 - number + 1,
+        experiments_left=events[proposed[-1]]["experiment"] - number + 1,
     )
 
 

@@ -1,17 +1,18 @@
-"""What lesson 4 reads of the recorded night that comes with the project."""
+"""What lesson 4 reads of the recorded night of a scripted model that comes with the project."""
 
 from __future__ import annotations
 
 from functools import cache
 
 from ...core.types import Experiment, Status
-from ..analysis.load import analyse, open_example
+from ...record.bundle import SCRIPTED_MODEL, night_path, unpacked_study
+from ..analysis.load import analyse
 
 
 @cache
 def night() -> tuple[Experiment, ...]:
     """The decided experiments of the recorded night, the baseline first."""
-    return analyse(open_example()).experiments
+    return analyse(unpacked_study(night_path(SCRIPTED_MODEL))).experiments
 
 
 def first_scores() -> list[float]:
