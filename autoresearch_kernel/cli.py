@@ -199,8 +199,8 @@ def _share(arguments: Arguments) -> None:
     from .share.command import share
     from .share.material import study_to_share
 
-    study = study_to_share(arguments.name) if arguments.name else _named_study(arguments)
-    share(study, arguments.out, not arguments.no_prompts, arguments.yes)
+    study = study_to_share(arguments.study) if arguments.study else _named_study(arguments)
+    share(study, arguments.out, not arguments.no_prompts, arguments.yes, arguments.pdf)
 
 
 def _say(arguments: Arguments) -> None:
@@ -507,9 +507,12 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
             _argument_of(OPTIONS["unsafe"]),
         )),
         Command("share", _share, "make one file of a study, which others open, read and check without this program", (
-            _argument("name", nargs="?", help="of the study, or its folder; default: the one touched last"),
+            _argument("study", nargs="?", metavar="STUDY",
+                      help="its name, its folder, or a bundle of it; default: the one touched last"),
+            NAME,
             _argument("--out", type=Path, metavar="FILE", help="the file (default NAME.zip)"),
             _argument("--no-prompts", action="store_true", help="without the prompts and replies of its model"),
+            _argument("--pdf", action="store_true", help="its page as NAME.pdf, too; needs Chromium, Chrome or Edge"),
             _argument("--yes", action="store_true", help="remove all that may be private, without asking"),
         )),
         Command("compare", _compare, "two studies of one corpus and budget side by side, and whether they differ", (

@@ -37,7 +37,9 @@ HOMES = {
         "show/plot_style.py", "show/plot_scale.py", "show/plot_labels.py", "show/plot_progress.py",
         "show/plot_curve.py", "lab/analysis/plots.py", "lab/lessons/figures.py", "lab/lessons/noise_figures.py",
     },
-    "ipywidgets": {f"lab/panel/{part}.py" for part in ("panel", "view", "elements", "form")},
+    "ipywidgets": {
+        *(f"lab/panel/{part}.py" for part in ("panel", "view", "elements", "form")), "lab/lessons/sliders.py",
+    },
     "anywidget": {"lab/panel/elements.py", "lab/panel/player.py"},
     "dask": {"run/training.py"},
     "prepare": {

@@ -38,6 +38,7 @@ from ..record.study import (
     open_study as open_study,  # for the panel
 )
 from ..sandbox.kinds import SandboxMissing, require_sandbox
+from ..share.command import refuse, report, share_study
 from ..show.attribution_words import attribution_lines
 from ..show.follow import look
 from ..show.study_words import result_words
@@ -212,6 +213,19 @@ def attribute(study: Study, seeds: int | None = None, unsafe: bool = False) -> s
     options = [*(["--seeds", str(seeds)] if seeds else []), *(["--unsafe"] if unsafe else [])]
     pid = start_detached(study, options, command="attribute")
     return f"Process {pid} runs in the background. {plan_of_attribution(study, outlook)} This notebook may be closed."
+
+
+def share(study: Study, prompts: bool = True, yes: bool = False) -> str:
+    """Make one zip of the study in its project's folder, which others can open, read and check.
+
+    Args:
+        prompts: with the prompts and replies of its model.
+        yes: remove all words that may be private. Without it, Unanswered names them when there are any.
+    """
+    _still_there(study)
+    into = study.project / f"{study.name}.zip"
+    _, made = share_study(study, into, has_prompts=prompts, decide=list if yes else refuse)
+    return report(into.relative_to(study.project), made)
 
 
 def plan_of_attribution(study: Study, outlook: Any) -> str:

@@ -14,6 +14,7 @@ from ..system.files import utc_now, write_atomic
 from .build import Made, Say, is_bundle_of, make_bundle
 from .clean import Cleaner, Doubt, doubts_in, rules_for, rules_of
 from .material import read_material, strings_of
+from .pdf import browser, print_page
 
 MOST_SHOWN = 40  # doubts that are listed
 QUESTION = (
@@ -68,11 +69,15 @@ def share_study(
     return path, made
 
 
-def share(study: Study, out: Path | None, has_prompts: bool, is_yes: bool) -> None:
+def share(study: Study, out: Path | None, has_prompts: bool, is_yes: bool, has_pdf: bool = False) -> None:
     """The command: questions at the terminal, a bar while it works, and what was made and removed."""
+    if has_pdf:
+        browser()  # or it is missing, before any work
     decide = list if is_yes else _ask
     path, made = share_study(study, out, has_prompts=has_prompts, decide=decide, say=_bar)
     print(report(path, made))
+    if has_pdf:
+        print(f"{print_page(made.data, path.with_suffix('.pdf'))}: its first page as PDF.")
 
 
 def report(path: Path, made: Made) -> str:

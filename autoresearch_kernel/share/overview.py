@@ -7,6 +7,7 @@ from typing import Any
 
 from ..core.format import bpb, clock, count, plain, signed, thousands
 from ..core.types import FAILED, Experiment, Status
+from ..show.attribution_words import ALONE, attribution_lines
 from ..show.cost import spent_words
 from ..show.html import MARKS, diff_html, facts, folded, text
 from ..show.plot_scale import later_runs
@@ -40,12 +41,13 @@ def overview(
     name, day = material.study.name, material.events[0]["time"][:10]
     body = [
         f'<header>\n<h1>{text(name)}</h1>\n<p class="faint">An autoresearch study of {text(plain(day))}</p>\n</header>',
-        _navigation(),
+        _navigation(material),
         '<main id="main">',
         section("The night", "night", paragraph(story(material))),
         section("Every experiment in one picture", "picture", _picture(material)),
         section("Result", "result", paragraph(result_html(material))),
         section("What was kept", "kept", *_kept(material, diffs)),
+        section("What carries the gain", "attribution", *_attribution(material)),
         section("All experiments", "all", _filter(material), wide("All experiments", _table(material))),
         section("What failed, and why", "failed", _failed(material)),
         section("How it was measured", "facts", facts(_facts(material))),
@@ -70,9 +72,10 @@ def mark(experiment: Experiment) -> str:
     return f'<span class="mark-{kind}" aria-hidden="true">{sign}</span>'
 
 
-def _navigation() -> str:
+def _navigation(material: Material) -> str:
+    carries = [("attribution", "Attribution")] if attribution_lines(material.state) else []
     parts = (
-        ("night", "The night"), ("picture", "Picture"), ("result", "Result"), ("kept", "Kept"), ("all", "Experiments"),
+        ("night", "The night"), ("picture", "Picture"), ("result", "Result"), ("kept", "Kept"), *carries, ("all", "Experiments"),
         ("failed", "Failures"), ("facts", "Measurement"), ("verify-heading", "Verify"), ("files", "Files"),
     )  # fmt: skip
     items = "".join(f"<li>{anchor(f'#{name}', words)}</li>" for name, words in parts)
@@ -112,6 +115,14 @@ def _legend(material: Material) -> Iterator[tuple[str, str, str]]:
         yield "pending", "▒", f"noise of a run, ± {sigma:.4f}"
     if any(later_runs(e) for e in material.state.decided):
         yield "keep", "▽", "a kept change that ran again later"
+
+
+def _attribution(material: Material) -> Iterator[str]:
+    """Which kept changes carry the gain, as runs without each of them say; nothing where that was not measured."""
+    lines = attribution_lines(material.state)
+    if lines:
+        yield f"<p>{text(lines[0])} {text(ALONE)}</p>"
+        yield "<ul>" + "".join(f"<li>{text(line.strip())}</li>" for line in lines[1:]) + "</ul>"
 
 
 def _kept(material: Material, diffs: Mapping[int, str]) -> Iterator[str]:

@@ -29,6 +29,8 @@ from autoresearch_kernel.lab.panel.panel import Panel
 from autoresearch_kernel.lab.panel.view import NO_MORE_BEATS, in_python
 from autoresearch_kernel.lab.pictures import with_result
 from autoresearch_kernel.record.study import StudyError, WouldOverwrite
+from autoresearch_kernel.share.clean import Doubt
+from autoresearch_kernel.share.command import Unanswered
 from autoresearch_kernel.show import html
 from autoresearch_kernel.show.follow import look
 from autoresearch_kernel.show.status import doing, next_step, standing, status_table
@@ -92,6 +94,12 @@ class Recorder(SimpleNamespace):
     def attribute(self, study: Any, seeds: int | None = None, unsafe: bool = False) -> str:
         self.asked.append(("attribute", study.name))
         return "Process 1234 runs in the background"
+
+    def share(self, study: Any, prompts: bool = True, yes: bool = False) -> str:
+        if "private" in self.__dict__ and not yes:
+            raise Unanswered([Doubt("a name", "ada", 3, "history.jsonl, line 2")])
+        self.asked.append(("share", study.name, yes))
+        return "nov23.zip: 0.1 MB"
 
     def promote(self, study: Any, force: bool = False) -> str:
         if "edited" in self.__dict__ and not force:
@@ -227,6 +235,7 @@ def test_every_button_does_what_its_method_does(writer: Writer, panel: Callable[
         (made.promote_button, ("promote", False)),
         (made.finish_button, ("finish", "nov23")),
         (made.attribute_button, ("attribute", "nov23")),
+        (made.share_button, ("share", "nov23", False)),
         (made.hint_button, ("hint", "try a wider MLP")),
     ):
         button.click()
@@ -246,6 +255,20 @@ def test_an_error_of_a_button_is_shown_and_the_buttons_work_again(writer: Writer
     assert 'role="alert"' in made.notice.value
     made.review.reject_button.click()
     until(lambda: "Say why" in made.notice.value)
+
+
+def test_words_that_may_be_private_are_removed_only_by_a_second_press(
+    writer: Writer, panel: Callable[[], Panel]
+) -> None:
+    writer.open().baseline().settle(1, "keep", 1.49)
+    made = panel()
+    made.control.private = True
+    made.share_button.click()
+    until(lambda: "a name: ada" in made.notice.value and not made.share_button.disabled)
+    assert made.control.asked == [] and made.share_button.description == "Share without these words"
+    made.share_button.click()
+    until(lambda: made.control.asked == [("share", "nov23", True)] and not made.share_button.disabled)
+    assert made.share_button.description == "Share" and "nov23.zip" in made.notice.value
 
 
 def test_an_edited_train_py_is_overwritten_only_by_a_second_press(writer: Writer, panel: Callable[[], Panel]) -> None:

@@ -21,6 +21,7 @@ from ...control.playback import recording_path
 from ...core.playback import USUAL_SPEED
 from ...core.state import StudyState, replay
 from ...record.study import Study, StudyError, WouldOverwrite, explained
+from ...share.command import Unanswered
 from ...show.follow import View, look
 from ...show.study_words import sealed_words
 from ...system.locations import project_root
@@ -28,7 +29,7 @@ from ..pictures import Picture, Table, figure_of
 from .elements import FOLLOW
 from .form import StudyForm
 from .player import Replay
-from .view import OVERWRITE, PROMOTE, STILL_EVERY_SECONDS, PanelView, in_python
+from .view import OVERWRITE, PROMOTE, SHARE, SHARE_WITHOUT, STILL_EVERY_SECONDS, PanelView, in_python
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -58,6 +59,7 @@ class Panel(PanelView):
         self.control, self.project = control, project
         self._is_picking = False
         self._is_overwrite_offered = False  # by the promote button, as edits would be lost
+        self._is_removal_offered = False  # by the share button, of words that may be private
         super().__init__(StudyForm(self._check, self._start_clicked), control.NO_READERS)
         self._wire()
         self._choose_first(study, control.study_names(project))
@@ -83,6 +85,7 @@ class Panel(PanelView):
             (self.review.reject_button, lambda: self.reject(why.value)),
             (self.hint_button, lambda: self.hint(self.hint_text.value)),
             (self.replay_button, self.replay),
+            (self.share_button, lambda: self.share(yes=self._is_removal_offered)),
             (self.example_button, lambda: self.replay("example")),
         ]
 
@@ -172,6 +175,22 @@ class Panel(PanelView):
             return self.control.promote(self._named(), force)
         except WouldOverwrite:
             self._offer_overwrite(True)
+            raise
+
+    @_explained
+    def share(self, prompts: bool = True, yes: bool = False) -> str:
+        """Make one zip of the study in the project's folder, which others can open, read and check.
+
+        Args:
+            prompts: with the prompts and replies of its model.
+            yes: remove all words that may be private. Without it, they are named when there are any.
+        """
+        study = self._named()
+        self._offer_removal(False)
+        try:
+            return self.control.share(study, prompts, yes)
+        except Unanswered:
+            self._offer_removal(True)
             raise
 
     @_explained
@@ -285,6 +304,7 @@ class Panel(PanelView):
         self.now, self._memory = None, None
         self._still_at = None if self._still_at is None else -STILL_EVERY_SECONDS
         self._offer_overwrite(False)
+        self._offer_removal(False)
         self._offer_studies()
 
     def _offer_studies(self) -> None:
@@ -396,6 +416,12 @@ class Panel(PanelView):
         self._is_overwrite_offered = is_offered
         self.promote_button.description = OVERWRITE if is_offered else PROMOTE
         self.promote_button.button_style = "danger" if is_offered else ""
+
+    def _offer_removal(self, is_offered: bool) -> None:
+        """A first press removes no word that only the user can judge; the button then says what a second one does."""
+        self._is_removal_offered = is_offered
+        self.share_button.description = SHARE_WITHOUT if is_offered else SHARE
+        self.share_button.button_style = "warning" if is_offered else ""
 
     def _select(self, number: int) -> None:
         for drawing in (self.history, self.experiments):

@@ -46,6 +46,7 @@ LOG_LINES, LOG_BYTES = 60, 16_000
 FOLDS = {"notes": "Agent's notes", "log": "Log", "cost": "Cost", "settings": "Settings of this study"}
 FINISH, GO_ON_FINISHING = "Finish", "Go on finishing"
 PROMOTE, OVERWRITE = "Promote the incumbent", "Overwrite train.py"
+SHARE, SHARE_WITHOUT = "Share", "Share without these words"
 BEAT_EVERY_LOOKS = 5  # panel.js misses it after 30 seconds
 NO_MORE_BEATS = -1  # of a panel that was closed, in a kernel that lives
 
@@ -79,6 +80,7 @@ class PanelView:
         self.picker.style.description_width = "44px"
         self.new_button = button("New study ...", "Fill in a form and start another study")
         self.replay_button = button("Replay", "Play this study again: pause, jump, and a quiz before each verdict")
+        self.share_button = button(SHARE, "Make one file of this study, which others open, read and check")
         self.example_button = button("Replay the example night", "Play a recorded night: nothing trains")
         self.go_on_button = button("Continue", "Let the study go on in the background", "primary")
         self.pause_button = button("Pause", "Begin nothing new once the present experiment is decided")
@@ -89,7 +91,7 @@ class PanelView:
         self.attribute_button = button("Attribute", "Which kept changes carry the gain: train without each of them")
         self.promote_button = button(PROMOTE, "Make the best train.py of this study the project's")
         self.acts = widgets.HBox(layout=widgets.Layout(flex_flow="row wrap"))
-        top = [self.picker, self.new_button, self.replay_button, self.acts]
+        top = [self.picker, self.new_button, self.replay_button, self.share_button, self.acts]
         self.top = widgets.HBox(top, layout=widgets.Layout(flex_flow="row wrap"))
         self.said = Drawing(kind="spoken", data="")
         self.result, self.gauge, self.notice = widgets.HTML(), widgets.HTML(), widgets.HTML()
@@ -218,7 +220,8 @@ class PanelView:
         if self._shown.is_new("player", (is_replay, self.study is None)):
             self.player.layout.display = "" if is_replay else "none"
             self.hints.layout.display = "none" if is_replay else ""
-            self.replay_button.layout.display = "none" if is_replay or self.study is None else ""
+            for one in (self.replay_button, self.share_button):
+                one.layout.display = "none" if is_replay or self.study is None else ""
 
     def _show_moment(self, now: Snapshot, playing: Replay) -> None:
         """A replay at its moment. Its head stays the same while it plays: a screen reader says each change."""
