@@ -9,6 +9,7 @@ from pathlib import Path
 from ..core.format import bpb, duration, plain, signed, with_error
 from ..core.rerun import Difference, Rerun
 from ..record.study import StudyError
+from ..sandbox.kinds import require_sandbox
 from ..share.bundle import read_bundle
 from ..share.rerun import Question, open_or_start, question_of, rerun
 from ..show.plan import TYPICAL_OVERHEAD_SECONDS
@@ -33,6 +34,8 @@ def run(
     if not (is_agreed or agreed()):
         print("Nothing was trained.")
         return STATUS["cannot tell"]
+    if not unsafe:
+        require_sandbox()  # before a corpus is built for minutes
     hide_key()
     seed = 1 + secrets.randbelow(MOST_SEED)
     study = open_or_start(question, files_folder=files_folder, seed=seed, say=lambda words: print(words, flush=True))

@@ -75,8 +75,9 @@ def mark(experiment: Experiment) -> str:
 def _navigation(material: Material) -> str:
     carries = [("attribution", "Attribution")] if attribution_lines(material.state) else []
     parts = (
-        ("night", "The night"), ("picture", "Picture"), ("result", "Result"), ("kept", "Kept"), *carries, ("all", "Experiments"),
-        ("failed", "Failures"), ("facts", "Measurement"), ("verify-heading", "Verify"), ("files", "Files"),
+        ("night", "The night"), ("picture", "Picture"), ("result", "Result"), ("kept", "Kept"), *carries,
+        ("all", "Experiments"), ("failed", "Failures"), ("facts", "Measurement"), ("verify-heading", "Verify"),
+        ("files", "Files"),
     )  # fmt: skip
     items = "".join(f"<li>{anchor(f'#{name}', words)}</li>" for name, words in parts)
     return f'<nav aria-label="Parts of this page"><ul>{items}</ul></nav>'

@@ -258,6 +258,17 @@ def test_buttons_and_keys_send_what_they_say(page: Page) -> None:
     ]  # fmt: skip
 
 
+def test_the_same_experiment_can_be_asked_for_again(page: Page) -> None:
+    """After a jump the night plays on, and Enter on the number that still stands there leads back."""
+    shown(page, PLAYING)
+    page.get_by_label("Jump to experiment").fill("12")
+    page.keyboard.press("Enter")
+    page.evaluate("data => window.model.set('data', data)", json.dumps(PLAYING | {"count": 1, "experiment": 14}))
+    page.keyboard.press("Enter")
+    page.locator(".ar-player").focus()
+    assert sent(page) == [("jump", 12), ("jump", 12)]
+
+
 def test_a_question_is_text_and_is_answered_by_button_and_by_key(page: Page) -> None:
     shown(page, ASKING)
     question = page.locator(".ar-question")

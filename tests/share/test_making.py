@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from autoresearch_kernel import InteractiveStudy, analyse, open_example
+from autoresearch_kernel import InteractiveStudy, analyse
 from autoresearch_kernel.cli import main
+from autoresearch_kernel.core.decide import best
 from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.record.history import read_events, read_state
+from autoresearch_kernel.record.paths import METRICS
 from autoresearch_kernel.record.study import StudyError
 from autoresearch_kernel.share.build import make_bundle
 from autoresearch_kernel.share.bundle import read_bundle
@@ -22,6 +25,7 @@ from autoresearch_kernel.share.manifest import MANIFEST, file_facts
 from autoresearch_kernel.share.material import read_material, study_to_share
 from autoresearch_kernel.share.png import plain_png
 from tests.conftest import PROJECT
+from tests.recorded_night import BUNDLE, EVENTS, FOLDER, LAST, STATE, STUDY
 from tests.shared_night import alice, make_night  # noqa: F401  (a fixture)
 
 MADE_AT = "2027-01-15T09:00:00.000Z"
@@ -30,14 +34,18 @@ LIMIT_BYTES = 20_000_000  # of a bundle of 100 experiments
 
 @pytest.fixture(scope="module")
 def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundle of the recorded study, unpacked."""
-    folder = tmp_path_factory.mktemp("example")
-    study = study_to_share(open_example().paths.folder)
+    """The recorded night, made a bundle anew where only the differences of its code were kept, and unpacked."""
+    folder = tmp_path_factory.mktemp("night")
+    thin = shutil.copytree(FOLDER, folder / "thin" / STUDY.name)
+    for path in thin.glob("experiments/*/train.py"):
+        if int(path.parent.name) > 0:
+            path.unlink()
+    study = study_to_share(thin)
     made = make_bundle(read_material(study, has_prompts=True), (), MADE_AT, ignore_progress)
-    (folder / "example.zip").write_bytes(made.data)
-    with zipfile.ZipFile(folder / "example.zip") as opened:
+    (folder / f"{STUDY.name}.zip").write_bytes(made.data)
+    with zipfile.ZipFile(folder / f"{STUDY.name}.zip") as opened:
         opened.extractall(folder)
-    return folder / "example"
+    return folder / STUDY.name
 
 
 def test_the_manifest_lists_every_file_but_itself(example: Path) -> None:
@@ -46,37 +54,52 @@ def test_the_manifest_lists_every_file_but_itself(example: Path) -> None:
     assert paths == {*manifest["files"], MANIFEST}
     for path, facts in manifest["files"].items():
         assert facts == file_facts((example / path).read_bytes())
-    assert manifest["running"] is False and manifest["study"] == "example" and manifest["made_at"] == MADE_AT
+    assert manifest["running"] is False and manifest["study"] == STUDY.name and manifest["made_at"] == MADE_AT
 
 
 def test_an_honest_bundle_verifies_from_the_zip_and_from_its_folder(example: Path) -> None:
-    for place in (example.with_name("example.zip"), example):
+    for place in (example.with_suffix(".zip"), example):
         rows = check_bundle(read_bundle(place))
         assert [row.findings for row in rows if row.findings] == []
-        assert {row.name: row.checked for row in rows}["lineage"] == 101
+        assert {row.name: row.checked for row in rows}["lineage"] == LAST + 1
 
 
 def test_a_bundle_of_a_hundred_experiments_is_small_and_holds_no_pickle(example: Path) -> None:
-    assert example.with_name("example.zip").stat().st_size < LIMIT_BYTES
+    assert example.with_suffix(".zip").stat().st_size < LIMIT_BYTES
     kinds = {path.suffix for path in example.rglob("*") if path.is_file()}
     assert kinds <= {".html", ".py", ".diff", ".json", ".jsonl", ".tsv", ".ipynb", ".js"}
 
 
 def test_an_unpacked_bundle_opens_as_a_study(example: Path) -> None:
-    original = read_state(open_example().paths.history)
+    original = STATE
     state = read_state(example / "history.jsonl")
     assert [(e.number, e.status, e.val_bpb, e.parent) for e in state.experiments] == [
         (e.number, e.status, e.val_bpb, e.parent) for e in original.experiments
     ]
     night = analyse(example)
-    assert len(night.experiments) == 101 and night.attribution().rows
+    assert len(night.experiments) == LAST + 1 and night.attribution().rows
     assert not any(event.get("chain") == "" for event in read_events(example / "history.jsonl"))
 
 
 def test_the_code_of_an_experiment_of_which_only_the_difference_was_kept_is_made_from_its_parent(example: Path) -> None:
-    champion = (example / "champion" / "train.py").read_text()
-    assert champion == (open_example().experiment(100).train).read_text()
-    assert (example / "baseline" / "train.py").read_text() == open_example().experiment(0).train.read_text()
+    for made in sorted(example.glob("experiments/*/train.py")):
+        assert made.read_text() == (FOLDER / made.relative_to(example)).read_text()
+    champion = best(STATE.experiments)
+    assert champion is not None and champion.number > 0
+    assert (example / "champion" / "train.py").read_text() == STUDY.experiment(champion.number).train.read_text()
+    assert (example / "baseline" / "train.py").read_text() == STUDY.experiment(0).train.read_text()
+
+
+def test_a_bundle_is_made_anew_from_a_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    again = tmp_path / "again.zip"
+    assert main(["share", str(BUNDLE), "--yes", "--out", str(again)]) == 0
+    assert f"{LAST} experiments" not in capsys.readouterr().err
+    before, after = (read_bundle(path) for path in (BUNDLE, again))
+    assert after.files.keys() == before.files.keys() and not after.broken
+    for path in before.files:
+        if path.endswith(("train.py", "change.diff", ".tsv", METRICS)):
+            assert after.files[path] == before.files[path], path
+    assert [row.findings for row in check_bundle(after) if row.findings] == []
 
 
 def test_the_same_study_makes_the_same_bytes(alice: Path) -> None:  # noqa: F811
@@ -143,7 +166,7 @@ def test_the_crate_names_every_file(example: Path) -> None:
     paths = {path.relative_to(example).as_posix() for path in example.rglob("*") if path.is_file()}
     assert listed == paths - {"ro-crate-metadata.json"} and listed < graph.keys()
     assert graph["ro-crate-metadata.json"]["about"] == {"@id": "./"}
-    assert "100 experiments were made with the agent search" in graph["./"]["description"]
+    assert f"{LAST} experiments were made with the agent search" in graph["./"]["description"]
 
 
 def test_the_crate_passes_the_public_validator(example: Path) -> None:
@@ -162,7 +185,7 @@ def test_the_crate_passes_the_public_validator(example: Path) -> None:
 
 def test_a_history_s_events_are_those_of_the_study(example: Path) -> None:
     mine = [{k: v for k, v in event.items() if k != "chain"} for event in read_events(example / "history.jsonl")]
-    theirs = read_events(open_example().paths.history)
+    theirs = EVENTS
     assert len(mine) == len(theirs)
     changed = [(a, b) for a, b in zip(mine, theirs, strict=True) if a != b]
     assert {a["event"] for a, _ in changed} <= {"opened"}  # whose process and boot are left out

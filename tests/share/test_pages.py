@@ -12,9 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.core.types import Status
 from autoresearch_kernel.record.history import read_state
-from autoresearch_kernel.share.command import share_study
+from autoresearch_kernel.record.study import StudyError
+from autoresearch_kernel.share import pdf as pdf_module
+from autoresearch_kernel.share.bundle import read_bundle
+from autoresearch_kernel.share.command import share, share_study
 from autoresearch_kernel.share.figures import read_page
 from autoresearch_kernel.show.svg import ticks
 from autoresearch_kernel.show.svg_curve import curve_svg
@@ -233,3 +237,42 @@ def test_ticks_are_round_and_few() -> None:
     assert list(ticks(0, 100)) == [0, 20, 40, 60, 80, 100]
     assert [round(tick, 6) for tick in ticks(1.4213, 1.4987, 4)] == [1.44, 1.46, 1.48]
     assert list(ticks(1, 1)) == []
+
+
+def test_what_carries_the_gain_stands_on_the_page_once_it_was_measured(tmp_path: Path) -> None:
+    made = make_night(tmp_path / "project")
+    champion = next(e for e in reversed(replay(made.writer.history.events).experiments) if e.status == "keep")
+    changes = [e.number for e in replay(made.writer.history.events).experiments if e.status == "keep" and e.number]
+    made.writer.append("attribution", what="begun", champion=champion.number, changes=changes, num_seeds=2)
+    for number in changes:
+        words = "its lines were changed again"
+        made.writer.append(
+            "attribution", what="variant", champion=champion.number, without=number, train_sha256=None, obstacle=words
+        )
+    path, _ = share_study(made.study, tmp_path / "nov23.zip", decide=list)
+    made.writer.history.close()
+    page = read_bundle(path).text("index.html") or ""
+    assert (
+        '<h2 id="attribution">What carries the gain</h2>' in page and '<a href="#attribution">Attribution</a>' in page
+    )
+    assert words in page and "cannot be taken out alone" in page
+
+
+def test_a_pdf_is_printed_from_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    browser_path()  # or the test is skipped
+    made = make_night(tmp_path / "project")
+    share(made.study, tmp_path / "night.zip", True, is_yes=True, has_pdf=True)
+    made.writer.history.close()
+    pdf = (tmp_path / "night.pdf").read_bytes()
+    assert pdf.startswith(b"%PDF-") and len(pdf) > 20_000 and "night.pdf: its first page" in capsys.readouterr().out
+
+
+def test_without_a_browser_no_bundle_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pdf_module.shutil, "which", lambda name: None)
+    made = make_night(tmp_path / "project")
+    with pytest.raises(
+        StudyError, match=r"needs Chromium, Chrome or Edge, and none was found.*open index\.html"
+    ):
+        share(made.study, tmp_path / "night.zip", True, is_yes=True, has_pdf=True)
+    made.writer.history.close()
+    assert not (tmp_path / "night.zip").exists()

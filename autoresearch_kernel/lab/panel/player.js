@@ -38,7 +38,14 @@ function render({ model, el }) {
   speed.onchange = () => ask("speed", Number(speed.value));
   const jumpLabel = node("label", {}, bar, "Experiment ");
   const jump = node("input", { type: "number", min: 0, "aria-label": "Jump to experiment" }, jumpLabel);
-  jump.onchange = () => { if (jump.value !== "") ask("jump", Number(jump.value)); };
+  let given = ""; // what the field held when it was last heard: Enter on the same number again is no change
+  const go = () => {
+    given = jump.value;
+    if (given !== "") ask("jump", Number(given));
+  };
+  jump.onfocus = () => { given = jump.value; };
+  jump.onchange = go;
+  jump.onkeydown = (event) => { if (event.key === "Enter" && jump.value === given) go(); };
   const quizLabel = node("label", {}, bar);
   const quiz = node("input", { type: "checkbox" }, quizLabel);
   quizLabel.append(" Quiz");
