@@ -2,7 +2,7 @@
 
     python scripts/record_trainings.py trained    # 1-trained.json: train.py for 20 seconds
     python scripts/record_trainings.py curves     # 2-curves.json: three learning rates, 20 seconds each
-    python scripts/record_trainings.py contest    # 3-contest.json: experiments of the study in docs/example, at once
+    python scripts/record_trainings.py contest    # 3-contest.json: sixteen runs and more of 20 seconds, in a study each
 
 The corpus is prepared in the cache.
 """
@@ -18,19 +18,16 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))
 
-from autoresearch_kernel.core.format import bpb  # noqa: E402
-from autoresearch_kernel.core.types import Status  # noqa: E402
-from autoresearch_kernel.lab.lessons.contest import row_of  # noqa: E402
-from autoresearch_kernel.lab.lessons.example_study import recorded_study  # noqa: E402
-from autoresearch_kernel.lab.lessons.studies import parameters_of  # noqa: E402
+from autoresearch_kernel.lab.lessons.contest import Contest  # noqa: E402
+from autoresearch_kernel.lab.lessons.contest import contest as begin  # noqa: E402
+from autoresearch_kernel.lab.lessons.me import Guess  # noqa: E402
 from autoresearch_kernel.lab.lessons.training import curve_by_hand, train_by_hand  # noqa: E402
-from autoresearch_kernel.show.words import idea  # noqa: E402
 
 FOLDER = ROOT / "notebooks" / "lessons" / "data"
 SECONDS = 20.0
 RATES = {"A": 30.0, "B": 0.1, "C": 1.0}  # times the learning rates of train.py: too high, too low, fine
 RATE_NAMES = ("MATRIX_LR", "EMBEDDING_LR", "NGRAM_LR", "HEAD_LR", "SCALAR_LR")
-LIKE_GUESSES, FIRST = (9, 29, 65, 10, 1), (1, 2, 3, 4, 5)  # experiments of docs/example
+GUESSED = {"TOTAL_BATCH_SIZE": 0.5, "MATRIX_LR": 1.5, "WARMDOWN": 1.3, "HEAD_LR": 1.5, "EMBEDDING_LR": 1.5}  # factors
 
 
 def trained() -> dict[str, Any]:
@@ -45,23 +42,22 @@ def curves() -> dict[str, Any]:
 
 
 def contest() -> dict[str, Any]:
-    """Ten experiments of the recorded study: five like the guesses of the solution, and the optimiser's first five."""
-    study = recorded_study()
-    experiments = study.table().experiments
-    baseline = experiments[0]
-    mine, theirs = ([experiments[number] for number in numbers] for numbers in (LIKE_GUESSES, FIRST))
-    kept = [e for e in theirs if e.status is Status.KEEP][-1]
-    comparison = baseline.against(kept)
-    assert comparison is not None and not any(e.status is Status.KEEP for e in mine)
-    words = f"you: baseline {bpb(baseline.val_bpb)}, now {bpb(baseline.val_bpb)} after 5 experiments\n"
-    words += f"the optimiser: baseline {bpb(baseline.val_bpb)}, now {bpb(kept.val_bpb)} after 5 experiments"
+    """The contest of the lesson: five guesses like those of its solution, and five experiments of the optimiser."""
+    both = begin(SECONDS)
+    assert isinstance(both, Contest), "with more than 0 seconds it trains"
+    both.measure()
+    now = both.parameters
+    changed = {name: now[name] * factor for name, factor in GUESSED.items()}
+    mine = both.try_guesses([Guess(f"Another {name}.", {name: type(now[name])(value)}, -0.01, -0.05, 0.05)
+                             for name, value in changed.items()])  # fmt: skip
+    theirs = both.run_optimiser()
     facts = {
-        "mine": [vars(row_of(idea(e), e)) for e in mine],
-        "theirs": [vars(row_of(idea(e), e)) for e in theirs],
-        "parameters": parameters_of(study),
-        "sigma": baseline.sigma,
-        "difference": [comparison.difference, comparison.error],
-        "words": words,
+        "mine": [vars(row) for row in mine.rows],
+        "theirs": [vars(row) for row in theirs.rows],
+        "parameters": now,
+        "sigma": both.sigma,
+        "difference": list(both.difference),
+        "words": repr(both),
     }
     return {"3-contest": facts}
 

@@ -20,7 +20,7 @@ from ..system.temporary import own_folder
 from .study import Study, StudyError, open_folder
 
 NIGHTS = Path("docs") / "nights"  # bundles that come with the program
-OPTIMISER, SCRIPTED_MODEL = "optimiser.zip", "scripted-model.zip"  # who proposes in them
+OPTIMISER = "optimiser.zip"  # of the embedded optimiser, from a plain start
 TAKEN = re.compile(
     r"(history\.jsonl|study\.json|results\.tsv|notes\.md|(experiments/\d{4,}/)"
     r"(train\.py|change\.diff|proposal\.json|experiment(-\d+)?\.ipynb|handover(-\d+)?/metrics\.jsonl))"

@@ -163,10 +163,9 @@ figures.winner_figure(20, estimate_sigma([recorded("4-same-code")["scores"]]))
 # %% [markdown]
 # ## A recorded night
 #
-# The project comes with a recorded night of a *scripted model*: a program with a list of ideas that were written down
-# before, as a language model might have had them. Each one changes the code of `train.py`, and each was trained for
-# thirty seconds. Many of them do nothing. `first` holds the score of the first run of each change, in the order of the
-# night; number 0 is the baseline.
+# Here is a recorded night: 100 changes that the project's optimiser proposed, a program that changes the numbers
+# of `train.py`. Each was trained for six seconds, on a machine that other programs used as well. `first` holds the
+# score of the first run of each change; number 0 is the baseline.
 
 # %%
 from autoresearch_kernel.lab.lessons import recorded_night
@@ -182,7 +181,7 @@ print(f"{len(first) - 1} changes; the baseline has {first[0]:.4f}, the lowest sc
 # The greedy rule trains each change once and keeps it when its score is below the lowest score so far. Write it: from
 # the list of scores to the list of the numbers that greedy keeps. Number 0 is the baseline and is not in the list.
 #
-# **Predict first:** how many of the changes does greedy keep?
+# **Predict first:** how many of the 100 changes does greedy keep?
 
 # %%
 predict("greedy", ...)
