@@ -125,13 +125,13 @@ class Contest:
 
 @dataclass(frozen=True, repr=False)
 class RecordedContest:
-    """The same with experiments of the recorded study, for a laptop that cannot train."""
+    """The same with experiments that were recorded earlier, for a laptop that cannot train."""
 
     facts: dict[str, Any]
 
     def measure(self) -> None:
         """Nothing to train."""
-        print("These are experiments of the recorded study. Nothing is trained on this machine.")
+        print("These experiments were recorded earlier. Nothing is trained on this machine.")
 
     @property
     def parameters(self) -> dict[str, Any]:
