@@ -12,7 +12,7 @@ from autoresearch_kernel.agents.server import keep_secret
 from autoresearch_kernel.agents.tool_output import words_so_far
 from autoresearch_kernel.agents.tools import Place, Tool, find_tool
 from autoresearch_kernel.agents.writing import MOST_LINE_CHARS, MOST_LINES, Telling, last_lines
-from autoresearch_kernel.core.types import RunOutcome
+from autoresearch_kernel.core.types import Progress, RunOutcome
 from autoresearch_kernel.record.history import read_events
 from autoresearch_kernel.run.training import Listener, Training
 from autoresearch_kernel.show.follow import look
@@ -93,10 +93,13 @@ def test_people_see_what_the_agent_writes_until_the_proposal_is_there(
         when_it_is_there.append(look(study).agent_writes)
         return try_it(training, listener)
 
-    machine.dry_run = dry_run
-    with running(study, machine, make_agent(study), experiments=1) as thread:
+    machine.dry_run, heard = dry_run, list[Progress]()
+    with running(study, machine, make_agent(study), experiments=1, watch=heard.append) as thread:
         seen = until(lambda: look(study).agent_writes)
         assert "about the smoothing." in seen and all(c.isprintable() or c == "\n" for c in seen)
         thread.join(120)
     assert [e["experiment"] for e in read_events(study.paths.history) if e["event"] == "proposed"] == [0, 1]
     assert when_it_is_there == [""] and look(study).agent_writes == ""
+    writing = [place for place, progress in enumerate(heard) if "about the smoothing." in progress.writes]
+    assert writing and heard[writing[0]].phase == "proposing", "the terminal of `run` shows it, too"
+    assert not any(progress.writes for progress in heard[writing[-1] + 2 :]), "and takes it away"
