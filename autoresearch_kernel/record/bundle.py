@@ -1,7 +1,8 @@
 """A recorded study that is only read: in a folder, or in a bundle, the zip of a study that `share` makes.
 
-A bundle has one folder at its top, with history.jsonl, study.json and experiments/NNNN/. Only the files that a view
-shows are taken out of it, each of a limited size, into a folder of this process. Nothing of them is run.
+A bundle has one folder at its top, with history.jsonl, study.json and experiments/NNNN/, unless it was zipped again.
+Only the files that a view shows are taken out of it, each of a limited size, into a folder of this process. Nothing of
+them is run.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ def _unpacked(bundle: Path, into: Path) -> Path:
             top = _top(opened, bundle)
             total = 0
             for entry in opened.infolist():
-                name = entry.filename.removeprefix(f"{top}/")
-                if not TAKEN.fullmatch(name) or not entry.filename.startswith(f"{top}/"):
+                name = entry.filename.removeprefix(top)
+                if not TAKEN.fullmatch(name) or not entry.filename.startswith(top):
                     continue
                 total += entry.file_size
                 if entry.file_size > MOST_BYTES or total > MOST_BYTES_IN_ALL:
@@ -88,8 +89,8 @@ def _take(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> None
 
 
 def _top(opened: zipfile.ZipFile, bundle: Path) -> str:
-    """The folder at the top that holds the history."""
-    tops = [name.partition("/")[0] for name in opened.namelist() if re.fullmatch(r"[^/]+/history\.jsonl", name)]
-    if len(tops) != 1:
+    """The folder at the top that holds the history, with a slash; "" for a bundle that was zipped without it."""
+    histories = [name for name in opened.namelist() if re.fullmatch(r"(?:[^/]+/)?history\.jsonl", name)]
+    if len(histories) != 1:
         raise StudyError(f"{bundle} is no bundle of a study: it has no NAME/history.jsonl. `share` makes one.")
-    return tops[0]
+    return histories[0].removesuffix("history.jsonl")

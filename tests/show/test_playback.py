@@ -12,6 +12,7 @@ import pytest
 
 from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.record.bundle import night_path, recorded_study
+from autoresearch_kernel.record.history import read_events
 from autoresearch_kernel.record.study import StudyError, open_folder
 from autoresearch_kernel.show.follow import look
 from autoresearch_kernel.show.playback import Playback
@@ -179,6 +180,15 @@ def test_a_bundle_is_replayed_as_its_study_is_and_leaves_nothing(tmp_path: Path,
         assert played.look().state == replay(EVENTS[: played.count]) and len(played.look().incumbent_curve) > 10
         assert (folder / "experiments" / "0001" / "change.diff").is_file() and not (folder / "index.html").exists()
     assert not folder.exists()
+
+
+def test_a_bundle_that_was_zipped_again_without_its_folder_is_read_as_well(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "flat.zip", "w") as bundle:
+        for name in ("history.jsonl", "study.json", "results.tsv"):
+            if (FOLDER / name).is_file():
+                bundle.write(FOLDER / name, name)
+    with recorded_study(tmp_path / "flat.zip") as study:
+        assert read_events(study.paths.history) == EVENTS
 
 
 @pytest.mark.parametrize(
