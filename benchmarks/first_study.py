@@ -21,13 +21,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-PROJECT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(PROJECT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from autoresearch_kernel.core.contrast import Estimate
 from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.record.history import read_events
 
+PROJECT = Path(__file__).resolve().parents[1]
 LIMIT_SECONDS = 480.0  # of both commands together
 
 
