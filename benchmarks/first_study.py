@@ -2,8 +2,8 @@
 
     python benchmarks/first_study.py [--clones 10] [--out FILE] [--cpus 0,1]
 
-Each clone makes its own environment first (`make setup`), which is not counted. Corpora and the machine's speed are kept
-in the cache of the user who runs this, as they would be for the second study of a user. A result is true where the 95 %
+Each clone makes its own environment first (`make setup`), which is not counted. Corpora and the machine's speed stay in
+the cache of the user who runs this, as they would for the second study of a user. A result is true where the 95 %
 interval of its difference on the sealed test split lies below zero. A line is appended to --out for each clone, so a
 measurement that was cut off goes on.
 """
