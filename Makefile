@@ -6,7 +6,7 @@
 # make faults    inject every fault at every durable operation of a short study, kill a real one 50 times, and try 10,000
 #                generated inputs of each reader (half an hour)
 # make pictures  the screenshots of the README, from real runs in a real JupyterLab (5 minutes; needs Chromium)
-# make share-example  the bundle of the recorded night in docs/nights made anew, as build/example.zip
+# make share-example  unpack the recorded night of docs/nights: its page is build/optimiser/index.html
 # make setup     only the set-up: .venv with exact versions and the Jupyter kernel
 # make lock      resolve pyproject.toml into constraints.txt; `make lock UPGRADE=1` takes the newest versions
 #
@@ -61,7 +61,8 @@ pictures: setup-test
 
 share-example: setup
 	@mkdir -p build
-	@$(AUTORESEARCH) share docs/nights/optimiser.zip --yes --out build/example.zip
+	@$(IN_VENV) zipfile -e docs/nights/optimiser.zip build
+	@echo "Open build/optimiser/index.html in a browser."
 
 setup:
 	@$(SET_UP) $(EXTRAS)

@@ -199,6 +199,8 @@ def _share(arguments: Arguments) -> None:
     from .share.command import share
     from .share.material import study_to_share
 
+    if arguments.study and arguments.name and arguments.study != arguments.name:
+        raise StudyError(f"Which study: {arguments.study} or {arguments.name}? Name one.")
     study = study_to_share(arguments.study) if arguments.study else _named_study(arguments)
     share(study, arguments.out, not arguments.no_prompts, arguments.yes, arguments.pdf)
 
@@ -508,7 +510,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
         )),
         Command("share", _share, "make one file of a study, which others open, read and check without this program", (
             _argument("study", nargs="?", metavar="STUDY",
-                      help="its name, its folder, or a bundle of it; default: the one touched last"),
+                      help="its name or its folder; default: the one touched last"),
             NAME,
             _argument("--out", type=Path, metavar="FILE", help="the file (default NAME.zip)"),
             _argument("--no-prompts", action="store_true", help="without the prompts and replies of its model"),
@@ -516,7 +518,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
             _argument("--yes", action="store_true", help="remove all that may be private, without asking"),
         )),
         Command("compare", _compare, "two studies of one corpus and budget side by side, and whether they differ", (
-            _argument("first", metavar="STUDY", help="a study, or the folder of one"),
+            _argument("first", metavar="STUDY", help="a study, the folder of one, or a bundle"),
             _argument("second", metavar="STUDY", help="the other one"), JSON,
         )),
     ),

@@ -271,6 +271,18 @@ def test_what_the_agent_writes_stands_below_the_live_line_and_is_taken_away(
     assert capsys.readouterr().out == "", "a pipe gets no lines that change"
 
 
+def test_what_the_agent_writes_meanwhile_leaves_the_live_line_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = Screen()
+    screen.live = True
+    screen.watch(Progress("writing", writes="before anything is shown"))
+    assert capsys.readouterr().out == ""
+    screen.watch(Progress("paused", text="Paused: by you"))
+    screen.watch(Progress("writing", writes="one"))
+    assert capsys.readouterr().out.endswith("Paused: by you\n  the agent writes:\n  ┃ one")
+    screen.watch(Progress("writing"))
+    assert capsys.readouterr().out.endswith("\033[JPaused: by you")
+
+
 def test_a_plan_says_what_the_model_may_spend() -> None:
     assert plan_words("gpt-5", "api.openai.com", (1.25, 10.0), Limits(max_cost=5.0)) == (
         "Model gpt-5 at api.openai.com, $1.25 in and $10 out for a million tokens; at most $5.00 in all."

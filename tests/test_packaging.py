@@ -71,7 +71,9 @@ def test_wheel_and_sdist_hold_the_same_and_all_that_new_copies(wheels: dict[str,
         for path in originals:
             if path.is_file():
                 assert f"autoresearch_kernel/project/{path.relative_to(PROJECT)}" in files
-    assert wheels["checkout"].stat().st_size < 2_000_000
+    nights = [path for path in (PROJECT / "docs" / "nights").glob("*.zip")]
+    assert nights and {f"autoresearch_kernel/project/docs/nights/{path.name}" for path in nights} <= files
+    assert wheels["checkout"].stat().st_size < 2_000_000 + sum(path.stat().st_size for path in nights)
 
 
 def test_an_installed_wheel_makes_a_project_and_finds_it(wheels: dict[str, Path], tmp_path: Path) -> None:

@@ -38,7 +38,6 @@ from ..record.study import (
     open_study as open_study,  # for the panel
 )
 from ..sandbox.kinds import SandboxMissing, require_sandbox
-from ..share.command import refuse, report, share_study
 from ..show.attribution_words import attribution_lines
 from ..show.follow import look
 from ..show.study_words import result_words
@@ -215,16 +214,21 @@ def attribute(study: Study, seeds: int | None = None, unsafe: bool = False) -> s
     return f"Process {pid} runs in the background. {plan_of_attribution(study, outlook)} This notebook may be closed."
 
 
-def share(study: Study, prompts: bool = True, yes: bool = False) -> str:
+def share(
+    study: Study, prompts: bool = True, yes: bool = False, say: Callable[[int, int], None] = lambda done, of: None
+) -> str:
     """Make one zip of the study in its project's folder, which others can open, read and check.
 
     Args:
         prompts: with the prompts and replies of its model.
         yes: remove all words that may be private. Without it, Unanswered names them when there are any.
+        say: hears how many experiments of how many are done.
     """
+    from ..share.command import refuse, report, share_study  # pages and pictures, which no other command needs
+
     _still_there(study)
     into = study.project / f"{study.name}.zip"
-    _, made = share_study(study, into, has_prompts=prompts, decide=list if yes else refuse)
+    _, made = share_study(study, into, has_prompts=prompts, decide=list if yes else refuse, say=say)
     return report(into.relative_to(study.project), made)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..core.contrast import Contrast, Side, contrast, found_on_test, found_on_validation
 from ..core.types import FAILED, Status
+from ..record.bundle import unpacked_study
 from ..record.history import read_state
 from ..record.study import SHORT, Study, StudyError, open_folder, open_study, sha256
 from ..system.shell import shell_command
@@ -28,8 +29,10 @@ def compare_studies(first: Study, second: Study) -> Contrast:
 
 
 def study_at(words: str, project: Path) -> Study:
-    """A study by its name, or by the path of its folder, which may be of another project."""
+    """A study by its name, or by the path of its folder, which may be of another project, or of a bundle."""
     folder = Path(words).expanduser()
+    if folder.suffix == ".zip" and folder.is_file():
+        return unpacked_study(folder)
     if len(folder.parts) == 1 and not (folder / "study.json").is_file():
         return open_study(words, project)
     return open_folder(folder)

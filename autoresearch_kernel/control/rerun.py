@@ -9,11 +9,11 @@ from pathlib import Path
 from ..core.format import bpb, duration, plain, signed, with_error
 from ..core.rerun import Difference, Rerun
 from ..record.study import StudyError
-from ..sandbox.kinds import require_sandbox
 from ..share.bundle import read_bundle
 from ..share.rerun import Question, open_or_start, question_of, rerun
 from ..show.plan import TYPICAL_OVERHEAD_SECONDS
 from ..show.terminal import Screen
+from ..system.locations import cache_dir
 from .foreground import choose_sandbox, hide_key, signals_as_ctrl_c
 
 STATUS = {"agrees": 0, "contradicts": 1, "cannot tell": 3}  # exit status of the command
@@ -34,12 +34,10 @@ def run(
     if not (is_agreed or agreed()):
         print("Nothing was trained.")
         return STATUS["cannot tell"]
-    if not unsafe:
-        require_sandbox()  # before a corpus is built for minutes
+    choose_sandbox(cache_dir() / "reruns", unsafe)  # before a corpus is built for minutes
     hide_key()
     seed = 1 + secrets.randbelow(MOST_SEED)
     study = open_or_start(question, files_folder=files_folder, seed=seed, say=lambda words: print(words, flush=True))
-    choose_sandbox(study.project, unsafe)
     screen = Screen()
     with signals_as_ctrl_c():
         answer = rerun(

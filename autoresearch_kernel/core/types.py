@@ -478,7 +478,9 @@ class Busy:
 class Progress:
     """What is happening now, for people who watch."""
 
-    phase: str  # "proposing", "starting", "training", "scoring", "auditing", "deciding", "paused", "quiet", "note"
+    # "proposing", "starting", "training", "scoring", "auditing", "deciding", "paused", "quiet"; "note" for a sentence,
+    # and "writing" when only `writes` is new
+    phase: str
     experiment: int = 0
     run: int = 0
     hypothesis: str = ""

@@ -63,7 +63,7 @@ class LiveDisplay:
                 self._update(is_new=True)
             case "quiet":
                 self.say(progress.text)
-            case other if other != "proposing":  # what is proposed lies there already
+            case other if other not in ("proposing", "writing"):  # what is proposed lies there already
                 self.say(other)
 
     def say(self, line: str) -> None:

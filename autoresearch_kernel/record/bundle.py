@@ -52,9 +52,15 @@ def night_path(night: str = OPTIMISER) -> Path:
     return path
 
 
-@cache
 def unpacked_study(bundle: Path) -> Study:
     """The study in a bundle, unpacked for as long as this process lives. Raises StudyError."""
+    facts = bundle.stat()
+    return _unpacked_study(bundle.resolve(), facts.st_mtime_ns, facts.st_size)
+
+
+@cache
+def _unpacked_study(bundle: Path, changed_at: int, size: int) -> Study:
+    """The same, once for each content of the file."""
     opened = ExitStack()
     atexit.register(opened.close)
     return opened.enter_context(recorded_study(bundle))
@@ -89,8 +95,9 @@ def _take(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> None
 
 
 def _top(opened: zipfile.ZipFile, bundle: Path) -> str:
-    """The folder at the top that holds the history, with a slash; "" for a bundle that was zipped without it."""
-    histories = [name for name in opened.namelist() if re.fullmatch(r"(?:[^/]+/)?history\.jsonl", name)]
+    """The folder that holds the history, with a slash; "" for a bundle that was zipped again without its folder."""
+    histories = [name for name in opened.namelist() if re.fullmatch(r"(?:(?!\.\.)[^/]+/)*history\.jsonl", name)]
     if len(histories) != 1:
-        raise StudyError(f"{bundle} is no bundle of a study: it has no NAME/history.jsonl. `share` makes one.")
+        has = "no history.jsonl" if not histories else f"{len(histories)} files history.jsonl"
+        raise StudyError(f"{bundle} is no bundle of a study: it has {has}. `share` makes a bundle.")
     return histories[0].removesuffix("history.jsonl")

@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..core.format import count, plain, thousands
-from ..record.study import Study, StudyError
+from ..record.study import Remedied, Study, StudyError
 from ..show.words import bar
 from ..system.files import utc_now, write_atomic
 from .build import Made, Say, is_bundle_of, make_bundle
 from .clean import Cleaner, Doubt, doubts_in, rules_for, rules_of
 from .material import read_material, strings_of
-from .pdf import browser, print_page
+from .pdf import print_page, require_browser
 
-MOST_SHOWN = 40  # doubts that are listed
+MOST_SHOWN, MOST_NAMED = 40, 20  # doubts that are listed at a terminal, and in a message
 QUESTION = (
     "Enter removes all of them. Type the numbers of those that may stay, as in 1 3, or q to stop without a bundle: "
 )
@@ -26,16 +26,18 @@ def ignore_progress(done: int, of: int) -> None:
     """Default: says nothing."""
 
 
-class Unanswered(StudyError):
+class Unanswered(Remedied):
     """Words that may be private, and no terminal at which a user could be asked; `doubts` has them."""
 
     def __init__(self, doubts: Sequence[Doubt]) -> None:
         self.doubts = tuple(doubts)
-        words = "; ".join(f"{doubt.what}: {plain(doubt.word, 60)}" for doubt in doubts[:8])
-        more = f"; and {len(doubts) - 8} more" if len(doubts) > 8 else ""
+        named = doubts[:MOST_NAMED]
+        words = "; ".join(f"{doubt.what}: {plain(doubt.word, 60)}" for doubt in named)
+        more = f"; and {len(doubts) - MOST_NAMED} more" if len(doubts) > MOST_NAMED else ""
         super().__init__(
-            f"{count(len(doubts), 'word')} of this study may be private ({words}{more}). Run the command in a "
-            "terminal, which asks about each, or add --yes (in a notebook: yes=True) to remove all of them."
+            f"{count(len(doubts), 'word')} of this study may be private ({words}{more}).",
+            remedy="Run the command in a terminal, which asks about each, or add --yes to remove all of them.",
+            in_panel="Press the button again to remove all of them, or share with yes=True.",
         )
 
 
@@ -59,7 +61,9 @@ def share_study(
     """
     path = out or Path(f"{study.name}.zip")
     if path.exists() and not is_bundle_of(path, {study.name, Cleaner(rules_for(study.project)).text(study.name)}):
-        raise StudyError(f"{path} exists and is no bundle of {study.name}. Name another file with --out.")
+        raise StudyError(
+            f"{path} exists and is no bundle of {study.name}. Move it away, or name another file with --out."
+        )
     material = read_material(study, has_prompts=has_prompts)
     doubts = doubts_in(strings_of(material), study.project)
     chosen = decide(doubts) if doubts else ()
@@ -71,13 +75,16 @@ def share_study(
 
 def share(study: Study, out: Path | None, has_prompts: bool, is_yes: bool, has_pdf: bool = False) -> None:
     """The command: questions at the terminal, a bar while it works, and what was made and removed."""
+    pdf = (out or Path(f"{study.name}.zip")).with_suffix(".pdf")
     if has_pdf:
-        browser()  # or it is missing, before any work
+        require_browser()  # before any work
+        if pdf == out or (pdf.exists() and not pdf.with_suffix(".zip").exists()):
+            raise StudyError(f"{pdf} is no place for the PDF: move that file away, or name a .zip with --out.")
     decide = list if is_yes else _ask
     path, made = share_study(study, out, has_prompts=has_prompts, decide=decide, say=_bar)
     print(report(path, made))
     if has_pdf:
-        print(f"{print_page(made.data, path.with_suffix('.pdf'))}: its first page as PDF.")
+        print(f"{print_page(made.data, pdf)}: its first page as PDF.")
 
 
 def report(path: Path, made: Made) -> str:

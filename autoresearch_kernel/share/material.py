@@ -15,7 +15,6 @@ from typing import Any
 from ..core.sanitize import all_readable
 from ..core.state import Event, StudyState, replay
 from ..record.archive import NOTEBOOK_LIMIT_BYTES, StudyArchive
-from ..record.bundle import unpacked_study
 from ..record.curves import read_curve
 from ..record.history import events_so_far
 from ..record.study import Study, StudyError, open_folder, open_study
@@ -57,12 +56,12 @@ class Material:
 
 
 def study_to_share(name: str | Path) -> Study:
-    """The study of that name in this project, or the one in a folder or a bundle, for reading alone."""
-    path = Path(name)
-    if path.is_file():
-        return unpacked_study(path.resolve())
+    """The study of that name in this project, or the one in a folder, for reading alone. Raises StudyError."""
+    path = Path(name).expanduser()
     if (path / "study.json").is_file():
         return open_folder(path)
+    if path.is_file() or len(path.parts) > 1:
+        raise StudyError(f"{name} is no folder of a study. Give the name of a study, or its folder.")
     return open_study(str(name), project_root())
 
 

@@ -21,36 +21,45 @@ BROWSERS = (
     "/Applications/Microsoft Edge.app/Contents/MacOS/Microsoft Edge",
 )  # fmt: skip
 LIMIT_SECONDS = 120.0
-BY_HAND = "Or unpack the zip, open index.html and print it."
+BY_HAND = "Print index.html of the bundle from your browser instead."
 
 
-def browser() -> str:
-    """The first of BROWSERS on this machine. Raises StudyError."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
+def browsers() -> list[str]:
+    """Those of BROWSERS that this machine has."""
+    return [found for name in BROWSERS if (found := shutil.which(name))]
+
+
+def require_browser() -> None:
+    """Raise StudyError where no browser of this machine can print."""
+    if not browsers():
         raise StudyError(f"A PDF needs Chromium, Chrome or Edge, and none was found. Install one. {BY_HAND}")
-    return found
 
 
 def print_page(bundle: bytes, out: Path) -> Path:
-    """Write index.html of a bundle, a zip, as the PDF `out`. Raises StudyError when the browser fails."""
-    program = browser()
+    """Write index.html of a bundle, a zip, as the PDF `out`. Raises StudyError when no browser does it."""
     with own_folder() as folder:
         with zipfile.ZipFile(io.BytesIO(bundle)) as opened:
             page = next(name for name in opened.namelist() if name.count("/") == 1 and name.endswith(f"/{PAGE}"))
             opened.extract(page, folder)
-        made = folder / "page.pdf"
-        options = [
-            "--headless", "--disable-gpu", "--no-pdf-header-footer", f"--user-data-dir={folder / 'profile'}",
-            f"--print-to-pdf={made}", *(["--no-sandbox"] if os.geteuid() == 0 else []),
-        ]  # fmt: skip
-        try:
-            ended = run_program([program, *options, (folder / page).as_uri()], LIMIT_SECONDS, cwd=folder)
-        except (OSError, ProgramHung) as error:
-            raise StudyError(f"{program} did not print the page ({error}). {BY_HAND}") from error
-        if not made.is_file():
-            said = ended.stderr.decode(errors="replace").strip().splitlines()
-            why = said[-1] if said else f"exit status {ended.returncode}"
-            raise StudyError(f"{program} did not print the page ({why}). {BY_HAND}")
-        write_atomic(out, made.read_bytes())
-    return out
+        problems = []
+        for program in browsers():
+            if problem := _print(program, folder / page, folder / "page.pdf"):
+                problems.append(f"{program}: {problem}")
+            else:
+                write_atomic(out, (folder / "page.pdf").read_bytes())
+                return out
+    raise StudyError(f"The bundle was made, and its page was not printed ({'; '.join(problems)}). {BY_HAND}")
+
+
+def _print(program: str, page: Path, made: Path) -> str:
+    """Why the browser did not print the page; "" when it did. A browser in a snap sees no temporary files."""
+    options = [
+        "--headless", "--disable-gpu", "--no-pdf-header-footer", f"--user-data-dir={made.with_name('profile')}",
+        f"--print-to-pdf={made}", *(["--no-sandbox"] if os.geteuid() == 0 else []),
+    ]  # fmt: skip
+    try:
+        ended = run_program([program, *options, page.as_uri()], LIMIT_SECONDS, cwd=made.parent)
+    except (OSError, ProgramHung) as error:
+        return str(error)
+    said = ended.stderr.decode(errors="replace").strip().splitlines()
+    return "" if made.is_file() else said[-1] if said else f"exit status {ended.returncode}"

@@ -25,6 +25,8 @@ class Screen:
         self.height = 1  # of what is rewritten, in lines
         self.shown = 0.0
         self.last: object = None  # what `_tell_once` told
+        self.head = ""  # the live line
+        self.writes = ""  # the last lines of what the agent writes, below it
 
     def line(self, text: str) -> None:
         self.clear()
@@ -48,8 +50,18 @@ class Screen:
         start, self.height = self._to_start(), len(lines)
         print(start + "\n".join(line[:width] for line in lines), end="", flush=True)
 
+    def _draw_head(self, head: str, writes: str = "") -> None:
+        """Draw the live line, and below it what the agent writes: as `writes` says, else as it was told last."""
+        self.head = head
+        width = shutil.get_terminal_size().columns - 1
+        self._draw([head, *writing_lines(writes or self.writes, width, MOST_WRITTEN)])
+
     def watch(self, progress: Progress) -> None:
-        if progress.phase == "note":
+        if progress.phase == "writing":
+            self.writes = progress.writes
+            if self.live and self.head:
+                self._draw_head(self.head)
+        elif progress.phase == "note":
             self.line(progress.text)
         elif progress.phase == "quiet" and not self.live:
             self._tell_once(("quiet", progress.experiment), progress.text)
@@ -58,11 +70,10 @@ class Screen:
         elif not self.live:
             self._tell_start(progress)
         elif progress.phase in ("paused", "quiet"):
-            self._draw([plain(progress.text)])
+            self._draw_head(plain(progress.text))
         elif progress.fraction == 0 or time.monotonic() - self.shown > 0.2:
             self.shown = time.monotonic()
-            columns = shutil.get_terminal_size().columns
-            self._draw([_live_line(progress), *writing_lines(progress.writes, columns - 1, MOST_WRITTEN)])
+            self._draw_head(_live_line(progress), progress.writes)
 
     def _tell_start(self, progress: Progress) -> None:
         """Piped: one line when a run starts, nothing while it goes on."""

@@ -65,7 +65,6 @@ class Session:
     _known: StudyState | None = None
     _shown: tuple[str, int, int] | None = None  # phase, experiment and run of activity.json
     _activity: Activity | None = None  # as it was written last
-    _told: Progress | None = None  # what the watcher heard last, without what the agent writes
     _interrupted: tuple[str, int, int] | None = None  # what was shown when the training began to wait for the machine
 
     @property
@@ -93,9 +92,7 @@ class Session:
         phase = "training" if progress.phase == "starting" else progress.phase
         if phase in PHASES:
             self._show((phase, progress.experiment, progress.run))
-        self._told = progress
-        writes = self._activity.writes if self._activity is not None else ""
-        self.watch(replace(progress, writes=writes) if writes else progress)
+        self.watch(progress)
 
     @contextmanager
     def telling(self, progress: Progress) -> Iterator[None]:
@@ -120,8 +117,7 @@ class Session:
         """Show the last lines of what the agent writes, "" for none, beside what goes on anyway."""
         if self._activity is not None and words != self._activity.writes:
             self._write_activity(replace(self._activity, writes=words))
-            if self._told is not None:
-                self.watch(replace(self._told, writes=words))
+            self.watch(Progress("writing", writes=words))
 
     def _write_activity(self, activity: Activity) -> None:
         self._activity = activity

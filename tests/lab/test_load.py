@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,9 +10,9 @@ import nbformat
 import pytest
 
 from autoresearch_kernel import analyse, open_example
-from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.lab.analysis.load import EXAMPLE_NOTE
-from autoresearch_kernel.record.history import History, read_events
+from autoresearch_kernel.record.bundle import night_path
+from autoresearch_kernel.record.history import History
 from autoresearch_kernel.record.results import ResultsDamaged
 from autoresearch_kernel.record.study import REQUIRED, StudyError
 from autoresearch_kernel.show.follow import View
@@ -130,21 +129,9 @@ def test_the_example_opens_like_any_study() -> None:
         assert open_example().experiment(experiment.number).diff.is_file()
 
 
-def test_the_example_names_no_machine() -> None:
-    folder = PROJECT / "docs" / "example"
-    for path in folder.rglob("*"):
-        if path.is_file():
-            text = path.read_text(encoding="utf-8")
-            assert not re.search(r"(?<![\w.])/(?:root|home|tmp|usr|Users|work|var|opt)/", text), path
-    hosts = {event.get("host", "example") for event in read_events(folder / "history.jsonl")}
-    assert hosts == {"example"}
-    assert replay(read_events(folder / "history.jsonl")).experiments
-
-
-def test_the_example_is_small() -> None:
-    sizes = {p: p.stat().st_size for p in (PROJECT / "docs" / "example").rglob("*") if p.is_file()}
-    assert sum(size for p, size in sizes.items() if p.parent.name == "example") < 400_000
-    assert sum(sizes.values()) < 1_500_000
+def test_a_bundle_is_analysed_like_its_study() -> None:
+    found, same = analyse(night_path()), analyse(open_example())
+    assert found.experiments == same.experiments and found.sigma == same.sigma
 
 
 # --- the notebook

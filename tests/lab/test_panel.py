@@ -95,7 +95,8 @@ class Recorder(SimpleNamespace):
         self.asked.append(("attribute", study.name))
         return "Process 1234 runs in the background"
 
-    def share(self, study: Any, prompts: bool = True, yes: bool = False) -> str:
+    def share(self, study: Any, prompts: bool, yes: bool, say: Callable[[int, int], None]) -> str:
+        say(20, 62)
         if "private" in self.__dict__ and not yes:
             raise Unanswered([Doubt("a name", "ada", 3, "history.jsonl, line 2")])
         self.asked.append(("share", study.name, yes))

@@ -15,7 +15,6 @@ from autoresearch_kernel.cli import main
 from autoresearch_kernel.core.decide import best
 from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.record.history import read_events, read_state
-from autoresearch_kernel.record.paths import METRICS
 from autoresearch_kernel.record.study import StudyError
 from autoresearch_kernel.share.build import make_bundle
 from autoresearch_kernel.share.bundle import read_bundle
@@ -90,16 +89,10 @@ def test_the_code_of_an_experiment_of_which_only_the_difference_was_kept_is_made
     assert (example / "baseline" / "train.py").read_text() == STUDY.experiment(0).train.read_text()
 
 
-def test_a_bundle_is_made_anew_from_a_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    again = tmp_path / "again.zip"
-    assert main(["share", str(BUNDLE), "--yes", "--out", str(again)]) == 0
-    assert f"{LAST} experiments" not in capsys.readouterr().err
-    before, after = (read_bundle(path) for path in (BUNDLE, again))
-    assert after.files.keys() == before.files.keys() and not after.broken
-    for path in before.files:
-        if path.endswith(("train.py", "change.diff", ".tsv", METRICS)):
-            assert after.files[path] == before.files[path], path
-    assert [row.findings for row in check_bundle(after) if row.findings] == []
+def test_what_is_no_study_is_not_shared(tmp_path: Path) -> None:
+    for words in (str(BUNDLE), str(tmp_path / "nothing")):
+        with pytest.raises(StudyError, match=r"is no folder of a study\. Give the name of a study, or its folder"):
+            study_to_share(words)
 
 
 def test_the_same_study_makes_the_same_bytes(alice: Path) -> None:  # noqa: F811

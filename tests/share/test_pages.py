@@ -270,7 +270,7 @@ def test_a_pdf_is_printed_from_the_page(tmp_path: Path, capsys: pytest.CaptureFi
 def test_without_a_browser_no_bundle_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pdf_module.shutil, "which", lambda name: None)
     made = make_night(tmp_path / "project")
-    with pytest.raises(StudyError, match=r"needs Chromium, Chrome or Edge, and none was found.*open index\.html"):
+    with pytest.raises(StudyError, match=r"needs Chromium, Chrome or Edge, and none was found.*Print index\.html"):
         share(made.study, tmp_path / "night.zip", True, is_yes=True, has_pdf=True)
     made.writer.history.close()
     assert not (tmp_path / "night.zip").exists()

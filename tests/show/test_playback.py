@@ -182,21 +182,21 @@ def test_a_bundle_is_replayed_as_its_study_is_and_leaves_nothing(tmp_path: Path,
     assert not folder.exists()
 
 
-def test_a_bundle_that_was_zipped_again_without_its_folder_is_read_as_well(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "flat.zip", "w") as bundle:
-        for name in ("history.jsonl", "study.json", "results.tsv"):
-            if (FOLDER / name).is_file():
-                bundle.write(FOLDER / name, name)
-    with recorded_study(tmp_path / "flat.zip") as study:
+@pytest.mark.parametrize("top", ["", "night/", "mail/night/"])
+def test_a_bundle_that_was_zipped_again_is_read_as_well(tmp_path: Path, top: str) -> None:
+    with zipfile.ZipFile(tmp_path / "again.zip", "w") as bundle:
+        for name in ("history.jsonl", "study.json"):
+            bundle.write(FOLDER / name, f"{top}{name}")
+    with recorded_study(tmp_path / "again.zip") as study:
         assert read_events(study.paths.history) == EVENTS
 
 
 @pytest.mark.parametrize(
     ("names", "why"),
     [
-        (["../../history.jsonl", "../../study.json"], "it has no NAME/history.jsonl"),
-        (["a/history.jsonl", "b/history.jsonl"], "it has no NAME/history.jsonl"),
-        (["a/readme.txt"], "it has no NAME/history.jsonl"),
+        (["../../history.jsonl", "../../study.json"], "it has no history.jsonl"),
+        (["a/history.jsonl", "b/history.jsonl"], "it has 2 files history.jsonl"),
+        (["a/readme.txt"], "it has no history.jsonl"),
         (["a/history.jsonl", "a/../../evil/study.json"], r"study\.json cannot be read"),
     ],
 )

@@ -35,7 +35,7 @@ def analyse(study: str | Path | Study = "") -> Analysis:
     >>> analyse("nov23").attribution()  # doctest: +SKIP
 
     Args:
-        study: a study's name, a Study, its folder, or the path of a results.tsv, also of the original autoresearch.
+        study: a study's name, a Study, its folder, a bundle, or the path of a results.tsv, also of the original.
             "" is the study touched last, and where there is none the recorded example.
 
     Raises StudyError when there is no such study, ResultsDamaged for a file without a table of results.
@@ -45,6 +45,8 @@ def analyse(study: str | Path | Study = "") -> Analysis:
     if not study:
         return _latest()
     path = Path(study).expanduser()
+    if path.suffix == ".zip" and path.is_file():
+        return _of_study(unpacked_study(path))
     if path.is_file():
         return _of_results(path)
     if (path / "study.json").is_file():
@@ -69,6 +71,8 @@ def _of_results(path: Path) -> Analysis:
 @explained()
 def open_example() -> Study:
     """The recorded night that comes with the project, to be looked at: its records, diffs, notebooks and curves.
+
+    Its files lie in a folder that is removed when this process ends.
 
     >>> study = open_example()  # doctest: +SKIP
     >>> study.name  # doctest: +SKIP

@@ -188,7 +188,7 @@ class Panel(PanelView):
         study = self._named()
         self._offer_removal(False)
         try:
-            return self.control.share(study, prompts, yes)
+            return self.control.share(study, prompts, yes, self._say_shared)
         except Unanswered:
             self._offer_removal(True)
             raise
@@ -416,6 +416,11 @@ class Panel(PanelView):
         self._is_overwrite_offered = is_offered
         self.promote_button.description = OVERWRITE if is_offered else PROMOTE
         self.promote_button.button_style = "danger" if is_offered else ""
+
+    def _say_shared(self, done: int, of: int) -> None:
+        """How far a bundle is, every tenth experiment."""
+        if done % 10 == 0:
+            self._tell(f"The bundle is being made: experiment {done} of {of}.")
 
     def _offer_removal(self, is_offered: bool) -> None:
         """A first press removes no word that only the user can judge; the button then says what a second one does."""
