@@ -34,7 +34,9 @@ def test_without_a_terminal_the_whole_night_is_told_in_the_words_of_its_record(
     bundle = make_bundle(recorded_night.FOLDER, tmp_path / "night.zip")
     assert main(["replay", str(bundle)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("Replay of study example, which began 2026-11-25 21:26 UTC and took ")
+    assert lines[0].startswith(
+        f"Replay of study {recorded_night.STUDY.name}, which began 2026-11-30 23:17 UTC and took "
+    )
     decided = recorded_night.DECIDED
     told = [line for line in lines if re.match(r"\d{4} ", line) and ":" not in line[:12]]
     assert [line for line in told if "against" in line][:3] == [outcome_line(e) for e in decided if e.compared][:3]
@@ -45,13 +47,15 @@ def test_a_quiz_reads_its_answers_as_lines(monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setattr(sys, "stdin", io.StringIO("discard\nhm\nk\nonce more\n"))
     assert main(["replay", NIGHT, "--quiz"]) == 0
     out = capsys.readouterr().out
-    assert "0001 · EMBEDDING_LR 0.4 → 0.58" in out and "Keep, discard, or train it once more" in out
-    assert "0001: you say discard, the rule says discard." in out
+    assert "0001 · TOKEN_SHIFT False → True" in out and "Keep, discard, or train it once more" in out
+    assert "0001: you say discard, the rule says once more." in out
     assert "'hm' is no answer: k keep, d discard, o once more." in out
-    assert "0002: you say keep, the rule says discard." in out and "0003: you say once more, the rule says" in out
+    assert (
+        "0001: you say keep, the rule says keep." in out and "0002: you say once more, the rule says once more" in out
+    )
     assert "The input ended, so the quiz ends here." in out
-    assert "You answered 3 of" in out and "Your call was the rule's in 1 of them." in out
-    assert out.index("0001: you say discard") < out.index("0001   discard"), "the verdict comes after the answer"
+    assert "You answered 3 of" in out and "Your call was the rule's in 2 of them." in out
+    assert out.index("0001: you say keep") < out.index("0001 ● keep"), "the verdict comes after the answer"
 
 
 def test_what_is_replayed_is_found_by_file_folder_or_name(
@@ -133,16 +137,7 @@ def test_what_an_agent_wrote_moves_no_cursor(writer: Writer, capsys: pytest.Capt
 def test_on_a_terminal_keys_steer_it(tmp_path: Path) -> None:
     """A real terminal: the quiz waits for a key, and q ends it with the terminal as it was."""
     controller, terminal = pty.openpty()
-    command = [
-        sys.executable,
-        "-m",
-        "autoresearch_kernel.cli",
-        "replay",
-        str(recorded_night.FOLDER),
-        "--speed",
-        "2000",
-        "--quiz",
-    ]
+    command = [sys.executable, "-m", "autoresearch_kernel.cli", "replay", NIGHT, "--speed", "2000", "--quiz"]
     env = os.environ | {"PYTHONPATH": str(PROJECT), "TERM": "xterm"}
     process = subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, env=env, cwd=tmp_path)
     os.close(terminal)
@@ -159,8 +154,8 @@ def test_on_a_terminal_keys_steer_it(tmp_path: Path) -> None:
     try:
         read_until("k keep, d discard, o once more")
         os.write(controller, b"d")
-        read_until("0001: you say discard, the rule says discard.")
-        read_until("0002 · DEPTH")
+        read_until("0001: you say discard, the rule says once more.")
+        read_until("(2 runs)")
         os.write(controller, b"q")
         read_until("You answered 1 of")
         assert process.wait(30) == 0

@@ -117,7 +117,7 @@ def test_a_replay_begins_and_ends_where_the_study_was_shown(panel: Callable[...,
     made = panel()
     assert made.study is writer.study and "nov23" in made.said.data
     replayed(made)
-    assert f"Replay of study {STUDY.name}" in made.said.data and "recorded 2026-11-25, nothing trains" in made.said.data
+    assert f"Replay of study {STUDY.name}" in made.said.data and "recorded 2026-11-30, nothing trains" in made.said.data
     assert made.hints.layout.display == "none" and made.picker.value is None
     for act in (made.pause, made.go_on, made.finish, made.promote, made.attribute):
         with pytest.raises(StudyError, match="This is a replay: nothing runs that could be steered"):
@@ -166,10 +166,10 @@ def test_a_quiz_asks_before_the_verdict_and_tells_at_the_end(panel: Callable[...
     hand.now += 1e6
     made.refresh()
     question = data(made)["question"]
-    assert question[0] == "0001 · EMBEDDING_LR 0.4 → 0.58" and question[-1].startswith("Keep, discard")
+    assert question[0] == "0001 · TOKEN_SHIFT False → True" and question[-1].startswith("Keep, discard")
     assert [row["status"] for row in made.experiments.numbers["rows"]] == ["baseline", "deciding"]
     ask(made, "answer", "keep")
-    assert data(made)["said"] == ["0001: you say keep, the rule says discard."]
+    assert data(made)["said"] == ["0001: you say keep, the rule says once more."]
     ask(made, "seek", 1e9)
     assert data(made)["is_over"] and data(made)["said"][0].startswith("You answered 1 of ")
 

@@ -9,6 +9,7 @@ import pytest
 from autoresearch_kernel.agents.edits import apply_edits
 from autoresearch_kernel.agents.reply import read_submission
 from autoresearch_kernel.core.agent import AgentUnavailable
+from autoresearch_kernel.core.types import Status
 from autoresearch_kernel.lab.lessons.agent_prompt import ask, example_context, program_md, prompt_of, with_discards
 from autoresearch_kernel.lab.lessons.checks_5 import gains, interval_of
 from autoresearch_kernel.lab.lessons.recorded_server import RecordedServer, recordings
@@ -16,6 +17,7 @@ from autoresearch_kernel.lab.lessons.recorded_small import RecordedSmall
 from autoresearch_kernel.lab.lessons.small_study import small_train
 from autoresearch_kernel.run.notebook import check_source
 from autoresearch_kernel.source.gate import check_clock
+from tests.recorded_night import DECIDED
 
 
 def test_the_sections_of_a_prompt_are_the_whole_prompt() -> None:
@@ -30,7 +32,8 @@ def test_the_sections_of_a_prompt_are_the_whole_prompt() -> None:
 
 def test_the_example_is_what_an_agent_read_at_that_time() -> None:
     context = example_context(40)
-    assert context.number == 40 and context.incumbent.number == 24
+    kept = [e.number for e in DECIDED[:40] if e.status is Status.KEEP]
+    assert context.number == 40 and context.incumbent.number == max(kept)
     assert max(e.number for e in context.experiments) == 39
     changed = context.incumbent.changes
     assert changed and all(f"{name} = {value}" in context.train_source for name, value in changed.items())
