@@ -588,7 +588,7 @@ def test_pipes_in_the_hand_over_hang_nobody(train: Train, sandbox: str, world: W
     ran = train(cell, "")
     assert ran.outcome.status is Status.CRASH and "no model.pkl was handed over" in ran.reason and ran.seconds < 10
     assert list(world.paths.handover(0).iterdir()) == []
-    record("escape", "pipes", "hand over pipes that nobody writes to", f"crash: {ran.reason}", sandbox)
+    record("escape", "pipes", "hand over pipes without a writer", f"crash: {ran.reason}", sandbox)
 
 
 SECOND_WRITER = """
