@@ -264,6 +264,13 @@ class ExperimentKernel(AutoresearchKernel):
         self.shell.user_module.__doc__ = script.docstring()
 
 
+class ExperimentApp(IPKernelApp):
+    """The application around the kernel of an experiment."""
+
+    def log_connection_info(self) -> None:
+        """Print no advice for a terminal: it would stand in the notebook and name a folder of this machine."""
+
+
 class SeedOnImport(MetaPathFinder):
     """Seeds numpy and torch when a notebook first imports them, so that a kernel can start without either."""
 
@@ -341,7 +348,7 @@ def main(argv: list[str] | None = None) -> None:
     if seed := os.environ.get("AUTORESEARCH_SEED"):
         seed_everything(int(seed))
     add_project_to_path()
-    app = IPKernelApp.instance(config=_config(experiment))
+    app = (ExperimentApp if experiment else IPKernelApp).instance(config=_config(experiment))
     app.initialize(argv)
     sys.argv = [script.name]
     if script.is_file():

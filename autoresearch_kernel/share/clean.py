@@ -17,8 +17,12 @@ from typing import Any
 
 from ..core.sanitize import Private, Rule, is_distinct, is_telling
 from ..system.privacy import environment_values, full_name, private_to
+from ..system.temporary import PREFIX
 
 KEY, VALUE = "removed-key", "removed-value"  # what stands in the place of a key and of a value
+TEMPORARY = Rule(
+    "temporary folder", re.compile(rf"(?<![\w.~/-])(?:/[\w.+-]+)+/{PREFIX}\w+"), "temporary-folder", (PREFIX,)
+)
 LEAST_DOUBTED_NAME = 2  # characters of a name that is searched for as a word
 RANDOM_BITS = 3.7  # per character: the entropy from which a long word is taken for a possible key
 
@@ -108,7 +112,8 @@ class Cleaner:
 
 def rules_for(project: Path, environ: Mapping[str, str] | None = None) -> tuple[Rule, ...]:
     """What is private for certain on this machine."""
-    return (*_of_environment(os.environ if environ is None else environ), *KEYS, *_of_user(private_to(project)))
+    environ = os.environ if environ is None else environ
+    return (*_of_environment(environ), *KEYS, TEMPORARY, *_of_user(private_to(project)))
 
 
 def doubts_in(

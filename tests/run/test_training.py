@@ -306,6 +306,7 @@ def test_a_callback_ends_a_run_and_the_notebook_says_why(train: Train, paths: Ex
             raise EndRun(Status.DISCARD, "its curve is far above the incumbent's")
 
     outcome = train(MANY, on_tick=look, on_spawn=spawned.append)
+    assert "--existing" not in paths.notebook(0).read_text(), "the kernel's advice for a terminal names a folder"
     assert (outcome.status, outcome.artefact) == (Status.DISCARD, None)
     assert outcome.reason == "its curve is far above the incumbent's" and outcome.measured["total_seconds"] < 15
     assert max(b - a for a, b in pairwise(moments)) < 0.25

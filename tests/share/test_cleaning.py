@@ -78,6 +78,14 @@ def test_the_same_words_are_found_in_the_study_itself(alice: Path) -> None:  # n
     assert kinds == {".jsonl", ".py", ".diff", ".json", ".ipynb"}
 
 
+@pytest.mark.parametrize("folder", ["/tmp", "/var/folders/x9/abc_12/T", "/scratch/alice/tmp"])
+def test_temporary_folders_of_this_program_are_removed(folder: str, tmp_path: Path) -> None:
+    cleaner = Cleaner(rules_for(tmp_path, {}))
+    cleaned = cleaner.text(f"--existing {folder}/arun-aq_id8yn/kernel/kernel.json, and arun-time")
+    assert cleaned == "--existing temporary-folder/kernel/kernel.json, and arun-time"
+    assert {"what": "temporary folder", "count": 1} in cleaner.removed()
+
+
 @pytest.mark.parametrize(
     "key",
     [
