@@ -36,7 +36,8 @@ class Unanswered(Remedied):
         more = f"; and {len(doubts) - MOST_NAMED} more" if len(doubts) > MOST_NAMED else ""
         super().__init__(
             f"{count(len(doubts), 'word')} of this study may be private ({words}{more}).",
-            remedy="Run the command in a terminal, which asks about each, or add --yes to remove all of them.",
+            remedy="Run the command in a terminal, which asks about each, or add --yes (in a notebook: yes=True) to "
+            "remove all of them.",
             in_panel="Press the button again to remove all of them, or share with yes=True.",
         )
 
