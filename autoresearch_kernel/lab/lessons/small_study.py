@@ -98,18 +98,18 @@ def same_code(study: SmallStudy, runs: int) -> list[float]:
         return study.same_code(runs)
     with _opened(study) as session:
         _measure(session)
-        for _ in range(MOST_STEPS_A_RUN * runs):
-            if len(session.state.experiments[0].scores) >= runs:
-                break
+        steps_left = MOST_STEPS_A_RUN * runs
+        while len((baseline := session.state.experiments[0]).scores) < runs:
+            if steps_left == 0:
+                last = baseline.runs[-1]
+                raise StudyError(
+                    f"{study.name} has {len(baseline.scores)} of {runs} scores, and its runs fail now, the last one as "
+                    f"{last.status}: {last.reason}. Run the cell again when the machine is less busy, or write 0 "
+                    "seconds for recorded results."
+                )
             execute(session, one_more_run(session, 0))
-        else:
-            last = session.state.experiments[0].runs[-1]
-            raise StudyError(
-                f"{study.name} has {len(session.state.experiments[0].scores)} of {runs} scores, and its runs fail now, "
-                f"the last one as {last.status}: {last.reason}. Run the cell again when the machine is less busy, or "
-                "write 0 seconds for recorded results."
-            )
-        return list(session.state.experiments[0].scores[:runs])
+            steps_left -= 1
+        return list(baseline.scores[:runs])
 
 
 def baseline_scores(study: SmallStudy) -> list[float]:
