@@ -13,7 +13,7 @@ from autoresearch_kernel.core.state import StudyState, replay
 from autoresearch_kernel.lab.jupyter import CONTROL
 from autoresearch_kernel.record.history import read_events
 from autoresearch_kernel.record.study import open_study
-from autoresearch_kernel.show.words import status_word
+from autoresearch_kernel.show.words import head_and_rest, status_word
 
 from ..recorded_night import FOLDER, LAST, STUDY
 from .conftest import Browser, Lab
@@ -214,9 +214,9 @@ def await_proposal(browser: Browser, place: Path) -> None:
 
 
 def waits_on_screen(browser: Browser, place: Path) -> bool:
-    """Whether the panel shows the very proposal that waits in the record."""
-    review, panel = state_of(place).review, browser.page.locator(".ar-panel")
-    return review is not None and review.hypothesis in panel.locator(".ar-review").inner_text()
+    """Whether the panel shows the very proposal that waits in the record (the beginning of a long hypothesis)."""
+    review, form = state_of(place).review, browser.page.locator(".ar-panel .ar-review")
+    return review is not None and head_and_rest(review.hypothesis)[0] in form.inner_text()
 
 
 def restore_panel_cell(browser: Browser) -> None:
