@@ -3,8 +3,8 @@
     python benchmarks/duel.py --corpus ~/.cache/autoresearch/corpora/stdlib-v2048-t128 [--seconds 20] [--pairs 8]
 
 Each round makes one duel and one pair of single runs, with other seeds everywhere, in an order that changes from round
-to round. A line is appended to --out for each pair, so a measurement that was cut off goes on. The score is that of the
-dev split, which each training makes itself with the model that it hands over.
+to round. A line is appended to --out for each pair, so a measurement that was cut off goes on. All models are scored on
+the validation rows.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from autoresearch_kernel.run.duel import run_duel
 from autoresearch_kernel.run.training import NO_LISTENER, Training, run_training
 from autoresearch_kernel.source.parameters import set_parameters
 from autoresearch_kernel.study.presets import read_preset
+from benchmarks.scores import val_bpb
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -53,7 +54,7 @@ def trainings(folder: Path, corpus: Path, seconds: float, seed: int, preset: str
     return one(0), one(1)
 
 
-def measure(kind: str, pair: tuple[Training, Training]) -> dict[str, object]:
+def measure(kind: str, pair: tuple[Training, Training], corpus: Path) -> dict[str, object]:
     """Scores and steps of both sides."""
     outcomes: tuple[RunOutcome, ...]
     if kind == "duel":
@@ -63,8 +64,9 @@ def measure(kind: str, pair: tuple[Training, Training]) -> dict[str, object]:
     for outcome in outcomes:
         if outcome.status is not None:
             raise SystemExit(f"A training ended with {outcome.status}: {outcome.reason}.")
-    names = ("dev_bpb", "num_steps", "machine_speed", "worked_while_stopped_seconds", "training_seconds")
-    return {"kind": kind} | {name: [outcome.measured.get(name) for outcome in outcomes] for name in names}
+    names = ("num_steps", "machine_speed", "worked_while_stopped_seconds", "training_seconds")
+    scores = {"val_bpb": [val_bpb(outcome, corpus) for outcome in outcomes]}
+    return {"kind": kind} | scores | {name: [outcome.measured.get(name) for outcome in outcomes] for name in names}
 
 
 def scatter(differences: list[float]) -> str:
@@ -79,7 +81,7 @@ def print_table(lines: list[dict[str, list[float]]]) -> None:
     for kind in ("duel", "alone"):
         found = [line for line in lines if line["kind"] == kind]
         if found:
-            scores = [line["dev_bpb"][0] - line["dev_bpb"][1] for line in found]
+            scores = [line["val_bpb"][0] - line["val_bpb"][1] for line in found]
             steps = [math.log(line["num_steps"][0] / line["num_steps"][1]) for line in found]
             print(f"| {kind} | {len(found)} | {scatter(scores)} | {scatter(steps)} |")
 
@@ -98,7 +100,7 @@ def main() -> None:
         kind = ("duel", "alone", "alone", "duel")[number % 4]
         with tempfile.TemporaryDirectory() as folder:
             pair = trainings(Path(folder), asked.corpus.resolve(), asked.seconds, 1000 + 2 * number, asked.preset)
-            line = measure(kind, pair)
+            line = measure(kind, pair, asked.corpus.resolve())
         with open(asked.out, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         lines.append(line)

@@ -39,6 +39,7 @@ NUM_BASELINE = 8
 SECONDS = 0.5  # of processor time, for one training of `noise` and `agents`
 SECONDS_OF_ATTEMPTS = 2.0
 LOGITS = broken_trains.LOGITS
+REPLY = "reply: "  # begins the names of attempts that come from replies
 
 
 def noise() -> dict[str, Any]:
@@ -94,11 +95,12 @@ class Trainer:
 
 
 def attempts() -> dict[str, Any]:
-    """The train.py files of lesson 6, right and wrong, and the first replies of lesson 5."""
+    """The train.py files of lesson 6, right and wrong, and the first replies of lesson 5 in a study of their own."""
     study = small_study.small_study("recorded-attempts", SECONDS_OF_ATTEMPTS)
+    own_study = small_study.small_study("recorded-replies", SECONDS_OF_ATTEMPTS)
     found: dict[str, Attempt] = {}
     for name, (idea, source) in sources().items():
-        found[name] = small_study.try_out(study, source, idea)
+        found[name] = small_study.try_out(own_study if name.startswith(REPLY) else study, source, idea)
         print(f"{name}\n{found[name]!r}", flush=True)
     seen = broken_trains.seen_by_audit(study, found["leak"])
     return {
@@ -132,7 +134,7 @@ def sources() -> dict[str, tuple[str, str]]:
         "honest": ("A narrower model", small.replace("WIDTH = 64  #", "WIDTH = 32  #")),
         "escape": ("A warm-up within the slack", broken_trains.before_the_clock(1.2)),
         "unchanged": ("Only a comment is new", small + "# nothing is different\n"),
-        **{f"reply: {name}": (s.hypothesis, apply_edits(small, s)) for name, (s, _) in replies.items()},
+        **{f"{REPLY}{name}": (s.hypothesis, apply_edits(small, s)) for name, (s, _) in replies.items()},
     }
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.core.types import Status
-from autoresearch_kernel.record.bundle import NIGHTS, OPTIMISER, night_path, unpacked_study
+from autoresearch_kernel.record.bundle import NIGHTS, night_path, unpacked_study
 from autoresearch_kernel.record.history import read_events
 from autoresearch_kernel.record.study import StudyError
 from autoresearch_kernel.share.bundle import read_bundle
@@ -38,7 +38,7 @@ def test_a_recorded_night_verifies_and_has_a_result_and_its_noise(path: Path) ->
 
 
 def test_the_first_night_shows_a_gain_beyond_its_noise() -> None:
-    state = replay(read_events(unpacked_study(night_path(OPTIMISER)).paths.history))
+    state = replay(read_events(unpacked_study(night_path()).paths.history))
     assert sum(e.status is Status.KEEP for e in state.decided) > 3
     result = state.result
     assert result is not None and result.test_difference < -3 * result.test_standard_error
@@ -60,4 +60,4 @@ def test_the_nights_are_small() -> None:
 
 def test_a_night_that_was_removed_is_named() -> None:
     with pytest.raises(StudyError, match=r"docs/nights/none\.zip is missing\. Install the program"):
-        night_path("none.zip")
+        night_path("none")

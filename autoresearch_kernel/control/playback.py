@@ -23,7 +23,7 @@ from ..core.playback import USUAL_SPEED
 from ..core.quiz import Call
 from ..core.sanitize import readable
 from ..core.types import Experiment, Progress
-from ..record.bundle import night_path, recorded_study
+from ..record.bundle import night_names, night_path, recorded_study
 from ..record.study import StudyError, latest_study, study_exists
 from ..show.follow import news
 from ..show.playback import Playback
@@ -43,8 +43,9 @@ ARROWS = {"\x1b[C": "n", "\x1b[D": "b"}
 
 
 def recording_path(named: str | None, project: Path | None = None) -> Path:
-    """What is to be replayed: a bundle, a folder or a study by its name; else the latest study, else the example.
+    """What is to be replayed: a bundle, a folder, a study or a recorded night by its name.
 
+    Without a name it is the latest study, and where there is none the night "example", which is that of the optimiser.
     `project` is that of the working folder when left out. Raises StudyError where there is none of that name.
     """
     project = _project() if project is None else project
@@ -58,7 +59,12 @@ def recording_path(named: str | None, project: Path | None = None) -> Path:
         return project / "studies" / named
     if named == "example":
         return night_path()
-    raise StudyError(f"There is no {named}. Give the name of a study, its folder, or the zip of a bundle.")
+    if named in (nights := night_names()):
+        return night_path(named)
+    come_with_it = f" Recorded nights that come with the program: {', '.join(nights)}." if nights else ""
+    raise StudyError(
+        f"There is no {named}. Give the name of a study, its folder, or the zip of a bundle.{come_with_it}"
+    )
 
 
 def _project() -> Path | None:

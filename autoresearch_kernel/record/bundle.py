@@ -21,7 +21,7 @@ from ..system.temporary import own_folder
 from .study import Study, StudyError, open_folder
 
 NIGHTS = Path("docs") / "nights"  # bundles that come with the program
-OPTIMISER = "optimiser.zip"  # of the embedded optimiser, from a plain start
+OPTIMISER = "optimiser"  # the one of the embedded optimiser, from a plain start
 TAKEN = re.compile(
     r"(history\.jsonl|study\.json|results\.tsv|notes\.md|(experiments/\d{4,}/)"
     r"(train\.py|change\.diff|proposal\.json|experiment(-\d+)?\.ipynb|handover(-\d+)?/metrics\.jsonl))"
@@ -44,9 +44,14 @@ def recorded_study(path: Path) -> Iterator[Study]:
         raise StudyError(f"There is no {path}. Give a study's name, its folder, or the zip of a bundle.")
 
 
-def night_path(night: str = OPTIMISER) -> Path:
+def night_names() -> list[str]:
+    """The recorded nights that come with this program."""
+    return sorted(path.stem for path in (originals() / NIGHTS).glob("*.zip"))
+
+
+def night_path(name: str = OPTIMISER) -> Path:
     """The bundle of a recorded night that comes with this program. Raises StudyError where it was removed."""
-    path = originals() / NIGHTS / night
+    path = originals() / NIGHTS / f"{name}.zip"
     if not path.is_file():
         raise StudyError(f"The recorded night {path} is missing. Install the program, or its checkout, anew.")
     return path

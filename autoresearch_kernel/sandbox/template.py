@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import subprocess
 import tempfile
 import threading
@@ -22,9 +23,11 @@ from ..system.environment import environment
 from ..system.locations import PROJECT, RUN_TOKEN
 from ..system.start import python_command
 from ..system.temporary import make_folder, remove_folder
+from .join import GO
 
 TEMPLATE = "AUTORESEARCH_TEMPLATE"  # environment variable; "none": each process imports for itself
 START_SECONDS = 120.0  # for the imports, on a busy machine with a cold disk
+FORK_SECONDS = 10.0  # for a child to answer; it takes a few hundredths of a second
 # The programs that start in sandboxes, with what they import; none of it starts a thread that lives on after a fork.
 _MODULES = ("torch", "autoresearch_kernel.run.kernel", "autoresearch_kernel.scoring.scorer")
 _PROGRAMS = ("-c", "autoresearch_kernel", "autoresearch_kernel.scoring.scorer")
@@ -41,6 +44,7 @@ class Template:
         empty = self.folder / "empty"  # stands for the project, which each child has for itself
         empty.mkdir()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (as long as this object)
+        self._num_read = 0  # bytes of what it and its children wrote there
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, cwd="/",
             env=self.env | {PROJECT: str(empty)}, start_new_session=True,
@@ -54,12 +58,27 @@ class Template:
         if ready and self.process.stdout.readline().strip() == b"ready":
             return ""
         self.close()
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else f"it did not start within {START_SECONDS:.0f} s"
+        return self.new_error() or f"it did not start within {START_SECONDS:.0f} s"
 
     def is_alive(self) -> bool:
         return self.process.poll() is None
+
+    def answers(self) -> bool:
+        """Whether it forks a child that answers; the child then ends, as nothing is asked of it."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+            connection.settimeout(FORK_SECONDS)
+            try:
+                connection.connect(str(self.socket))
+                return connection.recv(1) == GO
+            except OSError:
+                return False
+
+    def new_error(self) -> str:
+        """The last line that it or a child of it has written since the last call, such as why a child ended."""
+        written = os.fstat(self._errors.fileno()).st_size
+        lines = os.pread(self._errors.fileno(), written - self._num_read, self._num_read).decode(errors="replace")
+        self._num_read = written
+        return (lines.strip().splitlines() or [""])[-1]
 
 
 def _end(process: subprocess.Popen[bytes], folder: Path) -> None:
@@ -98,6 +117,8 @@ def template_socket(places: Mapping[str, str]) -> Path | None:
     with _lock:
         if _templates and not (_templates[0].is_alive() and _templates[0].env == env):
             release()
+        if _templates:
+            _look_after(_templates[0])
         if not _templates and key not in _problems:
             template = Template(env)
             if problem := template.wait():
@@ -110,6 +131,22 @@ def template_socket(places: Mapping[str, str]) -> Path | None:
                 return None
             _templates.append(template)
         return _templates[0].socket if _templates else None
+
+
+def _look_after(template: Template) -> None:
+    """Replace a template that hangs, and tell the user what kept a child of it from its sandbox."""
+    if error := template.new_error():
+        warnings.warn(
+            f"A kernel or scorer was started by itself, which takes longer, because the process that was forked for it "
+            f"failed: {error}",
+            stacklevel=3,
+        )
+    if not template.answers():
+        warnings.warn(
+            f"The process that forks kernels and scorers gave no answer within {FORK_SECONDS:.0f} s; it is replaced.",
+            stacklevel=3,
+        )
+        release()
 
 
 def why_no_template() -> str:

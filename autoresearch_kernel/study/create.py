@@ -16,6 +16,7 @@ from typing import Any
 
 from ..agents.model import ModelClient
 from ..agents.options import WITH_SERVER, model_chat, read_recording, tool_chat
+from ..core.format import duration
 from ..core.state import HistoryDamaged
 from ..record.git import open_lineage
 from ..record.history import read_state
@@ -30,7 +31,7 @@ from ..system.environment import UTF8
 from ..system.known_speed import remember_flops
 from ..system.locations import PROJECT, below_home
 from ..system.start import python_command
-from ..system.steady_clock import is_possible
+from ..system.steady_clock import LEAST_RATE, MOST_RATE, is_possible
 from .baseline import baseline_parameters, preset_named
 from .options import OptionRefused, StudyOptions, agent_options, began_with, refuse_duels
 from .presets import Preset, choose_preset, fit_to_corpus, measure_machine
@@ -77,6 +78,9 @@ def start_study(
         hardware["flops"] = remember_flops(hardware, hardware["flops"])
     began_as, preset = _chosen_preset(project, asked, recorded, source, budget, hardware, say)
     say(f"Preset {preset.name}: {preset.reason}")
+    if clock == "steady":
+        least, most = (duration(budget / rate) for rate in (MOST_RATE, LEAST_RATE))
+        say(f"Clock: seconds of this machine's normal speed, so that a run takes {least} to {most}")
     wanted = _wanted_corpus(asked, preset, began_as)
     corpus_dir, heldout_dir = (build or build_corpus)(project, wanted, say)
     preset = _fit(preset, corpus_dir, say)
@@ -138,8 +142,12 @@ def _chosen_preset(
 
 
 def _clock(asked: StudyOptions, recorded: Study | None, device: str) -> str:
-    """The clock that counts the budget. Raises OptionRefused where a user asks for one that cannot be had."""
-    clock = asked.clock or (recorded.clock if recorded else "wall")
+    """The clock that counts the budget: a steady one where that is possible, unless the user asks for something else.
+
+    Raises OptionRefused where a user asks for a steady clock that cannot be had.
+    """
+    usual = "wall" if asked.duel == "always" else "steady"
+    clock = asked.clock or (recorded.clock if recorded else usual)
     if clock == "wall" or (device == "cpu" and is_possible()):
         return clock
     if asked.clock:

@@ -20,7 +20,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Set
+from collections.abc import Callable, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,18 +155,26 @@ def usable_cores() -> float:
 
 
 def processor_speed() -> float:
-    """GFLOP/s of small matrix products, per second of processor time; the median of SLICES."""
+    """GFLOP/s of small matrix products, per second of processor time."""
     import numpy as np
 
     x = np.full((MATRIX_SIZE, MATRIX_SIZE), 0.5, dtype=np.float32)
     out = np.empty_like(x)
 
-    def slice_seconds() -> float:
-        began = time.thread_time()
+    def multiply() -> None:
         for _ in range(PRODUCTS):
             np.matmul(x, x, out=out)
+
+    return PRODUCTS * 2 * MATRIX_SIZE**3 / 1e9 / seconds_of(multiply)
+
+
+def seconds_of(action: Callable[[], object]) -> float:
+    """Median of the processor time that an action takes SLICES times, after it has run once to fill the caches."""
+
+    def slice_seconds() -> float:
+        began = time.thread_time()
+        action()
         return time.thread_time() - began
 
-    slice_seconds()  # brings code and data into the cache
-    flop = PRODUCTS * 2 * MATRIX_SIZE**3
-    return flop / 1e9 / statistics.median(slice_seconds() for _ in range(SLICES))
+    slice_seconds()
+    return statistics.median(slice_seconds() for _ in range(SLICES))

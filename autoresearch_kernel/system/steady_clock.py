@@ -8,8 +8,10 @@ to MOST_RATE: a budget takes 0.7 to 1.5 times as long as it says.
 The speed of the machine is the product of two measures, and no code of a training takes part in either:
 
 - The share of the processors that the training used or left idle.
-- The speed of one processor, as in `machine_speed.py`. The training is paused for the millisecond that this takes, so
-  that its own use of caches and memory does not show. Pauses do not count.
+- The speed of one processor, per second of processor time: the geometric mean of that of small matrix products in the
+  nearest cache, as in `machine_speed.py`, and that of sums over two megabytes. What slows a host down slows these two
+  down by different factors, and a training, which does both, by about their geometric mean. The training is paused for
+  the few milliseconds that this takes, so that its own use of caches and memory does not show. Pauses do not count.
 
 A training that hides its processes could make its own work look like that of others, and so gain time. What is left of
 others' use when only visible processes count, `machine_speed.available_share`, tells how much at most; the rule then
@@ -22,6 +24,7 @@ other than Linux, the budget is counted by the wall clock.
 from __future__ import annotations
 
 import bisect
+import math
 import os
 import signal
 import statistics
@@ -30,8 +33,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 from . import machine_speed
 from .machine_speed import Used
@@ -39,6 +43,7 @@ from .machine_speed import Used
 LEAST_RATE, MOST_RATE = 2 / 3, 1 / 0.7  # seconds that a second counts, over a training; prepare.py has them as well
 EVERY_SECONDS = 0.5  # between two measurements
 MOST_SHARE = 0.01  # of one processor's time that measuring may take: where it costs more, it is done less often
+NUM_SUMMED = 2**18  # numbers of four bytes: more than the nearest cache holds
 RECENT_SPEEDS = 9  # whose median stands for the processor's speed: a measurement that was interrupted says too little
 LAYOUT = struct.Struct("<6d")  # two copies of: a moment on the monotonic clock, the count, seconds counted in a second
 
@@ -48,7 +53,7 @@ class Count:
     """What a steady clock says of a span of time."""
 
     seconds: float  # counted, within the limits; those of the wall clock in the first run
-    machine: float  # mean speed of the machine, GFLOP/s of one processor as far as the training had it
+    machine: float  # mean speed of the machine: that of one processor as far as the training had it
     speed: float  # relative to what was counted: 1 is normal; above 1, hidden processes may have had the difference
 
 
@@ -57,9 +62,9 @@ class SteadyClock:
 
     Args:
         file: where the training reads the count.
-        normal: speed of the machine at which a second counts as one, GFLOP/s; None in the run that measures it.
+        normal: speed of the machine at which a second counts as one; None in the run that measures it.
         used: measures the processor time of the training and of others.
-        speed: measures the processor, GFLOP/s.
+        speed: measures the processor.
     """
 
     def __init__(
@@ -69,21 +74,21 @@ class SteadyClock:
         normal: float | None,
         *,
         used: Callable[[], Used] | None = None,
-        speed: Callable[[], float] = machine_speed.processor_speed,
+        speed: Callable[[], float] | None = None,
     ) -> None:
-        self.file, self.normal, self.speed = file, normal, speed
+        self.file, self.normal, self.speed = file, normal, speed or speed_as_felt
         self.used = used or partial(machine_speed.used_time, {runner})
         self.cores = machine_speed.usable_cores()
         self.next_at = 0.0
         self.last = self.used()
         self.shares = 1.0, 1.0  # that the training had, and that visible processes of others left over
-        self.speeds = [speed()]
+        self.speeds = [self.speed()]
         self.points = [(self.last.at, 0.0, 0.0)]  # moments, and the sums of speed times seconds by these shares
         self._publish()
 
     @property
     def rates(self) -> tuple[float, float]:
-        """Speeds of the machine at present, GFLOP/s, by both shares."""
+        """Speeds of the machine at present, by both shares."""
         speed = statistics.median(self.speeds)
         return self.shares[0] * speed, self.shares[1] * speed
 
@@ -136,6 +141,23 @@ class SteadyClock:
             numbers = at, total / self.normal, self.rates[0] / self.normal
             with open(self.file, "r+b", buffering=0) as file:
                 file.write(LAYOUT.pack(*numbers, *numbers))
+
+
+def speed_as_felt() -> float:
+    """The speed of one processor for a training: the geometric mean of GFLOP/s in products and of GB/s in sums."""
+    import numpy as np
+
+    numbers, sums = _numbers()
+    seconds = machine_speed.seconds_of(lambda: np.add(numbers, 1.0, out=sums))
+    return math.sqrt(machine_speed.processor_speed() * (numbers.nbytes + sums.nbytes) / 1e9 / seconds)
+
+
+@cache
+def _numbers() -> tuple[Any, Any]:
+    """Numbers to be summed and room for the sums: kept, as new memory is slow at its first use."""
+    import numpy as np
+
+    return np.full(NUM_SUMMED, 0.5, dtype=np.float32), np.zeros(NUM_SUMMED, dtype=np.float32)
 
 
 def _shares(before: Used, after: Used, cores: float) -> tuple[float, float]:

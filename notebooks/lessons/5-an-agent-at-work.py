@@ -243,8 +243,7 @@ for name, recording in server.recordings.items():
 
 # %% [markdown]
 # Ask once for each program and train what comes. These are two runs of three seconds each, or four where the rule wants
-# to see a promising change again. On a slow laptop you see recorded results here: they are from a study that had kept
-# another `train.py` before, and the verdict compares with the score of that one.
+# to see a promising change again. On a slow laptop you see recorded results here.
 
 # %%
 from IPython.display import display

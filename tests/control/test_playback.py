@@ -66,8 +66,8 @@ def test_what_is_replayed_is_found_by_file_folder_or_name(
     (tmp_path / "studies" / "nov23").mkdir(parents=True)
     (tmp_path / "studies" / "nov23" / "study.json").write_text("{}")
     assert recording_path("nov23", tmp_path) == tmp_path / "studies" / "nov23"
-    assert recording_path("example", tmp_path) == recorded_night.BUNDLE
-    with pytest.raises(StudyError, match=r"There is no dec7\. Give the name of a study, its folder, or the zip"):
+    assert recording_path("example", tmp_path) == recorded_night.BUNDLE == recording_path("optimiser", tmp_path)
+    with pytest.raises(StudyError, match=r"or the zip of a bundle\. Recorded nights that come .*: optimiser"):
         recording_path("dec7", tmp_path)
 
 

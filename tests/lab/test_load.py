@@ -11,7 +11,7 @@ import pytest
 
 from autoresearch_kernel import analyse, open_example
 from autoresearch_kernel.lab.analysis.load import EXAMPLE_NOTE
-from autoresearch_kernel.record.bundle import night_path
+from autoresearch_kernel.record.bundle import night_names, night_path
 from autoresearch_kernel.record.history import History
 from autoresearch_kernel.record.results import ResultsDamaged
 from autoresearch_kernel.record.study import REQUIRED, StudyError
@@ -127,6 +127,14 @@ def test_the_example_opens_like_any_study() -> None:
     assert now.incumbent is not None and len(now.incumbent_curve) > 1
     for experiment in now.state.decided:
         assert open_example().experiment(experiment.number).diff.is_file()
+
+
+def test_each_recorded_night_opens_by_its_name() -> None:
+    assert "optimiser" in night_names()
+    for name in night_names():
+        assert open_example(name).name == name
+    with pytest.raises(StudyError, match=r"There is no recorded night 'dec7'\. Those that come .*: optimiser"):
+        open_example("dec7")
 
 
 def test_a_bundle_is_analysed_like_its_study() -> None:

@@ -205,6 +205,30 @@ def test_a_template_that_died_is_replaced(run: Run) -> None:
     assert said(run(SHARED))["forked"] and template._templates[0].process.pid != old.pid
 
 
+def test_a_template_that_hangs_is_replaced_and_the_user_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert said(run(SHARED))["forked"]
+    old = template._templates[0].process
+    monkeypatch.setattr(template, "FORK_SECONDS", 1.0)
+    old.send_signal(signal.SIGSTOP)
+    with pytest.warns(UserWarning, match="gave no answer within 1 s; it is replaced"):
+        assert said(run(SHARED))["forked"]
+    assert template._templates[0].process.pid != old.pid and old.poll() is not None
+
+
+def test_the_user_is_told_why_a_child_of_the_template_failed(run: Run) -> None:
+    """A process that is in no sandbox asks, and is refused."""
+    assert said(run(SHARED))["forked"]
+    one = template._templates[0]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        connection.connect(str(one.socket))
+        assert connection.recv(1) == template.GO
+        with open(os.devnull) as null:
+            socket.send_fds(connection, [b"{}"], [null.fileno()] * 3)
+        assert connection.recv(64) == b""
+    with pytest.warns(UserWarning, match="started by itself.*is in no sandbox with namespaces of its own"):
+        assert said(run(SHARED))["forked"]
+
+
 def test_a_program_starts_by_itself_when_the_template_dies_after_it_was_chosen(run: Run) -> None:
     def kill(command: list[str]) -> None:
         template.release()

@@ -86,7 +86,7 @@ def test_a_replay_has_the_seed_of_its_recording(begin: Callable[..., Study], sma
     assert begin("nov26").seed == 0
 
 
-def test_the_clock_is_steady_where_a_user_asks_for_it_and_the_speed_of_the_machine_can_be_measured(
+def test_the_clock_is_steady_where_the_speed_of_the_machine_can_be_measured_and_wall_where_a_user_asks_for_it(
     begin: Callable[..., Study], small_corpus: Path, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nothing = partial(begin, build=lambda *_: pytest.fail("a corpus was built"))
@@ -94,13 +94,14 @@ def test_the_clock_is_steady_where_a_user_asks_for_it_and_the_speed_of_the_machi
         nothing("dec23", clock="steady")
     assert begin("dec23").clock == "wall" and "clock" not in begin("dec24").facts
     monkeypatch.setattr(machine_speed, "can_measure", lambda: True)
-    assert begin("dec30").clock == "wall"
+    assert begin("dec30").clock == "steady" and begin("jan01", duel="always").clock == "wall"
     steady = begin("dec25", clock="steady")
     assert steady.clock == "steady" and steady.longest_budget_seconds == 1.5 * steady.time_budget_seconds
     assert begin("dec26", clock="wall").clock == "wall"
     gpu = {"device": "cuda", "dtype": "bfloat16", "device_name": "a test machine"}
     with pytest.raises(StudyError, match="--clock steady is not possible here"):
         begin("dec27", clock="steady", measure=lambda *_: gpu)
+    assert begin("jan02", measure=lambda *_: gpu).clock == "wall"
     with pytest.raises(StudyError, match="--duel always is for studies with --clock wall"):
         nothing("dec31", clock="steady", duel="always")
     assert begin("dec28", agent="replay", recording="dec25").clock == "steady"

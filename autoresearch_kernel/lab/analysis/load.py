@@ -11,7 +11,7 @@ from ...core.attribution import effects
 from ...core.state import Event
 from ...core.types import Experiment
 from ...record.archive import StudyArchive
-from ...record.bundle import night_path, unpacked_study
+from ...record.bundle import OPTIMISER, night_names, night_path, unpacked_study
 from ...record.history_reader import Readable, readable_events, views_of
 from ...record.results import read_results
 from ...record.study import Study, StudyError, explained, open_folder, open_study, study_names
@@ -69,15 +69,24 @@ def _of_results(path: Path) -> Analysis:
 
 
 @explained()
-def open_example() -> Study:
-    """The recorded night that comes with the project, to be looked at: its records, diffs, notebooks and curves.
+def open_example(night: str = OPTIMISER) -> Study:
+    """A recorded night that comes with the project, to be looked at: its records, diffs, notebooks and curves.
 
     Its files lie in a folder that is removed when this process ends.
 
     >>> study = open_example()  # doctest: +SKIP
     >>> study.name  # doctest: +SKIP
+
+    Args:
+        night: its name; they lie in docs/nights.
+
+    Raises StudyError where there is no such night.
     """
-    return unpacked_study(night_path())
+    nights = night_names()
+    if nights and night not in nights:
+        there_are = ", ".join(nights)
+        raise StudyError(f"There is no recorded night {night!r}. Those that come with the program: {there_are}.")
+    return unpacked_study(night_path(night))
 
 
 def _latest() -> Analysis:
