@@ -155,7 +155,7 @@ def test_the_start_tuned_begins_with_a_promoted_train_py_as_no_start_does(
 
 @pytest.mark.parametrize("damage", ["{", "[]", '{"agent": "search"}', "without asked", "without a history"])
 def test_a_damaged_study_with_the_same_best_train_py_is_named_and_left_out(
-    begin: Callable[..., Study], project: Path, small_corpus: Path, damage: str, capsys: pytest.CaptureFixture[str]
+    begin: Callable[..., Study], project: Path, small_corpus: Path, damage: str
 ) -> None:
     other = counting_study(project, small_corpus, "other")
     other.paths.best_train.parent.mkdir()
@@ -166,8 +166,11 @@ def test_a_damaged_study_with_the_same_best_train_py_is_named_and_left_out(
         other.paths.history.write_bytes(b"\xff not a history\n{}\n")
     else:
         other.paths.study.write_text(damage)
-    said: list[str] = []
-    study = start_study("nov24", project, StudyOptions(), say=said.append)
+    said, folders = list[str](), (small_corpus, small_corpus.parents[1] / "heldout" / small_corpus.name)
+    hardware = {"device": "cpu", "dtype": "float32", "device_name": "a test machine"}
+    study = start_study(
+        "nov24", project, StudyOptions(), said.append, measure=lambda *_: hardware, build=lambda *_: folders
+    )
     assert study.paths.study.is_file()
     assert any(line.startswith("  Study other is left out: ") for line in said)
 
