@@ -1,6 +1,6 @@
 """What the machine's speed does to a score: by the wall clock, corrected afterwards, and by the steady clock.
 
-    python benchmarks/clock.py [--runs 12] [--budget 10] [--home DIR] [--into FILE]
+    python benchmarks/clock.py [--runs 12] [--budget 10] [--start tuned] [--home DIR] [--into FILE]
 
 Trains the real train.py (preset laptop, one seed) as a study does, in its sandbox, in turns by the wall clock and by
 the steady clock. The first run says what speed is normal. The table shows how much the number of steps varies between
@@ -27,7 +27,7 @@ import prepare
 from autoresearch_kernel.record.paths import ExperimentPaths
 from autoresearch_kernel.run.training import Training, run_training
 from autoresearch_kernel.source.parameters import set_parameters
-from autoresearch_kernel.study.presets import read_preset
+from autoresearch_kernel.study.presets import read_parameters_file, read_preset
 from benchmarks.scores import val_bpb
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -38,9 +38,14 @@ ALLOWANCE_SECONDS = 120.0  # for start and hand-over each
 Run = dict[str, Any]
 
 
-def train(corpus: Path, folder: Path, budget: float, normal: float | None) -> Run:
+def code_of(start: str) -> str:
+    """The train.py of a study with the preset laptop and this start."""
+    own = {} if start == "tuned" else read_parameters_file(start, PROJECT / "presets")
+    return set_parameters((PROJECT / "train.py").read_text(), read_preset("laptop").parameters | own)
+
+
+def train(source: str, corpus: Path, folder: Path, budget: float, normal: float | None) -> Run:
     """One run; by the wall clock where `normal` is None, and then its speed is measured all the same."""
-    source = set_parameters((PROJECT / "train.py").read_text(), read_preset("laptop").parameters)
     training = Training(
         source=source, paths=ExperimentPaths(folder / "0000"), run=0, seed=1, title="clock", hypothesis="", diff="",
         corpus_dir=corpus, project=PROJECT, time_budget_seconds=budget, startup_allowance_seconds=ALLOWANCE_SECONDS,
@@ -94,6 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=int, default=12, help="of each clock")
     parser.add_argument("--budget", type=float, default=10.0, help="seconds")
+    parser.add_argument("--start", choices=("tuned", "plain"), default="tuned", help="as of `autoresearch run`")
     parser.add_argument("--home", type=Path, default=Path(tempfile.gettempdir()) / "autoresearch-clock")
     parser.add_argument("--into", type=Path, help="file that runs are added to")
     arguments = parser.parse_args()
@@ -105,7 +111,7 @@ def main() -> None:
     for i in range(2 * arguments.runs):
         normal = runs[0]["clock_speed"] if runs and len(runs) % 2 else None
         with tempfile.TemporaryDirectory() as folder:
-            runs.append(train(corpus, Path(folder), arguments.budget, normal))
+            runs.append(train(code_of(arguments.start), corpus, Path(folder), arguments.budget, normal))
         with into.open("a") as file:
             file.write(json.dumps(runs[-1]) + "\n")
         print(f"{i + 1} of {2 * arguments.runs}: {runs[-1]}", file=sys.stderr, flush=True)
