@@ -5,7 +5,7 @@
 # `python train.py`. Everything between the parameters and the last line may change, as long as the model maps token
 # ids `(B, T)` to logits `(B, T, vocab_size)` and the last cell hands it to `evaluate_bpb`.
 #
-# The budget is wall-clock time, so a change that makes a step faster is worth as much as one that makes it smarter.
+# The budget is time, so a change that makes a step faster is worth as much as one that makes it smarter.
 #
 # A course explains the sections: begin with [lesson 1](notebooks/lessons/1-bits-per-byte.ipynb).
 

@@ -297,7 +297,7 @@ def machine_speeds(experiments: Sequence[Experiment]) -> list[tuple[float, float
 
 
 def normal_speed(experiments: Sequence[Experiment]) -> float | None:
-    """The machine's speed, GFLOP/s, at which a steady clock counts a second as one: that of the baseline's first run.
+    """The machine's speed at which a steady clock counts a second as one: that of the baseline's first run.
 
     None until that run has ended.
     """

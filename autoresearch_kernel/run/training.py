@@ -71,7 +71,7 @@ class Training:
     study: str = ""  # its name, for other studies that wait for this machine
     token: str = field(default_factory=lambda: secrets.token_hex(16))  # in the environment of each of its processes
     clock: str = "wall"  # or "steady", which counts the budget in seconds of normal speed
-    normal_speed: float | None = None  # of the machine, GFLOP/s; None in the run that measures it, by the wall clock
+    normal_speed: float | None = None  # of the machine; None in the run that measures it, by the wall clock
     max_steps: int | None = None  # the budget in steps, instead of seconds
     dtype: str | None = None  # number format, "float32" or "bfloat16"; None: prepare.py chooses
     limits: Mapping[str, Any] = field(default_factory=dict)  # of the sandbox, fields of sandbox.policy.Policy
