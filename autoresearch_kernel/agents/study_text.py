@@ -29,11 +29,17 @@ NOT_FOR_TRAINING = {
 }  # fmt: skip
 
 
+def is_steady(study: Mapping[str, Any]) -> bool:
+    """Whether the budget is counted in seconds of normal speed."""
+    return study.get("clock") == "steady"
+
+
 def facts(study: Mapping[str, Any]) -> Iterator[str]:
     """What holds for every experiment of a study, in sentences."""
     budget, hardware, corpus = study.get("time_budget_seconds"), study.get("hardware", {}), study.get("corpus", {})
     if budget:
-        yield f"Budget: {budget:g} s of training by the clock."
+        by = " of this machine's normal speed, 0.7 to 1.5 times as long by the wall clock" if is_steady(study) else ""
+        yield f"Budget: {budget:g} s of training{by}."
         yield (
             "Start-up, compilation and hand-over are not charged while they take little longer than the baseline's. "
             "That is measured from outside: a run that works longer beyond its budget is refused."
@@ -121,7 +127,7 @@ def _figures_of(run: Run, study: Mapping[str, Any]) -> Iterator[str]:
             f"{name} {value:.1f}" + (f" ({percent(value / total)})" if total else "") for name, value in parts.items()
         ]
         words += [f"all {total:.1f}"] if total is not None else []
-        left = max(0.0, budget - m["training_seconds"])
+        left = max(0.0, budget - m.get("counted_seconds" if is_steady(study) else "", m["training_seconds"]))
         yield f"seconds: {', '.join(words)}; {left:.1f} of the budget's {budget:g} left"
     memory, peak = study.get("hardware", {}).get("memory_mb"), peak_memory_mb(run)
     if memory and peak is not None:

@@ -67,7 +67,8 @@ def start_study(
         preset: sizes of the baseline, "laptop", "gpu", "h100", or "none" for train.py's; measured when left out.
         start: "tuned", train.py as it is, or "plain", a GPT without its ideas; "tuned" when left out.
         seed: of the study; 0 when left out.
-        clock: "steady" counts the budget in seconds of the machine's normal speed, "wall" in seconds as they pass.
+        clock: "steady" counts the budget in seconds of the machine's normal speed, "wall" in seconds as they pass;
+            steady on Linux processors when left out, else wall.
         model: of an agent that asks one.
         of_agent: with_, share, prompt_tokens, reply_tokens, recording, max_tokens, max_cost, max_calls, as on the
             command line.

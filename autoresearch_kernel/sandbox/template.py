@@ -1,4 +1,4 @@
-"""The template of this process: started when a sandbox can use it, replaced when it has died, ended with this process.
+"""The template of this process: started when a sandbox can use it, replaced when it died or hangs, ended with it.
 
 Importing torch takes longer than all else that an experiment needs besides its training. `template_process.py` does it
 once, and its children start in 0.1 s. Only sandboxes of bubblewrap have a template, because their namespaces can be
@@ -28,6 +28,7 @@ from .join import GO
 TEMPLATE = "AUTORESEARCH_TEMPLATE"  # environment variable; "none": each process imports for itself
 START_SECONDS = 120.0  # for the imports, on a busy machine with a cold disk
 FORK_SECONDS = 10.0  # for a child to answer; it takes a few hundredths of a second
+MOST_HANGS = 2  # before programs start by themselves: on a machine that swaps, a new template would hang as well
 # The programs that start in sandboxes, with what they import; none of it starts a thread that lives on after a fork.
 _MODULES = ("torch", "autoresearch_kernel.run.kernel", "autoresearch_kernel.scoring.scorer")
 _PROGRAMS = ("-c", "autoresearch_kernel", "autoresearch_kernel.scoring.scorer")
@@ -56,6 +57,7 @@ class Template:
         assert self.process.stdout is not None
         ready, _, _ = select.select([self.process.stdout], [], [], START_SECONDS)
         if ready and self.process.stdout.readline().strip() == b"ready":
+            self.new_error()  # what the imports wrote is no failure of a child
             return ""
         self.close()
         return self.new_error() or f"it did not start within {START_SECONDS:.0f} s"
@@ -95,6 +97,7 @@ def _end(process: subprocess.Popen[bytes], folder: Path) -> None:
 _lock = threading.Lock()
 _templates: list[Template] = []  # at most one
 _problems: dict[tuple[tuple[str, str], ...], str] = {}  # why there is none, by environment
+_hangs = 0  # templates that gave no answer
 
 
 def can_become(argv: Sequence[str]) -> bool:
@@ -117,8 +120,10 @@ def template_socket(places: Mapping[str, str]) -> Path | None:
     with _lock:
         if _templates and not (_templates[0].is_alive() and _templates[0].env == env):
             release()
-        if _templates:
-            _look_after(_templates[0])
+        if _templates and not _is_well(_templates[0]):
+            release()
+        if _hangs >= MOST_HANGS:
+            return None
         if not _templates and key not in _problems:
             template = Template(env)
             if problem := template.wait():
@@ -133,20 +138,25 @@ def template_socket(places: Mapping[str, str]) -> Path | None:
         return _templates[0].socket if _templates else None
 
 
-def _look_after(template: Template) -> None:
-    """Replace a template that hangs, and tell the user what kept a child of it from its sandbox."""
+def _is_well(template: Template) -> bool:
+    """Whether the template answers. The user is told when it hangs, and what kept a child of it from its sandbox."""
+    global _hangs
     if error := template.new_error():
         warnings.warn(
             f"A kernel or scorer was started by itself, which takes longer, because the process that was forked for it "
             f"failed: {error}",
             stacklevel=3,
         )
-    if not template.answers():
+    if template.answers():
+        return True
+    if template.is_alive():
+        _hangs += 1
+        then = "it is replaced" if _hangs < MOST_HANGS else "from here on they start by themselves, which takes longer"
         warnings.warn(
-            f"The process that forks kernels and scorers gave no answer within {FORK_SECONDS:.0f} s; it is replaced.",
+            f"The process that forks kernels and scorers gave no answer within {FORK_SECONDS:.0f} s; {then}.",
             stacklevel=3,
         )
-        release()
+    return False
 
 
 def why_no_template() -> str:

@@ -105,13 +105,16 @@ def _enter(connection: socket.socket) -> dict[str, Any]:
 def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int], int]:
     """The request, its three streams, and the pid of the process that sent it, as the system says.
 
-    Ends this child where nothing is asked of it: the supervisor only looked whether the template answers.
+    Ends this child where nothing is asked of it: the supervisor only looked whether the template answers, or the
+    sandbox that asked is gone.
     """
     connection.settimeout(ANSWER_SECONDS)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-    connection.send(GO)
     room = socket.CMSG_SPACE(3 * 4) + socket.CMSG_SPACE(_CREDENTIALS.size)
-    message, parts, _, _ = connection.recvmsg(LARGEST_REQUEST, room)
+    message, parts = b"", list[Any]()
+    with suppress(ConnectionError):
+        connection.send(GO)
+        message, parts, _, _ = connection.recvmsg(LARGEST_REQUEST, room)
     if not message:
         os._exit(0)
     data = {kind: data for level, kind, data in parts if level == socket.SOL_SOCKET}

@@ -89,7 +89,7 @@ def _scores(material: Material, experiment: Experiment) -> Iterator[str]:
 
 
 def _notebook_part(notebook: Notebook, run: int, material: Material) -> str:
-    seconds = f"It trained for at most {material.study.time_budget_seconds:g} s; the outputs are those of that run."
+    seconds = f"It trained for at most {material.study.longest_budget_seconds:g} s; the outputs are those of that run."
     heading = "The executed notebook" + (f", run {run + 1}" if run else "")
     cells = list(cells_html(notebook))
     inner = "\n".join(cells)

@@ -93,7 +93,7 @@ def _beginning(material: Material) -> Iterator[str]:
     noun = "experiment was" if len(tried(material)) == 1 else "experiments were"
     yield (
         f"From {text(clock(events[0]['time']))} on, for {duration(seconds)}, {number} {noun} made with the agent "
-        f"{text(agent)}. Each run trained for {facts['time_budget_seconds']:g} s on "
+        f"{text(agent)}. Each run had a budget of {facts['time_budget_seconds']:g} s on "
         f"{text(plain(str(facts['hardware'].get('device_name', '?')), 80))} and the corpus "
         f"{text(plain(str(facts['corpus'].get('corpus', '?')), 40))}."
     )

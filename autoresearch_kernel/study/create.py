@@ -16,7 +16,6 @@ from typing import Any
 
 from ..agents.model import ModelClient
 from ..agents.options import WITH_SERVER, model_chat, read_recording, tool_chat
-from ..core.format import duration
 from ..core.state import HistoryDamaged
 from ..record.git import open_lineage
 from ..record.history import read_state
@@ -79,8 +78,8 @@ def start_study(
     began_as, preset = _chosen_preset(project, asked, recorded, source, budget, hardware, say)
     say(f"Preset {preset.name}: {preset.reason}")
     if clock == "steady":
-        least, most = (duration(budget / rate) for rate in (MOST_RATE, LEAST_RATE))
-        say(f"Clock: seconds of this machine's normal speed, so that a run takes {least} to {most}")
+        least, most = budget / MOST_RATE, budget / LEAST_RATE
+        say(f"Clock: seconds of this machine's normal speed; a training takes {least:g} to {most:g} s")
     wanted = _wanted_corpus(asked, preset, began_as)
     corpus_dir, heldout_dir = (build or build_corpus)(project, wanted, say)
     preset = _fit(preset, corpus_dir, say)
@@ -146,7 +145,7 @@ def _clock(asked: StudyOptions, recorded: Study | None, device: str) -> str:
 
     Raises OptionRefused where a user asks for a steady clock that cannot be had.
     """
-    usual = "wall" if asked.duel == "always" else "steady"
+    usual = "wall" if asked.duel in ("always", "auto") else "steady"  # duels need the wall clock
     clock = asked.clock or (recorded.clock if recorded else usual)
     if clock == "wall" or (device == "cpu" and is_possible()):
         return clock

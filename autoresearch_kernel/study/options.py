@@ -170,7 +170,7 @@ class StudyOptions:
     )  # fmt: skip
     seed: int | None = _option(int, "of the study", above=-1, default=0, is_fixed=True)
     clock: str | None = _option(
-        str, "seconds of the budget are counted so; default: steady on the processors of Linux, else wall",
+        str, "how the seconds of the budget are counted; default: steady on the processors of Linux, else wall",
         choices=CLOCK_CHOICES, is_fixed=True,
     )  # fmt: skip
     wait_for_quiet: float | None = _option(
@@ -286,7 +286,7 @@ def refuse_unused(asked: StudyOptions, agent: str) -> None:
 def refuse_duels(asked: StudyOptions, clock: str) -> None:
     """Raise OptionRefused where each confirmation is to be a duel, in a study that has none because of its clock."""
     if asked.duel == "always" and clock == "steady":
-        words = "--duel always is for studies with --clock wall, not with steady. Leave it out, or begin one with wall."
+        words = "--duel always is for studies with --clock wall, not with steady. Leave it out, or begin a new study."
         raise OptionRefused("duel", words)
 
 

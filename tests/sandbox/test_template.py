@@ -205,14 +205,26 @@ def test_a_template_that_died_is_replaced(run: Run) -> None:
     assert said(run(SHARED))["forked"] and template._templates[0].process.pid != old.pid
 
 
-def test_a_template_that_hangs_is_replaced_and_the_user_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert said(run(SHARED))["forked"]
-    old = template._templates[0].process
+def test_a_template_that_hangs_is_replaced_once_and_the_user_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(template, "FORK_SECONDS", 1.0)
-    old.send_signal(signal.SIGSTOP)
-    with pytest.warns(UserWarning, match="gave no answer within 1 s; it is replaced"):
-        assert said(run(SHARED))["forked"]
-    assert template._templates[0].process.pid != old.pid and old.poll() is not None
+    monkeypatch.setattr(template, "_hangs", 0)
+    assert said(run(SHARED))["forked"]
+    for then, forked in (("it is replaced", True), ("from here on they start by themselves", False)):
+        old = template._templates[0].process
+        old.send_signal(signal.SIGSTOP)
+        with pytest.warns(UserWarning, match=f"gave no answer within 1 s; {then}"):
+            assert said(run(SHARED))["forked"] is forked
+        assert old.poll() is not None
+    assert not template._templates
+
+
+def test_what_an_import_writes_is_no_failure_of_a_child(tmp_path: Path) -> None:
+    (tmp_path / "talkative.py").write_text("import sys\nprint('a warning of a library', file=sys.stderr)\n")
+    one = template.Template(environment("t") | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}, ["talkative"])
+    try:
+        assert one.wait() == "" and one.answers() and one.new_error() == ""
+    finally:
+        one.close()
 
 
 def test_the_user_is_told_why_a_child_of_the_template_failed(run: Run) -> None:

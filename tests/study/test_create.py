@@ -94,7 +94,8 @@ def test_the_clock_is_steady_where_the_speed_of_the_machine_can_be_measured_and_
         nothing("dec23", clock="steady")
     assert begin("dec23").clock == "wall" and "clock" not in begin("dec24").facts
     monkeypatch.setattr(machine_speed, "can_measure", lambda: True)
-    assert begin("dec30").clock == "steady" and begin("jan01", duel="always").clock == "wall"
+    assert begin("dec30").clock == "steady" and begin("jan03", duel="never").clock == "steady"
+    assert begin("jan01", duel="always").clock == "wall" and begin("jan04", duel="auto").clock == "wall"
     steady = begin("dec25", clock="steady")
     assert steady.clock == "steady" and steady.longest_budget_seconds == 1.5 * steady.time_budget_seconds
     assert begin("dec26", clock="wall").clock == "wall"
