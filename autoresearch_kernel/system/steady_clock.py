@@ -30,7 +30,7 @@ import signal
 import statistics
 import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
@@ -39,11 +39,13 @@ from typing import Any
 
 from . import machine_speed
 from .machine_speed import Used
+from .processes import descendants
 
 LEAST_RATE, MOST_RATE = 2 / 3, 1 / 0.7  # seconds that a second counts, over a training; prepare.py has them as well
 EVERY_SECONDS = 0.5  # between two measurements
 MOST_SHARE = 0.01  # of one processor's time that measuring may take: where it costs more, it is done less often
 NUM_SUMMED = 2**18  # numbers of four bytes: more than the nearest cache holds
+MOST_LOOKS = 5  # for processes that began while others were stopped: a stopped one starts none
 RECENT_SPEEDS = 9  # whose median stands for the processor's speed: a measurement that was interrupted says too little
 LAYOUT = struct.Struct("<6d")  # two copies of: a moment on the monotonic clock, the count, seconds counted in a second
 
@@ -78,6 +80,7 @@ class SteadyClock:
     ) -> None:
         self.file, self.normal, self.speed = file, normal, speed or speed_as_felt
         self.used = used or partial(machine_speed.used_time, {runner})
+        self.newer = partial(descendants, runner) if used is None else list
         self.cores = machine_speed.usable_cores()
         self.next_at = 0.0
         self.last = self.used()
@@ -101,7 +104,7 @@ class SteadyClock:
             self.shares = _shares(self.last, used, self.cores)
             self.last = used
         self._go_on(used.at, self.rates)
-        with _paused(used.below):
+        with _paused(used.below, self.newer):
             self.speeds = [*self.speeds, self.speed()][-RECENT_SPEEDS:]
             self._go_on(time.monotonic(), (0.0, 0.0))
         self.next_at = used.at + max(EVERY_SECONDS, (time.thread_time() - began) / MOST_SHARE)
@@ -167,16 +170,26 @@ def _shares(before: Used, after: Used, cores: float) -> tuple[float, float]:
 
 
 @contextmanager
-def _paused(processes: Sequence[int]) -> Iterator[None]:
-    """Stop processes for the length of the block; those that have ended meanwhile are left out."""
+def _paused(processes: Iterable[int], newer: Callable[[], Iterable[int]]) -> Iterator[None]:
+    """Stop processes for the length of the block; those that have ended meanwhile are left out.
+
+    `newer` lists them anew, so that those are stopped, too, which began while the others were.
+    """
+    stopped = set(processes)
     try:
-        _send(signal.SIGSTOP, processes)
+        _send(signal.SIGSTOP, stopped)
+        for _ in range(MOST_LOOKS):
+            new = set(newer()) - stopped
+            if not new:
+                break
+            stopped |= new
+            _send(signal.SIGSTOP, new)
         yield
     finally:
-        _send(signal.SIGCONT, processes)
+        _send(signal.SIGCONT, stopped)
 
 
-def _send(number: int, processes: Sequence[int]) -> None:
+def _send(number: int, processes: Iterable[int]) -> None:
     for pid in processes:
         with suppress(OSError):  # it has ended
             os.kill(pid, number)

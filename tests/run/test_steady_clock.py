@@ -68,3 +68,26 @@ def test_hidden_processes_gain_no_time_that_the_rule_does_not_take_off(tmp_path:
         if after * hidden["budget_speed"] > NORMAL * before * usual["budget_speed"]:
             return
     pytest.fail(f"count {before:.2f} and speed {usual['budget_speed']} became {after:.2f} and {hidden['budget_speed']}")
+
+
+def test_children_that_read_memory_do_not_slow_the_measure_down(tmp_path: Path) -> None:
+    """Each lives for a moment, so that none is known when the others are stopped for the measurement."""
+    work = """
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+block = bytes(2**24)
+end = time.monotonic() + SECONDS
+while time.monotonic() < end:
+    if os.fork() == 0:
+        until = time.monotonic() + 0.03
+        while time.monotonic() < until:
+            block.count(b"x")
+        os._exit(0)
+    time.sleep(0.02)
+"""
+    for _ in range(TRIES):
+        normal = measured(USUAL, tmp_path, None)["clock_speed"]
+        usual, found = measured(USUAL, tmp_path, normal), measured(work, tmp_path, normal)
+        before, after = (m["cells_counted_seconds"] / m["cells_seconds"] * m["budget_speed"] for m in (usual, found))
+        if after > NORMAL * before:
+            return
+    pytest.fail(f"the machine seems to have {after:.2f} of its speed instead of {before:.2f}")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch_kernel.system import steady_clock
+from autoresearch_kernel.system import machine_speed, steady_clock
 from autoresearch_kernel.system.machine_speed import Used, usable_cores
 from autoresearch_kernel.system.steady_clock import LAYOUT, LEAST_RATE, MOST_RATE, SteadyClock
 
@@ -105,10 +105,19 @@ def test_the_file_has_the_last_count_and_its_rate_twice(clock: SteadyClock, mach
     assert numbers[0] == pytest.approx(machine.at, abs=1.5) and numbers[1:3] == pytest.approx((1.5, 0.75), abs=0.4)
 
 
+def test_the_speed_as_felt_is_that_of_products_and_sums() -> None:
+    speeds = [steady_clock.speed_as_felt() for _ in range(5)]
+    products = [machine_speed.processor_speed() for _ in range(5)]
+    assert 0.05 < max(speeds) / max(products) < 20
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine_speed, "processor_speed", lambda: 4 * max(products))
+        assert max(steady_clock.speed_as_felt() for _ in range(5)) > 1.4 * max(speeds) * 0.9
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_processes_are_paused_for_a_measurement_alone() -> None:
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
-        with steady_clock._paused([busy.pid, 2**22 + 1]):
+        with steady_clock._paused([2**22 + 1], lambda: [busy.pid]):
             state = Path(f"/proc/{busy.pid}/stat").read_text().rpartition(")")[2].split()[0]
             for _ in range(50):
                 if state == "T":
