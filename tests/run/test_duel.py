@@ -148,6 +148,7 @@ if os.fork() == 0:
     while True:
         os.kill(parent, signal.SIGCONT)
 """
+TRIES = 3  # other work on this machine may spoil a measurement
 NOTICED = """    gap = ran[-1] - (ran[-2] if steps > 1 else ran[-1])
     if gap > 0.2:
         seen = seen + 1 if steps > 2 and "seen" in globals() else 1
@@ -168,9 +169,12 @@ def test_code_that_continues_itself_is_ended(duel: Duel) -> None:
 
 
 def test_a_child_that_continues_its_parent_is_stopped_with_it(duel: Duel) -> None:
-    cheat, honest = duel(with_cell(WOKEN, counting(2.0)), counting(2.0))
-    assert honest.status is None
-    assert cheat.status is not None or cheat.measured["worked_while_stopped_seconds"] < 0.3
+    for _ in range(TRIES):
+        cheat, honest = duel(with_cell(WOKEN, counting(2.0)), counting(2.0))
+        assert honest.status is None
+        if cheat.status is not None or cheat.measured["worked_while_stopped_seconds"] < 0.3:
+            return
+    pytest.fail(f"it worked for {cheat.measured['worked_while_stopped_seconds']} s while it was stopped")
 
 
 def test_work_after_a_stop_that_was_noticed_counts_as_its_own_time(duel: Duel) -> None:
