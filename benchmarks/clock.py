@@ -107,11 +107,13 @@ def main() -> None:
     sizes = {"vocab_size": preset.vocab_size, "sequence_length": preset.sequence_length}
     corpus = prepare.prepare(preset.corpus, home=arguments.home, **sizes)
     into = arguments.into or arguments.home / "clock.jsonl"
-    runs = [json.loads(line) for line in into.read_text().splitlines()] if into.is_file() else []
+    lines = [json.loads(line) for line in into.read_text().splitlines()] if into.is_file() else []
+    kind = {"start": arguments.start, "budget": arguments.budget}
+    runs = [line for line in lines if kind.items() <= line.items()]
     for i in range(2 * arguments.runs):
         normal = runs[0]["clock_speed"] if runs and len(runs) % 2 else None
         with tempfile.TemporaryDirectory() as folder:
-            runs.append(train(code_of(arguments.start), corpus, Path(folder), arguments.budget, normal))
+            runs.append(kind | train(code_of(arguments.start), corpus, Path(folder), arguments.budget, normal))
         with into.open("a") as file:
             file.write(json.dumps(runs[-1]) + "\n")
         print(f"{i + 1} of {2 * arguments.runs}: {runs[-1]}", file=sys.stderr, flush=True)

@@ -22,7 +22,7 @@ from autoresearch_kernel.lab.lessons.studies import events_of, lesson_study, par
 # %% [markdown]
 # ## The study
 #
-# A study has one text, one budget and one rule. Every run of it trains for the same number of seconds, so that ideas
+# A study has one text, one budget and one rule. Every run of it trains with the same time budget, so that ideas
 # compete on equal terms. Fifteen seconds are enough for a lesson.
 
 # %%

@@ -400,7 +400,7 @@ def test_a_server_that_stays_down_is_unavailable_and_nothing_was_spent() -> None
 
 
 def test_a_host_that_never_answers_takes_the_time_to_connect() -> None:
-    with socket.socket() as full:  # a queue of one connection, and nobody who takes it out
+    with socket.socket() as full:  # a queue of one connection, which no server takes out
         full.bind(("127.0.0.1", 0))
         full.listen(0)
         waiting = [socket.socket() for _ in range(3)]
