@@ -1,5 +1,5 @@
 # make run       set up and do the main job: a short study on the embedded corpus, on any machine
-# make finish    measure the result of that study on the sealed test split (2 to 3 minutes)
+# make finish    measure the result of that study on the sealed test split (3 minutes)
 # make lab       set up and open JupyterLab here
 # make gpu-check measure a GPU in at most 8 minutes and write gpu-check.json, to post; DEVICE=cpu tries all of it in small
 # make test      set up, with what the tests need, and run them

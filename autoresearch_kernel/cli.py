@@ -80,6 +80,10 @@ def _prepare(arguments: Arguments) -> int:
 def _doctor(arguments: Arguments) -> int:
     from .control.doctor import examine, farewell
 
+    if arguments.cluster:
+        from .control.cluster_check import examine_cluster
+
+        return int(_print_checks(examine_cluster(arguments.cluster, project_root()), arguments.json) == "fail")
     verdict = _print_checks(examine(project_root(), arguments.model, arguments.with_), arguments.json)
     if not arguments.json:
         print(f"\n{farewell(verdict)}")
@@ -433,7 +437,9 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
         Command("doctor", _doctor, "whether this machine is fit for a night, and what to do if not", (
             _argument("--model", metavar="NAME", help="that a study shall ask; default: $OPENAI_MODEL"),
             _argument("--with", dest="with_", nargs="?", const="all", metavar="TOOL", help="ask a command-line tool, "
-                      "as claude or codex; without a name, list those that are installed"), JSON,
+                      "as claude or codex; without a name, list those that are installed"),
+            _argument("--cluster", metavar="ADDRESS", help="train, score and audit on the workers of a Dask cluster "
+                      "instead, about a minute and a half"), JSON,
         )),
         Command("gpu-check", _gpu_check, "measure a GPU in at most 8 minutes, and write a file to post", (
             _argument("--device", choices=DEVICES, default="auto", help="to check (default auto: the fastest one)"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import time
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -34,16 +35,18 @@ REFUSAL = Audit(False, 0.0, 0.0, 256, 100, "100 of 256 answers differ", 0.1)
 DATA = re.compile(r'(<script type="application/json" id="bundle">)(.*?)(</script>)', re.DOTALL)
 
 
-def make_bundle_of_night(parent: Path, corpus: Path, *, is_duel: bool = False) -> Path:
+def make_bundle_of_night(parent: Path, corpus: Path, *, is_duel: bool = False, num_slots: int = 1) -> Path:
     """The zip of a night with a result, on a machine that pretends to train."""
     machine = Machine()
-    machine.train = lambda training, listener: _train(machine, training, listener)
+    seconds = 0.05 if num_slots > 1 else 0.0  # so that several train at once
+    machine.train = lambda training, listener: _train(machine, training, listener, seconds)
     machine.audit = lambda job, **facts: REFUSAL if _number(job) == REFUSED else ACCEPTED
     machine.duel = machine.pretend_duel if is_duel else None
     with pytest.MonkeyPatch.context() as patch, using_backend(machine.backend):
         pretend_quiet(patch)
         patch.setattr(plot_progress, "draw_progress", lambda *_, **__: None)
-        study = counting_study(make_project(parent, corpus, patch), corpus)
+        asked = {"slots": num_slots} if num_slots > 1 else {}
+        study = counting_study(make_project(parent, corpus, patch), corpus, asked=asked)
         patch.chdir(study.project)
         ideas = _ideas(12 if is_duel else 26)
         list(research(study, Scripted(*ideas), experiments=len(ideas), duel="always" if is_duel else "never"))
@@ -67,7 +70,8 @@ def _ideas(count: int) -> list[dict[str, float]]:
     return ideas
 
 
-def _train(machine: Machine, training: Training, listener: Listener) -> RunOutcome:
+def _train(machine: Machine, training: Training, listener: Listener, seconds: float) -> RunOutcome:
+    time.sleep(seconds)
     if int(training.paths.folder.name) == CRASHES:
         return RunOutcome(Status.CRASH, "RuntimeError: it fails", None, None)
     return machine.pretend_training(training, listener)

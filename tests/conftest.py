@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import sysconfig
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,20 +17,25 @@ import pytest
 from autoresearch_kernel.agents.search import SearchAgent
 from autoresearch_kernel.record.study import Study, create_study, open_study
 from autoresearch_kernel.run.backend import using_backend
-from autoresearch_kernel.scoring.job import ScoringSettings
+from autoresearch_kernel.scoring.job import ScoringSettings, Wrap
 from autoresearch_kernel.show import plot_progress
+from autoresearch_kernel.study import disk_space
 from autoresearch_kernel.study.loop import research
 from autoresearch_kernel.system import machine_speed, speed
+from autoresearch_kernel.system.disk import Reserve
 from tests.event_writer import writer  # noqa: F401  (a fixture)
 from tests.pretended import Machine
+from tests.ready import SMALL, home_with, made_once
+from tests.trust import zygote
 
 PROJECT = Path(__file__).parents[1]
-# The slowest first: a slow file that begins last keeps the other workers waiting for its end.
+# The slowest first: a slow file that begins last keeps the other workers waiting for its end. The first one makes the
+# corpus that the journeys need.
 SLOW_FILES = (
-    "journeys/test_panel_journey.py", "faults/test_faults.py", "test_main_job.py", "journeys/test_notebooks_journey.py",
-    "lab/lessons/test_execution.py", "lab/lessons/test_class.py", "lab/lessons/test_lesson_6.py",
-    "journeys/test_lessons_journey.py",
-    "study/test_loop.py", "test_machines.py", "control/test_supervisor.py", "trust/test_escapes.py",
+    "test_main_job.py", "faults/test_faults.py", "journeys/test_panel_journey.py", "journeys/test_notebooks_journey.py",
+    "test_machines.py", "lab/lessons/test_execution.py", "control/test_supervisor.py", "lab/lessons/test_class.py",
+    "lab/lessons/test_lesson_6.py", "journeys/test_lessons_journey.py", "study/test_loop.py", "trust/test_escapes.py",
+    "run/test_cluster.py",
     "trust/test_channels.py", "trust/test_cheats.py", "control/test_gpu_check.py", "study/test_create.py",
     "agents/test_llm.py", "run/test_interactive.py", "run/test_duel.py", "run/test_training.py", "test_set_up.py",
     "study/test_auditing.py", "study/test_proposals.py", "sandbox/test_template.py", "agents/test_command.py",
@@ -39,6 +44,8 @@ SLOW_FILES = (
     "test_cli.py", "test_setup.py", "lab/test_study.py", "lab/test_panel.py", "source/test_adopt.py",
 )  # fmt: skip
 DTYPE = os.environ.get("AUTORESEARCH_DTYPE") or "float32"  # set it to run the studies of the tests in another format
+
+QUIET = str(PROJECT / "tests" / "quiet")  # on PYTHONPATH, it makes processes take the machine for a quiet one
 
 # Counts which token follows which in a few batches. ALPHA is a knob with a known effect: smoothing by 1.0 is too much.
 COUNTING_TRAIN = """# %% [markdown]
@@ -108,14 +115,24 @@ def pretend_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine_speed, "can_measure", lambda: False)
 
 
+@pytest.fixture
+def quiet_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for the processes that a test starts: see tests/quiet/sitecustomize.py."""
+    before = os.environ.get("PYTHONPATH")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [QUIET, before])))
+
+
 @pytest.fixture(scope="session")
 def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Training side of the embedded corpus with a small vocabulary and a short context, in a cache of its own."""
-    home = tmp_path_factory.mktemp("home")
-    sizes = ["--vocab-size", "512", "--sequence-length", "64"]
-    command = [sys.executable, str(PROJECT / "prepare.py"), "--corpus", "stdlib", *sizes]
-    subprocess.run([*command, "--home", str(home)], check=True, capture_output=True)
-    return home / "corpora" / "stdlib-v512-t64"
+    return home_with(tmp_path_factory, SMALL) / "corpora" / "stdlib-v512-t64"
+
+
+@pytest.fixture(scope="session")
+def with_torch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wrap]:
+    """Makes of `python script.py` a command that forks it from a process that has imported torch, and nothing else."""
+    with zygote.started(tmp_path_factory.mktemp("torch"), PROJECT, "torch") as wrap:
+        yield wrap
 
 
 @pytest.fixture
@@ -150,8 +167,12 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    """Sessions run on a backend that trains in no time; the picture of the study, the slowest part, is not drawn."""
+    """Sessions run on a backend that trains in no time; the picture of the study, the slowest part, is not drawn.
+
+    Nor is the reserve of disk space as large as ever: to write it takes longer than all the rest.
+    """
     monkeypatch.setattr(plot_progress, "draw_progress", lambda *_, **__: None)
+    monkeypatch.setattr(disk_space, "Reserve", partial(Reserve, size_bytes=2**16))
     pretended = Machine()
     with using_backend(pretended.backend):
         yield pretended
@@ -197,11 +218,14 @@ def counting_study(
 @pytest.fixture(scope="session")
 def measured_project(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> Path:
     """A project with a study whose baseline was measured by real kernels and scorers; see `measured`."""
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        pretend_quiet(monkeypatch)
-        folder = make_project(tmp_path_factory.mktemp("measured"), small_corpus, monkeypatch)
-        list(islice(research(counting_study(folder, small_corpus), SearchAgent()), 1))
-    return folder
+
+    def measure(parent: Path) -> None:
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            pretend_quiet(monkeypatch)
+            folder = make_project(parent, small_corpus, monkeypatch)
+            list(islice(research(counting_study(folder, small_corpus), SearchAgent()), 1))
+
+    return made_once(tmp_path_factory, "measured", measure) / "project"
 
 
 @pytest.fixture

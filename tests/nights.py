@@ -171,7 +171,7 @@ def full_night(length: int) -> Context:
         length,
         hints=("Try to share the embedding with the head.", "The second half of the night:\nthink about speed."),
         refusals=(refusal,),
-        running=running,
+        in_work=(running,),
         notes="# Notes\n- 0003: warm-up does not matter.\n- MATRIX_LR is exhausted between 0.01 and 0.02.",
         machine_speed=0.93,
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from autoresearch_kernel.scoring.job import ScoringJob
 from autoresearch_kernel.system.clock import Clock
 from autoresearch_kernel.system.disk import free_bytes
 from autoresearch_kernel.system.files import utc_now
+from autoresearch_kernel.system.slot import Slot
 from autoresearch_kernel.system.speed import Load
 
 SPEED = 1000.0  # tokens a second of this machine on a good day
@@ -77,7 +79,16 @@ class Machine:
     @property
     def backend(self) -> Backend:
         own = self._train, self._score, self._audit, lambda folder: self.free_bytes(folder)
-        return Backend(*own, self.time.clock(), lambda: self.load(), self._duel if self.duel else None)
+        duel = self._duel if self.duel else None
+        return Backend(*own, self.time.clock(), lambda: self.load(), duel, lambda num: self.divide(num), self.hold)
+
+    @staticmethod
+    def hold(slots: Sequence[Slot], *wait: Any) -> AbstractContextManager[tuple[None, ...]]:
+        return nullcontext((None,) * len(slots))
+
+    @staticmethod
+    def divide(num_slots: int) -> tuple[Slot, ...]:
+        return tuple(Slot(index, f"slot {index + 1}") for index in range(num_slots))
 
     # --- what the backend does
 

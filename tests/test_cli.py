@@ -180,7 +180,8 @@ def test_run_begins_with_what_will_happen_and_who_else_uses_the_machine(project:
     assert any(line.startswith("How long: about ") for line in lines)
     assert any("studies/nov23/progress.png" in line for line in lines)
     (said,) = [line for line in lines if line.startswith("This machine is busy: ")]
-    taken = r"other processes take \d+ % of \d+ % processor time \(.+ \(process \d+\) \d+ %\)"
+    host = r"(?:, the host of this virtual machine \d+ %)?"
+    taken = rf"other processes take \d+ % of \d+ % processor time \(.+ \(process \d+\) \d+ %{host}\)"
     assert re.match(f"This machine is busy: {taken}", said)
 
 
@@ -269,6 +270,20 @@ def test_what_the_agent_writes_stands_below_the_live_line_and_is_taken_away(
     screen.live = False
     screen.watch(Progress("proposing", 3, writes="one"))
     assert capsys.readouterr().out == "", "a pipe gets no lines that change"
+
+
+def test_the_live_line_says_what_each_slot_does(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = Screen()
+    screen.live = True
+    screen.watch(Progress("training", 3, fraction=0.25, slot="core 0"))
+    screen.watch(Progress("scoring", 4, fraction=0.5, slot="core 1"))  # too early to be drawn, but not forgotten
+    screen.shown = 0.0
+    screen.watch(Progress("training", 3, fraction=0.5, slot="core 0"))
+    assert capsys.readouterr().out.endswith("core 0: 0003 training 50% · core 1: 0004 scoring 50%")
+    screen.watch(Progress("auditing", 4, slot="core 1"))
+    assert capsys.readouterr().out.endswith("core 1: 0004 auditing")
+    screen.watch(Progress("", slot="core 1"))
+    assert capsys.readouterr().out.endswith("core 0: 0003 training 50% · core 1: waits")
 
 
 def test_what_the_agent_writes_meanwhile_leaves_the_live_line_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,9 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -49,6 +52,15 @@ def pinned(text: str, python: str, system: str) -> dict[str, list[Version]]:
 def required() -> list[Requirement]:
     extras = SETTINGS["optional-dependencies"].values()
     return [Requirement(line) for lines in [SETTINGS["dependencies"], *extras] for line in lines]
+
+
+def required_by_tests() -> list[Requirement]:
+    """What `make setup-test` installs: the dependencies, the extra `test`, and the extras that it names."""
+    extras = SETTINGS["optional-dependencies"]
+    tests = [Requirement(line) for line in extras["test"]]
+    named = [name for requirement in tests for name in requirement.extras if requirement.name == SETTINGS["name"]]
+    lines = [*SETTINGS["dependencies"], *(line for name in named for line in extras[name])]
+    return [*map(Requirement, lines), *(each for each in tests if each.name != SETTINGS["name"])]
 
 
 def test_the_supported_pythons_are_these() -> None:
@@ -98,12 +110,41 @@ def resolve(constraints: str, python: str, folder: Path) -> subprocess.Completed
     return subprocess.run(command, capture_output=True, text=True, env=settings(), cwd=folder)
 
 
-@pytest.mark.usefixtures("index")
+def locked(folder: Path) -> subprocess.CompletedProcess[str]:
+    """`make lock` in a folder."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(PROJECT / name, folder)
+    command = ["make", "lock", "PYTHON=true", f"IN_VENV={sys.executable} -m"]  # `true` stands in for the set-up
+    return subprocess.run(command, cwd=folder, env=settings(), capture_output=True, text=True)
+
+
+def newest_pip(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Download the newest pip into a folder."""
+    fetch = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade"]
+    return subprocess.run([*fetch, "--target", str(folder / "pip"), "pip"], capture_output=True, text=True)
+
+
+Asked = dict[str, tuple[Path, "Future[subprocess.CompletedProcess[str]]"]]
+
+
+@pytest.fixture(scope="module")
+def asked(index: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
+    """What the tests below ask the index, each in a folder of its own, several at once: most of it is waiting."""
+    text = (PROJECT / "constraints.txt").read_text()
+    questions: dict[str, Callable[[Path], subprocess.CompletedProcess[str]]] = {
+        python: partial(resolve, text, python) for python in supported_pythons()
+    }
+    questions |= {"lock": locked, "pip": newest_pip}
+    with ThreadPoolExecutor(4) as pool:
+        folders = {name: tmp_path_factory.mktemp(f"lock-{name}") for name in questions}
+        yield {name: (folders[name], pool.submit(ask, folders[name])) for name, ask in questions.items()}
+
+
 @pytest.mark.parametrize("python", supported_pythons())
-def test_every_pin_allows_every_supported_python(python: str, tmp_path: Path) -> None:
+def test_every_pin_allows_every_supported_python(python: str, asked: Asked) -> None:
     """By `requires_python` of the index, and each has a wheel there: nothing is compiled on a user's machine."""
     text = (PROJECT / "constraints.txt").read_text()
-    done = resolve(text, python, tmp_path)
+    done = asked[python][1].result()
     assert done.returncode == 0, done.stderr
     resolved = {canonicalize_name(pin.name) for pin in pins(done.stdout)}
     assert resolved <= set(pinned(text, python, "linux")) and len(resolved) > 100
@@ -117,25 +158,18 @@ def test_a_pin_that_needs_a_later_python_is_found(tmp_path: Path) -> None:
     assert done.returncode != 0 and "soupsieve" in done.stderr and "Python" in done.stderr
 
 
-@pytest.mark.usefixtures("index")
-def test_the_lock_is_what_make_lock_writes(tmp_path: Path) -> None:
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
-        shutil.copy(PROJECT / name, tmp_path)
-    command = ["make", "lock", "PYTHON=true", f"IN_VENV={sys.executable} -m"]  # `true` stands in for the set-up
-    done = subprocess.run(command, cwd=tmp_path, env=settings(), capture_output=True, text=True)
+def test_the_lock_is_what_make_lock_writes(asked: Asked) -> None:
+    folder, done = asked["lock"][0], asked["lock"][1].result()
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "constraints.txt").read_text() == (PROJECT / "constraints.txt").read_text()
+    assert (folder / "constraints.txt").read_text() == (PROJECT / "constraints.txt").read_text()
 
 
-@pytest.mark.usefixtures("index")
-def test_the_newest_pip_takes_the_lock(tmp_path: Path) -> None:
+def test_the_newest_pip_takes_the_lock(asked: Asked, tmp_path: Path) -> None:
     """It finds nothing to install: the environment that runs the tests is the one that the lock describes."""
-    newest = tmp_path / "pip"
-    fetch = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade"]
-    done = subprocess.run([*fetch, "--target", str(newest), "pip"], capture_output=True, text=True)
+    newest, done = asked["pip"][0] / "pip", asked["pip"][1].result()
     assert done.returncode == 0, done.stderr
     words = ["install", "--dry-run", "--no-build-isolation", "-c", str(PROJECT / "constraints.txt")]
-    names = [str(requirement) for requirement in required() if requirement.name != SETTINGS["name"]]
+    names = [str(requirement) for requirement in required_by_tests()]
     env = {**os.environ, "PYTHONPATH": str(newest)}
     command = [sys.executable, "-m", "pip", *words, *names]
     done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path)

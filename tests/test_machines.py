@@ -26,13 +26,13 @@ from autoresearch_kernel.sandbox.kinds import probe, scorer_options
 from autoresearch_kernel.scoring.job import HeldOut, ScoringJob, ScoringSettings
 from autoresearch_kernel.scoring.score import score
 from autoresearch_kernel.study.loop import research
-from tests.conftest import COUNTING_TRAIN, counting_study, make_project
+from tests.conftest import COUNTING_TRAIN, QUIET, counting_study, make_project
 from tests.pretended import Machine
 from tests.study.test_loop import Scripted
 
 ROOT = Path(__file__).parents[1]
 CLI = (sys.executable, "-P", "-m", "autoresearch_kernel.cli")
-PYTHONPATH = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+PYTHONPATH = os.pathsep.join(filter(None, [QUIET, str(ROOT), os.environ.get("PYTHONPATH")]))
 
 
 def autoresearch(*words: str, before: tuple[str, ...] = (), **how: Any) -> subprocess.CompletedProcess[str]:

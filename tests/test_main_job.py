@@ -12,6 +12,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from tests.ready import PACKAGES, offer
+
 PROJECT = Path(__file__).parents[1]
 
 
@@ -35,9 +37,12 @@ def command(checkout: Path, *words: str, **settings: str) -> str:
     return done.stdout
 
 
-def test_a_study_on_the_embedded_corpus_from_nothing_and_again(checkout: Path) -> None:
+def test_a_study_on_the_embedded_corpus_from_nothing_and_again(
+    checkout: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     run = ("-m", "autoresearch_kernel.cli", "run", "--name", "first", "--budget", "2", "--experiments", "1")
     said = command(checkout, *run)
+    offer(tmp_path_factory, checkout.parent / "home", PACKAGES)
     for words in (
         "Preset auto",
         "0000   training, run 3",

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import torch
 
 import prepare
 from autoresearch_kernel.corpora.tokens import train_tokenizer
+from autoresearch_kernel.scoring.job import Wrap, no_sandbox
 from autoresearch_kernel.system.steady_clock import LAYOUT, LEAST_RATE, MOST_RATE
 from tests.formats import FORMATS, HAS_BFLOAT16
 
@@ -407,8 +409,8 @@ def test_a_device_that_is_not_here_is_refused(named: str, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("named", ["abc", "nan", "-1"])
 @pytest.mark.parametrize("variable", ["AUTORESEARCH_TIME_BUDGET", "AUTORESEARCH_MAX_STEPS"])
-def test_a_variable_that_is_no_number_is_one_sentence(corpus: Path, variable: str, named: str) -> None:
-    done = train(corpus, TRAIN, **{variable: named})
+def test_a_variable_that_is_no_number_is_one_sentence(train: Train, variable: str, named: str) -> None:
+    done = train(TRAIN, **{variable: named})
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
     assert f"{variable} is {named!r}: use a number such as 30, or unset it." in done.stderr
 
@@ -511,26 +513,36 @@ def corpus(tmp_path: Path) -> Path:
     return tmp_path / "corpora" / "bytes"
 
 
-def run_script(folder: Path, source: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_script(
+    folder: Path, source: str, wrap: Wrap = no_sandbox, **environment: str
+) -> subprocess.CompletedProcess[str]:
     script = folder / "script.py"
     script.write_text(source)
     bare = {name: value for name, value in os.environ.items() if not name.startswith("AUTORESEARCH_")}
-    return subprocess.run(
-        [sys.executable, script], cwd=folder, env=bare | environment, capture_output=True, text=True, timeout=120
-    )
+    command = wrap([sys.executable, str(script)], folder)
+    return subprocess.run(command, cwd=folder, env=bare | environment, capture_output=True, text=True, timeout=120)
 
 
-def train(corpus: Path, source: str, **environment: str) -> subprocess.CompletedProcess[str]:
+Train = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def train(corpus: Path, with_torch: Wrap) -> Train:
+    """Runs a train.py on `corpus`, three steps unless the environment says otherwise."""
     always = {"AUTORESEARCH_CORPUS": str(corpus), "AUTORESEARCH_MAX_STEPS": "3", "AUTORESEARCH_DEVICE": "cpu"}
-    return run_script(corpus.parent, source, PYTHONPATH=str(ROOT), **(always | environment))
+
+    def train(source: str, wrap: Wrap = with_torch, **environment: str) -> subprocess.CompletedProcess[str]:
+        return run_script(corpus.parent, source, wrap, PYTHONPATH=str(ROOT), **(always | environment))
+
+    return train
 
 
-def test_a_compiled_model_loads_where_neither_its_script_nor_prepare_is_known(corpus: Path, tmp_path: Path) -> None:
+def test_a_compiled_model_loads_where_neither_its_script_nor_prepare_is_known(train: Train, tmp_path: Path) -> None:
     handover = tmp_path / "handover"
     compiled = "model = torch.compile(model)\nmodel.blocks[0].linear = torch.compile(model.blocks[0].linear)\n"
     done = train(
-        corpus,
         TRAIN + compiled + "print('dev', evaluate_bpb(model, tokenizer, 4))",
+        wrap=no_sandbox,  # the compiler starts processes of its own, from a process that is no fork
         AUTORESEARCH_HANDOVER=str(handover),
         AUTORESEARCH_HELDOUT="/nowhere",
     )
@@ -548,9 +560,9 @@ print(model(torch.zeros(2, 5, dtype=torch.int64)).shape)
     assert loaded.stdout.strip() == "torch.Size([2, 5, 260])", loaded.stderr
 
 
-def test_an_experiment_hands_over_what_it_measured(corpus: Path, tmp_path: Path) -> None:
+def test_an_experiment_hands_over_what_it_measured(train: Train, tmp_path: Path) -> None:
     source = TRAIN + "import sys\nprint('dev', evaluate_bpb(model, tokenizer, 4), 'autoresearch_kernel' in sys.modules)"
-    done = train(corpus, source, AUTORESEARCH_HANDOVER=str(tmp_path / "h"))
+    done = train(source, AUTORESEARCH_HANDOVER=str(tmp_path / "h"))
     assert done.returncode == 0, done.stderr
     measured = json.loads((tmp_path / "h" / "handover.json").read_text())
     assert measured["num_steps"] == 3 and measured["num_tokens"] == 3 * 2 * 16
@@ -561,8 +573,8 @@ def test_an_experiment_hands_over_what_it_measured(corpus: Path, tmp_path: Path)
     assert "val_bpb" not in done.stdout
 
 
-def test_by_hand_the_summary_of_the_original_is_printed(corpus: Path) -> None:
-    done = train(corpus, TRAIN + "print('returned', evaluate_bpb(model, tokenizer, 4))")
+def test_by_hand_the_summary_of_the_original_is_printed(train: Train) -> None:
+    done = train(TRAIN + "print('returned', evaluate_bpb(model, tokenizer, 4))")
     assert done.returncode == 0, done.stderr
     block = done.stdout.split("---\n")[1].splitlines()
     names = (
@@ -574,24 +586,24 @@ def test_by_hand_the_summary_of_the_original_is_printed(corpus: Path) -> None:
     assert values["num_steps"] == "3" and values["depth"] == "2"
 
 
-def test_a_device_may_be_given_as_forks_of_the_original_do(corpus: Path) -> None:
+def test_a_device_may_be_given_as_forks_of_the_original_do(train: Train) -> None:
     source = TRAIN.replace('"train")', '"train", device="cpu")')
     source += "print('same', evaluate_bpb(model, tokenizer, 4, device='cuda') == evaluate_bpb(model, tokenizer, 4))"
-    done = train(corpus, source)
+    done = train(source)
     assert done.returncode == 0, done.stderr
     assert "same True" in done.stdout
 
 
-def test_steps_of_a_loop_that_was_left_with_break_are_all_handed_over(corpus: Path, tmp_path: Path) -> None:
+def test_steps_of_a_loop_that_was_left_with_break_are_all_handed_over(train: Train, tmp_path: Path) -> None:
     source = TRAIN + "    if clock.step == 1:\n        break\nevaluate_bpb(model, tokenizer, 4)"
-    done = train(corpus, source, AUTORESEARCH_HANDOVER=str(tmp_path / "h"))
+    done = train(source, AUTORESEARCH_HANDOVER=str(tmp_path / "h"))
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "h" / "handover.json").read_text())["num_steps"] == 2
 
 
-def test_a_model_that_cannot_be_pickled_says_what_it_may_hold(corpus: Path, tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_pickled_says_what_it_may_hold(train: Train, tmp_path: Path) -> None:
     source = TRAIN + "model.log = open('log.txt', 'w')\nevaluate_bpb(model, tokenizer, 4)"
-    done = train(corpus, source, AUTORESEARCH_HANDOVER=str(tmp_path / "h"))
+    done = train(source, AUTORESEARCH_HANDOVER=str(tmp_path / "h"))
     assert done.returncode == 1
     assert "script.py, line 38: The model cannot be handed over" in done.stderr
     assert not (tmp_path / "h" / "model.pkl").exists()

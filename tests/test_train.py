@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from autoresearch_kernel.scoring.job import Wrap
 from autoresearch_kernel.source.parameters import Parameter, read_parameters, set_parameters
 from tests.formats import FORMATS, tolerance
 
@@ -23,34 +25,50 @@ SOURCE = (PROJECT / "train.py").read_text()
 SMALL = {"DEPTH": 2, "MODEL_DIM": 64, "DEVICE_BATCH_SIZE": 16, "TOTAL_BATCH_SIZE": 1024, "SEQUENCE_LENGTH": 64}
 
 
-def run(source: str, folder: Path, corpus: Path, steps: int, **env: str) -> subprocess.CompletedProcess[str]:
+@dataclass(frozen=True)
+class Place:
+    """Where a train.py runs, on which corpus, and how it starts."""
+
+    folder: Path
+    corpus: Path
+    wrap: Wrap
+
+    def below(self, name: str) -> Place:
+        (self.folder / name).mkdir()
+        return replace(self, folder=self.folder / name)
+
+
+@pytest.fixture
+def place(tmp_path: Path, small_corpus: Path, with_torch: Wrap) -> Place:
+    return Place(tmp_path, small_corpus, with_torch)
+
+
+def run(source: str, place: Place, steps: int, **env: str) -> subprocess.CompletedProcess[str]:
     """`python train.py` of `source`, by hand unless AUTORESEARCH_HANDOVER is given."""
+    folder, corpus = place.folder, place.corpus
     (folder / "train.py").write_text(source)
     settings = {"AUTORESEARCH_CORPUS": str(corpus), "AUTORESEARCH_HOME": str(corpus.parents[1])}
     settings |= {"PYTHONPATH": str(PROJECT)}
     settings |= {"AUTORESEARCH_MAX_STEPS": str(steps), "AUTORESEARCH_DEVICE": "cpu", "GOMP_SPINCOUNT": "1000"}
     settings |= {"AUTORESEARCH_PRESET": "none"}
-    return subprocess.run(
-        [sys.executable, "train.py"], cwd=folder, env=os.environ | settings | env, capture_output=True, text=True
-    )
+    command = place.wrap([sys.executable, "train.py"], folder)
+    return subprocess.run(command, cwd=folder, env=os.environ | settings | env, capture_output=True, text=True)
 
 
-def handed_over(source: str, folder: Path, corpus: Path, steps: int) -> dict[str, Any]:
-    handover = folder / "handover"
+def handed_over(source: str, place: Place, steps: int) -> dict[str, Any]:
+    handover = place.folder / "handover"
     handover.mkdir(exist_ok=True)
-    done = run(source, folder, corpus, steps, AUTORESEARCH_HANDOVER=str(handover))
+    done = run(source, place, steps, AUTORESEARCH_HANDOVER=str(handover))
     assert done.returncode == 0, done.stderr[-2000:]
     result: dict[str, Any] = json.loads((handover / "handover.json").read_text())
     return result
 
 
-def all_handed_over(sources: list[str], folder: Path, corpus: Path, steps: int) -> list[dict[str, Any]]:
-    """Two at a time: their budget is in steps, and most of it is importing torch."""
-    folders = [folder / f"{n}" for n in range(len(sources))]
-    for each in folders:
-        each.mkdir()
+def all_handed_over(sources: list[str], place: Place, steps: int) -> list[dict[str, Any]]:
+    """Two at a time: their budget is in steps."""
+    places = [place.below(f"{n}") for n in range(len(sources))]
     with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(lambda source, each: handed_over(source, each, corpus, steps), sources, folders))
+        return list(pool.map(lambda source, each: handed_over(source, each, steps), sources, places))
 
 
 @pytest.fixture(scope="module", params=FORMATS)
@@ -70,8 +88,8 @@ def cells(request: pytest.FixtureRequest, small_corpus: Path) -> Iterator[dict[s
     torch.set_flush_denormal(False)
 
 
-def test_by_hand_it_prints_the_summary_of_the_original(tmp_path: Path, small_corpus: Path) -> None:
-    done = run(set_parameters(SOURCE, SMALL), tmp_path, small_corpus, steps=3)
+def test_by_hand_it_prints_the_summary_of_the_original(place: Place) -> None:
+    done = run(set_parameters(SOURCE, SMALL), place, steps=3)
     assert done.returncode == 0, done.stderr
     summary = dict(line.split(":", 1) for line in done.stdout.split("---")[-1].splitlines() if ":" in line)
     assert summary["depth"].strip() == "2"
@@ -79,24 +97,24 @@ def test_by_hand_it_prints_the_summary_of_the_original(tmp_path: Path, small_cor
     assert 1 < float(summary["val_bpb"]) < 10
 
 
-def test_in_sixty_steps_it_learns(tmp_path: Path, small_corpus: Path) -> None:
-    measured = handed_over(set_parameters(SOURCE, SMALL), tmp_path, small_corpus, steps=60)
+def test_in_sixty_steps_it_learns(place: Place) -> None:
+    measured = handed_over(set_parameters(SOURCE, SMALL), place, steps=60)
     assert measured["num_steps"] == 60
     assert measured["num_tokens"] == 60 * 1024
     assert measured["dev_bpb"] < 3.4  # a uniform guess is 4.3
 
 
-def test_a_seed_is_a_run(tmp_path: Path, small_corpus: Path) -> None:
+def test_a_seed_is_a_run(place: Place) -> None:
     seeded = [set_parameters(SOURCE, SMALL | {"SEED": seed}) for seed in (1, 1, 2)]
-    scores = [measured["dev_bpb"] for measured in all_handed_over(seeded, tmp_path, small_corpus, 5)]
+    scores = [measured["dev_bpb"] for measured in all_handed_over(seeded, place, 5)]
     assert scores[0] == pytest.approx(scores[1], abs=1e-4)
     assert scores[0] != pytest.approx(scores[2], abs=1e-6)
 
 
-def test_an_exploding_loss_ends_the_run_with_step_and_value(tmp_path: Path, small_corpus: Path) -> None:
+def test_an_exploding_loss_ends_the_run_with_step_and_value(place: Place) -> None:
     wild = SOURCE.replace("optimizer.step(learning_rate(clock.progress))", "model.head.weight.data.fill_(torch.nan)")
     assert wild != SOURCE
-    done = run(set_parameters(wild, SMALL), tmp_path, small_corpus, steps=5)
+    done = run(set_parameters(wild, SMALL), place, steps=5)
     assert done.returncode != 0
     assert "FloatingPointError" in done.stderr and "nan at step 2" in done.stderr
 
@@ -107,7 +125,7 @@ def extremes(parameter: Parameter) -> list[Any]:
     return [parameter.low, parameter.high]
 
 
-def test_no_parameter_at_the_end_of_its_range_breaks_the_first_steps(tmp_path: Path, small_corpus: Path) -> None:
+def test_no_parameter_at_the_end_of_its_range_breaks_the_first_steps(place: Place) -> None:
     """One process per end would be minutes; the ends are combined instead, all low and all high, sizes kept small."""
     parameters = read_parameters(SOURCE)
     ends = {name: extremes(p) for name, p in parameters.items() if p.tunable}
@@ -117,7 +135,7 @@ def test_no_parameter_at_the_end_of_its_range_breaks_the_first_steps(tmp_path: P
     learning_rates = [name for name in high if name.endswith("LR")]
     both = (low, high | {name: parameters[name].value for name in learning_rates})
     sources = [set_parameters(SOURCE, settings) for settings in both]
-    assert [m["num_steps"] for m in all_handed_over(sources, tmp_path, small_corpus, 2)] == [2, 2]
+    assert [m["num_steps"] for m in all_handed_over(sources, place, 2)] == [2, 2]
 
 
 def test_every_parameter_but_the_seed_and_the_preset_may_be_tuned() -> None:

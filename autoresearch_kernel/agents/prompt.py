@@ -168,13 +168,18 @@ def _record(context: Context, detail: Detail) -> Iterator[str]:
 
 
 def _running(context: Context) -> Iterator[str]:
-    if (running := context.running) is not None:
+    if not context.in_work:
+        return
+    own_limit = DIFF_LIMIT // (2 * len(context.in_work))
+    parts: list[str] = []
+    for running in context.in_work:
         what = f"{running.number:04d} {history_text.description(running, FIELD_LIMIT)}"
-        diff = diff_of(running, context.archive, DIFF_LIMIT // 2)
-        yield (
-            "# Running now, result unknown\n\nIf it is kept, your edit is merged into it: propose something else, "
-            f"elsewhere in the file.\n\n{fence(chr(10).join(filter(None, (what, diff))))}"
-        )
+        parts += filter(None, (what, diff_of(running, context.archive, own_limit)))
+    each = "it is" if len(context.in_work) == 1 else "one of them is"
+    yield (
+        f"# Running now, result unknown\n\nIf {each} kept, your edit is merged into it: propose something else, "
+        f"elsewhere in the file.\n\n{fence(chr(10).join(parts))}"
+    )
 
 
 def _hints(hints: Sequence[str], room_tokens: int, count_tokens: Count) -> str:

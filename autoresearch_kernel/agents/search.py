@@ -64,9 +64,9 @@ class SearchAgent:
 
         axes = axes_of(context)
         known = known_values(context)
-        observations = observations_of(context.experiments, known)
+        observations = observations_of((*context.experiments, *context.in_work), known)
         tried = tried_keys(context, axes, known)
-        rng = np.random.default_rng([self.seed, context.seed, len(context.experiments)])
+        rng = np.random.default_rng([self.seed, context.seed, context.number])
         useful = in_use(axes)
 
         def is_tried(changes: Mapping[str, Any]) -> bool:
@@ -144,7 +144,8 @@ def _bounded(parameter: Parameter, corpus: Any) -> Parameter:
 def known_values(context: Context) -> dict[int, dict[str, Any]]:
     """Experiment number -> its tunable values, as far as the record tells; the incumbent's come from its source."""
     known: dict[int, dict[str, Any]] = {}
-    for experiment in context.experiments:
+    tried = (*context.experiments, *context.in_work)
+    for experiment in tried:
         values, previous = experiment.details.get("parameters"), experiment.details.get("previous")
         if isinstance(values, dict):
             known[experiment.number] = values
@@ -153,7 +154,7 @@ def known_values(context: Context) -> dict[int, dict[str, Any]]:
     known[context.incumbent.number] = {
         name: p.value for name, p in read_parameters(context.train_source).items() if p.tunable
     }
-    for experiment in context.experiments:  # another agent's change of literals, derived from a known parent
+    for experiment in tried:  # another agent's change of literals, derived from a known parent
         parent = known.get(experiment.parent) if experiment.parent is not None else None
         if experiment.number not in known and parent and experiment.changes:
             known[experiment.number] = {**parent, **experiment.changes}
@@ -161,7 +162,10 @@ def known_values(context: Context) -> dict[int, dict[str, Any]]:
 
 
 def observations_of(experiments: Sequence[Experiment], known: Mapping[int, Mapping[str, Any]]) -> list[Observation]:
-    """The experiments that moved literals of a known parent, oldest first."""
+    """The experiments that moved literals of a known parent, oldest first.
+
+    One that is in work is taken to score as its parent does (a "constant liar"), so that the next one goes elsewhere.
+    """
     observations = []
     for experiment in experiments:
         parent = known.get(experiment.parent) if experiment.parent is not None else None
@@ -171,6 +175,7 @@ def observations_of(experiments: Sequence[Experiment], known: Mapping[int, Mappi
         moved = {n: (parent[n], mine[n]) for n in experiment.changes if n in parent and n in mine}
         scored = len(experiment.judged_runs)
         delta = None if experiment.status is Status.REJECTED else experiment.delta_bpb
+        delta = 0.0 if experiment.status is None else delta
         observations.append(
             Observation(
                 experiment.number, moved, delta, max(1, scored), experiment.status is Status.KEEP, experiment.compared
@@ -186,7 +191,7 @@ def tried_keys(context: Context, axes: Mapping[str, Axis], known: Mapping[int, M
     may not.
     """
     mine = structure(context.train_source)
-    others = {e.number for e in context.experiments if e.details.get("structure", mine) != mine}
+    others = {e.number for e in (*context.experiments, *context.in_work) if e.details.get("structure", mine) != mine}
     others |= {e.number for e in context.experiments if e.status is Status.INTERRUPTED}
     refused = [r.parameters for r in context.refusals if all(name in r.parameters for name in axes)]
     return {_key({name: values[name] for name in axes}) for values in refused} | {

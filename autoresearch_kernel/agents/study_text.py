@@ -97,7 +97,7 @@ def _lines_in_full(signature: Signature) -> Iterator[str]:
 def measured(context: Context) -> Iterator[str]:
     """The incumbent's figures, where its seconds go, and what it leaves on the table; a line each."""
     incumbent = context.incumbent
-    run = next((run for run in reversed(incumbent.runs) if run.val_bpb is not None), None)
+    run = next((run for run in reversed(incumbent.on(incumbent.machine).runs) if run.val_bpb is not None), None)
     baseline = next((e for e in context.experiments if e.number == 0), incumbent)
     was = f"; the baseline's {bpb(baseline.val_bpb)}" if incumbent.number and baseline.val_bpb else ""
     yield f"val_bpb {history_text.score(incumbent)}{was}"
@@ -210,7 +210,7 @@ def remaining(context: Context) -> str:
 def _seconds_an_experiment(experiments: Sequence[Experiment]) -> float | None:
     """The median time between the last decisions; None while it is not known."""
     decided = []
-    for experiment in experiments[-PACE_EXPERIMENTS - 1 :]:
+    for experiment in sorted(experiments, key=lambda e: e.decided_at)[-PACE_EXPERIMENTS - 1 :]:
         try:
             decided.append(datetime.fromisoformat(experiment.decided_at).timestamp())
         except ValueError:

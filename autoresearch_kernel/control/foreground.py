@@ -11,6 +11,8 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ..agents.chat import Chat
@@ -32,9 +34,19 @@ from ..show.study_words import advice, busy_words, findings, is_worth_promoting,
 from ..show.terminal import Screen
 from ..show.words import outcome_line
 from ..study.notices import choose_notifier
-from ..study.options import StudyOptions, agent_of, limits_of, refuse_other_settings, supervisor_words
+from ..study.options import (
+    StudyOptions,
+    agent_of,
+    limits_of,
+    refuse_cluster,
+    refuse_other_settings,
+    slurm_jobs,
+    supervisor_words,
+)
 from ..study.quiet import busy_moment
 from ..study.server_start import require_server
+from ..system.files import lock_holder
+from ..system.locations import cache_dir
 from ..system.shell import shell_command
 from ..system.speed import measure_load
 from .actions import check_machine, plan_of_attribution
@@ -46,12 +58,38 @@ PR_SET_DUMPABLE = 4  # of prctl(2)
 
 def run(name: str, project: Path, asked: StudyOptions, is_detached: bool = False) -> None:
     """Start a study, or continue it, and print each decided experiment until it ends."""
-    from ..study.loop import research  # numpy
-
     hide_key()
     choose_sandbox(project, bool(asked.unsafe))
     if words := shadowing_words(project):
         print(words, flush=True)
+    with _with_workers(name, project, asked, is_detached) as asked:
+        _run(name, project, asked, is_detached)
+
+
+@contextmanager
+def _with_workers(name: str, project: Path, asked: StudyOptions, is_detached: bool) -> Iterator[StudyOptions]:
+    """The options, with the cluster of the workers that Slurm starts for this block where users ask for them."""
+    jobs = slurm_jobs(asked, is_detached)
+    if jobs is None:
+        yield asked
+        return
+    from ..run.slurm import slurm_workers
+
+    if study_exists(name, project):  # what would be refused later is refused before anything waits in a queue
+        study = open_study(name, project)
+        refuse_other_settings(study, replace(asked, agent=study.agent))
+        if lock_holder(study.paths.lock) is not None:
+            raise StudyError(f"Study {name!r} runs already: `{shell_command(f'status --name {name}')}` shows it.")
+    else:
+        refuse_cluster(asked, asked.clock, asked.value("slots"))
+    folder, say = cache_dir() / "slurm" / name, partial(print, flush=True)
+    with signals_as_ctrl_c(), slurm_workers(jobs, folder, say) as address:
+        yield replace(asked, slurm=None, cluster=address)
+
+
+def _run(name: str, project: Path, asked: StudyOptions, is_detached: bool) -> None:
+    from ..study.loop import research  # numpy
+
     study, is_new = _open_or_start(name, project, asked)
     state = _read(study)[0]
     limits = limits_of(state, asked)
@@ -73,12 +111,14 @@ def run(name: str, project: Path, asked: StudyOptions, is_detached: bool = False
                 agent,
                 experiments=asked.experiments,
                 hours=asked.hours,
+                slot_hours=asked.slot_hours,
                 approve=asked.approve,
                 limits=limits,
                 wait_for_quiet=asked.wait_for_quiet,
                 duel=asked.duel,
                 notify=asked.notify,
                 watch=screen.watch,
+                cluster=asked.cluster,
             ):
                 screen.line(outcome_line(experiment))
         except KeyboardInterrupt:

@@ -65,7 +65,7 @@ def new_project(folder: Path) -> str:
         (folder / path).write_text(text, encoding="utf-8")
     start = shell_command("run --experiments 5 --budget 20", is_elsewhere=True)
     return (
-        f"{folder} is a project now; its README.md says what is in it. A short study of about six minutes:\n"
+        f"{folder} is a project now; its README.md says what is in it. A short study of six to seven minutes:\n"
         f"  cd {shlex.quote(str(folder))} && {start}"
     )
 

@@ -9,7 +9,7 @@ is:
 
     listens(context)          True: a proposal that would waste the budget (a repeat, a crash in the first steps) comes
                               back in `context.refused`, and `propose` is called again
-    thinks_ahead(context)     True: `propose` may be called while an experiment trains, `context.running`
+    thinks_ahead(context)     True: `propose` may be called while experiments train, `context.in_work`
     asks_person = True        its proposal is a draft that a person must edit first
 """
 

@@ -86,7 +86,7 @@ def best(experiments: Iterable[Experiment]) -> Experiment | None:
     that hour. Means of different hours differ by that speed, and the lowest of many means is partly luck.
     """
     kept = [e for e in experiments if e.status is Status.KEEP and e.val_bpb is not None]
-    return kept[-1] if kept else None
+    return max(kept, key=lambda e: (e.decided_at, e.number), default=None)
 
 
 def decide(

@@ -254,7 +254,8 @@ def rerun_due(experiments: Sequence[Experiment], incumbent: Experiment | None, f
     """Why the incumbent should run again before the next proposal; "" while it need not."""
     if incumbent is None or not incumbent.runs:
         return ""
-    decided = [e for e in experiments if e.status is not None]
+    decided = [e.on(incumbent.machine) for e in experiments if e.status is not None]
+    incumbent = incumbent.on(incumbent.machine)
     since = len(decided) - max(incumbent.number + 1, *(run.num_decided for run in incumbent.runs))
     runs = [run for e in decided[-since:] for run in e.runs]
     recent = [relative for run in runs if (relative := _relative(run, incumbent))][-RECENT_RUNS:]
@@ -276,8 +277,9 @@ def machine_speeds(experiments: Sequence[Experiment]) -> list[tuple[float, float
     taken for a machine that has changed. Where the supervisor did not measure the speed, a run has one relative to its
     incumbent, which ran at a known speed of the machine; a run of the incumbent itself then counts as RERUN_WEIGHT.
     """
-    runs = [(run.num_decided, e.number, run.index, e, run) for e in experiments for run in e.runs if run.val_bpb]
-    started = experiments[0].judged_runs if experiments else ()
+    own = [e.on("") for e in experiments]  # runs on the kind of machine that the study began on
+    runs = [(run.num_decided, e.number, run.index, e, run) for e in own for run in e.runs if run.val_bpb]
+    started = own[0].judged_runs if own else ()
     first = [speed for run in started if (speed := _machine(run.measured))]
     measured_at: dict[int | None, float] = {}  # experiment -> the machine's speed at its run
     recent, speeds = [1.0] * RECENT_RUNS, []

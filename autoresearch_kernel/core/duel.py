@@ -81,7 +81,9 @@ def duel_noise(experiments: Sequence[Experiment], worth: float) -> DuelNoise:
 
 def _left_at_equal_speed(baseline: Experiment, worth: float) -> list[float]:
     """The baseline's scores without what each run's own speed was worth: a user wrote its code, so it is believed."""
-    return [score + worth * math.log(speed) for speed, score in speeds_and_scores(baseline.runs, is_trusted=True)]
+    return [
+        score + worth * math.log(speed) for speed, score in speeds_and_scores(baseline.on("").runs, is_trusted=True)
+    ]
 
 
 def _met_again(experiments: Sequence[Experiment]) -> Iterator[list[float]]:

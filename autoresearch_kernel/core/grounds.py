@@ -121,7 +121,7 @@ def grounds_of(experiment: Experiment, state: StudyState) -> AnyGrounds | None:
     if not scored:
         return None
     mine = tuple(run.index for run in scored), scores_of(scored)
-    noise, incumbent, against = state.noise, state.incumbent, state.level_for(experiment)
+    noise, incumbent, against = state.noise, state.reference_for(experiment), state.level_for(experiment)
     if incumbent is None or against is None:
         return BaselineGrounds(*mine, has_like_runs(experiment.runs))
     if duel := duel_grounds(experiment, state):
@@ -155,7 +155,7 @@ def grounds_of_confirmation(experiment: Experiment, run: int, state: StudyState)
 
 def duel_grounds(experiment: Experiment, state: StudyState) -> DuelGrounds | None:
     """What an experiment is judged by that met the present incumbent in a duel; None for any other."""
-    incumbent, noise = state.incumbent, state.noise
+    incumbent, noise = state.incumbent and state.incumbent.on(""), state.noise
     duels = duels_between(experiment, incumbent) if incumbent is not None else []
     if incumbent is None or not duels:
         return None

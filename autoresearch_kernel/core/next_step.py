@@ -36,6 +36,7 @@ class Action(StrEnum):
     SCORE = "score"
     AUDIT = "audit"
     DECIDE = "decide"
+    STACK = "stack"  # of several slots: what is promising of a wave is merged
     CONCLUDE = "conclude"
 
 
@@ -49,6 +50,7 @@ class Step:
     why: str = ""  # for a training of an experiment that is decided already; for DECIDE the reason of the decision
     status: Status | None = None  # of the decision, for DECIDE
     against: int | None = None  # the experiment that trains in turns with it, for a TRAIN that is a duel
+    wave: tuple[int, ...] = ()  # for a DECIDE that no rule has come to: the experiments of its wave that decide on it
 
 
 def next_step(state: StudyState, *, is_ending: bool = False) -> Step:
@@ -60,22 +62,41 @@ def next_step(state: StudyState, *, is_ending: bool = False) -> Step:
     """
     experiment, incumbent = state.unfinished, state.incumbent
     if experiment is not None:
-        return _of_undecided(experiment, state)
+        return _alone(of_undecided(experiment, state), experiment, state)
     if incumbent is None:
         return Step(Action.PROPOSE, len(state.experiments))
     if step := of_decided(incumbent):
         return step
     if is_ending:
-        return _at_the_end(incumbent, state)
+        return step_at_the_end(incumbent, state)
     if why := rerun_due(state.experiments, incumbent, state.noise.like_speed):
-        return Step(Action.TRAIN, incumbent.number, len(incumbent.runs), why)
+        return Step(Action.TRAIN, incumbent.number, incumbent.next_run, why)
     return Step(Action.PROPOSE, len(state.experiments))
 
 
-def _of_undecided(experiment: Experiment, state: StudyState) -> Step:
+def _alone(step: Step, experiment: Experiment, state: StudyState) -> Step:
+    """The step of an experiment that another session left; on its slots another one was kept meanwhile.
+
+    Then it is promising at most against its parent, and is not kept.
+    """
+    incumbent, reference, machine = state.incumbent, state.reference_for(experiment), experiment.machine
+    is_of_incumbent = incumbent is not None and reference is not None and reference.number == incumbent.number
+    if incumbent is None or reference is None or (is_of_incumbent and not machine):
+        return step
+    is_again = step.action is Action.TRAIN and step.experiment == experiment.number and step.run > 0
+    if not is_again and step.status is not Status.KEEP:
+        return step
+    why = f"promising against {reference.number:04d}, and {incumbent.number:04d} was kept meanwhile"
+    why = f"promising on {machine}, of which kind no machine is here" if machine else why
+    return Step(Action.DECIDE, experiment.number, why=why, status=Status.DISCARD, wave=(incumbent.number,))
+
+
+def of_undecided(experiment: Experiment, state: StudyState) -> Step:
     if step := of_last_run(experiment):
         return _as_duel(step, experiment, state)
     if step := _of_other_side(experiment, state):
+        return step
+    if step := _on_own_machine(experiment) or _without_reference(experiment, state):
         return step
     verdict, reason = rule_says(experiment, state)
     if step := _of_machine_that_changed(experiment, state, is_gain=verdict in ("keep", "confirm")):
@@ -84,9 +105,25 @@ def _of_undecided(experiment: Experiment, state: StudyState) -> Step:
         return Step(Action.AUDIT, experiment.number, run)
     if verdict == "confirm":
         why = reason if experiment.number == 0 and len(experiment.runs) >= NUM_BASELINE_RUNS else ""
-        step = Step(Action.TRAIN, experiment.number, len(experiment.runs), why)
+        step = Step(Action.TRAIN, experiment.number, experiment.next_run, why)
         return _as_duel(step, experiment, state)
     return Step(Action.DECIDE, experiment.number, why=reason, status=Status(verdict))
+
+
+def _on_own_machine(experiment: Experiment) -> Step | None:
+    """One run on the study's own kind of machine, where another kind may be why a training or a score failed."""
+    if experiment.runs[-1].machine and experiment.runs[-1].status in (Status.CRASH, Status.TIMEOUT):
+        return Step(Action.TRAIN, experiment.number, experiment.next_run)
+    return None
+
+
+def _without_reference(experiment: Experiment, state: StudyState) -> Step | None:
+    """The discard of an experiment on a kind of machine on which nothing has run that it could be compared with."""
+    reference = state.reference_for(experiment)
+    if not experiment.machine or not experiment.scores or reference is None or reference.scores:
+        return None
+    why = f"{reference.number:04d} has no score on {experiment.machine}, with which it could be compared"
+    return Step(Action.DECIDE, experiment.number, why=why, status=Status.DISCARD, wave=(reference.number,))
 
 
 def _as_duel(step: Step, experiment: Experiment, state: StudyState) -> Step:
@@ -156,34 +193,40 @@ def _of_machine_that_changed(experiment: Experiment, state: StudyState, is_gain:
 
     Where the machine's speed was measured, the experiment itself was made again before (`drift.void_by_speed`).
     """
-    incumbent, run = state.incumbent, experiment.runs[-1]
-    if incumbent is None or run.val_bpb is None:
+    incumbent, run = state.reference_for(experiment), experiment.runs[-1]
+    if experiment.machine:  # a slot of another kind of machine has nothing else to run beside it
         return None
-    if max(r.num_decided for r in incumbent.runs) >= experiment.number:  # it has run, or was cut off
+    if state.incumbent is None or incumbent is None or run.val_bpb is None or not incumbent.runs:
+        return None
+    if incumbent.number != state.incumbent.number:
+        return None
+    before = experiment.number if experiment.decided_before is None else experiment.decided_before
+    if max(r.num_decided for r in incumbent.runs) >= before:  # it has run since then, or was cut off
         return of_decided(incumbent)
     if (relative := stays_far(run, incumbent, is_gain)) is None:
         return None
     why = f"experiment {experiment.number:04d} ran at {relative:.2f} times its speed, which may be the machine"
-    return Step(Action.TRAIN, incumbent.number, len(incumbent.runs), why)
+    return Step(Action.TRAIN, incumbent.number, incumbent.next_run, why)
 
 
-def _at_the_end(champion: Experiment, state: StudyState) -> Step:
+def step_at_the_end(champion: Experiment, state: StudyState) -> Step:
     """Fresh runs, until champion and baseline can be compared as a difference of means.
 
     The validation figure at the end of a study is then no lucky minimum, and `finish` need not make these runs again.
     On a machine whose speed has changed, the baseline runs again too: else the difference would be the machine's.
     """
     aim = f"until there are {NUM_BASELINE_RUNS} runs of each to compare"
+    champion = champion.on("")
     if len(champion.scores) < NUM_BASELINE_RUNS and champion.runs[-1].status is None:
         why = f"it is the champion, and runs with fresh seeds {aim}"
-        return Step(Action.TRAIN, champion.number, len(champion.runs), why)
-    baseline = state.experiments[0]
+        return Step(Action.TRAIN, champion.number, champion.next_run, why)
+    baseline = state.experiments[0].on("")
     if champion.number > 0 and is_moved(state) and len(late_scores(baseline, state)) < NUM_BASELINE_RUNS:
         if step := of_last_run(baseline):
             return step
         if baseline.runs[-1].status is None:
             why = f"the machine's speed has changed, so the baseline runs with fresh seeds {aim}"
-            return Step(Action.TRAIN, 0, len(baseline.runs), why)
+            return Step(Action.TRAIN, 0, baseline.next_run, why)
     return Step(Action.CONCLUDE, champion.number)
 
 
@@ -205,7 +248,7 @@ def is_drifting(state: StudyState) -> bool:
 
 def late_scores(experiment: Experiment, state: StudyState) -> tuple[float, ...]:
     """Scores of the runs that began after the last decision: beside the champion's last ones."""
-    return scores_of(run for run in experiment.runs if run.num_decided == len(state.decided))
+    return scores_of(run for run in experiment.on("").runs if run.num_decided == len(state.decided))
 
 
 # --- the rule and the audits
@@ -220,8 +263,10 @@ def rule_says(experiment: Experiment, state: StudyState) -> tuple[str, str]:
     grounds = grounds_of(experiment, state)
     if grounds is None or isinstance(grounds, BaselineGrounds):
         return _of_baseline(experiment, state)
-    decision = grounds.decision()
-    return decision.verdict, decision.reason
+    decision, incumbent = grounds.decision(), state.incumbent
+    is_parent = incumbent is not None and grounds.incumbent != incumbent.number  # another one was kept meanwhile
+    reason = decision.reason.replace("the incumbent's", "its parent's") if is_parent else decision.reason
+    return decision.verdict, reason
 
 
 def grounds_of_rule(experiment: Experiment, state: StudyState) -> AnyGrounds | None:

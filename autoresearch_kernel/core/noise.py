@@ -31,15 +31,16 @@ def noise_of(experiments: Sequence[Experiment], usual_worth: float) -> Noise:
         usual_worth: what speed is worth elsewhere, for a study that cannot tell yet.
     """
     judged = [e for e in experiments if e.status is not Status.REJECTED]
-    baseline = experiments[0].runs if experiments else ()
+    baseline = experiments[0].on("").runs if experiments else ()
     is_unsteady = len(scores_of(baseline)) >= NUM_BASELINE_RUNS and not has_like_runs(baseline)
     within = math.inf if is_unsteady else SAME_SPEED
-    grouped = [list(alike(e.runs, within)) for e in judged]
-    groups = [scores_of(group) for of_one_code in grouped for group in of_one_code]
+    of_one_kind = [(e, runs) for e in judged for runs in by_machine(e)]
+    groups = [scores_of(group) for _, runs in of_one_kind for group in alike(runs, within)]
     scatter = estimate_sigma(groups)
-    by_speed = [speeds_and_scores(e.runs, is_trusted=e.number == 0) for e in judged if len(e.runs) > 1]
+    by_speed = [speeds_and_scores(runs, is_trusted=e.number == 0) for e, runs in of_one_kind if len(runs) > 1]
     errors = [run.standard_error for run in baseline if run.val_bpb is not None and run.standard_error]
-    jitter = _jitter(grouped[0]) if judged and judged[0].number == 0 and not is_unsteady else None
+    has_jitter = bool(judged) and judged[0].number == 0 and not is_unsteady
+    jitter = _jitter(list(alike(baseline, within))) if has_jitter else None
     jitter = max(jitter or 0.0, least_jitter(baseline))
     expected = expected_worth(baseline, usual_worth)
     noise = None if scatter is None else max(scatter, least_sigma(errors, jitter, expected))
@@ -47,6 +48,12 @@ def noise_of(experiments: Sequence[Experiment], usual_worth: float) -> Noise:
     sigma = estimate_sigma(groups, least_sigma(errors, jitter, worth))
     factor = math.inf if is_unsteady else tolerance(sigma, worth)
     return Noise(sigma, sum(len(group) - 1 for group in groups), worth, worth_error, factor, is_unsteady)
+
+
+def by_machine(experiment: Experiment) -> list[tuple[Run, ...]]:
+    """The runs of an experiment in groups of one kind of machine each."""
+    kinds = dict.fromkeys(run.machine for run in experiment.runs)
+    return [experiment.on(kind).runs for kind in kinds]
 
 
 def has_like_runs(baseline: Sequence[Run]) -> bool:

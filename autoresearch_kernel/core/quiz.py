@@ -74,6 +74,8 @@ def _verdict(events: Sequence[Event], index: int) -> Call | None:
             return "confirm" if event["run"] > run else None
         if event["event"] == "audited" and event["run"] == run and not event["accepted"]:
             return None
+        if event["event"] == "beat":
+            return "keep"
         if event["event"] == "decided":
             return VERDICTS.get(event["status"])
     return None
@@ -183,6 +185,7 @@ def outcome(events: Sequence[Event], calls: Mapping[int, Call]) -> Outcome:
 
 def _answer(question: Question, call: Call, final: StudyState) -> Answer:
     experiment, parent = final.experiments[question.experiment], final.experiments[question.parent]
+    experiment, parent = experiment.on(experiment.machine), parent.on(experiment.machine)
     later = [run for run in experiment.runs if run.index > question.run and run.val_bpb is not None]
     if not later:
         return Answer(question, call, None)

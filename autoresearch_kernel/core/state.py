@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
+from datetime import datetime
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -62,6 +63,19 @@ class Review:
 
 
 @dataclass(frozen=True)
+class Stacking:
+    """What was promising of a wave on several slots, and which of its changes are tried together."""
+
+    number: int  # of the first experiment after it
+    incumbent: int  # the experiment that the stacks are merged into
+    candidates: tuple[int, ...]  # promising experiments, the best first
+    stacks: tuple[tuple[int, ...], ...]  # which of them each stack holds
+    wave_end: int  # number of the first experiment of the next wave
+    num_runs: int  # of the incumbent, then
+    refused: tuple[tuple[int, ...], ...] = ()  # stacks that users refused
+
+
+@dataclass(frozen=True)
 class StudyState:
     """What the events of a study add up to."""
 
@@ -89,6 +103,11 @@ class StudyState:
     approve: bool = False  # nothing trains that no person has approved
     duels: DuelMode = "never"  # when a confirmation is a duel
     can_duel: bool = False  # the last supervisor could stop one training while another one runs
+    slots: tuple[str, ...] = ()  # names of the last supervisor's slots, where it has more than one
+    # Facts of each kind of machine of a cluster that has trained, by its name: "" for the kind that the study began on.
+    kinds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    stacking: Stacking | None = None  # the last one
+    slot_seconds: Mapping[str, float] = field(default_factory=dict)  # that each slot was in work, by its name
     refusals: tuple[Refusal, ...] = ()  # proposals that were given back, oldest first
     notes: str = ""  # the agent's, as it last wrote them
     notes_at: int = 0  # experiments decided then, the baseline not counted
@@ -115,6 +134,11 @@ class StudyState:
         return tuple(e for e in self.experiments if e.status is not None)
 
     @property
+    def in_work(self) -> tuple[Experiment, ...]:
+        """Those that are proposed and not decided, oldest first; more than one where several slots train."""
+        return tuple(e for e in self.experiments if e.status is None)
+
+    @property
     def unfinished(self) -> Experiment | None:
         """The first experiment that is proposed but not decided. Its last run says where to resume.
 
@@ -134,7 +158,10 @@ class StudyState:
     @property
     def incumbent_scores(self) -> tuple[float, ...]:
         """One per scored run of the incumbent that the machine made at its present speed, re-runs included."""
-        return scores_of(at_present_speed(self.incumbent.runs, self.noise.like_speed)) if self.incumbent else ()
+        if self.incumbent is None:
+            return ()
+        own = self.incumbent.on(self.incumbent.machine)
+        return scores_of(at_present_speed(own.runs, self.noise.like_speed))
 
     @property
     def incumbent_bpb(self) -> float | None:
@@ -148,13 +175,39 @@ class StudyState:
 
     def level_for(self, challenger: Experiment) -> Level | None:
         """What a challenger with these runs has to beat; None without an incumbent or without a score."""
+        reference = self.reference_for(challenger)
+        if reference is None:
+            return None
+        return level(challenger.runs, reference.runs, self.noise.like_speed, self.noise.worth)
+
+    def reference_for(self, challenger: Experiment, machine: str | None = None) -> Experiment | None:
+        """What a challenger is compared with: the incumbent, or its parent where another one was kept meanwhile.
+
+        It has only its runs on one kind of machine: the challenger's, or the one that is named, for its next run.
+        """
         if self.incumbent is None:
             return None
-        return level(challenger.runs, self.incumbent.runs, self.noise.like_speed, self.noise.worth)
+        reference = self.incumbent
+        if challenger.status is None and challenger.parent not in (None, reference.number):
+            parent = next((e for e in self.experiments if e.number == challenger.parent), None)
+            reference = parent if parent is not None and parent.status is Status.KEEP else reference
+        return reference.on(challenger.machine if machine is None else machine)
+
+    def usual_runs(self, machine: str) -> tuple[Run, ...]:
+        """The runs on this kind of machine whose time outside the budget is the measure of others.
+
+        Those of the baseline; of the incumbent where the baseline has no score there.
+        """
+        baseline = self.experiments[0].on(machine)
+        if scores_of(baseline.runs) or self.incumbent is None:
+            return baseline.runs
+        return self.incumbent.on(machine).runs
 
     def judged_against(self, challenger: Experiment) -> tuple[float | None, float | None]:
         """The score that a decision on a challenger compares it with, and its standard error; None where unknown."""
         if (level := self.level_for(challenger)) is None:
+            if challenger.machine:
+                return None, None
             return self.incumbent_bpb, self.incumbent_standard_error
         return level.bpb, level.standard_error(self.sigma, self.noise.worth_error)
 
@@ -231,6 +284,8 @@ class _Fold:
         self.attributions: tuple[Attribution, ...] = ()
         self.files: dict[str, str | None] = {}  # None for one that is being made again
         self.busy: list[Busy] = []
+        self.slot_seconds: dict[str, float] = {}  # that each slot was in work
+        self.slot_since: dict[tuple[int, int], tuple[str, float]] = {}  # experiment and run -> slot, Unix time
 
     def freeze(self) -> StudyState:
         experiments = tuple(
@@ -254,9 +309,16 @@ class _Fold:
             attributions=self.attributions,
             files={path: digest for path, digest in self.files.items() if digest is not None},
             busy=tuple(self.busy),
+            slot_seconds=self.slot_seconds.copy(),
         )
 
     def run(self, event: Event) -> dict[str, Any]:
+        """The run that an event is about; the time since its last event was its slot's."""
+        key = event["experiment"], event["run"]
+        if key in self.slot_since:
+            (slot, since), now = self.slot_since[key], _seconds_of(event)
+            self.slot_seconds[slot] = self.slot_seconds.get(slot, 0.0) + max(0.0, now - since)
+            self.slot_since[key] = slot, now
         return self.runs[event["experiment"]][event["run"]]
 
     # --- the study
@@ -266,8 +328,14 @@ class _Fold:
 
     def on_opened(self, event: Event) -> None:
         self.known |= {"stopped": "", "is_between_steps": False, "paused": "", "is_paused_by_person": False}
-        self.known |= {"quiet_wait": None, "can_duel": bool(event.get("can_duel"))}
+        self.slot_since.clear()
+        self.known |= {"quiet_wait": None, "can_duel": bool(event.get("can_duel")), "slots": ()}
         self.on_waited(event)
+
+    def on_slots(self, event: Event) -> None:
+        self.known["slots"] = tuple(event["names"])
+        kinds = dict(zip(event.get("kinds") or (), event.get("machines") or (), strict=False))
+        self.known["kinds"] = {**kinds, **self.known.get("kinds", {})}
 
     def on_paused(self, event: Event) -> None:
         self.known |= {"paused": event["reason"], "is_paused_by_person": bool(event.get("by_person"))}
@@ -361,6 +429,7 @@ class _Fold:
         proposed = {
             "number": event["experiment"],
             "parent": event["parent"],
+            "decided_before": self.num_decided,
             "hypothesis": event["hypothesis"],
             "agent": event["agent"],
             "changes": event.get("changes") or {},
@@ -379,7 +448,13 @@ class _Fold:
         """Until it ends, a run is an interrupted one: that is what it is if nothing comes after."""
         runs, index = self.runs[event["experiment"]], event["run"]
         run = {"index": index, "seed": event["seed"], "status": Status.INTERRUPTED, "num_decided": self.num_decided}
+        number, is_decided = event["experiment"], self.experiments[event["experiment"]].get("status") is not None
+        # With several slots others may be decided before it, and experiments before it later.
+        run["num_decided"] = max(self.num_decided, number + 1) if is_decided else min(self.num_decided, number)
         run |= {"sandbox": event.get("sandbox"), "duel": tuple(event["duel"]) if event.get("duel") else None}
+        run["slot"], run["machine"] = event.get("slot") or "", event.get("machine") or ""
+        if run["slot"]:
+            self.slot_since[event["experiment"], index] = run["slot"], _seconds_of(event)
         if index == len(runs):
             runs.append(run)
         else:
@@ -434,6 +509,31 @@ class _Fold:
         if self.experiments[number].get("status") is not None:
             self.experiments[number].update(refused)
             self.kept = [kept for kept in self.kept if kept != number]
+            self._forget_incumbent(number)
+
+    def _forget_incumbent(self, number: int) -> None:
+        """What was found against an incumbent that is refused now is found anew; the stacks go on the one before."""
+        for experiment in self.experiments:
+            if experiment.get("beat") == number:
+                experiment["beat"] = None
+        stacking = self.known.get("stacking")
+        if stacking is not None and stacking.incumbent == number and self.kept:
+            self.known["stacking"] = replace(stacking, incumbent=self.kept[-1])
+
+    def on_stacking(self, event: Event) -> None:
+        stacks = tuple(tuple(stack) for stack in event["stacks"])
+        facts = {name: event[name] for name in ("incumbent", "wave_end", "num_runs")}
+        self.known["stacking"] = Stacking(
+            number=len(self.experiments), candidates=tuple(event["candidates"]), stacks=stacks, **facts
+        )
+
+    def on_stack_refused(self, event: Event) -> None:
+        before = self.known["stacking"]
+        self.known["stacking"] = replace(before, refused=(*before.refused, tuple(event["merged"])))
+
+    def on_beat(self, event: Event) -> None:
+        """An experiment has beaten the incumbent while others are in work, and waits for them."""
+        self.experiments[event["experiment"]]["beat"] = event["incumbent"]
 
     def on_decided(self, event: Event) -> None:
         number, status = event["experiment"], Status(event["status"])
@@ -479,6 +579,11 @@ class _Fold:
         self.attributions = folded(self.attributions, event)
         if event["what"] == "ended":
             self.known["finished"] = self.known.get("finished") or "its kept changes are attributed"
+
+
+def _seconds_of(event: Event) -> float:
+    """Unix time of an event."""
+    return datetime.fromisoformat(event["time"]).timestamp()
 
 
 def _from(event: Event, kind: type[T]) -> T:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -223,6 +223,8 @@ class Run:
     sandbox: str | None = None  # in which it trained and was scored, "none" without one; None where it was not recorded
     provenance: str = ""  # digest of all that the score depends on, see `record/provenance.py`; "" without a score
     duel: tuple[int, int] | None = None  # experiment and run that it took turns with; None for a run alone
+    slot: str = ""  # name of the slot it trained on, where there is more than one
+    machine: str = ""  # the kind of machine it trained on; "" for the kind that the study began on
 
     @property
     def slow(self) -> bool:
@@ -264,6 +266,7 @@ class Experiment:
     code_size: int | None = None  # of its train.py, the same; None where it is not known
     spent: Spent = Spent()  # what proposing it cost
     runs: tuple[Run, ...] = ()
+    num_left_out: int = 0  # runs on other kinds of machine than those of `runs`, where `on` made this
     status: Status | None = None
     val_bpb: float | None = None  # the mean that the decision was made on; None without a score, never 0
     standard_error: float | None = None  # of that mean
@@ -275,13 +278,37 @@ class Experiment:
     difference_error: float | None = None  # standard error of the difference, where a duel is behind it; else None
     train_sha256: str = ""
     commit: str | None = None  # git commit of its train.py, None without git
+    decided_before: int | None = None  # experiments decided when it was proposed; None for all before it
+    beat: int | None = None  # the experiment that it beat by the rule while others were in work; None for none
     proposed_at: str = ""  # UTC ISO 8601
     decided_at: str = ""
 
     @property
+    def machine(self) -> str:
+        """The kind of machine that its scores are of, without a score that of its last run; "" for the study's own."""
+        scored = (run for run in self.runs if run.val_bpb is not None)
+        run = next(scored, self.runs[-1] if self.runs else None)
+        return run.machine if run is not None else ""
+
+    def on(self, machine: str) -> Experiment:
+        """The experiment with its runs on one kind of machine alone: scores of two kinds are never compared."""
+        runs = tuple(run for run in self.runs if run.machine == machine)
+        left_out = len(self.runs) - len(runs)
+        return self if not left_out else replace(self, runs=runs, num_left_out=self.num_left_out + left_out)
+
+    def scores_on(self, machine: str) -> tuple[float, ...]:
+        """val_bpb of each run on one kind of machine that has one, oldest first."""
+        return scores_of(self.on(machine).runs)
+
+    @property
+    def next_run(self) -> int:
+        """The index that a new run gets."""
+        return len(self.runs) + self.num_left_out
+
+    @property
     def scores(self) -> tuple[float, ...]:
-        """val_bpb of each run that has one, oldest first; re-runs after the decision included."""
-        return scores_of(self.runs)
+        """val_bpb of each run on its own kind of machine that has one, oldest first; later re-runs included."""
+        return self.scores_on(self.machine)
 
     @property
     def judged_runs(self) -> tuple[Run, ...]:
@@ -432,7 +459,7 @@ class Context:
     seed: int  # for the agent's own choices
     machine_speed: float = 1.0  # of the machine now, relative to the study's start; see `core/drift.py`
     hints: tuple[str, ...] = ()  # what people said to the agent, oldest first
-    running: Experiment | None = None  # what trains meanwhile, its result unknown; None when nothing does
+    in_work: tuple[Experiment, ...] = ()  # proposed and not decided, their results unknown, oldest first
     refused: tuple[Refusal, ...] = ()  # what was answered to this very question and given back, oldest first
     refusals: tuple[Refusal, ...] = ()  # what people refused before, oldest first
     notes: str = ""  # the agent's own notes.md, as it or a person left it
@@ -451,7 +478,7 @@ class Context:
     @property
     def number(self) -> int:
         """Of the experiment that is asked for."""
-        return len(self.experiments) + (self.running is not None)
+        return len(self.experiments) + len(self.in_work)
 
 
 @dataclass(frozen=True)
@@ -488,3 +515,4 @@ class Progress:
     metrics: Mapping[str, Any] = field(default_factory=dict)  # the last point of the curve
     text: str = ""  # of a note, a pause or a wait for a quieter machine
     writes: str = ""  # the last lines of what the agent writes now
+    slot: str = ""  # its name, where there is more than one

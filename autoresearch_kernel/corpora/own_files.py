@@ -220,25 +220,25 @@ class _OwnFiles:
 
 
 def cut_in_pieces(document: Parts, longest: int) -> Iterator[str]:
-    """A document whole where it has at most `longest` characters, else contiguous pieces of about as many."""
+    """A document whole where it has at most `longest` characters, else contiguous pieces of at most as many."""
     kept = ""
     for part in document:
         kept += part
         while len(kept) > 2 * longest:
-            end = _end_of_piece(kept, longest)
+            end = _end_of_piece(kept, longest - longest // 4, longest)
             yield kept[:end]
             kept = kept[end:]
     if len(kept) > longest:
-        end = _end_of_piece(kept, (len(kept) + 1) // 2)
+        half = (len(kept) + 1) // 2
+        end = _end_of_piece(kept, max(half - half // 4, len(kept) - longest), half)
         yield kept[:end]
         kept = kept[end:]
     if kept:
         yield kept
 
 
-def _end_of_piece(text: str, most: int) -> int:
-    """Where a piece of at most `most` characters ends: after a paragraph, else a line, else a word."""
-    least = most - most // 4
+def _end_of_piece(text: str, least: int, most: int) -> int:
+    """Where a piece of `least` to `most` characters ends: after a paragraph, else a line, else a word."""
     for mark in ("\n\n", "\n", " "):
         found = text.rfind(mark, least, most)
         if found != -1:

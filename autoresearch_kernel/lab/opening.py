@@ -70,8 +70,8 @@ def start_study(
         clock: "steady" counts the budget in seconds of the machine's normal speed, "wall" in seconds as they pass;
             steady on Linux processors when left out, else wall.
         model: of an agent that asks one.
-        of_agent: with_, share, prompt_tokens, reply_tokens, recording, max_tokens, max_cost, max_calls, as on the
-            command line.
+        of_agent: slots, with_, share, prompt_tokens, reply_tokens, recording, max_tokens, max_cost, max_calls, as on
+            the command line.
 
     >>> from autoresearch_kernel import start_study
     >>> study = start_study("lesson", budget=20)  # doctest: +SKIP

@@ -23,10 +23,11 @@ from ..show.study_words import result_words
 from ..show.words import title
 from ..study.execute import execute
 from ..study.finish import finish
-from ..study.loop import resume, settle
+from ..study.loop import settle
 from ..study.options import agent_of, limits_of
 from ..study.proposal_files import open_proposal, read_proposal, save_proposal
 from ..study.question import AgentFailed, objection
+from ..study.recovery import resume
 from ..study.steering import Enough
 from ..study.steps import Steps, baseline_proposal, open_session, with_previous
 from .errors import StepError, in_one_sentence

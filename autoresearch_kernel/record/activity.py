@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ class Activity:
     # Until nothing more is proposed, as of `since`, the proposal in work not counted; None for no limit.
     experiments_left: int | None = None
     seconds_left: float | None = None
+    # What each slot does, where there is more than one: `slot`, its name, and phase, purpose, experiment, run, since.
+    slots: tuple[Mapping[str, Any], ...] = ()
 
 
 def write_activity(path: Path, activity: Activity) -> None:

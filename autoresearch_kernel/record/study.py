@@ -115,6 +115,11 @@ class Study:
         return str(self.facts.get("clock") or "wall")
 
     @property
+    def num_slots(self) -> int:
+        """Into how many parts the machine is divided, which train at the same time."""
+        return int(self.facts["asked"].get("slots") or 1)
+
+    @property
     def longest_budget_seconds(self) -> float:
         """Seconds of the wall clock that the budget takes at most."""
         return self.time_budget_seconds * (1 / LEAST_RATE if self.clock == "steady" else 1.0)

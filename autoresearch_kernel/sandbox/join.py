@@ -66,7 +66,8 @@ def _from_template(
     """
     connection.settimeout(ANSWER_SECONDS)
     if connection.recv(1) == GO:
-        facts = {"spec": spec, "argv": program, "env": dict(os.environ), "cwd": os.getcwd()}
+        facts: dict[str, object] = {"spec": spec, "argv": program, "env": dict(os.environ), "cwd": os.getcwd()}
+        facts["cpus"] = sorted(os.sched_getaffinity(0))
         socket.send_fds(connection, [json.dumps(facts).encode()], [0, 1, 2])
         said = connection.recv(64)
         if said[:1] == READY:

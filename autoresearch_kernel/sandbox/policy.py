@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..system.locations import cache_dir, home_folder
+from ..system.slot import present_seat
 from .hidden_stdlib import held_out_paths
 from .libraries import needed_libraries
 from .page_cache import Shown
@@ -192,7 +193,10 @@ def _links_to(program: Path) -> list[Path]:
 
 
 def memory_limit() -> int:
-    """Bytes that a sandbox may use: all of the machine or its container, less 15 % and at least 2 GiB (or half)."""
+    """Bytes that a sandbox may use: all of the machine or its container, less 15 % and at least 2 GiB (or half).
+
+    On one of several slots it is that slot's share of it.
+    """
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
@@ -200,7 +204,8 @@ def memory_limit() -> int:
         except OSError:
             continue
         total = min(total, int(text)) if text.isdecimal() else total
-    return int(max(total - max(2 * GIB, 0.15 * total), total / 2))
+    seat = present_seat()
+    return int(max(total - max(2 * GIB, 0.15 * total), total / 2)) // (seat.num_slots if seat is not None else 1)
 
 
 # --- paths

@@ -90,6 +90,7 @@ def _enter(connection: socket.socket) -> dict[str, Any]:
         if int(name) > 2 and int(name) != said:
             with suppress(OSError):  # the one that listed them
                 os.close(int(name))
+    _use_processors(request["cpus"])
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
@@ -100,6 +101,15 @@ def _enter(connection: socket.socket) -> dict[str, Any]:
         if answer.recv(1) != GO:
             os._exit(confine.REFUSED)
     return request
+
+
+def _use_processors(cpus: list[int]) -> None:
+    """Keep to the processors of the process that asked, where these are fewer than the template's."""
+    if set(cpus) == os.sched_getaffinity(0):
+        return
+    os.sched_setaffinity(0, cpus)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(min(torch.get_num_threads(), len(cpus)))
 
 
 def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int], int]:

@@ -38,9 +38,13 @@ class ScoringSettings:
     num_threads: int
 
     @staticmethod
-    def for_corpus(device: str, dtype: str, sequence_length: int, vocab_size: int) -> ScoringSettings:
+    def for_corpus(
+        device: str, dtype: str, sequence_length: int, vocab_size: int, num_slots: int = 1
+    ) -> ScoringSettings:
+        """`num_slots`: how many such scorers share the processors."""
         size = CPU_LOGIT_BYTES if device == "cpu" else GPU_LOGIT_BYTES
-        return ScoringSettings(device, dtype, max(1, size // (4 * sequence_length * vocab_size)), os.cpu_count() or 1)
+        num_threads = max(1, (os.cpu_count() or 1) // num_slots)
+        return ScoringSettings(device, dtype, max(1, size // (4 * sequence_length * vocab_size)), num_threads)
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,8 @@ def _of_decision(event: Event, recorded: Recorded) -> str | None:
         return "" if ended == status else f"its last run ended as {ended}, and it is decided as {status}"
     if status not in RULED:
         return f"its last run has a score, and it is decided as {status}"
+    if "wave" in event:
+        return _of_wave(event["wave"], status, recorded)
     rule = event.get("rule")
     if not rule:
         return "it has no numbers, and a decision before it has" if recorded.has_numbers else None
@@ -75,6 +77,14 @@ def _of_decision(event: Event, recorded: Recorded) -> str | None:
     if problem == "" and rule["kind"] != "baseline" and not _are_means(event, rule):
         return "its scores in the decision are not the means of its numbers"
     return problem
+
+
+def _of_wave(wave: Any, status: str, recorded: Recorded) -> str:
+    """A discard because of other experiments of its wave, on several slots; nothing is kept in this way."""
+    if status != "discard":
+        return f"it is decided as {status} because of its wave, which only discards"
+    is_known = isinstance(wave, list) and wave and all(type(n) is int and n in recorded.runs for n in wave)
+    return "" if is_known else "the experiments of its wave are not in the record"
 
 
 def _of_rule(rule: Mapping[str, Any], status: str, number: int, recorded: Recorded) -> str | None:
@@ -90,10 +100,17 @@ def _of_rule(rule: Mapping[str, Any], status: str, number: int, recorded: Record
     if isinstance(grounds, BaselineGrounds):
         verdict = grounds.verdict()
         return "" if verdict == status else f"it is decided as {status}, and its numbers say {verdict}"
-    if grounds.incumbent != recorded.incumbent:
+    is_parent = grounds.incumbent == recorded.parents[number] and grounds.incumbent in recorded.kept
+    if grounds.incumbent != recorded.incumbent and not (is_parent and status != "keep"):
         return f"it is compared with experiment {grounds.incumbent:04d}, which was not the incumbent"
-    if not _are_of_incumbent(grounds, mine, recorded.runs[grounds.incumbent]):
+    theirs = recorded.runs[grounds.incumbent]
+    if not _are_of_incumbent(grounds, mine, theirs):
         return "the incumbent's numbers are not the scores of its runs"
+    if (
+        isinstance(grounds, Grounds)
+        and len(_machines(mine, grounds.runs) | _machines(theirs, grounds.incumbent_runs)) > 1
+    ):
+        return "its numbers are of several kinds of machine"
     limits = Thresholds(rule.get("keep_below"), rule.get("confirm_below"))
     decision = grounds.decision()
     if not _is_near(limits.keep_below, decision.thresholds.keep_below) or not _is_near(
@@ -102,6 +119,10 @@ def _of_rule(rule: Mapping[str, Any], status: str, number: int, recorded: Record
         return "its thresholds do not follow from its numbers"
     verdict = limits.verdict(decision.val_bpb)
     return "" if verdict == status else f"it is decided as {status}, and its numbers say {verdict}"
+
+
+def _machines(runs: Mapping[int, Mapping[str, Any]], indices: Sequence[int]) -> set[str]:
+    return {runs[index]["machine"] for index in indices}
 
 
 def _are_scores(runs: Mapping[int, Mapping[str, Any]], indices: Sequence[int], scores: Sequence[float]) -> bool:

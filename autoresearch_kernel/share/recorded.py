@@ -18,7 +18,7 @@ class Recorded:
     parents: dict[int, int | None] = field(default_factory=dict)  # experiment -> its parent
     incumbents: dict[int, int | None] = field(default_factory=dict)  # experiment -> the incumbent when it was proposed
     sources: dict[int, str] = field(default_factory=dict)  # experiment -> SHA-256 of its train.py
-    runs: dict[int, dict[int, dict[str, Any]]] = field(default_factory=dict)  # experiment -> run -> status and val_bpb
+    runs: dict[int, dict[int, dict[str, Any]]] = field(default_factory=dict)  # experiment -> run -> its facts
     decided: dict[int, dict[str, Any]] = field(default_factory=dict)  # experiment -> its decision
     kept: list[int] = field(default_factory=list)  # in the order of their decisions
     results: list[Event] = field(default_factory=list)
@@ -54,7 +54,8 @@ class Recorded:
         self.sources[number], self.runs[number] = event.get("train_sha256") or "", {}
 
     def _on_started(self, event: Event) -> None:
-        self.runs[event["experiment"]][event["run"]] = {"status": "interrupted", "val_bpb": None}
+        machine = event.get("machine") or ""
+        self.runs[event["experiment"]][event["run"]] = {"status": "interrupted", "val_bpb": None, "machine": machine}
 
     def _on_trained(self, event: Event) -> None:
         self._run(event)["status"] = event["status"]

@@ -30,8 +30,9 @@ from ..record.study import Study, StudyError, create_study, open_study, sha256, 
 from ..run.backend import Backend
 from ..study.create import build_corpus
 from ..study.execute import execute, one_more_run
-from ..study.loop import despite_full_disk, ended_on_record, resume
+from ..study.loop import ended_on_record
 from ..study.presets import measure_machine
+from ..study.recovery import despite_full_disk, resume
 from ..study.session import Watch
 from ..study.steps import Steps, open_session
 from ..system.files import ensure_folder, write_atomic

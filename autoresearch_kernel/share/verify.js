@@ -225,7 +225,9 @@
       this.runs[number] = {};
     }
     on_started(event) {
-      need(this.runs, need(event, "experiment"))[need(event, "run")] = { status: "interrupted", val_bpb: null };
+      need(this.runs, need(event, "experiment"))[need(event, "run")] = {
+        status: "interrupted", val_bpb: null, machine: event.machine || "",
+      };
     }
     on_trained(event) {
       this.run(event).status = need(event, "status");
@@ -362,6 +364,8 @@
     return known.length === scores.length && known.every((score, i) => score !== null && score === scores[i]);
   }
 
+  const machinesOf = (runs, indices) => indices.map((index) => runs[index].machine);
+
   /** What is wrong with the numbers of a verdict; "" when nothing is, null when they cannot be checked. */
   function ofRule(rule, status, number, recorded) {
     if (rule.version !== RULE_VERSION) return null;
@@ -376,7 +380,8 @@
       const isEnough = count >= FEWEST_BASELINE_RUNS && (rule.has_like_runs || count >= MOST_BASELINE_RUNS);
       return verdictWords(isEnough ? "keep" : "confirm", status);
     }
-    if (rule.incumbent !== recorded.incumbent)
+    const isParent = rule.incumbent === recorded.parents[number] && recorded.kept.includes(rule.incumbent);
+    if (rule.incumbent !== recorded.incumbent && !(isParent && status !== "keep"))
       return `it is compared with experiment ${numbered(rule.incumbent)}, which was not the incumbent`;
     const theirs = need(recorded.runs, rule.incumbent);
     const sides =
@@ -386,6 +391,10 @@
             side ? theirs : mine, rule.duels.map((duel) => duel[side]), rule.pairs.map((pair) => pair[side]),
           ]);
     if (!sides.every((side) => areScores(...side))) return "the incumbent's numbers are not the scores of its runs";
+    if (rule.kind === "runs") {
+      const machines = [...machinesOf(mine, rule.runs), ...machinesOf(theirs, rule.incumbent_runs)];
+      if (new Set(machines).size > 1) return "its numbers are of several kinds of machine";
+    }
     const found = rule.kind === "runs" ? ofRuns(rule) : ofDuel(rule);
     const [keep, confirm] = [orNull(rule.keep_below), orNull(rule.confirm_below)];
     if (!isNear(keep, found.keep) || !isNear(confirm, found.confirm))
@@ -396,11 +405,20 @@
   const verdictWords = (verdict, status) =>
     verdict === status ? "" : `it is decided as ${status}, and its numbers say ${verdict}`;
 
+  /** A discard because of other experiments of its wave, on several slots; nothing is kept in this way. */
+  function ofWave(wave, status, recorded) {
+    if (status !== "discard") return `it is decided as ${status} because of its wave, which only discards`;
+    const isRun = (number) => Number.isInteger(number) && Object.hasOwn(recorded.runs, number);
+    const isKnown = Array.isArray(wave) && wave.length > 0 && wave.every(isRun);
+    return isKnown ? "" : "the experiments of its wave are not in the record";
+  }
+
   function ofDecision(event, recorded) {
     const number = need(event, "experiment"), status = need(event, "status"), ended = recorded.lastStatus(number);
     if (ended !== null)
       return ended === status ? "" : `its last run ended as ${ended}, and it is decided as ${status}`;
     if (status !== "keep" && status !== "discard") return `its last run has a score, and it is decided as ${status}`;
+    if (Object.hasOwn(event, "wave")) return ofWave(event.wave, status, recorded);
     if (!event.rule) return recorded.hasNumbers ? "it has no numbers, and a decision before it has" : null;
     const problem = ofRule(event.rule, status, number, recorded);
     if (problem !== "" || event.rule.kind === "baseline") return problem;

@@ -24,7 +24,7 @@ from ..record.history_reader import HistoryReader, Readable, views_of
 from ..record.study import Study
 from ..system.files import lock_holder, seconds_of
 from .snapshot import AT_WORK, WAITING, WAITING_FOR_MACHINE, WAITING_FOR_QUIET, Past, Snapshot, Work
-from .status import command_line, doing, next_step
+from .status import command_line, doing, next_step, trained_share
 from .study_words import drift_words, waiting_words
 from .words import given_back_words
 
@@ -51,8 +51,9 @@ def follow(study: Study, *, every_seconds: float = LOOK_EVERY_SECONDS) -> Iterat
     known: int | None = None
     while True:
         now = view.look()
-        if known is None and now.activity == "training":
-            yield replace(_progress(now), phase="starting", fraction=0.0, metrics={})
+        if known is None:
+            trainings = [progress for progress in _progress(now) if progress.phase == "training"]
+            yield from (replace(progress, phase="starting", fraction=0.0, metrics={}) for progress in trainings)
         for event in view.events[len(view.events) if known is None else known :]:
             yield from news(event, now.state)
         known = len(view.events)
@@ -60,7 +61,7 @@ def follow(study: Study, *, every_seconds: float = LOOK_EVERY_SECONDS) -> Iterat
             if now.phase != "finished":  # what was found says that better
                 yield Progress("note", text=next_step(now))
             return
-        yield _progress(now)
+        yield from _progress(now)
         time.sleep(every_seconds)
 
 
@@ -71,7 +72,7 @@ def news(event: Event, state: StudyState) -> Iterator[Experiment | Progress]:
         yield state.experiments[event["experiment"]]
     elif kind == "started":
         experiment = state.experiments[event["experiment"]]
-        yield Progress("starting", experiment.number, event["run"], experiment.hypothesis)
+        yield Progress("starting", experiment.number, event["run"], experiment.hypothesis, slot=event.get("slot") or "")
     elif kind == "note":
         yield Progress("note", text=plain(event["text"]))
     elif kind == "command":
@@ -86,7 +87,23 @@ def news(event: Event, state: StudyState) -> Iterator[Experiment | Progress]:
         yield Progress("note", text=f"{kind.capitalize()}: {plain(event['reason'])}")
 
 
-def _progress(now: Snapshot) -> Progress:
+def _progress(now: Snapshot) -> Iterator[Progress]:
+    """What is done now; where there are several slots, what each of them does."""
+    if now.phase in WAITING or not any(slot["phase"] for slot in now.slots):
+        yield _of_one(now)
+        return
+    for slot in now.slots:
+        if not slot["phase"]:
+            yield Progress("", slot=slot["slot"])
+            continue
+        known = now.state.experiments[slot["experiment"] :][:1]  # the history may be read later than the activity
+        hypothesis = known[0].hypothesis if known else ""
+        share = trained_share(slot, now)
+        about = slot["experiment"], slot["run"], hypothesis, share
+        yield Progress(slot["phase"], *about, writes=now.agent_writes, slot=slot["slot"])
+
+
+def _of_one(now: Snapshot) -> Progress:
     if now.phase in WAITING:
         return Progress(now.phase, text=next_step(now))
     if now.activity == "quiet" and now.experiment is not None:
@@ -230,6 +247,7 @@ def past_of(readable: Readable) -> Past:
         opened_at=opened["time"],
         last_event_at=events[-1]["time"] if events else "",
         experiments_per_hour=_per_hour(session),
+        one_slot_per_hour=_one_slot_per_hour(session) if state.slots else None,
         damage=damage,
         notes=tuple(event for event in session if event["event"] == "note"),
         commands=tuple(event for event in session if event["event"] == "command"),
@@ -241,16 +259,18 @@ def _work(study: Study, past: Past, holder: Mapping[str, Any] | None) -> Work:
     activity = None if holder is None else read_activity(study.paths.activity, holder.get("pid"))
     last_run = unfinished.runs[-1] if unfinished is not None and unfinished.runs else None
     if holder is None or past.is_finished:
-        return Work(_phase_without_supervisor(past), "", unfinished, last_run, "", "")
+        return Work(_phase_without_supervisor(past), "", unfinished, last_run, "", "", ())
     if activity is None or activity.phase in WAITING:
-        return Work("starting" if activity is None else activity.phase, "", unfinished, last_run, "", "")
+        slots = () if activity is None else tuple(activity.slots)
+        return Work("starting" if activity is None else activity.phase, "", unfinished, last_run, "", "", slots)
     experiment = run = None
     is_of_run = activity.phase not in ("proposing", "dry run") and activity.purpose != "attribution"
     if is_of_run and activity.experiment < len(state.experiments):
         experiment = state.experiments[activity.experiment]
         run = experiment.runs[activity.run] if activity.run < len(experiment.runs) else None
     why = activity.why if activity.purpose == "rerun" else ""
-    return Work(_phase(activity), activity.phase, experiment, run, why, readable(str(activity.writes)))
+    writes = readable(str(activity.writes))
+    return Work(_phase(activity), activity.phase, experiment, run, why, writes, tuple(activity.slots))
 
 
 def _phase(activity: Activity) -> str:
@@ -273,6 +293,19 @@ def _per_hour(session: Sequence[Event]) -> float | None:
     decided = [e["time"] for e in session if e["event"] == "decided" and e["experiment"] > 0 and e["time"] >= proposed]
     hours = (seconds_of(decided[-1]) - seconds_of(proposed)) / 3600 if proposed and decided else 0.0
     return len(decided) / hours if hours > 0 else None
+
+
+def _one_slot_per_hour(session: Sequence[Event]) -> float | None:
+    """Experiments that a slot would decide in an hour: by how long each was in work, from its start to its end."""
+    began: dict[int, float] = {}
+    seconds: dict[int, float] = {}
+    for event in session:
+        number = event.get("experiment") or 0
+        if event["event"] == "started" and number > 0:
+            began.setdefault(number, seconds_of(event["time"]))
+        elif event["event"] in ("beat", "decided") and number in began:
+            seconds.setdefault(number, seconds_of(event["time"]) - began[number])
+    return 3600 / statistics.mean(seconds.values()) if seconds else None
 
 
 def _seconds_since(utc: str, until: float) -> float:

@@ -30,6 +30,7 @@ class Outlook:
     is_measured: bool  # whether the overhead is that of earlier runs
     experiments: int | None = None
     hours: float | None = None
+    num_slots: int = 1  # trainings at the same time
 
     @property
     def run_seconds(self) -> float:
@@ -42,7 +43,8 @@ class Outlook:
             return None
         least = self.num_baseline_runs + self.experiments
         most = least + math.ceil(REPEATED_SHARE * self.experiments) + NUM_LAST_RUNS
-        return least * self.run_seconds, most * self.run_seconds
+        each = self.run_seconds / self.num_slots
+        return least * each, most * each
 
 
 def outlook_of(study: Study, state: StudyState, experiments: int | None, hours: float | None) -> Outlook:
@@ -55,7 +57,7 @@ def outlook_of(study: Study, state: StudyState, experiments: int | None, hours: 
     baseline = state.experiments[0] if state.experiments else None
     left = NUM_BASELINE_RUNS - len(baseline.scores) if baseline is not None else NUM_BASELINE_RUNS
     left = 0 if baseline is not None and baseline.status is not None else max(0, left)
-    return Outlook(left, study.time_budget_seconds, overhead, measured is not None, experiments, hours)
+    return Outlook(left, study.time_budget_seconds, overhead, measured is not None, experiments, hours, study.num_slots)
 
 
 def _overhead_of(name: str, study: Study) -> float | None:
@@ -112,13 +114,14 @@ def _what(outlook: Outlook) -> str:
     baseline = f"{runs} of the baseline ({at_most}), then " if outlook.num_baseline_runs else ""
     experiments = "experiments" if outlook.experiments is None else count(outlook.experiments, "experiment")
     again = "an experiment whose score may be luck runs again, and at the end the incumbent"
-    return f"{baseline}{experiments}; {again}. Each run trains for {outlook.budget_seconds:g} s"
+    at_once = f", {outlook.num_slots} runs at the same time" if outlook.num_slots > 1 else ""
+    return f"{baseline}{experiments}; {again}. Each run trains for {outlook.budget_seconds:g} s{at_once}"
 
 
 def _how_long(outlook: Outlook, until: str) -> str:
     source = "as measured in earlier runs" if outlook.is_measured else "an estimate, until this study has measured it"
     each = f"a run with its score takes about {duration(outlook.run_seconds)} ({source})"
-    per_hour = max(1, round(3600 / outlook.run_seconds))
+    per_hour = max(1, round(3600 * outlook.num_slots / outlook.run_seconds))
     limit = f"{outlook.hours:g} h and what is left of the experiment that then runs" if outlook.hours else ""
     if outlook.seconds is not None:
         least, most = map(duration, outlook.seconds)

@@ -236,9 +236,9 @@ def _work(state: StudyState, events: Sequence[Event], past: Past) -> Work:
     known = (e for e in reversed(events) if e["event"] in ACTIVITIES or e["event"] in PHASES)
     last = next(known, None)
     if past.is_finished or last is None:
-        return Work("finished" if past.is_finished else "not started", "", None, None, "", "")
+        return Work("finished" if past.is_finished else "not started", "", None, None, "", "", ())
     if last["event"] in PHASES:
-        return Work(PHASES[last["event"]], "", state.unfinished, None, "", "")
+        return Work(PHASES[last["event"]], "", state.unfinished, None, "", "", ())
     activity = ACTIVITIES[last["event"]]
     experiment = run = None
     if last["event"] in OF_A_RUN:
@@ -246,7 +246,7 @@ def _work(state: StudyState, events: Sequence[Event], past: Past) -> Work:
         run = experiment.runs[last["run"]]
     elif last["event"] == "proposed":
         experiment = state.experiments[last["experiment"]]
-    return Work(_phase(experiment, activity, past), activity, experiment, run, "", "")
+    return Work(_phase(experiment, activity, past), activity, experiment, run, "", "", ())
 
 
 def _phase(experiment: Experiment | None, activity: str, past: Past) -> str:

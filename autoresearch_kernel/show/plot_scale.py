@@ -167,7 +167,7 @@ def scored_runs(experiment: Experiment) -> list[tuple[int, float]]:
     """(column, score) of each run: its own column, or where it happened when the incumbent was run again later."""
     return [
         (max(run.num_decided, experiment.number), run.val_bpb)
-        for run in experiment.runs
+        for run in experiment.on(experiment.machine).runs
         if run.val_bpb is not None and math.isfinite(run.val_bpb)
     ]
 

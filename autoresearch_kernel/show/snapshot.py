@@ -37,6 +37,7 @@ class Past:
     opened_at: str  # the present or last supervisor
     last_event_at: str
     experiments_per_hour: float | None  # of this supervisor, the baseline not counted
+    one_slot_per_hour: float | None  # what one slot would do; None where the machine is not divided
     damage: str  # what of the history is left out here, and what to do; "" for a whole one
     notes: tuple[Event, ...]  # since the supervisor began
     commands: tuple[Event, ...]  # the same, with their answers
@@ -61,6 +62,7 @@ class Work:
     run: Run | None  # of it
     rerun_reason: str  # why the incumbent runs again; "" otherwise
     agent_writes: str  # the last lines of what the agent writes now, for the next experiment perhaps; "" for nothing
+    slots: tuple[Mapping[str, Any], ...]  # what each does, where there is more than one: see `record/activity.py`
 
 
 @dataclass(frozen=True)

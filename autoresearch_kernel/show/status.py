@@ -59,6 +59,7 @@ def status_table(now: Snapshot, last: int = 20, width: int = 80) -> str:
     width = min(width, WIDEST)
     result = sealed_words(now.state)  # first: all that follows are validation figures
     lines = [*_first_lines(now, width), *_wrapped(result, width)]
+    lines += [_fit(line, width) for line in slot_lines(now)]
     lines += [*_running_lines(now), *writing_lines(now.agent_writes, width)]
     lines += [*_wrapped(next_step(now), width), *_wrapped(_mistrust(now), width)]
     scores = incumbent_scores(now.state.experiments)
@@ -90,8 +91,7 @@ def _first_lines(now: Snapshot, width: int) -> list[str]:
     left = f"{now.study.name}  {'●' if now.is_running else '○'} {doing(now)}"
     if now.activity == "training" and now.experiment is not None:
         left += f"  {bar(now.fraction)} {duration(now.seconds_left or 0)} left"
-    rate = now.experiments_per_hour
-    since = [f"{duration(now.supervisor_seconds)} in", f"{rate:.1f}/h" if rate else ""] if now.is_running else []
+    since = [f"{duration(now.supervisor_seconds)} in", rate_words(now, "/h")] if now.is_running else []
     right = " · ".join(filter(None, since))
     agent, spent = f"agent {agent_words(now)}", spent_words(now.state.spent, now.state.limits)
     below = ["" if spent else agent, *figures(now)]
@@ -106,6 +106,42 @@ def figures(now: Snapshot) -> list[str]:
     """How many experiments there are, on what they train, and how fast the present one does."""
     corpus = f"{now.study.facts['corpus']['corpus']}, {now.study.time_budget_seconds:g} s a run"
     return [counts(now.state.experiments), corpus, speed_words(now.tokens_per_second) if now.activity else ""]
+
+
+def rate_words(now: Snapshot, unit: str) -> str:
+    """`11.4/h`, with several slots `21.3/h, one slot 11.4`; "" where it is not known yet."""
+    rate, alone = now.experiments_per_hour, now.one_slot_per_hour
+    if not rate:
+        return ""
+    return f"{rate:.1f}{unit}" + (f", one slot {alone:.1f}" if alone else "")
+
+
+def slot_lines(now: Snapshot) -> list[str]:
+    """`core 0   training 0012, run 2  ▓▓▓▓▓▓▓▓▓░░░ 41 s left  1.2 h at work`, for each slot.
+
+    [] for a machine that is not divided.
+    """
+    width = max((columns(str(slot["slot"])) for slot in now.slots), default=0)
+    lines = []
+    for slot in now.slots:
+        doing = slot["phase"] or "waits"
+        if slot["phase"]:
+            doing += f" {slot['experiment']:04d}" + (f", run {slot['run'] + 1}" if slot["run"] else "")
+        if slot["phase"] == "training":
+            done = trained_share(slot, now)
+            doing += f"  {bar(done)} {duration((1.0 - done) * now.study.time_budget_seconds)} left"
+        hours = now.state.slot_seconds.get(slot["slot"], 0.0) / 3600
+        lines.append(
+            f"  {plain(str(slot['slot'])):<{width}}  {doing}" + (f"  {hours:.1f} h at work" if hours >= 0.05 else "")
+        )
+    return lines
+
+
+def trained_share(slot: Mapping[str, Any], now: Snapshot) -> float:
+    """How far the training of a slot is by the clock, 0..1; 0.0 in every other phase."""
+    if slot["phase"] != "training":
+        return 0.0
+    return min(1.0, max(0.0, now.time - seconds_of(slot["since"])) / now.study.time_budget_seconds)
 
 
 def agent_words(now: Snapshot) -> str:
@@ -351,6 +387,8 @@ def status_json(now: Snapshot) -> dict[str, Any]:
     name, phase, activity: see `show/snapshot.py`; next_step: what a user can do, "" while the study runs as it should;
     holder: pid, host, boot_id, since of the supervisor; paused, stopped: why, "" when it is not;
     agent_writes: the last lines of what the agent writes now, "" while it writes nothing;
+    slots: slot, phase, purpose, experiment, run and since of each, [] where the machine is not divided;
+    slot_seconds: that each slot was in work, by its name;
     waiting: study, pid, since of the training that holds this machine, and waiting_since;
     busy: moments at which other processes kept the machine busy: time, why, cores, num_cores, who;
     quiet_wait: the moment since which the study waits for a quieter machine; quiet_seconds: waited so in all;
@@ -361,7 +399,7 @@ def status_json(now: Snapshot) -> dict[str, Any]:
     untrusted: numbers of experiments that ran without a sandbox;
     running: the experiment in work, with curves of progress, seconds, train_loss, tokens_per_second;
     best, best_val_bpb, sigma: the incumbent's number, its score at its decision, run-to-run standard deviation;
-    study_seconds, supervisor_seconds, experiments_per_hour, agent;
+    study_seconds, supervisor_seconds, experiments_per_hour, agent; one_slot_per_hour: what one of several slots does;
     notes, commands: of this supervisor, oldest first, as recorded; hints: all that users said to the agent;
     spent, limits: calls, tokens and US dollars of the model so far, and the most they may be;
     review: the experiment whose train.py waits for a user; agent_notes: what the agent has learned, in its words;
@@ -379,6 +417,8 @@ def status_json(now: Snapshot) -> dict[str, Any]:
         "next_step": next_step(now),
         "holder": now.holder,
         "agent_writes": now.agent_writes,
+        "slots": list(now.slots),
+        "slot_seconds": dict(state.slot_seconds),
         "paused": state.paused,
         "stopped": state.stopped,
         "damage": now.damage,
@@ -397,6 +437,7 @@ def status_json(now: Snapshot) -> dict[str, Any]:
         "study_seconds": now.study_seconds,
         "supervisor_seconds": now.supervisor_seconds,
         "experiments_per_hour": now.experiments_per_hour,
+        "one_slot_per_hour": now.one_slot_per_hour,
         "agent": now.study.agent,
         "notes": list(now.notes),
         "commands": list(now.commands),

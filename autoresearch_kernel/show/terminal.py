@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Sequence
 
@@ -14,6 +15,7 @@ from ..system.disk import is_full
 from .status import writing_lines
 from .words import bar, training_words
 
+WITHOUT_RUN = ("writing", "note", "quiet", "reviewing", "paused")  # phases that tell nothing of a run
 MOST_WRITTEN = 4  # lines with what the agent writes, the heading among them
 
 
@@ -27,14 +29,17 @@ class Screen:
         self.last: object = None  # what `_tell_once` told
         self.head = ""  # the live line
         self.writes = ""  # the last lines of what the agent writes, below it
+        self.lock = threading.RLock()  # several slots tell of what they do
+        self.slots: dict[str, str] = {}  # the live line of each slot, where there is more than one
 
     def line(self, text: str) -> None:
-        self.clear()
-        try:
-            print(readable(text), flush=True)
-        except OSError as error:
-            if not is_full(error):  # the log of a study in the background; the history has it all
-                raise
+        with self.lock:
+            self.clear()
+            try:
+                print(readable(text), flush=True)
+            except OSError as error:
+                if not is_full(error):  # the log of a study in the background; the history has it all
+                    raise
 
     def clear(self) -> None:
         if self.live:
@@ -57,6 +62,14 @@ class Screen:
         self._draw([head, *writing_lines(writes or self.writes, width, MOST_WRITTEN)])
 
     def watch(self, progress: Progress) -> None:
+        with self.lock:
+            self._watch(progress)
+
+    def _watch(self, progress: Progress) -> None:
+        if progress.slot and progress.phase not in WITHOUT_RUN:
+            is_known = progress.phase == "training" or progress.fraction > 0
+            doing = f"{progress.experiment:04d} {progress.phase}" + (f" {progress.fraction:.0%}" if is_known else "")
+            self.slots[progress.slot] = doing if progress.phase else "waits"
         if progress.phase == "writing":
             self.writes = progress.writes
             if self.live and self.head:
@@ -73,7 +86,13 @@ class Screen:
             self._draw_head(plain(progress.text))
         elif progress.fraction == 0 or time.monotonic() - self.shown > 0.2:
             self.shown = time.monotonic()
-            self._draw_head(_live_line(progress), progress.writes)
+            self._draw_head(self._live_line(progress), progress.writes)
+
+    def _live_line(self, progress: Progress) -> str:
+        """What is done now; of several slots what each does, in short."""
+        if not progress.slot:
+            return _live_line(progress)
+        return " · ".join(f"{name}: {doing}" for name, doing in sorted(self.slots.items()))
 
     def _tell_start(self, progress: Progress) -> None:
         """Piped: one line when a run starts, nothing while it goes on."""

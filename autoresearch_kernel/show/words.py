@@ -100,7 +100,8 @@ def training_words(metrics: Mapping[str, Any]) -> str:
 
 def last_speed(experiment: Experiment) -> float | None:
     """Tokens a second of the last run that knows it."""
-    speeds = [number(run.measured.get("tokens_per_second")) for run in reversed(experiment.runs)]
+    own = experiment.on(experiment.machine).runs
+    speeds = [number(run.measured.get("tokens_per_second")) for run in reversed(own)]
     return next(filter(None, speeds), None)
 
 
@@ -176,13 +177,18 @@ def verdict(experiment: Experiment, run: Run, facts: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _run_words(run: Run) -> str:
+    """`1.4312 (seed 101)`, with the kind of machine where it is not the study's own."""
+    return f"{bpb(run.val_bpb)} (seed {run.seed}{f', on {run.machine}' if run.machine else ''})"
+
+
 def grounds(experiment: Experiment, run: Run, facts: dict[str, Any]) -> list[tuple[str, str]]:
     """What a decision rests on, name and value; "" where there is nothing to say."""
     corpus, commit = facts["corpus"], f", commit {experiment.commit[:10]}" if experiment.commit else ""
     sizes = f"vocabulary {corpus['vocab_size']}, context {corpus['sequence_length']}"
     return [
         ("score", score_line(experiment)),
-        ("each run", ", ".join(f"{bpb(r.val_bpb)} (seed {r.seed})" for r in experiment.runs if r.val_bpb is not None)),
+        ("each run", ", ".join(_run_words(r) for r in experiment.runs if r.val_bpb is not None)),
         ("seeds", str(experiment.details.get("seeds") or "")),
         ("compared", comparison(experiment)),
         ("duel", _duel(run)),

@@ -37,7 +37,8 @@ from ..system.shell import shell_command
 from .dry_run import dry_run
 from .execute import MACHINE_WAITS_SECONDS
 from .finish import NO_KEEP
-from .loop import despite_full_disk, ended_on_record, resume
+from .loop import ended_on_record
+from .recovery import despite_full_disk, resume
 from .session import Watch
 from .steps import Steps, open_session
 from .trials import close_cut_off, forget_models, score_trial, train_trial

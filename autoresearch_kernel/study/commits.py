@@ -70,8 +70,8 @@ class Commits:
                 mended += [f"{experiment.number:04d}"] if commit else []
         last = session.state.incumbent
         if last is not None and last.commit:
-            unfinished = state.unfinished
-            ahead = commits.get(unfinished.number) if unfinished else None  # kept, and cut off before it was recorded
+            # Kept, and cut off before it was recorded.
+            ahead = next((commits[e.number] for e in state.in_work if e.number in commits), None)
             lineage.follow(last.commit, but_not_from=ahead)
             if lineage.branch_problem:
                 session.watch(Progress("note", text=f"{lineage.branch_problem}."))

@@ -31,6 +31,7 @@ def context_of(
         train_source=train_source,
         incumbent=state.incumbent,
         experiments=state.decided,
+        in_work=state.in_work,
         sigma=state.sigma,
         study=study.facts,
         seed=study.seed,

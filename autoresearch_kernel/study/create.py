@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from ..record.git import open_lineage
 from ..record.history import read_state
 from ..record.paths import study_paths
 from ..record.study import Study, StudyError, create_study, open_study, study_names
+from ..run.backend import on_first_slot
 from ..run.notebook import check_source
 from ..source.cell import SourceError
 from ..source.encoding import decode_source
@@ -29,10 +31,20 @@ from ..source.parameters import set_parameters
 from ..system.environment import UTF8
 from ..system.known_speed import remember_flops
 from ..system.locations import PROJECT, below_home
+from ..system.slot import TooManySlots
 from ..system.start import python_command
 from ..system.steady_clock import LEAST_RATE, MOST_RATE, is_possible
+from .across import measure_worker
 from .baseline import baseline_parameters, preset_named
-from .options import OptionRefused, StudyOptions, agent_options, began_with, refuse_duels
+from .options import (
+    OptionRefused,
+    StudyOptions,
+    agent_options,
+    began_with,
+    refuse_cluster,
+    refuse_duels,
+    refuse_slots,
+)
 from .presets import Preset, choose_preset, fit_to_corpus, measure_machine
 from .server_start import require_server
 
@@ -60,6 +72,9 @@ def start_study(
 
     agent = asked.value("agent")
     options = agent_options(agent, asked, os.environ)
+    refuse_slots(asked)
+    refuse_cluster(asked, asked.clock, asked.value("slots"))
+    num_slots = asked.value("slots")
     model = _model_of(agent, project, options, asked.max_cost)
     if agent == "replay":  # which has to have all its proposals
         read_recording(options["from"], project)
@@ -69,11 +84,14 @@ def start_study(
     budget = asked.budget or (recorded.time_budget_seconds if recorded else asked.value("budget"))
     if model is not None:  # which has to answer, before anything is measured or built
         require_server(name, model, project, say)
-    say(f"Study {name}: measuring this machine ...")
-    hardware = measure(project, sys.executable)
+    where = f"the workers of {asked.cluster}" if asked.cluster else "this machine"
+    say(f"Study {name}: measuring {where} ...")
+    hardware = measure_worker(asked.cluster, project) if asked.cluster else _measured(project, num_slots, measure)
     clock = _clock(asked, recorded, hardware["device"])
     refuse_duels(asked, clock)
-    if "flops" in hardware:  # the fastest of all measurements: beside other programs this one may be too slow
+    if (
+        "flops" in hardware and num_slots == 1 and not asked.cluster
+    ):  # the fastest of all measurements: beside other programs this one may be too slow
         hardware["flops"] = remember_flops(hardware, hardware["flops"])
     began_as, preset = _chosen_preset(project, asked, recorded, source, budget, hardware, say)
     say(f"Preset {preset.name}: {preset.reason}")
@@ -86,6 +104,9 @@ def start_study(
     parameters = baseline_parameters(source, preset, asked.value("start"), project / "presets", say)
     text_folder = wanted["files_folder"] and below_home(wanted["files_folder"])
     device, dtype = hardware["device"], hardware["dtype"]
+    scoring = ScoringSettings.for_corpus(device, dtype, preset.sequence_length, preset.vocab_size, num_slots)
+    if asked.cluster:
+        scoring = replace(scoring, num_threads=hardware["num_threads"])
     return create_study(
         name,
         project=project,
@@ -96,7 +117,7 @@ def start_study(
         agent=agent,
         agent_options=options,
         time_budget_seconds=budget,
-        scoring=vars(ScoringSettings.for_corpus(device, dtype, preset.sequence_length, preset.vocab_size)),
+        scoring=vars(scoring),
         hardware=hardware,
         clock=clock,
         seed=(recorded.seed if recorded else asked.value("seed")) if asked.seed is None else asked.seed,
@@ -105,8 +126,21 @@ def start_study(
             "start": asked.start,
             "files_folder": text_folder,
             "text_key": wanted["text_key"],
+            "slots": asked.slots,
         },
     )
+
+
+def _measured(project: Path, num_slots: int, measure: Callable[[Path, str], dict[str, Any]]) -> dict[str, Any]:
+    """What is known of this machine, or of one slot of it. Raises OptionRefused where it has fewer than so many."""
+    try:
+        with on_first_slot(num_slots):
+            hardware = measure(project, sys.executable)
+    except TooManySlots as error:
+        raise OptionRefused("slots", str(error)) from error
+    if hardware["device"] == "cpu" and num_slots > 1:
+        hardware["num_cores"] = max(1, hardware["num_cores"] // num_slots)
+    return hardware
 
 
 def _model_of(agent: str, project: Path, options: dict[str, Any], max_cost: float | None) -> ModelClient | None:
@@ -145,8 +179,10 @@ def _clock(asked: StudyOptions, recorded: Study | None, device: str) -> str:
 
     Raises OptionRefused where a user asks for a steady clock that cannot be had.
     """
-    usual = "wall" if asked.duel in ("always", "auto") else "steady"  # duels need the wall clock
-    clock = asked.clock or (recorded.clock if recorded else usual)
+    # Duels need the wall clock, and a steady clock would stop the trainings on other slots.
+    is_shared = asked.value("slots") > 1 or bool(asked.cluster)
+    usual = "wall" if asked.duel in ("always", "auto") or is_shared else "steady"
+    clock = "wall" if asked.cluster else asked.clock or (recorded.clock if recorded else usual)
     if clock == "wall" or (device == "cpu" and is_possible()):
         return clock
     if asked.clock:

@@ -69,7 +69,7 @@ def _failure(session: Session, proposal: Proposal, number: int) -> str:
         if not failure.may_be_the_code:
             raise
         return f"crash: {failure}"
-    study.paths.running.unlink(missing_ok=True)
+    session.forget(training.token)
     if outcome.status is not None or outcome.artefact is None:
         has = f": within this limit a dry run sets up, compiles, makes {NUM_STEPS} steps and evaluates"
         why = has if outcome.status is Status.TIMEOUT else ""

@@ -18,7 +18,6 @@ from ..core.overtime import allowed_scorer_seconds
 from ..core.types import Audit, Evaluation, Experiment, Progress, Status
 from ..scoring.job import HeldOut, ScoringJob
 from ..scoring.scorer_process import ScoringFailed
-from ..system.processes import remember
 from .session import Session
 
 T = TypeVar("T")
@@ -38,11 +37,11 @@ def ask(
     It is asked once more when its process was killed or slow, as the model is on the disk. `artefact` and `measured`
     are those of a training that is no run of the experiment. Raises ScoringFailed.
     """
-    study, token = session.study, secrets.token_hex(16)
-    experiments = session.state.experiments
-    baseline = experiments[0].runs if about.experiment > 0 else ()
+    study, token, state, machine = session.study, secrets.token_hex(16), session.state, ""
     if measured is None:
-        measured = experiments[about.experiment].runs[about.run].measured
+        run = state.experiments[about.experiment].runs[about.run]
+        measured, machine = run.measured, run.machine
+    baseline = state.usual_runs(machine) if about.experiment > 0 else ()
     allowed = partial(allowed_scorer_seconds, baseline, measured, study.time_budget_seconds)
     total, num_validated = allowed("answer_seconds"), len(session.heldout.rows)
 
@@ -54,7 +53,7 @@ def ask(
             batch_limit_seconds=allowed("slowest_batch_seconds"),
             total_limit_seconds=total and total * max(1.0, len(heldout.rows) / num_validated),
             on_progress=lambda fraction: session.tell(replace(about, fraction=fraction)),
-            on_spawn=lambda pid: remember(study.paths.running, pid, token),
+            on_spawn=lambda pid: session.remember(pid, token),
         )
         return question(job)
 
@@ -66,7 +65,7 @@ def ask(
             raise
         session.note(f"{failure}; the supervisor asks once more.")
         answer = once()
-    study.paths.running.unlink(missing_ok=True)
+    session.forget(token)
     return answer
 
 
@@ -123,7 +122,7 @@ def _reference(session: Session, experiment: Experiment) -> np.ndarray | None:
     """Nats per target of what the experiment is compared with, else the baseline's; None where no file holds any."""
     for number in dict.fromkeys((experiment.parent, 0)):
         if number is not None and number != experiment.number:
-            for run in reversed(session.state.experiments[number].runs):
+            for run in reversed(session.state.experiments[number].on(experiment.machine).runs):
                 path = session.study.experiment(number).nll(run.index)
                 if run.val_bpb is not None and path.exists():
                     return np.asarray(np.load(path))

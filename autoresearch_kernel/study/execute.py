@@ -63,7 +63,8 @@ def _execute(session: Steps, step: Step, agent: Agent | None) -> None:
             decided = session.decide(step)
             forget_artefacts(session.study, session.state)
             session.show(decided)
-    _stop_without_baseline(session, step.experiment)
+    if step.action is not Action.DECIDE:
+        _stop_without_baseline(session, step)
 
 
 def _purpose(session: Steps, experiment: Experiment) -> str:
@@ -136,13 +137,15 @@ def _audit(session: Steps, experiment: Experiment, run: int) -> None:
 def _show_rerun(session: Steps, before: Experiment) -> None:
     """After a later run of a decided experiment: say what it has changed, and draw it."""
     experiment = session.state.experiments[before.number]
-    if before.status is None or of_decided(experiment) is not None:
+    if before.status is None:
         return
     if experiment.status is not Status.KEEP:  # the audit refused the run, so it is no longer kept
         session.commits.reconcile()
-    elif experiment.runs[-1].val_bpb is not None:
-        old = scores_of(at_present_speed(experiment.runs[:-1], session.state.noise.like_speed))
-        new = scores_of(at_present_speed(experiment.runs, session.state.noise.like_speed))
+    elif of_decided(experiment) is not None:
+        return
+    elif (runs := experiment.on(session.machine).runs)[-1].val_bpb is not None and len(runs) > 1:
+        old = scores_of(at_present_speed(runs[:-1], session.state.noise.like_speed))
+        new = scores_of(at_present_speed(runs, session.state.noise.like_speed))
         session.note(
             f"Experiment {experiment.number:04d} ran again: mean {mean(old):.4f} → {mean(new):.4f}, the machine at "
             f"{present_speed(session.state.experiments):.2f} times its speed at the start."
@@ -150,11 +153,11 @@ def _show_rerun(session: Steps, before: Experiment) -> None:
     session.show(experiment)
 
 
-def _stop_without_baseline(session: Steps, number: int) -> None:
+def _stop_without_baseline(session: Steps, step: Step) -> None:
     """Raises StudyError when the run that just ended was the baseline's and it failed: nothing can be compared."""
-    experiment = session.state.experiments[number]
-    run = experiment.runs[-1]
-    if number == 0 and experiment.status is None and run.status not in (None, Status.INTERRUPTED):
+    experiment = session.state.experiments[step.experiment]
+    run = experiment.runs[step.run]
+    if step.experiment == 0 and experiment.status is None and run.status not in (None, Status.INTERRUPTED):
         paths = session.study.experiment(0)
         what = "was refused by the audit" if run.status is Status.REJECTED else "did not train"
         raise StudyError(
@@ -166,4 +169,4 @@ def _stop_without_baseline(session: Steps, number: int) -> None:
 def one_more_run(session: Steps, number: int) -> Step:
     """What the last run of a decided experiment lacks, else the training of one more run."""
     experiment = session.state.experiments[number]
-    return of_last_run(experiment) or Step(Action.TRAIN, number, len(experiment.runs))
+    return of_last_run(experiment) or Step(Action.TRAIN, number, experiment.next_run)

@@ -29,7 +29,8 @@ from ..show.plan import TYPICAL_OVERHEAD_SECONDS, overhead_seconds
 from ..system.shell import shell_command
 from .execute import execute, one_more_run
 from .final_test import open_test_split
-from .loop import despite_full_disk, ended_on_record, resume
+from .loop import ended_on_record
+from .recovery import despite_full_disk, resume
 from .session import Watch
 from .steps import Steps, open_session
 
@@ -128,8 +129,12 @@ def _measure(session: Steps) -> Result:
 
 
 def fresh_runs(experiment: Experiment, state: StudyState) -> list[Run]:
-    """Scored runs that were begun after the last decision, at the machine's present speed, oldest first."""
-    late = [run for run in experiment.runs if run.val_bpb is not None and run.num_decided == len(state.decided)]
+    """Scored runs that were begun after the last decision, at the machine's present speed, oldest first.
+
+    Without those that trained beside others on several slots: the runs of `finish` train alone.
+    """
+    scored = [run for run in experiment.runs if run.val_bpb is not None and not run.slot]
+    late = [run for run in scored if run.num_decided == len(state.decided)]
     if len(late) >= MOST_LATE_RUNS:
         return late
     return [run for run in at_present_speed(experiment.runs, state.noise.like_speed) if run in late]

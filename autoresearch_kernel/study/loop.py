@@ -6,36 +6,30 @@ experiment and looks at it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from ..core.agent import Agent, NothingToPropose
 from ..core.decide import improvement, mean
 from ..core.drift import at_present_speed, present_speed
 from ..core.duel import DuelMode
-from ..core.format import count
-from ..core.next_step import Action, Step, is_drifting, late_scores, next_step
-from ..core.types import Cause, Experiment, Limits, Progress, Status, ignore, scores_of
+from ..core.next_step import Action, Step, late_scores, next_step
+from ..core.types import Experiment, Limits, Progress, ignore, scores_of
 from ..record.study import Study, check_unchanged
 from ..run.backend import Backend
-from ..show.study_words import drift_words
-from ..system.disk import is_full
 from ..system.explain import explain
+from .across import on_cluster, workers_words
 from .disk_space import forget_artefacts
 from .execute import execute
+from .goal import Goal
 from .notices import choose_notifier
+from .pool import open_pool
 from .quiet import AT_START
+from .recovery import despite_full_disk, recover
 from .session import Watch
 from .steering import StopNow
 from .steps import Steps, open_session
-from .train import interrupted
-
-FULL_DISK_SECONDS = 1.0  # before a step that found the disk full is tried again
-GONE = "the supervisor went away while it trained"
-
-T = TypeVar("T")
 
 
 def research(
@@ -44,6 +38,7 @@ def research(
     *,
     experiments: int | None = None,
     hours: float | None = None,
+    slot_hours: float | None = None,
     approve: bool | None = None,
     limits: Limits | None = None,
     wait_for_quiet: float | None = None,
@@ -51,6 +46,7 @@ def research(
     notify: str | None = None,
     watch: Watch = ignore,
     backend: Backend | None = None,
+    cluster: str | None = None,
 ) -> Iterator[Experiment]:
     """Yield each experiment as it is decided; the baseline comes first.
 
@@ -62,6 +58,7 @@ def research(
     Args:
         experiments: stop after this many more proposals are decided, the baseline not counted; None for no limit.
         hours: propose nothing after this time; what runs then is finished.
+        slot_hours: the same, of all slots of the machine together.
         approve: train nothing that no user has approved; None for as the study has it.
         limits: of what the study spends on language models in all; those it has, where one is None.
         wait_for_quiet: minutes in all that this call may wait before trainings while other processes keep the machine
@@ -71,6 +68,7 @@ def research(
         notify: a command that is told of news, as with `run --notify`; "none" for no more notices, None for as it was.
         watch: called with what is happening now.
         backend: what trains, scores and audits, and the clock; this machine when left out.
+        cluster: address of the scheduler of a Dask cluster whose workers are the backend.
 
     A study that was cut off is resumed where its history ends, and the supervisor waits while the disk is full. Raises
     StudyError when it cannot go on (a changed prepare.py or corpus, a baseline that does not train, an agent that fails
@@ -79,8 +77,14 @@ def research(
     """
     check_unchanged(study)
     choose_notifier(study, notify)
-    with open_session(study, watch, backend) as session, ended_on_record(session):
-        goal = _Goal(session, experiments, hours)
+    with (
+        on_cluster(study, cluster, backend) as chosen,
+        open_session(study, watch, chosen) as session,
+        ended_on_record(session),
+    ):
+        if cluster is not None:
+            session.note(workers_words(session.backend.divide(0)))
+        goal = Goal(session, experiments, hours, slot_hours)
         session.enough, session.left = goal.reached, goal.left
         session.limit(limits or Limits())
         session.require_approval(approve)
@@ -88,61 +92,30 @@ def research(
         session.quiet.allow(wait_for_quiet)
         session.quiet.look(AT_START)
         despite_full_disk(session, lambda: recover(session))
-        goal.told = len(session.state.decided)
-        goal.tried = max(0, goal.told - 1)
-        goal.begun = goal.tried
-        step: Step | None = None
-        while step is None or step.action is not Action.CONCLUDE:
-            try:
-                step = despite_full_disk(session, lambda: _advance(session, agent, goal))
-            except NothingToPropose as end:
-                session.note(str(end))
-                goal.why_ending = end.reason
-            yield from goal.news()
-        champion = step.experiment
+        goal.begin()
+        num_slots = session.backend.num_slots or study.num_slots
+        if num_slots > 1:
+            with open_pool(session, num_slots) as pool:
+                champion = yield from pool.run(agent, goal)
+        else:
+            champion = yield from _one_by_one(session, agent, goal)
         despite_full_disk(session, lambda: conclude(session, champion, goal.why_ending))
 
 
-@dataclass
-class _Goal:
-    """How far a study goes on, and how far it has come."""
-
-    session: Steps
-    experiments: int | None
-    hours: float | None
-    told: int = 0  # decided experiments that the caller has got
-    begun: int = 0  # proposals that were decided before this loop began
-    tried: int = 0  # the same now; the baseline is no proposal
-    why_ending: str = ""  # why nothing more is proposed; "" while something is
-    _end: float | None = field(init=False, default=None)
-
-    def __post_init__(self) -> None:
-        if self.hours is not None:
-            self._end = self.session.clock.real_seconds() + self.hours * 3600
-
-    def reached(self, in_work: int = 0) -> str:
-        """Why nothing more is to be proposed, after so many that are in work; "" while something is."""
-        if self.experiments is not None and self.tried - self.begun + in_work >= self.experiments:
-            return count(self.experiments, "experiment")
-        return (
-            f"{self.hours:g} hours" if self._end is not None and self.session.clock.real_seconds() >= self._end else ""
-        )
-
-    def left(self, in_work: int = 0) -> tuple[int | None, float | None]:
-        """Experiments and seconds until nothing more is proposed, after so many that are in work; None for no limit."""
-        experiments = None if self.experiments is None else max(0, self.experiments + self.begun - self.tried - in_work)
-        seconds = None if self._end is None else max(0.0, self._end - self.session.clock.real_seconds())
-        return experiments, seconds
-
-    def news(self) -> Iterator[Experiment]:
-        """Experiments that were decided since the last call."""
-        for experiment in self.session.state.decided[self.told :]:
-            self.told += 1
-            self.tried += experiment.number > 0
-            yield experiment
+def _one_by_one(session: Steps, agent: Agent, goal: Goal) -> Generator[Experiment, None, int]:
+    """Yield each experiment as it is decided; returns the number of the champion, to be concluded."""
+    step: Step | None = None
+    while step is None or step.action is not Action.CONCLUDE:
+        try:
+            step = despite_full_disk(session, lambda: _advance(session, agent, goal))
+        except NothingToPropose as end:
+            session.note(str(end))
+            goal.why_ending = end.reason
+        yield from goal.news()
+    return step.experiment
 
 
-def _advance(session: Steps, agent: Agent, goal: _Goal) -> Step:
+def _advance(session: Steps, agent: Agent, goal: Goal) -> Step:
     """Execute the next step, unless it is CONCLUDE, and return it.
 
     Between two experiments, first hear whether users want a pause, or whether the goal is reached.
@@ -150,26 +123,14 @@ def _advance(session: Steps, agent: Agent, goal: _Goal) -> Step:
     unfinished = session.state.unfinished
     if unfinished is None:
         session.steering.check()
-        _record_drift(session)
-        if not goal.why_ending and session.state.incumbent is not None:
-            goal.why_ending = goal.reached()
+        goal.look()
         session.purpose = "conclusion" if goal.why_ending else "experiment"
     elif not goal.why_ending and not goal.reached(1):
-        session.proposals.think_ahead(agent, unfinished)
+        session.proposals.think_ahead(agent)
     step = next_step(session.state, is_ending=bool(goal.why_ending))
     if step.action is not Action.CONCLUDE:
         execute(session, step, agent)
     return step
-
-
-def _record_drift(session: Steps) -> None:
-    """Record that the machine has left the speed that it had at the start, or is back at it."""
-    state = session.state
-    if state.incumbent is None or (is_moved := is_drifting(state)) == state.is_drifting:
-        return
-    speed = present_speed(state.experiments)
-    session.history.append("drift", is_moved=is_moved, machine_speed=round(speed, 4))
-    session.watch(Progress("note", text=drift_words(is_moved, speed)))
 
 
 @contextmanager
@@ -186,42 +147,6 @@ def ended_on_record(session: Steps) -> Iterator[None]:
         raise
 
 
-def despite_full_disk(session: Steps, step: Callable[[], T]) -> T:
-    """Do a step; when the disk is full, wait for space and resume from what is recorded."""
-    full: OSError | None = None
-    while True:
-        try:
-            if full is not None:
-                session.disk_space.wait_after(full)
-                recover(session, Cause.FULL_DISK, "the disk was full")
-            return step()
-        except OSError as error:
-            if not is_full(error):
-                raise
-            full = error
-            session.clock.sleep(FULL_DISK_SECONDS)
-
-
-def recover(session: Steps, cause: Cause = Cause.GONE, reason: str = GONE) -> None:
-    """Bring a study that was cut off to where its history says it is, and git and its views with it."""
-    resume(session, cause, reason)
-    state = session.state
-    if state.incumbent is not None and state.incumbent.runs[-1].num_decided > state.incumbent.number:
-        session.show(state.incumbent)  # which was run again
-    if state.decided:
-        session.show(state.decided[-1])
-
-
-def resume(session: Steps, cause: Cause = Cause.GONE, reason: str = GONE) -> None:
-    """The same without the views, which take a second to draw."""
-    for experiment in session.state.experiments:
-        run = experiment.runs[-1] if experiment.runs else None
-        if run is not None and run.status is Status.INTERRUPTED and not run.reason:
-            interrupted(session, experiment, run.index, cause, reason)
-            session.note(f"Experiment {experiment.number:04d} was interrupted: {reason}. It is trained again.")
-    session.commits.reconcile()
-
-
 def settle(session: Steps) -> Experiment:
     """Take the undecided experiment to its decision, from wherever it stands."""
     unfinished = session.state.unfinished
@@ -233,12 +158,12 @@ def settle(session: Steps) -> Experiment:
 
 def conclude(session: Steps, number: int, reason: str) -> None:
     """Record what a study found: the champion with its fresh runs against the baseline."""
-    champion = session.state.experiments[number]
+    champion = session.state.experiments[number].on("")
     if (failed := champion.runs[-1]).status is not None:
         session.note(f"A last run of experiment {number:04d} failed: {failed.reason}")
     session.history.append("finished", reason=reason, **_findings(session, champion))
     forget_artefacts(session.study, session.state)
-    session.show(champion)
+    session.show(session.state.experiments[number])
 
 
 def _findings(session: Steps, champion: Experiment) -> dict[str, Any]:

@@ -27,7 +27,8 @@ class Monitor:
         self.points: list[Mapping[str, Any]] = []
         self.seconds = 0.0  # since the run started
         self.like_speed = state.noise.like_speed
-        self.incumbent = experiment if experiment.number == 0 else state.incumbent
+        machine = session.machine
+        self.incumbent = experiment.on(machine) if experiment.number == 0 else state.reference_for(experiment, machine)
         self.budget = study.time_budget_seconds
         allowances = study.facts["startup_allowance_seconds"] + study.facts["handover_allowance_seconds"]
         self.limit = study.longest_budget_seconds + allowances
@@ -35,7 +36,7 @@ class Monitor:
         self.curve: list[dict[str, Any]] = []
         if self.incumbent is not None and run == 0 and experiment.number > 0 and session.ends_hopeless:
             scored = [r.index for r in self.incumbent.runs if r.val_bpb is not None]
-            self.curve = read_curve(study.experiment(self.incumbent.number).metrics(scored[-1]))
+            self.curve = read_curve(study.experiment(self.incumbent.number).metrics(scored[-1])) if scored else []
             self.caution = caution(paths.diff.read_text(encoding="utf-8"))
 
     def at_point(self, point: Mapping[str, Any]) -> None:

@@ -24,6 +24,7 @@ from ..core.duel import DuelMode
 from ..core.state import StudyState
 from ..core.types import Limits
 from ..record.study import Study, StudyError
+from ..run.slurm_jobs import SlurmJobs, read_jobs
 
 AGENT_CHOICES = {
     "search": "built in, no key needed",
@@ -143,6 +144,9 @@ class StudyOptions:
         float, "propose nothing after H hours", unit="hours", metavar="H",
         label="Hours", placeholder="no end", in_form="8",
     )  # fmt: skip
+    slot_hours: float | None = _option(
+        float, "propose nothing after H hours of all slots together", unit="hours", metavar="H"
+    )
     experiments: int | None = _option(
         int, "stop after N more experiments", metavar="N", label="Experiments", placeholder="no limit"
     )
@@ -172,6 +176,18 @@ class StudyOptions:
     clock: str | None = _option(
         str, "how the seconds of the budget are counted; default: steady on the processors of Linux, else wall",
         choices=CLOCK_CHOICES, is_fixed=True,
+    )  # fmt: skip
+    slots: int | None = _option(
+        int, "trainings at the same time, each with a GPU or a share of the processors of its own", metavar="N",
+        default=1, is_fixed=True,
+    )  # fmt: skip
+    cluster: str | None = _option(
+        str, "train on all workers of a Dask cluster at the same time: the address of its scheduler, as "
+        "tcp://host:8786", metavar="ADDRESS", unit="the address of a Dask scheduler",
+    )  # fmt: skip
+    slurm: str | None = _option(
+        str, "let Slurm start the workers: options of sbatch and how many jobs, as partition=gpu,gres=gpu:1,count=8",
+        metavar="JOBS", unit="options of sbatch with a count, as partition=gpu,gres=gpu:1,count=8",
     )  # fmt: skip
     wait_for_quiet: float | None = _option(
         float, "before a training, wait while other processes keep the machine busy, MINUTES in all at most; "
@@ -290,6 +306,63 @@ def refuse_duels(asked: StudyOptions, clock: str) -> None:
         raise OptionRefused("duel", words)
 
 
+def refuse_slots(asked: StudyOptions) -> None:
+    """Raise OptionRefused for what needs the whole machine, in a study whose machine is divided."""
+    if asked.value("slots") == 1:
+        return
+    if asked.clock == "steady":
+        words = "--clock steady stops what else trains, so it is not for --slots above 1. Leave it out, or --slots."
+        raise OptionRefused("clock", words)
+    if asked.duel in ("always", "auto"):
+        words = "A duel needs the whole machine, so --duel is not for --slots above 1. Leave it out, or --slots."
+        raise OptionRefused("duel", words)
+    if asked.agent == "human":
+        words = (
+            "--agent human prepares one train.py at a time, so it is not for --slots above 1. Leave one of them out."
+        )
+        raise OptionRefused("slots", words)
+
+
+def refuse_cluster(asked: StudyOptions, clock: str | None, num_slots: int) -> None:
+    """Raise OptionRefused for what a cluster of workers cannot do, or a study that began with this clock and slots."""
+    option = "slurm" if asked.slurm else "cluster"
+    if not getattr(asked, option):
+        return
+    if clock == "steady":
+        words = f"--clock steady counts on this machine, so it is not for --{option}. Leave one of them out."
+        raise OptionRefused("clock", words)
+    if asked.duel in ("always", "auto"):
+        words = (
+            f"A duel needs one machine for both of its sides, so --duel is not for --{option}. Leave one of them out."
+        )
+        raise OptionRefused("duel", words)
+    if num_slots > 1:
+        words = f"--slots divides this machine, and a cluster has its own slots. Leave --slots or --{option} out."
+        raise OptionRefused("slots", words)
+    if asked.agent == "human":
+        words = f"--agent human prepares one train.py at a time, so it is not for --{option}. Leave one of them out."
+        raise OptionRefused(option, words)
+
+
+def slurm_jobs(asked: StudyOptions, is_detached: bool) -> SlurmJobs | None:
+    """The jobs that a user asks of Slurm; None for none. Raises OptionRefused before anything is submitted."""
+    if asked.slurm is None:
+        return None
+    if asked.cluster is not None:
+        words = "--slurm starts a cluster, and --cluster names one that is there. Leave one of them out."
+        raise OptionRefused("slurm", words)
+    if is_detached:
+        words = (
+            "The jobs of --slurm end with the command that submits them, so it is not for --detach. Leave --detach "
+            "out, and start the command in `tmux` or with `nohup`, which keep it when the terminal closes."
+        )
+        raise OptionRefused("slurm", words)
+    try:
+        return read_jobs(asked.slurm)
+    except ValueError as error:
+        raise OptionRefused("slurm", f"--slurm {asked.slurm}: {error}") from error
+
+
 def agent_options(agent: str, asked: StudyOptions, environment: Mapping[str, str]) -> dict[str, Any]:
     """What study.json keeps of an agent. Raises OptionRefused for what does not go together or is missing."""
     refuse_unused(asked, agent)
@@ -323,6 +396,7 @@ def began_with(study: Study) -> dict[str, Any]:
         "start": study.facts["asked"].get("start") or "tuned",
         "seed": study.seed,
         "clock": study.clock,
+        "slots": study.num_slots,
         "agent": study.agent,
         "share": options.get("share"),
         "recording": options.get("from"),
@@ -334,6 +408,7 @@ def refuse_other_settings(study: Study, asked: StudyOptions) -> None:
     if asked.agent in (None, study.agent):
         refuse_unused(asked, study.agent)
     refuse_duels(asked, study.clock)
+    refuse_cluster(asked, study.clock, study.num_slots)
     for name, value in began_with(study).items():
         wanted = getattr(asked, name)
         if wanted is not None and wanted != value:

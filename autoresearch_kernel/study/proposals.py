@@ -15,7 +15,7 @@ from typing import Any
 
 from ..core.agent import Agent, AgentUnavailable, NothingToPropose, UnusableReply, asks_person, listens, thinks_ahead
 from ..core.format import duration, plain
-from ..core.types import Call, Context, Experiment, Objection, Progress, Proposal, Refusal
+from ..core.types import Call, Context, Objection, Progress, Proposal, Refusal
 from ..record.study import sha256
 from ..show.words import given_back_words, in_short
 from ..source.compare import literal_changes
@@ -51,16 +51,22 @@ class Proposals:
         self.is_waited_for = False  # nothing trains until there is an answer
         self.ask_again_at = 0.0  # monotonic: when what failed ahead is asked again
 
-    def think_ahead(self, agent: Agent, running: Experiment) -> None:
-        """Ask for the next proposal while `running` trains, if the agent can do that and nothing is asked yet."""
+    @property
+    def is_asked(self) -> bool:
+        """Whether the next proposal has been asked for, or is there already."""
+        return self.question is not None or self.saved() is not None
+
+    def think_ahead(self, agent: Agent) -> None:
+        """Ask for the next proposal while others train, if the agent can do that and nothing is asked yet."""
         session = self.session
         if self.question is not None or session.state.incumbent is None:
             return
-        if session.study.experiment(running.number + 1).proposal.exists():  # answered before the supervisor went away
+        number = len(session.state.experiments)
+        if session.study.experiment(number).proposal.exists():  # answered before the supervisor went away
             return
-        context = replace(session.context(), running=running)
+        context = session.context()
         if thinks_ahead(agent, context):
-            self.question = Question(agent, context)
+            self.question = Question(agent, context, is_ahead=True)
 
     def tick(self) -> None:
         """Record what a question said meanwhile, and keep its answer; called several times a second."""
@@ -76,7 +82,7 @@ class Proposals:
             if is_done and question.proposal is not None and not question.is_saved:
                 self._save(question.proposal, question.context)
                 question.is_saved = True
-            if is_done and question.context.running is not None and not self.is_waited_for:
+            if is_done and question.is_ahead and not self.is_waited_for:
                 self._ask_again(question)
         except OSError as error:
             if not is_full(error):
@@ -92,7 +98,8 @@ class Proposals:
             self.ask_again_at = self.session.clock.monotonic() + (failure.again_in_seconds or PAUSE_SECONDS[0])
         if self.session.clock.monotonic() >= self.ask_again_at:
             self.ask_again_at = 0.0
-            self.question = Question(question.agent, replace(question.context, spent=self.session.state.spent))
+            context = replace(question.context, spent=self.session.state.spent)
+            self.question = Question(question.agent, context, is_ahead=True)
 
     def give_up(self) -> None:
         """At the end of a session: what an unanswered question said is recorded, and what it may still cost."""
@@ -207,7 +214,7 @@ class Proposals:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         again_at, failure = self.ask_again_at, question.failure
         self.question, self.ask_again_at = None, 0.0
-        if question.context.running is not None and isinstance(failure, AgentUnavailable):
+        if question.is_ahead and isinstance(failure, AgentUnavailable):
             left = again_at - session.clock.monotonic() if again_at else failure.again_in_seconds
             if failure.again_in_seconds is not None and left is not None and left > 0:
                 raise AgentUnavailable(str(failure), left)  # a limit that ends at a known moment

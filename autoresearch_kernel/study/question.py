@@ -31,6 +31,7 @@ class Question:
 
     agent: Agent
     context: Context
+    is_ahead: bool = False  # it is asked before a slot is free for its answer
     said: deque[Call | Refusal | str] = field(default_factory=deque)  # for the record, oldest first
     proposal: Proposal | None = None
     failure: Exception | None = None
@@ -119,9 +120,10 @@ def objection(proposal: Proposal, context: Context) -> Refusal | None:
         read_parameters(proposal.train_source)  # the ranges in the comments, which the optimiser reads
     except SourceError as error:
         return Refusal(context.number, Objection.GATE, str(error), proposal.hypothesis, proposal)
-    mine = fingerprint(proposal.train_source)
+    mine, merged = fingerprint(proposal.train_source), proposal.details.get("merged") or ()
     tried = [e for e in context.experiments if e.fingerprint == mine and e.status is not Status.INTERRUPTED]
-    tried += [context.running] if context.running is not None and context.running.fingerprint == mine else []
+    # What was tried on another kind of machine, and is promising there, is tried once more by itself.
+    tried += [e for e in context.in_work if e.fingerprint == mine and e.number not in merged]
     if fingerprint(context.train_source) == mine:
         why = f"it is the code of the incumbent, {context.incumbent.number:04d}"
     elif tried:

@@ -39,6 +39,10 @@ PHASES = frozenset(
 )
 
 
+def _as_it_is(activity: Activity) -> Activity:
+    return activity
+
+
 @dataclass
 class Session:
     """What is held while a study is open: its record, its backend and clock, its watcher."""
@@ -55,13 +59,16 @@ class Session:
     enough: Callable[[], str] = lambda: ""  # why nothing more is to be proposed; "" while something is
     # Experiments and seconds until then, after so many experiments that are in work; None where there is no limit.
     left: Callable[[int], tuple[int | None, float | None]] = lambda in_work: (None, None)
+    arranged: Callable[[Activity], Activity] = _as_it_is  # of several slots, what activity.json says
     ends_hopeless: bool = True  # a first run that cannot win is ended early
     is_interactive: bool = False  # a user takes each step, and approves a proposal by going on with it
     hooks: list[Callable[[], None]] = field(default_factory=list)  # run at each tick
     purpose: str = "experiment"  # of the present step, for activity.json
     why: str = ""  # of a training of a decided experiment
+    slot_name: str = ""  # of the slot that this session's trainings have, where there is more than one
+    machine: str = ""  # the kind of machine of that slot; "" for the kind that the study began on
     _last_read: dict[str, str] = field(default_factory=dict)  # files of the project, by name
-    _running: list[tuple[int, str]] = field(default_factory=list)  # pid and token of each runner, two in a duel
+    _running: list[tuple[int, str]] = field(default_factory=list)  # pid and token of each process in `running.json`
     _known: StudyState | None = None
     _shown: tuple[str, int, int] | None = None  # phase, experiment and run of activity.json
     _activity: Activity | None = None  # as it was written last
@@ -109,7 +116,7 @@ class Session:
             self._shown = phase
             name, experiment, run = phase
             since, writes = self.clock.utc_now(), self._activity.writes if self._activity is not None else ""
-            left = self.left(int(self.state.unfinished is not None))
+            left = self.left(len(self.state.in_work))
             activity = Activity(name, self.purpose, experiment, run, self.why, since, os.getpid(), writes, *left)
             self._write_activity(activity)
 
@@ -121,7 +128,7 @@ class Session:
 
     def _write_activity(self, activity: Activity) -> None:
         self._activity = activity
-        write_activity(self.study.paths.activity, activity)
+        write_activity(self.study.paths.activity, self.arranged(activity))
 
     def note(self, text: str) -> None:
         """Record something that a user should know, and show it."""
@@ -156,11 +163,23 @@ class Session:
             self._show(("waiting", *self._shown[1:]))
         self.watch(Progress("note", text=waiting_words(holder)))
 
-    def begun(self, pid: int, token: str) -> None:
-        """A training has the machine and runs as process `pid`."""
-        self._running = [run for run in self._running if is_alive(run[0])]  # the other side of a duel
+    def remember(self, pid: int, token: str) -> None:
+        """Write down a process that runs code of an agent, beside those that do already, for the next supervisor."""
+        self._running[:] = [run for run in self._running if is_alive(run[0])]
         remember(self.study.paths.running, pid, token, self._running)
         self._running.append((pid, token))
+
+    def forget(self, *tokens: str | None) -> None:
+        """The processes with these tokens have ended."""
+        self._running[:] = [run for run in self._running if run[1] not in tokens and is_alive(run[0])]
+        if self._running:
+            remember(self.study.paths.running, *self._running[0], self._running[1:])
+        else:
+            self.study.paths.running.unlink(missing_ok=True)
+
+    def begun(self, pid: int, token: str) -> None:
+        """A training has the machine and runs as process `pid`."""
+        self.remember(pid, token)
         if self.state.waiting is not None:
             self.history.append("waited")
             self._show(self._interrupted)
@@ -218,7 +237,7 @@ class Session:
             program=self._program(),
             prepare_source=self._project_file("prepare.py"),
             notes=read_notes(self.study, state),
-            left=self.left(int(state.unfinished is not None)),
+            left=self.left(len(state.in_work)),
         )
 
     def new_notes(self) -> str:

@@ -24,6 +24,10 @@ class StopNow(RuntimeError):
     """A user wants the study to end at once; the message says who."""
 
 
+class StopAfter(StopNow):
+    """A user wants the study to end after the experiments in work; raised where nothing of an experiment runs."""
+
+
 class Enough(NothingToPropose):
     """The study has had what was asked for while it waited for an agent or a user."""
 
@@ -78,8 +82,9 @@ class Steering:
         """Acknowledge a command, then act on it; whether it wants the study to end at once."""
         if command.id in self.session.state.answered:
             return False
-        unfinished = self.session.state.unfinished
-        after = f"after experiment {unfinished.number:04d}" if unfinished else "after what runs now"
+        unfinished = [f"{experiment.number:04d}" for experiment in self.session.state.in_work]
+        which = f"experiment{'s' if len(unfinished) > 1 else ''} {', '.join(unfinished)}"
+        after = f"after {which}" if unfinished else "after what runs now"
         match command.command:
             case "pause":
                 self._acknowledge(command, "pauses now, before it trains" if self._is_idle else f"pauses {after}")
@@ -93,7 +98,8 @@ class Steering:
                 self._acknowledge(command, "stops now, before it trains" if self._is_idle else f"stops {after}")
                 self.stopping = command.by
             case "stop now":
-                again = f"; experiment {unfinished.number:04d} is resumed when the study goes on" if unfinished else ""
+                are = "are" if len(unfinished) > 1 else "is"
+                again = f"; {which} {are} resumed when the study goes on" if unfinished else ""
                 self._acknowledge(command, f"stops now{again}")
                 return True
             case "hint" | "clear hints":
@@ -135,9 +141,9 @@ class Steering:
         self.end_if_stopping()
 
     def end_if_stopping(self) -> None:
-        """Raises StopNow when a user wants the study to end."""
+        """Raises StopAfter when a user wants the study to end."""
         if self.stopping:
-            raise StopNow(self.stopping)
+            raise StopAfter(self.stopping)
 
     def wait_while_paused(self) -> None:
         """Return when no user wants the study to pause (any more), or one wants it to stop."""

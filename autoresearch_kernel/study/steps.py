@@ -27,7 +27,7 @@ from ..record.git import open_lineage
 from ..record.history import History
 from ..record.provenance import changed_versions
 from ..record.study import Study, StudyError, sha256, study_versions
-from ..run.backend import Backend, chosen_backend
+from ..run.backend import Backend, chosen_backend, for_slots
 from ..sandbox.kinds import SANDBOX, SandboxMissing, require_sandbox, scorer_options
 from ..scoring.job import HeldOut
 from ..source.cell import SourceError
@@ -77,15 +77,17 @@ class Steps(Session):
 
         Raises NothingToPropose, and AgentFailed for whatever else the agent raises; nothing is recorded then.
         """
-        state = self.state
-        number, incumbent = len(state.experiments), state.incumbent
+        number, incumbent = len(self.state.experiments), self.state.incumbent
         paths = self.study.experiment(number)
         if incumbent is None:
             proposal, parent_source = baseline_proposal(self.study), self.study.train_source(0)
         else:
             self.tell(Progress("proposing", number))
-            parent_source = self.source(incumbent)
             proposal = self.proposals.next(agent)
+            while (now := self.state.incumbent) is not None and now.number != incumbent.number:
+                incumbent = now  # an audit on another slot has refused the old one meanwhile
+                proposal = self.proposals.next(agent)
+            parent_source = self.source(incumbent)
         proposal = self._with_seeds(with_previous(encodable(proposal), parent_source), number)
         parent, spent = incumbent.number if incumbent else None, self.state.spent_on(number)
         save_proposal(paths, proposal, parent, spent=asdict(spent))
@@ -148,6 +150,7 @@ class Steps(Session):
         """Record the decision that `next_step` has come to."""
         state = self.state
         experiment, status, reason = state.experiments[step.experiment], step.status, step.why
+        parent = None if experiment.parent is None else state.experiments[experiment.parent]
         assert status is not None, "only a step of Action.DECIDE has a decision"
         self.tell(Progress("deciding", experiment.number))
         mine = experiment.scores if status in (Status.KEEP, Status.DISCARD) else ()
@@ -159,6 +162,8 @@ class Steps(Session):
         grounds = grounds_of_rule(experiment, state)
         if grounds is not None and rule_says(experiment, state)[0] == status:  # a rerun decides by no rule
             compared["rule"] = recorded(grounds)
+        elif step.wave:
+            compared["wave"] = step.wave
         self.history.append(
             "decided",
             experiment=experiment.number,
@@ -169,7 +174,7 @@ class Steps(Session):
             incumbent_standard_error=incumbent_standard_error,
             sigma=state.sigma,
             degrees_of_freedom=state.noise.degrees_of_freedom,
-            commit=self.commits.make(experiment, status, reason, state.incumbent),
+            commit=self.commits.make(experiment, status, reason, parent),
         )
         return self.state.experiments[experiment.number]
 
@@ -233,7 +238,7 @@ def open_session(study: Study, watch: Watch = ignore, backend: Backend | None = 
     Raises StudyInUse when another process runs it, HistoryDamaged when its record cannot be trusted,
     FileNotFoundError when its held-out rows are gone, StudyError where there is no sandbox and none was renounced.
     """
-    backend = backend or chosen_backend()
+    backend = for_slots(backend or chosen_backend(), study.num_slots)
     sandbox = _sandbox_name()
     heldout = HeldOut.load(study.corpus_dir, study.heldout_dir, "val")
     release_reserve_if_full(study, backend.free_bytes)

@@ -88,6 +88,8 @@ class Attempt:
         made_again = forgotten(self.session, self.paths.of_run(self.run))
         facts = {"seed": self.training.seed, "sandbox": self.session.sandbox, **made_again}
         facts |= {"duel": self.duel} if self.duel else {}
+        facts |= {"slot": self.session.slot_name} if self.session.slot_name else {}
+        facts |= {"machine": self.session.machine} if self.session.machine else {}
         if asked := grounds_of_confirmation(self.experiment, self.run, self.session.state):
             facts["rule"] = recorded(asked)
         self.session.history.append("started", **self.where, **facts)
@@ -138,7 +140,7 @@ def _train_all(session: Session, disk_space: DiskSpace, attempts: Sequence[Attem
             if attempt.has_begun:
                 _stopped(session, attempt.experiment, attempt.run, stop)
         raise
-    session.study.paths.running.unlink(missing_ok=True)
+    session.forget(*(attempt.training.token for attempt in attempts))
     outcomes = [attempt.judge(outcome) for attempt, outcome in zip(attempts, outcomes, strict=True)]
     slept = session.clock.slept_seconds() - slept
     for attempt, outcome in zip(attempts, outcomes, strict=True):
@@ -240,7 +242,7 @@ def _overtime(session: Session, experiment: Experiment, outcome: RunOutcome, mea
     """How far a training of an agent's code worked beyond its budget; "" when it did not."""
     if outcome.status is not None or experiment.number == 0:
         return ""
-    baseline = session.state.experiments[0].runs
+    baseline = session.state.usual_runs(session.machine)
     return works_overtime(baseline, measured, session.study.time_budget_seconds)
 
 
@@ -271,15 +273,17 @@ class _Ended:
     ) -> tuple[Cause, str] | None:
         """Only of a challenger: a run of the incumbent shows what speed the machine has."""
         experiment, measured = self.attempt.experiment, self.attempt.measured
-        if experiment.number == 0 or experiment.status is not None or state.incumbent is None:
+        machine = self.attempt.session.machine
+        incumbent = state.reference_for(experiment, machine)
+        if experiment.number == 0 or experiment.status is not None or incumbent is None:
             return None
         if overtime := self.attempt.overtime:
-            is_machine = is_busy(measured, state.incumbent.runs) or starts_slower(state.experiments[0].runs, measured)
+            is_machine = is_busy(measured, incumbent.runs) or starts_slower(state.usual_runs(machine), measured)
             why = f"it {overtime}, and the machine was slower than for the incumbent"
             return (Cause.OVERTIME, why) if is_machine and OF_THE_MACHINE & set(causes) <= {Cause.SLOW} else None
         if self.attempt.duel is not None:  # the incumbent met the same machine
             return None
-        if outcome.status in (None, Status.DISCARD) and (why := void_by_speed(measured, state.incumbent, causes)):
+        if outcome.status in (None, Status.DISCARD) and (why := void_by_speed(measured, incumbent, causes)):
             is_slow = measured["relative_machine_speed"] < 1
             return Cause.SLOW if is_slow else Cause.FAST, why
         return None

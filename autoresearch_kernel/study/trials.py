@@ -61,7 +61,7 @@ def train_trial(session: Steps, champion: Experiment, due: Due) -> None:
     except (KeyboardInterrupt, StopNow, OSError) as stop:
         _stopped(session, due, stop)
         raise
-    session.study.paths.running.unlink(missing_ok=True)
+    session.forget(training.token)
     if void := _void(session, due, outcome, session.clock.slept_seconds() - slept):
         _record(session, "interrupted", due, cause=void[0], reason=void[1], measured=outcome.measured)
         session.note(f"{about.hypothesis}: {void[1]}. It is trained again.")
@@ -186,7 +186,7 @@ def _void(session: Steps, due: Due, outcome: RunOutcome, slept_seconds: float) -
     if outcome.status is Status.CRASH and outcome.measured.get("exit_code") == -signal.SIGKILL:
         return Cause.KILLED, f"something killed it: {outcome.reason}"
     incumbent = session.state.incumbent
-    speed = relative_machine_speed(outcome.measured, incumbent.runs) if incumbent else None
+    speed = relative_machine_speed(outcome.measured, incumbent.on("").runs) if incumbent else None
     if speed is not None and is_far(speed):
         return Cause.SLOW if speed < 1 else Cause.FAST, f"the machine ran at {speed:.2f} times its speed of the study"
     return None

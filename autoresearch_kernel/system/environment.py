@@ -7,6 +7,7 @@ import re
 import secrets
 
 from .locations import RUN_TOKEN
+from .slot import present_seat
 
 # Environment variables that a child process may inherit. None of them is a key or a token.
 _ALLOWED = {
@@ -47,10 +48,12 @@ def is_inherited(name: str) -> bool:
 
 
 def environment(token: str | None, *, prefixes: tuple[str, ...] = ()) -> dict[str, str]:
-    """`SETTINGS`, the allowed variables of this process, those with `prefixes`, and the run's token."""
+    """`SETTINGS`, the allowed variables of this process and those of its slot, those with `prefixes`, and the token."""
     kept = {
         name: value
         for name, value in os.environ.items()
         if (name in _ALLOWED or name.startswith(_ALLOWED_PREFIXES + prefixes)) and not _SECRET.search(name)
     }
+    seat = present_seat()
+    kept |= seat.slot.environment if seat is not None else {}
     return SETTINGS | kept | UTF8 | {RUN_TOKEN: token or secrets.token_hex(16)}

@@ -8,8 +8,8 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO
@@ -17,6 +17,7 @@ from typing import TextIO
 from ..core.types import MachineHolder
 from .files import flock, utc_now
 from .locations import cache_dir
+from .slot import Slot, divide, present_seat
 
 TRIES_FOR_A_NAME = 5  # a holder writes its name just after it has taken the lock
 LONGEST_NAP_SECONDS = 1.0  # when the machine sleeps longer during a training, its score says nothing about the code
@@ -27,14 +28,20 @@ def training_lock(
     on_wait: Callable[[MachineHolder], None] | None = None,
     on_tick: Callable[[float], None] | None = None,
     study: str = "",
+    device: str = "",
 ) -> Iterator[int]:
     """Hold the training lock of this machine's device, among all users of one cache folder; yields its descriptor.
 
     The runner inherits the descriptor, so that the lock outlives a supervisor that vanishes, until the training ends.
     While another training holds the lock, `on_wait` is called with its holder, again when that changes, and `on_tick`
-    repeatedly with 0.0. The lock file names `study` and this process for processes that wait.
+    repeatedly with 0.0. The lock file names `study` and this process for processes that wait. A thread that has taken a
+    slot of the machine gets the lock of the one who divided it.
     """
-    path = cache_dir() / "locks" / f"training-{_device_name()}.lock"
+    seat = present_seat()
+    if seat is not None and seat.lock is not None:
+        yield seat.lock
+        return
+    path = cache_dir() / "locks" / f"training-{device or _device_name()}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+", encoding="utf-8") as file:
         _wait_for(file, path.parent, on_wait or (lambda holder: None), on_tick or (lambda seconds: None))
@@ -43,6 +50,28 @@ def training_lock(
             yield file.fileno()
         finally:
             _write(file, "")
+
+
+@contextmanager
+def hold_slots(
+    slots: Sequence[Slot],
+    on_wait: Callable[[MachineHolder], None],
+    on_tick: Callable[[float], None],
+    study: str,
+) -> Iterator[tuple[int | None, ...]]:
+    """Hold the training locks of all slots, as `training_lock` does; yields the descriptor of each slot's.
+
+    Slots on GPUs have a lock each, and those on processors share one.
+    """
+    held: dict[str, int] = {}
+    with ExitStack() as stack:
+        for device in sorted({_device_of(slot) for slot in slots}):  # in one order, so that no two wait for each other
+            held[device] = stack.enter_context(training_lock(on_wait, on_tick, study, device))
+        yield tuple(held[_device_of(slot)] for slot in slots)
+
+
+def _device_of(slot: Slot) -> str:
+    return next((_gpu_name(value) for value in slot.environment.values()), "cpu")
 
 
 def _wait_for(
@@ -95,6 +124,10 @@ def _device_name() -> str:
     seen = (os.environ.get("CUDA_VISIBLE_DEVICES") or os.environ.get("HIP_VISIBLE_DEVICES") or "").split(",")
     which = int(index) if index.isdecimal() else 0
     number = seen[which] if which < len(seen) and seen[which] else str(which)
+    return _gpu_name(number)
+
+
+def _gpu_name(number: str) -> str:
     return "gpu-" + re.sub(r"[^A-Za-z0-9]+", "-", number.strip())
 
 
@@ -105,3 +138,17 @@ def has_gpu() -> bool:
         return False
     drivers = ("nvidia[0-9]*", "kfd", "dxg")  # CUDA, ROCm, both under WSL2
     return sys.platform == "darwin" or any(True for name in drivers for _ in Path("/dev").glob(name))
+
+
+def divide_machine(num_slots: int) -> tuple[Slot, ...]:
+    """This machine in so many slots: a GPU each where trainings use GPUs, else processors. Raises TooManySlots."""
+    return divide(num_slots, num_gpus() if trains_on_gpu() else 0)
+
+
+def num_gpus() -> int:
+    """GPUs that a training could find, by their drivers; 1 where the system does not number them."""
+    seen = next(
+        (os.environ[name] for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES") if name in os.environ), ""
+    )
+    named = [word for word in seen.split(",") if word.strip()]
+    return len(named) or max(1, len(list(Path("/dev").glob("nvidia[0-9]*"))))

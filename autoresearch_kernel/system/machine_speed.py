@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .machine import trains_on_gpu
+from .slot import present_seat
 
 EVERY_SECONDS = 1.0  # between two measurements
 MOST_SHARE = 0.005  # of one processor's time that measuring may take: where it costs more, it is done less often
@@ -42,11 +43,13 @@ class MachineSpeed:
     """
 
     def __init__(self, *runners: int) -> None:
+        seat = present_seat()
         self.runners = set(runners)
+        self.ours = set() if seat is None else {os.getpid()}  # with what this process started for other slots
         self.values: list[float] = []
         self.next_at = 0.0
         self.last: Used | None = None
-        self.cores = usable_cores()
+        self.cores = usable_cores() if seat is None or seat.num_cores is None else seat.num_cores
         self.can_measure = can_measure()
         self.measure()
 
@@ -56,7 +59,7 @@ class MachineSpeed:
         if not self.can_measure or now < self.next_at:
             return
         began = time.thread_time()
-        used = used_time(self.runners)
+        used = used_time(self.runners, self.ours)
         if self.last is not None and used.at - self.last.at >= SHORTEST_SECONDS:
             value = available_share(self.last, used, self.cores) * processor_speed()
             self.values.append(max(LEAST_SPEED, value))
@@ -99,10 +102,13 @@ def available_share(before: Used, after: Used, cores: float) -> float:
     return max(0.0, 1 - others) * max(0.0, 1 - withheld)
 
 
-def used_time(runners: Set[int]) -> Used:
-    """The times at this moment. This process, `runners`, their descendants and the system's threads are not others."""
+def used_time(runners: Set[int], also_ours: Set[int] = frozenset()) -> Used:
+    """The times at this moment. This process and the system's threads are not others.
+
+    Nor are `runners`, `also_ours` and their descendants.
+    """
     ticks = os.sysconf("SC_CLK_TCK")
-    parents, seconds, ours = {}, {}, set(runners)
+    parents, seconds, ours = {}, {}, set(runners) | also_ours
     for entry in os.listdir("/proc"):
         if entry.isdecimal():
             with suppress(OSError):  # it has ended

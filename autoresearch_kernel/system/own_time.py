@@ -29,14 +29,17 @@ def can_stop() -> bool:
 
 
 def stop_below(pid: int) -> None:
-    """Stop all descendants of `pid`, but not `pid` itself, and those that they start meanwhile."""
-    stopped: set[int] = set()
+    """Stop all descendants of `pid`, but not `pid` itself, and those that they start meanwhile.
+
+    Each gets the signal at least twice: one that was not stopped yet may have continued another that was.
+    """
+    before: set[int] | None = None
     for _ in range(MOST_ROUNDS):
-        new = [child for child in descendants(pid) if child not in stopped]
-        if not new:
+        children = descendants(pid)
+        _signal_all(children, signal.SIGSTOP)
+        if before is not None and before.issuperset(children):
             return
-        _signal_all(new, signal.SIGSTOP)
-        stopped.update(new)
+        before = set(children)
 
 
 def _is_still(pid: int) -> bool:
@@ -113,6 +116,7 @@ class OwnTime:
         until = time.monotonic() + SETTLE_SECONDS
         while not _is_still(self.runner) and time.monotonic() < until:
             time.sleep(LOOK_SECONDS)
+            stop_below(self.runner)
         self._stopped_at = time.monotonic()
         self._used_before = processor_seconds_below(self.runner)
 

@@ -35,7 +35,7 @@ def test_without_a_terminal_the_whole_night_is_told_in_the_words_of_its_record(
     assert main(["replay", str(bundle)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(
-        f"Replay of study {recorded_night.STUDY.name}, which began 2026-11-30 23:17 UTC and took "
+        f"Replay of study {recorded_night.STUDY.name}, which began 2026-12-01 11:42 UTC and took "
     )
     decided = recorded_night.DECIDED
     told = [line for line in lines if re.match(r"\d{4} ", line) and ":" not in line[:12]]

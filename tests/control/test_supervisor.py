@@ -56,7 +56,9 @@ def begun_project(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) 
 
 
 @pytest.fixture
-def study(begun_project: Path, tmp_path: Path, small_corpus: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Study]:
+def study(
+    begun_project: Path, tmp_path: Path, small_corpus: Path, monkeypatch: pytest.MonkeyPatch, quiet_processes: None
+) -> Iterator[Study]:
     made = copy_of(begun_project, tmp_path, small_corpus, monkeypatch)
     yield made
     end(made)

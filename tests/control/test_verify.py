@@ -17,7 +17,7 @@ from autoresearch_kernel.core.types import Objection, Proposal, Refusal
 from autoresearch_kernel.record.history import History, read_events, read_state
 from autoresearch_kernel.record.study import Study, StudyError, open_study
 from autoresearch_kernel.study.disk_space import forget_artefacts
-from autoresearch_kernel.study.loop import recover
+from autoresearch_kernel.study.recovery import recover
 from autoresearch_kernel.study.steps import open_session
 
 dice = random.Random(20_261_130)

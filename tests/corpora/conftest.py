@@ -1,4 +1,4 @@
-"""The embedded corpus, built once for all tests of this folder."""
+"""The corpus of Python's own library, built once for all tests."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch_kernel.corpora.build import build_corpus
+from tests.ready import STDLIB, home_with
 
 
 @pytest.fixture(scope="session")
 def stdlib(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_corpus("stdlib", home=tmp_path_factory.mktemp("home"), log=lambda line: None)
+    return home_with(tmp_path_factory, STDLIB) / "corpora" / "stdlib-v2048-t256"

@@ -106,6 +106,7 @@ def test_any_folder_gives_the_same_corpus_twice(files: dict[bytes, bytes]) -> No
 
 @SLOW
 @given(st.text("ab \n", max_size=400), st.integers(1, 50), st.integers(1, 50))
+@example("aaaaaaa aaaaaaaaaa", 9, 1)  # a word that ends before the middle of two pieces
 def test_pieces_are_the_document_whatever_its_parts(text: str, longest: int, size: int) -> None:
     parts = [text[at : at + size] for at in range(0, len(text), size)]
     pieces = list(cut_in_pieces(parts, longest))

@@ -42,19 +42,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         began = time.monotonic()
         plant = PLANTS[options.plant]
-        reference = server.make_reference(base, plant)
-        faults = [] if only_kills else _chosen(reference.faults, options)
-        num_operations = len({fault.operation.number for fault in reference.faults})
+        reference = None if only_kills else server.make_reference(base, plant)
+        faults = [] if reference is None else _chosen(reference.faults, options)
+        num_operations = 0 if reference is None else len({fault.operation.number for fault in reference.faults})
         print(f"{num_operations} operations; {len(faults)} faults and {num_kills} kills to try", flush=True)
         board = _Board(len(faults), began, options.plant)
         context = multiprocessing.get_context("fork")
         with ProcessPoolExecutor(options.jobs, mp_context=context) as pool:
             work: dict[Future[list[str]], Fault | str] = {}
             if num_kills:
-                work[pool.submit(kills.campaign, base / "kills", num_kills, options.corpus)] = KILLS
-            if options.only is options.what is options.fault is None and options.plant == "none" and not only_kills:
-                work |= {pool.submit(damage, reference): name for name, damage in DAMAGES.items()}
-            work |= {pool.submit(server.try_fault, fault, reference.outcome, plant): fault for fault in faults}
+                work[pool.submit(kills.campaign, base / "kills", num_kills, options.corpus, options.slots)] = KILLS
+            if reference is not None:
+                if options.only is options.what is options.fault is None and options.plant == "none":
+                    work |= {pool.submit(damage, reference): name for name, damage in DAMAGES.items()}
+                work |= {pool.submit(server.try_fault, fault, reference.outcome, plant): fault for fault in faults}
             for done in as_completed(work):
                 board.add(work[done], done.result())
         return board.finish(num_kills)
@@ -69,6 +70,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--fault", choices=sorted({fault for kind in FAULTS.values() for fault in kind}))
     parser.add_argument("--what", metavar="TEXT", help="operations on what is named so")
     parser.add_argument("--kills", type=int, metavar="N", help="kills in a real study; alone, nothing else is done")
+    parser.add_argument("--slots", type=int, default=1, metavar="N", help="trainings at once in the real study")
     parser.add_argument("--corpus", type=Path, metavar="DIR", help="of the real study; a small one is made otherwise")
     parser.add_argument("--plant", choices=sorted(PLANTS), default="none", help="a bug, to see it found")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="processes at once")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -44,6 +45,8 @@ GONE_LIMIT_SECONDS = 8.0  # until nothing of a study without supervisor is left
 BASELINE_LIMIT_SECONDS = 120.0  # for three runs
 END_LIMIT_SECONDS = 180.0  # for a study that was told to end: a few runs of the champion
 TRAIN = COUNTING_TRAIN.replace("TrainingClock(3600)", "TrainingClock()")  # its share of the budget is the real one
+# What a supervisor says whose baseline lost a process: in its training, or before that had begun.
+ENDS_OF_A_BASELINE = ("The baseline did not train", "This is not the experiment's fault")
 LATEST_SECONDS = 1.5  # into the life of a process at which it is killed
 
 
@@ -61,13 +64,13 @@ class Endless:
     def propose(self, context: Context) -> Proposal:
         if self.stop.exists():
             raise NothingToPropose("enough")
-        number = len(context.experiments)
+        number = context.number
         alpha = round(0.9**number + 0.01 * (number % 3), 6)
         source = set_parameters(context.train_source, {"ALPHA": alpha})
         return Proposal(f"ALPHA to {alpha}", source, self.name, changes={"ALPHA": alpha})
 
 
-def supervise(folder: Path, corpus: Path) -> None:
+def supervise(folder: Path, corpus: Path, num_slots: int) -> None:
     """Start or continue the study; what `python -c` calls."""
     log_acknowledged(Log(folder / f"log-{time.time_ns()}"))
     project = folder / "project"
@@ -83,6 +86,7 @@ def supervise(folder: Path, corpus: Path) -> None:
             time_budget_seconds=5.0,
             startup_allowance_seconds=30.0,
             handover_allowance_seconds=10.0,
+            asked={"slots": num_slots},
         )
     )
     for _ in loop.research(study, Endless(folder / "stop")):
@@ -95,8 +99,8 @@ def supervise(folder: Path, corpus: Path) -> None:
 class Killer:
     """Keeps a study going and kills what belongs to it."""
 
-    def __init__(self, folder: Path, corpus: Path) -> None:
-        self.folder, self.corpus = folder, corpus
+    def __init__(self, folder: Path, corpus: Path, num_slots: int) -> None:
+        self.folder, self.corpus, self.num_slots = folder, corpus, num_slots
         self.project = folder / "project"
         self.random = random.Random(SEED)
         self.problems: list[str] = []
@@ -121,7 +125,7 @@ class Killer:
         code = (
             f"import sys; sys.path.insert(0, {str(PROJECT)!r})\nfrom pathlib import Path\n"
             "from tests.faults.kills import supervise\n"
-            f"supervise(Path({str(self.folder)!r}), Path({str(self.corpus)!r}))"
+            f"supervise(Path({str(self.folder)!r}), Path({str(self.corpus)!r}), {self.num_slots})"
         )
         with open(self.folder / "output", "ab") as output:
             return subprocess.Popen(
@@ -140,15 +144,15 @@ class Killer:
         if pid is None:
             return
         time.sleep(self.random.uniform(0, LATEST_SECONDS))
-        number = self._current()
+        in_work = self._in_work() | self._experiments_of(pid)
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:  # it was done sooner; the next one, then
             return self.kill(victim)
         if victim != "supervisor":
-            self.harmed.add(number)
+            self.harmed |= in_work
             return None
-        self.interrupted.add(number)
+        self.interrupted |= in_work
         self.supervisor.wait()
         self._see_all_gone()
         logs = sorted(self.folder.glob("log-*"))
@@ -172,7 +176,7 @@ class Killer:
 
     def _restart(self) -> None:
         """A supervisor that ended by itself: right only while the baseline, whose run was killed, is not decided."""
-        if "The baseline did not train" not in self._tail() or self._decided():
+        if self._decided() or not any(words in self._tail() for words in ENDS_OF_A_BASELINE):
             self.problems.append(f"the supervisor ended by itself ({self.supervisor.returncode}): {self._tail()}")
         self.supervisor = self._start()
 
@@ -222,9 +226,10 @@ class Killer:
         )
 
     def _unearned(self, number: int, status: Status | None, val_bpb: float | None) -> Iterator[str]:
-        """A failure nobody caused, or a score of none."""
+        """A failure that no kill caused, or a score of none."""
         accepted = status in (Status.KEEP, Status.DISCARD)
         causes = {Status.CRASH: self.harmed, Status.INTERRUPTED: self.interrupted}
+        causes |= {Status.REJECTED: self.harmed}  # an audit whose process ended twice
         if not accepted and number not in causes.get(status or Status.INVALID, set()):
             yield f"experiment {number} ended as {status} and nobody had killed what belonged to it"
         if accepted != (val_bpb is not None):
@@ -263,10 +268,21 @@ class Killer:
         path = self.project / "studies" / NAME / "history.jsonl"
         return read_events(path) if path.exists() else []
 
-    def _current(self) -> int:
-        """The experiment that was taken up last."""
-        started = [event["experiment"] for event in self._history() if event["event"] in ("proposed", "started")]
-        return int(str(started[-1])) if started else 0
+    def _in_work(self) -> set[int]:
+        """The experiment that was taken up last; with several slots all that are not decided."""
+        events = self._history()
+        started = [int(str(event["experiment"])) for event in events if event["event"] in ("proposed", "started")]
+        decided = {event["experiment"] for event in events if event["event"] == "decided"}
+        return {*started[-1:], *(number for number in started if number not in decided)} or {0}
+
+    @staticmethod
+    def _experiments_of(pid: int) -> set[int]:
+        """The experiment whose folder a process was told; it may be a decided one, which runs again."""
+        try:
+            told = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
+        except OSError:
+            return set()
+        return {int(number) for number in re.findall(rb"/experiments/(\d{4})/", told)}
 
     def _num_scored(self) -> int:
         return len([e for e in self._history() if e["event"] == "decided" and e["val_bpb"] is not None])
@@ -279,15 +295,16 @@ class Killer:
 
 
 def make_corpus(home: Path) -> Path:
-    command = [sys.executable, str(PROJECT / "prepare.py"), "--vocab-size", "512", "--sequence-length", "64"]
+    sizes = ["--vocab-size", "512", "--sequence-length", "64"]
+    command = [sys.executable, str(PROJECT / "prepare.py"), "--corpus", "stdlib", *sizes]
     subprocess.run([*command, "--home", str(home)], check=True, capture_output=True)
     return home / "corpora" / "stdlib-v512-t64"
 
 
-def campaign(folder: Path, num_kills: int, corpus: Path | None) -> list[str]:
+def campaign(folder: Path, num_kills: int, corpus: Path | None, num_slots: int = 1) -> list[str]:
     """Kill that many processes of one study, each kind as often as the others; what did not hold."""
     folder.mkdir(parents=True)
-    killer = Killer(folder, corpus or make_corpus(folder / "corpus"))
+    killer = Killer(folder, corpus or make_corpus(folder / "corpus"), num_slots)
     victims = [victim for _ in range(num_kills) for victim in ("supervisor", *VICTIMS)][:num_kills]
     killer.random.shuffle(victims)
     try:

@@ -23,7 +23,8 @@ from autoresearch_kernel.control.supervisor import end
 from autoresearch_kernel.record.study import open_study, study_names
 from autoresearch_kernel.system.files import lock_holder
 
-from ..conftest import COUNTING_TRAIN, PROJECT, git, make_project
+from ..conftest import COUNTING_TRAIN, PROJECT, QUIET, git, make_project
+from ..ready import add
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -42,6 +43,7 @@ SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},  # cells out of sight exist, so that they can be counted
 }
 RAN, EMPTY = re.compile(r"\[\d+\]"), re.compile(r"\[\s*\]")  # prompts of a cell
+LOOK_EVERY_MS = 50  # while something is waited for
 MUST = "AUTORESEARCH_JOURNEYS"  # set to `must` where a missing browser is a failure and no reason to skip
 
 
@@ -56,8 +58,9 @@ def browser_path() -> str:
 class Lab:
     """A JupyterLab of a project, on a port of its own."""
 
-    def __init__(self, project: Path, folder: Path) -> None:
-        self.project, self.folder = project, folder
+    def __init__(self, project: Path, folder: Path, *, is_quiet: bool = True) -> None:
+        """`is_quiet`: its processes take the machine for a quiet one."""
+        self.project, self.folder, self.is_quiet = project, folder, is_quiet
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -75,6 +78,8 @@ class Lab:
         ]  # fmt: skip
         settings = {name: str(self.folder / name) for name in FOLDERS}
         ours = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")}  # no model
+        if self.is_quiet:
+            ours["PYTHONPATH"] = os.pathsep.join(filter(None, [QUIET, ours.get("PYTHONPATH")]))
         for file, content in SETTINGS.items():
             path = self.folder / "JUPYTERLAB_SETTINGS_DIR" / "@jupyterlab" / f"{file}.jupyterlab-settings"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -181,7 +186,7 @@ class Browser:
         while not condition():
             if time.monotonic() > deadline:
                 raise AssertionError(f"It did not happen within {seconds:g} s; see {self.shots}")
-            self.page.wait_for_timeout(250)
+            self.page.wait_for_timeout(LOOK_EVERY_MS)
 
     def save(self) -> None:
         """Ctrl+S, and wait until the tab says that nothing is unsaved."""
@@ -205,7 +210,12 @@ def place(
     small_corpus: Path,
     patch: pytest.MonkeyPatch,
 ) -> Path:
-    """A project with the notebooks, committed, and a model that counts or the TRAIN_SOURCE of the module."""
+    """A project with the notebooks, committed, and a model that counts or the TRAIN_SOURCE of the module.
+
+    The CORPUS of the module is there: tests/test_main_job.py begins a study without one.
+    """
+    if (corpus := getattr(request.module, "CORPUS", None)) is not None:
+        add(tmp_path_factory, small_corpus.parents[1], corpus)
     source = getattr(request.module, "TRAIN_SOURCE", COUNTING_TRAIN)
     folder = make_project(tmp_path_factory.mktemp("journey"), small_corpus, patch, source)
     shutil.copytree(PROJECT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))

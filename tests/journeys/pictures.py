@@ -51,7 +51,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="pictures-"))
     place = folder / "project"
     git(folder, "clone", "-q", str(PROJECT), str(place))
-    lab = Lab(place, folder)
+    lab = Lab(place, folder, is_quiet=False)
     try:
         with sync_playwright() as driver:
             chromium = driver.chromium.launch(executable_path=browser_path(), args=FLAGS)

@@ -18,12 +18,14 @@ from autoresearch_kernel.record.study import open_study
 
 from ..conftest import PROJECT, git
 from ..hostile import Counting, hostile_notebook, server  # noqa: F401  (a fixture)
+from ..ready import STDLIB
 from .conftest import Browser, Lab
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator
 
 ERROR = '.jp-RenderedText[data-mime-type="application/vnd.jupyter.error"]'
+CORPUS = STDLIB  # of the study that the lesson begins
 TRAIN_SOURCE = (PROJECT / "train.py").read_text(encoding="utf-8")
 
 

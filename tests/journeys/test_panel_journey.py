@@ -15,9 +15,11 @@ from autoresearch_kernel.record.history import read_events
 from autoresearch_kernel.record.study import open_study
 from autoresearch_kernel.show.words import head_and_rest, status_word
 
+from ..ready import PACKAGES
 from ..recorded_night import FOLDER, LAST, STUDY
 from .conftest import Browser, Lab
 
+CORPUS = PACKAGES  # of a study that begins in the panel
 PANEL, FIGURE, TABLE = 0, 1, 2  # code cells of control.ipynb
 
 
@@ -273,7 +275,7 @@ def test_a_night_is_played_again_and_asks_before_each_verdict(lab: Lab, browser:
     question.get_by_text("Keep, discard, or train it once more").wait_for()  # where the night stops until an answer
     number = int(question.locator("p").first.inner_text()[:4])
     browser.until(lambda: max(rows(browser)) == number, 30)
-    assert rows(browser)[number][6].strip() == "◐ deciding", "the verdict is not told"
+    browser.until(lambda: rows(browser)[number][6].strip() == "◐ deciding", 30)  # the verdict is not told
     player.focus()
     browser.page.keyboard.press("d")
     panel.get_by_text(f"{number:04d}: you say discard, the rule says").wait_for()

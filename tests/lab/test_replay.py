@@ -117,7 +117,7 @@ def test_a_replay_begins_and_ends_where_the_study_was_shown(panel: Callable[...,
     made = panel()
     assert made.study is writer.study and "nov23" in made.said.data
     replayed(made)
-    assert f"Replay of study {STUDY.name}" in made.said.data and "recorded 2026-11-30, nothing trains" in made.said.data
+    assert f"Replay of study {STUDY.name}" in made.said.data and "recorded 2026-12-01, nothing trains" in made.said.data
     assert made.hints.layout.display == "none" and made.picker.value is None
     for act in (made.pause, made.go_on, made.finish, made.promote, made.attribute):
         with pytest.raises(StudyError, match="This is a replay: nothing runs that could be steered"):

@@ -23,7 +23,7 @@ from autoresearch_kernel.scoring.audit import (
     systematic_sample,
     verdict,
 )
-from autoresearch_kernel.scoring.job import HeldOut, ScoringJob, ScoringSettings
+from autoresearch_kernel.scoring.job import HeldOut, ScoringJob, ScoringSettings, Wrap, no_sandbox
 from autoresearch_kernel.scoring.score import bits_per_byte, score
 from autoresearch_kernel.scoring.scorer_process import ScoringFailed
 
@@ -77,15 +77,14 @@ class NotANumberLater(Table):
         return super().forward(idx) * (torch.nan if "audit" in sys.argv else 1.0)
 
 
-def look_at(model: torch.nn.Module, folder: Path, heldout: HeldOut | None = None) -> Audit:
+def look_at(model: torch.nn.Module, folder: Path, wrap: Wrap = no_sandbox) -> Audit:
     """Score and audit a model with processes of their own."""
-    heldout = heldout or heldout_of()
     path = folder / "model.pkl"
     cloudpickle.register_pickle_by_value(__import__("sys").modules[__name__])
     path.write_bytes(cloudpickle.dumps(model))
-    claim = score(ScoringJob(path, heldout, SETTINGS, PROJECT), folder / "nll.npy")
-    seconds = claim.evaluation_seconds
-    return audit(ScoringJob(path, heldout, SETTINGS, PROJECT), np.load(folder / "nll.npy"), claim_seconds=seconds)
+    job = ScoringJob(path, heldout_of(), SETTINGS, PROJECT, wrap=wrap)
+    claim = score(job, folder / "nll.npy")
+    return audit(job, np.load(folder / "nll.npy"), claim_seconds=claim.evaluation_seconds)
 
 
 def test_an_honest_model_is_accepted_and_its_score_stays_what_it_was(tmp_path: Path) -> None:
@@ -94,8 +93,8 @@ def test_an_honest_model_is_accepted_and_its_score_stays_what_it_was(tmp_path: P
     assert (found.num_cuts, found.num_mismatches, found.reason) == (300, 0, "")
 
 
-def test_a_model_that_knows_the_next_token_is_refused_in_one_sentence(tmp_path: Path) -> None:
-    found = look_at(Peeking(), tmp_path)
+def test_a_model_that_knows_the_next_token_is_refused_in_one_sentence(tmp_path: Path, forked: Wrap) -> None:
+    found = look_at(Peeking(), tmp_path, forked)
     assert not found.accepted and found.num_mismatches > 200
     assert found.correction_bpb > 1.0  # what it gained by looking
     assert "secretly chosen places" in found.reason and "\n" not in found.reason
@@ -108,8 +107,10 @@ def test_a_model_that_knows_the_next_token_is_refused_in_one_sentence(tmp_path: 
         (NotANumberLater(), "no numbers"),
     ],
 )
-def test_a_second_answer_that_is_none_is_a_refusal(tmp_path: Path, model: torch.nn.Module, why: str) -> None:
-    found = look_at(model, tmp_path)
+def test_a_second_answer_that_is_none_is_a_refusal(
+    tmp_path: Path, model: torch.nn.Module, why: str, forked: Wrap
+) -> None:
+    found = look_at(model, tmp_path, forked)
     assert not found.accepted and why in found.reason
 
 

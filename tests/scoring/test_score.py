@@ -23,7 +23,7 @@ from torch.nn.attention.flex_attention import flex_attention
 from torch.utils.checkpoint import checkpoint
 
 from autoresearch_kernel.core.errors import MachineFailed
-from autoresearch_kernel.scoring.job import HeldOut, ScoringJob, ScoringSettings
+from autoresearch_kernel.scoring.job import HeldOut, ScoringJob, ScoringSettings, Wrap
 from autoresearch_kernel.scoring.score import bits_per_byte, score
 from autoresearch_kernel.scoring.scorer_process import ScoringFailed
 from autoresearch_kernel.system.processes import kill_by_token
@@ -176,17 +176,16 @@ def test_uniform_logits_over_256_bytes_are_8_bits_per_byte_whatever_bos_gets(tmp
 
 
 @pytest.mark.parametrize("dtype", FORMATS)
-def test_a_model_may_ask_for_the_number_format_that_it_is_scored_in(tmp_path: Path, dtype: str) -> None:
+def test_a_model_may_ask_for_the_number_format_that_it_is_scored_in(tmp_path: Path, dtype: str, forked: Wrap) -> None:
     heldout, settings = HeldOut(rows_of_random_bytes(), TOKEN_BYTES), replace(SETTINGS, dtype=dtype)
-    evaluation = score(ScoringJob(pickled(AskingForTheFormat(), tmp_path), heldout, settings, PROJECT))
+    evaluation = score(ScoringJob(pickled(AskingForTheFormat(), tmp_path), heldout, settings, PROJECT, wrap=forked))
     assert evaluation.val_bpb == pytest.approx(8.0, abs=1e-5)
 
 
-def test_prints_of_the_model_do_not_reach_the_answer(tmp_path: Path) -> None:
+def test_prints_of_the_model_do_not_reach_the_answer(tmp_path: Path, forked: Wrap) -> None:
     heldout = HeldOut(rows_of_random_bytes(), TOKEN_BYTES)
-    assert score(ScoringJob(pickled(Chatty(), tmp_path), heldout, SETTINGS, PROJECT)).val_bpb == pytest.approx(
-        8.0, abs=1e-5
-    )
+    job = ScoringJob(pickled(Chatty(), tmp_path), heldout, SETTINGS, PROJECT, wrap=forked)
+    assert score(job).val_bpb == pytest.approx(8.0, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -197,10 +196,10 @@ def test_prints_of_the_model_do_not_reach_the_answer(tmp_path: Path) -> None:
         (Quitter(), "it ended before it had answered"),
     ],
 )
-def test_a_bad_artefact_fails_with_one_line(tmp_path: Path, model: torch.nn.Module, message: str) -> None:
+def test_a_bad_artefact_fails_with_one_line(tmp_path: Path, model: torch.nn.Module, message: str, forked: Wrap) -> None:
     heldout = HeldOut(rows_of_random_bytes(), TOKEN_BYTES)
     with pytest.raises(ScoringFailed, match=message):
-        score(ScoringJob(pickled(model, tmp_path), heldout, SETTINGS, PROJECT, may_quote=True))
+        score(ScoringJob(pickled(model, tmp_path), heldout, SETTINGS, PROJECT, wrap=forked, may_quote=True))
 
 
 class Telltale(torch.nn.Module):
@@ -210,13 +209,14 @@ class Telltale(torch.nn.Module):
         raise ValueError(f"tokens {idx[0].tolist()}")
 
 
-def test_what_a_child_says_of_held_out_rows_is_not_told(tmp_path: Path) -> None:
+def test_what_a_child_says_of_held_out_rows_is_not_told(tmp_path: Path, forked: Wrap) -> None:
     heldout = HeldOut(rows_of_random_bytes(), TOKEN_BYTES)
+    job = ScoringJob(pickled(Telltale(), tmp_path), heldout, SETTINGS, PROJECT, wrap=forked)
     with pytest.raises(ScoringFailed) as error:
-        score(ScoringJob(pickled(Telltale(), tmp_path), heldout, SETTINGS, PROJECT))
+        score(job)
     assert str(error.value) == "the model failed on the held-out rows; what it printed about them is not shown"
     with pytest.raises(ScoringFailed, match=r"ValueError: tokens \[256, \d+"):
-        score(ScoringJob(pickled(Telltale(), tmp_path), heldout, SETTINGS, PROJECT, may_quote=True))
+        score(replace(job, may_quote=True))
 
 
 class Learner(torch.nn.Module):
@@ -234,12 +234,13 @@ class Learner(torch.nn.Module):
         return torch.zeros(*idx.shape, 257)
 
 
-def test_a_batch_that_takes_long_is_told_and_ended_at_its_limit(tmp_path: Path) -> None:
+def test_a_batch_that_takes_long_is_told_and_ended_at_its_limit(tmp_path: Path, forked: Wrap) -> None:
     heldout, artefact = HeldOut(rows_of_random_bytes(), TOKEN_BYTES), pickled(Learner(), tmp_path)
-    found = score(ScoringJob(artefact, heldout, SETTINGS, PROJECT))
+    job = ScoringJob(artefact, heldout, SETTINGS, PROJECT, wrap=forked)
+    found = score(job)
     assert found.slowest_batch_seconds is not None and 1.4 < found.slowest_batch_seconds < found.evaluation_seconds
     with pytest.raises(ScoringFailed, match=r"took longer than 1\.0 s") as error:
-        score(ScoringJob(artefact, heldout, SETTINGS, PROJECT, batch_limit_seconds=1.0))
+        score(replace(job, batch_limit_seconds=1.0))
     assert error.value.may_be_the_machine
 
 
@@ -251,9 +252,9 @@ class Loiterer(Uniform):
         return super().forward(idx)
 
 
-def test_batches_that_take_long_together_are_ended_at_their_limit(tmp_path: Path) -> None:
+def test_batches_that_take_long_together_are_ended_at_their_limit(tmp_path: Path, forked: Wrap) -> None:
     heldout, artefact = HeldOut(rows_of_random_bytes(), TOKEN_BYTES), pickled(Loiterer(), tmp_path)
-    job = ScoringJob(artefact, heldout, SETTINGS, PROJECT, batch_limit_seconds=20.0)
+    job = ScoringJob(artefact, heldout, SETTINGS, PROJECT, wrap=forked, batch_limit_seconds=20.0)
     found = score(job)
     assert found.answer_seconds is not None and 1.2 < found.answer_seconds < found.evaluation_seconds
     with pytest.raises(ScoringFailed, match=r"all batches together took longer than 0\.8 s") as error:
@@ -263,20 +264,21 @@ def test_batches_that_take_long_together_are_ended_at_their_limit(tmp_path: Path
 
 @pytest.mark.parametrize("counts", [[3, 4], [3, 3], [None, None]])
 def test_a_killed_scorer_is_the_machines_doing_only_when_memory_was_short(
-    tmp_path: Path, counts: list[int | None]
+    tmp_path: Path, counts: list[int | None], forked: Wrap
 ) -> None:
     heldout, count = HeldOut(rows_of_random_bytes(), TOKEN_BYTES), iter(counts).__next__
+    job = ScoringJob(pickled(Suicidal(), tmp_path), heldout, SETTINGS, PROJECT, wrap=forked, memory_kills=count)
     with pytest.raises(ScoringFailed, match="the scorer was killed") as error:
-        score(ScoringJob(pickled(Suicidal(), tmp_path), heldout, SETTINGS, PROJECT, memory_kills=count))
+        score(job)
     assert error.value.may_be_the_machine == (counts == [3, 4])
     assert ("the code counts as the cause" in str(error.value)) == (counts != [3, 4])
 
 
-def test_a_file_that_is_no_pickle_fails_with_one_line(tmp_path: Path) -> None:
-    artefact = tmp_path / "model.pkl"
+def test_a_file_that_is_no_pickle_fails_with_one_line(tmp_path: Path, forked: Wrap) -> None:
+    artefact, heldout = tmp_path / "model.pkl", HeldOut(rows_of_random_bytes(), TOKEN_BYTES)
     artefact.write_bytes(b"not a model")
     with pytest.raises(ScoringFailed, match="UnpicklingError"):
-        score(ScoringJob(artefact, HeldOut(rows_of_random_bytes(), TOKEN_BYTES), SETTINGS, PROJECT, may_quote=True))
+        score(ScoringJob(artefact, heldout, SETTINGS, PROJECT, wrap=forked, may_quote=True))
 
 
 def test_a_hanging_model_is_ended_at_the_limit(tmp_path: Path) -> None:
@@ -352,7 +354,7 @@ def test_a_scorer_dies_with_its_parent_even_in_c_code(tmp_path: Path) -> None:
     code = f"""
 import numpy as np
 from pathlib import Path
-from autoresearch_kernel.scoring.job import HeldOut, ScoringJob, ScoringSettings
+from autoresearch_kernel.scoring.job import HeldOut, ScoringJob, ScoringSettings, Wrap
 from autoresearch_kernel.scoring.score import score
 saved = np.load({str(tmp_path / "rows.npz")!r})
 score(ScoringJob(Path({str(artefact)!r}), HeldOut(saved["rows"], saved["token_bytes"]),

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from tests.bundles import Files, files_of, make_bundle_of_night
+from tests.ready import made_once
 
 
 @pytest.fixture(scope="session")
 def night(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> Path:
     """The zip of a night of this version, whose decisions have their numbers; unpacked beside it in nov23/."""
-    folder = tmp_path_factory.mktemp("night")
-    path = make_bundle_of_night(folder, small_corpus)
+    made = made_once(tmp_path_factory, "night", lambda new: make_bundle_of_night(new, small_corpus))
+    path = Path(shutil.copy(made / "nov23.zip", tmp_path_factory.mktemp("night")))
     with zipfile.ZipFile(path) as opened:
-        opened.extractall(folder)
+        opened.extractall(path.parent)
     return path
 
 
 @pytest.fixture(scope="session")
 def duels(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> Path:
     """The same of a short night whose confirmations are duels."""
-    return make_bundle_of_night(tmp_path_factory.mktemp("duels"), small_corpus, is_duel=True)
+    made = made_once(tmp_path_factory, "duels", lambda new: make_bundle_of_night(new, small_corpus, is_duel=True))
+    return Path(shutil.copy(made / "nov23.zip", tmp_path_factory.mktemp("duels")))
+
+
+@pytest.fixture(scope="session")
+def slots(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> Path:
+    """The same night on two slots."""
+    return make_bundle_of_night(tmp_path_factory.mktemp("slots"), small_corpus, num_slots=2)
 
 
 @pytest.fixture(scope="session")

@@ -84,6 +84,26 @@ def test_a_night_of_duels_verifies_too(duels: Path) -> None:
     assert [str(finding) for row in rows for finding in row.findings] == []
 
 
+def test_a_night_on_several_slots_verifies_too(slots: Path) -> None:
+    events = events_in(files_of(slots))
+    decided = [event for event in events if event["event"] == "decided"]
+    assert {event["event"] for event in events} >= {"slots", "stacking", "beat"}
+    assert [event["experiment"] for event in decided] != sorted(event["experiment"] for event in decided)
+    assert any("wave" in event for event in decided)
+    rows = check_bundle(read_bundle(slots))
+    assert [str(finding) for row in rows for finding in row.findings] == []
+
+
+def test_nothing_is_kept_because_of_its_wave(slots: Path) -> None:
+    def forge(events: list[Event]) -> None:
+        event = next(event for event in events if event.get("wave"))
+        event["status"] = "keep"
+
+    forged = with_events(forge)(files_of(slots))
+    problems = [problem for row, _, problem in problems_of(forged, is_quick=False) if row == "decisions"]
+    assert any("because of its wave, which only discards" in problem for problem in problems)
+
+
 def test_a_history_without_numbers_cannot_be_checked_and_is_no_error(files: Files) -> None:
     def forget(events: list[Event]) -> None:
         for event in events:
@@ -207,6 +227,10 @@ def other_scores_of_incumbent(events: list[Event]) -> None:
     kept_late(events)["rule"]["incumbent_scores"][0] += 0.01
 
 
+def other_machine(events: list[Event]) -> None:
+    last(events, "started", experiment=kept_late(events)["experiment"], run=0)["machine"] = "a faster kind"
+
+
 def kept_crash(events: list[Event]) -> None:
     last(events, "decided", experiment=CRASHES)["status"] = "keep"
 
@@ -240,6 +264,7 @@ FORGERIES: dict[str, tuple[Callable[[Files], Files], str, str]] = {
     "a mean is better than its numbers": (with_events(other_mean), "decisions", "not the means of its numbers"),
     "another incumbent": (with_events(other_incumbent), "decisions", "which was not the incumbent"),
     "a worse incumbent": (with_events(other_scores_of_incumbent), "decisions", "the incumbent's numbers are not"),
+    "scores of two kinds of machine": (with_events(other_machine), "decisions", "are of several kinds of machine"),
     "a crash is kept": (with_events(kept_crash), "decisions", "its last run ended as crash, and it is decided as keep"),
     "a refused score counts": (with_events(kept_refusal), "decisions", "its last run ended as rejected"),
     "another kind of numbers": (with_events(other_kind), "decisions", "there is no kind luck of numbers"),

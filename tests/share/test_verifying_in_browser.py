@@ -72,6 +72,11 @@ def test_an_honest_bundle_and_an_old_one_get_the_same_rows(
     assert says(page, zip_of(old, tmp_path / "old.zip")) == python_says(old)
 
 
+def test_a_night_on_several_slots_gets_the_same_rows(page: Visit, slots: Path) -> None:
+    found = says(page, slots)
+    assert found == python_says(files_of(slots)) and not any(findings for *_, findings in found)
+
+
 def test_a_night_of_duels_gets_the_same_rows(page: Visit, duels: Path) -> None:
     found = says(page, duels)
     assert found == python_says(files_of(duels)) and not any(findings for *_, findings in found)

@@ -120,8 +120,8 @@ def test_a_quiz_stops_before_each_verdict_and_goes_on_with_the_answer(playback: 
     assert now.state == replay(EVENTS[: question.count]) and shown is not None
     assert now.state.experiments[1].status is None, "the verdict is not told"
     lines = question_lines(shown)
-    assert lines[0] == "0001 · TOKEN_SHIFT False → True" and "val_bpb 2.7460 (1 run)" in lines
-    assert "against the incumbent's 2.7755 (3 runs): −0.0295 ± 0.0243 (−1.0 σ)" in lines
+    assert lines[0] == "0001 · TOKEN_SHIFT False → True" and "val_bpb 2.8897 (1 run)" in lines
+    assert "against the incumbent's 2.9142 (3 runs): −0.0245 ± 0.0116 (−1.5 σ)" in lines
     assert answered_words(playback.answer("keep"), "keep") == "0001: you say keep, the rule says once more."
     hand.now += 1e6
     assert playback.question is not None and (playback.question.experiment, playback.question.run) == (1, 1)

@@ -169,7 +169,7 @@ def test_status_json_is_json_without_nan_and_knows_what_runs(writer: Writer) -> 
         "best_val_bpb", "sigma", "study_seconds", "supervisor_seconds", "experiments_per_hour", "agent", "notes",
         "commands", "hints", "experiments", "study", "spent", "limits", "review", "agent_notes", "refusals",
         "result", "attribution", "untrusted", "waiting", "damage", "busy", "quiet_wait", "quiet_seconds",
-        "agent_writes",
+        "agent_writes", "slots", "slot_seconds", "one_slot_per_hour",
     }  # fmt: skip
     assert all(name in (status_json.__doc__ or "") for name in facts)
     assert (facts["phase"], facts["best"], facts["best_val_bpb"], facts["paused"]) == ("training", 1, 1.49, "")

@@ -244,7 +244,7 @@ def test_the_next_proposal_is_made_while_one_trains_and_merged_when_that_one_is_
     until_asked = waits_for(lambda: len(agent.contexts) > machine.trained[-1][0])
     machine.during = lambda number: until_asked(number) if number in (1, 2) else None
     done = list(research(study, agent, experiments=3))
-    assert [c.running.number if c.running else None for c in agent.contexts] == [None, 1, 2]
+    assert [[e.number for e in c.in_work] for c in agent.contexts] == [[], [1], [2]]
     assert [e.status for e in done] == [Status.KEEP, Status.KEEP, Status.DISCARD, Status.KEEP]
     assert agent.contexts[1].incumbent.number == 0  # it knew nothing of 1, and yet:
     assert "ALPHA = 0.5" in study.train_source(2) and "NUM_BATCHES = 30" in study.train_source(2)
@@ -308,7 +308,7 @@ def test_what_failed_ahead_is_asked_again_while_the_experiment_trains(
     machine.during = during
     done = list(research(study, agent, experiments=2))
     assert len(done) == 3 and not events_of(study, "paused")
-    assert [c.running.number if c.running else None for c in agent.contexts] == [None, 1, 1, 1]
+    assert [[e.number for e in c.in_work] for c in agent.contexts] == [[], [1], [1], [1]]
 
 
 def test_hours_end_while_an_agent_thinks(study: Study, tried: list[int]) -> None:  # noqa: F811

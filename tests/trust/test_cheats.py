@@ -278,9 +278,10 @@ STOPPED_CLOCK = COUNTING_TRAIN.replace(
 @pytest.fixture(scope="module")
 def studied(measured_project: Path, small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
     """A study in which an agent cheats: a leak, a forged hand-over, a child that goes on, time beyond the budget."""
-    from tests.conftest import copy_of, forget_views
+    from tests.conftest import copy_of, forget_views, pretend_quiet
 
     with pytest.MonkeyPatch.context() as patch:
+        pretend_quiet(patch)  # else the incumbent may run again beside the leak, and sigma is another one
         study = copy_of(measured_project, tmp_path_factory.mktemp("studied"), small_corpus, patch)
         forget_views(patch)
         later = with_cell(LATER, set_parameters(COUNTING_TRAIN, {"ALPHA": 3.0}))

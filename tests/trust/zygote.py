@@ -4,14 +4,16 @@ A forked scorer runs the scorer's own module as `__main__`, with the descriptors
 the environment and folder that it would have had; it ends when the process started in its place is killed. `wrap`
 puts it in the place of the real command.
 
-zygote.py serve SOCKET waits for something to start zygote.py ask SOCKET PARENT MODE stands for a scorer: hands its
-descriptors over, ends as the scorer ends zygote.py ask SOCKET train.py the same for a train.py in this folder
+zygote.py serve SOCKET MODULE waits for something to start, with what MODULE imports; zygote.py ask SOCKET PARENT MODE
+stands for a scorer: hands its descriptors over, ends as the scorer ends; zygote.py ask SOCKET PYTHON train.py does the
+same for a train.py in this folder.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib
 import json
 import os
 import runpy
@@ -24,17 +26,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 
 SCORER = "autoresearch_kernel.scoring.scorer"
 START_SECONDS = 60.0
 
 
 @contextmanager
-def started(folder: Path, project: Path) -> Iterator[Callable[[list[str], Path], list[str]]]:
-    """A zygote, and the `wrap` that uses it: of a command it takes the last two words."""
+def started(folder: Path, project: Path, module: str = SCORER) -> Iterator[Callable[[list[str], Path], list[str]]]:
+    """A zygote that has imported `module`, and the `wrap` that uses it: of a command it takes the last two words."""
     path = str(folder / "zygote")
     env = os.environ | {"PYTHONPATH": str(project)}
-    with subprocess.Popen([sys.executable, __file__, "serve", path], env=env) as server:
+    with subprocess.Popen([sys.executable, __file__, "serve", path, module], env=env) as server:
         try:
             deadline = time.monotonic() + START_SECONDS
             while not os.path.exists(path):
@@ -45,9 +48,11 @@ def started(folder: Path, project: Path) -> Iterator[Callable[[list[str], Path],
             server.kill()
 
 
-def serve(path: str) -> None:
-    import autoresearch_kernel.scoring.scorer  # noqa: F401  # and with it torch
-
+def serve(path: str, module: str) -> None:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as prepare.py sets it before it imports torch
+    imported = importlib.import_module(module)  # and with it torch
+    if module == SCORER:
+        imported.get_ready_to_fork()
     server = socket.socket(socket.AF_UNIX)
     server.bind(path + ".new")
     server.listen(8)
@@ -100,9 +105,17 @@ def _become(descriptors: list[int], arguments: list[str], environment: dict[str,
         runpy.run_module(SCORER, run_name="__main__", alter_sys=True)
     except SystemExit as end:
         _leave(end.code if isinstance(end.code, int) else 1)
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
+    except BaseException as error:
+        sys.excepthook(type(error), error, _in_script(error, arguments[-1]))
         _leave(1)
+
+
+def _in_script(error: BaseException, script: str) -> TracebackType | None:
+    """The traceback as it would begin in a process of its own: with the script, where that is what ran."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename != script:
+        trace = trace.tb_next
+    return trace or error.__traceback__
 
 
 def _leave(status: int) -> None:

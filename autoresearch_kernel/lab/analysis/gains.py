@@ -14,6 +14,7 @@ from itertools import pairwise
 from ...core.decide import is_better, mean
 from ...core.drift import alike, machine_speeds
 from ...core.format import bpb, count, duration, percent, signed, with_error
+from ...core.noise import by_machine
 from ...core.types import Experiment, Spent, Status, scores_of
 from ...show.cost import money
 from ...show.html import MARKS
@@ -187,7 +188,7 @@ def _luck(e: Experiment, parent: Experiment | None, scores: Sequence[float], sig
     if e.status is not Status.KEEP or not sigma or parent is None or e.incumbent_bpb is None:
         return None
     fair = scores[1:] or scores
-    known = [run for run in parent.runs if run.val_bpb is not None and run.num_decided <= e.number]
+    known = [run for run in parent.on(e.machine).runs if run.val_bpb is not None and run.num_decided <= e.number]
     error = sigma * math.sqrt(1 / len(fair) + 1 / max(1, len(known)))
     return 0.5 * math.erfc((e.incumbent_bpb - mean(fair)) / error / math.sqrt(2))
 
@@ -228,7 +229,7 @@ def _sigma_words(data: StudyData) -> str:
     assert data.sigma is not None
     words = f"Two runs of the same code differ by a standard deviation of {data.sigma:.4f}"
     judged = [e for e in data.experiments if e.status is not Status.REJECTED]
-    repeats = sum(len(scores) - 1 for e in judged for scores in alike(e.runs))  # what sigma rests on
+    repeats = sum(len(group) - 1 for e in judged for runs in by_machine(e) for group in alike(runs))  # behind sigma
     if repeats:
         words += f" ± {data.sigma / math.sqrt(2 * repeats):.4f}, from {count(repeats, 'repeated run')}"
     believed = [e.sigma for e in data.experiments if e.sigma is not None]

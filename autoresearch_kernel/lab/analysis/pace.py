@@ -103,7 +103,7 @@ def reruns(data: StudyData) -> list[Row]:
 
 
 def _rerun_row(data: StudyData, e: Experiment, run: Run, val_bpb: float) -> Row:
-    before = [r.val_bpb for r in e.runs if r.val_bpb is not None and r.index < run.index]
+    before = [r.val_bpb for r in e.on(run.machine).runs if r.val_bpb is not None and r.index < run.index]
     against = mean(before) if before else None
     delta = val_bpb - against if against is not None else None
     return {

@@ -22,8 +22,9 @@ from ...record.history import read_state
 from ...record.study import Study, StudyError, check_unchanged, create_study, open_study, sha256, study_exists
 from ...study.create import build_corpus
 from ...study.execute import execute, one_more_run
-from ...study.loop import resume, settle
+from ...study.loop import settle
 from ...study.question import objection
+from ...study.recovery import resume
 from ...study.steps import Steps, baseline_proposal, open_session
 from ...system.files import ensure_folder
 from ...system.locations import DEVICE, cache_dir, originals

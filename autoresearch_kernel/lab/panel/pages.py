@@ -18,7 +18,7 @@ from ...show import html
 from ...show.attribution_words import attribution_lines
 from ...show.cost import spent_words
 from ...show.snapshot import Snapshot
-from ...show.status import agent_words, command_line, doing, figures
+from ...show.status import agent_words, command_line, doing, figures, rate_words, slot_lines
 from ...show.study_words import counts, machine_words, sealed_words
 from ...show.words import argument, audits_words, given_back_words, grounds, head_and_rest, idea, score_and_difference
 from ...study.proposal_files import read_proposal
@@ -118,10 +118,9 @@ def attribution(state: StudyState) -> str:
 
 def gauge(now: Snapshot, memory_mb: float | None) -> str:
     """How far the running training is, and what the study is: the figures that move."""
-    rate = now.experiments_per_hour
     words = [
         f"{duration(now.supervisor_seconds)} in" if now.is_running else "",
-        f"{rate:.1f} experiments/h" if rate and now.is_running else "",
+        rate_words(now, " experiments/h") if now.is_running else "",
         *figures(now),
         f"{memory_mb:.0f} MB" if memory_mb else "",
         f"agent {agent_words(now)}",
@@ -131,8 +130,16 @@ def gauge(now: Snapshot, memory_mb: float | None) -> str:
     machine = machine_words(now.state)
     return (
         f'<div style="{html.UI_FONT};color:{html.FAINT};font-variant-numeric:tabular-nums;line-height:1.5">'
-        f"{_progress(now)}{line}{f'<br>{html.text(machine)}' if machine else ''}</div>"
+        f"{_progress(now)}{line}{f'<br>{html.text(machine)}' if machine else ''}{_slots(now)}</div>"
     )
+
+
+def _slots(now: Snapshot) -> str:
+    """What each slot does, a line each; "" where the machine is not divided."""
+    if not now.slots:
+        return ""
+    lines = html.text("\n".join(slot_lines(now)))
+    return f'<div class="ar-slots" style="{html.CODE_FONT};font-size:12px;white-space:pre-wrap">{lines}</div>'
 
 
 def writing(now: Snapshot) -> str:

@@ -17,6 +17,7 @@ from autoresearch_kernel.lab.lessons.form import PLACEHOLDER, Version
 from autoresearch_kernel.lab.lessons.trial import Trial, execute
 from autoresearch_kernel.run.kernelspec import install_kernelspec
 from tests.conftest import PROJECT
+from tests.ready import SMALL, STDLIB, home_with
 
 SOURCES = dict(sources(PROJECT))
 # Training seconds of a run; 0: recorded results. Else what the lesson bears.
@@ -25,7 +26,7 @@ BUDGETS = {1: "1", 2: "1", 3: "0", 5: "0", 6: "0"}
 
 
 @pytest.fixture(autouse=True)
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet_processes: None) -> None:
     """The kernelspec, installed where only this test sees it."""
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "prefix" / "share" / "jupyter"))
     install_kernelspec(tmp_path / "prefix")
@@ -35,8 +36,8 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the corpus of the lessons is built once."""
-    return tmp_path_factory.mktemp("lesson-home")
+    """A cache with the corpora of the lessons: the one of lessons 1 and 2, and the small one of the others."""
+    return home_with(tmp_path_factory, STDLIB, SMALL)
 
 
 @pytest.fixture

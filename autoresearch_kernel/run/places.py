@@ -1,0 +1,364 @@
+"""The slots of a Dask cluster, and which worker each of them has.
+
+Workers that are not alike are of several kinds, because scores of unlike machines are not compared. A slot whose
+worker is lost goes on with the worker that has been started in its place, or waits until the worker of another slot of
+the same kind is free.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import os
+import pkgutil
+import platform
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from ..core.errors import MachineFailed
+from ..core.types import NO_SANDBOX
+from ..core.version import __version__
+from ..system.explain import explain
+from ..system.slot import Slot, TooManySlots, present_seat
+from . import remote
+from .alike import OF_A_STUDY, SPEED_TOLERANCE, apart, name_of_kind, unlike
+from .backend import Joined
+from .connection import CONNECT_SECONDS, POLL_SECONDS, ClusterRefused, Connection, Tick, WorkerLost
+
+MEASURE_SECONDS = 300.0  # for the measurement of a worker, which may have to wait for the end of a training
+REPEATED_MEASUREMENTS = 2  # of a worker that is slower than the fastest one
+VERSION = "autoresearch_kernel.core.version:__version__"  # an object by its name, for `pkgutil.resolve_name`
+IsOwn = Callable[[Mapping[str, Any]], bool]  # of facts
+NO_KINDS: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+
+
+@dataclass
+class Place:
+    """One slot of the cluster, and the worker that it has now."""
+
+    name: str
+    address: str  # of the worker
+    process: str  # of the worker, see `remote.PROCESS`
+    host: str  # which machine
+    facts: Mapping[str, Any]  # hardware, versions and sandbox
+    machine: str = ""  # the name of its kind; "" for the kind that the study began on
+    shares_machine: bool = False  # with other slots, whose processors are the same
+    is_taken: bool = False
+    is_lost: bool = False  # its worker has not answered
+    leftovers: list[str] = field(default_factory=list)  # tokens of tasks that may run there
+
+    def move(self, address: str, process: str, host: str, facts: Mapping[str, Any]) -> None:
+        """Go on with another worker."""
+        self.address, self.process, self.host, self.facts = address, process, host, facts
+        self.leftovers, self.is_lost = [], False
+
+    @property
+    def shown(self) -> str:
+        """Its name for users, with its kind where that is not the study's own."""
+        return f"{self.name} ({self.machine})" if self.machine else self.name
+
+
+class Places:
+    """The slots of one cluster. Its methods may be called by several threads."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.all: list[Place] = []
+        self._known: Mapping[str, Mapping[str, Any]] = NO_KINDS  # of the study, before this session
+        self._lock, self._reviving = threading.Lock(), threading.Lock()
+
+    def find(
+        self, project: Path, is_own: IsOwn | None = None, known: Mapping[str, Mapping[str, Any]] = NO_KINDS
+    ) -> None:
+        """Look at all workers, and make a place for each slot; workers are measured with the project's prepare.py.
+
+        Args:
+            is_own: whether facts of a worker are of the kind that the study began on; None for a new study, whose kind
+                is that of most slots.
+            known: facts of the kinds that have trained before, by their names.
+
+        Raises ClusterRefused for workers with another version of this package, and for workers that no study can have
+        together.
+        """
+        try:
+            self.all, self._known = self._unmeasured(self._introductions(list(self.connection.workers))), known
+            on_host = dict[str, list[Place]]()
+            for place in self.all:
+                on_host.setdefault(place.host, []).append(place)
+            with concurrent.futures.ThreadPoolExecutor(len(on_host)) as threads:
+                list(threads.map(lambda places: self._measure(places, project), on_host.values()))
+            self._measure_slow_ones_again(self.all, mirror_of(project))
+        except MachineFailed as failure:
+            raise ClusterRefused(str(failure)) from failure
+        refuse_another_device(self.all)
+        name_kinds(self.all, is_own, known)
+
+    def measured(self, address: str, project: Path) -> list[Place]:
+        """Places for the slots of a worker that has joined since, which belong to none of the others yet.
+
+        It is not measured on a machine that has lost a worker like it. Raises MachineFailed, and ClusterRefused for
+        another version of this package, and for processors on which others train already.
+        """
+        new = self._unmeasured(self._introductions([address]))
+        beside = [place for place in self.all if place.host == new[0].host]
+        gone = [p for p in beside if self._is_gone(p) and p.facts["versions"] == new[0].facts["versions"]]
+        if gone:
+            for place in new:
+                place.facts, place.shares_machine = gone[0].facts, gone[0].shares_machine
+            return new
+        working = [place for place in beside if not self._is_gone(place)]
+        if working and working[0].facts["device"] == "cpu":
+            names = ", ".join(place.name for place in working)
+            raise ClusterRefused(
+                f"{names} had the processors of its machine alone when the study measured them. Start all workers of "
+                "such a machine before the study."
+            )
+        self._measure(new, project)
+        self._measure_slow_ones_again(new, mirror_of(project))
+        return new
+
+    def add(self, new: Sequence[Place], kinds: Collection[str]) -> Joined | None:
+        """Take in a worker that has joined: its slots go on in the place of lost ones, or are new.
+
+        None where that cannot be said yet. Raises ClusterRefused where no study can have the worker beside the others.
+
+        Args:
+            kinds: the kinds of machine whose slots are in use; lost slots of other kinds stay lost.
+        """
+        with self._lock:
+            if self.is_losing_one:
+                return None
+            num_before, moved = len(self.all), []
+            refuse_another_device([*self.all, *new])
+            today = {place.machine: place.facts for place in reversed(self.all)}
+            name_kinds(new, None, {**today, **self._known})
+            for place in new:
+                if not self._has_room(place)(place.address):  # a lost slot has taken the worker over meanwhile
+                    continue
+                lost = next((p for p in self.all if self._is_gone(p) and p.machine == place.machine), None)
+                if lost is not None and lost.machine in kinds:
+                    lost.move(place.address, place.process, place.host, place.facts)
+                    moved.append(f"The worker {place.name} goes on as the slot {lost.name}, whose worker is gone.")
+                    continue
+                place.name += " (again)" * any(place.name == other.name for other in self.all)
+                self.all = [*self.all, place]
+            return Joined(self.divide(0)[num_before:], " ".join(moved))
+
+    @property
+    def is_losing_one(self) -> bool:
+        """Whether a slot works on a worker that is gone, and has not noticed yet."""
+        return any(place.is_taken and place.address not in self.connection.workers for place in self.all)
+
+    def _is_gone(self, place: Place) -> bool:
+        return place.is_lost or place.address not in self.connection.workers
+
+    def divide(self, num_slots: int) -> tuple[Slot, ...]:
+        """The first so many slots, all of them for 0. Raises TooManySlots."""
+        if num_slots > len(self.all):
+            raise TooManySlots(f"The cluster at {self.connection.address} has {len(self.all)} slots, not {num_slots}.")
+        chosen = self.all[: num_slots or None]
+        return tuple(Slot(i, p.shown, facts=p.facts, machine=p.machine) for i, p in enumerate(chosen))
+
+    # --- what the workers are
+
+    def _introductions(self, addresses: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """What each worker says of itself, by address. Raises ClusterRefused for one with another version of this."""
+        connection = self.connection
+        for address, version in connection.ask_all(addresses, pkgutil.resolve_name, VERSION).items():
+            if version != __version__:
+                what = f"autoresearch-kernel {version}" if isinstance(version, str) else f"none ({explain(version)})"
+                raise ClusterRefused(
+                    f"The worker {connection.name(address)} has {what}, and this machine has autoresearch-kernel "
+                    f"{__version__}. Install the same version on both, and start the worker again."
+                )
+        found = connection.ask_all(addresses, remote.introduce)
+        for address, said in found.items():
+            if isinstance(said, Exception):
+                raise MachineFailed(f"The worker {connection.name(address)} does not work: {explain(said)}")
+        return found
+
+    def _unmeasured(self, introductions: Mapping[str, Mapping[str, Any]]) -> list[Place]:
+        """A place for each slot of each worker, sorted by name."""
+        places = []
+        for address, said in introductions.items():
+            num_slots = self.connection.num_slots(address)
+            for index in range(num_slots):
+                name = self.connection.name(address) + (f" #{index + 1}" if num_slots > 1 else "")
+                places.append(Place(name, address, said["process"], said["host"], {"versions": said["versions"]}))
+        return sorted(places, key=lambda place: place.name)
+
+    def _measure(self, places: Sequence[Place], project: Path) -> None:
+        """Measure the workers of one machine, one after the other."""
+        known: dict[str, Mapping[str, Any]] = {}
+        for place in places:
+            if place.address not in known:
+                self.connection.send(place.address, {f"{mirror_of(project)}/prepare.py": project / "prepare.py"})
+                known[place.address] = self._describe(place, mirror_of(project))
+            place.facts = {**place.facts, **known[place.address]}
+            place.shares_machine = len(places) > 1 and place.facts["device"] == "cpu"
+
+    def _describe(self, place: Place, mirror: str, is_again: bool = False) -> dict[str, Any]:
+        arguments = place.process, mirror, is_again
+        task = self.connection.submit(place.address, "describe", remote.describe, *arguments)
+        return dict(self.connection.wait(self.connection.start(task), limit_seconds=MEASURE_SECONDS))
+
+    def _measure_slow_ones_again(self, places: Sequence[Place], mirror: str) -> None:
+        """A worker may have been slow only because its machine was busy; the fastest of its measurements counts."""
+        known = [*self.all, *(place for place in places if place not in self.all)]
+        for _ in range(REPEATED_MEASUREMENTS):
+            for place in places:
+                name = place.facts["device_name"]
+                fastest = max(other.facts["flops"] for other in known if other.facts["device_name"] == name)
+                if apart(place.facts["flops"], fastest) > SPEED_TOLERANCE:
+                    place.facts = {**place.facts, **self._describe(place, mirror, is_again=True)}
+
+    # --- which place a thread gets
+
+    @contextmanager
+    def taking(self, tick: Tick) -> Iterator[Place]:
+        """The place of this thread's slot; one of another slot while its own has no worker.
+
+        Raises MachineFailed where no worker of the cluster answers.
+        """
+        place = self._take(tick)
+        try:
+            yield place
+        except (WorkerLost, remote.WorkerRestarted):
+            place.is_lost = True
+            raise
+        finally:
+            place.is_taken = False
+
+    def _take(self, tick: Tick) -> Place:
+        seat = present_seat()
+        own = [place for place in self.all if not place.machine]
+        wanted = own if seat is None else [self.all[seat.slot.index % len(self.all)]]
+        same = [place for place in self.all if place.machine == wanted[0].machine]
+        while True:
+            for place in self.all:
+                place.is_lost = place.is_lost or place.address not in self.connection.workers
+            if all(place.is_lost for place in wanted) and self._reviving.acquire(blocking=False):
+                try:
+                    self._revive(wanted, tick)
+                finally:
+                    self._reviving.release()
+            usable = [p for p in wanted if not p.is_lost] or [p for p in same if not p.is_lost]
+            if not usable:
+                names = ", ".join(place.name for place in same)
+                which = f" of the kind {wanted[0].machine}" if wanted[0].machine else ""
+                raise MachineFailed(f"No worker{which} of the cluster at {self.connection.address} answers: {names}.")
+            with self._lock:
+                free = next((place for place in usable if not place.is_taken), None)
+                if free is not None:
+                    free.is_taken = True
+                    return free
+            if tick is not None:
+                tick()
+            time.sleep(POLL_SECONDS)
+
+    def _revive(self, lost: Sequence[Place], tick: Tick) -> None:
+        """Let places go on whose worker answers again, or has been started again; others stay lost."""
+        with suppress(MachineFailed):  # then the last list counts
+            self.connection.list_workers(tick)
+        for place in lost:
+            if place.address in self.connection.workers and self._answers(place, tick):
+                continue
+            for address in filter(self._has_room(place), list(self.connection.workers)):
+                if self._takes_over(place, address):
+                    break
+
+    def _answers(self, place: Place, tick: Tick) -> bool:
+        """Whether its worker is the same process and answers; then what it may have left running is ended."""
+        ask, limit = self.connection.ask, min(CONNECT_SECONDS, self.connection.lost_seconds)
+        try:
+            said = ask(place.address, remote.introduce, tick=tick, limit_seconds=limit)
+            if said["process"] != place.process:
+                return False
+            limit += remote.END_SECONDS
+            ask(place.address, remote.end, place.leftovers, tick=tick, limit_seconds=limit)
+        except MachineFailed:
+            return False
+        place.leftovers, place.is_lost = [], False
+        return True
+
+    def _has_room(self, place: Place) -> Callable[[str], bool]:
+        """Whether a worker, by its address, has a slot that no other place has."""
+        claimed = [other.address for other in self.all if other is not place]
+        return lambda address: claimed.count(address) < self.connection.num_slots(address)
+
+    def _takes_over(self, place: Place, address: str) -> bool:
+        """Give a place another worker, on a machine that is known."""
+        try:
+            said = self._introductions([address])[address]
+        except (MachineFailed, ClusterRefused):
+            return False
+        alike = next((p for p in self.all if p.host == said["host"] and p.machine == place.machine), None)
+        if alike is None or said["process"] == place.process or dict(alike.facts["versions"]) != said["versions"]:
+            return False
+        with self._lock:
+            if not self._has_room(place)(address):  # it has become a slot meanwhile
+                return False
+            place.move(address, said["process"], said["host"], alike.facts)
+        return True
+
+
+def mirror_of(project: Path) -> str:
+    """The name of a project's mirror on the workers."""
+    whose = f"{platform.node()} {os.getuid()} {project.resolve()}"
+    return f"projects/{hashlib.sha256(whose.encode()).hexdigest()[:16]}"
+
+
+def refuse_another_device(places: Sequence[Place]) -> None:
+    """Raise ClusterRefused for workers with another device or number format, or for some without a sandbox."""
+    first = places[0]
+    for place in places[1:]:
+        for fact, words in OF_A_STUDY.items():
+            if place.facts[fact] != first.facts[fact]:
+                raise ClusterRefused(
+                    f"The workers {first.name} and {place.name} cannot train for one study: {words} "
+                    f"{first.facts[fact]} and {place.facts[fact]}. End one of them, or begin a study for each."
+                )
+        if (first.facts["sandbox"] == NO_SANDBOX) != (place.facts["sandbox"] == NO_SANDBOX):
+            without = first if first.facts["sandbox"] == NO_SANDBOX else place
+            raise ClusterRefused(
+                f"The worker {without.name} has no sandbox, and others have one. End it, or set up a sandbox there."
+            )
+
+
+def name_kinds(places: Sequence[Place], is_own: IsOwn | None, known: Mapping[str, Mapping[str, Any]]) -> None:
+    """Give each place the name of its kind; the kind of the study has none.
+
+    That is the kind that it had before, else the largest one of those that `is_own` accepts.
+    """
+    if "" in known:
+        own = [place for place in places if not unlike(known[""], place.facts)]
+    else:
+        own = max(groups([p for p in places if is_own is None or is_own(p.facts)]), key=len, default=[])
+    names = {"", *known}
+    for group in groups([place for place in places if place not in own]):
+        facts = group[0].facts
+        name = next((name for name, before in known.items() if name and not unlike(before, facts)), None)
+        if name is None:
+            name = name_of_kind(facts)
+            name = f"{name}, as {group[0].name}" if name in names else name
+        names.add(name)
+        for place in group:
+            place.machine = name
+
+
+def groups(places: Sequence[Place]) -> list[list[Place]]:
+    """Those that are alike together."""
+    found: list[list[Place]] = []
+    for place in places:
+        group = next((group for group in found if not unlike(group[0].facts, place.facts)), None)
+        if group is None:
+            found.append([place])
+        else:
+            group.append(place)
+    return found
