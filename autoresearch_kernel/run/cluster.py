@@ -35,7 +35,8 @@ from .backend import Backend
 from .connection import CONNECT_SECONDS, POLL_SECONDS, Connection, TaskForgotten, Tick, WorkerLost, sha256
 from .newcomers import Newcomers
 from .outcome import EndRun
-from .places import NO_KINDS, IsOwn, Place, Places, mirror_of
+from .place import NO_KINDS, IsOwn, Place
+from .places import Places, mirror_of
 from .remote import Order, Question, Seen, Trained
 from .training import NO_LISTENER, Listener, Training
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ..system.explain import explain
 from .backend import Joined
-from .places import Place, Places
+from .place import Place
+from .places import Places
 
 
 class Newcomers:

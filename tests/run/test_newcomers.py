@@ -14,7 +14,8 @@ from autoresearch_kernel.core.errors import MachineFailed
 from autoresearch_kernel.core.version import __version__
 from autoresearch_kernel.run.backend import Joined
 from autoresearch_kernel.run.newcomers import Newcomers
-from autoresearch_kernel.run.places import Place, Places
+from autoresearch_kernel.run.place import Place
+from autoresearch_kernel.run.places import Places
 
 FACTS: dict[str, Any] = {
     "device": "cuda", "device_name": "A100", "dtype": "bfloat16", "memory_mb": 81920, "flops": 1e14,

@@ -17,7 +17,7 @@ from autoresearch_kernel.core.types import Experiment, Run, RunOutcome, Status
 from autoresearch_kernel.record.study import Study
 from autoresearch_kernel.run.backend import Joined
 from autoresearch_kernel.run.connection import ClusterRefused
-from autoresearch_kernel.run.places import Place, name_kinds, refuse_another_device
+from autoresearch_kernel.run.place import Place, name_kinds, refuse_another_device
 from autoresearch_kernel.run.training import Listener, Training
 from autoresearch_kernel.source.parameters import read_parameters
 from autoresearch_kernel.study.across import difference, workers_words
