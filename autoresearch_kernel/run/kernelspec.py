@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -38,14 +37,31 @@ def notebook_metadata() -> dict[str, Any]:
 def install_kernelspec(prefix: str | Path | None = None) -> Path:
     """Install the kernelspec for this user, or under `prefix` (as sys.prefix), and return its folder.
 
-    Raises PermissionError when that folder cannot be written.
+    One with the same content stays untouched: sandboxes show it, and what is known of the files that sandboxes show
+    holds as long as none of them is written anew. Raises PermissionError when the folder cannot be written.
     """
     from jupyter_client.kernelspec import KernelSpecManager
 
+    manager = KernelSpecManager()
+    kernels = manager.user_kernel_dir if prefix is None else Path(prefix).absolute() / "share" / "jupyter" / "kernels"
+    files = {
+        "kernel.json": (json.dumps(kernelspec(), indent=1) + "\n").encode(),
+        LOGO.name: LOGO.read_bytes(),
+    }
+    if all(_content(Path(kernels) / KERNEL_NAME / name) == content for name, content in files.items()):
+        return Path(kernels) / KERNEL_NAME
     with own_folder() as folder:
-        (folder / "kernel.json").write_text(json.dumps(kernelspec(), indent=1) + "\n", encoding="utf-8")
-        shutil.copy(LOGO, folder)
-        where = KernelSpecManager().install_kernel_spec(
+        folder.chmod(0o755)  # which the copy has too: other users of an environment start its kernel
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+        where = manager.install_kernel_spec(
             str(folder), kernel_name=KERNEL_NAME, user=prefix is None, prefix=str(prefix) if prefix else None
         )
     return Path(where)
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None

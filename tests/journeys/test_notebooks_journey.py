@@ -57,7 +57,7 @@ def test_an_original_that_is_run_and_saved_stays_as_git_has_it(lab: Lab, browser
 
 def test_the_lesson_runs_from_top_to_bottom(lab: Lab, browser: Browser, place: Path) -> None:
     browser.open(lab, f"{MY_NOTEBOOKS}/step.ipynb")
-    browser.replace(0, 'NAME = "lesson"\nBUDGET = 2')
+    browser.replace(0, 'NAME = "lesson"\nBUDGET = 1')
     num_cells = browser.page.locator(".jp-Notebook .jp-CodeCell").count()
     figure, table, night = num_cells - 3, num_cells - 2, num_cells - 1
     for number in range(num_cells):

@@ -94,9 +94,17 @@ def test_saving_train_py_from_jupyterlab_changes_the_edited_line_alone(tmp_path:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["jupytext.toml", "prefix", "train.py"]
 
 
+# The corpus of all its packages takes a minute; tests/test_main_job.py makes that one.
+FEW_PACKAGES = """
+from autoresearch_kernel.corpora import packages
+few = {name: packages.KNOWN[name] for name in ("networkx", "fonttools", "matplotlib")}
+packages.packages_source.__defaults__ = (few, None)
+"""
+
+
 def test_a_first_training_by_hand_makes_its_corpus_and_draws_one_picture(tmp_path: Path) -> None:
     with kernel(tmp_path, AUTORESEARCH_HOME=str(tmp_path / "home")) as client:
-        seen = outputs(client, TRAIN)
+        seen = outputs(client, FEW_PACKAGES + TRAIN)
         said = text(seen)
         assert (
             "No corpus in" in said and "Corpus packages-v2048-t256: tokenizing" in said and "tokens to train on" in said

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
+import pytest
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_server.services.kernelspecs.handlers import kernelspec_model
 
@@ -20,3 +23,20 @@ def test_the_launcher_gets_a_logo(tmp_path: Path) -> None:
     assert model["spec"]["argv"] == kernelspec()["argv"]
     drawing = ElementTree.parse(folder / "logo-svg.svg").getroot()
     assert drawing.tag.endswith("svg") and drawing.get("viewBox") == "0 0 64 64"
+
+
+def test_an_equal_one_is_not_written_anew_and_an_older_one_is_replaced(tmp_path: Path) -> None:
+    folder = install_kernelspec(tmp_path)
+    assert folder.stat().st_mode & 0o777 == 0o755  # other users of an environment start its kernel
+    file = folder / "kernel.json"
+    os.utime(file, (1e9, 1e9))
+    assert install_kernelspec(tmp_path) == folder and file.stat().st_mtime == 1e9
+    file.write_text("{}")
+    assert install_kernelspec(tmp_path) == folder and json.loads(file.read_text()) == kernelspec()
+
+
+def test_a_user_s_own_one_is_where_jupyter_looks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path))
+    for _ in range(2):
+        assert install_kernelspec() == tmp_path / "kernels" / KERNEL_NAME
+    assert KernelSpecManager().get_kernel_spec(KERNEL_NAME).argv == kernelspec()["argv"]
