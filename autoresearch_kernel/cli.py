@@ -1,6 +1,7 @@
 """The command line. `COMMANDS` is the table of all commands; `autoresearch --help` and the parser are made from it.
 
-Each command's function turns arguments into one call and prints what that returns. Nothing is decided here.
+Each command's function turns arguments into one call and prints what that returns. Nothing is decided here. A function
+imports what its command alone needs: all of it takes a second.
 """
 
 from __future__ import annotations
@@ -17,23 +18,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from .control import actions
 from .control.checks import Check, as_json, table, worst
-from .control.compare import compare_studies, study_at
 from .control.gpu_check.plan import DEVICES
-from .control.new import new_project
-from .control.verify import verify
 from .core.attribution import LEAST_SEEDS, NUM_SEEDS
 from .core.playback import USUAL_SPEED
 from .core.rerun import FIRST_SEEDS, MOST_SEEDS
 from .core.sanitize import readable
 from .core.version import __version__
-from .lab.jupyter import install_kernel, open_lab
 from .record.study import Study, StudyError, latest_study, open_study, study_names
-from .show.contrast_words import contrast_json, contrast_table
-from .show.cost import cost_json, cost_table
-from .show.follow import look
-from .show.status import status_json, status_table
 from .source.encoding import decode_source
 from .study.options import OPTIONS, Option, StudyOptions
 from .system.explain import run_main
@@ -43,6 +35,7 @@ from .system.shell import shell_command
 from .system.start import python_command
 
 Arguments = argparse.Namespace
+OF_A_MEASUREMENT = ("cluster", "slurm", "wait_for_quiet", "unsafe")  # options of `finish` and `attribute`
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,6 +53,8 @@ def _act(argv: Sequence[str] | None) -> int:
 
 
 def _new(arguments: Arguments) -> None:
+    from .control.new import new_project
+
     print(new_project(arguments.folder))
 
 
@@ -97,6 +92,8 @@ def _gpu_check(arguments: Arguments) -> int:
 
 
 def _lab(arguments: Arguments) -> None:
+    from .lab.jupyter import open_lab
+
     open_lab(project_root(), arguments.others)
 
 
@@ -119,30 +116,35 @@ def _new_class(arguments: Arguments) -> None:
 
 
 def _kernel(arguments: Arguments) -> None:
+    from .lab.jupyter import install_kernel
+
     print(install_kernel(arguments.sys_prefix))
 
 
 def _run(arguments: Arguments) -> None:
     from .control.foreground import run
 
-    asked = StudyOptions(**{name: getattr(arguments, name) for name in OPTIONS})
-    run(arguments.name or datetime.now().strftime("%b%d").lower(), project_root(), asked, arguments.detach)
+    name = arguments.name or datetime.now().strftime("%b%d").lower()
+    run(name, project_root(), _asked(arguments, OPTIONS), arguments.detach)
 
 
 def _finish(arguments: Arguments) -> None:
     from .control.foreground import finish
 
-    finish(_named_study(arguments), bool(arguments.unsafe), arguments.wait_for_quiet)
+    finish(_named_study(arguments), _asked(arguments, OF_A_MEASUREMENT))
 
 
 def _attribute(arguments: Arguments) -> None:
     from .control.foreground import attribute
 
     arguments.name = arguments.study or arguments.name
-    attribute(_named_study(arguments), arguments.seeds, bool(arguments.unsafe), arguments.wait_for_quiet)
+    attribute(_named_study(arguments), arguments.seeds, _asked(arguments, OF_A_MEASUREMENT))
 
 
 def _status(arguments: Arguments) -> None:
+    from .show.follow import look
+    from .show.status import status_json, status_table
+
     now = look(_named_study(arguments))
     if arguments.json:
         print(json.dumps(status_json(now), indent=1))
@@ -163,6 +165,9 @@ def _replay(arguments: Arguments) -> None:
 
 
 def _cost(arguments: Arguments) -> None:
+    from .show.cost import cost_json, cost_table
+    from .show.follow import look
+
     now = look(_named_study(arguments))
     print(json.dumps(cost_json(now.state), indent=1) if arguments.json else cost_table(now.state))
     if now.damage:
@@ -170,6 +175,9 @@ def _cost(arguments: Arguments) -> None:
 
 
 def _compare(arguments: Arguments) -> None:
+    from .control.compare import compare_studies, study_at
+    from .show.contrast_words import contrast_json, contrast_table
+
     found = compare_studies(*(study_at(words, project_root()) for words in (arguments.first, arguments.second)))
     print(json.dumps(contrast_json(found), indent=1) if arguments.json else contrast_table(found))
 
@@ -182,6 +190,8 @@ def _verify(arguments: Arguments) -> int:
         from .control.verify_bundle import verify_bundle
 
         return int(_print_checks(verify_bundle(arguments.file), arguments.json) == "fail")
+    from .control.verify import verify
+
     return int(_print_checks(verify(_named_study(arguments)), arguments.json) == "fail")
 
 
@@ -211,16 +221,22 @@ def _share(arguments: Arguments) -> None:
 
 def _say(arguments: Arguments) -> None:
     """A command that the supervisor answers."""
+    from .control import actions
+
     study = _named_study(arguments)
     print(f"{study.name}: {actions.say_to(study, arguments.command, getattr(arguments, 'text', ''))}.")
 
 
 def _hint(arguments: Arguments) -> None:
+    from .control import actions
+
     study = _named_study(arguments)
     print(f"{study.name}: {actions.hint(study, arguments.text, arguments.clear)}.")
 
 
 def _stop(arguments: Arguments) -> None:
+    from .control import actions
+
     study = _named_study(arguments)
     print(f"{study.name}: {actions.stop(study, arguments.now)}.", flush=True)
     if arguments.now:
@@ -228,6 +244,8 @@ def _stop(arguments: Arguments) -> None:
 
 
 def _approve(arguments: Arguments) -> None:
+    from .control import actions
+
     study = _named_study(arguments)
     source = None if arguments.file is None else decode_source(arguments.file.read_bytes(), str(arguments.file))
     print(f"{study.name}: {actions.approve(study, source, arguments.text)}.")
@@ -289,7 +307,13 @@ def _mcp(arguments: Arguments) -> None:
 
 
 def _promote(arguments: Arguments) -> None:
+    from .control import actions
+
     print(actions.promote(_named_study(arguments), arguments.force))
+
+
+def _asked(arguments: Arguments, names: Iterable[str]) -> StudyOptions:
+    return StudyOptions(**{name: getattr(arguments, name) for name in names})
 
 
 def _named_study(arguments: Arguments) -> Study:
@@ -474,12 +498,12 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
             *map(_argument_of, OPTIONS.values()),
         )),
         Command("finish", _finish, "measure a study's result on the sealed test split", (
-            NAME, _argument_of(OPTIONS["wait_for_quiet"]), _argument_of(OPTIONS["unsafe"]),
+            NAME, *(_argument_of(OPTIONS[name]) for name in OF_A_MEASUREMENT),
         )),
         Command("attribute", _attribute, "which kept changes carry the gain: train without each, on fresh seeds", (
             _argument("study", nargs="?", metavar="NAME", help="the study; default: the one touched last"), NAME,
             _argument("--seeds", type=_seeds, metavar="N", help=f"of each change, at most (default {NUM_SEEDS})"),
-            _argument_of(OPTIONS["wait_for_quiet"]), _argument_of(OPTIONS["unsafe"]),
+            *(_argument_of(OPTIONS[name]) for name in OF_A_MEASUREMENT),
         )),
         Command("promote", _promote, "make a study's best train.py the project's train.py", (
             NAME, _argument("--force", action="store_true", help="also over a train.py that you have edited"),

@@ -163,3 +163,15 @@ class Machine:
         self.tested.append((int(job.artefact.parents[1].name), job.artefact.parent.name))
         alpha, seed = map(float, job.artefact.read_text().split())
         return Evaluation(1.55 + 0.8 * alpha / 100 + (seed * 7919 % 13 - 6) * 1e-4, 0.001, 1000, 3000, 0.1)
+
+
+WORKER = {
+    "device": "cpu", "device_name": "a test machine", "dtype": "float32", "memory_mb": 8192.0, "flops": 1e11,
+    "versions": {"torch": "2.13.0"}, "sandbox": "bubblewrap",
+}  # fmt: skip
+
+
+def on_a_worker(machine: Machine) -> Callable[..., AbstractContextManager[Backend]]:
+    """What takes the place of `cluster_backend`: a cluster whose one worker, alpha, is the machine."""
+    slots = (Slot(0, "alpha", facts=WORKER),)
+    return lambda address, project, **kinds: nullcontext(replace(machine.backend, divide=lambda _: slots, num_slots=1))

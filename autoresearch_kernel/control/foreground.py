@@ -54,6 +54,7 @@ from .shadows import shadowing_words
 from .supervisor import start_detached, wait_until_held
 
 PR_SET_DUMPABLE = 4  # of prctl(2)
+NOTHING = StudyOptions()
 
 
 def run(name: str, project: Path, asked: StudyOptions, is_detached: bool = False) -> None:
@@ -67,7 +68,7 @@ def run(name: str, project: Path, asked: StudyOptions, is_detached: bool = False
 
 
 @contextmanager
-def _with_workers(name: str, project: Path, asked: StudyOptions, is_detached: bool) -> Iterator[StudyOptions]:
+def _with_workers(name: str, project: Path, asked: StudyOptions, is_detached: bool = False) -> Iterator[StudyOptions]:
     """The options, with the cluster of the workers that Slurm starts for this block where users ask for them."""
     jobs = slurm_jobs(asked, is_detached)
     if jobs is None:
@@ -140,15 +141,19 @@ def _open_or_start(name: str, project: Path, asked: StudyOptions) -> tuple[Study
     return study, False
 
 
-def finish(study: Study, unsafe: bool, wait_for_quiet: float | None = None) -> None:
-    """Measure a study's result on its test split, or print the one that is measured already."""
+def finish(study: Study, asked: StudyOptions) -> None:
+    """Measure a study's result on its test split, or print the one that is measured already.
+
+    Args:
+        asked: whether without a sandbox, how long to wait for a quiet machine, and on which cluster.
+    """
     from ..study.finish import NothingToMeasure, Outlook
     from ..study.finish import finish as measure
 
     known = _read(study)[0].result
     if known is None:
         hide_key()
-        choose_sandbox(study.project, unsafe)
+        choose_sandbox(study.project, bool(asked.unsafe))
         try:
             outlook = Outlook.of(study)
         except NothingToMeasure as nothing:
@@ -161,8 +166,8 @@ def finish(study: Study, unsafe: bool, wait_for_quiet: float | None = None) -> N
             flush=True,
         )
     screen = Screen()
-    with signals_as_ctrl_c():
-        result = measure(study, screen.watch, wait_for_quiet=wait_for_quiet)
+    with signals_as_ctrl_c(), _with_workers(study.name, study.project, asked if known is None else NOTHING) as given:
+        result = measure(study, screen.watch, wait_for_quiet=given.wait_for_quiet, cluster=given.cluster)
     screen.clear()
     if result is None:
         print(f"There is no result yet; `{shell_command(f'finish --name {study.name}')}` goes on.")
@@ -172,20 +177,21 @@ def finish(study: Study, unsafe: bool, wait_for_quiet: float | None = None) -> N
     _print_findings(study)
 
 
-def attribute(study: Study, seeds: int | None, unsafe: bool, wait_for_quiet: float | None = None) -> None:
-    """Take each kept change out of a study's champion on fresh seeds, or print what that found before."""
+def attribute(study: Study, seeds: int | None, asked: StudyOptions) -> None:
+    """Take each kept change out of a study's champion on fresh seeds, or print what that found before; see `finish`."""
     from ..study.attribution import Outlook
     from ..study.attribution import attribute as measure
 
     outlook = Outlook.of(study, seeds)
     known = _read(study)[0].attribution
-    if known is None or not known.is_done(seeds):
+    is_known = known is not None and known.is_done(seeds)
+    if not is_known:
         hide_key()
-        choose_sandbox(study.project, unsafe)
+        choose_sandbox(study.project, bool(asked.unsafe))
         print(f"{plan_of_attribution(study, outlook)} Ctrl-C loses nothing.", flush=True)
     screen = Screen()
-    with signals_as_ctrl_c():
-        found = measure(study, seeds, screen.watch, wait_for_quiet=wait_for_quiet)
+    with signals_as_ctrl_c(), _with_workers(study.name, study.project, NOTHING if is_known else asked) as given:
+        found = measure(study, seeds, screen.watch, wait_for_quiet=given.wait_for_quiet, cluster=given.cluster)
     screen.clear()
     print("\n".join(attribution_lines(_read(study)[0])))
     if found is None:

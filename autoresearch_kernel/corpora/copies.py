@@ -45,7 +45,7 @@ class Copies:
     shares: dict[str, float]  # of val and of test
     worst: list[tuple[str, int]]  # shown files and the number of copied grams in each, most first
     hidden: list[str]  # files and folders that sandboxes hide for it
-    of: str  # a hash of the rows and of the shown files with sizes and times; an equal one means an equal count
+    of: str  # a hash of the rows, of prepare.py and of the shown files with sizes and times; equal ones: equal counts
 
     @property
     def is_too_much(self) -> bool:
@@ -96,6 +96,9 @@ class _Count:
         hidden = held_out_paths(policy.read_only, known.parent)  # another cache may hide other files
         shown = shown_files(roots, (*hidden, *self.hidden))
         self.files = {path: f"{at.st_size} {at.st_mtime_ns}" for path, at in shown}
+        self.prepare = os.path.realpath(project / "prepare.py")  # each project has a copy, so its content counts
+        if self.prepare in self.files:
+            self.files[self.prepare] = hashlib.sha256(Path(self.prepare).read_bytes()).hexdigest()
         self.before = earlier if earlier is not None and earlier.of == self._hash() else None
         if self.before is not None:
             return
@@ -109,7 +112,8 @@ class _Count:
             self.times[indices] += 1
 
     def _hash(self) -> str:
-        lines = (f"{path} {at}\n" for path, at in sorted(self.files.items()))
+        named = {"prepare.py" if path == self.prepare else path: at for path, at in self.files.items()}
+        lines = (f"{path} {at}\n" for path, at in sorted(named.items()))
         return hashlib.sha256("".join([self.rows_hash, *lines]).encode("utf-8", "surrogateescape")).hexdigest()
 
     def result(self) -> Copies:

@@ -17,6 +17,7 @@ from ..run.cluster import cluster_backend
 from ..run.connection import ClusterRefused
 from ..system.slot import Slot
 from .options import StudyOptions, refuse_cluster
+from .steps import Steps
 
 OF_THE_RECORD = ("versions", "sandbox")  # facts of a worker that are not its hardware
 THE_SAME = ("device", "device_name", "dtype")  # of the hardware that a study began on
@@ -62,6 +63,12 @@ def on_cluster(study: Study, address: str | None, backend: Backend | None) -> It
                 "another study with --name."
             )
         yield there
+
+
+def note_workers(session: Steps, address: str | None) -> None:
+    """Record what trains, where that is a cluster."""
+    if address is not None:
+        session.note(workers_words(session.backend.divide(0)))
 
 
 def difference(hardware: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -34,6 +34,7 @@ from ..source.compare import fingerprint
 from ..source.diff import diff, rebase
 from ..system.files import write_atomic
 from ..system.shell import shell_command
+from .across import note_workers, on_cluster
 from .dry_run import dry_run
 from .execute import MACHINE_WAITS_SECONDS
 from .finish import NO_KEEP
@@ -78,6 +79,7 @@ def attribute(
     watch: Watch = ignore,
     backend: Backend | None = None,
     wait_for_quiet: float | None = None,
+    cluster: str | None = None,
 ) -> tuple[Effect, ...] | None:
     """What each kept change of the champion is worth; measured the first time, read from the record from then on.
 
@@ -85,6 +87,8 @@ def attribute(
         num_seeds: of each change, at most; as many as the attribution began with, else NUM_SEEDS. More seeds than
             before measure further.
         wait_for_quiet: minutes in all that it may wait before trainings while other processes keep the machine busy.
+        cluster: address of the scheduler of a Dask cluster; one of its workers trains, of the kind that the study began
+            on.
 
     None when a user stopped it; the same call goes on. Raises StudyError when nothing was kept, when the champion's own
     code fails again and again, or when the machine does; StudyInUse when another process runs the study.
@@ -95,7 +99,12 @@ def attribute(
     known = state.attribution
     if known is not None and known.is_done(num_seeds):
         return effects(known, state.noise)
-    with open_session(study, watch, backend) as session, ended_on_record(session):
+    with (
+        on_cluster(study, cluster, backend) as chosen,
+        open_session(study, watch, chosen) as session,
+        ended_on_record(session),
+    ):
+        note_workers(session, cluster)
         session.quiet.allow(wait_for_quiet)
         session.quiet.look("kept changes are taken out")
         despite_full_disk(session, lambda: resume(session))

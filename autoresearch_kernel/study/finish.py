@@ -27,6 +27,7 @@ from ..record.study import Remedied, Study, StudyError, check_unchanged
 from ..run.backend import Backend
 from ..show.plan import TYPICAL_OVERHEAD_SECONDS, overhead_seconds
 from ..system.shell import shell_command
+from .across import note_workers, on_cluster
 from .execute import execute, one_more_run
 from .final_test import open_test_split
 from .loop import ended_on_record
@@ -67,11 +68,18 @@ class Outlook:
 
 
 def finish(
-    study: Study, watch: Watch = ignore, backend: Backend | None = None, wait_for_quiet: float | None = None
+    study: Study,
+    watch: Watch = ignore,
+    backend: Backend | None = None,
+    wait_for_quiet: float | None = None,
+    cluster: str | None = None,
 ) -> Result | None:
     """The result of the study's champion; measured the first time, read from the record from then on.
 
-    `wait_for_quiet`: minutes in all that it may wait before trainings while other processes keep the machine busy.
+    Args:
+        wait_for_quiet: minutes in all that it may wait before trainings while other processes keep the machine busy.
+        cluster: address of the scheduler of a Dask cluster; one of its workers trains, of the kind that the study began
+            on.
 
     None when a user stopped it; the same call goes on. Raises NothingToMeasure when there is no champion besides the
     baseline, StudyError when a model of either fails again and again or when the audit refuses one on the test rows,
@@ -82,7 +90,12 @@ def finish(
     champion_of(state, study.name)
     if state.result is not None:
         return state.result
-    with open_session(study, watch, backend) as session, ended_on_record(session):
+    with (
+        on_cluster(study, cluster, backend) as chosen,
+        open_session(study, watch, chosen) as session,
+        ended_on_record(session),
+    ):
+        note_workers(session, cluster)
         session.quiet.allow(wait_for_quiet)
         session.quiet.look("the result is measured")
         despite_full_disk(session, lambda: resume(session))

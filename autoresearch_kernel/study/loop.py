@@ -19,7 +19,7 @@ from ..core.types import Experiment, Limits, Progress, ignore, scores_of
 from ..record.study import Study, check_unchanged
 from ..run.backend import Backend
 from ..system.explain import explain
-from .across import on_cluster, workers_words
+from .across import note_workers, on_cluster
 from .disk_space import forget_artefacts
 from .execute import execute
 from .goal import Goal
@@ -82,8 +82,7 @@ def research(
         open_session(study, watch, chosen) as session,
         ended_on_record(session),
     ):
-        if cluster is not None:
-            session.note(workers_words(session.backend.divide(0)))
+        note_workers(session, cluster)
         goal = Goal(session, experiments, hours, slot_hours)
         session.enough, session.left = goal.reached, goal.left
         session.limit(limits or Limits())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 import prepare
 from autoresearch_kernel.control import doctor
+from autoresearch_kernel.corpora import copies
 from autoresearch_kernel.corpora.build import build_corpus
 from autoresearch_kernel.corpora.copies import LIMIT, settle_copies
 from autoresearch_kernel.corpora.sources import stdlib_source
@@ -33,6 +35,21 @@ def test_little_of_it_stands_elsewhere_on_this_machine(home: Path) -> None:
     known = json.loads(copies_file(home, "stdlib-v2048-t256").read_text())
     assert known["shares"] == check.facts["shares"]
     assert set(known["hidden"]) <= set(held_out_paths({str(Path(path).parent) for path in known["hidden"]}))
+
+
+def test_a_count_holds_for_every_project_with_the_same_prepare_py(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus, known = home / "corpora" / "stdlib-v2048-t256", copies_file(home, "stdlib-v2048-t256")
+    settled = settle_copies(corpus, home / "heldout" / corpus.name, ROOT, known)
+    monkeypatch.setattr(copies, "find", lambda *_: pytest.fail("it was counted again"))
+    for name in ("mine", "yours"):
+        (tmp_path / name).mkdir()
+        shutil.copy(ROOT / "prepare.py", tmp_path / name)
+        assert settle_copies(corpus, home / "heldout" / corpus.name, tmp_path / name, known) == settled
+    (tmp_path / "yours" / "prepare.py").write_text("# another one\n")
+    with pytest.raises(pytest.fail.Exception, match="counted again"):
+        settle_copies(corpus, home / "heldout" / corpus.name, tmp_path / "yours", known)
 
 
 def test_the_installed_command_counts_anew_in_any_folder(home: Path, tmp_path: Path) -> None:

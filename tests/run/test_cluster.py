@@ -36,6 +36,7 @@ from autoresearch_kernel.run.received import put
 from autoresearch_kernel.run.training import Listener, Training
 from autoresearch_kernel.scoring.job import HeldOut, ScoringJob, ScoringSettings
 from autoresearch_kernel.study.across import measure_worker
+from autoresearch_kernel.study.finish import finish
 from autoresearch_kernel.study.loop import research
 from autoresearch_kernel.system.locations import RUN_TOKEN
 from autoresearch_kernel.system.slot import Seat, taking
@@ -326,6 +327,9 @@ def test_a_study_on_a_cluster_trains_on_all_workers(
     assert len(kept) >= 2 and any(run.audit is not None for run in kept[-1].runs)
     assert [m["device"] for m in events_of(study, "slots")[0]["machines"]] == ["cpu", "cpu"]
     assert "2 slots of a cluster: alpha, beta" in events_of(study, "note")[0]["text"]
+    result = finish(study, cluster=workers.address)
+    assert result is not None and result.champion == state.incumbent.number
+    assert (result.num_baseline_runs, result.num_champion_runs) == (3, 3)
 
 
 def test_a_worker_that_joins_trains_from_then_on(

@@ -26,11 +26,12 @@ from autoresearch_kernel.show import plot_progress
 from autoresearch_kernel.show.attribution_words import attribution_lines
 from autoresearch_kernel.show.follow import look
 from autoresearch_kernel.show.status import next_step, status_json, status_table
+from autoresearch_kernel.study import across
 from autoresearch_kernel.study.attribution import Outlook, attribute
 from autoresearch_kernel.study.loop import research, settle
 from autoresearch_kernel.study.steps import open_session
 from tests.conftest import copy_of, counting_study, make_project, pretend_quiet
-from tests.pretended import Machine
+from tests.pretended import Machine, on_a_worker
 from tests.study.test_loop import Scripted
 from tests.study.test_night import events_of, state_of
 
@@ -250,6 +251,18 @@ def void(value: object) -> None:
 
 def interrupt(number: int) -> None:
     raise KeyboardInterrupt
+
+
+def test_a_worker_of_a_cluster_makes_its_trainings_where_users_name_one(
+    kept: Study, planted: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    num_here = len(planted.trained)
+    worker = plant(Machine())
+    monkeypatch.setattr(across, "cluster_backend", on_a_worker(worker))
+    found = attribute(kept, cluster="tcp://10.0.0.1:8786")
+    assert set(named(found)) == {1, 2, 3, 4, 5}
+    assert len(planted.trained) == num_here and worker.trained
+    assert "1 slot of a cluster: alpha." in events_of(kept, "note")[-1]["text"]
 
 
 def test_a_stop_ends_it_and_the_same_command_goes_on(

@@ -14,17 +14,18 @@ from autoresearch_kernel.core.types import Audit, Evaluation, SealedScore, Statu
 from autoresearch_kernel.lab.opening import open_study
 from autoresearch_kernel.record.commands import send
 from autoresearch_kernel.record.study import Study, StudyError
+from autoresearch_kernel.run.connection import ClusterRefused
 from autoresearch_kernel.scoring.job import HeldOut, ScoringJob
 from autoresearch_kernel.scoring.scorer_process import ScoringFailed
 from autoresearch_kernel.show.follow import look
 from autoresearch_kernel.show.study_words import findings, is_worth_promoting
-from autoresearch_kernel.study import final_test
+from autoresearch_kernel.study import across, final_test
 from autoresearch_kernel.study import finish as finishing
 from autoresearch_kernel.study.finish import NothingToMeasure, Outlook, finish, standard_error, training_due
 from autoresearch_kernel.study.loop import research
 from autoresearch_kernel.study.steps import open_session
 from tests.conftest import counting_study
-from tests.pretended import SPEED, Machine
+from tests.pretended import SPEED, WORKER, Machine, on_a_worker
 from tests.study.test_loop import Scripted
 from tests.study.test_night import events_of, state_of
 
@@ -98,6 +99,30 @@ def test_a_second_finish_says_what_the_first_one_found_and_touches_nothing(
     assert main(["finish"]) == 0
     assert "is finished: its test split was opened for this champion" in capsys.readouterr().out
     assert found.paths.history.read_bytes() == before and machine.tested == tested
+
+
+def test_a_worker_of_a_cluster_measures_it_where_users_name_one(
+    found: Study, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Machine()
+    monkeypatch.setattr(across, "cluster_backend", on_a_worker(worker))
+    assert main(["finish", "--cluster", "tcp://10.0.0.1:8786"]) == 0
+    assert worker.trained == [(0, 3), (0, 4), (0, 5), (1, 3)] and len(worker.tested) == 6
+    assert machine.trained == machine.tested == []
+    assert "1 slot of a cluster: alpha. It is a test machine with 8.0 GB" in events_of(found, "note")[-1]["text"]
+    monkeypatch.setattr(across, "cluster_backend", lambda *_, **__: pytest.fail("a result that is there needs none"))
+    assert main(["finish", "--cluster", "tcp://10.0.0.1:8786"]) == 0
+
+
+def test_a_cluster_without_a_worker_of_the_study_s_kind_measures_nothing(
+    found: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(across, "cluster_backend", on_a_worker(Machine()))
+    monkeypatch.setitem(WORKER, "device_name", "another machine")
+    before = found.paths.history.read_bytes()
+    with pytest.raises(ClusterRefused, match="began on a test machine, and the worker alpha has another machine"):
+        finish(found, cluster="tcp://10.0.0.1:8786")
+    assert found.paths.history.read_bytes() == before
 
 
 def test_nothing_is_trained_or_scored_twice_wherever_a_finish_was_cut_off(
