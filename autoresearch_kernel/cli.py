@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,10 @@ from .system.start import python_command
 
 Arguments = argparse.Namespace
 OF_A_MEASUREMENT = ("cluster", "slurm", "wait_for_quiet", "unsafe")  # options of `finish` and `attribute`
+ON_A_WORKER = (
+    "train on a worker of this Dask cluster, of the kind that the study began on: the address of its scheduler"
+)
+IN_A_JOB = "let Slurm start that worker: options of sbatch, as partition=gpu,gres=gpu:1,count=1"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -381,6 +385,12 @@ def _argument_of(option: Option) -> Argument:
     return Argument((option.option,), how, "who proposes" if option.group == "who" else "")
 
 
+def _of_a_measurement() -> tuple[Argument, ...]:
+    helps = {"cluster": ON_A_WORKER, "slurm": IN_A_JOB}
+    options = [replace(OPTIONS[name], help=helps.get(name, OPTIONS[name].help)) for name in OF_A_MEASUREMENT]
+    return tuple(map(_argument_of, options))
+
+
 def _parsed(option: Option, text: str) -> Any:
     try:
         value = option.parse(text)
@@ -498,12 +508,12 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
             *map(_argument_of, OPTIONS.values()),
         )),
         Command("finish", _finish, "measure a study's result on the sealed test split", (
-            NAME, *(_argument_of(OPTIONS[name]) for name in OF_A_MEASUREMENT),
+            NAME, *_of_a_measurement(),
         )),
         Command("attribute", _attribute, "which kept changes carry the gain: train without each, on fresh seeds", (
             _argument("study", nargs="?", metavar="NAME", help="the study; default: the one touched last"), NAME,
             _argument("--seeds", type=_seeds, metavar="N", help=f"of each change, at most (default {NUM_SEEDS})"),
-            *(_argument_of(OPTIONS[name]) for name in OF_A_MEASUREMENT),
+            *_of_a_measurement(),
         )),
         Command("promote", _promote, "make a study's best train.py the project's train.py", (
             NAME, _argument("--force", action="store_true", help="also over a train.py that you have edited"),

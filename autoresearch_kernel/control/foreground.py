@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from ..core.format import count, duration
 from ..core.state import StudyState, replay
 from ..core.types import NO_SANDBOX, Experiment, Limits, Status
 from ..record.history import events_so_far
-from ..record.study import Study, StudyError, open_study, study_exists
+from ..record.study import Study, StudyError, check_unchanged, open_study, study_exists
 from ..sandbox.kinds import SANDBOX
 from ..show.attribution_words import ALONE, attribution_lines
 from ..show.cost import plan_words, spent_words, tool_words
@@ -68,17 +69,22 @@ def run(name: str, project: Path, asked: StudyOptions, is_detached: bool = False
 
 
 @contextmanager
-def _with_workers(name: str, project: Path, asked: StudyOptions, is_detached: bool = False) -> Iterator[StudyOptions]:
+def _with_workers(
+    name: str, project: Path, asked: StudyOptions, is_detached: bool = False, most_jobs: int | None = None
+) -> Iterator[StudyOptions]:
     """The options, with the cluster of the workers that Slurm starts for this block where users ask for them."""
     jobs = slurm_jobs(asked, is_detached)
     if jobs is None:
         yield asked
         return
+    if most_jobs is not None:
+        jobs = replace(jobs, count=min(jobs.count, most_jobs))
     from ..run.slurm import slurm_workers
 
     if study_exists(name, project):  # what would be refused later is refused before anything waits in a queue
         study = open_study(name, project)
-        refuse_other_settings(study, replace(asked, agent=study.agent))
+        check_unchanged(study)
+        refuse_other_settings(study, replace(asked, agent=None if most_jobs else study.agent))
         if lock_holder(study.paths.lock) is not None:
             raise StudyError(f"Study {name!r} runs already: `{shell_command(f'status --name {name}')}` shows it.")
     else:
@@ -166,11 +172,11 @@ def finish(study: Study, asked: StudyOptions) -> None:
             flush=True,
         )
     screen = Screen()
-    with signals_as_ctrl_c(), _with_workers(study.name, study.project, asked if known is None else NOTHING) as given:
+    with signals_as_ctrl_c(), _with_a_worker(study, asked if known is None else NOTHING) as given:
         result = measure(study, screen.watch, wait_for_quiet=given.wait_for_quiet, cluster=given.cluster)
     screen.clear()
     if result is None:
-        print(f"There is no result yet; `{shell_command(f'finish --name {study.name}')}` goes on.")
+        print(f"There is no result yet; `{shell_command(f'finish --name {study.name}{_where(asked)}')}` goes on.")
         return
     if known is not None:
         print(f"Study {study.name} is finished: its test split was opened for this champion, and is not again.")
@@ -190,14 +196,25 @@ def attribute(study: Study, seeds: int | None, asked: StudyOptions) -> None:
         choose_sandbox(study.project, bool(asked.unsafe))
         print(f"{plan_of_attribution(study, outlook)} Ctrl-C loses nothing.", flush=True)
     screen = Screen()
-    with signals_as_ctrl_c(), _with_workers(study.name, study.project, NOTHING if is_known else asked) as given:
+    with signals_as_ctrl_c(), _with_a_worker(study, NOTHING if is_known else asked) as given:
         found = measure(study, seeds, screen.watch, wait_for_quiet=given.wait_for_quiet, cluster=given.cluster)
     screen.clear()
     print("\n".join(attribution_lines(_read(study)[0])))
     if found is None:
-        print(f"`{shell_command(f'attribute {study.name}')}` goes on.")
+        print(f"`{shell_command(f'attribute {study.name}{_where(asked)}')}` goes on.")
         return
     print(ALONE)
+
+
+def _with_a_worker(study: Study, asked: StudyOptions) -> AbstractContextManager[StudyOptions]:
+    """As `_with_workers`, for trainings that are made one after the other."""
+    return _with_workers(study.name, study.project, asked, most_jobs=1)
+
+
+def _where(asked: StudyOptions) -> str:
+    """The options that say where the trainings are made, as a user types them."""
+    given = {name: getattr(asked, name) for name in ("cluster", "slurm")}
+    return "".join(f" --{name} {shlex.quote(value)}" for name, value in given.items() if value)
 
 
 def attach(study: Study) -> None:

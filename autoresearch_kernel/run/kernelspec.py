@@ -48,16 +48,26 @@ def install_kernelspec(prefix: str | Path | None = None) -> Path:
         "kernel.json": (json.dumps(kernelspec(), indent=1) + "\n").encode(),
         LOGO.name: LOGO.read_bytes(),
     }
-    if all(_content(Path(kernels) / KERNEL_NAME / name) == content for name, content in files.items()):
-        return Path(kernels) / KERNEL_NAME
+    installed = Path(kernels) / KERNEL_NAME
+    if _is_readable(installed) and all(_content(installed / name) == content for name, content in files.items()):
+        return installed
     with own_folder() as folder:
         folder.chmod(0o755)  # which the copy has too: other users of an environment start its kernel
         for name, content in files.items():
             (folder / name).write_bytes(content)
+            (folder / name).chmod(0o644)
         where = manager.install_kernel_spec(
             str(folder), kernel_name=KERNEL_NAME, user=prefix is None, prefix=str(prefix) if prefix else None
         )
     return Path(where)
+
+
+def _is_readable(folder: Path) -> bool:
+    """Whether other users can read it; older versions of this program installed a folder for one user alone."""
+    try:
+        return folder.stat().st_mode & 0o5 == 0o5 and all(file.stat().st_mode & 0o4 for file in folder.iterdir())
+    except OSError:
+        return False
 
 
 def _content(path: Path) -> bytes | None:

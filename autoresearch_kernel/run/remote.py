@@ -47,7 +47,8 @@ from .training import Listener, Training, run_training
 PROCESS = secrets.token_hex(8)  # of this process: after a restart a worker may have the same address
 LEAST_FREE_BYTES = 64 * 2**20  # disk space without which no training is begun
 OUTPUT_LIMIT_CHARS = 200_000  # of the output that waits to be fetched; older output is dropped
-KEPT_EXPERIMENTS, KEPT_ARRAYS = 32, 48  # the newest; what a supervisor misses it sends again
+# The newest; what a supervisor misses it sends again. A run leaves a hand-over with its model, a notebook and a log.
+KEPT_EXPERIMENTS, KEPT_FILES, KEPT_ARRAYS = 32, 12, 48
 END_SECONDS = 20.0  # that a task may take to end what it runs
 FORGET_SECONDS = 3600.0  # after which a task that never began is forgotten
 
@@ -304,6 +305,7 @@ def train(order: Order, training: Training, experiment: str, corpus: str) -> Tra
         folder = below_root(f"{order.project}/{experiment}")
         keep_newest(folder.parent, KEPT_EXPERIMENTS)
         folder.mkdir(parents=True, exist_ok=True)
+        keep_newest(folder, KEPT_FILES)
         os.utime(folder)
         _require_space(folder)
         own = replace(training, paths=ExperimentPaths(folder), project=project, corpus_dir=Path(corpus))

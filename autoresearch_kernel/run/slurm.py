@@ -129,7 +129,7 @@ def _wait_for(cluster: Any, jobs: SlurmJobs, folder: Path, failures: list[str], 
 
     Raises ClusterRefused when Slurm refuses a job, or when all jobs have ended and none has a worker.
     """
-    say(f"Slurm: {count(jobs.count, 'job')} submitted; the study begins when they run.")
+    say(f"Slurm: {count(jobs.count, 'job')} submitted; the trainings begin when they run.")
     began, num_seen, said, alive = None, 0, time.monotonic(), time.monotonic()
     while (num_running := len(cluster.scheduler.workers)) < jobs.count:
         now = time.monotonic()
@@ -143,14 +143,16 @@ def _wait_for(cluster: Any, jobs: SlurmJobs, folder: Path, failures: list[str], 
                 raise ClusterRefused(f"All jobs have ended, and none had a worker. What they printed is in {folder}.")
             alive = now
         if num_running != num_seen or now - said > SAY_SECONDS:
-            left = "" if began is None else f"; the study begins in {duration(jobs.wait_seconds - now + began)} at most"
+            left = (
+                "" if began is None else f"; the trainings begin in {duration(jobs.wait_seconds - now + began)} at most"
+            )
             say(f"Slurm: {num_running} of {count(jobs.count, 'job')} run{left}.")
             num_seen, said = num_running, now
         time.sleep(LOOK_SECONDS)
     there = {str(worker.name) for worker in cluster.scheduler.workers.values()}
     if late := [job.job_id for name, job in cluster.workers.items() if str(name) not in there and job.job_id]:
         subprocess.run(["scancel", *late], check=False, capture_output=True)
-        say(f"Slurm: the study begins with {num_running} of {count(jobs.count, 'job')}; the others are cancelled.")
+        say(f"Slurm: the trainings begin with {num_running} of {count(jobs.count, 'job')}; the others are cancelled.")
 
 
 def is_any_left(numbers: Sequence[str | None]) -> bool:

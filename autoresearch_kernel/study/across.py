@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.format import count
 from ..core.state import replay
+from ..core.types import NO_SANDBOX
 from ..record.history import events_so_far
 from ..record.study import Study
 from ..run.alike import MEMORY_TOLERANCE, SPEED_TOLERANCE, apart
 from ..run.backend import Backend
 from ..run.cluster import cluster_backend
 from ..run.connection import ClusterRefused
+from ..sandbox.kinds import SANDBOX
+from ..system.files import take_lock
 from ..system.slot import Slot
 from .options import StudyOptions, refuse_cluster
-from .steps import Steps
+
+if TYPE_CHECKING:
+    from .steps import Steps
 
 OF_THE_RECORD = ("versions", "sandbox")  # facts of a worker that are not its hardware
 THE_SAME = ("device", "device_name", "dtype")  # of the hardware that a study began on
@@ -37,15 +43,22 @@ def measure_worker(address: str, project: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def on_cluster(study: Study, address: str | None, backend: Backend | None) -> Iterator[Backend | None]:
+def on_cluster(
+    study: Study, address: str | None, backend: Backend | None, agent: str | None = None
+) -> Iterator[Backend | None]:
     """The workers of the cluster as a backend; `backend` as it is where there is no address.
 
-    Raises ClusterRefused where no worker is a machine of the kind that the study began on.
+    Args:
+        agent: that will propose, by its name; None where nothing is proposed.
+
+    Raises OptionRefused for a study that cannot go on with a cluster, StudyInUse when another process runs it, and
+    ClusterRefused where no worker is a machine of the kind that the study began on, or one has no sandbox.
     """
     if address is None:
         yield backend
         return
-    refuse_cluster(StudyOptions(cluster=address, agent=study.agent), study.clock, study.num_slots)
+    refuse_cluster(StudyOptions(cluster=address, agent=agent), study.clock, study.num_slots, study.name)
+    os.close(take_lock(study.paths.lock))  # workers that train for another process answer late
     hardware: Mapping[str, Any] = study.facts["hardware"]
     known = replay(events_so_far(study.paths.history)).kinds
 
@@ -61,6 +74,12 @@ def on_cluster(study: Study, address: str | None, backend: Backend | None) -> It
                 f"Study {study.name!r} began on {began}, and the worker {slots[0].name} has {has}; no worker is of the "
                 "kind that the study began on, with which its scores could be compared. Start such a worker, or begin "
                 "another study with --name."
+            )
+        without = [slot.name for slot in slots if slot.facts["sandbox"] == NO_SANDBOX]
+        if without and os.environ.get(SANDBOX) != NO_SANDBOX:
+            raise ClusterRefused(
+                f"The worker {without[0]} has no sandbox, so code that an agent wrote could reach all that its user "
+                "can. Set up a sandbox there, or add --unsafe: then the results are marked untrusted."
             )
         yield there
 

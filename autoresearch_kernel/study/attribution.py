@@ -21,7 +21,6 @@ from ..core.attribution import (
     effects,
     num_controls,
 )
-from ..core.errors import MachineFailed
 from ..core.state import StudyState
 from ..core.types import Experiment, Proposal, ignore
 from ..record.history import read_state
@@ -36,7 +35,7 @@ from ..system.files import write_atomic
 from ..system.shell import shell_command
 from .across import note_workers, on_cluster
 from .dry_run import dry_run
-from .execute import MACHINE_WAITS_SECONDS
+from .execute import despite_machine
 from .finish import NO_KEEP
 from .loop import ended_on_record
 from .recovery import despite_full_disk, resume
@@ -218,24 +217,14 @@ def _dry_run(session: Steps, champion: Experiment, code: str) -> str:
     """What fails in the first steps; "" when nothing does, or when the study has trained this code before."""
     if any(e.train_sha256 == sha256(code) and e.scores for e in session.state.experiments):
         return ""
-    return dry_run(session, session.disk_space, Proposal(BESIDE_THE_CHANGE, code, "attribution"), champion.number)
+    proposal = Proposal(BESIDE_THE_CHANGE, code, "attribution")
+    return despite_machine(session, lambda _: dry_run(session, session.disk_space, proposal, champion.number))
 
 
 def _one_step(session: Steps, champion: Experiment, step: Due) -> None:
     """Train or score, and again where the machine failed; raise where the champion's own code fails."""
-    for wait_seconds in (*MACHINE_WAITS_SECONDS, None):
-        try:
-            score_trial(session, champion, step) if step.is_score else train_trial(session, champion, step)
-            break
-        except MachineFailed as failure:
-            if wait_seconds is None:
-                raise StudyError(
-                    f"{str(failure).rstrip('.')}. `{shell_command('doctor')}` checks the machine; "
-                    f"`{shell_command(f'attribute {session.study.name}')}` then goes on."
-                ) from failure
-            session.note(f"{failure} This is not the code's fault; it is tried again in {wait_seconds:g} s.")
-            session.steering.wait_seconds(wait_seconds)
-            session.steering.end_if_stopping()
+    do = score_trial if step.is_score else train_trial
+    despite_machine(session, lambda _: do(session, champion, step))
     failures = _present(session).variant(None).failures
     if len(failures) > MOST_FAILURES:
         raise StudyError(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from ..core.agent import Agent
 from ..core.decide import mean
@@ -20,6 +22,8 @@ from .steps import Steps
 MACHINE_WAITS_SECONDS = (5.0, 60.0, 600.0)  # before a step is tried again that the machine has failed
 AGENT_WAITS_SECONDS = (5.0, 30.0, 120.0, 600.0)  # before an agent that failed is asked again
 
+T = TypeVar("T")
+
 
 def execute(session: Steps, step: Step, agent: Agent | None = None) -> None:
     """Execute a step that `next_step` returned; CONCLUDE is the caller's.
@@ -28,11 +32,22 @@ def execute(session: Steps, step: Step, agent: Agent | None = None) -> None:
     baseline's and those that a user takes by hand are not. Raises NothingToPropose, StopNow, and StudyError when the
     baseline fails, or when the agent or the machine fails again and again.
     """
+
+    def act(is_again: bool) -> None:  # again alone and not in a duel, so that it is clear whose fault it is
+        _execute(session, replace(step, against=None) if is_again else step, agent)
+
+    despite_machine(session, act)
+
+
+def despite_machine(session: Steps, act: Callable[[bool], T]) -> T:
+    """What `act` returns; after a while it is called again, with True, where the machine fails.
+
+    Raises StudyError when the machine fails again and again, and at once where a user waits for the answer.
+    """
     is_attended = session.is_interactive or session.state.incumbent is None
-    for wait_seconds in (*(() if is_attended else MACHINE_WAITS_SECONDS), None):
+    for i, wait_seconds in enumerate((*(() if is_attended else MACHINE_WAITS_SECONDS), None)):
         try:
-            _execute(session, step, agent)
-            return
+            return act(i > 0)
         except MachineFailed as failure:
             if wait_seconds is None:
                 raise StudyError(
@@ -40,9 +55,9 @@ def execute(session: Steps, step: Step, agent: Agent | None = None) -> None:
                     f"it. `{shell_command('doctor')}` checks the machine; the same command then goes on."
                 ) from failure
             session.note(f"{failure} This is not the experiment's fault; it is tried again in {wait_seconds:g} s.")
-            step = replace(step, against=None)  # alone and not in a duel, it is clear whose fault it is
             session.steering.wait_seconds(wait_seconds)
             session.steering.end_if_stopping()
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _execute(session: Steps, step: Step, agent: Agent | None) -> None:

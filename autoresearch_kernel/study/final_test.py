@@ -20,6 +20,7 @@ from ..scoring.scorer_process import ScoringFailed
 from ..system.shell import shell_command
 from ..system.temporary import own_folder
 from .evaluation import ask
+from .execute import despite_machine
 from .steps import Steps
 
 
@@ -47,8 +48,9 @@ def _test(session: Steps, heldout: HeldOut, champion: int, number: int, run: int
     experiment = session.state.experiments[number]
     about = Progress("scoring", number, run, "the sealed test split")
     with own_folder() as folder:
+        score = partial(session.backend.score, nll_path=folder / "nll.npy")
         try:
-            claim = ask(session, partial(session.backend.score, nll_path=folder / "nll.npy"), about, heldout)
+            claim = despite_machine(session, lambda _: ask(session, score, about, heldout))
             found = _audited(session, about, heldout, claim) if number > 0 else None
         except ScoringFailed as failure:
             raise StudyError(
@@ -78,4 +80,4 @@ def _audited(session: Steps, about: Progress, heldout: HeldOut, claim: Evaluatio
     assert claim.nll_path is not None
     seconds, seed = claim.evaluation_seconds, secrets.randbits(128)
     question = partial(session.backend.audit, nll=np.load(claim.nll_path), claim_seconds=seconds, seed=seed)
-    return ask(session, question, about, heldout)
+    return despite_machine(session, lambda _: ask(session, question, about, heldout))

@@ -78,7 +78,7 @@ def research(
     check_unchanged(study)
     choose_notifier(study, notify)
     with (
-        on_cluster(study, cluster, backend) as chosen,
+        on_cluster(study, cluster, backend, study.agent) as chosen,
         open_session(study, watch, chosen) as session,
         ended_on_record(session),
     ):

@@ -323,11 +323,24 @@ def refuse_slots(asked: StudyOptions) -> None:
         raise OptionRefused("slots", words)
 
 
-def refuse_cluster(asked: StudyOptions, clock: str | None, num_slots: int) -> None:
-    """Raise OptionRefused for what a cluster of workers cannot do, or a study that began with this clock and slots."""
+def refuse_cluster(asked: StudyOptions, clock: str | None, num_slots: int, study: str = "") -> None:
+    """Raise OptionRefused for what a cluster of workers cannot do.
+
+    Args:
+        clock, num_slots: those that are asked for, or those that the study began with.
+        study: the name of a study that has begun; "" for a new one.
+    """
     option = "slurm" if asked.slurm else "cluster"
     if not getattr(asked, option):
         return
+    if study and (clock == "steady" or num_slots > 1):
+        began, why = (
+            ("clock steady", "counts on this machine")
+            if clock == "steady"
+            else (f"slots {num_slots}", "divides this machine")
+        )
+        words = f"Study {study!r} began with --{began}, which {why}, so it goes on without --{option} only."
+        raise OptionRefused(option, f"{words} Leave --{option} out.")
     if clock == "steady":
         words = f"--clock steady counts on this machine, so it is not for --{option}. Leave one of them out."
         raise OptionRefused("clock", words)
@@ -408,7 +421,7 @@ def refuse_other_settings(study: Study, asked: StudyOptions) -> None:
     if asked.agent in (None, study.agent):
         refuse_unused(asked, study.agent)
     refuse_duels(asked, study.clock)
-    refuse_cluster(asked, study.clock, study.num_slots)
+    refuse_cluster(asked, study.clock, study.num_slots, study.name)
     for name, value in began_with(study).items():
         wanted = getattr(asked, name)
         if wanted is not None and wanted != value:

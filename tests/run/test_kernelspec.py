@@ -26,8 +26,14 @@ def test_the_launcher_gets_a_logo(tmp_path: Path) -> None:
 
 
 def test_an_equal_one_is_not_written_anew_and_an_older_one_is_replaced(tmp_path: Path) -> None:
-    folder = install_kernelspec(tmp_path)
-    assert folder.stat().st_mode & 0o777 == 0o755  # other users of an environment start its kernel
+    before = os.umask(0o077)
+    try:
+        folder = install_kernelspec(tmp_path)
+    finally:
+        os.umask(before)
+    assert [path.stat().st_mode & 0o777 for path in (folder, *folder.iterdir())] == [0o755, 0o644, 0o644]
+    folder.chmod(0o700)  # as an older version left it: other users of an environment start its kernel too
+    assert install_kernelspec(tmp_path).stat().st_mode & 0o777 == 0o755
     file = folder / "kernel.json"
     os.utime(file, (1e9, 1e9))
     assert install_kernelspec(tmp_path) == folder and file.stat().st_mtime == 1e9

@@ -128,7 +128,7 @@ def test_each_job_is_a_worker_and_is_cancelled_at_the_end(queue: Path, tmp_path:
         homes = {connection.ask(worker, os.getenv, "AUTORESEARCH_HOME") for worker in connection.workers}
         connection.close()
     assert slots == [1, 1] and len(homes) == 2 and all(str(home).startswith(os.environ["TMPDIR"]) for home in homes)
-    assert said[0] == "Slurm: 2 jobs submitted; the study begins when they run."
+    assert said[0] == "Slurm: 2 jobs submitted; the trainings begin when they run."
     lines = (queue / "1.job").read_text().splitlines()
     assert {"#SBATCH --partition=gpu", "#SBATCH --gres=gpu:1", "#SBATCH -J autoresearch"} <= set(lines)
     assert not [line for line in lines if line.startswith(("#SBATCH --mem", "#SBATCH -t ", "#SBATCH --cpus-per"))]
@@ -143,7 +143,7 @@ def test_a_study_begins_with_the_jobs_that_run(queue: Path, tmp_path: Path) -> N
     said: list[str] = []
     with slurm_workers(read_jobs("count=2,wait=0.02"), tmp_path / "logs", said.append):
         pass
-    assert said[-1] == "Slurm: the study begins with 1 of 2 jobs; the others are cancelled."
+    assert said[-1] == "Slurm: the trainings begin with 1 of 2 jobs; the others are cancelled."
     assert (queue / "cancelled").read_text().split()[0] == "2"
 
 

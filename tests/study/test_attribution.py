@@ -259,8 +259,8 @@ def test_a_worker_of_a_cluster_makes_its_trainings_where_users_name_one(
     num_here = len(planted.trained)
     worker = plant(Machine())
     monkeypatch.setattr(across, "cluster_backend", on_a_worker(worker))
-    found = attribute(kept, cluster="tcp://10.0.0.1:8786")
-    assert set(named(found)) == {1, 2, 3, 4, 5}
+    assert main(["attribute", kept.name, "--cluster", "tcp://10.0.0.1:8786"]) == 0
+    assert set(named(attribute(kept))) == {1, 2, 3, 4, 5}
     assert len(planted.trained) == num_here and worker.trained
     assert "1 slot of a cluster: alpha." in events_of(kept, "note")[-1]["text"]
 

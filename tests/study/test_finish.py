@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +12,15 @@ import pytest
 from autoresearch_kernel.cli import main
 from autoresearch_kernel.control import actions
 from autoresearch_kernel.control.verify import verify
+from autoresearch_kernel.core.errors import MachineFailed
 from autoresearch_kernel.core.types import Audit, Evaluation, SealedScore, Status
 from autoresearch_kernel.lab.opening import open_study
 from autoresearch_kernel.record.commands import send
 from autoresearch_kernel.record.study import Study, StudyError
+from autoresearch_kernel.run import slurm
 from autoresearch_kernel.run.connection import ClusterRefused
+from autoresearch_kernel.run.slurm_jobs import SlurmJobs
+from autoresearch_kernel.sandbox.kinds import SANDBOX
 from autoresearch_kernel.scoring.job import HeldOut, ScoringJob
 from autoresearch_kernel.scoring.scorer_process import ScoringFailed
 from autoresearch_kernel.show.follow import look
@@ -24,6 +30,7 @@ from autoresearch_kernel.study import finish as finishing
 from autoresearch_kernel.study.finish import NothingToMeasure, Outlook, finish, standard_error, training_due
 from autoresearch_kernel.study.loop import research
 from autoresearch_kernel.study.steps import open_session
+from autoresearch_kernel.system.files import StudyInUse, take_lock
 from tests.conftest import counting_study
 from tests.pretended import SPEED, WORKER, Machine, on_a_worker
 from tests.study.test_loop import Scripted
@@ -123,6 +130,58 @@ def test_a_cluster_without_a_worker_of_the_study_s_kind_measures_nothing(
     with pytest.raises(ClusterRefused, match="began on a test machine, and the worker alpha has another machine"):
         finish(found, cluster="tcp://10.0.0.1:8786")
     assert found.paths.history.read_bytes() == before
+
+
+def test_a_worker_without_a_sandbox_measures_nothing_unless_the_user_renounces_it(
+    found: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(across, "cluster_backend", on_a_worker(Machine()))
+    monkeypatch.setitem(WORKER, "sandbox", "none")
+    with pytest.raises(ClusterRefused, match="The worker alpha has no sandbox, .* or add --unsafe"):
+        finish(found, cluster="tcp://10.0.0.1:8786")
+    monkeypatch.setenv(SANDBOX, "none")  # as --unsafe does
+    assert finish(found, cluster="tcp://10.0.0.1:8786") is not None
+    assert {event["sandbox"] for event in events_of(found, "tested")} == {"none"}
+
+
+def test_a_study_that_another_process_runs_asks_no_cluster(found: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(across, "cluster_backend", lambda *_, **__: pytest.fail("its workers would answer late"))
+    lock = take_lock(found.paths.lock)
+    with pytest.raises(StudyInUse):
+        finish(found, cluster="tcp://10.0.0.1:8786")
+    os.close(lock)
+
+
+def test_one_job_of_slurm_is_enough_for_a_result(
+    found: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked, worker = list[SlurmJobs](), Machine()
+
+    def workers(jobs: SlurmJobs, *_: object) -> AbstractContextManager[str]:
+        asked.append(jobs)
+        return nullcontext("tls://10.0.0.1:8786")
+
+    monkeypatch.setattr(slurm, "slurm_workers", workers)
+    monkeypatch.setattr(across, "cluster_backend", on_a_worker(worker))
+    worker.during = lambda number: send(found.paths.commands, "stop") if number == 1 else None
+    words = ["finish", "--slurm", "partition=gpu,count=8"]
+    assert main(words) == 0 and [jobs.count for jobs in asked] == [1]
+    assert "finish --name nov23 --slurm partition=gpu,count=8` goes on" in capsys.readouterr().out
+    worker.during = lambda number: None
+    assert main(words) == 0 and state_of(found).result is not None
+
+
+def test_a_machine_that_fails_while_the_test_split_is_open_is_asked_again(found: Study, machine: Machine) -> None:
+    score, failures = machine.score_test, [MachineFailed("The worker alpha is gone.")]
+
+    def lost(job: ScoringJob) -> Evaluation:
+        if failures:
+            raise failures.pop()
+        return score(job)
+
+    machine.score_test = lost
+    assert finish(found) is not None and len(machine.tested) == 6
+    assert "alpha is gone. This is not the experiment's fault; it is tried" in events_of(found, "note")[-1]["text"]
 
 
 def test_nothing_is_trained_or_scored_twice_wherever_a_finish_was_cut_off(
