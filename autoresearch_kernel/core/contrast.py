@@ -186,15 +186,16 @@ def judged_difference(state: StudyState, champion: int) -> tuple[float, float | 
     """Champion less baseline by the scores that chose it: the differences of the decisions that led to it, added up.
 
     Each of them is of runs of one hour. The means of baseline and champion themselves may be of different hours, and
-    of a machine of different speeds. The second figure is the standard error.
+    of a machine of different speeds. The second figure is the standard error; None where it is not known, as after a
+    change on the way was refused later, whose difference then counts as nothing.
     """
     steps, number = [], champion
     while number > 0:
         experiment = state.experiments[number]
-        assert experiment.parent is not None and experiment.delta_bpb is not None, "a kept experiment has both"
+        assert experiment.parent is not None, "only the baseline has no parent"
         steps.append(experiment)
         number = experiment.parent
-    errors = [step.delta_standard_error for step in steps]
+    errors = [step.delta_standard_error if step.delta_bpb is not None else None for step in steps]
     known = [error for error in errors if error is not None]
     error = math.hypot(*known) if len(known) == len(errors) else None
     return math.fsum(step.delta_bpb or 0.0 for step in steps), error

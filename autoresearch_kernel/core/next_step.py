@@ -81,7 +81,7 @@ def _alone(step: Step, experiment: Experiment, state: StudyState) -> Step:
     """
     incumbent, reference, machine = state.incumbent, state.reference_for(experiment), experiment.machine
     is_of_incumbent = incumbent is not None and reference is not None and reference.number == incumbent.number
-    if incumbent is None or reference is None or (is_of_incumbent and not machine):
+    if incumbent is None or reference is None or (is_of_incumbent and not machine) or not experiment.scores:
         return step
     is_again = step.action is Action.TRAIN and step.experiment == experiment.number and step.run > 0
     if not is_again and step.status is not Status.KEEP:

@@ -10,12 +10,13 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..core.sanitize import Private, Rule, is_distinct, is_telling
+from ..core.state import Event
 from ..system.privacy import environment_values, full_name, private_to
 from ..system.temporary import PREFIX
 
@@ -24,6 +25,7 @@ TEMPORARY = Rule(
     "temporary folder", re.compile(rf"(?<![\w.~/-])(?:/[\w.+-]+)+/{PREFIX}\w+"), "temporary-folder", (PREFIX,)
 )
 LEAST_DOUBTED_NAME = 2  # characters of a name that is searched for as a word
+KNOWN_SERVERS = ("api.openai.com", "openrouter.ai", "localhost", "127.0.0.1")  # whose names say nothing about a person
 RANDOM_BITS = 3.7  # per character: the entropy from which a long word is taken for a possible key
 
 
@@ -116,12 +118,37 @@ def rules_for(project: Path, environ: Mapping[str, str] | None = None) -> tuple[
     return (*_of_environment(environ), *KEYS, TEMPORARY, *_of_user(private_to(project)))
 
 
+def rules_for_workers(events: Iterable[Event]) -> tuple[Rule, ...]:
+    """What removes the names of a cluster's workers, which are mostly those of machines: each gets a number."""
+    names: dict[str, None] = {}
+    for event in events:
+        if event["event"] == "slots" and event.get("machines"):
+            kinds = event.get("kinds") or [""] * len(event["names"])
+            shown = (name.removesuffix(f" ({kind})") for name, kind in zip(event["names"], kinds, strict=True))
+            names |= dict.fromkeys(re.sub(r"(?: #\d+)?(?: \(again\))?$", "", name) for name in shown)
+    numbered = {name: f"worker-{number}" for number, name in enumerate(names, 1) if is_telling(name)}
+    longest_first = sorted(numbered, key=len, reverse=True)
+    return tuple(Rule("name of a worker", _word(name), numbered[name], (name.lower(),)) for name in longest_first)
+
+
 def doubts_in(
-    texts: Iterable[tuple[str, str]], project: Path, environ: Mapping[str, str] | None = None
+    texts: Iterable[tuple[str, str]],
+    project: Path,
+    environ: Mapping[str, str] | None = None,
+    *,
+    certain: Sequence[Rule] = (),
+    server: str = "",
 ) -> tuple[Doubt, ...]:
-    """The words in texts, each with its name, that may be private; those that are so for certain are left out."""
+    """The words in texts, each with its name, that may be private; those that are so for certain are left out.
+
+    Args:
+        certain: what removes further words for certain, besides `rules_for`.
+        server: host and port of the language model's server; "" for none.
+    """
     environ = os.environ if environ is None else environ
-    cleaner, patterns = Cleaner(rules_for(project, environ)), tuple(_doubted(private_to(project), environ))
+    cleaner, patterns = Cleaner((*rules_for(project, environ), *certain)), [*_doubted(private_to(project), environ)]
+    if server and not server.startswith(KNOWN_SERVERS):
+        patterns.append(("server of the language model", _word(server), server.lower()))
     counts: Counter[tuple[str, str]] = Counter()
     places: dict[tuple[str, str], str] = {}
     for place, text in texts:

@@ -12,7 +12,7 @@ from ..record.study import Remedied, Study, StudyError
 from ..show.words import bar
 from ..system.files import utc_now, write_atomic
 from .build import Made, Say, is_bundle_of, make_bundle
-from .clean import Cleaner, Doubt, doubts_in, rules_for, rules_of
+from .clean import Cleaner, Doubt, doubts_in, rules_for, rules_for_workers, rules_of
 from .material import read_material, strings_of
 from .pdf import print_page, require_browser
 
@@ -66,9 +66,11 @@ def share_study(
             f"{path} exists and is no bundle of {study.name}. Move it away, or name another file with --out."
         )
     material = read_material(study, has_prompts=has_prompts)
-    doubts = doubts_in(strings_of(material), study.project)
+    workers = rules_for_workers(material.events)
+    server = str((study.facts.get("agent_options") or {}).get("server") or "")
+    doubts = doubts_in(strings_of(material), study.project, certain=workers, server=server)
     chosen = decide(doubts) if doubts else ()
-    rules = (*rules_for(study.project), *rules_of(chosen))  # a doubt is a word of the text that is left
+    rules = (*rules_for(study.project), *workers, *rules_of(chosen))  # a doubt is a word of the text that is left
     made = make_bundle(material, rules, utc_now(), say)
     write_atomic(path, made.data)
     return path, made

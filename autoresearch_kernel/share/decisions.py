@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..core.decide import mean, standard_error
 from ..core.grounds import BaselineGrounds, DuelGrounds, Grounds, grounds_of, read_grounds
 from ..core.grounds import recorded as as_recorded
 from ..core.next_step import grounds_of_rule
@@ -44,6 +45,8 @@ def check_decisions(events: Iterable[Event]) -> tuple[Decided, Recorded]:
             elif event["event"] == "started" and "rule" in event:
                 problem = _of_rule(event["rule"], "confirm", event["experiment"], recorded)
                 _count(found, event, f"the confirmation: {problem}" if problem else problem)
+            elif event["event"] == "result" and (problem := _of_result(event, recorded)):
+                found.problems.append(f"the result: {problem}")
             recorded.add(event)
         except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError):
             found.problems.append(f"line {number} does not fit the lines before it")
@@ -74,9 +77,11 @@ def _of_decision(event: Event, recorded: Recorded) -> str | None:
     if not rule:
         return "it has no numbers, and a decision before it has" if recorded.has_numbers else None
     problem = _of_rule(rule, status, number, recorded)
-    if problem == "" and rule["kind"] != "baseline" and not _are_means(event, rule):
+    if problem != "":
+        return problem
+    if not _are_means(event, rule):
         return "its scores in the decision are not the means of its numbers"
-    return problem
+    return "" if _are_errors(event, rule) else "its errors in the decision do not follow from its numbers"
 
 
 def _of_wave(wave: Any, status: str, recorded: Recorded) -> str:
@@ -98,6 +103,8 @@ def _of_rule(rule: Mapping[str, Any], status: str, number: int, recorded: Record
     if not _are_scores(mine, grounds.runs, grounds.scores):
         return "its numbers are not the scores of its runs"
     if isinstance(grounds, BaselineGrounds):
+        if number != 0 or recorded.decided:
+            return "its numbers are those of a baseline, and it is none"
         verdict = grounds.verdict()
         return "" if verdict == status else f"it is decided as {status}, and its numbers say {verdict}"
     is_parent = grounds.incumbent == recorded.parents[number] and grounds.incumbent in recorded.kept
@@ -127,7 +134,9 @@ def _machines(runs: Mapping[int, Mapping[str, Any]], indices: Sequence[int]) -> 
 
 def _are_scores(runs: Mapping[int, Mapping[str, Any]], indices: Sequence[int], scores: Sequence[float]) -> bool:
     known = [runs[index]["val_bpb"] if index in runs else None for index in indices]
-    return len(known) == len(scores) and all(k is not None and k == s for k, s in zip(known, scores, strict=True))
+    return len(set(indices)) == len(known) == len(scores) and all(
+        k is not None and k == s for k, s in zip(known, scores, strict=True)
+    )
 
 
 def _are_of_incumbent(
@@ -145,10 +154,44 @@ def _are_of_incumbent(
 
 def _are_means(event: Event, rule: Mapping[str, Any]) -> bool:
     grounds = read_grounds(rule)
-    assert not isinstance(grounds, BaselineGrounds), "a baseline is compared with nothing"
+    if isinstance(grounds, BaselineGrounds):  # which is compared with nothing
+        return _is_near(event.get("val_bpb"), mean(grounds.scores))
     decision = grounds.decision()
     pairs = ((event.get("val_bpb"), decision.val_bpb), (event.get("incumbent_bpb"), decision.incumbent_bpb))
     return all(_is_near(one, other) for one, other in pairs)
+
+
+def _are_errors(event: Event, rule: Mapping[str, Any]) -> bool:
+    """Whether sigma and the errors of a decision are those of its numbers; a claim is tested against them later."""
+    grounds = read_grounds(rule)
+    if isinstance(grounds, DuelGrounds):
+        return _is_near(event.get("difference_error"), grounds.decision().difference_error)
+    if isinstance(grounds, BaselineGrounds):
+        return True
+    own = standard_error(len(grounds.scores), grounds.sigma)
+    pairs = (
+        (event.get("sigma"), grounds.sigma),
+        (event.get("degrees_of_freedom"), grounds.degrees_of_freedom),
+        (event.get("standard_error"), own),
+        (event.get("incumbent_standard_error"), grounds.level_error),
+    )
+    return all(_is_near(one, other) for one, other in pairs)
+
+
+def _of_result(event: Event, recorded: Recorded) -> str:
+    """What is wrong with the means of a result; "" when nothing is."""
+    means = event["baseline_test_bpb"], event["champion_test_bpb"]
+    if not _is_near(event["test_difference"], means[1] - means[0]):
+        return "its difference is not that of its two means"
+    counts = event["num_baseline_runs"], event["num_champion_runs"]
+    for number, count, found in zip((0, event["champion"]), counts, means, strict=True):
+        scores = recorded.test_scores(number)
+        if not 0 < count <= len(scores):
+            return f"it counts {count} scores of experiment {number:04d} on the test split, and the record has others"
+        is_mean = _is_near(found, mean(scores)) if count == len(scores) else min(scores) <= found <= max(scores)
+        if not is_mean:
+            return f"its mean of experiment {number:04d} does not follow from the scores on the test split"
+    return ""
 
 
 def _is_near(one: float | None, other: float | None, tolerance: float = TOLERANCE) -> bool:

@@ -98,6 +98,9 @@ def strings_of(material: Material) -> Iterator[tuple[str, str]]:
         yield f"train.py of {number:04d}", source
     for (number, run), notebook in material.notebooks.items():
         yield from ((f"notebook of {number:04d}, run {run + 1}", text) for text in _strings(notebook))
+    for (number, run), curve in material.curves.items():
+        names = dict.fromkeys(name for point in curve for name in point)  # a training chooses them
+        yield f"curve of {number:04d}, run {run + 1}", "\n".join([*names, *_strings(curve)])
     for number, messages in material.conversations.items():
         yield from ((f"conversation of {number:04d}", text) for text in _strings(messages))
 
@@ -112,6 +115,7 @@ def cleaned(material: Material, cleaner: Cleaner) -> Material:
         events=events,
         state=replay(events),
         sources={number: cleaner.text(source) for number, source in material.sources.items()},
+        curves={place: [cleaner.all(point) for point in curve] for place, curve in material.curves.items()},
         conversations={n: tuple(cleaner.all(all_readable(said))) for n, said in material.conversations.items()},
     )
 

@@ -21,6 +21,7 @@ class Recorded:
     runs: dict[int, dict[int, dict[str, Any]]] = field(default_factory=dict)  # experiment -> run -> its facts
     decided: dict[int, dict[str, Any]] = field(default_factory=dict)  # experiment -> its decision
     kept: list[int] = field(default_factory=list)  # in the order of their decisions
+    tested: dict[int, dict[int, float | None]] = field(default_factory=dict)  # experiment -> run -> test_bpb
     results: list[Event] = field(default_factory=list)
     has_numbers: bool = False  # a decision kept the numbers that it was made from
 
@@ -86,6 +87,13 @@ class Recorded:
         self.kept = [kept for kept in self.kept if kept != number]
         if event["status"] == "keep":
             self.kept.append(number)
+
+    def test_scores(self, number: int) -> list[float]:
+        """Of the models of an experiment that were scored on the test split."""
+        return [bpb for run, bpb in sorted(self.tested.get(number, {}).items()) if bpb is not None]
+
+    def _on_tested(self, event: Event) -> None:
+        self.tested.setdefault(event["experiment"], {})[event["run"]] = event["test_bpb"]
 
     def _on_result(self, event: Event) -> None:
         self.results.append(event)

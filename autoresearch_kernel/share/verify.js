@@ -196,6 +196,7 @@
     runs = {}; // experiment -> run -> status and val_bpb
     decided = {}; // experiment -> its decision
     kept = []; // in the order of their decisions
+    tested = {}; // experiment -> run -> test_bpb
     results = [];
     hasNumbers = false; // a decision kept the numbers that it was made from
 
@@ -260,6 +261,15 @@
       this.hasNumbers = this.hasNumbers || Boolean(event.rule);
       this.kept = this.kept.filter((kept) => kept !== number);
       if (need(event, "status") === "keep") this.kept.push(number);
+    }
+    testScores(number) {
+      const runs = this.tested[number] || {};
+      const indices = Object.keys(runs).map(Number).sort((a, b) => a - b);
+      return indices.map((run) => runs[run]).filter((bpb) => bpb !== null);
+    }
+    on_tested(event) {
+      const number = need(event, "experiment");
+      (this.tested[number] ||= {})[need(event, "run")] = need(event, "test_bpb");
     }
     on_result(event) {
       this.results.push(event);
@@ -336,7 +346,7 @@
     const chance = quantile(CHANCE_WORSE, rule.degrees_of_freedom) / sigmasOfChance(CHANCE_WORSE, null);
     const needed = (rule.worse_share >= BOLD_SHARE ? BOLD_DUEL_WIN : DUEL_WIN) * chance;
     const tie = rule.is_simpler ? level + TIE_CONFIRMED * error : null;
-    return { score, incumbent: level, keep: higher(level - needed * error, tie), confirm: null };
+    return { score, incumbent: level, keep: higher(level - needed * error, tie), confirm: null, error };
   }
 
   const FIELDS = {
@@ -361,7 +371,8 @@
   }
   function areScores(runs, indices, scores) {
     const known = indices.map((index) => (runs[index] ? runs[index].val_bpb : null));
-    return known.length === scores.length && known.every((score, i) => score !== null && score === scores[i]);
+    const isOnce = new Set(indices).size === indices.length && known.length === scores.length;
+    return isOnce && known.every((score, i) => score !== null && score === scores[i]);
   }
 
   const machinesOf = (runs, indices) => indices.map((index) => runs[index].machine);
@@ -376,6 +387,8 @@
     const mine = need(recorded.runs, number);
     if (!areScores(mine, rule.runs, rule.scores)) return "its numbers are not the scores of its runs";
     if (rule.kind === "baseline") {
+      if (number !== 0 || Object.keys(recorded.decided).length)
+        return "its numbers are those of a baseline, and it is none";
       const count = rule.scores.length;
       const isEnough = count >= FEWEST_BASELINE_RUNS && (rule.has_like_runs || count >= MOST_BASELINE_RUNS);
       return verdictWords(isEnough ? "keep" : "confirm", status);
@@ -421,10 +434,42 @@
     if (Object.hasOwn(event, "wave")) return ofWave(event.wave, status, recorded);
     if (!event.rule) return recorded.hasNumbers ? "it has no numbers, and a decision before it has" : null;
     const problem = ofRule(event.rule, status, number, recorded);
-    if (problem !== "" || event.rule.kind === "baseline") return problem;
-    const found = event.rule.kind === "runs" ? ofRuns(event.rule) : ofDuel(event.rule);
-    const areMeans = isNear(orNull(event.val_bpb), found.score) && isNear(orNull(event.incumbent_bpb), found.incumbent);
-    return areMeans ? "" : "its scores in the decision are not the means of its numbers";
+    if (problem !== "") return problem;
+    const rule = event.rule, known = (name) => orNull(event[name]);
+    const found =
+      rule.kind === "baseline" ? { score: mean(rule.scores) } : rule.kind === "runs" ? ofRuns(rule) : ofDuel(rule);
+    const isOfIncumbent = rule.kind === "baseline" || isNear(known("incumbent_bpb"), found.incumbent);
+    if (!isNear(known("val_bpb"), found.score) || !isOfIncumbent)
+      return "its scores in the decision are not the means of its numbers";
+    const own = rule.sigma === null ? null : rule.sigma / Math.sqrt(rule.scores.length);
+    const pairs = {
+      baseline: [],
+      duel: [[known("difference_error"), found.error]],
+      runs: [
+        [known("sigma"), rule.sigma], [known("degrees_of_freedom"), rule.degrees_of_freedom],
+        [known("standard_error"), own], [known("incumbent_standard_error"), rule.level_error],
+      ],
+    }[rule.kind];
+    const areErrors = pairs.every(([one, other]) => isNear(one, other));
+    return areErrors ? "" : "its errors in the decision do not follow from its numbers";
+  }
+
+  /** What is wrong with the means of a result; "" when nothing is. */
+  function ofResult(event, recorded) {
+    const means = [need(event, "baseline_test_bpb"), need(event, "champion_test_bpb")];
+    if (!isNear(need(event, "test_difference"), means[1] - means[0]))
+      return "its difference is not that of its two means";
+    const numbers = [0, need(event, "champion")];
+    const counts = [need(event, "num_baseline_runs"), need(event, "num_champion_runs")];
+    for (const [i, number] of numbers.entries()) {
+      const scores = recorded.testScores(number), count = counts[i], where = `experiment ${numbered(number)}`;
+      if (!(count > 0 && count <= scores.length))
+        return `it counts ${count} scores of ${where} on the test split, and the record has others`;
+      const isBetween = Math.min(...scores) <= means[i] && means[i] <= Math.max(...scores);
+      if (!(count === scores.length ? isNear(means[i], mean(scores)) : isBetween))
+        return `its mean of ${where} does not follow from the scores on the test split`;
+    }
+    return "";
   }
 
   function checkDecisions(events) {
@@ -442,6 +487,9 @@
         else if (event.event === "started" && event.rule !== undefined) {
           const problem = ofRule(event.rule, "confirm", need(event, "experiment"), recorded);
           count(event, problem ? `the confirmation: ${problem}` : problem);
+        } else if (event.event === "result") {
+          const problem = ofResult(event, recorded);
+          if (problem) found.problems.push(`the result: ${problem}`);
         }
         recorded.add(event);
       } catch (error) {

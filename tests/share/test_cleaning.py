@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from autoresearch_kernel.record.history import read_state
 from autoresearch_kernel.record.study import StudyError
 from autoresearch_kernel.share.build import Made, make_bundle
-from autoresearch_kernel.share.clean import KEYS, Cleaner, Doubt, doubts_in, rules_for, rules_of
+from autoresearch_kernel.share.clean import KEYS, Cleaner, Doubt, doubts_in, rules_for, rules_for_workers, rules_of
 from autoresearch_kernel.share.command import Unanswered, ignore_progress, share, share_study
 from autoresearch_kernel.share.material import read_material
 from tests.conftest import PROJECT
@@ -135,6 +136,33 @@ def test_doubts_name_the_word_its_kind_and_its_first_place(alice: Path) -> None:
     assert USER not in found and "q@k.transpose" not in found
     cleaner = Cleaner(rules_of([found[HOST]]))
     assert cleaner.text(f"{HOST}, {HOST}2") == f"removed-value, {HOST}2"
+
+
+def test_workers_of_a_cluster_get_numbers(tmp_path: Path) -> None:
+    names = ["gpu1 #1", "gpu1 #2", "gpu10 (NVIDIA A100, 80 GB)", "tcp://10.0.0.5:40001 (again)", "a"]
+    slots = {"event": "slots", "names": names, "machines": [{}] * 5, "kinds": ["", "", "NVIDIA A100, 80 GB", "", ""]}
+    here = {"event": "slots", "names": ["slot 1", "slot 2"]}
+    cleaner = Cleaner(rules_for_workers([here, slots]))
+    words = "gpu1 #2, gpu10 (NVIDIA A100, 80 GB), tcp://10.0.0.5:40001, gpu100, slot 1, a; an A100, as gpu1"
+    assert cleaner.text(words) == (
+        "worker-1 #2, worker-2 (NVIDIA A100, 80 GB), worker-3, gpu100, slot 1, a; an A100, as worker-1"
+    )
+    certain = cleaner.rules
+    assert not doubts_in([("one", words)], tmp_path, {}, certain=certain)
+    (doubt,) = doubts_in([("one", "box.lab.example.edu:8000 is down")], tmp_path, {}, server="box.lab.example.edu:8000")
+    assert (doubt.word, doubt.what) == ("box.lab.example.edu:8000", "server of the language model")
+    assert not doubts_in([("one", "api.openai.com is down")], tmp_path, {}, server="api.openai.com")
+
+
+def test_what_a_training_calls_its_figures_is_cleaned_too(alice: Path) -> None:  # noqa: F811
+    night = make_night(alice)
+    experiment = read_state(night.study.paths.history).experiments[0]
+    curve = night.study.experiment(0).metrics(experiment.runs[0].index)
+    curve.parent.mkdir(parents=True, exist_ok=True)
+    curve.write_text(json.dumps({"step": 1, "seconds": 0.1, "train_loss": 2.0, f"loss of {USER}": 1.0}) + "\n")
+    found = files_of(bundle(night))
+    (text,) = (data.decode() for name, data in found.items() if name.endswith("0000/handover/metrics.jsonl"))
+    assert "train_loss" in text and USER not in text
 
 
 def test_a_script_removes_all_doubts_and_without_a_terminal_they_are_named(

@@ -256,6 +256,38 @@ def lost_run(events: list[Event]) -> None:
     first["event"] = "note"
 
 
+def other_error(events: list[Event]) -> None:
+    kept_late(events)["standard_error"] *= 2
+
+
+def other_baseline(events: list[Event]) -> None:
+    last(events, "decided", experiment=0)["val_bpb"] += 0.1
+
+
+def as_baseline(events: list[Event]) -> None:
+    """A change is kept without a comparison."""
+    event = kept_late(events)
+    rule = event["rule"]
+    event["rule"] = {name: rule[name] for name in ("version", "runs", "scores")} | {
+        "kind": "baseline", "has_like_runs": True, "keep_below": None, "confirm_below": None,
+    }  # fmt: skip
+
+
+def counted_twice(events: list[Event]) -> None:
+    rule = kept_late(events)["rule"]
+    rule["runs"], rule["scores"] = [*rule["runs"], rule["runs"][0]], [*rule["scores"], rule["scores"][0]]
+
+
+def other_difference(events: list[Event]) -> None:
+    last(events, "result")["test_difference"] *= 2
+
+
+def other_result(events: list[Event]) -> None:
+    result = last(events, "result")
+    result["champion_test_bpb"] -= 0.1
+    result["test_difference"] -= 0.1
+
+
 FORGERIES: dict[str, tuple[Callable[[Files], Files], str, str]] = {
     "a verdict is turned": (with_events(turn), "decisions", "its numbers say keep"),
     "a score is better than its decision": (with_events(better_score), "decisions", "not the scores of its runs"),
@@ -267,6 +299,12 @@ FORGERIES: dict[str, tuple[Callable[[Files], Files], str, str]] = {
     "scores of two kinds of machine": (with_events(other_machine), "decisions", "are of several kinds of machine"),
     "a crash is kept": (with_events(kept_crash), "decisions", "its last run ended as crash, and it is decided as keep"),
     "a refused score counts": (with_events(kept_refusal), "decisions", "its last run ended as rejected"),
+    "an error is doubled": (with_events(other_error), "decisions", "its errors in the decision do not follow"),
+    "a baseline is worse than its scores": (with_events(other_baseline), "decisions", "0000: its scores in the dec"),
+    "a change counts as baseline": (with_events(as_baseline), "decisions", "are those of a baseline, and it is none"),
+    "a run counts twice": (with_events(counted_twice), "decisions", "its numbers are not the scores of its runs"),
+    "a result is doubled": (with_events(other_difference), "decisions", "its difference is not that of its two means"),
+    "a result is better than its scores": (with_events(other_result), "decisions", "does not follow from the scores"),
     "another kind of numbers": (with_events(other_kind), "decisions", "there is no kind luck of numbers"),
     "numbers without a part": (with_events(without_part), "decisions", "it lacks worse_share"),
     "a decision without numbers": (with_events(without_numbers), "decisions", "it has no numbers, and a"),
@@ -316,7 +354,9 @@ def test_the_installed_rule_sees_a_sigma_that_the_runs_do_not_have(files: Files)
         from autoresearch_kernel.core.grounds import read_grounds, recorded
 
         event = kept_late(events)
-        event["rule"] = json.loads(json.dumps(recorded(read_grounds(event["rule"] | {"sigma": event["sigma"] * 0.99}))))
+        sigma = event["sigma"] * 0.99
+        event["rule"] = json.loads(json.dumps(recorded(read_grounds(event["rule"] | {"sigma": sigma}))))
+        event |= {"sigma": sigma, "standard_error": event["standard_error"] * 0.99}
 
     forged = with_events(forge)(files)
     rows = rows_of(forged, is_quick=False)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from autoresearch_kernel.core.errors import MachineFailed
-from autoresearch_kernel.core.next_step import next_step
+from autoresearch_kernel.core.next_step import Action, next_step
 from autoresearch_kernel.core.state import StudyState
 from autoresearch_kernel.core.types import Experiment, Run, RunOutcome, Status
 from autoresearch_kernel.record.study import Study
@@ -221,6 +221,12 @@ def test_one_slot_discards_what_is_promising_on_a_kind_that_is_not_there() -> No
     audited = replace(challenger(1.79), runs=(replace(run(0, 1.79, "slow"), audit=_accepted()),))
     step = next_step(state(BOTH, audited))
     assert step.status is Status.DISCARD and "promising on slow, of which kind no machine is here" in step.why
+
+
+def test_one_slot_trains_again_what_crashed_on_a_kind_that_is_not_there() -> None:
+    crashed = Run(0, 0, Status.CRASH, "RuntimeError: no", machine="slow", num_decided=1)
+    step = next_step(state(BOTH, replace(challenger(1.2), runs=(crashed,))))
+    assert (step.action, step.experiment, step.run) == (Action.TRAIN, 1, 1)
 
 
 def test_machines_that_join_train_from_then_on(
