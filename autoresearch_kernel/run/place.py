@@ -31,12 +31,13 @@ class Place:
     shares_machine: bool = False  # with other slots, whose processors are the same
     is_taken: bool = False
     is_lost: bool = False  # its worker has not answered
+    num_failures: int = 0  # of the machine, one after the other, although its worker answers
     leftovers: list[str] = field(default_factory=list)  # tokens of tasks that may run there
 
     def move(self, address: str, process: str, host: str, facts: Mapping[str, Any]) -> None:
         """Go on with another worker."""
         self.address, self.process, self.host, self.facts = address, process, host, facts
-        self.leftovers, self.is_lost = [], False
+        self.leftovers, self.is_lost, self.num_failures = [], False, 0
 
     @property
     def shown(self) -> str:

@@ -29,6 +29,7 @@ from .connection import CONNECT_SECONDS, POLL_SECONDS, ClusterRefused, Connectio
 from .place import NO_KINDS, IsOwn, Place, name_kinds, refuse_another_device
 
 MEASURE_SECONDS = 300.0  # for the measurement of a worker, which may have to wait for the end of a training
+MOST_FAILURES = 2  # of a worker's machine, one after the other, before its slot tries another worker of its kind
 REPEATED_MEASUREMENTS = 2  # of a worker that is slower than the fastest one
 VERSION = "autoresearch_kernel.core.version:__version__"  # an object by its name, for `pkgutil.resolve_name`
 
@@ -198,8 +199,12 @@ class Places:
         place = self._take(tick)
         try:
             yield place
+            place.num_failures = 0
         except (WorkerLost, remote.WorkerRestarted):
             place.is_lost = True
+            raise
+        except MachineFailed:
+            place.num_failures += 1
             raise
         finally:
             place.is_taken = False
@@ -217,7 +222,9 @@ class Places:
                     self._revive(wanted, tick)
                 finally:
                     self._reviving.release()
-            usable = [p for p in wanted if not p.is_lost] or [p for p in same if not p.is_lost]
+            answering = [place for place in same if not place.is_lost]
+            sound = [place for place in answering if place.num_failures < MOST_FAILURES] or answering
+            usable = [place for place in wanted if place in sound] or sound
             if not usable:
                 names = ", ".join(place.name for place in same)
                 which = f" of the kind {wanted[0].machine}" if wanted[0].machine else ""

@@ -48,7 +48,8 @@ PROCESS = secrets.token_hex(8)  # of this process: after a restart a worker may 
 LEAST_FREE_BYTES = 64 * 2**20  # disk space without which no training is begun
 OUTPUT_LIMIT_CHARS = 200_000  # of the output that waits to be fetched; older output is dropped
 # The newest; what a supervisor misses it sends again. A run leaves a hand-over with its model, a notebook and a log.
-KEPT_EXPERIMENTS, KEPT_FILES, KEPT_ARRAYS = 32, 12, 48
+# As many of them may be in work as there are slots on the machine.
+KEPT_EXPERIMENTS, KEPT_FILES, KEPT_ARRAYS = 32, 120, 48
 END_SECONDS = 20.0  # that a task may take to end what it runs
 FORGET_SECONDS = 3600.0  # after which a task that never began is forgotten
 

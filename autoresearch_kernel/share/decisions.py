@@ -67,7 +67,8 @@ def _of_decision(event: Event, recorded: Recorded) -> str | None:
     """What is wrong with a decision; "" when nothing is, None when it cannot be checked."""
     number, status = event["experiment"], event["status"]
     ended = recorded.last_status(number)
-    if ended is not None:
+    is_left = ended == "interrupted" and "wave" in event  # a confirmation that was cut off; its other runs count
+    if ended is not None and not (is_left and recorded.has_score(number)):
         return "" if ended == status else f"its last run ended as {ended}, and it is decided as {status}"
     if status not in RULED:
         return f"its last run has a score, and it is decided as {status}"

@@ -40,6 +40,9 @@ class Recorded:
         statuses = [run["status"] for _, run in sorted(runs.items())]
         return "rejected" if "rejected" in statuses else statuses[-1] if statuses else None
 
+    def has_score(self, number: int) -> bool:
+        return any(run["val_bpb"] is not None for run in self.runs[number].values())
+
     def add(self, event: Event) -> None:
         """Raises KeyError, TypeError or ValueError for an event that does not fit the ones before it."""
         add = getattr(self, f"_on_{event['event']}", None)

@@ -211,6 +211,9 @@
       const statuses = Object.keys(runs).map(Number).sort((a, b) => a - b).map((run) => runs[run].status);
       return statuses.includes("rejected") ? "rejected" : last(statuses);
     }
+    hasScore(number) {
+      return Object.values(need(this.runs, number)).some((run) => run.val_bpb !== null);
+    }
     run(event) {
       return need(need(this.runs, need(event, "experiment")), need(event, "run"));
     }
@@ -428,7 +431,8 @@
 
   function ofDecision(event, recorded) {
     const number = need(event, "experiment"), status = need(event, "status"), ended = recorded.lastStatus(number);
-    if (ended !== null)
+    const isLeft = ended === "interrupted" && Object.hasOwn(event, "wave"); // a confirmation that was cut off
+    if (ended !== null && !(isLeft && recorded.hasScore(number)))
       return ended === status ? "" : `its last run ended as ${ended}, and it is decided as ${status}`;
     if (status !== "keep" && status !== "discard") return `its last run has a score, and it is decided as ${status}`;
     if (Object.hasOwn(event, "wave")) return ofWave(event.wave, status, recorded);

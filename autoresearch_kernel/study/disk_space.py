@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..core.decide import best
+from ..core.next_step import of_decided
 from ..core.state import StudyState
+from ..core.types import Status
 from ..record.paths import METRICS
 from ..record.study import Study
 from ..system.disk import Reserve, footprint_bytes
@@ -67,9 +69,11 @@ def release_reserve_if_full(study: Study, free_bytes: Callable[[Path], int]) -> 
 def forget_artefacts(study: Study, state: StudyState, limit_bytes: int = ARTEFACT_LIMIT_BYTES) -> None:
     """Remove the oldest models of discarded experiments, and what else these left, down to `limit_bytes`.
 
-    Those of the baseline, the incumbent and the best stay, and notebooks, diffs, curves and code are kept for ever.
+    Those of the baseline, the incumbent and the best stay, and those of a kept experiment of which a run is in work on
+    another slot; notebooks, diffs, curves and code are kept for ever.
     """
     needed = {0} | {e.number for e in (state.incumbent, best(state.experiments)) if e is not None}
+    needed |= {e.number for e in state.decided if e.status is Status.KEEP and of_decided(e) is not None}
     left_bytes = limit_bytes
     for experiment in reversed(state.decided):
         if experiment.number not in needed:

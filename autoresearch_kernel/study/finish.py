@@ -147,7 +147,8 @@ def fresh_runs(experiment: Experiment, state: StudyState) -> list[Run]:
     Without those that trained beside others on several slots: the runs of `finish` train alone.
     """
     scored = [run for run in experiment.runs if run.val_bpb is not None and not run.slot]
-    late = [run for run in scored if run.num_decided == len(state.decided)]
+    # With several slots, experiments before the champion may be undecided still, which its own number counts.
+    late = [run for run in scored if run.num_decided >= max(len(state.decided), experiment.number + 1)]
     if len(late) >= MOST_LATE_RUNS:
         return late
     return [run for run in at_present_speed(experiment.runs, state.noise.like_speed) if run in late]

@@ -7,6 +7,7 @@ proposes, ends the waves and obeys users; `core/slots.py` says what comes next.
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,7 @@ from .stack import next_stack, stacks_of
 from .steering import Enough, StopAfter, StopNow
 from .steps import Steps
 
+END_SECONDS = 60.0  # for which a second Ctrl-C does not keep the slots from being ended, and that from being recorded
 LOOK_EVERY_SECONDS = 0.1  # for commands and slots that have become free
 ON_ANOTHER_SLOT = "an error on another slot"
 OF_A_SLOT = ("phase", "purpose", "experiment", "run", "since")  # fields of Activity
@@ -409,11 +411,17 @@ class Pool:
         raise StopNow(str(stop) if isinstance(stop, StopNow) else "" if _is_by_hand(stop) else ON_ANOTHER_SLOT)
 
     def close(self, why: BaseException) -> None:
-        """End what the slots do, and wait for it."""
+        """End what the slots do, and wait for it, for a while also where the user presses Ctrl-C again."""
         self.failure = self.failure or why
+        deadline = time.monotonic() + END_SECONDS
         for thread in list(self.threads.values()):
             with self.baton.free():
-                thread.join()
+                while thread.is_alive():
+                    try:
+                        thread.join()
+                    except KeyboardInterrupt:
+                        if time.monotonic() > deadline:
+                            raise
 
 
 def _is_by_hand(stop: BaseException) -> bool:

@@ -104,6 +104,17 @@ def test_nothing_is_kept_because_of_its_wave(slots: Path) -> None:
     assert any("because of its wave, which only discards" in problem for problem in problems)
 
 
+def test_a_discard_of_its_wave_may_follow_a_confirmation_that_was_cut_off(slots: Path) -> None:
+    def cut_off(events: list[Event]) -> None:
+        decided = next(event for event in events if event.get("wave"))
+        started = last(events, "started", experiment=decided["experiment"]) | {"run": 1, "seed": 77}
+        started.pop("rule", None)
+        events.insert(events.index(decided), started | {"time": decided["time"]})
+
+    rows = rows_of(with_events(cut_off)(files_of(slots)))
+    assert not rows["decisions"].findings
+
+
 def test_a_history_without_numbers_cannot_be_checked_and_is_no_error(files: Files) -> None:
     def forget(events: list[Event]) -> None:
         for event in events:

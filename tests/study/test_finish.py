@@ -13,7 +13,8 @@ from autoresearch_kernel.cli import main
 from autoresearch_kernel.control import actions
 from autoresearch_kernel.control.verify import verify
 from autoresearch_kernel.core.errors import MachineFailed
-from autoresearch_kernel.core.types import Audit, Evaluation, SealedScore, Status
+from autoresearch_kernel.core.state import StudyState
+from autoresearch_kernel.core.types import Audit, Evaluation, Experiment, Run, SealedScore, Status
 from autoresearch_kernel.lab.opening import open_study
 from autoresearch_kernel.record.commands import send
 from autoresearch_kernel.record.study import Study, StudyError
@@ -106,6 +107,16 @@ def test_a_second_finish_says_what_the_first_one_found_and_touches_nothing(
     assert main(["finish"]) == 0
     assert "is finished: its test split was opened for this champion" in capsys.readouterr().out
     assert found.paths.history.read_bytes() == before and machine.tested == tested
+
+
+def test_runs_after_the_decision_are_fresh_where_experiments_before_it_are_undecided() -> None:
+    """As on several slots, where a stack has a higher number than proposals that are not tried yet."""
+    baseline = Experiment(0, "", "", None, status=Status.KEEP, runs=(Run(0, 0, val_bpb=1.5),))
+    runs = (Run(0, 1, val_bpb=1.4, num_decided=1), Run(1, 2, val_bpb=1.4, num_decided=4))
+    stack = Experiment(3, "", "", 0, status=Status.KEEP, runs=runs)
+    waiting = (Experiment(1, "", "", 0), Experiment(2, "", "", 0))
+    state = StudyState(experiments=(baseline, *waiting, stack), incumbent=stack)
+    assert len(state.decided) == 2 and [run.index for run in finishing.fresh_runs(stack, state)] == [1]
 
 
 def test_a_worker_of_a_cluster_measures_it_where_users_name_one(

@@ -15,7 +15,7 @@ import pytest
 from autoresearch_kernel.core.decide import MOST_BASELINE_RUNS
 from autoresearch_kernel.core.next_step import UNSTEADY
 from autoresearch_kernel.core.state import StudyState, replay
-from autoresearch_kernel.core.types import Context, Evaluation, Progress, Proposal, RunOutcome, Status
+from autoresearch_kernel.core.types import Context, Evaluation, Progress, Proposal, Run, RunOutcome, Status
 from autoresearch_kernel.record import history as history_module
 from autoresearch_kernel.record.commands import send
 from autoresearch_kernel.record.git import Lineage, LineageError
@@ -545,6 +545,20 @@ def test_models_of_discards_go_the_oldest_first_down_to_the_stated_size(study: S
     forget_artefacts(study, state_of(study), limit_bytes=0)
     assert [model.exists() for model in models] == [True, False, False, False, False]
     assert all(study.experiment(n).metrics(0).exists() for n in range(5))
+
+
+def test_a_kept_experiment_of_which_a_run_is_in_work_keeps_its_models(study: Study, machine: Machine) -> None:
+    """As on another slot, while a later one is the incumbent."""
+    list(research(study, Scripted({"ALPHA": 0.2}, {"ALPHA": 0.1}), experiments=2))
+    state, model = state_of(study), study.experiment(1).artefact(0)
+    assert state.incumbent is not None and state.incumbent.number == 2 and model.exists()
+    kept = state.experiments[1]
+    runs = (*kept.runs, Run(kept.next_run, 7, Status.INTERRUPTED))
+    now = [replace(kept, runs=runs) if e.number == 1 else e for e in state.experiments]
+    forget_artefacts(study, replace(state, experiments=tuple(now)), limit_bytes=0)
+    assert model.exists()
+    forget_artefacts(study, state, limit_bytes=0)
+    assert not model.exists()
 
 
 # --- git

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -23,6 +24,7 @@ from autoresearch_kernel.record.study import Study, StudyError
 from autoresearch_kernel.run.training import Listener, Training
 from autoresearch_kernel.show.follow import follow, look
 from autoresearch_kernel.source.parameters import read_parameters
+from autoresearch_kernel.study import pool
 from autoresearch_kernel.study.goal import Goal
 from autoresearch_kernel.study.loop import research
 from autoresearch_kernel.study.options import (
@@ -33,6 +35,7 @@ from autoresearch_kernel.study.options import (
     refuse_slots,
     slurm_jobs,
 )
+from autoresearch_kernel.study.pool import Pool
 from autoresearch_kernel.system.slot import Slot, TooManySlots, divide
 from tests.conftest import COUNTING_TRAIN, counting_study
 from tests.pretended import Machine
@@ -477,3 +480,33 @@ def test_each_slot_sees_one_gpu() -> None:
     assert [slot.environment for slot in chosen] == [{"HIP_VISIBLE_DEVICES": "5"}, {"HIP_VISIBLE_DEVICES": "7"}]
     with pytest.raises(TooManySlots, match="Give at most 4"):
         divide(5, 4, {})
+
+
+class Ending:
+    """A thread that takes a while to end; a user presses Ctrl-C while it is waited for."""
+
+    def __init__(self, *, num_interrupts: int) -> None:
+        self.left = num_interrupts
+        self.has_ended = False
+
+    def is_alive(self) -> bool:
+        return not self.has_ended
+
+    def join(self) -> None:
+        self.left -= 1
+        if self.left >= 0:
+            raise KeyboardInterrupt
+        self.has_ended = True
+
+
+def test_a_second_ctrl_c_waits_until_all_slots_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = Ending(num_interrupts=2), Ending(num_interrupts=1)
+    of_a_pool: Any = SimpleNamespace(
+        failure=None, threads={0: first, 1: second}, baton=SimpleNamespace(free=nullcontext)
+    )
+    Pool.close(of_a_pool, KeyboardInterrupt())
+    assert first.has_ended and second.has_ended and isinstance(of_a_pool.failure, KeyboardInterrupt)
+    monkeypatch.setattr(pool, "END_SECONDS", 0.0)
+    of_a_pool.threads = {0: Ending(num_interrupts=1)}
+    with pytest.raises(KeyboardInterrupt):  # at last a user gets out
+        Pool.close(of_a_pool, KeyboardInterrupt())
