@@ -23,9 +23,11 @@ from ..core.types import Experiment
 from ..core.version import __version__
 from ..record.paths import METRICS
 from ..record.results import results_text
-from ..record.study import sha256
+from ..record.study import StudyError, sha256
 from ..source.diff import diff
+from ..system.shell import shell_command
 from . import chain
+from .bundle import MOST_BYTES
 from .clean import Cleaner
 from .crate import CRATE, crate
 from .experiment_page import experiment_page
@@ -85,8 +87,18 @@ def make_bundle(found: Material, rules: Sequence[Rule], made_at: str, say: Say) 
     data[PAGE] = overview(material, diffs, page_data, removed, verify_script()).encode(errors="replace")
     manifest["files"] = {path: file_facts(content) for path, content in sorted(data.items())}
     data[MANIFEST] = manifest_text(manifest).encode()
+    _refuse_too_much(sum(map(len, data.values())), material)
     zipped = _zipped(name, data, made_at)
     return Made(zipped, len(data), len(notebooks), material.is_running, removed)
+
+
+def _refuse_too_much(num_bytes: int, material: Material) -> None:
+    """Raise StudyError for a bundle that `verify` and its own page could not read."""
+    if num_bytes <= MOST_BYTES:
+        return
+    words = f"The bundle would have {num_bytes / 1e6:.0f} MB unpacked, and one with more than {MOST_BYTES / 1e6:.0f} MB"
+    without = " Leave the prompts and replies of its model out: add --no-prompts." if material.has_prompts else ""
+    raise StudyError(f"{words} is not read by `{shell_command('verify')}`, so none was made.{without}")
 
 
 def with_new_hashes(material: Material, before: Mapping[int, str]) -> Material:

@@ -17,6 +17,7 @@ import pytest
 
 from autoresearch_kernel.record.history import read_state
 from autoresearch_kernel.record.study import StudyError
+from autoresearch_kernel.share import build
 from autoresearch_kernel.share.build import Made, make_bundle
 from autoresearch_kernel.share.clean import KEYS, Cleaner, Doubt, doubts_in, rules_for, rules_for_workers, rules_of
 from autoresearch_kernel.share.command import Unanswered, ignore_progress, share, share_study
@@ -152,6 +153,15 @@ def test_workers_of_a_cluster_get_numbers(tmp_path: Path) -> None:
     (doubt,) = doubts_in([("one", "box.lab.example.edu:8000 is down")], tmp_path, {}, server="box.lab.example.edu:8000")
     assert (doubt.word, doubt.what) == ("box.lab.example.edu:8000", "server of the language model")
     assert not doubts_in([("one", "api.openai.com is down")], tmp_path, {}, server="api.openai.com")
+
+
+def test_a_bundle_that_could_not_be_checked_is_not_made(alice: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    monkeypatch.setattr(build, "MOST_BYTES", 100_000)
+    night = make_night(alice)
+    with pytest.raises(StudyError, match=r"more than 0 MB is not read .*: add --no-prompts"):
+        bundle(night)
+    with pytest.raises(StudyError, match=r"so none was made\.$"):
+        bundle(night, has_prompts=False)
 
 
 def test_what_a_training_calls_its_figures_is_cleaned_too(alice: Path) -> None:  # noqa: F811
