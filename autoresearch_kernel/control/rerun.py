@@ -69,7 +69,7 @@ def agreed() -> bool:
 def claim_words(question: Question) -> str:
     claim = question.claim
     return (
-        f"Study {question.study}, experiment {question.number:04d} against its parent {question.parent:04d}: "
+        f"Study {question.study}, experiment {question.number:04d} against {question.parent:04d}: "
         f"{plain(question.hypothesis, MOST_SAID)}\n"
         f"Claim: {with_error(claim.difference.bpb, claim.difference.error)} bits per byte, σ {claim.sigma:.4f} between "
         "runs there."

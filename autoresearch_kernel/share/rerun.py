@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -61,7 +61,7 @@ class Question:
 
     study: str
     number: int
-    parent: int
+    parent: int  # what it was compared with
     hypothesis: str  # an agent's words
     claim: Claim
     facts: dict[str, Any]  # study.json, as the history has it
@@ -78,30 +78,38 @@ def question_of(bundle: Bundle, number: int) -> Question:
             f"This bundle does not verify, so nothing of it is trained. {plain(str(problems[0]), MOST_SAID)}. "
             f"`{shell_command('verify FILE')}` lists all problems; ask for the bundle again."
         )
-    state = replay(events_of(bundle))
+    events = list(events_of(bundle))
+    state = replay(events)
     if not 0 < number < len(state.experiments):
         last = len(state.experiments) - 1
         raise CannotRerun(f"The bundle has no experiment {number}. Choose one from 1 to {last} with --experiment.")
     experiment = state.experiments[number]
-    parent = experiment.parent
+    decided = [event for event in events if event["event"] == "decided" and event["experiment"] == number]
+    rule = decided[-1].get("rule") if decided else None
+    parent = rule["incumbent"] if rule else experiment.parent  # another one where the parent was refused meanwhile
     assert parent is not None, "only the baseline has no parent"
     sources = [bundle.text(f"experiments/{n:04d}/train.py") for n in (number, parent)]
     if sources[0] is None or sources[1] is None:
         raise CannotRerun(f"The bundle holds no train.py of experiment {number:04d} or of its parent {parent:04d}.")
     manifest = json.loads(bundle.files[MANIFEST])
     about = plain(str(state.study["name"]), MOST_NAME), number, parent, experiment.hypothesis
-    return Question(*about, claim_of(experiment), state.study, sources[0], sources[1], manifest["seal"][:8])
+    return Question(*about, claim_of(experiment, rule), state.study, sources[0], sources[1], manifest["seal"][:8])
 
 
-def claim_of(experiment: Experiment) -> Claim:
-    """The difference that an experiment was decided by. Raises CannotRerun where there is none with an error."""
+def claim_of(experiment: Experiment, rule: Mapping[str, Any] | None = None) -> Claim:
+    """The difference that an experiment was decided by, with the numbers of its decision.
+
+    Raises CannotRerun where there is none with an error.
+    """
     compared = experiment.compared
     if compared is None or compared.error is None or not experiment.sigma:
         raise CannotRerun(
             f"Experiment {experiment.number:04d} ended as {experiment.status}, without a difference to its parent "
             "whose error is known. Choose one that was kept or discarded by its score."
         )
-    difference = Difference(compared.difference, compared.error, experiment.degrees_of_freedom)
+    is_duel = rule is not None and rule["kind"] == "duel"  # whose error is not that of single runs
+    degrees = rule["degrees_of_freedom"] if is_duel and rule else experiment.degrees_of_freedom
+    difference = Difference(compared.difference, compared.error, degrees)
     return Claim(difference, experiment.sigma)
 
 
