@@ -165,7 +165,7 @@ class Machine:
         return Evaluation(1.55 + 0.8 * alpha / 100 + (seed * 7919 % 13 - 6) * 1e-4, 0.001, 1000, 3000, 0.1)
 
 
-WORKER = {
+WORKER: dict[str, Any] = {
     "device": "cpu", "device_name": "a test machine", "dtype": "float32", "memory_mb": 8192.0, "flops": 1e11,
     "versions": {"torch": "2.13.0"}, "sandbox": "bubblewrap",
 }  # fmt: skip
@@ -173,5 +173,11 @@ WORKER = {
 
 def on_a_worker(machine: Machine) -> Callable[..., AbstractContextManager[Backend]]:
     """What takes the place of `cluster_backend`: a cluster whose one worker, alpha, is the machine."""
-    slots = (Slot(0, "alpha", facts=WORKER),)
-    return lambda address, project, **kinds: nullcontext(replace(machine.backend, divide=lambda _: slots, num_slots=1))
+
+    def backend(
+        address: str, project: Path, *, is_own: Callable[..., bool], **_: Any
+    ) -> AbstractContextManager[Backend]:
+        slots = (Slot(0, "alpha", facts=WORKER, machine="" if is_own(WORKER) else WORKER["device_name"]),)
+        return nullcontext(replace(machine.backend, divide=lambda _: slots, num_slots=1))
+
+    return backend
