@@ -101,11 +101,16 @@ class Pool:
         self.goal = goal
         while champion is None:
             self.end_if_over()
-            for experiment in goal.news():  # first, as a stop raises
-                with self.baton.free():
-                    yield experiment
+            yield from self._news(goal)  # first, as a stop raises
             champion = despite_full_disk(self.session, lambda: self._advance(agent, goal), self._is_idle)
+        yield from self._news(goal)  # what slots decided while the caller looked at another
         return champion
+
+    def _news(self, goal: Goal) -> Iterator[Experiment]:
+        """Experiments that were decided since the last call; slots go on while the caller has one."""
+        for experiment in goal.news():
+            with self.baton.free():
+                yield experiment
 
     def _advance(self, agent: Agent, goal: Goal) -> int | None:
         """Give free slots work, or wait a moment; the number of the champion once the study can be concluded."""

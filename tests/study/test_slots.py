@@ -111,6 +111,18 @@ def test_all_slots_train_at_once_and_each_experiment_is_decided_once(
     assert {e.parent for e in state.experiments[1:]} == {0}
 
 
+def test_a_caller_who_looks_for_long_at_one_experiment_still_gets_the_last_ones(
+    project: Path, small_corpus: Path, landscape: Landscape
+) -> None:
+    study = study_of(project, small_corpus, 3)
+    ideas = scripted(*({"ALPHA": 2.0 + i / 8} for i in range(8)))
+    told = []
+    for experiment in research(study, ideas, experiments=8):
+        told.append(experiment.number)
+        time.sleep(1.0)  # all slots come to their decisions meanwhile
+    assert sorted(told) == list(range(9))
+
+
 def test_the_runs_of_the_baseline_fill_all_slots(project: Path, small_corpus: Path, landscape: Landscape) -> None:
     landscape.seconds = 1.0
     study = study_of(project, small_corpus, 4)
