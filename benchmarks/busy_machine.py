@@ -1,9 +1,9 @@
 """Campaigns on a machine that other programs share: its speed jumps by 1.5 to 3 and back. Played by the project's rule.
 
-A campaign is a study of trainings of 20 s on two cores. What a score depends on was measured there: 0.0034 bits per
-byte of standard deviation between seeds at the same number of steps, 5 % of jitter of the machine's speed, and 0.23
-bits per byte for a factor of e in speed. `next_step` and `drift.void_by_speed` decide what runs, on the state of a
-study; every run counts as audited. `decisions.py` prints the table.
+A campaign is a study of trainings of 20 s on two cores. What a score depends on was measured there: 0.0076 bits per
+byte of standard deviation between seeds at the same number of steps, the jitter of the number of steps by each clock
+(benchmarks/README.md), and 0.23 bits per byte for a factor of e in speed. `next_step` and `drift.void_by_speed` decide
+what runs, on the state of a study; every run counts as audited. `decisions.py` prints the table.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ from autoresearch_kernel.core.next_step import Action, Step, duel_decision, next
 from autoresearch_kernel.core.state import StudyState
 from autoresearch_kernel.core.types import Audit, Cause, Experiment, Run, Status
 
-SIGMA, JITTER, WORTH = 0.0034, 0.05, 0.23  # of a score at fixed steps; of the log of the speed; of speed
+SIGMA, WORTH = 0.0076, 0.23  # standard deviation of a score at fixed steps; what a factor of e in speed is worth
+JITTER = 0.05  # standard deviation of the logarithm of the number of steps by the wall clock, beside the jumps below
+QUIET_JITTER = 0.095  # the same without such jumps, where only the host of the machine is busy
+STEADY_JITTER, STEADY_QUIET_JITTER = 0.056, 0.038  # the same two by the steady clock
+MOST_STRETCH = 1.5  # by what factor a steady clock lets a training take longer on a slow machine
 JUMP = (1.5, 3.0)  # by what factor the machine is slower while others use it
 QUIET_RUNS, BUSY_RUNS = 6.0, 4.0  # mean length of the two states, in runs
 MEASURING_ERROR = 0.05  # of the log of `machine_speed`
@@ -65,6 +69,7 @@ class Landscape:
     is_measured: bool = True  # the supervisor measures the machine's speed
     assumed_worth: float = 1.0  # times the true one: what the study takes speed to be worth before it has measured it
     jitter: float = JITTER
+    is_steady: bool = False  # a steady clock counts the budget
     duels: DuelMode = "never"
 
 
@@ -92,21 +97,30 @@ class Machine:
         self.landscape = landscape
         self.noise = (SIGMA * rng.standard_normal(count)).tolist()
         self.measuring = (MEASURING_ERROR * rng.standard_normal(count)).tolist()
-        self.log_speed = (landscape.jitter * rng.standard_normal(count)).tolist()
+        jitters = (landscape.jitter * rng.standard_normal(count)).tolist()
+        self.slower = [0.0] * count  # logarithm of the machine's speed while others use it
         self.rest = (DUEL_REST * np.random.default_rng([seed, 8]).standard_normal(count)).tolist()
         state, level = bool(rng.random() < BUSY_RUNS / (QUIET_RUNS + BUSY_RUNS)), 0.0
         for i in range(count if landscape.is_busy else 0):
             if i == 0 or rng.random() < 1 / (BUSY_RUNS if state else QUIET_RUNS):
                 state = state if i == 0 else not state
                 level = -math.log(rng.uniform(*JUMP)) if state else 0.0
-            self.log_speed[i] += level
+            self.slower[i] = level
+        if landscape.is_steady:  # what its limits leave of a slow machine; within them it measures the budget exactly
+            self.slower = [min(0.0, slower + math.log(MOST_STRETCH)) for slower in self.slower]
+            self.measuring = [
+                error if slower else 0.0 for error, slower in zip(self.measuring, self.slower, strict=True)
+            ]
+        self.log_speed = [jitter + slower for jitter, slower in zip(jitters, self.slower, strict=True)]
         self.runs = 0
 
     def train(self, truth: float) -> tuple[float, dict[str, float]]:
         """The score of one run, and its measurements."""
         i, self.runs = self.runs, self.runs + 1
         measured = {"tokens_per_second": 20_000 * math.exp(self.log_speed[i])}
-        if self.landscape.is_measured:
+        if self.landscape.is_steady:
+            measured["budget_speed"] = math.exp(self.slower[i] + self.measuring[i])
+        elif self.landscape.is_measured:
             measured["machine_speed"] = math.exp(self.log_speed[i] + self.measuring[i])
         return truth + self.noise[i] - WORTH * self.log_speed[i], measured
 
@@ -252,11 +266,15 @@ def greedy(landscape: Landscape, seed: int) -> Campaign:
 # ---------------------------------------------------------------- the table
 
 ROWS = (
-    ("busy, speed measured with an error of 5 %", Landscape()),
+    ("steady clock, nothing else runs", Landscape(is_busy=False, is_steady=True, jitter=STEADY_QUIET_JITTER)),
+    ("steady clock, busy", Landscape(is_steady=True, jitter=STEADY_JITTER)),
+    ("wall clock, nothing else runs", Landscape(is_busy=False, jitter=QUIET_JITTER)),
+    ("wall clock, busy, speed measured with an error of 5 %", Landscape()),
     ("the same, speed at first taken to be worth half as much", Landscape(assumed_worth=0.5)),
     ("the same, twice as much", Landscape(assumed_worth=2.0)),
-    ("busy, speed not measured", Landscape(is_measured=False)),
-    ("quiet", Landscape(is_busy=False)),
+    ("the same, with duels where they pay", Landscape(duels="auto")),
+    ("the same, each confirmation a duel", Landscape(duels="always")),
+    ("wall clock, busy, speed not measured", Landscape(is_measured=False)),
 )
 
 

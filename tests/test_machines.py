@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from autoresearch_kernel.core.errors import MachineFailed
-from autoresearch_kernel.core.types import Cause, RunOutcome, Status
+from autoresearch_kernel.core.types import Cause, Proposal, RunOutcome, Status
 from autoresearch_kernel.record.archive import failure_output
 from autoresearch_kernel.record.history import read_events, read_state
 from autoresearch_kernel.record.study import StudyError
@@ -25,7 +25,9 @@ from autoresearch_kernel.run.training import Listener, Training
 from autoresearch_kernel.sandbox.kinds import probe, scorer_options
 from autoresearch_kernel.scoring.job import HeldOut, ScoringJob, ScoringSettings
 from autoresearch_kernel.scoring.score import score
+from autoresearch_kernel.study.dry_run import dry_run
 from autoresearch_kernel.study.loop import research
+from autoresearch_kernel.study.steps import open_session
 from tests.conftest import COUNTING_TRAIN, QUIET, counting_study, make_project
 from tests.pretended import Machine
 from tests.study.test_loop import Scripted
@@ -189,6 +191,47 @@ def test_a_runner_that_fails_twice_while_the_code_runs_is_the_codes_doing(
     machine.train = train
     list(research(study, Scripted({"ALPHA": 0.2}), experiments=1))
     assert read_state(study.paths.history).experiments[1].status is Status.CRASH
+
+
+def test_a_runner_that_fails_once_after_a_kernel_that_did_not_start_is_no_crash_of_the_code(
+    project: Path, small_corpus: Path, machine: Machine
+) -> None:
+    study = counting_study(project, small_corpus)
+    failures = [
+        MachineFailed("The worker is gone.", may_be_the_code=True),
+        MachineFailed("The kernel did not start: no more processes."),
+    ]
+
+    def train(given: Training, listener: Listener) -> RunOutcome:
+        if given.paths.folder.name == "0001" and failures:
+            raise failures.pop()
+        return machine.pretend_training(given, listener)
+
+    machine.train = train
+    list(research(study, Scripted({"ALPHA": 0.2}), experiments=1))
+    tried = read_state(study.paths.history).experiments[1]
+    assert tried.status is Status.KEEP and tried.runs[0].causes == (Cause.NOT_STARTED, Cause.DIED)
+
+
+def test_a_worker_that_is_lost_once_in_a_dry_run_says_nothing_about_the_code(
+    project: Path, small_corpus: Path, machine: Machine, no_pictures: None
+) -> None:
+    study = counting_study(project, small_corpus)
+    list(research(study, Scripted(), experiments=0))
+    failures = [MachineFailed("The worker is gone.", may_be_the_code=True)] * 3
+
+    def lose(given: Training, listener: Listener) -> RunOutcome:
+        if failures:
+            raise failures.pop()
+        return machine.pretend_dry_run(given, listener)
+
+    machine.dry_run = lose
+    with open_session(study) as session:
+        found = []
+        for comment in ("# one", "# another"):
+            proposal = Proposal("An idea", f"{study.train_source(0)}{comment}\n", agent="script")
+            found.append(dry_run(session, session.disk_space, proposal, 1))
+    assert found == ["crash: The worker is gone.", ""]
 
 
 @pytest.mark.parametrize("sandbox", ["bubblewrap", "landlock"])

@@ -28,6 +28,11 @@ _NUMBERED_SEARCH = re.compile(r"\s*:(?:start|end)_line:\s*\d*\s*|\s*-{5,9}\s*") 
 FENCE = re.compile(r"\s*(?:`{3,}|~{3,})([^`]*)")
 _FILE = re.compile(r"[\w./\\-]*\.(?:py|ipynb|md|txt|json|jsonl|ya?ml|toml|cfg|sh)", re.IGNORECASE)
 _NOT_IN_FILES = re.compile(r"[\s:=\"'`~*#()\[\]<>]+")
+_IN_TITLES = {  # words beside the name of a file, so that "See results.json:" is none
+    "file", "filename", "path", "edit", "edits", "in", "of", "to", "for", "the", "update", "updated", "modify",
+    "change", "changes", "changed", "patch", "diff", "new", "complete", "full", "whole", "python", "python3", "py",
+    "json", "yaml", "search", "replace", "block", "---", "+++",
+}  # fmt: skip
 _TAGGED = re.compile(r"""\s*#\s*%%.*["']parameters["']""")
 
 
@@ -114,7 +119,9 @@ def _code(lines: Sequence[str], is_search: bool = False) -> str:
 def named_file(line: str) -> str:
     """The name of the file that a line gives as a title: "### `train.py`", "```python prepare.py"; "" for none."""
     words = [word for word in _NOT_IN_FILES.split(line[:200]) if word]
-    names = [word for word in words if _FILE.fullmatch(word)] if len(words) <= 3 else []
+    names = [word for word in words if _FILE.fullmatch(word)]
+    is_title = all(word in names or word.casefold().strip(".,") in _IN_TITLES for word in words)
+    names = names if len(words) <= 4 and is_title else []
     return names[-1].replace("\\", "/").split("/")[-1] if names else ""
 
 

@@ -27,7 +27,7 @@ from .failures import Failure, ModelUnavailable, PromptTooLong, quoted
 from .model import Reply
 from .prices import Prices, count_tokens
 from .reset_time import seconds_until_reset
-from .server import keep_secret, redact
+from .server import is_plain_value, keep_secret, read_key, redact
 from .server_numbers import Sizes, sizes_of
 from .stream import mended
 from .tool_causes import advice, cause_of_tool
@@ -48,7 +48,7 @@ INSTRUCTIONS = (
 OURS = ("AUTORESEARCH_", "OPENAI_")  # variables that no tool gets unless its preset keeps them
 _SECRET_NAME = re.compile(
     r"(?:^|_)(?:(?:api|access|private|secret)?_?key|token|secret|passw(?:or)?d|passphrase|credentials?|auth|cookie|pat"
-    r"|dsn)s?(?:_|$)|apikey",
+    r"|dsn)s?(?:_|$)|apikey|[a-z]passw(?:or)?d$|(?<!^old)(?<!^)pwd$",
     re.IGNORECASE,
 )
 
@@ -188,17 +188,21 @@ class CommandChat:
 
     def _absolute(self, word: str) -> str:
         path = self.project / word if self.project is not None and word else None
-        return str(path) if path is not None and path.is_file() else word
+        return str(path) if path is not None and os.path.isfile(path) else word  # no error for a word of any length
 
     def environment(self, folder: Path) -> dict[str, str]:
         """Of the tool: the user's, without variables of ours and without secrets that its preset does not keep."""
         kept = {}
-        for name, value in os.environ.items():
+        key = read_key()  # which the supervisor has taken out of its environment
+        given = os.environ | ({"OPENAI_API_KEY": key} if key else {})
+        for name, value in given.items():
+            is_count = name.upper().endswith("TOKENS") and is_plain_value(value)  # such as MAX_THINKING_TOKENS
+            may_be_secret = _SECRET_NAME.search(name) is not None and not is_count
             if any(fnmatchcase(name, pattern) for pattern in self.tool.keep):
-                if _SECRET_NAME.search(name):
+                if may_be_secret:
                     keep_secret(value)  # a tool may print its environment
                 kept[name] = value
-            elif not (name.startswith(OURS) or _SECRET_NAME.search(name) or redact(value) != value):
+            elif not (name.startswith(OURS) or may_be_secret or redact(value) != value):
                 kept[name] = value
         own = {"NO_COLOR": "1", "TERM": "dumb", "CI": "1"}
         return kept | own | {name: _filled(value, folder) for name, value in self.tool.environment.items()}
@@ -206,13 +210,13 @@ class CommandChat:
     # --- what comes of it
 
     def _tell_words(self) -> Callable[[Path], None]:
-        """Reads what the tool has written, now and then, where its output is a reply before it is whole."""
-        telling = Telling(self.on_words)
+        """Tells what the tool has written, now and then; "" where its output is no reply before it is whole."""
+        telling, is_whole_only = Telling(self.on_words), self.tool.output == "json"
 
         def look(stdout: Path) -> None:
-            telling.tell(lambda: words_so_far(self.tool, _beginning_of(stdout)))
+            telling.tell(lambda: "" if is_whole_only else words_so_far(self.tool, _beginning_of(stdout)))
 
-        return look if self.tool.output != "json" else ignore
+        return look
 
     def _answer(self, prompt: str, ended: Ended) -> Reply | Failure:
         said = read_output(self.tool, ended.stdout, ended.stderr)
@@ -235,6 +239,9 @@ class CommandChat:
             return self._failed(said.error.words or said.error.message, said.error.status, said.error.message)
         words = cleaned((ended.stderr[-MOST_WORDS:] + b"\n" + ended.stdout[-MOST_WORDS:]).decode("utf-8", "replace"))
         if ended.is_late:
+            if holds_proposal(said.reply):
+                self.on_wait(f"{self.who} did not end after a whole reply, which is used.")
+                return None
             return self._late(words)
         if ended.returncode < 0:
             return Failure(f"it was killed by signal {-ended.returncode}", ServerCause.SERVER)

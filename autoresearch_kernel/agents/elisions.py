@@ -30,6 +30,9 @@ _SAYS_UNCHANGED = re.compile(
     r"|\b(?:stays?|remains?|keep|kept) (?:the |everything )?(?:same|as is|existing|rest)",
     re.IGNORECASE,
 )
+_SAYS_REMOVED = re.compile(
+    r"\b(?:removed|deleted|dropped|disabled|gone|no longer|not needed|unnecessary)\b", re.IGNORECASE
+)
 _SAYS_NOTHING_ELSE = re.compile(  # a whole comment; with one of them a block is asked for again, lost lines or not
     r"[\[(<{\s]*(?:(?:the )?(?:rest|remaining|existing|previous|original)(?: \w+){0,2}"
     r" (?:the )?(?:code|lines?|here|same|unchanged|above|before|below|omitted)(?: here| below)?"
@@ -60,8 +63,9 @@ def elision(before: Sequence[str], after: Sequence[str], source: Collection[str]
             continue
         if (is_shorter and _may_elide(line)) or (_elides(line) and not _is_whole_body(after, i, is_shorter)):
             return line
-    is_all_gone = num_before > 0 and num_after == 0  # and words stand in its place
-    return next((line for line in map(str.strip, after) if is_all_gone and line and line not in old), None)
+    is_all_gone = num_before > 0 and num_after == 0  # and words stand in its place that do not say so
+    words = (line for line in map(str.strip, after) if is_all_gone and line and line not in old)
+    return next((line for line in words if not (_COMMENT.match(line) and _SAYS_REMOVED.search(line))), None)
 
 
 def elided(line: str) -> bool:

@@ -65,6 +65,10 @@ INTERFACE = """\
 `from prepare import ...` gives train.py these. What you report to the clock besides train_loss, such as
 forward_seconds, is shown to you with the incumbent."""
 HINTS = "# Hints from the people who asked you, the latest last"
+ABSENT_AT_TIMES = (  # headings of sections that only some prompts have
+    "Hints", "Your notes", "What people refused", "Running now", "Of the program, this applies now",
+    "Some of them in full", "What prepare.py offers", "What came back",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

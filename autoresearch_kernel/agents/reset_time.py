@@ -5,24 +5,35 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, timedelta, timezone, tzinfo
 from zoneinfo import ZoneInfo
 
 from .server_numbers import seconds_to_wait
 
 LONGEST_SECONDS = 8 * 86_400.0  # a weekly limit; what lies further ahead was misread
 MARGIN_SECONDS = 30.0  # after the stated moment, which tools round
+JUST_PASSED = timedelta(minutes=30)  # a time of day so short ago is the one that was meant, and not that of tomorrow
+AGAIN_AFTER = timedelta(minutes=5)  # then: this machine's clock may be ahead, or the tool rounds down
 _EPOCH = re.compile(r"(?<!\d)(1[6-9]\d{8}|2\d{9})(\d{3})?(?!\d)")  # seconds or milliseconds since 1970
-_ISO = re.compile(r"20\d\d-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?")
+_ISO = re.compile(
+    r"(20\d\d-\d\d-\d\d)(?:[T ]| at )(\d\d:\d\d(?::\d\d(?:\.\d+)?)?)(?:(Z|[+-]\d\d:?\d\d)| ?\(?(UTC|GMT)\b)?"
+)
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _CLOCK = re.compile(
-    r"(?:resets?|reset at|try again|available|until|again)\s+(?:on |at )?"
+    r"(?:resets?|reset at|try again|available|until|again)\s+(?:on |at |after )?"
     r"(?:(?P<month>jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]* (?P<day>\d{1,2})(?:st|nd|rd|th)?"
     r"(?:,? 20\d\d)?(?:,| at)? ?(?:at )?)?"
     r"(?P<hour>\d{1,2})(?::(?P<minute>\d\d))? ?(?P<half>[ap]\.?m\b)?"
-    r"(?: ?\(?(?P<zone>[A-Z][A-Za-z_]+/[A-Za-z_/]+|UTC|GMT)\)?)?",
+    r"(?: ?\(?(?P<zone>[A-Z][A-Za-z_]+/[A-Za-z_/+\d-]+"
+    r"|(?:UTC|GMT)(?:[+-]\d{1,2}(?::?\d\d)?)?|(?-i:[A-Z]{1,4}T)\b)\)?)?",
     re.IGNORECASE,
 )
+_OFFSET = re.compile(r"(?:UTC|GMT)(?:([+-])(\d{1,2}):?(\d\d)?)?", re.IGNORECASE)
+_ABBREVIATED = {
+    "PT": "America/Los_Angeles", "PST": "America/Los_Angeles", "PDT": "America/Los_Angeles", "MST": "America/Denver",
+    "MDT": "America/Denver", "CST": "America/Chicago", "CDT": "America/Chicago", "ET": "America/New_York",
+    "EST": "America/New_York", "EDT": "America/New_York", "CET": "Europe/Berlin", "CEST": "Europe/Berlin",
+}  # fmt: skip
 
 
 def seconds_until_reset(words: str, now: datetime) -> float | None:
@@ -45,7 +56,8 @@ def _moments(words: str, now: datetime) -> Iterator[datetime]:
         yield datetime.fromtimestamp(int(found[1]), now.tzinfo)
     for found in _ISO.finditer(words):
         with suppress(ValueError):
-            moment = datetime.fromisoformat(found[0])
+            zone = "Z" if found[4] else found[3] or ""
+            moment = datetime.fromisoformat(f"{found[1]}T{found[2]}{zone}")
             yield moment if moment.tzinfo else moment.replace(tzinfo=now.tzinfo)
     if (moment_said := _time_of_day(words, now)) is not None:
         yield moment_said
@@ -66,6 +78,8 @@ def _time_of_day(words: str, now: datetime) -> datetime | None:
                 month = _MONTHS.index(found["month"][:3].lower()) + 1
                 moment = moment.replace(month=month, day=int(found["day"]))
                 return moment if moment >= local else moment.replace(year=moment.year + 1)
+            if timedelta() < local - moment < JUST_PASSED:
+                return local + AGAIN_AFTER
             return moment if moment >= local else moment + timedelta(days=1)
     return None
 
@@ -74,4 +88,7 @@ def _zone(name: str | None, now: datetime) -> tzinfo | None:
     """Raises KeyError for a zone that this machine does not know."""
     if not name:
         return now.tzinfo
-    return ZoneInfo("UTC" if name.upper() in ("UTC", "GMT") else name)
+    if offset := _OFFSET.fullmatch(name):
+        sign, hours, minutes = offset.groups()
+        return timezone((-1 if sign == "-" else 1) * timedelta(hours=int(hours or 0), minutes=int(minutes or 0)))
+    return ZoneInfo(name if "/" in name else _ABBREVIATED[name])

@@ -10,7 +10,11 @@ from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 OPENAI_URL = "https://api.openai.com/v1"
 NO_KEY = "none"  # the client insists on a key; servers without one ignore it
 # What people write where a server asks for no key: no secrets, and words that occur in any text.
-PLACEHOLDERS = {"none", "empty", "dummy", "ollama", "lm-studio", "not-needed", "no-key", "sk-no-key-required"}
+PLACEHOLDERS = {
+    "none", "empty", "dummy", "ollama", "lm-studio", "not-needed", "no-key", "sk-no-key-required", "test", "token",
+    "local", "fake", "placeholder", "api-key", "apikey", "secret", "vllm", "llama", "llamacpp", "default", "true",
+    "false", "unused", "anything", "password", "sk-test", "changeme", "null",
+}  # fmt: skip
 
 _taken: str | None = None
 _secrets: set[str] = set()
@@ -63,8 +67,15 @@ def redacted(record: logging.LogRecord) -> bool:
 
 def keep_secret(secret: str) -> None:
     """Keep `secret` out of every text that `redact` sees."""
-    if len(secret) >= 4 and secret.lower() not in PLACEHOLDERS:
+    if len(secret) >= 4 and secret.lower() not in PLACEHOLDERS and not is_plain_value(secret):
         _secrets.update({secret, quote(secret, safe="")})
+
+
+def is_plain_value(value: str) -> bool:
+    """Whether a value is a number or a switch, as of `..._MAX_OUTPUT_TOKENS`, and no secret."""
+    return value.strip().lower() in ("true", "false", "yes", "no", "on", "off") or bool(
+        re.fullmatch(r"\s*-?\d{1,9}(?:\.\d+)?\s*", value)
+    )
 
 
 def address(base_url: str) -> tuple[str, dict[str, str], str]:

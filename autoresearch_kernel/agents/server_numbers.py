@@ -50,12 +50,13 @@ _EXCESS = re.compile(r"at least 1, got -(\d+)|exceeded by (\d+) tokens", re.IGNO
 _WAIT = re.compile(
     r"(?:retry|try again|wait|available|resets?|retrydelay|retry_after|estimated_time|cooldown_time)\w*[\"']?"
     r"(?: in| after| for|[:=])? ?(?:about |at least )?[\"']?"
-    r"((?:\d+(?:\.\d+)? ?(?:ms|milliseconds?|h|hours?|m|min|minutes?|s|sec|seconds?|d|days?)(?![a-z]) ?)+"
-    r"|\d+(?:\.\d+)?\b)",
+    r"((?:\d+(?:\.\d+)? ?(?:ms|milliseconds?|h|hrs?|hours?|m|mins?|minutes?|s|secs?|seconds?|d|days?|w|weeks?)(?![a-z])"
+    r"(?:,? and |, | )?)+"
+    r"|\d++(?:\.\d++)?+(?! ?[A-Za-z]|[:/-]))",  # a bare number is one of seconds, unless it begins a date or a time
     re.IGNORECASE,
 )
-_PART = re.compile(r"(\d+(?:\.\d+)?) ?(ms|milli|h|m|s|d)?", re.IGNORECASE)
-_UNITS = {"ms": 0.001, "milli": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
+_PART = re.compile(r"(\d+(?:\.\d+)?) ?(ms|milli|h|m|s|d|w)?", re.IGNORECASE)
+_UNITS = {"ms": 0.001, "milli": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0, "": 1.0}
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from .typography import in_ascii
 
 MOST_NESTED = 5  # thoughts around the answer itself
 
+LONGEST_LABEL = 100  # characters of a line before a mark in square brackets that are looked at
 _THOUGHT = re.compile(
     r"th(?:ink|ought)|reason|internal|critique|verif|review|notes?[_ ]to[_ ]self"
     r"|reflect|scratch|monolog|ruminat|ponder|brainstorm|deliberat|contemplat|analy[sz]|rationale"
@@ -99,7 +100,7 @@ def _without_thoughts(text: str) -> AnswerText:
 def _marks(hidden: str) -> Iterator[_Mark]:
     for found in _TAG.finditer(hidden):
         inside = found[found.lastgroup or 0]
-        if found.lastgroup == "square" and not (inside.isupper() or _is_line(hidden, found.start(), found.end())):
+        if found.lastgroup == "square" and not _may_be_square(hidden, found):
             continue
         if (kind := _kind(inside)) and not is_quoted(hidden, found.start(), found.end()):
             yield _Mark(found.start(), found.end(), *kind)
@@ -273,6 +274,16 @@ def _places(hidden: str, marks: Sequence[_Mark], thoughts: Sequence[tuple[_Mark,
     fences = (i for i, line in enumerate(lines) if line.strip("`~ \t") == "" and FENCE.fullmatch(line))
     words = _ANY_TAG.sub(lambda found: " " * len(found[0]), "\n".join(lines)).rstrip("`~* \t\n")
     return _Places(labels, outside(sorted({*complete, *fences})), len(words))
+
+
+def _may_be_square(text: str, found: re.Match[str]) -> bool:
+    """Whether square brackets may be the mark of a thought: `[THINKING]`, but not "HYPOTHESIS: [VERIFIED] Less"."""
+    if not found["square"].isupper() or _is_line(text, found.start(), found.end()):
+        return _is_line(text, found.start(), found.end())
+    near = max(0, found.start() - LONGEST_LABEL)
+    line = text.rfind("\n", near, found.start())
+    is_labelled = (line >= 0 or near == 0) and label_of(text[max(near, line + 1) : found.start()])[0]
+    return not is_labelled or f"[/{found['square']}]" in text
 
 
 def _is_line(text: str, start: int, end: int) -> bool:

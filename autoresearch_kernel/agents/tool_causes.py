@@ -21,7 +21,8 @@ _SIGN_IN = (
     r"[`'\"]?(?:\S+ )?/?(?:log|sign)[ -]?in|/login\b"
     r"|(?:log|sign)[ -]?in (?:again|first|is )?required|authentication required"
     r"|(?:auth|session|credentials?|token) (?:has |have |is )?(?:expired|required|missing)|auth login"
-    r"|(?:open|visit) .{0,40}(?:url|link|https?://).{0,200}(?:sign|log|authori[sz]e|authenticate|code)"
+    r"|(?:open|visit) .{0,40}(?:url|link|https?://).{0,200}"
+    r"(?:sign[ -]?in|log[ -]?in|authori[sz]e|authenticate|enter .{0,20}code)"
     r"|(?:specify|set) (?:the |an )?\w*(?:_API_KEY|_TOKEN)\b|invalid auth method|no authentication"
 )
 _PERMISSION = (
@@ -40,6 +41,8 @@ def cause_of_tool(tool: Tool, words: str, status: int | None = None) -> ServerCa
         return (
             ServerCause.QUOTA if known is ServerCause.QUOTA and not _has(words, "reset", "again") else ServerCause.RATE
         )
+    if known is ServerCause.OVERLOADED and not _has(words, *tool.sign_in_words):
+        return known
     if _has(words, _SIGN_IN, *tool.sign_in_words):
         return ServerCause.KEY
     return ServerCause.PERMISSION if _has(words, _PERMISSION) else known

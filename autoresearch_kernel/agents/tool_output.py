@@ -15,6 +15,7 @@ from .reply import read_submission
 from .tools import Place, Tool
 
 MOST_WORDS = 4_000  # characters of a tool's messages that are looked at
+USAGE = {"usage", "modelUsage", "stats"}  # fields of counts, which say nothing of a failure
 LONGEST_MESSAGE = 2_000  # characters; a longer text without an edit is a reply and no message of the tool
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
@@ -138,7 +139,7 @@ def _error(objects: list[dict[str, Any]], place: Place) -> ErrorBody | None:
     if not place.when or not (found := _chosen(objects, place)):
         return None
     said = next((v for v in values_at(found[-1], place.at) if v), None)
-    body = read_body(found[-1] if said is None else said)
+    body = read_body({k: v for k, v in found[-1].items() if k not in USAGE} if said is None else said)
     status = next((v for v in values_at(found[-1], place.status) if isinstance(v, int)), body.status)
     return ErrorBody(body.message, body.words[:MOST_WORDS], status)
 

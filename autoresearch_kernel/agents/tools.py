@@ -157,11 +157,19 @@ def _value(kind: str, value: Any) -> Any:
     if kind.startswith("tuple"):
         if not isinstance(value, list):
             raise TypeError("it has to be a list")
+        for item in value:
+            if isinstance(item, bool) or not isinstance(item, str | int | float):
+                raise TypeError(f"{item!r:.80} is no text; put it in quotes")
         return tuple(map(str, value))
     if kind == "Place":
         if not isinstance(value, dict):
             raise TypeError("it has to have `at` and perhaps `when`")
-        return Place(**value)
+        place = Place(**value)
+        if not all(isinstance(text, str) for text in (place.at, place.status)) or place.take not in ("last", "all"):
+            raise TypeError("`at` and `status` have to be text, and `take` has to be last or all")
+        if not isinstance(place.when, dict):
+            raise TypeError("`when` has to be paths with values")
+        return place
     if kind.startswith("Mapping"):
         if not isinstance(value, dict):
             raise TypeError("it has to be names with values")

@@ -354,20 +354,27 @@ def _approve_in_place(study: Study, source: str, why: str, reasons: Mapping[str,
 
 def promote(study: Study, force: bool = False) -> str:
     """Make the best train.py of a study the project's. Raises StudyError when that would lose edits."""
-    if not study.paths.best_train.is_file():
-        raise StudyError(f"Study {study.name!r} has no best train.py yet: {study.paths.best_train} is missing.")
-    champion = read_state(study).incumbent
-    if champion is not None and champion.number == 0:
+    state = read_state(study)
+    champion = state.incumbent
+    if champion is None:
+        raise StudyError(
+            f"Study {study.name!r} has no best train.py yet, because its baseline is not measured. "
+            f"`{shell_command(f'run --name {study.name}')}` goes on with it."
+        )
+    if champion.number == 0:
         return (
             f"Study {study.name} has kept nothing besides its baseline, so there is nothing to promote: "
             f"{study.project / 'train.py'} stays as it is."
         )
-    best = study.paths.best_train.read_text(encoding="utf-8")
+    best = study.train_source(champion.number)  # best/train.py is a view of it, which may not be drawn yet
+    if sha256(best) != champion.train_sha256:
+        path = study.experiment(champion.number).train
+        raise StudyError(f"{path} is not the file that was recorded. Restore it from a copy, or from git.")
     target = study.project / "train.py"
     current = target.read_bytes()
     if sha256(current) == sha256(best):
         return f"{target} is already the best of study {study.name}."
-    ours = {study.facts["sha256"]["project train.py"], *(e.train_sha256 for e in read_state(study).experiments)}
+    ours = {study.facts["sha256"]["project train.py"], *(e.train_sha256 for e in state.experiments)}
     if sha256(current) not in ours and not force:
         raise WouldOverwrite(
             f"{target} has changed since study {study.name!r} began and would be overwritten. Commit or copy it first.",

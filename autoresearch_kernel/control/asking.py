@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..agents.prices import count_tokens
-from ..agents.prompt import CHECKED, Form, build_prompt, objection_text
+from ..agents.prompt import ABSENT_AT_TIMES, CHECKED, Form, build_prompt, objection_text
 from ..core.state import StudyState
 from ..core.types import Refusal
 from ..record.activity import Activity, read_activity
@@ -144,16 +144,17 @@ def sections_of(prompt: str) -> dict[str, str]:
 def chosen(prompt: str, parts: Sequence[str]) -> str:
     """The sections whose heading holds one of `parts`, in any case; the whole prompt without parts.
 
-    Raises StudyError, which lists the headings, for a part that no heading holds.
+    A part that only some prompts have, such as hints, may be absent. Raises StudyError, which lists the headings, for a
+    part that no prompt has.
     """
     if not parts:
         return prompt
     sections = sections_of(prompt)
     for part in parts:
-        if not any(part.casefold() in heading.casefold() for heading in sections):
+        if not any(part.casefold() in heading.casefold() for heading in (*sections, *ABSENT_AT_TIMES)):
             headings = ", ".join(repr(heading) for heading in sections if heading)
             raise StudyError(f"The prompt has no part {part!r}. Its parts are {headings}.")
     picked = [
         text for heading, text in sections.items() if any(part.casefold() in heading.casefold() for part in parts)
     ]
-    return "\n\n".join(picked) + "\n"
+    return "\n\n".join(picked) + "\n" if picked else "None of these parts is in the prompt of now.\n"

@@ -5,12 +5,13 @@ Reads only. Refuses what cannot be compared, in one sentence.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..core.contrast import Contrast, Side, contrast, found_on_test, found_on_validation
-from ..core.types import FAILED, Status
+from ..core.types import FAILED, Experiment, Status
+from ..core.waves import STACK
 from ..record.bundle import unpacked_study
 from ..record.history import read_state
 from ..record.study import SHORT, Study, StudyError, open_folder, open_study, sha256
@@ -86,17 +87,23 @@ def _side(study: Study) -> Side:
         state.experiments[0].train_sha256,
         found_on_test(state),
         found_on_validation(state),
-        _settings(study),
+        _settings(study, tried),
         _program(study),
     )
 
 
-def _settings(study: Study) -> dict[str, str]:
-    """What a user or a machine may have set otherwise in another study, by its name, in a few words each."""
+def _settings(study: Study, tried: Sequence[Experiment]) -> dict[str, str]:
+    """What a user or a machine may have set otherwise in another study, by its name, in a few words each.
+
+    The agent, its model and its tool are those that proposed: a user may continue a study with others.
+    """
     facts, asked = study.facts, study.facts.get("asked") or {}
     options = {k: v for k, v in (facts.get("agent_options") or {}).items() if k not in NO_SETTINGS}
     found = {"agent": study.agent} | options
     found |= {name: (facts.get("agent_options") or {}).get(name) for name in ("tool_version", "server")}
+    used = {"agent": [e.agent for e in tried if e.agent != STACK]}
+    used |= {name: [str(e.details[name]) for e in tried if e.details.get(name)] for name in ("model", "tool_version")}
+    found |= {name: ", then ".join(dict.fromkeys(values)) for name, values in used.items() if values}
     found |= {"program.md": _short(_program_sha256(study)), "start": asked.get("start"), "seed": study.seed}
     preset = facts.get("preset") or {}
     found |= {"preset": preset.get("name")} | dict(preset.get("parameters") or {})

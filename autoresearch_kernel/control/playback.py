@@ -29,7 +29,7 @@ from ..show.follow import news
 from ..show.playback import Playback
 from ..show.quiz_words import answered_words, outcome_lines, question_lines
 from ..show.snapshot import Snapshot
-from ..show.status import doing
+from ..show.status import cut, doing
 from ..show.terminal import Screen
 from ..show.words import bar, outcome_line
 from ..system.locations import NoProject, project_root
@@ -233,7 +233,7 @@ def _on_terminal(viewer: Viewer) -> None:
 
 
 def _print_live(line: str) -> None:
-    print("\r\033[K" + readable(line)[: shutil.get_terminal_size().columns - 1], end="", flush=True)
+    print("\r\033[K" + cut(readable(line), shutil.get_terminal_size().columns - 1), end="", flush=True)
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
 Both runs of a duel meet the same machine, so its speed cancels in the difference of their scores. What is left is the
 luck of two seeds and a small rest. A study estimates the standard deviation of such a difference from three sources:
-the prior below, which eight duels of one code on two cores gave; the baseline's runs, each corrected for its own speed;
-and pairs of codes that met more than once.
+the prior below, which is the luck of seeds as eight runs of one code with equal steps on two cores gave it; the
+baseline's runs, each corrected for its own speed; and pairs of codes that met more than once.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from .types import Experiment, Run, is_trusted
 DuelMode = Literal["auto", "always", "never"]
 DUEL_MODES: tuple[DuelMode, ...] = ("auto", "always", "never")
 
-PRIOR_SPEED = 0.028  # prior standard deviation of a duel's difference, as a difference of the logarithm of the speed
-PRIOR_DEGREES = 7  # of freedom behind it: eight duels
+PRIOR_SPEED = 0.05  # prior standard deviation of a duel's difference, as a difference of the logarithm of the speed
+PRIOR_DEGREES = 7  # of freedom behind it: eight seeds
 PAYS = 0.7  # a duel pays where its difference has less than this share of the sd of the difference of two single runs
 MEMORY_SHARE = 0.8  # of the device's memory that both sides together may need
 FEWEST_RUNS = 3  # of the baseline, before its runs say what is left when speed is taken off

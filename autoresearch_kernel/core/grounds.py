@@ -155,7 +155,7 @@ def grounds_of_confirmation(experiment: Experiment, run: int, state: StudyState)
 
 def duel_grounds(experiment: Experiment, state: StudyState) -> DuelGrounds | None:
     """What an experiment is judged by that met the present incumbent in a duel; None for any other."""
-    incumbent, noise = state.incumbent and state.incumbent.on(""), state.noise
+    incumbent, noise = state.incumbent and state.incumbent.audited.on(""), state.noise
     duels = duels_between(experiment, incumbent) if incumbent is not None else []
     if incumbent is None or not duels:
         return None

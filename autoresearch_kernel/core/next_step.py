@@ -22,7 +22,7 @@ from .duel import duel_pays, fits_twice
 from .grounds import AnyGrounds, BaselineGrounds, duel_grounds, grounds_of
 from .noise import has_like_runs
 from .state import StudyState
-from .types import Cause, Experiment, Run, Status, scores_of
+from .types import NO_OUTCOME, Experiment, Run, Status, scores_of
 
 UNSTEADY = "the machine is too unsteady to judge small differences, so sigma is that of all runs, whatever their speed"
 MOST_ATTEMPTS = 2  # trainings begun under one run index: one interruption is bad luck, two are the experiment's
@@ -120,7 +120,7 @@ def _on_own_machine(experiment: Experiment) -> Step | None:
 def _without_reference(experiment: Experiment, state: StudyState) -> Step | None:
     """The discard of an experiment on a kind of machine on which nothing has run that it could be compared with."""
     reference = state.reference_for(experiment)
-    if not experiment.machine or not experiment.scores or reference is None or reference.scores:
+    if not experiment.machine or not experiment.scores or reference is None or reference.audited.scores:
         return None
     why = f"{reference.number:04d} has no score on {experiment.machine}, with which it could be compared"
     return Step(Action.DECIDE, experiment.number, why=why, status=Status.DISCARD, wave=(reference.number,))
@@ -131,7 +131,7 @@ def _as_duel(step: Step, experiment: Experiment, state: StudyState) -> Step:
     incumbent = state.incumbent
     if step.action is not Action.TRAIN or step.run == 0 or incumbent is None or not is_duel_due(experiment, state):
         return step
-    if any(Cause.NOT_STARTED in run.causes for run in experiment.runs[step.run :]):  # alone, it is clear whose fault
+    if any(NO_OUTCOME & set(run.causes) for run in experiment.runs[step.run :]):  # alone, it is clear whose fault
         return step
     return replace(step, against=incumbent.number)
 
@@ -184,8 +184,8 @@ def of_decided(experiment: Experiment) -> Step | None:
     """What a later run of a decided experiment lacks: training, score or audit; None when nothing is lacking."""
     if step := of_last_run(experiment):
         return step
-    run = late_audit_due(experiment)
-    return None if run is None else Step(Action.AUDIT, experiment.number, run)
+    waiting = experiment.awaiting_audit
+    return Step(Action.AUDIT, experiment.number, waiting[0].index) if waiting else None
 
 
 def _of_machine_that_changed(experiment: Experiment, state: StudyState, is_gain: bool) -> Step | None:
@@ -302,13 +302,6 @@ def audit_due(experiment: Experiment, verdict: str) -> int | None:
     if experiment.number == 0:
         return _first_unaudited(experiment.runs[-1:]) if verdict == "keep" else None
     return _first_unaudited(experiment.runs)
-
-
-def late_audit_due(experiment: Experiment) -> int | None:
-    """The run of a kept experiment, made after it was decided, that is still to be audited; None when none is."""
-    if experiment.number == 0 or experiment.status is not Status.KEEP:
-        return None
-    return _first_unaudited(run for run in experiment.runs if run.num_decided > experiment.number)
 
 
 def _first_unaudited(runs: Iterable[Run]) -> int | None:

@@ -88,7 +88,7 @@ def is_for(step: Step, state: StudyState, machine: str, kinds: Set[str]) -> bool
     if not machine or step.run > 0:  # a later run of an experiment that failed elsewhere, or that is judged alone
         return not machine
     reference = state.reference_for(experiment, machine)
-    return reference is not None and len(scores_of(reference.runs)) >= REFERENCE_RUNS
+    return reference is not None and len(scores_of(reference.audited.runs)) >= REFERENCE_RUNS
 
 
 def _elsewhere(state: StudyState, busy: Busy, machine: str, is_ending: bool) -> Step | None:
@@ -130,10 +130,7 @@ def of_run(experiment: Experiment, index: int) -> Step | None:
         return Step(Action.TRAIN, experiment.number, index)
     if run.status is None and run.val_bpb is None:
         return Step(Action.SCORE, experiment.number, index)
-    is_late = not is_baseline and experiment.status is Status.KEEP and run.num_decided > experiment.number
-    if is_late and run.val_bpb is not None and run.audit is None:
-        return Step(Action.AUDIT, experiment.number, index)
-    return None
+    return Step(Action.AUDIT, experiment.number, index) if run in experiment.awaiting_audit else None
 
 
 def _of_baseline(state: StudyState, busy: Busy, num_slots: int) -> Step | None:

@@ -178,7 +178,7 @@ class StudyState:
         reference = self.reference_for(challenger)
         if reference is None:
             return None
-        return level(challenger.runs, reference.runs, self.noise.like_speed, self.noise.worth)
+        return level(challenger.runs, reference.audited.runs, self.noise.like_speed, self.noise.worth)
 
     def reference_for(self, challenger: Experiment, machine: str | None = None) -> Experiment | None:
         """What a challenger is compared with: the incumbent, or its parent where another one was kept meanwhile.
@@ -218,12 +218,12 @@ class StudyState:
         usual = usual_worth(
             hardware.get("device") or "cpu", self.study.get("time_budget_seconds") or CPU_BUDGET_SECONDS
         )
-        return noise_of(self.experiments, usual)
+        return noise_of([e.audited for e in self.experiments], usual)
 
     @cached_property
     def duel_noise(self) -> DuelNoise:
         """How much the difference of a duel scatters."""
-        return duel_noise(self.experiments, self.noise.worth)
+        return duel_noise([e.audited for e in self.experiments], self.noise.worth)
 
     @property
     def sigma(self) -> float | None:

@@ -48,9 +48,11 @@ class Cause(StrEnum):
     OVERTIME = "overtime"  # it worked longer beyond its budget than the baseline does
     FULL_DISK = "full disk"
     NOT_STARTED = "not started"  # the sandbox, the kernel or the process that executes the notebook failed
+    DIED = "died"  # what executes the notebook, or the worker, ended while the code ran, so the code may be why
     KILLED = "killed"  # by another process, such as a system short of memory
 
 
+NO_OUTCOME = frozenset({Cause.NOT_STARTED, Cause.DIED})  # the machine failed, and the training said nothing
 OF_THE_MACHINE = frozenset({Cause.KILLED, Cause.OVERTIME, Cause.SLOW, Cause.FAST})  # a busy machine may be behind these
 
 
@@ -316,6 +318,22 @@ class Experiment:
         return tuple(run for run in self.runs if run.val_bpb is not None and run.num_decided <= self.number)
 
     @property
+    def awaiting_audit(self) -> tuple[Run, ...]:
+        """The scored runs of a kept experiment, made after it was decided, that are still to be audited."""
+        if self.number == 0 or self.status is not Status.KEEP:
+            return ()
+        late = (run for run in self.runs if run.num_decided > self.number)
+        return tuple(run for run in late if run.val_bpb is not None and run.audit is None)
+
+    @property
+    def audited(self) -> Experiment:
+        """The experiment without the runs that await their audit: nothing is compared with these yet."""
+        if not (waiting := self.awaiting_audit):
+            return self
+        runs = tuple(run for run in self.runs if all(run is not one for one in waiting))
+        return replace(self, runs=runs, num_left_out=self.num_left_out + len(waiting))
+
+    @property
     def mean_bpb(self) -> float | None:
         """Mean of all its runs so far, those after the decision included; None without a scored run."""
         return math.fsum(self.scores) / len(self.scores) if self.scores else None
@@ -415,6 +433,7 @@ class Result:
     judged_standard_error: float | None = None  # of judged_difference; None where a decision has none
     baseline_val_bpb: float | None = None  # the means that val_difference is of; None in records without them
     champion_val_bpb: float | None = None
+    num_failed_runs: int = 0  # of the champion on fresh seeds: they have no score, and are in no mean
 
 
 class Archive:

@@ -61,6 +61,11 @@ class Idea:
         return {name: parameter.value for name, parameter in read_parameters(self.train_source).items()}
 
     @property
+    def before(self) -> dict[str, Any]:
+        """The same of the incumbent: a change that is computed from these is the same when its cell runs again."""
+        return {name: parameter.value for name, parameter in read_parameters(self.parent_source).items()}
+
+    @property
     def diff(self) -> Diff:
         """What changes in the incumbent's train.py; coloured in a notebook."""
         return Diff(diff(self.parent_source, self.train_source))

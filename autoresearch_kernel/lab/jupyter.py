@@ -18,12 +18,21 @@ CONTROL = f"{MY_NOTEBOOKS}/control.ipynb"  # what `autoresearch lab` opens
 
 def open_lab(project: Path, options: Sequence[str], notebook: str = CONTROL) -> NoReturn:
     """Install the kernel, refresh the user's copies of the notebooks, and become `jupyter lab` at one of them."""
-    install_kernelspec(prefix=Path(sys.prefix))
-    protect_originals(Path(sys.prefix))
+    install_for_lab()
     for words in update_copies(project):
         print(words, flush=True)
     _offer_train_as_a_notebook()
     os.execv(sys.executable, lab_command(project, options, notebook))
+
+
+def install_for_lab() -> None:
+    """Install the kernel into this environment; for this user where the environment is another user's."""
+    try:
+        install_kernelspec(prefix=Path(sys.prefix))
+        protect_originals(Path(sys.prefix))
+    except PermissionError:
+        where = install_kernelspec()
+        print(f"This environment is another user's, so the kernel is installed in {where}.", flush=True)
 
 
 def lab_command(project: Path, options: Sequence[str], notebook: str = CONTROL) -> list[str]:

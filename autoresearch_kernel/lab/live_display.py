@@ -42,9 +42,14 @@ class LiveDisplay:
         self._handle: Any = None
         self._said = ""
         self._is_shown = False
+        self._slot = ""  # that is shown, of several
 
     def watch(self, progress: Progress) -> None:
-        """Take in what happens; see `Progress`."""
+        """Take in what happens; see `Progress`. Of several slots the first one that begins is shown."""
+        if progress.slot and progress.phase not in ("note", "paused"):
+            self._slot = self._slot or progress.slot
+            if progress.slot != self._slot:
+                return
         match progress.phase:
             case "starting":
                 self._start(progress)

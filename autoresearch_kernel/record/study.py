@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import platform
-import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -427,7 +426,8 @@ def study_names(project: Path) -> list[str]:
     """Studies of this project, the one touched last first."""
     touched = {}
     for path in (project / "studies").glob("*/study.json"):
-        if re.fullmatch(r"[\w.-]+", path.parent.name):
+        with suppress(ValueError):  # a folder that no study can be named as
+            study_paths(path.parent.name, project)
             touched[path.parent.name] = _touched_at(path.with_name("history.jsonl")) or _touched_at(path)
     return sorted(touched, key=lambda name: touched[name], reverse=True)
 

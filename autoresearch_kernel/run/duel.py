@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ..core.types import RunOutcome
-from ..system.machine import training_lock
+from ..sandbox.kinds import get_ready
+from ..system.machine import has_gpu, training_lock
 from ..system.machine_speed import MachineSpeed
 from .training import InWork, Listener, Steps, Training, Turn, training_steps
 
@@ -37,8 +38,10 @@ class _Side:
         """Train for one slice; until the end where the other side has ended."""
         if self.in_work is not None:
             self.in_work.own_time.go_on()
+        else:
+            self._start(other)
         until = time.monotonic() + seconds
-        while self._advance():
+        while self.outcome is None and self._advance():
             left = until - time.monotonic()
             if other.outcome is None and left <= 0:
                 break
@@ -49,6 +52,14 @@ class _Side:
                 other.in_work.own_time.stay_stopped()
         if self.outcome is None and other.outcome is None and self.in_work is not None:
             self.in_work.own_time.stop()
+
+    def _start(self, other: _Side) -> None:
+        """Start its processes. The supervisor keeps nothing stopped meanwhile, so the other side goes on."""
+        waiting = other.in_work.own_time if other.in_work is not None and other.outcome is None else None
+        if waiting is not None:
+            waiting.go_on()
+        if self._advance() and waiting is not None:
+            waiting.stop()
 
     def _advance(self) -> bool:
         """One check of its limits; False once it has ended."""
@@ -67,6 +78,7 @@ def run_duel(trainings: Pair[Training], listeners: Pair[Listener]) -> Pair[RunOu
     """
     from . import notebook, runner  # noqa: F401  # else the first side goes on while the second one imports them
 
+    get_ready(has_gpu())  # the same
     first, second = trainings
     heard = listeners[0]
     with training_lock(heard.on_wait, heard.on_tick, first.study) as lock, ExitStack() as stack:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,9 @@ with without("rfc3987_syntax", "pyarrow", "boto3", "azure", "gcsfs", "github"): 
     from papermill.clientwrap import PapermillNotebookClient
     from papermill.engines import Engine, NotebookExecutionManager, papermill_engines
     from papermill.iorw import papermill_io
+    from papermill.models import Parameter
     from papermill.translators import PythonTranslator, papermill_translators
+    from zmq import ZMQError
 
 from ..core.sanitize import NAME_LIMIT, Private, one_line
 from ..system.files import write_atomic
@@ -154,6 +156,11 @@ class Client(PapermillNotebookClient):
         except DeadKernelError:
             self._drain(cell, index)
             failure = self._died(cell)
+        except Exception as error:
+            if not self.plain or isinstance(error, OSError | ZMQError):
+                raise
+            # Code of an experiment can answer in its kernel's place; a message without its parts is its own crash.
+            failure = self._ended("error", f"the kernel sent a message that no kernel sends ({error!r:.80})", cell)
         if cell.cell_type == "code":
             self.kept.close(cell.outputs)
         if failure is None and self.exited:
@@ -185,7 +192,7 @@ class Client(PapermillNotebookClient):
             ended, name = "deadline", "HardLimitPassed"
             reason = f"passed its hard limit of {self.deadline.seconds:.0f} s"
         else:
-            name = "KernelDied" if ended == "died" else "Exited"
+            name = {"died": "KernelDied", "error": "WrongMessage"}.get(ended, "Exited")
         if cell.cell_type == "code":
             output = new_output("error", ename=name, evalue=reason, traceback=[f"{name}: {reason}"])
             interrupted = [i for i, o in enumerate(cell.outputs) if o.output_type == "error"]
@@ -208,6 +215,9 @@ class Client(PapermillNotebookClient):
                     self.process_message(message, cell, index)
         except Empty:
             return
+        except (LookupError, TypeError, AttributeError, ValueError):
+            if not self.plain:  # else the code of the experiment sent it
+                raise
 
     async def _async_poll_kernel_alive(self) -> None:
         # nbclient itself checks only once a second
@@ -387,6 +397,21 @@ class AbsolutePaths:
         return path
 
 
+def _translator(parameters: Mapping[str, Any]) -> type[PythonTranslator]:
+    """papermill's translator, which takes the parameters to be those of the notebook: they need no check here.
+
+    papermill reads a parameters cell in a time that grows with the square of the blanks in it, and this time belongs to
+    the start of a training, which shows how busy the machine is. An agent must not be able to lengthen it.
+    """
+
+    class Translator(PythonTranslator):  # type: ignore[misc]
+        @classmethod
+        def inspect(cls, parameters_cell: Any) -> list[Parameter]:
+            return [Parameter(name, "None", "", "") for name in parameters]
+
+    return Translator
+
+
 def execute(
     notebook: str,
     output: str,
@@ -406,7 +431,7 @@ def execute(
     """
     papermill_engines.register("autoresearch", AutoresearchEngine)
     papermill_io.register("/", AbsolutePaths)
-    papermill_translators.register("autoresearch", PythonTranslator)  # whose values need no check, as a user's do
+    papermill_translators.register("autoresearch", _translator(parameters))
     ends: list[Execution] = []
     with suppress(papermill.PapermillExecutionError, KernelFailed):  # `ends` has the outcome
         papermill.execute_notebook(

@@ -15,8 +15,10 @@ import ast
 import asyncio
 import builtins
 import faulthandler
+import importlib
 import os
 import random
+import re
 import select
 import sys
 import time
@@ -309,6 +311,17 @@ def seed_everything(seed: int) -> None:
     sys.meta_path.insert(0, SeedOnImport(seed))
 
 
+def import_torch_for(source: str) -> None:
+    """Import torch where a train.py does, before its first cell.
+
+    Where kernels are forked it is there already. So its import is never a part of the time of the cells, whether this
+    kernel was forked or not, and the runs of one study can be compared.
+    """
+    if re.search(r"^[ \t]*(?:import|from)[ \t]+torch\b", source, re.MULTILINE):
+        with suppress(Exception):  # the cell that imports it fails in the same way
+            importlib.import_module("torch")
+
+
 def add_project_to_path() -> None:
     """Let notebooks in any folder import prepare: the project's, else the one that comes with this program."""
     folder = os.environ.get(PROJECT)
@@ -355,6 +368,7 @@ def main(argv: list[str] | None = None) -> None:
         app.kernel.shell.user_ns["__file__"] = str(script)
         if experiment:
             app.kernel.be_script(script)
+            import_torch_for("\n".join(app.kernel.shell.compile.script.lines))
     if experiment:
         sys.breakpointhook = sys.__breakpointhook__
         sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc, assignment]

@@ -138,7 +138,7 @@ def _measured(end: RunnerExit, handed_over: dict[str, Any], begun: float) -> dic
         measured |= {
             "runner_start_seconds": own(end.started, said["begun"]),
             "kernel_start_seconds": own(said["begun"], ready),
-            "cells_seconds": own(ready, ready + said["cells_seconds"]),
+            "cells_seconds": own(ready, ready + said["cells_seconds"]) + end.own_time.worked_while_stopped,
             "shutdown_seconds": own(ready + said["cells_seconds"], end.finished),
             "process_peak_memory_mb": said["process_peak_memory_mb"],
             "exit_code": said["exit_code"],

@@ -48,7 +48,7 @@ OUTCOME = "outcome.json"  # written by the runner
 CLOCK = "clock"  # the count of a steady clock, which the training reads
 CURVE_SECONDS = 0.1  # spent on forwarding points between two checks of the limits
 PAUSES = "pauses"  # in the folder of the sandbox: for how long a training of a duel was stopped
-MOST_WORK_STOPPED = 0.02  # of its limit: processor time that a training may use while it is stopped
+MOST_WORK_STOPPED = 0.02  # of its budget: processor time that a training may use while it is stopped
 LEAST_WORK_STOPPED_SECONDS = 0.5  # what may be the system's own inaccuracy
 
 
@@ -171,7 +171,7 @@ def training_steps(
         notebook = build_notebook(training.source, heading=heading)
     except InvalidSource as error:
         return RunOutcome(Status.INVALID, str(error), None, None)
-    handover, kills_before = _fresh_folder(paths.handover(run)), memory_kills()
+    handover = _fresh_folder(paths.handover(run))
     folder = make_folder()
     own = folder / SANDBOX_FOLDER  # beside the hand-over the only part that the training may write to
     try:
@@ -180,7 +180,7 @@ def training_steps(
         write_notebook(notebook, folder / "train.ipynb")
         write_notebook(notebook, paths.notebook(run))
         with _lock(training, listener, turn) as lock:
-            begun = time.monotonic()
+            begun, kills_before = time.monotonic(), memory_kills()
             try:
                 end = yield from _run_runner(training, folder, sandbox.name, lock, listener, turn)
             finally:
@@ -346,7 +346,7 @@ def _watch(
                 listener.on_tick(own_time.elapsed())
             measure()
             ended = runner.poll() is not None
-            if not ended and (limit := watchdog.check() or _worked_stopped(own_time, training.limit_seconds)):
+            if not ended and (limit := watchdog.check() or _worked_stopped(own_time, training.time_budget_seconds)):
                 watchdog.end()
                 raise LimitPassed(Status.CRASH, limit)
             if listener.on_output is not None and (text := output.read()):
@@ -366,10 +366,10 @@ def _watch(
         exit_watch.close()
 
 
-def _worked_stopped(own_time: OwnTime, limit_seconds: float) -> str:
+def _worked_stopped(own_time: OwnTime, budget_seconds: float) -> str:
     """Why a training that does not stand still in a duel is ended, in words that follow "it"; "" for any other."""
     worked = own_time.worked_while_stopped
-    if worked <= max(LEAST_WORK_STOPPED_SECONDS, MOST_WORK_STOPPED * limit_seconds):
+    if worked <= max(LEAST_WORK_STOPPED_SECONDS, MOST_WORK_STOPPED * budget_seconds):
         return ""
     return f"worked for {worked:.1f} s of processor time while it was stopped and the other side of its duel trained"
 
@@ -417,9 +417,10 @@ def training_environment(training: Training, folder: Path) -> dict[str, str]:
         folder: the training's libraries may write their files here.
     """
     env = environment(training.token, prefixes=("AUTORESEARCH_",))
-    # The first two lead to the validation rows, which a training must not find; the others are of another training.
-    for name in ("AUTORESEARCH_HELDOUT", "AUTORESEARCH_HOME", "AUTORESEARCH_CLOCK", "AUTORESEARCH_PAUSES"):
-        env.pop(name, None)
+    # The first two lead to the validation rows, which a training must not find; the others are of another training, or
+    # of one that a user makes by hand.
+    for name in ("HELDOUT", "HOME", "CLOCK", "PAUSES", "MAX_STEPS"):
+        env.pop(f"AUTORESEARCH_{name}", None)
     if training.max_steps is not None:
         env["AUTORESEARCH_MAX_STEPS"] = str(training.max_steps)
     if training.dtype is not None:  # the study's format, whatever this process's environment says

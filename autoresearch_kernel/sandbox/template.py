@@ -11,12 +11,13 @@ import os
 import select
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import warnings
 import weakref
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..system.environment import environment
@@ -46,10 +47,11 @@ class Template:
         empty.mkdir()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (as long as this object)
         self._num_read = 0  # bytes of what it and its children wrote there
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, cwd="/",
-            env=self.env | {PROJECT: str(empty)}, start_new_session=True,
-        )  # fmt: skip
+        with _on_all_processors():
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, cwd="/",
+                env=self.env | {PROJECT: str(empty)}, start_new_session=True,
+            )  # fmt: skip
         self.close = weakref.finalize(self, _end, self.process, self.folder)
 
     def wait(self) -> str:
@@ -94,6 +96,22 @@ def _end(process: subprocess.Popen[bytes], folder: Path) -> None:
         remove_folder(folder)
 
 
+@contextmanager
+def _on_all_processors() -> Iterator[None]:
+    """What starts in this block may use all processors of this program, also where a slot has bound this thread.
+
+    A child keeps to those of the process that asks for it, and torch would stay with the threads of the first slot.
+    """
+    bound = os.sched_getaffinity(0)
+    with suppress(OSError):  # the system has taken some of them from this program since
+        os.sched_setaffinity(0, _PROCESSORS)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, bound)
+
+
+_PROCESSORS = os.sched_getaffinity(0) if sys.platform == "linux" else set[int]()
 _lock = threading.Lock()
 _templates: list[Template] = []  # at most one
 _problems: dict[tuple[tuple[str, str], ...], str] = {}  # why there is none, by environment

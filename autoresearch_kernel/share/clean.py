@@ -24,6 +24,7 @@ KEY, VALUE = "removed-key", "removed-value"  # what stands in the place of a key
 TEMPORARY = Rule(
     "temporary folder", re.compile(rf"(?<![\w.~/-])(?:/[\w.+-]+)+/{PREFIX}\w+"), "temporary-folder", (PREFIX,)
 )
+NAMES = {"user": "user name, or a word like it", "host": "host name, or a word like it"}  # kinds of doubts
 LEAST_DOUBTED_NAME = 2  # characters of a name that is searched for as a word
 KNOWN_SERVERS = ("api.openai.com", "openrouter.ai", "localhost", "127.0.0.1")  # whose names say nothing about a person
 RANDOM_BITS = 3.7  # per character: the entropy from which a long word is taken for a possible key
@@ -169,9 +170,15 @@ def rules_of(doubts: Iterable[Doubt]) -> tuple[Rule, ...]:
     for doubt in sorted(doubts, key=lambda doubt: -len(doubt.word)):
         words.setdefault(doubt.what, []).append(doubt.word)
     return tuple(
-        Rule(what, re.compile("|".join(_word(word).pattern for word in found)), VALUE, tuple(map(str.lower, found)))
+        Rule(what, re.compile("|".join(_of_doubt(what, word) for word in found)), VALUE, tuple(map(str.lower, found)))
         for what, found in words.items()
     )
+
+
+def _of_doubt(what: str, word: str) -> str:
+    """The pattern of a doubtful word: a name also within a longer word, as `_doubted` finds it."""
+    is_part = what in NAMES.values() and len(word) > LEAST_DOUBTED_NAME
+    return _part(word) if is_part else _word(word).pattern
 
 
 def _of_environment(environ: Mapping[str, str]) -> Iterator[Rule]:
@@ -185,17 +192,19 @@ def _of_user(private: Private) -> Iterator[Rule]:
     yield from private.rules
     for name in private.names:
         if is_telling(name) and is_distinct(name):
-            yield Rule("user name", _word(name, re.IGNORECASE), "user", (name.lower(),))
+            yield Rule("user name", re.compile(_part(name), re.IGNORECASE), "user", (name.lower(),))
     if len(full_name().split()) > 1:
         yield Rule("user name", _word(full_name(), re.IGNORECASE), "user", (full_name().lower(),))
 
 
 def _doubted(private: Private, environ: Mapping[str, str]) -> Iterator[tuple[str, re.Pattern[str], str]]:
     """Kind, pattern, and what stands in each text that it can match."""
-    for what, names in (("user name", private.names), ("host name", private.hosts)):
+    for what, names in ((NAMES["user"], private.names), (NAMES["host"], private.hosts)):
         for name in names:
-            if is_telling(name) or (len(name) == LEAST_DOUBTED_NAME and name.isalpha()):
-                yield f"{what}, or a word like it", _word(name, re.IGNORECASE), name.lower()
+            if is_telling(name):
+                yield what, re.compile(_part(name), re.IGNORECASE), name.lower()
+            elif len(name) == LEAST_DOUBTED_NAME and name.isalpha():
+                yield what, _word(name, re.IGNORECASE), name.lower()
     for value in environment_values(environ):
         if not value.is_certain:
             yield f"value of your environment variable {value.name}", _word(value.value), value.value.lower()
@@ -209,6 +218,11 @@ def _word(text: str, flags: int = 0) -> re.Pattern[str]:
     before = r"(?<![\w-])" if text[0].isalnum() else ""
     after = r"(?![\w-])" if text[-1].isalnum() else ""
     return re.compile(before + re.escape(text) + after, flags)
+
+
+def _part(name: str) -> str:
+    """The pattern of a name where no letter or digit is beside it: also in `cache_alice`."""
+    return rf"(?<![^\W_]){re.escape(name)}(?![^\W_])"
 
 
 def _looks_random(word: str) -> bool:

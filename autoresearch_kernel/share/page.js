@@ -55,5 +55,13 @@
 
   window.addEventListener("beforeprint", () => {
     for (const part of document.querySelectorAll("details")) part.open = true;
+    // On paper, or in a PDF, a link to another page of the bundle would hold this machine's folder.
+    for (const link of document.querySelectorAll('a[href]:not([href^="#"]):not([href^="http"])')) {
+      link.dataset.href = link.getAttribute("href");
+      link.removeAttribute("href");
+    }
+  });
+  window.addEventListener("afterprint", () => {
+    for (const link of document.querySelectorAll("a[data-href]")) link.setAttribute("href", link.dataset.href);
   });
 })();

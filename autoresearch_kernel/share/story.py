@@ -16,6 +16,7 @@ from ..show.html import text
 from ..show.study_words import (
     against_baseline,
     compared_at_end,
+    failed_words,
     findings,
     gain_words,
     machine_words,
@@ -59,6 +60,7 @@ def result_html(material: Material) -> list[str]:
         "differences of the decisions that led there add up to "
         f"{with_error(result.judged_difference, result.judged_standard_error)}.",
         text(unclear_words(result.test_difference, result.test_standard_error)),
+        text(failed_words(result)),
     ]
     if result.num_looks > 1:
         sentences.append(f"The test split was opened for {result.num_looks} champions; each look wears it out.")

@@ -184,7 +184,7 @@ def experiments_table(experiments: Sequence[Experiment], last: int | None = None
             bpb(e.compared.theirs) if e.compared else "",
             text(difference(e)) or "–",
             status_words(e),
-            text(e.decided_at.replace("T", " ")[:16]) if e.decided_at else "now",
+            text(e.decided_at.replace("T", " ")[:16]) if e.decided_at else "",
         )
         for e in reversed(shown)
     ]

@@ -84,3 +84,13 @@ class Snapshot(Work, Past):
     @property
     def is_running(self) -> bool:
         return self.phase not in ENDED
+
+    def doing(self, number: int) -> str:
+        """What an experiment that is not decided does now; on several slots each has a phase of its own."""
+        if not self.is_running:
+            return "unfinished"
+        if self.slots:
+            phases = (str(row["phase"]) for row in self.slots if row["phase"] and row.get("experiment") == number)
+            return next(phases, "waits")
+        is_it = self.experiment is not None and self.experiment.number == number
+        return self.activity or "waits" if is_it else "unfinished"

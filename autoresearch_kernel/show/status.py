@@ -349,7 +349,7 @@ def _speed(experiment: Experiment, now: Snapshot) -> str:
 
 def _status(experiment: Experiment, now: Snapshot) -> str:
     if experiment.status is None:
-        return (now.activity or "waits") if now.is_running else "unfinished"
+        return now.doing(experiment.number)
     return f"{status_word(experiment)} {sign(experiment)}".rstrip()
 
 
@@ -365,6 +365,14 @@ def _ago(utc: str, now: float) -> str:
 def columns(text: str) -> int:
     """Columns that a text takes in a terminal: East Asian characters take two."""
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else not unicodedata.combining(c) for c in text)
+
+
+def cut(text: str, width: int) -> str:
+    """The beginning of the text that fits into `width` columns."""
+    text = text[:width]
+    while columns(text) > width:
+        text = text[:-1]
+    return text
 
 
 def _fit(text: str, width: int) -> str:

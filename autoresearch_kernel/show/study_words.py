@@ -257,6 +257,16 @@ def _on_validation(result: Result) -> str:
     return f"score {bpb(result.baseline_val_bpb)} → {bpb(result.champion_val_bpb)}, {difference}"
 
 
+def failed_words(result: Result) -> str:
+    """What a reader must know where trainings of the champion failed on fresh seeds; "" where none did."""
+    if not result.num_failed_runs:
+        return ""
+    return (
+        f"{count(result.num_failed_runs, 'training')} of the champion failed on fresh seeds: the means are of the "
+        "seeds on which it did not fail."
+    )
+
+
 def result_words(result: Result, mark: str = "") -> str:
     """The result, and the gains on validation rows that it shrank from.
 
@@ -276,6 +286,8 @@ def result_words(result: Result, mark: str = "") -> str:
     ]
     if unclear := unclear_words(result.test_difference, result.test_standard_error):
         lines.insert(1, f"  {unclear}")
+    if failed := failed_words(result):
+        lines.append(f"  {failed}")
     if result.num_looks > 1:
         lines.append(
             f"  The test split was opened for {result.num_looks} champions of this study: each look wears it out."

@@ -12,7 +12,7 @@ from ..core.format import plain
 from ..core.sanitize import readable
 from ..core.types import Progress
 from ..system.disk import is_full
-from .status import writing_lines
+from .status import cut, writing_lines
 from .words import bar, training_words
 
 WITHOUT_RUN = ("writing", "note", "quiet", "reviewing", "paused")  # phases that tell nothing of a run
@@ -53,7 +53,7 @@ class Screen:
     def _draw(self, lines: Sequence[str]) -> None:
         width = shutil.get_terminal_size().columns - 1
         start, self.height = self._to_start(), len(lines)
-        print(start + "\n".join(line[:width] for line in lines), end="", flush=True)
+        print(start + "\n".join(cut(line, width) for line in lines), end="", flush=True)
 
     def _draw_head(self, head: str, writes: str = "") -> None:
         """Draw the live line, and below it what the agent writes: as `writes` says, else as it was told last."""

@@ -92,12 +92,12 @@ def attribute(
     None when a user stopped it; the same call goes on. Raises StudyError when nothing was kept, when the champion's own
     code fails again and again, or when the machine does; StudyInUse when another process runs the study.
     """
-    check_unchanged(study)
     state = read_state(study.paths.history)
     _champion(state, study.name)
     known = state.attribution
     if known is not None and known.is_done(num_seeds):
         return effects(known, state.noise)
+    check_unchanged(study)
     with (
         on_cluster(study, cluster, backend) as chosen,
         open_session(study, watch, chosen) as session,

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..core.errors import MachineFailed
 from ..core.format import number
-from ..core.types import Progress, Proposal, Status
+from ..core.types import Progress, Proposal, RunOutcome, Status
 from ..record.archive import failure_output
 from ..record.study import sha256
 from ..run.training import Training
@@ -60,11 +60,8 @@ def dry_run(session: Session, disk_space: DiskSpace, proposal: Proposal, number:
 
 def _failure(session: Session, proposal: Proposal, number: int) -> str:
     study, training = session.study, _training(session, proposal, number)
-    remove_tree(training.paths.folder)
-    training.paths.folder.mkdir(parents=True)
-    listener = session.listener(training.token, on_tick=lambda seconds: session.tick())
     try:
-        outcome = session.backend.train(training, listener)
+        outcome = _train(session, training)
     except MachineFailed as failure:
         if not failure.may_be_the_code:
             raise
@@ -83,6 +80,23 @@ def _failure(session: Session, proposal: Proposal, number: int) -> str:
         return f"The model that it handed over could not be scored: {failure}"
     remove_tree(training.paths.folder)
     return ""
+
+
+def _train(session: Session, training: Training) -> RunOutcome:
+    """Train, and once more where the worker, or what executes the notebook, ended meanwhile: only twice says something.
+
+    Raises MachineFailed.
+    """
+    listener = session.listener(training.token, on_tick=lambda seconds: session.tick())
+    for is_last in (False, True):
+        remove_tree(training.paths.folder)
+        training.paths.folder.mkdir(parents=True)
+        try:
+            return session.backend.train(training, listener)
+        except MachineFailed as failure:
+            if is_last or not failure.may_be_the_code:
+                raise
+    raise AssertionError("the last attempt returns or raises")
 
 
 def limit_seconds(session: Session) -> float:

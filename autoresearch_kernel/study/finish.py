@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -38,7 +37,7 @@ from .steps import Steps, open_session
 NO_KEEP = "no change beat the baseline by more than the noise between runs, which is usual in a short study"
 NUM_SEEDS = NUM_FRESH_RUNS  # fresh runs of each
 MOST_LATE_RUNS = 5  # of one experiment; where so many differ in speed, the machine wanders, and all of them count
-MOST_FAILURES = 2  # trainings of one experiment that may fail before there is no result
+MOST_FAILURES = 2  # trainings of one experiment that may fail on fresh seeds before there is no result
 
 
 class NothingToMeasure(Remedied):
@@ -85,11 +84,11 @@ def finish(
     baseline, StudyError when a model of either fails again and again or when the audit refuses one on the test rows,
     StudyInUse when another process runs the study.
     """
-    check_unchanged(study)
     state = read_state(study.paths.history)
     champion_of(state, study.name)
     if state.result is not None:
         return state.result
+    check_unchanged(study)
     with (
         on_cluster(study, cluster, backend) as chosen,
         open_session(study, watch, chosen) as session,
@@ -124,10 +123,9 @@ def _measure(session: Steps) -> Result:
         return session.state.result
     session.history.append("finishing", champion=champion)
     session.purpose = "result"
-    failures: Counter[int] = Counter()
     while (number := training_due(_counts(study, session.state, champion))) is not None:
         session.steering.check()
-        _one_step(session, number, failures)
+        _one_step(session, number)
     while step := of_decided(session.state.experiments[champion]):  # audits of the fresh runs
         execute(session, step)
     if session.state.experiments[champion].status is not Status.KEEP:  # refused, so another experiment is the champion
@@ -175,16 +173,22 @@ def training_due(counts: dict[int, int]) -> int | None:
     return fewest if counts[fewest] < NUM_SEEDS else None
 
 
-def _one_step(session: Steps, number: int, failures: Counter[int]) -> None:
+def num_failed(experiment: Experiment, state: StudyState) -> int:
+    """How many trainings of it on fresh seeds failed, in all calls: code that fails on bad seeds chooses among them."""
+    late = [run for run in experiment.runs if run.num_decided >= max(len(state.decided), experiment.number + 1)]
+    return sum(run.status not in (None, Status.INTERRUPTED) for run in late)
+
+
+def _one_step(session: Steps, number: int) -> None:
     """Do what the experiment's last run lacks, or make one more."""
     execute(session, one_more_run(session, number))
-    run = session.state.experiments[number].runs[-1]
+    experiment = session.state.experiments[number]
+    run, failures = experiment.runs[-1], num_failed(experiment, session.state)
     if run.status in (None, Status.INTERRUPTED):
         return
-    failures[number] += 1
-    if failures[number] > MOST_FAILURES:
+    if failures > MOST_FAILURES:
         raise StudyError(
-            f"Experiment {number:04d} failed on {failures[number]} fresh seeds, last with {run.status}: {run.reason}. "
+            f"Experiment {number:04d} failed on {failures} fresh seeds, last with {run.status}: {run.reason}. "
             f"So there is no result; see {session.study.experiment(number).notebook(run.index)}. "
             f"`{shell_command(f'finish --name {session.study.name}')}` tries again."
         )
@@ -212,6 +216,7 @@ def result_of(state: StudyState, champion: int, baseline_runs: Sequence[Run], ch
         judged_standard_error=judged_error,
         baseline_val_bpb=mean(val[0]),
         champion_val_bpb=mean(val[1]),
+        num_failed_runs=num_failed(state.experiments[champion], state),
     )
 
 

@@ -31,6 +31,7 @@ from .session import Session
 from .steering import Steering
 
 MOST_QUESTIONS = 6  # in a row without a usable proposal, before the study goes on without the model or ends
+NOT_TAKEN = "Your train.py was not taken"  # how the note begins that says why
 MOST_SAID_CHARS = 200  # of the model's words, in a message to users
 PAUSE_SECONDS = (30.0, 60.0, 120.0, 300.0, 600.0)  # before an agent that could not answer is asked again; then the last
 LOOK_EVERY_SECONDS = 0.05
@@ -282,7 +283,7 @@ class Proposals:
                     continue
                 return Refusal(context.number, Objection.PERSON, str(no), proposal.hypothesis, proposal)
             except Unreadable as error:
-                session.note(f"Your train.py was not taken: {error}. It belongs into {session.study.paths.review}.")
+                session.note(f"{NOT_TAKEN}: {error}. It belongs into {session.study.paths.review}.")
                 continue
             if is_draft:
                 approved = replace(approved, notes=session.new_notes())
@@ -296,7 +297,7 @@ class Proposals:
             reason = refusal.why.strip().splitlines()
             last = f" ... {reason[-1]}" if len(reason) > 1 else ""
             why = reason[0].rstrip(".") + last
-            session.note(f"Your train.py was not taken: {why}. It is still in {session.study.paths.review}.")
+            session.note(f"{NOT_TAKEN}: {why}. It is still in {session.study.paths.review}.")
 
     def _objection_to_edit(self, approved: Proposal, context: Context) -> Refusal | None:
         """What speaks against a user's train.py, by its text or by a few steps of it; None for nothing."""

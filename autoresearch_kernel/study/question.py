@@ -95,6 +95,7 @@ class Question:
         self.said.append(why)
 
     def _watch(self, words: str) -> None:
+        self._go_on()  # also while a call is out: its program then ends
         self.writes = words
 
     def _go_on(self) -> None:

@@ -67,6 +67,7 @@ class Session:
     why: str = ""  # of a training of a decided experiment
     slot_name: str = ""  # of the slot that this session's trainings have, where there is more than one
     machine: str = ""  # the kind of machine of that slot; "" for the kind that the study began on
+    slept_before: float = 0.0  # seconds that the machine had slept when the present training began
     _last_read: dict[str, str] = field(default_factory=dict)  # files of the project, by name
     _running: list[tuple[int, str]] = field(default_factory=list)  # pid and token of each process in `running.json`
     _known: StudyState | None = None
@@ -178,8 +179,9 @@ class Session:
             self.study.paths.running.unlink(missing_ok=True)
 
     def begun(self, pid: int, token: str) -> None:
-        """A training has the machine and runs as process `pid`."""
+        """A training has the machine and runs as process `pid`; what happened while it waited is not its own."""
         self.remember(pid, token)
+        self.slept_before = self.clock.slept_seconds()
         if self.state.waiting is not None:
             self.history.append("waited")
             self._show(self._interrupted)

@@ -124,14 +124,14 @@ class Attempt:
 
 def _train_all(session: Session, disk_space: DiskSpace, attempts: Sequence[Attempt]) -> list[RunOutcome]:
     """Train one code alone, or two in turns, and record what came of it."""
-    slept, first = session.clock.slept_seconds(), attempts[0]
+    session.slept_before, first = session.clock.slept_seconds(), attempts[0]
     try:
         outcomes = _outcomes(session, attempts)
     except MachineFailed as failure:
         causes = session.state.experiments[first.experiment.number].runs[first.run].causes
-        is_again = len(attempts) == 1 and failure.may_be_the_code and Cause.NOT_STARTED in causes
+        is_again = len(attempts) == 1 and failure.may_be_the_code and Cause.DIED in causes
         for attempt in () if is_again else attempts:
-            attempt.interrupt(Cause.NOT_STARTED, str(failure))
+            attempt.interrupt(Cause.DIED if failure.may_be_the_code else Cause.NOT_STARTED, str(failure))
         if not is_again:
             raise
         outcomes = [RunOutcome(Status.CRASH, str(failure), None, None)]
@@ -142,7 +142,7 @@ def _train_all(session: Session, disk_space: DiskSpace, attempts: Sequence[Attem
         raise
     session.forget(*(attempt.training.token for attempt in attempts))
     outcomes = [attempt.judge(outcome) for attempt, outcome in zip(attempts, outcomes, strict=True)]
-    slept = session.clock.slept_seconds() - slept
+    slept = session.clock.slept_seconds() - session.slept_before
     for attempt, outcome in zip(attempts, outcomes, strict=True):
         if void := _Ended(attempt, slept).void(outcome, session, disk_space):
             return _made_again(session, attempts, outcomes, attempt, *void)

@@ -53,7 +53,7 @@ def train_trial(session: Steps, champion: Experiment, due: Due) -> None:
     made_again = forgotten(session, training.paths.of_run(due.run))
     _record(session, "started", due, seed=training.seed, sandbox=session.sandbox, **made_again)
     session.tell(about)
-    slept = session.clock.slept_seconds()
+    session.slept_before = session.clock.slept_seconds()
     try:
         outcome = session.backend.train(training, _listener(session, training, about))
     except MachineFailed as failure:
@@ -62,7 +62,7 @@ def train_trial(session: Steps, champion: Experiment, due: Due) -> None:
         _stopped(session, due, stop)
         raise
     session.forget(training.token)
-    if void := _void(session, due, outcome, session.clock.slept_seconds() - slept):
+    if void := _void(session, due, outcome, session.clock.slept_seconds() - session.slept_before):
         _record(session, "interrupted", due, cause=void[0], reason=void[1], measured=outcome.measured)
         session.note(f"{about.hypothesis}: {void[1]}. It is trained again.")
         return
@@ -152,9 +152,10 @@ def _listener(session: Steps, training: Training, about: Progress) -> Listener:
 
 def _not_started(session: Steps, due: Due, failure: MachineFailed) -> RunOutcome:
     """The outcome of a training that did not start for the second time, where its code may be why; else it raises."""
-    if failure.may_be_the_code and Cause.NOT_STARTED in _trial(session, due).causes:
+    cause = Cause.DIED if failure.may_be_the_code else Cause.NOT_STARTED
+    if cause is Cause.DIED and cause in _trial(session, due).causes:
         return RunOutcome(Status.CRASH, str(failure), None, None)
-    _record(session, "interrupted", due, cause=Cause.NOT_STARTED, reason=str(failure))
+    _record(session, "interrupted", due, cause=cause, reason=str(failure))
     raise failure
 
 

@@ -24,11 +24,11 @@ def show_study(study: Study, state: StudyState) -> None:
     from ..show.plot_progress import draw_progress  # matplotlib takes half a second, and only the views need it
 
     write_results(study.paths.results, state.experiments)
+    champion = best(state.experiments)
+    if champion is not None:  # before the picture, which may fail
+        write_atomic(study.paths.best_train, study.train_source(champion.number))
     speeds = machine_speeds(state.experiments)
     draw_progress(state.decided, study.paths.progress, title=study.name, sigma=state.sigma, speeds=speeds)
-    champion = best(state.experiments)
-    if champion is not None:
-        write_atomic(study.paths.best_train, study.train_source(champion.number))
 
 
 def show_notebooks(study: Study, state: StudyState, experiment: Experiment) -> None:

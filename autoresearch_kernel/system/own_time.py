@@ -20,6 +20,7 @@ from .processes import descendants
 
 MOST_ROUNDS = 50  # of looking for processes that were started while others were being stopped
 SETTLE_SECONDS = 0.1  # at most, from the signal until every thread stands still: a thread in a system call is late
+MOST_BETWEEN_SECONDS = 0.2  # of a look and the next that are charged: at a start the supervisor looks less often
 LOOK_SECONDS = 0.001  # between two looks at the threads
 
 
@@ -42,15 +43,22 @@ def stop_below(pid: int) -> None:
         before = set(children)
 
 
-def _is_still(pid: int) -> bool:
-    """Whether every thread of every descendant of `pid` is stopped or has ended."""
-    for child in descendants(pid):
+def _are_still(pids: Iterable[int]) -> bool:
+    """Whether every thread of these processes is stopped or has ended."""
+    for pid in pids:
         with suppress(OSError):
-            for thread in os.listdir(f"/proc/{child}/task"):
-                with suppress(OSError), open(f"/proc/{child}/task/{thread}/stat", "rb") as file:
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                with suppress(OSError), open(f"/proc/{pid}/task/{thread}/stat", "rb") as file:
                     if file.read().rpartition(b")")[2].split()[0] not in (b"T", b"t", b"Z", b"X"):
                         return False
     return True
+
+
+def _parent(pid: int) -> int:
+    """0 of a process that has ended."""
+    with suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
+        return int(file.read().rpartition(b")")[2].split()[1])
+    return 0
 
 
 def continue_below(pid: int) -> None:
@@ -105,6 +113,9 @@ class OwnTime:
         self.worked_while_stopped = 0.0  # processor seconds
         self._stopped_at: float | None = None
         self._used_before = 0.0  # processor seconds until the present stop
+        self._looked_at = 0.0
+        self._seen: set[int] = set()  # processes below the runner at the last look
+        self._stirred = 0.0  # seconds of the present stop in which something below the runner did not stand still
 
     @property
     def is_stopped(self) -> bool:
@@ -114,23 +125,38 @@ class OwnTime:
         """Stop the training's processes. Until they stand still, the time is their own."""
         stop_below(self.runner)
         until = time.monotonic() + SETTLE_SECONDS
-        while not _is_still(self.runner) and time.monotonic() < until:
+        while not _are_still(descendants(self.runner)) and time.monotonic() < until:
             time.sleep(LOOK_SECONDS)
             stop_below(self.runner)
-        self._stopped_at = time.monotonic()
+        self._stopped_at = self._looked_at = time.monotonic()
         self._used_before = processor_seconds_below(self.runner)
+        self._seen, self._stirred = set(descendants(self.runner)), 0.0
 
     def stay_stopped(self) -> None:
         """Stop what goes on although it was stopped, or has been started since. Call it several times a second."""
         if self.is_stopped:
+            self._look()
             stop_below(self.runner)
+
+    def _look(self) -> None:
+        """Count the time since the last look where a stopped process has run, ended, or started another one.
+
+        A process that ended takes the count of its own time along. What the runner starts meanwhile is its own affair.
+        """
+        now, below = time.monotonic(), set(descendants(self.runner))
+        has_started = any(_parent(pid) in self._seen for pid in below - self._seen)
+        if self._seen - below or has_started or not _are_still(self._seen):
+            self._stirred += min(now - self._looked_at, MOST_BETWEEN_SECONDS)
+        self._looked_at, self._seen = now, below
 
     def go_on(self) -> None:
         """Let the processes go on, and tell the training's clock for how long they stood still."""
         if self._stopped_at is None:
             return
+        self._look()
         stop_below(self.runner)
-        self.worked_while_stopped += max(0.0, processor_seconds_below(self.runner) - self._used_before)
+        used = processor_seconds_below(self.runner) - self._used_before
+        self.worked_while_stopped += max(0.0, used, self._stirred)
         self.stops.append((self._stopped_at, time.monotonic()))
         self._stopped_at = None
         if self.pauses is not None:

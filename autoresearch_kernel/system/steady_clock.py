@@ -46,6 +46,7 @@ EVERY_SECONDS = 0.5  # between two measurements
 MOST_SHARE = 0.01  # of one processor's time that measuring may take: where it costs more, it is done less often
 NUM_SUMMED = 2**18  # numbers of four bytes: more than the nearest cache holds
 MOST_LOOKS = 5  # for processes that began while others were stopped: a stopped one starts none
+MOST_WORK = 0.25  # of a measurement's time: processor time for which stopped processes may go on in it
 RECENT_SPEEDS = 9  # whose median stands for the processor's speed: a measurement that was interrupted says too little
 LAYOUT = struct.Struct("<6d")  # two copies of: a moment on the monotonic clock, the count, seconds counted in a second
 
@@ -104,8 +105,12 @@ class SteadyClock:
             self.shares = _shares(self.last, used, self.cores)
             self.last = used
         self._go_on(used.at, self.rates)
-        with _paused(used.below, self.newer):
-            self.speeds = [*self.speeds, self.speed()][-RECENT_SPEEDS:]
+        with _paused(used.below, self.newer) as stopped:
+            before, start = _nanoseconds(stopped), time.monotonic()
+            speed, now = self.speed(), time.monotonic()
+            has_worked = _nanoseconds(stopped) - before > MOST_WORK * 1e9 * (now - start) or set(self.newer()) - stopped
+            # Beside a training that goes on, a processor seems slow, and the training would get more time for it.
+            self.speeds = [*self.speeds, max(speed, *self.speeds) if has_worked else speed][-RECENT_SPEEDS:]
             self._go_on(time.monotonic(), (0.0, 0.0))
         self.next_at = used.at + max(EVERY_SECONDS, (time.thread_time() - began) / MOST_SHARE)
 
@@ -169,9 +174,20 @@ def _shares(before: Used, after: Used, cores: float) -> tuple[float, float]:
     return min(1.0, had / (cores * (after.at - before.at))), machine_speed.available_share(before, after, cores)
 
 
+def _nanoseconds(processes: Iterable[int]) -> int:
+    """Processor time of all threads of these processes; 0 of one that has ended."""
+    total = 0
+    for pid in processes:
+        with suppress(OSError):
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                with suppress(OSError, ValueError), open(f"/proc/{pid}/task/{thread}/schedstat", "rb") as file:
+                    total += int(file.read().split()[0])
+    return total
+
+
 @contextmanager
-def _paused(processes: Iterable[int], newer: Callable[[], Iterable[int]]) -> Iterator[None]:
-    """Stop processes for the length of the block; those that have ended meanwhile are left out.
+def _paused(processes: Iterable[int], newer: Callable[[], Iterable[int]]) -> Iterator[set[int]]:
+    """Stop processes for the length of the block; those that have ended meanwhile are left out. Yields all of them.
 
     `newer` lists them anew, so that those are stopped, too, which began while the others were.
     """
@@ -184,7 +200,7 @@ def _paused(processes: Iterable[int], newer: Callable[[], Iterable[int]]) -> Ite
                 break
             stopped |= new
             _send(signal.SIGSTOP, new)
-        yield
+        yield stopped
     finally:
         _send(signal.SIGCONT, stopped)
 

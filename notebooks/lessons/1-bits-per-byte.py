@@ -7,10 +7,11 @@
 # **Time:** 40 minutes. **Compute:** about one minute on two cores. **Needs:** Python, and nothing else. Nothing leaves
 # this machine.
 #
-# Each exercise asks for a prediction first. Replace the three dots of its `predict` cell by a number, or by words in
-# quotation marks, and run the cell: a wrong guess teaches more than no guess. Then write your answer in place of the
-# line that begins with `raise`, and run the cell with `check`, which says what is right or what is wrong. Two hints are
-# folded below each exercise, and the solution too, unless this is a notebook of a class.
+# Each exercise asks for a prediction first. Replace the three dots of its `predict` cell by a number (with a decimal
+# point, as in 9.97), or by words in quotation marks, and run the cell: a wrong guess teaches more than no guess. Then
+# write your answer in place of the line that begins with `raise`, and run the cell with `check`, which says what is
+# right or what is wrong. Two hints are folded below each exercise, and the solution too, unless this is a notebook of a
+# class.
 
 # %%
 import math
@@ -342,20 +343,20 @@ check("best-length", best_length)
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Code of tomorrow is not in the text that was counted. Which of the two columns resembles it?
+# Code of tomorrow is not in the text that was counted. Which of the two numbers is of such text?
 #
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# Look for the lowest number in the column `val`. Write `best_length = ` and the number of bytes in its row.
+# Look for the lowest number on `val`. Write `best_length = ` and the number of bytes in its line.
 #
 # </details>
 
 # %% [markdown] tags=["solution"]
 # A model that looks back far has seen nearly every context of its own text exactly once, and what followed it. This is
-# knowing by heart. On `val` most of these contexts are new, and the model has nothing to say about them. The column
-# `val` therefore falls first and rises again, and its lowest row is the model to choose.
+# knowing by heart. On `val` most of these contexts are new, and the model has nothing to say about them. The number on
+# `val` therefore falls first and rises again, and the model to choose is the one where it is lowest.
 
 # %% [markdown]
 # ## Why bytes and not tokens

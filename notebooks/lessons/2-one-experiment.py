@@ -251,6 +251,7 @@ now = parameters_of(study)
 # Choose one number and another value for it. `Me(hypothesis, changes, expected)` is an agent that proposes what you
 # write: the reason in one sentence, a dict with the change, and the effect that you expect, as text with a number.
 # Assign `study.propose(Me(...), anew=True)` to `idea`; with `anew=True`, the idea replaces an earlier one of yours.
+# When you open this lesson again after your idea was kept, choose another value: `train.py` has yours already.
 #
 # **Predict first:** by how much will your change move `val_bpb`? Negative is better.
 
@@ -348,7 +349,9 @@ check("difference-error", difference_error)
 # a single run of the idea keeps its own σ.
 
 # %% [markdown]
-# With your function, the difference of your idea in units of its error:
+# With your function, the difference of your idea in units of its error. The rule above names another number of "sigma"
+# for the same difference. Your σ comes from three runs, so it may be far too small. The rule therefore says how many σ
+# would be as rare if σ were known exactly: 8 of a σ from three runs are as rare as 2.4 of such a σ.
 
 # %%
 sigma = statistics.stdev(baseline.scores)
@@ -366,10 +369,10 @@ if verdict.val_bpb is not None:
 # has three verdicts on the first score of a challenger. `keep`: it is better by so much that chance hardly ever brings
 # it, about 5 σ where σ is well known. `confirm`: it is better by less, and the challenger runs once more. `discard`: it
 # is not better. After a confirmation, the challenger is kept when the mean of both runs is better by a quarter of σ.
-# (Where many ideas are clearly worse, the rule asks for less: see `docs/decisions.md`.)
+# (Where many ideas are clearly worse, the rule asks for less: see `docs/decisions.md` among the files of the program.)
 #
-# The incumbent's mean is 1.500, and σ is 0.010. What does the rule say of these four challengers? Assign a list of four
-# words to `verdicts`.
+# The incumbent's mean is 1.500, and σ is 0.010, known exactly. What does the rule say of these four challengers? Assign
+# a list of four words to `verdicts`.
 #
 # 1. one run: 1.520
 # 2. one run: 1.480
@@ -403,10 +406,10 @@ check("verdicts", verdicts)
 # </details>
 
 # %% [markdown] tags=["solution"]
-# Two are kept, challengers 3 and 4. Challenger 1 is not better. Challenger 2 is better by 2 σ, which chance alone
-# brings once in 44 tries or more often, and a night has more tries than that. Challenger 3 is better by more than
-# chance brings. Challenger 4 was confirmed: its mean has to be better by a quarter of σ only, because its first score
-# was better, too. Lesson 4 measures what this rule is worth.
+# Two are kept, challengers 3 and 4. Challenger 1 is not better. Challenger 2 is better by 2 σ. Chance alone brings 2 σ
+# at least once in 44 tries, and a night has more tries than that. Challenger 3 is better by more than chance brings.
+# Challenger 4 was confirmed: its mean has to be better by a quarter of σ only, because its first score was better, too.
+# Lesson 4 measures what this rule is worth.
 
 # %% [markdown]
 # If the rule wants one more run of your idea, this cell makes it.

@@ -42,7 +42,8 @@ now = both.parameters
 #
 # `Guess(hypothesis, changes, expected, low, high)` is an idea with three numbers: the change of `val_bpb` that you
 # expect, negative is better, and an interval from `low` to `high`. Choose the interval so that it holds the result in
-# four cases of five. σ, the deviation of a single run, helps to choose a width:
+# four cases of five. Here all three are numbers, and not text. σ, the deviation of a single run, helps to choose a
+# width:
 
 # %%
 print(f"σ of the baseline: {both.sigma:.4f} bits per byte")
@@ -196,7 +197,7 @@ check("bias", bias)
 #
 # <details><summary>Hint 2</summary>
 #
-# `statistics.fmean(came - hoped for hoped, came in zip(expected, results))`
+# After `import statistics`: `statistics.fmean(came - hoped for hoped, came in zip(expected, results))`
 #
 # </details>
 

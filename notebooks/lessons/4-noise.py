@@ -75,7 +75,7 @@ check("run-spread", spread)
 #
 # <details><summary>Hint 2</summary>
 #
-# `statistics.stdev` computes the same. Use it to compare, then write it by hand.
+# After `import statistics`, `statistics.stdev(scores)` computes the same. Use it to compare, then write it by hand.
 #
 # </details>
 
@@ -85,13 +85,13 @@ check("run-spread", spread)
 # same and pools every code that ran more than once.
 
 # %% [markdown]
-# The project's function gives the same number. *Sigma* is the usual size of luck in one score: a change that gains less
-# than this cannot be seen in one run.
+# The project's function gives the same number as yours. *Sigma* is the usual size of luck in one score: a change that
+# gains less than this cannot be seen in one run.
 
 # %%
 from autoresearch_kernel.core.decide import estimate_sigma
 
-print(f"your five runs: {estimate_sigma([scores]):.4f}")
+print(f"your five runs: {spread(scores):.4f} by your function, {estimate_sigma([scores]):.4f} by the project's")
 print(f"the recorded runs: {estimate_sigma([recorded('4-same-code')['scores']]):.4f}")
 
 # %% [markdown]
@@ -238,7 +238,7 @@ figures.night_figure(first, greedy(first), recorded_night.kept_numbers())
 #
 # The *incumbent* is the code that is kept at that time. When a first score was below the incumbent's by an amount that
 # may be luck, the study ran the same code once more, with another seed. `pairs` holds both scores of each such change.
-# By how much is the second score higher than the first, on average? Give a number in bits per byte.
+# By how much is the second score higher than the first, on average? Assign a number, in bits per byte, to `mean_rise`.
 #
 # **Predict first:** is the second score higher, lower, or the same on average?
 
@@ -260,7 +260,7 @@ check("regress", mean_rise)
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Name your answer `mean_rise`. Each pair is `(first score, second score)`.
+# Each pair is `(first score, second score)`.
 #
 # </details>
 #
@@ -279,9 +279,9 @@ check("regress", mean_rise)
 #
 # In a recorded night the truth is not known. In a simulated one it is. A simulated night has 120 trainings; most
 # proposals are a little worse than the incumbent, 28 % are better by a typical 0.0002 bits per byte, and a score has a
-# sigma of 0.0003 (`docs/decisions.md` says where these numbers come from). The next cell shows one night of each rule.
-# `true_gain` is what the kept code gained in truth, `reported_gain` is what the scores say, and `kept_in_vain` counts
-# the kept changes that made nothing better.
+# sigma of 0.0003 (`docs/decisions.md` among the files of the program says where these numbers come from). The next cell
+# shows one night of each rule. `true_gain` is what the kept code gained in truth, `reported_gain` is what the scores
+# say, and `kept_in_vain` counts the kept changes that made nothing better.
 
 # %%
 from autoresearch_kernel.lab.lessons.simulated_nights import mean_and_error, simulate, simulate_many
@@ -311,8 +311,8 @@ more = [1000 * (confirm.true_gain - greedy.true_gain) for greedy, confirm in pai
 print("confirm gains more by {:.2f} ± {:.2f} thousandths".format(*mean_and_error(more)))
 
 # %% [markdown]
-# Greedy reports more than it found. Now make the world noisier: with the slider at 0.001, most of what greedy reports
-# is luck.
+# Greedy reports more than it found. Now make the world noisier. The picture shows what was gained in truth. With the
+# slider at 0.001 greedy gains about 0.8 thousandths, while its scores report about 3.2.
 
 
 # %%
@@ -337,7 +337,7 @@ figures.gain_figure(rules)
 #
 # A natural idea is to ask more of a score: greedy keeps a change only when it is below the lowest score by a fixed
 # threshold, in sigma. The next cell simulates sixty nights for each of five thresholds. Which threshold gains most in
-# truth? Give the threshold as a number, and find a reason before you look at the solution.
+# truth? Assign it as a number to `best_threshold`, and find a reason before you look at the solution.
 #
 # **Predict first:** which threshold is best, 0, 0.5, 1, 2 or 3 sigma?
 
@@ -360,14 +360,14 @@ check("threshold", best_threshold)
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Name your answer `best_threshold`. Look at the green line, what was gained in truth, and not at what was reported.
+# Look at the green line, what was gained in truth, and not at what was reported.
 #
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# How lucky is the lowest score of the twenty runs so far? Exercise 4.2 has the number. What does the next change need
-# to be below that?
+# How lucky is the lowest score of the twenty runs so far? Exercise 4.2 has the number. How much better must the next
+# change be, to get a score below that?
 #
 # </details>
 
@@ -392,8 +392,8 @@ def one_threshold(threshold, sigma):
 sliders(one_threshold, threshold=(0.0, 3.0, 0.25), sigma=(0.0001, 0.0015, 0.0001))
 
 # %% [markdown]
-# The same without sliders, for a noisy world. With a sigma of 0.0015 a threshold of 0.5 does about as well as none, but
-# no threshold is clearly better:
+# The same without sliders, for a sigma of 0.001: a higher threshold gains less. (With a sigma of 0.0015, a threshold of
+# 0.5 gains about as much as a threshold of 0.)
 
 # %%
 for threshold in (0.0, 1.0, 2.0):

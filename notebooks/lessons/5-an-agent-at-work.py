@@ -48,7 +48,7 @@ prompt["The record"]
 # ★☆☆ · 5 minutes
 #
 # Read the section `What counts`. Below which difference, in bits per byte, does one run of a new idea say nothing about
-# the incumbent? Give the number.
+# the incumbent? Assign the number to `says_nothing_below`.
 #
 # **Predict first:** is it smaller than sigma, equal to it, or larger?
 
@@ -69,7 +69,7 @@ check("what-counts", says_nothing_below)
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Name your answer `says_nothing_below`. You may copy the number from the section.
+# You may copy the number from the section.
 #
 # </details>
 #
@@ -221,7 +221,8 @@ check("program", my_program)
 # prompt. A section that appears only when it applies is harder to overlook.
 
 # %% [markdown]
-# This is your program in the prompt, without discards and after three of them. Compare the two lists of sections.
+# This is your program in the prompt, without discards and after three of them. Compare the two lists of sections. After
+# three discards there is a new heading, `Of the program, this applies now`: your section stands under it.
 
 # %%
 from autoresearch_kernel.lab.lessons.agent_prompt import with_discards
@@ -325,7 +326,7 @@ print(f"new ideas minus small steps: between {low:+.4f} and {high:+.4f} bits per
 #
 # ★★☆ · 5 minutes
 #
-# Which sentence do these data allow? Answer with its letter, as in `"a"`.
+# Which sentence do these data allow? Assign its letter to `letter`, as in `letter = "a"`.
 #
 # - **a.** The program with the better mean is the better program.
 # - **b.** The two programs are equally good, because 0 is inside the interval.

@@ -27,7 +27,8 @@ from autoresearch_kernel.lab.lessons import check, lesson_seconds, predict, prog
 # 4. The supervisor compares both, and measures the time of the training from outside.
 #
 # First the honest `train.py`: three runs of two seconds each, which later attempts are compared with. On a slow laptop,
-# write `0` in place of `lesson_seconds(2)`: then nothing trains, and you see recorded results.
+# write `0` in place of `lesson_seconds(2)`: then you see recorded results, and only a `train.py` of your own trains,
+# for a second.
 # %%
 from autoresearch_kernel.lab.lessons.broken_trains import seen_by_audit
 from autoresearch_kernel.lab.lessons.small_study import baseline_scores, small_study, small_train, try_out
@@ -70,8 +71,9 @@ check("next-token", leak)
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Name the new lines `new`, as text with eight blanks before each line. `idx.roll(-1, dims=1)` moves every row by one
-# place to the left, so that the token that follows stands where the present one was.
+# Keep the old line, and add lines of your own: `new = old + "..."`, with eight blanks before each line and `\n` at its
+# end. `idx.roll(-1, dims=1)` moves every row by one place to the left, so that the token that follows stands where the
+# present one was.
 #
 # </details>
 #
@@ -173,7 +175,7 @@ printed
 #
 # ★☆☆ · 4 minutes
 #
-# Why does the printed score have no effect? Answer with a letter, as in `"a"`.
+# Why does the printed score have no effect? Assign a letter to `reason`, as in `reason = "a"`.
 #
 # - **a.** The supervisor recognises printed scores by their words and removes them.
 # - **b.** The supervisor reads no score from the training at all; another process computes it from the model, later.
@@ -192,7 +194,7 @@ check("printed", reason)
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Name your answer `reason`. Look at the row `claimed` of the attempt: who claimed that?
+# Look at the row `claimed` of the attempt: who claimed that?
 #
 # </details>
 #
@@ -221,7 +223,7 @@ print("\n".join(class_lines()))
 #
 # ★★★ · 7 minutes
 #
-# One line of this class breaks the rule. Which one? Answer with the text of the line.
+# One line of this class breaks the rule. Which one? Assign the text of the line, in quotation marks, to `line`.
 #
 # **Predict first:** will its claim be better than the baseline's?
 
@@ -239,7 +241,7 @@ check("rows", line)
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Name your answer `line`. The rule allows the weights, and the text before the token in its row. What else is used
+# The rule allows the weights, and the text before the token in its row. What else is used
 # here?
 #
 # </details>
@@ -270,8 +272,9 @@ memory
 # ★★★ · 8 minutes
 #
 # A model *lies* at a place when it uses there what it must not see. It does so at the share `share` of all places. The
-# audit asks at `cuts` places, chosen at random. A claim is refused when more than one cut differs, and more than one in
-# 500 of the cuts. Write `caught(share, cuts)`, the probability of a refusal.
+# audit asks at `cuts` places, chosen at random, which are called cuts. Some differences are forgiven: one, or one for
+# every 500 cuts where that is more. So one of 100 is forgiven, and two of 1000. With more differences the claim is
+# refused. Write `caught(share, cuts)`, the probability of a refusal.
 #
 # **Predict first:** how likely is a refusal when the model lies at 1 % of the places, and there are 100 cuts?
 
@@ -357,9 +360,9 @@ check("escape", (escape, low, high))
 
 # %% [markdown] tags=["solution"]
 # A second of hidden training within the slack is not refused, and with a budget of two seconds it may even be kept.
-# With 300 seconds the same trick adds 0.4 % to the training. The project says so openly: `docs/trust.md` lists what its
-# checks do not cover, and what that is worth. A harness without such a list has holes as well, and their
-# size is unknown.
+# With 300 seconds the same trick adds 0.4 % to the training. The project says so openly: `docs/trust.md`, among the
+# files of the program, lists what its checks do not cover, and what that is worth. A harness without such a list has
+# holes as well, and their size is unknown.
 
 # %% [markdown]
 # ## What you can say now

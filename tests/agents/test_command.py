@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from autoresearch_kernel.agents import server
 from autoresearch_kernel.agents.causes import ServerCause
 from autoresearch_kernel.agents.command import CommandChat, as_text, version_in
 from autoresearch_kernel.agents.command_check import check_tool, missing_flags
@@ -17,6 +18,7 @@ from autoresearch_kernel.agents.failures import ModelUnavailable, PromptTooLong
 from autoresearch_kernel.agents.model import Reply
 from autoresearch_kernel.agents.server import PLACEHOLDERS, redact
 from autoresearch_kernel.agents.tools import ToolError, find_tool, read_tools
+from autoresearch_kernel.core.agent import AgentUnavailable
 from autoresearch_kernel.core.types import Call
 from autoresearch_kernel.system.processes import descendants
 from tests.conftest import PROJECT
@@ -231,6 +233,54 @@ def test_a_secret_that_a_preset_keeps_is_taken_out_of_the_reply(
     assert redact(SECRET + "-kept") == "[key]"
 
 
+def test_a_number_in_a_variable_about_tokens_is_no_secret(tool: FakeTool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`N = 16384` in a reply must not become `N = [key]`."""
+    monkeypatch.setenv("CLAUDE_CODE_MAX_OUTPUT_TOKENS", "16384")
+    monkeypatch.setenv("MAX_THINKING_TOKENS", "8192")
+    monkeypatch.setenv("PGPASSWORD", SECRET)
+    monkeypatch.setenv("MYSQL_PWD", SECRET)
+    edit = GOOD.replace("0.1", "16384")
+    asked = chat(tool, edit)
+    asked.tool = asked.tool.__class__(**vars(asked.tool) | {"keep": ("CLAUDE_*",)})
+    assert "ALPHA = 16384" in asked.ask(ASKED, 1000).text
+    [environment] = tool.environments
+    assert environment["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] == "16384" and environment["MAX_THINKING_TOKENS"] == "8192"
+    assert not {"PGPASSWORD", "MYSQL_PWD"} & set(environment) and "PWD" in environment
+
+
+def test_a_tool_gets_the_key_that_its_preset_keeps_although_the_supervisor_took_it(
+    tool: FakeTool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_taken", None)
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET + "-openai")
+    server.take_key()
+    for keep, expected in (((), None), (("OPENAI_API_KEY",), SECRET + "-openai")):
+        asked = chat(tool, GOOD)
+        asked.tool = asked.tool.__class__(**vars(asked.tool) | {"keep": keep})
+        asked.ask(ASKED, 1000)
+        assert tool.environments[-1].get("OPENAI_API_KEY") == expected
+
+
+def test_a_whole_reply_of_a_tool_that_does_not_end_is_used(tool: FakeTool) -> None:
+    asked = chat(tool, step("deaf", GOOD), limit_seconds=3.0)
+    said: list[str] = []
+    asked.on_wait = said.append
+    assert asked.ask(ASKED, 1000).text == GOOD.strip() and tool.num_starts == 1
+    assert said == ["fake-agent did not end after a whole reply, which is used."]
+
+
+def test_a_question_that_is_given_up_ends_its_tool(tool: FakeTool) -> None:
+    asked, begun = chat(tool, step("hang"), limit_seconds=60.0), time.monotonic()
+
+    def give_up(words: str) -> None:
+        raise AgentUnavailable("the supervisor no longer waits for it")
+
+    asked.on_words = give_up
+    with pytest.raises(AgentUnavailable):
+        asked.ask(ASKED, 1000)
+    assert time.monotonic() - begun < 30
+
+
 def test_a_repair_is_one_text_with_all_that_was_said() -> None:
     text = as_text([
         {"role": "user", "content": "The prompt."},
@@ -317,6 +367,9 @@ def test_a_command_line_that_cannot_work_is_refused(line: str, words: str) -> No
         ("mine: {}", "mine needs a field `command`"),
         ("mine: {command: x, argument: []}", "a field 'argument'"),
         ("mine: {command: x, arguments: -p}", "has to be a list"),
+        ("mine: {command: x, arguments: [-n, no]}", "False is no text; put it in quotes"),
+        ("mine: {command: x, arguments: [--system, {instructions}]}", "{'instructions': None} is no text"),
+        ("mine: {command: x, reply: {at: 5}}", "`at` and `status` have to be text"),
         ("mine: {command: x, output: xml}", "output is 'xml'"),
         ("mine: {command: x, limit_seconds: 0}", "a number above 0"),
         ("mine: {command: x, limit_words: ['(']}", "no regular expression"),
@@ -346,6 +399,9 @@ def test_files_of_the_project_are_named_by_their_whole_path(tmp_path: Path) -> N
     (tmp_path / "agent.py").write_text("")
     asked = CommandChat(find_tool("python agent.py --fast", tmp_path), project=tmp_path)
     assert asked.arguments(tmp_path) == [str(tmp_path / "agent.py"), "--fast"]
+    long = "You are patient. " * 40
+    asked = CommandChat(find_tool(f"python agent.py --system '{long}'", tmp_path), project=tmp_path)
+    assert asked.arguments(tmp_path)[-1] == long
 
 
 def test_versions_are_found_in_what_tools_print() -> None:

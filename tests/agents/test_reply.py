@@ -181,6 +181,25 @@ def test_replies_without_a_usable_edit(reply: str, message: str) -> None:
         read_submission(reply)
 
 
+@pytest.mark.parametrize("title", ["As in prepare.py:", "See results.json:", "Unlike in prepare.py:"])
+def test_a_sentence_that_names_another_file_is_no_title(title: str) -> None:
+    assert "0.055" in applied(SOURCE, f"{REASONS}{title}\n{BLOCK}")
+
+
+@pytest.mark.parametrize("title", ["File: prepare.py", "In prepare.py:", "### Edit of `prepare.py`", "prepare.py"])
+def test_a_title_names_another_file(title: str) -> None:
+    with pytest.raises(EditError, match=r"Block 1 is for prepare\.py"):
+        read_submission(f"{REASONS}{title}\n{BLOCK}")
+
+
+def test_a_comment_that_says_what_was_removed_stands_for_nothing() -> None:
+    edit = block("print(MATRIX_LR)", "# the output is removed")
+    assert applied(SOURCE, REASONS + edit).endswith("# the output is removed\n")
+    for words in ("# the training loop", "# rest of the code"):
+        with pytest.raises(EditError, match="leaves code out"):
+            applied(SOURCE, REASONS + block("print(MATRIX_LR)", words))
+
+
 # --- the whole file
 
 

@@ -104,6 +104,11 @@ def test_a_draft_in_a_thought_after_the_answer_never_lands(spelling: str) -> Non
         assert read_submission(reply) == read_submission(ANSWER)
 
 
+def test_a_word_in_brackets_behind_a_label_is_no_thought() -> None:
+    marked = ANSWER.replace("HYPOTHESIS: ", "HYPOTHESIS: [VERIFIED] ") + "\nDone as planned.\n"
+    assert read_submission(marked).edits == read_submission(ANSWER).edits
+
+
 @pytest.mark.parametrize("spelling", PAIRS)
 def test_a_draft_between_the_hypothesis_and_its_block_never_lands(spelling: str) -> None:
     begin, end = PAIRS[spelling]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -117,6 +117,27 @@ def test_trouble_is_understood(name: str, out: Any, err: str, cause: ServerCause
     assert cause_of_tool(TOOLS[name], error.words or error.message, error.status) is cause
 
 
+@pytest.mark.parametrize(
+    ("words", "cause"),
+    [
+        ("A critical error occurred. Please open an issue at https://example.org/x and attach the log", None),
+        ("API Error 529 Overloaded. Visit https://status.example.org for details. Error code: overloaded_error",
+         ServerCause.OVERLOADED),
+        ("Please visit https://example.org/device and enter the code AB-12", ServerCause.KEY),
+        ("Open this URL to sign in: https://example.org/sign-in", ServerCause.KEY),
+    ],
+)  # fmt: skip
+def test_a_page_to_visit_is_a_sign_in_only_where_the_words_say_so(words: str, cause: ServerCause | None) -> None:
+    assert cause_of_tool(TOOLS["claude"], words) is cause
+
+
+def test_a_size_among_the_counts_of_a_failure_says_nothing_of_its_cause() -> None:
+    failed = {"type": "result", "subtype": "error_during_execution", "is_error": True, "errors": ["socket hang up"]}
+    error = said("claude", failed | {"modelUsage": {"m": {"contextWindow": 200_000}}, "usage": {"tokens": 5}}).error
+    assert error is not None and "socket hang up" in error.words
+    assert cause_of_tool(TOOLS["claude"], error.words, error.status) is not ServerCause.CONTEXT
+
+
 def test_an_output_that_is_cut_off_is_no_reply() -> None:
     whole = json.dumps(CLAUDE)
     assert said("claude", whole[:-20]) == Said(is_unreadable=True)
@@ -130,6 +151,7 @@ def test_text_is_left_as_a_terminal_would_show_it() -> None:
 
 
 NOW = datetime(2026, 11, 30, 14, 0, tzinfo=UTC)
+IN_UTC_5 = NOW.astimezone(timezone(timedelta(hours=-5)))
 
 
 @pytest.mark.parametrize(
@@ -145,6 +167,25 @@ NOW = datetime(2026, 11, 30, 14, 0, tzinfo=UTC)
         ("resets 2026-12-02T10:00:00Z", 44.0),
         ("limit reached, resets at 15:30 UTC", 1.5),
         ("Rate limit reached", None),
+        ("resets in 3 hr 20 min", 3 + 1 / 3),
+        ("try again in 2 hrs", 2.0),
+        ("Retry after 30 mins", 0.5),
+        ("try again in 3 hours, 42 minutes", 3.7),
+        ("try again in 1 day and 2 hours", 26.0),
+        ("resets in 1 week", 168.0),
+        ("resets in 2 weeks", None),  # no limit is so long
+        ("retry after 90", 0.025),
+        ("Try again after 6:30 PM", 4.5),
+        ("Your limit resets 11/30/2026, 6:00 PM", None),  # which of both is the month is not said
+        ("resets 2026-11-30 at 18:00", 4.0),
+        ("resets at 2026-11-30 18:00:00 UTC", 4.0),
+        ("resets at 5:23 PM GMT+2", 1 + 23 / 60),
+        ("resets at 5:23 PM UTC-5", 8 + 23 / 60),
+        ("resets at 5:30 PM GMT+02:00", 1.5),
+        ("resets 7pm (Etc/GMT+3)", 8.0),
+        ("resets 3pm PST", 9.0),
+        ("resets 3pm WST", None),  # of Western Samoa, or of Western Australia
+        ("5-hour limit reached ∙ resets 1:59pm", 1 / 12),  # it has just passed
         ("resets Mar 5 at 3pm", None),  # three months are no limit
         ("resets 25:99", None),
     ],
@@ -152,3 +193,8 @@ NOW = datetime(2026, 11, 30, 14, 0, tzinfo=UTC)
 def test_the_end_of_a_limit_is_read_from_its_words(words: str, hours: float | None) -> None:
     seconds = seconds_until_reset(words, NOW)
     assert seconds is None if hours is None else seconds == pytest.approx(3600 * hours + 30, abs=2)
+
+
+def test_a_zone_that_is_named_counts_and_not_that_of_this_machine() -> None:
+    for words, hours in (("resets at 2026-11-30 18:00:00 UTC", 4.0), ("resets 6pm GMT", 4.0), ("resets at 10am", 1.0)):
+        assert seconds_until_reset(words, IN_UTC_5) == pytest.approx(3600 * hours + 30)

@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from autoresearch_kernel import compare_studies
 from autoresearch_kernel.cli import main
 from autoresearch_kernel.control import compare
 from autoresearch_kernel.core.contrast import NO_GAIN, Estimate, Found, Side, contrast, mean_of
-from autoresearch_kernel.core.types import Spent
+from autoresearch_kernel.core.types import Experiment, Spent
 from autoresearch_kernel.record.history import read_state
 from autoresearch_kernel.record.study import Study, StudyError
 from autoresearch_kernel.show.contrast_words import contrast_json, contrast_table, program_diff, verdict
@@ -144,6 +145,15 @@ def test_two_studies_stand_side_by_side(
     assert main(["compare", "nov23", str(pair[1].paths.folder), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["better"] == "nov24" and facts["first"]["num_experiments"] == 2 and len(facts["interval_bpb"]) == 2
+
+
+def test_the_models_that_proposed_are_named_and_not_the_one_that_a_study_began_with() -> None:
+    study: Any = SimpleNamespace(agent="llm", seed=0, facts={"agent_options": {"model": "small"}}, project=Path("none"))
+    study.paths = SimpleNamespace(program=Path("none"))
+    tried = [Experiment(n, "", "llm", 0, details={"model": model}) for n, model in enumerate(("small", "large"), 1)]
+    assert compare._settings(study, tried)["model"] == "small, then large"
+    assert compare._settings(study, tried[1:])["model"] == "large"
+    assert compare._settings(study, ())["model"] == "small"
 
 
 def test_a_notebook_shows_the_same(pair: tuple[Study, Study], project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from autoresearch_kernel.core.grounds import Grounds, grounds_of
 from autoresearch_kernel.core.next_step import Action, of_undecided, rule_says
 from autoresearch_kernel.core.slots import next_for_slots, of_run
 from autoresearch_kernel.core.state import Stacking, StudyState
@@ -122,3 +123,17 @@ def test_a_run_among_several_is_resumed_from_where_it_stands() -> None:
     trained = replace(challenger, runs=(challenger.runs[0], Run(1, seed=1)))
     step = of_run(trained, 1)
     assert step is not None and step.action is Action.SCORE
+
+
+def test_nothing_is_compared_with_a_run_of_the_incumbent_that_awaits_its_audit() -> None:
+    """It is in work on another slot; `verify` computes a decision from the record, which has that score already."""
+    kept = tried(1, 1.2, Status.KEEP)
+    late = Run(1, seed=9, val_bpb=1.3, num_decided=2)
+    audited = replace(late, audit=kept.runs[0].audit)
+    challenger = replace(tried(2, 1.22), parent=1)
+    found = {}
+    for name, runs in {"one run": (), "in work": (late,), "complete": (audited,)}.items():
+        now = state(replace(kept, runs=(*kept.runs, *runs)), challenger, incumbent=1)
+        found[name] = grounds_of(challenger, now)
+    assert found["in work"] == found["one run"] != found["complete"]
+    assert isinstance(found["complete"], Grounds) and found["complete"].incumbent_runs == (0, 1)

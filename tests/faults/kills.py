@@ -259,7 +259,8 @@ class Killer:
         began = time.monotonic()
         while left := list(self._processes()):
             if time.monotonic() - began > GONE_LIMIT_SECONDS:
-                self.problems.append(f"{left} still there {GONE_LIMIT_SECONDS:.0f} s after their supervisor")
+                words = "; ".join(map(_described, left))
+                self.problems.append(f"still there {GONE_LIMIT_SECONDS:.0f} s after their supervisor: {words}")
                 return
             time.sleep(0.02)
         self.slowest_seconds = max(self.slowest_seconds, time.monotonic() - began)
@@ -292,6 +293,17 @@ class Killer:
 
     def _tail(self) -> str:
         return (self.folder / "output").read_bytes()[-600:].decode(errors="replace").strip()
+
+
+def _described(process: tuple[int, bytes]) -> str:
+    """A process in a few words: its pid, its parent's, its state, and the two ends of its command line."""
+    pid, command = process
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+    except OSError:
+        stat = ["gone"]
+    words = command.replace(b"\0", b" ").decode(errors="replace")
+    return f"{pid} ({' '.join(stat)}) {words[:80]} ... {words[-120:]}"
 
 
 def make_corpus(home: Path) -> Path:

@@ -339,6 +339,30 @@ def test_an_edit_of_the_file_on_the_desk_is_taken_and_never_written_over(
     assert made.review.source.value == "A = 4\n"
 
 
+def test_an_edit_that_was_not_taken_is_said_and_can_be_mended(writer: Writer, panel: Callable[[], Panel]) -> None:
+    writer.open().baseline()
+    write_atomic(writer.study.experiment(0).train, "A = 1\n")
+    review_file = writer.study.paths.review
+    review_file.parent.mkdir()
+    write_atomic(review_file, "A = 2\n")
+    writer.append("review", experiment=1, hypothesis="A is too small", train_sha256="x", is_draft=False)
+    writer.append("paused", reason="experiment 0001 waits for your approval")
+    made = panel()
+    made.review.source.value = "A = \n"
+    made.review.approve_button.click()
+    until(lambda: ("approve", "A = \n", "") in made.control.asked)
+    write_atomic(review_file, "A = \n")  # as the control does
+    writer.append("note", text="Your train.py was not taken: line 1: invalid syntax. It is still there.")
+    made.refresh()
+    assert "invalid syntax" in made.notice.value
+    made.notice.value = ""
+    made.refresh()
+    assert "invalid syntax" not in made.notice.value, "it is said once"
+    made.review.source.value = "A = 3\n"
+    made.review.approve_button.click()
+    until(lambda: ("approve", "A = 3\n", "") in made.control.asked)
+
+
 def gone(*arguments: Any) -> str:
     raise OSError("gone")
 

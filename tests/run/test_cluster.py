@@ -413,21 +413,58 @@ def test_a_worker_that_is_killed_while_it_trains_is_the_machines_fault(
         assert backend.train(again, Listener()).status is None
 
 
-def test_a_worker_that_is_killed_while_it_scores_is_the_machines_fault(
-    backend: Backend, workers: Workers, project: Path, small_corpus: Path
+@pytest.mark.parametrize("what", ["scores", "audits"])
+def test_a_worker_that_is_killed_while_it_scores_or_audits_is_the_machines_fault(
+    what: str, backend: Backend, workers: Workers, project: Path, small_corpus: Path
 ) -> None:
     with on(backend, 1):
         outcome = backend.train(training_of(project, small_corpus, SLOW_TO_SCORE, number=4), Listener())
     assert outcome.artefact is not None
     job = job_of(outcome.artefact, small_corpus, project, token="a" * 32)
+    nll_path = project / "nll.npy"
+    if what == "audits":
+        with on(backend, 1):
+            backend.score(job, nll_path=nll_path)
     pid = workers.pid("beta")
     kill = in_the_middle(lambda: os.kill(pid, signal.SIGKILL))
     with on(backend, 1), pytest.raises(MachineFailed, match="beta is gone"):
-        backend.score(replace(job, on_progress=kill))
+        if what == "scores":
+            backend.score(replace(job, on_progress=kill))
+        else:
+            backend.audit(replace(job, on_progress=kill), np.load(nll_path), claim_seconds=1.0, seed=1)
     until(lambda: not carriers("a" * 32), "the end of its processes")
     workers.wait_for("alpha", "beta")
     with on(backend, 1):
-        assert backend.score(job).val_bpb > 0
+        assert backend.score(job, nll_path=nll_path).val_bpb > 0
+        assert backend.audit(job, np.load(nll_path), claim_seconds=1.0, seed=1).accepted
+
+
+def test_a_worker_that_is_killed_while_it_receives_a_model_gets_it_again(
+    backend: Backend, workers: Workers, project: Path, small_corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with on(backend, 0):
+        outcome = backend.train(training_of(project, small_corpus, number=14), Listener())
+    assert outcome.artefact is not None
+    job, pid, parts = job_of(outcome.artefact, small_corpus, project), workers.pid("beta"), []
+    ask = Connection.ask
+
+    def ask_and_kill(self: Connection, address: str, function: Any, *arguments: Any, **others: Any) -> Any:
+        if function is put and arguments[0].endswith("model.pkl"):
+            parts.append(arguments[1])
+            if len(parts) == 2:
+                os.kill(pid, signal.SIGKILL)
+        return ask(self, address, function, *arguments, **others)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Connection, "ask", ask_and_kill)
+        patched.setattr("autoresearch_kernel.run.connection.CHUNK_BYTES", 4096)
+        with on(backend, 1), pytest.raises(MachineFailed, match="beta"):
+            backend.score(job)
+    assert len(parts) == 2 and outcome.artefact.stat().st_size > 3 * 4096, "it was killed in the middle"
+    workers.wait_for("alpha", "beta")
+    with on(backend, 1):
+        there = backend.score(job)
+    assert there.val_bpb == pytest.approx(LOCAL.score(job).val_bpb, abs=1e-6)
 
 
 def test_a_frozen_worker_is_lost_and_its_training_ends_when_it_thaws(

@@ -12,6 +12,7 @@ import pytest
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_server.services.kernelspecs.handlers import kernelspec_model
 
+from autoresearch_kernel.lab import jupyter
 from autoresearch_kernel.run.kernelspec import KERNEL_NAME, install_kernelspec, kernelspec
 
 
@@ -46,3 +47,16 @@ def test_a_user_s_own_one_is_where_jupyter_looks_for_it(tmp_path: Path, monkeypa
     for _ in range(2):
         assert install_kernelspec() == tmp_path / "kernels" / KERNEL_NAME
     assert KernelSpecManager().get_kernel_spec(KERNEL_NAME).argv == kernelspec()["argv"]
+
+
+def test_in_an_environment_of_another_user_lab_installs_the_kernel_for_this_user(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def install(prefix: Path | None = None) -> Path:
+        if prefix is not None:
+            raise PermissionError(13, "Permission denied", str(prefix))
+        return tmp_path / "kernels"
+
+    monkeypatch.setattr(jupyter, "install_kernelspec", install)
+    jupyter.install_for_lab()
+    assert f"another user's, so the kernel is installed in {tmp_path / 'kernels'}" in capsys.readouterr().out

@@ -344,11 +344,12 @@ def test_a_training_sees_no_secret_and_no_held_out_rows(monkeypatch: pytest.Monk
     for name in ("OPENAI_API_KEY", "AUTORESEARCH_LLM_TOKEN", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "SSH_AUTH_SOCK"):
         monkeypatch.setenv(name, "canary")
     monkeypatch.setenv("AUTORESEARCH_HELDOUT", "canary")
+    monkeypatch.setenv("AUTORESEARCH_MAX_STEPS", "3")  # of a training by hand
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.setenv("GOMP_SPINCOUNT", "5")
     asked = training("", ExperimentPaths(tmp_path), tmp_path, ROOT, time_budget_seconds=30.0, seed=3)
     env = training_environment(asked, tmp_path)
-    assert "canary" not in env.values()
+    assert "canary" not in env.values() and "AUTORESEARCH_MAX_STEPS" not in env
     assert env["OMP_NUM_THREADS"] == "3" and env["GOMP_SPINCOUNT"] == "5" and env["PATH"] == os.environ["PATH"]
     assert env["AUTORESEARCH_TIME_BUDGET"] == "30.0" and env["AUTORESEARCH_SEED"] == "3"
 
@@ -456,3 +457,23 @@ def test_a_kept_file_is_this_users_and_has_no_special_rights(tmp_path: Path) -> 
     found = model.stat()
     assert (oct(found.st_mode), found.st_uid, found.st_gid) == ("0o100644", os.geteuid(), os.getegid())
     assert sys.platform != "linux" or "security.capability" not in os.listxattr(model)
+
+
+STARTING = """
+import subprocess, threading, time
+from autoresearch_kernel.run.runner import Stop
+stop = Stop()
+print(subprocess.Popen(["sleep", "60"]).pid, flush=True)
+threading.Thread(target=time.sleep, args=[60]).start()  # as the libraries have them: an exception would wait for it
+time.sleep(60)
+"""
+
+
+def test_a_runner_that_is_stopped_while_its_kernel_starts_ends_at_once_with_all_that_it_started() -> None:
+    runner = subprocess.Popen([sys.executable, "-c", STARTING], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert runner.stdout is not None
+    child = int(runner.stdout.readline())
+    runner.terminate()
+    assert runner.wait(20) == 128 + signal.SIGTERM
+    assert not Path(f"/proc/{child}").exists()
+    runner.stdout.close()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from autoresearch_kernel.core.sanitize import Rule
 from autoresearch_kernel.record.history import read_state
 from autoresearch_kernel.record.study import StudyError
 from autoresearch_kernel.share import build
@@ -137,6 +138,26 @@ def test_doubts_name_the_word_its_kind_and_its_first_place(alice: Path) -> None:
     assert USER not in found and "q@k.transpose" not in found
     cleaner = Cleaner(rules_of([found[HOST]]))
     assert cleaner.text(f"{HOST}, {HOST}2") == f"removed-value, {HOST}2"
+
+
+def test_a_name_is_found_within_longer_words_and_not_within_other_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = "cache_alice1 alice1-box ALICE1_RUNS malice1 alice12"
+    cleaner = Cleaner(_rules_of_user("alice1", tmp_path, monkeypatch))
+    assert cleaner.text(words) == "cache_user user-box user_RUNS malice1 alice12"
+    cleaner = Cleaner(_rules_of_user("alice", tmp_path, monkeypatch))
+    words = "cache_alice, alice-box, malice, the alice"
+    assert cleaner.text(words) == words, "it may be a word of prose, so the user is asked"
+    (doubt,) = doubts_in([("one", words)], tmp_path, {})
+    assert (doubt.word, doubt.count) == ("alice", 3)
+    assert Cleaner(rules_of([doubt])).text(words) == "cache_removed-value, removed-value-box, malice, the removed-value"
+
+
+def _rules_of_user(name: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Rule, ...]:
+    for variable in ("USER", "LOGNAME"):
+        monkeypatch.setenv(variable, name)
+    return rules_for(project, {})
 
 
 def test_workers_of_a_cluster_get_numbers(tmp_path: Path) -> None:

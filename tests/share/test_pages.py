@@ -265,6 +265,7 @@ def test_a_pdf_is_printed_from_the_page(tmp_path: Path, capsys: pytest.CaptureFi
     made.writer.history.close()
     pdf = (tmp_path / "night.pdf").read_bytes()
     assert pdf.startswith(b"%PDF-") and len(pdf) > 20_000 and "night.pdf: its first page" in capsys.readouterr().out
+    assert b"file://" not in pdf and pdf.count(b"/Dest") > 0, "links within the page stay, those to folders do not"
 
 
 def test_without_a_browser_no_bundle_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

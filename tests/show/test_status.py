@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -44,6 +45,18 @@ def training(writer: Writer, words: str = "Gate the value residual per head.") -
     writer.curve(1, level=3.2)
     writer.curve(3, upto=0.6, level=3.1)
     return seen(writer)
+
+
+def test_on_several_slots_each_experiment_in_work_is_said_to_do_what_its_slot_does(writer: Writer) -> None:
+    now = training(writer)
+    slots = (
+        {"slot": "slot 1", "phase": "training", "experiment": 3},
+        {"slot": "slot 2", "phase": "scoring", "experiment": 4},
+    )
+    divided = replace(now, slots=slots)
+    assert [divided.doing(number) for number in (3, 4, 5)] == ["training", "scoring", "waits"]
+    assert [now.doing(number) for number in (3, 4)] == ["training", "unfinished"]
+    assert replace(divided, phase="stopped").doing(3) == "unfinished"
 
 
 def test_status_shows_the_running_experiment_and_fits_80_columns(writer: Writer) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from autoresearch_kernel import open_study
-from autoresearch_kernel.core.next_step import audit_due, late_audit_due
+from autoresearch_kernel.core.next_step import audit_due
 from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.core.types import Audit, Experiment, Run, Status
 from autoresearch_kernel.record.history import read_events
@@ -49,10 +49,10 @@ def test_of_the_baseline_the_last_run_is_audited_before_it_is_kept() -> None:
 
 def test_of_what_was_kept_each_further_run_is_audited() -> None:
     old, again = Run(0, 1, val_bpb=1.4, num_decided=1), Run(1, 2, val_bpb=1.4, num_decided=2)
-    assert late_audit_due(challenger(old, again, number=1, status=Status.KEEP)) == 1
-    assert late_audit_due(challenger(old, replace(again, audit=FINE), number=1, status=Status.KEEP)) is None
-    assert late_audit_due(challenger(old, again, number=0, status=Status.KEEP)) is None
-    assert late_audit_due(challenger(old, again, number=1)) is None
+    assert challenger(old, again, number=1, status=Status.KEEP).awaiting_audit == (again,)
+    assert challenger(old, replace(again, audit=FINE), number=1, status=Status.KEEP).awaiting_audit == ()
+    assert challenger(old, again, number=0, status=Status.KEEP).awaiting_audit == ()
+    assert challenger(old, again, number=1).awaiting_audit == ()
 
 
 def audited(events: Events, number: int, run: int, **facts: Any) -> Events:

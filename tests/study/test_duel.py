@@ -172,7 +172,7 @@ def test_a_kernel_that_does_not_start_in_a_duel_starts_again_alone_where_its_fau
     one_more(study)
     experiment = state_of(study).experiments[1]
     assert experiment.status is Status.KEEP and experiment.difference_error is None
-    assert {run.duel for run in experiment.runs} == {None} and experiment.runs[1].causes == (Cause.NOT_STARTED,)
+    assert {run.duel for run in experiment.runs} == {None} and experiment.runs[1].causes == (Cause.DIED,)
 
 
 def test_a_user_who_asked_for_duels_is_told_why_there_is_none(

@@ -14,18 +14,19 @@ from autoresearch_kernel.control import actions
 from autoresearch_kernel.control.verify import verify
 from autoresearch_kernel.core.errors import MachineFailed
 from autoresearch_kernel.core.state import StudyState
-from autoresearch_kernel.core.types import Audit, Evaluation, Experiment, Run, SealedScore, Status
+from autoresearch_kernel.core.types import Audit, Evaluation, Experiment, Run, RunOutcome, SealedScore, Status
 from autoresearch_kernel.lab.opening import open_study
 from autoresearch_kernel.record.commands import send
 from autoresearch_kernel.record.study import Study, StudyError
 from autoresearch_kernel.run import slurm
 from autoresearch_kernel.run.connection import ClusterRefused
 from autoresearch_kernel.run.slurm_jobs import SlurmJobs
+from autoresearch_kernel.run.training import Listener, Training
 from autoresearch_kernel.sandbox.kinds import SANDBOX
 from autoresearch_kernel.scoring.job import HeldOut, ScoringJob
 from autoresearch_kernel.scoring.scorer_process import ScoringFailed
 from autoresearch_kernel.show.follow import look
-from autoresearch_kernel.show.study_words import findings, is_worth_promoting
+from autoresearch_kernel.show.study_words import findings, is_worth_promoting, result_words
 from autoresearch_kernel.study import across, final_test
 from autoresearch_kernel.study import finish as finishing
 from autoresearch_kernel.study.finish import NothingToMeasure, Outlook, finish, standard_error, training_due
@@ -282,6 +283,27 @@ def test_a_model_that_fails_on_fresh_seeds_has_no_result(
     assert machine.tested == []
     machine.score = machine.pretend_score
     assert finish(found) is not None
+
+
+def test_fresh_seeds_on_which_the_champion_failed_are_counted_over_all_calls_and_said(
+    found: Study, machine: Machine
+) -> None:
+    """Code that fails where its score would be bad chooses among its seeds."""
+    failures = [True] * 3
+    pretend = machine.train
+
+    def train(given: Training, listener: Listener) -> RunOutcome:
+        if given.paths.folder.name != "0000" and failures and given.run > 1:
+            failures.pop()
+            return RunOutcome(Status.CRASH, "RuntimeError: a bad seed", None, None)
+        return pretend(given, listener)
+
+    machine.train = train
+    with pytest.raises(StudyError, match="failed on 3 fresh seeds"):
+        finish(found)
+    result = finish(found)
+    assert result is not None and result.num_failed_runs == 3 and result.num_champion_runs == 3
+    assert "3 trainings of the champion failed on fresh seeds: the means are of the seeds" in result_words(result)
 
 
 def test_a_test_score_that_the_audit_refuses_is_no_result(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -279,6 +280,20 @@ def test_a_run_during_which_the_machine_slept_is_void_and_made_again(study: Stud
     voided = events_of(study, "interrupted")
     assert len(voided) == 3 and voided[0]["reason"] == "the machine slept for 3 h 2 min while it trained"
     assert done[1].runs[0].attempts == 1 and len(done[1].runs) == 1
+
+
+def test_sleep_while_a_study_waits_for_the_machine_makes_no_training_void(study: Study, machine: Machine) -> None:
+    pretend = machine.train
+
+    def train(given: Training, listener: Listener) -> RunOutcome:
+        machine.time.slept += 6 * 3600  # another study trains meanwhile, and the lid is closed
+        assert listener.on_spawn is not None
+        listener.on_spawn(os.getpid())
+        return pretend(given, listener)
+
+    machine.train = train
+    done = list(research(study, worse(1), experiments=1))
+    assert [e.status for e in done] == [Status.KEEP, Status.DISCARD] and not events_of(study, "interrupted")
 
 
 @pytest.mark.parametrize(("speed", "cause", "words"), [(0.4, "slow", "40% of"), (3.12, "fast", "3.12 times")])

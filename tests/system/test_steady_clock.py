@@ -128,3 +128,29 @@ def test_processes_are_paused_for_a_measurement_alone() -> None:
         state = Path(f"/proc/{busy.pid}/stat").read_text().rpartition(")")[2].split()[0]
         assert state in "RS"
         busy.send_signal(signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the processor time of a thread is read on Linux alone")
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_training_that_goes_on_during_a_measurement_gains_nothing_by_it(tmp_path: Path, goes_on: bool) -> None:
+    """Beside it a processor seems slow, so the fastest of the last measurements counts in its place."""
+    child = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    time.sleep(0.3)
+
+    def speed() -> float:
+        if goes_on:
+            child.send_signal(signal.SIGCONT)
+        time.sleep(0.05)
+        return NORMAL / 2
+
+    (tmp_path / "clock").touch()
+    used = Used(time.monotonic(), 0.0, 0.0, 0.0, below=(child.pid,))
+    clock = SteadyClock(1, tmp_path / "clock", NORMAL, used=lambda: used, speed=lambda: NORMAL)
+    clock.speed = speed
+    try:
+        clock.next_at = 0.0
+        clock.tick()
+    finally:
+        child.kill()
+        child.wait()
+    assert clock.speeds[-1] == (NORMAL if goes_on else NORMAL / 2)

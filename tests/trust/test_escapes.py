@@ -568,6 +568,35 @@ def test_a_forged_end_of_a_cell_does_not_make_a_training(train: Train, sandbox: 
     record("escape", "forged end", "say that all cells ran, and exit", f"crash: {ran.reason}", sandbox)
 
 
+FORGED_REPLIES = {
+    "an empty reply": """
+send = kernel.session.send
+def forge(stream, kind, content=None, *args, **kwargs):
+    return send(stream, kind, {} if kind == "execute_reply" else content, *args, **kwargs)
+kernel.session.send = forge
+""",
+    "a payload of numbers": """
+send = kernel.session.send
+def forge(stream, kind, content=None, *args, **kwargs):
+    content = {**content, "payload": [1]} if kind == "execute_reply" else content
+    return send(stream, kind, content, *args, **kwargs)
+kernel.session.send = forge
+""",
+    "a state without a state": """
+kernel.session.send(kernel.iopub_socket, "status", {}, parent=kernel.get_parent(), ident=b"status")
+""",
+}
+
+
+@pytest.mark.parametrize("forged", FORGED_REPLIES)
+def test_a_reply_that_no_kernel_sends_is_a_crash_of_the_code_and_no_second_try(
+    train: Train, sandbox: str, forged: str
+) -> None:
+    ran = train("from IPython import get_ipython\nkernel = get_ipython().kernel\n" + FORGED_REPLIES[forged])
+    assert ran.outcome.status is Status.CRASH and "a message that no kernel sends" in ran.reason
+    record("escape", "forged replies", "answer for the kernel and leave parts out", "crash of the code", sandbox)
+
+
 @pytest.mark.parametrize("name", ["model.pkl", "handover.json", "metrics.jsonl"])
 def test_a_link_in_the_hand_over_leads_nowhere(train: Train, sandbox: str, world: World, name: str) -> None:
     target = world.folder / "cache" / "heldout" / "a" / "val.npy"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...core.sanitize import one_line
 from .course import exercise_of
-from .exercise import NotAnswered
+from .exercise import LONGEST_ERROR, NotAnswered, WrongAnswer
 from .learned import keep_prediction, keep_solved, prediction_of
 
 LONGEST_PREDICTION = 200  # characters that are shown again
@@ -29,7 +30,16 @@ def check(name: str, answer: Any) -> None:
     try:
         right = exercise.check(answer)
     except NotImplementedError as error:
-        raise NotAnswered(f"{exercise.title}: {error or 'this is not answered yet.'}") from None
+        whose = " This is your function, or another one that it calls." if callable(answer) else ""
+        raise NotAnswered(f"{exercise.title}: {str(error) or 'this is not answered yet.'}{whose}") from None
+    except AssertionError:  # WrongAnswer, and what the learner's own code asserts
+        raise
+    except Exception as error:
+        said = one_line(f"{type(error).__name__}: {error}", LONGEST_ERROR)
+        raise WrongAnswer(
+            f"{exercise.title}: the check could not read this answer ({said}). Compare its form with the example of "
+            "the task: numbers have no quotation marks."
+        ) from error
     print(f"Right. {right}")
     if predicted := prediction_of(name):
         print(f"Your prediction was: {predicted}")

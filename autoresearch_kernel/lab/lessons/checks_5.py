@@ -106,7 +106,7 @@ def _program(answer: Any) -> str:
     require(any(shown.values()), _never(answer))
     require(
         shown[3],
-        "After three discards the section is not in the prompt yet; it comes only after ten. Change the number in its "
+        "After three discards the section is not in the prompt yet; it comes later. Change the number in its "
         "heading to 3.",
     )
     require(not shown[2], "The section already comes after two discards. Change the number in its heading to 3.")

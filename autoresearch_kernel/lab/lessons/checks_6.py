@@ -26,7 +26,7 @@ def _attempt_in(answer: Any) -> Attempt:
         "give its result.",
     )
     attempt: Attempt = answer
-    require(attempt.status != REPEAT, "This is the train.py of the baseline, without a change that Python can see.")
+    require(attempt.status != REPEAT, f"There is no change that Python can see: {_ended(attempt.reason)}")
     require(attempt.status != "invalid", f"This train.py is no notebook that can be run: {_ended(attempt.reason)}")
     require(attempt.status != "crash", f"The training crashed, so there is nothing to score: {_ended(attempt.reason)}")
     return attempt

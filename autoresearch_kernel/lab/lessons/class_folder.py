@@ -63,8 +63,9 @@ def new_class(folder: Path, has_nbgrader: bool = False) -> str:
     (folder / "README.md").write_text(README.format(row=row, grading=grading), encoding="utf-8")
     first = shell_command("lesson 1", is_elsewhere=True)
     return (
-        f"{folder} is the folder of a class; its README.md says what is in it. To see what a student sees:\n"
-        f"  cd {shlex.quote(str(folder / 'student'))} && {first}"
+        f"{folder} is the folder of a class; its README.md says what is in it. To see what a student sees, work in a "
+        "copy, because your answers stay in the folder:\n"
+        f"  cp -r {shlex.quote(str(folder / 'student'))} try-out && cd try-out && {first}"
     )
 
 

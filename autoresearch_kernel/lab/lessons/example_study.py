@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...core.types import Experiment
-from ...record.archive import StudyArchive
+from ...system.locations import project_root
 from ..analysis.load import open_example
 from ..idea import Idea
 from ..results import Judgement, Outcome, Recorded
@@ -22,12 +22,15 @@ class RecordedStudy(ShownStudy):
     """The recorded study that comes with the project, to be taken step by step. Nothing trains, nothing is written."""
 
     def baseline(self) -> Recorded:
-        """The recorded baseline."""
-        return self.view(0)
+        """The recorded baseline with the runs that it was measured by; the study ran it again for its result."""
+        state = self._state()
+        first = state.experiments[0]
+        measured = replace(first, runs=first.judged_runs)
+        return self._recorded(replace(state, experiments=(measured, *state.experiments[1:])), 0)
 
     def propose(self, agent: Me, *, anew: bool = False) -> Idea:
-        """What a learner proposes for the recorded baseline."""
-        source = StudyArchive(self.paths).source(0)
+        """What a learner proposes for the project's own train.py, of which the lesson shows the numbers."""
+        source = (project_root() / "train.py").read_text(encoding="utf-8")
         return Idea(SHOWN, agent.proposal(source), 0, source)
 
     def run(self, idea: Idea | None = None) -> Outcome:

@@ -120,15 +120,12 @@ def table_data(
 ) -> dict[str, Any]:
     """The rows of the table, oldest first; `known` keeps those of decided experiments from one call to the next."""
     rows = [
-        _once(_row, e, known) if e.status is not None else _row(e) | {"status": _doing(e, now)} for e in experiments
+        _once(_row, e, known)
+        if e.status is not None
+        else _row(e) | {"status": now.doing(e.number) if now is not None else "unfinished"}
+        for e in experiments
     ]
     return {"rows": rows}
-
-
-def _doing(experiment: Experiment, now: Snapshot | None) -> str:
-    if now is None or not now.is_running or now.experiment is None or now.experiment.number != experiment.number:
-        return "unfinished"
-    return now.activity or "waits"
 
 
 def _row(experiment: Experiment) -> dict[str, Any]:

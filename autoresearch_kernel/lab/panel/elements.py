@@ -16,6 +16,7 @@ from ...record.archive import StudyArchive
 from ...record.study import Study, StudyError
 from ...show import html
 from ...show.snapshot import Snapshot
+from ...study.proposals import NOT_TAKEN
 from . import pages
 from .chart import curve_data
 
@@ -129,10 +130,13 @@ class ReviewForm:
         self.root.add_class("ar-review")
         self._filled: Any = None  # the proposal that the editor was filled with
         self._source = ""  # the text that the editor was filled with
+        self._told: tuple[str, int] | None = None  # the last note that was seen
+        self.refused = ""  # why what was handed in does not train, once
         self.drawn = Drawn()
 
     def show(self, now: Snapshot, is_live: bool = True) -> None:
         """Show what waits for a person, or hide the form; in a replay nothing waits."""
+        self.refused = self._why_not_taken(now)
         review, file = now.state.review if now.phase == "reviewing" and is_live else None, now.study.paths.review
         written_at = file.stat().st_mtime_ns if review is not None and file.is_file() else 0
         if not self.drawn.is_new("review", (now.study.name, review, written_at)):
@@ -146,10 +150,19 @@ class ReviewForm:
             self._filled, self.why.value = (now.study.name, review), ""
             self.editor.selected_index = 0 if review.is_draft else None
             self.source.value = self._source = source
-        elif self.source.value == self._source:  # edited in its file, and not here
+        elif self.source.value in (self._source, source):  # edited in its file alone, or here and handed in
             self.source.value = self._source = source
         self.words.value = pages.review(now.study, review, parent, source)
         self.reject_button.layout.display = "none" if review.is_draft else ""
+
+    def _why_not_taken(self, now: Snapshot) -> str:
+        """Why what a person handed in just now does not train; "" where nothing new is known."""
+        if now.phase != "reviewing" or not now.notes:
+            return ""
+        last = now.study.name, now.notes[-1]["seq"]
+        is_new, self._told = last != self._told, last
+        words = str(now.notes[-1]["text"])
+        return words if is_new and words.startswith(NOT_TAKEN) else ""
 
     def edited_source(self, study: Study) -> str | None:
         """What a person typed into the editor, or None; raises StudyError when the file was edited as well."""

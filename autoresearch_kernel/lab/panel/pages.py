@@ -266,7 +266,7 @@ def notes(now: Snapshot) -> str:
     if refused:
         parts.append(html.details(f"Given back: {len(state.refusals)}", html.facts(refused)))
     if now.commands:
-        said = [(c["time"][11:16], command_line(c)) for c in now.commands[-10:]]
+        said = [(f"{c['time'][11:16]} UTC", command_line(c)) for c in now.commands[-10:]]
         parts.append(html.details("What people asked, and the answers", html.facts(said), is_open=True))
     return "".join(parts)
 

@@ -448,7 +448,7 @@ function makeTable(el, model) {
       const status = html("td", { title: r.reason }, tr);
       html("span", { style: `color:${colour}`, "aria-hidden": "true" }, status, `${sign} `);
       status.appendChild(document.createTextNode(r.status));
-      html("td", { class: "ar-time ar-number", title: r.utc || "" }, tr, r.time == null ? "now" : ago(now - r.time));
+      html("td", { class: "ar-time ar-number", title: r.utc || "" }, tr, r.time == null ? (r.status === "unfinished" ? "" : "now") : ago(now - r.time));
       return tr;
     }));
     const entry = body.querySelector('[aria-selected="true"]') || body.firstChild;

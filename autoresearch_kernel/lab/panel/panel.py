@@ -28,7 +28,7 @@ from ...system.locations import project_root
 from ..pictures import Picture, Table, figure_of
 from .elements import FOLLOW
 from .form import StudyForm
-from .player import Replay
+from .player import Replay, count_of
 from .view import OVERWRITE, PROMOTE, SHARE, SHARE_WITHOUT, STILL_EVERY_SECONDS, PanelView, in_python
 
 P = ParamSpec("P")
@@ -211,6 +211,8 @@ class Panel(PanelView):
             quiz: stop before each verdict and ask: keep, discard or once more?
         """
         shown = self.study.name if self.study is not None and self.playing is None else None
+        if self.playing is not None:
+            shown, recording = self.playing.before, recording or str(self.playing.path)
         playing = Replay(recording_path(recording or shown or "example", self.project), shown)
         playback = playing.playback
         try:
@@ -225,6 +227,7 @@ class Panel(PanelView):
             if self.playing is not None:
                 playing.before = self.playing.before
                 self.playing.close()
+            playing.count = count_of(self.player.asked)  # the buttons in the browser count on
             self.playing, self.study, self._view = playing, playback.study, playback
             self.form.close()
             self._show_another()
@@ -235,8 +238,9 @@ class Panel(PanelView):
     @_explained
     def end_replay(self) -> str:
         """Show the study again that was shown before."""
-        before = None if self.playing is None else self.playing.before
-        self.choose(before)
+        if self.playing is None:
+            return "No replay plays."
+        self.choose(self.playing.before)
         return ""
 
     def _asked(self, asked: str) -> None:

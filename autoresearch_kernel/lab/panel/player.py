@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,19 @@ class Player(anywidget.AnyWidget):
     asked = Unicode("").tag(sync=True)  # JSON: count, what, value
 
 
+def count_of(asked: str) -> int:
+    """The count of a request; 0 where there is none yet."""
+    with suppress(ValueError, TypeError, KeyError):
+        return int(json.loads(asked)["count"])
+    return 0
+
+
 class Replay:
     """One replay in a panel: the recording, open until `close`, and where it is."""
 
     def __init__(self, path: Path, before: str | None) -> None:
         """`before` is the study that the panel showed. Raises StudyError where there is no recording."""
-        self.before = before
+        self.path, self.before = path, before
         self.said: list[str] = []  # below the controls
         self.count = 0  # of the last request that was heard
         with ExitStack() as stack:

@@ -189,6 +189,9 @@ class PanelView:
             if self.form.is_open and not self._is_acting:  # a key may have been given, a name taken meanwhile
                 self.form.check()
             if self._view is None:
+                self._looks += 1
+                if self._looks % STUDIES_EVERY_LOOKS == 0:
+                    self._offer_studies()
                 self._show_nothing()
                 return
             if self.study is not None and not self.study.paths.folder.is_dir():
@@ -208,6 +211,8 @@ class PanelView:
             else:
                 self._show_moment(now, self.playing)
             self.review.show(now, is_live=self.playing is None)
+            if self.review.refused:
+                self._tell(self.review.refused, is_wrong=True)
             self._show_history(now)
             self.card.show(now, self.experiments.selected)
             self._show_fold(now)

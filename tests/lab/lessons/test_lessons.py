@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -12,11 +15,13 @@ from autoresearch_kernel.cli import main
 from autoresearch_kernel.lab.lessons.answers import check, predict
 from autoresearch_kernel.lab.lessons.build import FOLDER, build_lessons, built, sources
 from autoresearch_kernel.lab.lessons.course import LESSONS, NoSuchExercise, all_exercises, exercise_of, exercises_of
+from autoresearch_kernel.lab.lessons.example_study import recorded_study
 from autoresearch_kernel.lab.lessons.exercise import NotAnswered, WrongAnswer
 from autoresearch_kernel.lab.lessons.form import PLACEHOLDER, LessonMalformed, Version, make_notebook
 from autoresearch_kernel.lab.lessons.learned import GRADING, PROGRESS_FILE, progress
+from autoresearch_kernel.lab.lessons.me import Me
 from tests.conftest import PROJECT
-from tests.lab.lessons.answers import Listed, listed_answers, value_of
+from tests.lab.lessons.answers import GUESSES, Listed, listed_answers, value_of
 
 SOURCES = list(sources(PROJECT))
 ANSWERS = listed_answers()
@@ -190,6 +195,41 @@ def test_a_placeholder_says_where_the_answer_goes() -> None:
         check("surprise", stub)
 
 
+def test_a_function_that_calls_an_open_one_is_told_so() -> None:
+    def stub(p: float) -> float:
+        raise NotImplementedError(PLACEHOLDER)
+
+    with pytest.raises(NotAnswered, match="This is your function, or another one that it calls"):
+        check("surprise", lambda p: stub(p))
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "words"),
+    [
+        (
+            "guesses",
+            [replace(guess, low="-0.06") for guess in GUESSES],
+            r"could not read this answer \(TypeError: .*quot",
+        ),  # type: ignore[arg-type]
+        ("what-counts", (4, 65), "Write decimals with a point"),
+    ],
+)
+def test_an_answer_of_another_form_gets_a_sentence_and_no_error_of_python(name: str, answer: Any, words: str) -> None:
+    with pytest.raises(WrongAnswer, match=words):
+        check(name, answer)
+
+
+def test_a_formula_whose_result_is_rounded_by_the_last_digit_is_right() -> None:
+    check("enough-runs", lambda difference, sigma: math.ceil((2 * sigma * math.sqrt(2) / difference) ** 2))
+
+
+def test_a_recorded_study_stands_in_for_a_live_one_with_its_three_runs_and_the_ideas_of_a_learner() -> None:
+    study = recorded_study()
+    assert len(study.baseline().scores) == 3
+    idea = study.propose(Me("A little decay may help.", {"WEIGHT_DECAY": 0.1}, "-0.01"))
+    assert idea.diff.strip(), "the recorded night began with this value, and the project's train.py does not"
+
+
 def test_an_unknown_exercise_is_named_with_those_that_exist() -> None:
     with pytest.raises(NoSuchExercise, match=r"no exercise 'suprise'.*surprise"):
         exercise_of("suprise")
@@ -222,10 +262,16 @@ def test_a_wrong_answer_is_no_progress() -> None:
     assert "0 of 10 solved" in repr(progress())
 
 
-def test_grading_leaves_the_progress_of_the_teacher_alone(own_progress: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_grading_leaves_the_progress_of_the_teacher_alone(
+    own_progress: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predict("surprise", "of the teacher")
+    capsys.readouterr()
+    before = own_progress.read_bytes()
     monkeypatch.setenv(GRADING, "autograde")
     check("surprise", value_of("lambda p: -math.log2(p)"))
-    assert not own_progress.exists()
+    assert own_progress.read_bytes() == before
+    assert "of the teacher" not in capsys.readouterr().out, "it would stand in the feedback of a student"
 
 
 def test_an_answer_counts_where_progress_cannot_be_written(
