@@ -21,7 +21,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from autoresearch_kernel.core.drift import relative_machine_speed, relative_speed, void_by_speed
-from autoresearch_kernel.core.duel import DuelMode
+from autoresearch_kernel.core.duel import PRIOR_SPEED, DuelMode
 from autoresearch_kernel.core.next_step import Action, Step, duel_decision, next_step
 from autoresearch_kernel.core.state import StudyState
 from autoresearch_kernel.core.types import Audit, Cause, Experiment, Run, Status
@@ -143,7 +143,7 @@ class Player:
         self.effects = landscape.proposals.effects(np.random.default_rng([seed, 1]), NUM_RUNS)
         self.room = landscape.proposals.room_bpb
         budget = 20.0 * landscape.assumed_worth ** (-1 / 0.3)  # the budget at which speed is usually worth that much
-        facts = {"hardware": {"device": "cpu"}, "time_budget_seconds": budget}
+        facts = {"hardware": {"device": "cpu"}, "time_budget_seconds": budget, "duel_prior_speed": PRIOR_SPEED}
         self.state = StudyState(facts, duels=landscape.duels, can_duel=True)
         self.truths = [0.0]
         self.found = Campaign()

@@ -31,7 +31,7 @@ _NOT_IN_FILES = re.compile(r"[\s:=\"'`~*#()\[\]<>]+")
 _IN_TITLES = {  # words beside the name of a file, so that "See results.json:" is none
     "file", "filename", "path", "edit", "edits", "in", "of", "to", "for", "the", "update", "updated", "modify",
     "change", "changes", "changed", "patch", "diff", "new", "complete", "full", "whole", "python", "python3", "py",
-    "json", "yaml", "search", "replace", "block", "---", "+++",
+    "json", "yaml", "search", "replace", "block", "fix", "step", "now", "---", "+++", "",
 }  # fmt: skip
 _TAGGED = re.compile(r"""\s*#\s*%%.*["']parameters["']""")
 
@@ -120,7 +120,8 @@ def named_file(line: str) -> str:
     """The name of the file that a line gives as a title: "### `train.py`", "```python prepare.py"; "" for none."""
     words = [word for word in _NOT_IN_FILES.split(line[:200]) if word]
     names = [word for word in words if _FILE.fullmatch(word)]
-    is_title = all(word in names or word.casefold().strip(".,") in _IN_TITLES for word in words)
+    beside = [word.casefold().strip(".,)") for word in words if word not in names]
+    is_title = all(word.isdigit() or word in _IN_TITLES for word in beside)
     names = names if len(words) <= 4 and is_title else []
     return names[-1].replace("\\", "/").split("/")[-1] if names else ""
 

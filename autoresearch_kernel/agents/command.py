@@ -40,6 +40,7 @@ TOLD_BY_TOOLS = (ServerCause.KEY, ServerCause.RATE, ServerCause.QUOTA, ServerCau
 MOST_SAID = 300  # characters of the last words of a tool that did not end
 MOST_TOLD_BYTES = 2**20  # of the output that is read for people who watch
 MOST_LATE = 2  # attempts that may end at the deadline, which is up to twenty minutes each
+QUIET_SECONDS = 2.0  # in which the output did not grow: so it is not cut off between two edits
 HELP_SECONDS = 30.0  # for --help and --version, which some tools begin with a look at the network
 INSTRUCTIONS = (
     "You propose one experiment with train.py. You have no tools and no files: answer the message with text alone, "
@@ -75,6 +76,7 @@ class CommandChat:
             self.prices = Prices({**self.prices.table, self.model: (0.0, 0.0)})
         self.project, self.waits_seconds, self.sleep, self.now = project, tuple(waits_seconds), sleep, now
         self.limit_seconds = tool.limit_seconds
+        self._size, self._grown_at = 0, 0.0  # of the output, and when it grew last
         self.on_wait: Callable[[str], None] = ignore
         self.on_words: Callable[[str], None] = ignore
 
@@ -211,9 +213,12 @@ class CommandChat:
 
     def _tell_words(self) -> Callable[[Path], None]:
         """Tells what the tool has written, now and then; "" where its output is no reply before it is whole."""
+        self._size, self._grown_at = 0, time.monotonic()
         telling, is_whole_only = Telling(self.on_words), self.tool.output == "json"
 
         def look(stdout: Path) -> None:
+            if (size := stdout.stat().st_size) != self._size:
+                self._size, self._grown_at = size, time.monotonic()
             telling.tell(lambda: "" if is_whole_only else words_so_far(self.tool, _beginning_of(stdout)))
 
         return look
@@ -239,7 +244,7 @@ class CommandChat:
             return self._failed(said.error.words or said.error.message, said.error.status, said.error.message)
         words = cleaned((ended.stderr[-MOST_WORDS:] + b"\n" + ended.stdout[-MOST_WORDS:]).decode("utf-8", "replace"))
         if ended.is_late:
-            if holds_proposal(said.reply):
+            if holds_proposal(said.reply) and time.monotonic() - self._grown_at > QUIET_SECONDS:
                 self.on_wait(f"{self.who} did not end after a whole reply, which is used.")
                 return None
             return self._late(words)

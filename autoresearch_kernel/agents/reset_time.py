@@ -16,7 +16,8 @@ JUST_PASSED = timedelta(minutes=30)  # a time of day so short ago is the one tha
 AGAIN_AFTER = timedelta(minutes=5)  # then: this machine's clock may be ahead, or the tool rounds down
 _EPOCH = re.compile(r"(?<!\d)(1[6-9]\d{8}|2\d{9})(\d{3})?(?!\d)")  # seconds or milliseconds since 1970
 _ISO = re.compile(
-    r"(20\d\d-\d\d-\d\d)(?:[T ]| at )(\d\d:\d\d(?::\d\d(?:\.\d+)?)?)(?:(Z|[+-]\d\d:?\d\d)| ?\(?(UTC|GMT)\b)?"
+    r"(20\d\d-\d\d-\d\d)(?:[T ]| at )(\d\d:\d\d(?::\d\d(?:\.\d+)?)?)(?:(Z|[+-]\d\d:?\d\d)"
+    r"| ?\(?((?:UTC|GMT)(?:[+-]\d{1,2}(?::?\d\d)?)?)(?!\w))?"
 )
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _CLOCK = re.compile(
@@ -56,9 +57,8 @@ def _moments(words: str, now: datetime) -> Iterator[datetime]:
         yield datetime.fromtimestamp(int(found[1]), now.tzinfo)
     for found in _ISO.finditer(words):
         with suppress(ValueError):
-            zone = "Z" if found[4] else found[3] or ""
-            moment = datetime.fromisoformat(f"{found[1]}T{found[2]}{zone}")
-            yield moment if moment.tzinfo else moment.replace(tzinfo=now.tzinfo)
+            moment = datetime.fromisoformat(f"{found[1]}T{found[2]}{found[3] or ''}")
+            yield moment if moment.tzinfo else moment.replace(tzinfo=_zone(found[4], now))
     if (moment_said := _time_of_day(words, now)) is not None:
         yield moment_said
 
@@ -91,4 +91,7 @@ def _zone(name: str | None, now: datetime) -> tzinfo | None:
     if offset := _OFFSET.fullmatch(name):
         sign, hours, minutes = offset.groups()
         return timezone((-1 if sign == "-" else 1) * timedelta(hours=int(hours or 0), minutes=int(minutes or 0)))
-    return ZoneInfo(name if "/" in name else _ABBREVIATED[name])
+    if "/" in name:
+        return ZoneInfo(name)
+    is_here = name == now.tzname() or name not in _ABBREVIATED  # CST is China's as well
+    return now.tzinfo if is_here else ZoneInfo(_ABBREVIATED[name])

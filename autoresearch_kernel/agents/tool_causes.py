@@ -22,7 +22,7 @@ _SIGN_IN = (
     r"|(?:log|sign)[ -]?in (?:again|first|is )?required|authentication required"
     r"|(?:auth|session|credentials?|token) (?:has |have |is )?(?:expired|required|missing)|auth login"
     r"|(?:open|visit) .{0,40}(?:url|link|https?://).{0,200}"
-    r"(?:sign[ -]?in|log[ -]?in|authori[sz]e|authenticate|enter .{0,20}code)"
+    r"(?:\bsign[ -]?in\b|(?<!the )\blog[ -]?in\b(?! (?:your|the|a)\b)|authori[sz]e|authenticate|enter .{0,20}code)"
     r"|(?:specify|set) (?:the |an )?\w*(?:_API_KEY|_TOKEN)\b|invalid auth method|no authentication"
 )
 _PERMISSION = (

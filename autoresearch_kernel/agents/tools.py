@@ -173,6 +173,8 @@ def _value(kind: str, value: Any) -> Any:
     if kind.startswith("Mapping"):
         if not isinstance(value, dict):
             raise TypeError("it has to be names with values")
+        if wrong := [item for item in value.values() if not isinstance(item, str | int | float)]:
+            raise TypeError(f"{wrong[0]!r:.80} is no text; put it in quotes")
         return {str(key): str(item) for key, item in value.items()}
     if kind == "float":
         if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:

@@ -366,9 +366,9 @@ def promote(study: Study, force: bool = False) -> str:
             f"Study {study.name} has kept nothing besides its baseline, so there is nothing to promote: "
             f"{study.project / 'train.py'} stays as it is."
         )
-    best = study.train_source(champion.number)  # best/train.py is a view of it, which may not be drawn yet
+    path = study.experiment(champion.number).train  # best/train.py is a view of it, which may not be drawn yet
+    best = path.read_text(encoding="utf-8") if path.is_file() else ""
     if sha256(best) != champion.train_sha256:
-        path = study.experiment(champion.number).train
         raise StudyError(f"{path} is not the file that was recorded. Restore it from a copy, or from git.")
     target = study.project / "train.py"
     current = target.read_bytes()

@@ -157,4 +157,4 @@ def chosen(prompt: str, parts: Sequence[str]) -> str:
     picked = [
         text for heading, text in sections.items() if any(part.casefold() in heading.casefold() for part in parts)
     ]
-    return "\n\n".join(picked) + "\n" if picked else "None of these parts is in the prompt of now.\n"
+    return "\n\n".join(picked) + "\n" if picked else "The present prompt has none of these parts.\n"

@@ -22,6 +22,7 @@ DuelMode = Literal["auto", "always", "never"]
 DUEL_MODES: tuple[DuelMode, ...] = ("auto", "always", "never")
 
 PRIOR_SPEED = 0.05  # prior standard deviation of a duel's difference, as a difference of the logarithm of the speed
+FORMER_PRIOR_SPEED = 0.028  # of studies that do not name theirs, which began before 0.11
 PRIOR_DEGREES = 7  # of freedom behind it: eight seeds
 PAYS = 0.7  # a duel pays where its difference has less than this share of the sd of the difference of two single runs
 MEMORY_SHARE = 0.8  # of the device's memory that both sides together may need
@@ -62,13 +63,14 @@ class DuelNoise:
     degrees_of_freedom: int  # behind it
 
 
-def duel_noise(experiments: Sequence[Experiment], worth: float) -> DuelNoise:
+def duel_noise(experiments: Sequence[Experiment], worth: float, prior_speed: float = PRIOR_SPEED) -> DuelNoise:
     """The standard deviation of a duel's difference, as the study knows it.
 
     Args:
         worth: bits per byte for a factor of e in speed.
+        prior_speed: PRIOR_SPEED as the study began with it.
     """
-    squares, degrees = PRIOR_DEGREES * (PRIOR_SPEED * worth) ** 2, PRIOR_DEGREES
+    squares, degrees = PRIOR_DEGREES * (prior_speed * worth) ** 2, PRIOR_DEGREES
     left = _left_at_equal_speed(experiments[0], worth) if experiments else []
     if len(left) >= FEWEST_RUNS:
         squares += 2 * (len(left) - 1) * statistics.variance(left)

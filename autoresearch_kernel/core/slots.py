@@ -106,11 +106,11 @@ def _elsewhere(state: StudyState, busy: Busy, machine: str, is_ending: bool) -> 
     if is_ending or sum(run.status in FAILED for run in there.runs if run.index not in runs_in_work) >= MOST_FAILURES:
         return None
     num_begun = sum(run.index in runs_in_work for run in there.runs)
-    if len(scores_of(there.runs)) + num_begun < REFERENCE_RUNS:
+    num_known = len(scores_of(there.audited.runs))
+    if num_known + num_begun < REFERENCE_RUNS:
         why = f"experiments on {machine} are compared with it"
         return Step(Action.TRAIN, incumbent.number, incumbent.next_run, why)
-    is_known = len(scores_of(there.runs)) >= REFERENCE_RUNS
-    return Step(Action.PROPOSE, len(state.experiments)) if is_known else None
+    return Step(Action.PROPOSE, len(state.experiments)) if num_known >= REFERENCE_RUNS else None
 
 
 def _new_run(experiment: Experiment, busy: Busy) -> int:

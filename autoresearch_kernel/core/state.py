@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from .attribution import Attribution, folded
 from .decide import mean, standard_error
 from .drift import Level, at_present_speed, level
-from .duel import DUEL_MODES, DuelMode, DuelNoise, duel_noise
+from .duel import DUEL_MODES, FORMER_PRIOR_SPEED, DuelMode, DuelNoise, duel_noise
 from .errors import Plain
 from .noise import Noise, noise_of
 from .speed_worth import CPU_BUDGET_SECONDS, usual_worth
@@ -223,7 +223,8 @@ class StudyState:
     @cached_property
     def duel_noise(self) -> DuelNoise:
         """How much the difference of a duel scatters."""
-        return duel_noise([e.audited for e in self.experiments], self.noise.worth)
+        prior = self.study.get("duel_prior_speed") or FORMER_PRIOR_SPEED
+        return duel_noise([e.audited for e in self.experiments], self.noise.worth, prior)
 
     @property
     def sigma(self) -> float | None:

@@ -46,7 +46,7 @@ class LiveDisplay:
 
     def watch(self, progress: Progress) -> None:
         """Take in what happens; see `Progress`. Of several slots the first one that begins is shown."""
-        if progress.slot and progress.phase not in ("note", "paused"):
+        if progress.slot and progress.phase not in ("note", "paused", ""):
             self._slot = self._slot or progress.slot
             if progress.slot != self._slot:
                 return

@@ -131,7 +131,7 @@ def study_paths(name: str, root: Path | None = None) -> StudyPaths:
     is_plain = all(c.isalnum() or c in "-_." for c in name) and not name.startswith((".", "-"))
     if not name or not is_plain or len(name.encode()) > LONGEST_NAME:
         raise ValueError(
-            f"Study name {name[:80]!r}: use letters, digits, '-', '_' and '.', at most {LONGEST_NAME}, and begin with "
-            "a letter or a digit, as in 'nov23'."
+            f"Study name {name[:80]!r}: use letters, digits, '-', '_' and '.', at most {LONGEST_NAME}, and begin "
+            "with none of '-' and '.', as in 'nov23'."
         )
     return StudyPaths(((root or project_root()) / "studies" / name).resolve())

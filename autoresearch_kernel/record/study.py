@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ..core.duel import PRIOR_SPEED
 from ..core.errors import Plain
 from ..core.version import __version__
 from ..system.corpus_command import corpus_command
@@ -196,6 +197,7 @@ def create_study(
         "preset": preset,
         "agent": agent,
         "agent_options": agent_options or {},
+        "duel_prior_speed": PRIOR_SPEED,
         "seed": seed,
         "asked": asked or {},
         "scoring": scoring,

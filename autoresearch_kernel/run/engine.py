@@ -39,7 +39,7 @@ from .kernel_process import GRACE_SECONDS, Deadline, Kernel, KernelFailed, descr
 from .outputs import NOTEBOOK_LIMIT_BYTES, NOTEBOOK_TEXT, TRACEBACK_LIMIT, CellOutputs, make_plain, shorten_traceback
 
 SAVE_EVERY_SECONDS = 2.0  # at most this often while cells run
-START_SECONDS = 60.0
+START_SECONDS = 150.0  # with the import of torch, which a cold disk makes slow
 NOTHING_PRIVATE = Private()  # of a notebook that stays with its user
 REASON_LIMIT = 300  # characters of an error's message
 LARGEST_LINE = 10**6  # of a train.py, whatever a kernel says
@@ -404,7 +404,7 @@ def _translator(parameters: Mapping[str, Any]) -> type[PythonTranslator]:
     the start of a training, which shows how busy the machine is. An agent must not be able to lengthen it.
     """
 
-    class Translator(PythonTranslator):  # type: ignore[misc]
+    class Translator(PythonTranslator):
         @classmethod
         def inspect(cls, parameters_cell: Any) -> list[Parameter]:
             return [Parameter(name, "None", "", "") for name in parameters]

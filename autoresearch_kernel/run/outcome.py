@@ -132,7 +132,7 @@ def _measured(end: RunnerExit, handed_over: dict[str, Any], begun: float) -> dic
     said = end.outcome or {}
     measured = dict(handed_over)
     own = end.own_time.between
-    total = own(begun, end.finished)
+    total = own(begun, end.finished) + end.own_time.worked_while_stopped
     if said:
         ready = said["begun"] + said["kernel_start_seconds"]
         measured |= {

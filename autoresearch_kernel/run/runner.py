@@ -65,9 +65,7 @@ class Stop:
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         self.asked = True
-        if (
-            self.kernel is None
-        ):  # it may be starting; an exception in there could leave this process waiting for threads
+        if self.kernel is None:  # it may be starting, and after an exception there Python would wait for threads
             kill_descendants()
             os._exit(128 + signum)
         self.kernel.signal(signal.SIGKILL)

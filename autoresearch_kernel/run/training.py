@@ -49,7 +49,7 @@ CLOCK = "clock"  # the count of a steady clock, which the training reads
 CURVE_SECONDS = 0.1  # spent on forwarding points between two checks of the limits
 PAUSES = "pauses"  # in the folder of the sandbox: for how long a training of a duel was stopped
 MOST_WORK_STOPPED = 0.02  # of its budget: processor time that a training may use while it is stopped
-LEAST_WORK_STOPPED_SECONDS = 0.5  # what may be the system's own inaccuracy
+LEAST_WORK_STOPPED_SECONDS = 1.0  # what may be the system's own inaccuracy
 
 
 @dataclass(frozen=True)
@@ -371,7 +371,7 @@ def _worked_stopped(own_time: OwnTime, budget_seconds: float) -> str:
     worked = own_time.worked_while_stopped
     if worked <= max(LEAST_WORK_STOPPED_SECONDS, MOST_WORK_STOPPED * budget_seconds):
         return ""
-    return f"worked for {worked:.1f} s of processor time while it was stopped and the other side of its duel trained"
+    return f"worked for {worked:.1f} s while it was stopped and the other side of its duel trained"
 
 
 class _CurveForwarder:

@@ -36,6 +36,8 @@ UNKNOWN = (  # what no check of a bundle can know
     "verifies. The command rerun trains an experiment again on your machine.",
     "Whether the clock was honest: the budget of a run was counted where the study ran.",
     "Whether the models had the scores that are recorded: a bundle holds no model.",
+    "Whether sentences, pictures, notebooks, curves and study.json say what the record says: a person who changes them "
+    "and recomputes all hashes is not found out. Only marked figures and the table follow from the record.",
     "Whether experiments were left out before the history began, or whether a better study was not shared.",
     "What the cleaning removed: names, paths and keys were replaced before the hashes were made.",
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any
 
 from ..core.sanitize import Private, Rule, is_distinct, is_telling
 from ..core.state import Event
+from ..system.locations import originals
 from ..system.privacy import environment_values, full_name, private_to
 from ..system.temporary import PREFIX
 
@@ -24,7 +26,6 @@ KEY, VALUE = "removed-key", "removed-value"  # what stands in the place of a key
 TEMPORARY = Rule(
     "temporary folder", re.compile(rf"(?<![\w.~/-])(?:/[\w.+-]+)+/{PREFIX}\w+"), "temporary-folder", (PREFIX,)
 )
-NAMES = {"user": "user name, or a word like it", "host": "host name, or a word like it"}  # kinds of doubts
 LEAST_DOUBTED_NAME = 2  # characters of a name that is searched for as a word
 KNOWN_SERVERS = ("api.openai.com", "openrouter.ai", "localhost", "127.0.0.1")  # whose names say nothing about a person
 RANDOM_BITS = 3.7  # per character: the entropy from which a long word is taken for a possible key
@@ -32,6 +33,11 @@ RANDOM_BITS = 3.7  # per character: the entropy from which a long word is taken 
 
 def _key(needle: str, pattern: str) -> Rule:
     return Rule("key or token", re.compile(rf"(?<![\w-]){pattern}"), KEY, (needle.lower(),))
+
+
+def _after(needle: str, words: str, key: str) -> Rule:
+    """A key that is known by the words before it."""
+    return Rule("key or token", re.compile(rf"(?i)({words}){key}"), rf"\1{KEY}", (needle,))
 
 
 KEYS = (
@@ -51,8 +57,13 @@ KEYS = (
     _key("xox", r"xox[abeprs]-[A-Za-z0-9-]{10,}"),
     _key("npm_", r"npm_[A-Za-z0-9]{30,}"),
     _key("pypi-", r"pypi-[A-Za-z0-9_-]{30,}"),
+    _key("ya29.", r"ya29\.[A-Za-z0-9_-]{20,}"),
     _key("eyj", r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+"),
     Rule("key or token", re.compile(r"(?i)(\bbearer\s+)(?!removed)[A-Za-z0-9._~+/=-]{12,}"), rf"\1{KEY}", ("bearer",)),
+    _after("basic", r"authorization[\"']?\s*[:=]\s*[\"']?basic\s+", r"[A-Za-z0-9+/=]{8,}"),
+    _after("key", r"(?:account|shared)[_-]?(?:access)?key[\"']?\s*=\s*[\"']?", r"[A-Za-z0-9+/=]{20,}"),
+    _after("key", r"\bkey[\"']?\s*[:=]\s*[\"']?", r"[0-9a-f]{32,64}\b"),
+    _after("token", r"\btoken[\"']?\s*[:=]\s*[\"']?", r"[0-9a-f]{32,64}\b"),
     Rule("key or token", re.compile(r"(://[^\s/:@]*:)(?!removed)[^\s/@]+(?=@)"), rf"\1{KEY}", ("://",)),
     Rule(
         "key or token",
@@ -116,7 +127,20 @@ class Cleaner:
 def rules_for(project: Path, environ: Mapping[str, str] | None = None) -> tuple[Rule, ...]:
     """What is private for certain on this machine."""
     environ = os.environ if environ is None else environ
-    return (*_of_environment(environ), *KEYS, TEMPORARY, *_of_user(private_to(project)))
+    return (*_of_environment(environ), *KEYS, TEMPORARY, *_of_user(private_to(project)), *_of_program())
+
+
+def _of_program() -> Iterator[Rule]:
+    """The folders of the environment and of the program, which name a user or a project where they lie elsewhere."""
+    if sys.prefix != sys.base_prefix:
+        yield _folder(sys.prefix, "environment")
+    own = str(originals())
+    if not own.startswith((f"{sys.prefix}/", "/usr/")):
+        yield _folder(own, "program")
+
+
+def _folder(path: str, put: str) -> Rule:
+    return Rule("folder of the program", re.compile(rf"{re.escape(path)}(?![\w-])"), put, (path.lower(),))
 
 
 def rules_for_workers(events: Iterable[Event]) -> tuple[Rule, ...]:
@@ -170,15 +194,9 @@ def rules_of(doubts: Iterable[Doubt]) -> tuple[Rule, ...]:
     for doubt in sorted(doubts, key=lambda doubt: -len(doubt.word)):
         words.setdefault(doubt.what, []).append(doubt.word)
     return tuple(
-        Rule(what, re.compile("|".join(_of_doubt(what, word) for word in found)), VALUE, tuple(map(str.lower, found)))
+        Rule(what, re.compile("|".join(_word(word).pattern for word in found)), VALUE, tuple(map(str.lower, found)))
         for what, found in words.items()
     )
-
-
-def _of_doubt(what: str, word: str) -> str:
-    """The pattern of a doubtful word: a name also within a longer word, as `_doubted` finds it."""
-    is_part = what in NAMES.values() and len(word) > LEAST_DOUBTED_NAME
-    return _part(word) if is_part else _word(word).pattern
 
 
 def _of_environment(environ: Mapping[str, str]) -> Iterator[Rule]:
@@ -192,19 +210,17 @@ def _of_user(private: Private) -> Iterator[Rule]:
     yield from private.rules
     for name in private.names:
         if is_telling(name) and is_distinct(name):
-            yield Rule("user name", re.compile(_part(name), re.IGNORECASE), "user", (name.lower(),))
+            yield Rule("user name", _part(name), "user", (name.lower(),))
     if len(full_name().split()) > 1:
         yield Rule("user name", _word(full_name(), re.IGNORECASE), "user", (full_name().lower(),))
 
 
 def _doubted(private: Private, environ: Mapping[str, str]) -> Iterator[tuple[str, re.Pattern[str], str]]:
     """Kind, pattern, and what stands in each text that it can match."""
-    for what, names in ((NAMES["user"], private.names), (NAMES["host"], private.hosts)):
+    for what, names in (("user name", private.names), ("host name", private.hosts)):
         for name in names:
-            if is_telling(name):
-                yield what, re.compile(_part(name), re.IGNORECASE), name.lower()
-            elif len(name) == LEAST_DOUBTED_NAME and name.isalpha():
-                yield what, _word(name, re.IGNORECASE), name.lower()
+            if is_telling(name) or (len(name) == LEAST_DOUBTED_NAME and name.isalpha()):
+                yield f"{what}, or a word like it", _word(name, re.IGNORECASE), name.lower()
     for value in environment_values(environ):
         if not value.is_certain:
             yield f"value of your environment variable {value.name}", _word(value.value), value.value.lower()
@@ -220,9 +236,9 @@ def _word(text: str, flags: int = 0) -> re.Pattern[str]:
     return re.compile(before + re.escape(text) + after, flags)
 
 
-def _part(name: str) -> str:
-    """The pattern of a name where no letter or digit is beside it: also in `cache_alice`."""
-    return rf"(?<![^\W_]){re.escape(name)}(?![^\W_])"
+def _part(name: str) -> re.Pattern[str]:
+    """The name, in letters of either case, where no letter or digit is beside it: also in `cache_alice1`."""
+    return re.compile(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])", re.IGNORECASE)
 
 
 def _looks_random(word: str) -> bool:

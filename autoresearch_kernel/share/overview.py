@@ -13,11 +13,12 @@ from ..show.html import MARKS, diff_html, facts, folded, text
 from ..show.plot_scale import later_runs
 from ..show.study_words import gain_words
 from ..show.svg_progress import progress_svg
-from ..show.words import argument, idea, is_ended_early, status_word, title
+from ..show.words import argument, given_back_words, idea, is_ended_early, status_word, title
 from .layout import anchor, asset, data_element, figure, page, paragraph, section, wide
 from .material import Material
 from .story import result_html, speed_words, story, tried
 
+MOST_GIVEN_BACK, MOST_WORDS = 20, 300  # proposals that are listed, and characters of each part of one
 BROAD, NARROW = (1048.0, 430.0), (370.0, 330.0)  # pixels of the picture on a large and on a small screen
 HEADS = (  # of the table: words, what a click sorts by, class
     ("#", "number", "right"), ("what changed", "text", "idea"), ("status", "text", ""), ("val_bpb", "number", "right"),
@@ -211,14 +212,30 @@ def _difference(experiment: Experiment) -> str:
 def _failed(material: Material) -> str:
     """Each experiment that ended without a score that counts, with the reason."""
     failed = [e for e in tried(material) if e.status in FAILED | {Status.REJECTED} or is_ended_early(e)]
+    given_back = _given_back(material)
     if not failed:
-        return "<p>Every experiment ended with a score that counts.</p>"
+        return f"<p>Every experiment ended with a score that counts.</p>{given_back}"
     items = "".join(
         f"<li>{mark(e)} {anchor(target(e.number), title(e))} <b>{text(status_word(e))}</b>: "
         f"{text(plain(e.reason) or 'no reason was recorded')}</li>"
         for e in failed
     )
-    return f"<ul>{items}</ul>"
+    return f"<ul>{items}</ul>{given_back}"
+
+
+def _given_back(material: Material) -> str:
+    """Proposals that did not train, as they were: the agent mended them or proposed something else."""
+    refused = material.state.refusals
+    if not refused:
+        return ""
+    items = "".join(
+        f"<li>{refusal.experiment:04d} {text(plain(refusal.hypothesis)[:MOST_WORDS])}: "
+        f"{text(plain(given_back_words(refusal.objection, refusal.why))[:MOST_WORDS])}</li>"
+        for refusal in refused[:MOST_GIVEN_BACK]
+    )
+    more = f" The first {MOST_GIVEN_BACK} are:" if len(refused) > MOST_GIVEN_BACK else ""
+    number = count(len(refused), "proposal")
+    return f"<p>Given back to the agent before it trained: {number}.{more}</p><ul>{items}</ul>"
 
 
 def _facts(material: Material) -> Iterator[tuple[str, str]]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -37,7 +38,7 @@ from .steps import Steps, open_session
 NO_KEEP = "no change beat the baseline by more than the noise between runs, which is usual in a short study"
 NUM_SEEDS = NUM_FRESH_RUNS  # fresh runs of each
 MOST_LATE_RUNS = 5  # of one experiment; where so many differ in speed, the machine wanders, and all of them count
-MOST_FAILURES = 2  # trainings of one experiment that may fail on fresh seeds before there is no result
+MOST_FAILURES = 2  # trainings of one experiment that may fail in one call before it ends without a result
 
 
 class NothingToMeasure(Remedied):
@@ -123,9 +124,10 @@ def _measure(session: Steps) -> Result:
         return session.state.result
     session.history.append("finishing", champion=champion)
     session.purpose = "result"
+    failures: Counter[int] = Counter()
     while (number := training_due(_counts(study, session.state, champion))) is not None:
         session.steering.check()
-        _one_step(session, number)
+        _one_step(session, number, failures)
     while step := of_decided(session.state.experiments[champion]):  # audits of the fresh runs
         execute(session, step)
     if session.state.experiments[champion].status is not Status.KEEP:  # refused, so another experiment is the champion
@@ -179,16 +181,16 @@ def num_failed(experiment: Experiment, state: StudyState) -> int:
     return sum(run.status not in (None, Status.INTERRUPTED) for run in late)
 
 
-def _one_step(session: Steps, number: int) -> None:
+def _one_step(session: Steps, number: int, failures: Counter[int]) -> None:
     """Do what the experiment's last run lacks, or make one more."""
     execute(session, one_more_run(session, number))
-    experiment = session.state.experiments[number]
-    run, failures = experiment.runs[-1], num_failed(experiment, session.state)
+    run = session.state.experiments[number].runs[-1]
     if run.status in (None, Status.INTERRUPTED):
         return
-    if failures > MOST_FAILURES:
+    failures[number] += 1
+    if failures[number] > MOST_FAILURES:
         raise StudyError(
-            f"Experiment {number:04d} failed on {failures} fresh seeds, last with {run.status}: {run.reason}. "
+            f"Experiment {number:04d} failed on {failures[number]} fresh seeds, last with {run.status}: {run.reason}. "
             f"So there is no result; see {session.study.experiment(number).notebook(run.index)}. "
             f"`{shell_command(f'finish --name {session.study.name}')}` tries again."
         )

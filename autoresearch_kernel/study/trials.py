@@ -151,7 +151,7 @@ def _listener(session: Steps, training: Training, about: Progress) -> Listener:
 
 
 def _not_started(session: Steps, due: Due, failure: MachineFailed) -> RunOutcome:
-    """The outcome of a training that did not start for the second time, where its code may be why; else it raises."""
+    """The outcome of a training that ended for the second time because of its code, perhaps; else it raises."""
     cause = Cause.DIED if failure.may_be_the_code else Cause.NOT_STARTED
     if cause is Cause.DIED and cause in _trial(session, due).causes:
         return RunOutcome(Status.CRASH, str(failure), None, None)

@@ -110,11 +110,12 @@ class OwnTime:
     def __init__(self, runner: int, started: float, pauses: Pauses | None = None) -> None:
         self.runner, self.started, self.pauses = runner, started, pauses
         self.stops: list[tuple[float, float]] = []  # beginning and end of each
-        self.worked_while_stopped = 0.0  # processor seconds
+        self.worked_while_stopped = 0.0  # processor seconds, or those in which something did not stand still
         self._stopped_at: float | None = None
         self._used_before = 0.0  # processor seconds until the present stop
         self._looked_at = 0.0
         self._seen: set[int] = set()  # processes below the runner at the last look
+        self._was_stirring = False  # at the last look
         self._stirred = 0.0  # seconds of the present stop in which something below the runner did not stand still
 
     @property
@@ -130,7 +131,7 @@ class OwnTime:
             stop_below(self.runner)
         self._stopped_at = self._looked_at = time.monotonic()
         self._used_before = processor_seconds_below(self.runner)
-        self._seen, self._stirred = set(descendants(self.runner)), 0.0
+        self._seen, self._stirred, self._was_stirring = set(descendants(self.runner)), 0.0, False
 
     def stay_stopped(self) -> None:
         """Stop what goes on although it was stopped, or has been started since. Call it several times a second."""
@@ -139,15 +140,16 @@ class OwnTime:
             stop_below(self.runner)
 
     def _look(self) -> None:
-        """Count the time since the last look where a stopped process has run, ended, or started another one.
+        """Count the time since the last look where now and then a stopped process has run, ended, or started another.
 
         A process that ended takes the count of its own time along. What the runner starts meanwhile is its own affair.
         """
         now, below = time.monotonic(), set(descendants(self.runner))
         has_started = any(_parent(pid) in self._seen for pid in below - self._seen)
-        if self._seen - below or has_started or not _are_still(self._seen):
+        is_stirring = bool(self._seen - below) or has_started or not _are_still(self._seen)
+        if is_stirring and self._was_stirring:  # once is a kernel that has just been forked, or a slow disk
             self._stirred += min(now - self._looked_at, MOST_BETWEEN_SECONDS)
-        self._looked_at, self._seen = now, below
+        self._looked_at, self._seen, self._was_stirring = now, below, is_stirring
 
     def go_on(self) -> None:
         """Let the processes go on, and tell the training's clock for how long they stood still."""

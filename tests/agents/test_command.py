@@ -275,6 +275,7 @@ def test_a_question_that_is_given_up_ends_its_tool(tool: FakeTool) -> None:
     def give_up(words: str) -> None:
         raise AgentUnavailable("the supervisor no longer waits for it")
 
+    asked.tool = asked.tool.__class__(**vars(asked.tool) | {"output": "json"})
     asked.on_words = give_up
     with pytest.raises(AgentUnavailable):
         asked.ask(ASKED, 1000)

@@ -186,7 +186,7 @@ def test_a_sentence_that_names_another_file_is_no_title(title: str) -> None:
     assert "0.055" in applied(SOURCE, f"{REASONS}{title}\n{BLOCK}")
 
 
-@pytest.mark.parametrize("title", ["File: prepare.py", "In prepare.py:", "### Edit of `prepare.py`", "prepare.py"])
+@pytest.mark.parametrize("title", ["File: prepare.py", "In prepare.py:", "Edit 1: prepare.py", "1. prepare.py"])
 def test_a_title_names_another_file(title: str) -> None:
     with pytest.raises(EditError, match=r"Block 1 is for prepare\.py"):
         read_submission(f"{REASONS}{title}\n{BLOCK}")

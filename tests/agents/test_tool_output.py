@@ -121,6 +121,7 @@ def test_trouble_is_understood(name: str, out: Any, err: str, cause: ServerCause
     ("words", "cause"),
     [
         ("A critical error occurred. Please open an issue at https://example.org/x and attach the log", None),
+        ("Please open an issue at https://example.org/x and include the log in your report", None),
         ("API Error 529 Overloaded. Visit https://status.example.org for details. Error code: overloaded_error",
          ServerCause.OVERLOADED),
         ("Please visit https://example.org/device and enter the code AB-12", ServerCause.KEY),
@@ -184,7 +185,8 @@ IN_UTC_5 = NOW.astimezone(timezone(timedelta(hours=-5)))
         ("resets at 5:30 PM GMT+02:00", 1.5),
         ("resets 7pm (Etc/GMT+3)", 8.0),
         ("resets 3pm PST", 9.0),
-        ("resets 3pm WST", None),  # of Western Samoa, or of Western Australia
+        ("resets 3pm WST", 1.0),  # of Western Samoa, or of Western Australia: the clock of this machine counts
+        ("resets at 2026-11-30 18:00:00 UTC+2", 2.0),
         ("5-hour limit reached ∙ resets 1:59pm", 1 / 12),  # it has just passed
         ("resets Mar 5 at 3pm", None),  # three months are no limit
         ("resets 25:99", None),
@@ -198,3 +200,8 @@ def test_the_end_of_a_limit_is_read_from_its_words(words: str, hours: float | No
 def test_a_zone_that_is_named_counts_and_not_that_of_this_machine() -> None:
     for words, hours in (("resets at 2026-11-30 18:00:00 UTC", 4.0), ("resets 6pm GMT", 4.0), ("resets at 10am", 1.0)):
         assert seconds_until_reset(words, IN_UTC_5) == pytest.approx(3600 * hours + 30)
+
+
+def test_an_abbreviation_that_is_this_machine_s_zone_is_meant_so() -> None:
+    in_china = NOW.astimezone(timezone(timedelta(hours=8), "CST"))
+    assert seconds_until_reset("resets 11pm CST", in_china) == pytest.approx(3600 + 30)

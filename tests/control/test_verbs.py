@@ -263,7 +263,7 @@ def test_the_parts_of_a_prompt_are_found_outside_of_fences() -> None:
     with pytest.raises(StudyError, match=r"no part 'three'\. Its parts are 'One', 'Two'"):
         chosen(prompt, ["three"])
     assert chosen(prompt, ["hints", "tw"]) == "# Two\n\nwords\n", "only some prompts have hints"
-    assert "None of these parts" in chosen(prompt, ["hints"])
+    assert "none of these parts" in chosen(prompt, ["hints"])
 
 
 def test_the_prompt_of_a_client_is_that_of_a_model_but_for_how_to_hand_in(study: Study, pretended: Machine) -> None:

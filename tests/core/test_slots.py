@@ -137,3 +137,16 @@ def test_nothing_is_compared_with_a_run_of_the_incumbent_that_awaits_its_audit()
         found[name] = grounds_of(challenger, now)
     assert found["in work"] == found["one run"] != found["complete"]
     assert isinstance(found["complete"], Grounds) and found["complete"].incumbent_runs == (0, 1)
+
+
+def test_on_another_kind_of_machine_nothing_is_proposed_before_the_incumbent_has_two_audited_runs_there() -> None:
+    """Else an experiment would be proposed again and again that no slot may take."""
+    kept = tried(1, 1.2, Status.KEEP)
+    audit = kept.runs[0].audit
+    there = [Run(n, seed=n, val_bpb=1.21, num_decided=2, machine="X", audit=audit) for n in (1, 2)]
+    in_audit = replace(there[1], audit=None)
+    kinds = {"": 2, "X": 2}
+    for late, busy, action in ((in_audit, {(1, 2)}, None), (there[1], set[tuple[int, int | None]](), Action.PROPOSE)):
+        now = state(replace(kept, runs=(*kept.runs, there[0], late)), incumbent=1)
+        step = next_for_slots(now, busy, 4, machine="X", kinds=kinds)
+        assert (step and step.action) is action

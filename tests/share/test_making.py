@@ -7,6 +7,8 @@ import json
 import shutil
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -14,8 +16,10 @@ from autoresearch_kernel import InteractiveStudy, analyse
 from autoresearch_kernel.cli import main
 from autoresearch_kernel.core.decide import best
 from autoresearch_kernel.core.state import replay
+from autoresearch_kernel.core.types import Objection, Refusal
 from autoresearch_kernel.record.history import read_events, read_state
 from autoresearch_kernel.record.study import StudyError
+from autoresearch_kernel.share import overview
 from autoresearch_kernel.share.build import make_bundle
 from autoresearch_kernel.share.bundle import read_bundle
 from autoresearch_kernel.share.check import check_bundle
@@ -206,3 +210,12 @@ def test_a_notebook_shares_with_a_method_and_is_told_what_may_be_private(
     path = study.share(alice / "mine.zip", yes=True)
     assert path == alice / "mine.zip" and "max@lab" not in (read_bundle(path).text("history.jsonl") or "")
     assert "removed: e-mail address" in capsys.readouterr().out
+
+
+def test_proposals_that_were_given_back_before_they_trained_are_listed() -> None:
+    refusals = tuple(Refusal(n, Objection.DRY_RUN, "TypeError: <b>no</b>", f"Idea {n}") for n in range(1, 31))
+    material: Any = SimpleNamespace(state=SimpleNamespace(refusals=refusals))
+    shown = overview._given_back(material)
+    assert "30 proposals. The first 20 are:" in shown and shown.count("<li>") == 20
+    assert "Idea 1:" in shown and "&lt;b&gt;no" in shown and "<b>no" not in shown
+    assert overview._given_back(SimpleNamespace(state=SimpleNamespace(refusals=()))) == ""  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ import pytest
 from autoresearch_kernel.agents.history_text import Detail, experiment_lines, in_full
 from autoresearch_kernel.core.decide import mean
 from autoresearch_kernel.core.state import StudyState, replay
-from autoresearch_kernel.core.types import Archive, Experiment
+from autoresearch_kernel.core.types import Archive, Audit, Experiment
 from autoresearch_kernel.lab.analysis.load import analyse
 from autoresearch_kernel.lab.panel.chart import history_data, table_data
 from autoresearch_kernel.show import html
@@ -167,6 +167,8 @@ def test_a_decision_keeps_its_sigma_when_more_is_known(writer: Writer) -> None:
     writer.open().baseline().settle(1, "keep", 1.49)
     before = outcome_line(replay(writer.history.events).experiments[1])
     writer.run(1, 1.6, run=1)
+    assert replay(writer.history.events).sigma == pytest.approx(0.002), "the run awaits its audit"
+    writer.append("audited", experiment=1, run=1, **vars(Audit(True, 0.0, 0.0, 256, 0, "", 0.1)))
     state = replay(writer.history.events)
     assert state.sigma is not None and state.sigma > 0.03
     assert outcome_line(state.experiments[1]) == before and "(−5.0 σ)" in before

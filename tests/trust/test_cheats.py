@@ -140,7 +140,6 @@ class Bench:
         env = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         env |= {name: str(value) for name, value in own.items()}
         env |= {"PYTHONPATH": str(PROJECT), "AUTORESEARCH_DEVICE": "cpu", "AUTORESEARCH_MAX_STEPS": "20"}
-        env |= {"MKL_ENABLE_INSTRUCTIONS": "AVX2"}  # some virtual machines lose bits of the wider registers: log(3) 1.09858
         command = self.forked([sys.executable, "train.py"], folder)
         done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr[-2000:]

@@ -30,9 +30,9 @@ def check(name: str, answer: Any) -> None:
     try:
         right = exercise.check(answer)
     except NotImplementedError as error:
-        whose = " This is your function, or another one that it calls." if callable(answer) else ""
+        whose = " The function that is not written yet is yours, or one that it calls." if callable(answer) else ""
         raise NotAnswered(f"{exercise.title}: {str(error) or 'this is not answered yet.'}{whose}") from None
-    except AssertionError:  # WrongAnswer, and what the learner's own code asserts
+    except (AssertionError, OSError):  # WrongAnswer, what the learner's own code asserts, and a file that is gone
         raise
     except Exception as error:
         said = one_line(f"{type(error).__name__}: {error}", LONGEST_ERROR)

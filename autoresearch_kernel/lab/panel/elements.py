@@ -136,7 +136,7 @@ class ReviewForm:
 
     def show(self, now: Snapshot, is_live: bool = True) -> None:
         """Show what waits for a person, or hide the form; in a replay nothing waits."""
-        self.refused = self._why_not_taken(now)
+        self.refused = self._why_not_taken(now) if is_live else ""
         review, file = now.state.review if now.phase == "reviewing" and is_live else None, now.study.paths.review
         written_at = file.stat().st_mtime_ns if review is not None and file.is_file() else 0
         if not self.drawn.is_new("review", (now.study.name, review, written_at)):

@@ -303,7 +303,8 @@ class PanelView:
         if self._shown.is_new("history", _scores(state.experiments)):
             self.history.draw(history_data(state.experiments, state.sigma, self._points))
         work = (now.experiment.number, now.activity) if now.experiment and now.is_running else None
-        if self._shown.is_new("table", (_scores(state.experiments), len(state.experiments), work)):
+        on_slots = tuple((row.get("experiment"), row["phase"]) for row in now.slots)
+        if self._shown.is_new("table", (_scores(state.experiments), len(state.experiments), work, on_slots)):
             of_replay = {} if self.playing is None else {"now": now.time}
             self.experiments.draw(table_data(state.experiments, now, self._rows) | of_replay)
 

@@ -199,7 +199,7 @@ def test_a_function_that_calls_an_open_one_is_told_so() -> None:
     def stub(p: float) -> float:
         raise NotImplementedError(PLACEHOLDER)
 
-    with pytest.raises(NotAnswered, match="This is your function, or another one that it calls"):
+    with pytest.raises(NotAnswered, match="not written yet is yours, or one that it calls"):
         check("surprise", lambda p: stub(p))
 
 
