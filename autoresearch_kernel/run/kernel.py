@@ -368,7 +368,8 @@ def main(argv: list[str] | None = None) -> None:
         app.kernel.shell.user_ns["__file__"] = str(script)
         if experiment:
             app.kernel.be_script(script)
-            import_torch_for("\n".join(app.kernel.shell.compile.script.lines))
+            if "AUTORESEARCH_HANDOVER" in os.environ:  # else a user runs some notebook beside a train.py
+                import_torch_for("\n".join(app.kernel.shell.compile.script.lines))
     if experiment:
         sys.breakpointhook = sys.__breakpointhook__
         sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc, assignment]
