@@ -27,7 +27,7 @@ from .failures import Failure, ModelUnavailable, PromptTooLong, quoted
 from .model import Reply
 from .prices import Prices, count_tokens
 from .reset_time import seconds_until_reset
-from .server import is_plain_value, keep_secret, read_key, redact
+from .server import keep_secret, read_key, redact
 from .server_numbers import Sizes, sizes_of
 from .stream import mended
 from .tool_causes import advice, cause_of_tool
@@ -198,7 +198,7 @@ class CommandChat:
         key = read_key()  # which the supervisor has taken out of its environment
         given = os.environ | ({"OPENAI_API_KEY": key} if key else {})
         for name, value in given.items():
-            is_count = name.upper().endswith("TOKENS") and is_plain_value(value)  # such as MAX_THINKING_TOKENS
+            is_count = name.upper().endswith("TOKENS") and _is_plain_value(value)  # such as MAX_THINKING_TOKENS
             may_be_secret = _SECRET_NAME.search(name) is not None and not is_count
             if any(fnmatchcase(name, pattern) for pattern in self.tool.keep):
                 if may_be_secret:
@@ -306,6 +306,13 @@ def as_text(messages: Sequence[Mapping[str, str]]) -> str:
 def _beginning_of(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(MOST_TOLD_BYTES)
+
+
+def _is_plain_value(value: str) -> bool:
+    """Whether a value is a number or a switch, as of `..._MAX_OUTPUT_TOKENS`, and no secret."""
+    return value.strip().lower() in ("true", "false", "yes", "no", "on", "off") or bool(
+        re.fullmatch(r"\s*-?\d{1,9}(?:\.\d+)?\s*", value)
+    )
 
 
 def version_in(text: str) -> str:

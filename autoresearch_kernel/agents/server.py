@@ -67,15 +67,8 @@ def redacted(record: logging.LogRecord) -> bool:
 
 def keep_secret(secret: str) -> None:
     """Keep `secret` out of every text that `redact` sees."""
-    if len(secret) >= 4 and secret.lower() not in PLACEHOLDERS and not is_plain_value(secret):
+    if len(secret) >= 4 and secret.lower() not in PLACEHOLDERS:
         _secrets.update({secret, quote(secret, safe="")})
-
-
-def is_plain_value(value: str) -> bool:
-    """Whether a value is a number or a switch, as of `..._MAX_OUTPUT_TOKENS`, and no secret."""
-    return value.strip().lower() in ("true", "false", "yes", "no", "on", "off") or bool(
-        re.fullmatch(r"\s*-?\d{1,9}(?:\.\d+)?\s*", value)
-    )
 
 
 def address(base_url: str) -> tuple[str, dict[str, str], str]:

@@ -278,8 +278,9 @@ def _places(hidden: str, marks: Sequence[_Mark], thoughts: Sequence[tuple[_Mark,
 
 def _may_be_square(text: str, found: re.Match[str]) -> bool:
     """Whether square brackets may be the mark of a thought: `[THINKING]`, but not "HYPOTHESIS: [VERIFIED] Less"."""
-    if not found["square"].isupper() or _is_line(text, found.start(), found.end()):
-        return _is_line(text, found.start(), found.end())
+    is_line = _is_line(text, found.start(), found.end())
+    if is_line or not found["square"].isupper():
+        return is_line
     near = max(0, found.start() - LONGEST_LABEL)
     line = text.rfind("\n", near, found.start())
     is_labelled = (line >= 0 or near == 0) and label_of(text[max(near, line + 1) : found.start()])[0]

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ..core.types import RunOutcome
-from ..sandbox.kinds import get_ready
-from ..system.machine import has_gpu, training_lock
+from ..system.machine import training_lock
 from ..system.machine_speed import MachineSpeed
 from .training import InWork, Listener, Steps, Training, Turn, training_steps
 
@@ -78,7 +77,6 @@ def run_duel(trainings: Pair[Training], listeners: Pair[Listener]) -> Pair[RunOu
     """
     from . import notebook, runner  # noqa: F401  # else the first side goes on while the second one imports them
 
-    get_ready(has_gpu())  # the same
     first, second = trainings
     heard = listeners[0]
     with training_lock(heard.on_wait, heard.on_tick, first.study) as lock, ExitStack() as stack:

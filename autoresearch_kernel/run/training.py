@@ -49,7 +49,7 @@ CLOCK = "clock"  # the count of a steady clock, which the training reads
 CURVE_SECONDS = 0.1  # spent on forwarding points between two checks of the limits
 PAUSES = "pauses"  # in the folder of the sandbox: for how long a training of a duel was stopped
 MOST_WORK_STOPPED = 0.02  # of its budget: processor time that a training may use while it is stopped
-LEAST_WORK_STOPPED_SECONDS = 1.0  # what may be the system's own inaccuracy
+LEAST_WORK_STOPPED_SECONDS = 0.5  # what may be the system's own inaccuracy
 
 
 @dataclass(frozen=True)

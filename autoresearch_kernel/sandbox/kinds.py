@@ -82,12 +82,6 @@ def wrap(policy: Policy, argv: list[str], sandbox: str | None = None) -> list[st
     return command(policy, argv, name, user, _template_for(policy, argv, name))
 
 
-def get_ready(gpu: bool) -> None:
-    """Start the template that the next sandbox asks, so that this does not take time between two trainings in turns."""
-    if probe().name == "bubblewrap" and not gpu:
-        template_socket(_own_places(Path("/tmp"))[0])
-
-
 def _template_for(policy: Policy, argv: list[str], name: str) -> Path | None:
     """The socket of the template whose child can become `argv`; see `sandbox/template.py`."""
     if name != "bubblewrap" or policy.gpu or not can_become(argv):

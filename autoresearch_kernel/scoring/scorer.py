@@ -137,7 +137,7 @@ def get_ready_to_fork() -> None:
     with torch.random.fork_rng(devices=[]):
         _score_a_small_model({"dtype": "float32"})
     # In one of about forty forked trainings a part of the logarithms was less exact, log(3) 1.09858 instead of 1.09861.
-    # There two threads called the library of vector functions for the first time at once.
+    # Perhaps two threads called the library of vector functions for the first time at once; so it is called before.
     torch.ones(4).log()
     torch.set_num_threads(num_threads)
 

@@ -288,14 +288,20 @@ def test_an_edited_train_py_is_overwritten_only_by_a_second_press(writer: Writer
     assert made.promote_button.description == "Promote the incumbent"
 
 
-def test_what_waits_for_a_person_can_be_approved_edited_and_refused(writer: Writer, panel: Callable[[], Panel]) -> None:
+def put_on_desk(writer: Writer, incumbent: str, proposed: str, hypothesis: str) -> Path:
+    """A proposal that waits for approval; returns the file that a person may edit."""
     writer.open().baseline()
-    write_atomic(writer.study.experiment(0).train, "A = 1\nB = 2\n")
+    write_atomic(writer.study.experiment(0).train, incumbent)
     review_file = writer.study.paths.review
     review_file.parent.mkdir()
-    write_atomic(review_file, "A = 1\nB = 3\n")
-    writer.append("review", experiment=1, hypothesis="B is too small", train_sha256="x", is_draft=False)
+    write_atomic(review_file, proposed)
+    writer.append("review", experiment=1, hypothesis=hypothesis, train_sha256="x", is_draft=False)
     writer.append("paused", reason="experiment 0001 waits for your approval")
+    return review_file
+
+
+def test_what_waits_for_a_person_can_be_approved_edited_and_refused(writer: Writer, panel: Callable[[], Panel]) -> None:
+    put_on_desk(writer, "A = 1\nB = 2\n", "A = 1\nB = 3\n", "B is too small")
     made = panel()
     assert made.review.root.layout.display == "" and "+B = 3" in made.review.words.value
     assert "B is too small" in made.review.words.value and made.review.source.value == "A = 1\nB = 3\n"
@@ -314,13 +320,7 @@ def test_what_waits_for_a_person_can_be_approved_edited_and_refused(writer: Writ
 def test_an_edit_of_the_file_on_the_desk_is_taken_and_never_written_over(
     writer: Writer, panel: Callable[[], Panel]
 ) -> None:
-    writer.open().baseline()
-    write_atomic(writer.study.experiment(0).train, "A = 1\n")
-    review_file = writer.study.paths.review
-    review_file.parent.mkdir()
-    write_atomic(review_file, "A = 2\n")
-    writer.append("review", experiment=1, hypothesis="A is too small", train_sha256="x", is_draft=False)
-    writer.append("paused", reason="experiment 0001 waits for your approval")
+    review_file = put_on_desk(writer, "A = 1\n", "A = 2\n", "A is too small")
     made = panel()
     write_atomic(review_file, "A = 3\n")  # saved in JupyterLab's editor
     made.refresh()
@@ -340,13 +340,7 @@ def test_an_edit_of_the_file_on_the_desk_is_taken_and_never_written_over(
 
 
 def test_an_edit_that_was_not_taken_is_said_and_can_be_mended(writer: Writer, panel: Callable[[], Panel]) -> None:
-    writer.open().baseline()
-    write_atomic(writer.study.experiment(0).train, "A = 1\n")
-    review_file = writer.study.paths.review
-    review_file.parent.mkdir()
-    write_atomic(review_file, "A = 2\n")
-    writer.append("review", experiment=1, hypothesis="A is too small", train_sha256="x", is_draft=False)
-    writer.append("paused", reason="experiment 0001 waits for your approval")
+    review_file = put_on_desk(writer, "A = 1\n", "A = 2\n", "A is too small")
     made = panel()
     made.review.source.value = "A = \n"
     made.review.approve_button.click()
