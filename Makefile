@@ -6,7 +6,7 @@
 # make faults    inject every fault at every durable operation of a short study, kill a real one 50 times, and try 10,000
 #                generated inputs of each reader (half an hour)
 # make pictures  the screenshots of the README, from real runs in a real JupyterLab (5 minutes; needs Chromium)
-# make share-example  unpack the recorded night of docs/nights: its page is build/optimiser/index.html
+# make share-example  make a bundle of the recorded night of docs/nights: its page is build/optimiser/index.html
 # make setup     only the set-up: .venv with exact versions and the Jupyter kernel
 # make lock      resolve pyproject.toml into constraints.txt; `make lock UPGRADE=1` takes the newest versions
 #
@@ -60,8 +60,10 @@ pictures: setup-test
 	$(IN_VENV) tests.journeys.pictures
 
 share-example: setup
-	@mkdir -p build
-	@$(IN_VENV) zipfile -e docs/nights/optimiser.zip build
+	@rm -rf build/nights build/optimiser && mkdir -p build/nights
+	@$(IN_VENV) zipfile -e docs/nights/optimiser.zip build/nights
+	@$(IN_VENV) autoresearch_kernel.cli share build/nights/optimiser --out build/optimiser.zip --yes
+	@$(IN_VENV) zipfile -e build/optimiser.zip build
 	@echo "Open build/optimiser/index.html in a browser."
 
 setup:

@@ -220,7 +220,7 @@ def _share(arguments: Arguments) -> None:
     if arguments.study and arguments.name and arguments.study != arguments.name:
         raise StudyError(f"Which study: {arguments.study} or {arguments.name}? Name one.")
     study = study_to_share(arguments.study) if arguments.study else _named_study(arguments)
-    share(study, arguments.out, not arguments.no_prompts, arguments.yes, arguments.pdf)
+    share(study, arguments.out, arguments.prompts, arguments.yes, arguments.pdf)
 
 
 def _say(arguments: Arguments) -> None:
@@ -553,9 +553,11 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
                       help="its name or its folder; default: the one touched last"),
             NAME,
             _argument("--out", type=Path, metavar="FILE", help="the file (default NAME.zip)"),
-            _argument("--no-prompts", action="store_true", help="without the prompts and replies of its model"),
+            _argument("--prompts", action=argparse.BooleanOptionalAction,
+                      help="with or without the prompts and replies of its model; left out: it asks"),
             _argument("--pdf", action="store_true", help="its page as NAME.pdf, too; needs Chromium, Chrome or Edge"),
-            _argument("--yes", action="store_true", help="remove all that may be private, without asking"),
+            _argument("--yes", action="store_true",
+                      help="ask nothing: remove all that may be private, and leave prompts out without --prompts"),
         )),
         Command("compare", _compare, "two studies of one corpus and budget side by side, and whether they differ", (
             _argument("first", metavar="STUDY", help="a study, the folder of one, or a bundle"),

@@ -23,7 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from autoresearch_kernel.core.contrast import Estimate
+from autoresearch_kernel.core.contrast import interval_on_test
 from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.record.history import read_events
 
@@ -50,8 +50,7 @@ def measure(cpus: str) -> dict[str, Any]:
         facts: dict[str, Any] = {"setup": set_up, "run": run, "finish": finish, "load": os.getloadavg()[0]}
         facts |= {"sigma": state.sigma, "kept": sum(e.status == "keep" for e in state.decided) - 1}
         if (result := state.result) is not None:
-            degrees = result.num_baseline_runs + result.num_champion_runs - 2
-            low, high = Estimate(result.test_difference, result.test_standard_error, degrees).interval or (0.0, 0.0)
+            low, high = interval_on_test(state) or (0.0, 0.0)
             facts |= {"difference": result.test_difference, "low": low, "high": high}
         return facts
 

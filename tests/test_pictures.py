@@ -32,7 +32,7 @@ def test_pictures_are_of_this_version(path: str) -> None:
     assert shown(path)["version"] == __version__, f"docs/{path} is of another version: make pictures"
 
 
-@pytest.mark.parametrize("path", ["progress.png", "panel-night.png"])
+@pytest.mark.parametrize("path", ["progress.png", "panel-night.png", "bundle.png"])
 def test_pictures_of_the_recorded_study_show_all_of_its_experiments(path: str) -> None:
     shows = shown(path)
     assert shows["experiments"] == len(read_state(HISTORY).decided) - 1

@@ -40,7 +40,7 @@ from ..record.study import (
 from ..sandbox.kinds import SandboxMissing, require_sandbox
 from ..show.attribution_words import attribution_lines
 from ..show.follow import look
-from ..show.study_words import result_words
+from ..show.study_words import sealed_words
 from ..study.create import start_study
 from ..study.notices import choose_notifier
 from ..study.options import (
@@ -171,7 +171,7 @@ def finish(study: Study, unsafe: bool = False) -> str:
     _still_there(study)
     state = read_state(study)
     if state.result is not None:
-        return f"The result of study {study.name} is measured already. {result_words(state.result).splitlines()[0]}"
+        return f"The result of study {study.name} is measured already. {sealed_words(state).splitlines()[0]}"
     if (holder := lock_holder(study.paths.lock)) is not None:
         if look(study).is_finishing:
             return f"{_process_of(holder).capitalize()} measures the result of study {study.name} already."
@@ -215,7 +215,7 @@ def attribute(study: Study, seeds: int | None = None, unsafe: bool = False) -> s
 
 
 def share(
-    study: Study, prompts: bool = True, yes: bool = False, say: Callable[[int, int], None] = lambda done, of: None
+    study: Study, prompts: bool = False, yes: bool = False, say: Callable[[int, int], None] = lambda done, of: None
 ) -> str:
     """Make one zip of the study in its project's folder, which others can open, read and check.
 
@@ -229,7 +229,7 @@ def share(
     _still_there(study)
     into = study.project / f"{study.name}.zip"
     _, made = share_study(study, into, has_prompts=prompts, decide=list if yes else refuse, say=say)
-    return report(into.relative_to(study.project), made)
+    return report(into.relative_to(study.project), made, "lab.share(prompts=True) in a cell")
 
 
 def plan_of_attribution(study: Study, outlook: Any) -> str:

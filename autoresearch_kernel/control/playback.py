@@ -16,6 +16,7 @@ import tty
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 
 from ..core.format import clock, duration, plain
@@ -24,7 +25,9 @@ from ..core.quiz import Call
 from ..core.sanitize import readable
 from ..core.types import Experiment, Progress
 from ..record.bundle import night_names, night_path, recorded_study
+from ..record.paths import MY_NOTEBOOKS
 from ..record.study import StudyError, latest_study, study_exists
+from ..share.bundle import is_bundle
 from ..show.follow import news
 from ..show.playback import Playback
 from ..show.quiz_words import answered_words, outcome_lines, question_lines
@@ -65,6 +68,26 @@ def recording_path(named: str | None, project: Path | None = None) -> Path:
     raise StudyError(
         f"There is no {named}. Give the name of a study, its folder, or the zip of a bundle.{come_with_it}"
     )
+
+
+def bundles_in(project: Path) -> list[Path]:
+    """The bundles that lie in a project's folder, or beside a user's notebooks, by their names."""
+    found = [path for folder in (project, project / MY_NOTEBOOKS) for path in folder.glob("*.zip")]
+    return sorted(path for path in found if _is_bundle(path))
+
+
+def _is_bundle(path: Path) -> bool:
+    try:
+        facts = path.stat()
+    except OSError:  # removed meanwhile
+        return False
+    return _is_known_bundle(path, facts.st_mtime_ns, facts.st_size)
+
+
+@lru_cache(maxsize=100)
+def _is_known_bundle(path: Path, changed_at: int, size: int) -> bool:
+    """The same, once for each content of the file."""
+    return is_bundle(path)
 
 
 def _project() -> Path | None:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from ..core.format import bpb, duration, plain, signed, with_error
 from ..core.rerun import Difference, Rerun
+from ..record.history import read_state
 from ..record.study import StudyError
 from ..share.bundle import read_bundle
-from ..share.rerun import Question, open_or_start, question_of, rerun
+from ..share.rerun import PARENT, Question, open_or_start, question_of, rerun, steps_of_a_run
 from ..show.plan import TYPICAL_OVERHEAD_SECONDS
 from ..show.terminal import Screen
 from ..system.locations import cache_dir
@@ -18,6 +19,7 @@ from .foreground import choose_sandbox, hide_key, signals_as_ctrl_c
 
 STATUS = {"agrees": 0, "contradicts": 1, "cannot tell": 3}  # exit status of the command
 MOST_SEED = 1_000_000  # of the study of a rerun, which is chosen by chance
+SAME_SPEED = 1.15  # ratio of steps up to which two machines are taken for equally fast
 MOST_SAID = 100  # characters of a hypothesis
 
 
@@ -52,7 +54,8 @@ def run(
     if answer is None:
         print("Stopped. The same command goes on; the runs that were made count.")
         return STATUS["cannot tell"]
-    print(answer_words(answer))
+    here = steps_of_a_run(read_state(study.paths.history).experiments[PARENT])
+    print("\n".join(filter(None, (answer_words(answer), speed_words(question.num_steps, here)))))
     return STATUS[answer.answer]
 
 
@@ -97,6 +100,16 @@ def answer_words(answer: Rerun) -> str:
             f"Here:  {_with_interval(answer.here)}, {answer.num_seeds} seeds each",
             f"This machine {answer.answer}: {_meaning(answer)}",
         )
+    )
+
+
+def speed_words(there: float | None, here: float | None) -> str:
+    """A warning where a run makes another number of steps here than where the bundle was recorded; "" otherwise."""
+    if not there or not here or max(there, here) <= SAME_SPEED * min(there, here):
+        return ""
+    return (
+        f"A run made {here / there:.2f} times as many steps here as where the bundle was recorded. With another number "
+        "of steps a true effect may be smaller or larger, so this answer is for a machine of this speed."
     )
 
 

@@ -18,6 +18,7 @@ from .student import quantile
 from .types import SealedScore, Spent
 
 CONFIDENCE = 0.95  # of an interval
+Interval = tuple[float, float]  # its low and its high end
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Estimate:
     degrees_of_freedom: float | None = None  # behind the error; None for an error that is known exactly
 
     @property
-    def interval(self) -> tuple[float, float] | None:
+    def interval(self) -> Interval | None:
         """That of CONFIDENCE, by Student's t; None where the error is not known."""
         if self.error is None:
             return None
@@ -158,6 +159,12 @@ def found_on_test(state: StudyState) -> Found | None:
     if gain.error is None:
         gain = Estimate(result.test_difference, result.test_standard_error, 1)
     return Found(baseline, champion, gain)
+
+
+def interval_on_test(state: StudyState) -> Interval | None:
+    """Of the result's difference, champion less baseline, by Student's t; None while there is no result."""
+    found = found_on_test(state)
+    return None if found is None else found.gain.interval
 
 
 def _tested(tested: Sequence[SealedScore], number: int, count: int, mean: float) -> Estimate:

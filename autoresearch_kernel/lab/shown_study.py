@@ -64,7 +64,7 @@ class ShownStudy(Study):
             raise StepError(f"{number} is no decided experiment of {self.name}: there are {len(decided)}, from 0 on.")
         return self._recorded(state, number)
 
-    def share(self, out: str | Path | None = None, *, prompts: bool = True, yes: bool = False) -> Path:
+    def share(self, out: str | Path | None = None, *, prompts: bool = False, yes: bool = False) -> Path:
         """Make one zip of the study that others can open, read and check; the file. It says what it removed.
 
         Args:
@@ -77,7 +77,7 @@ class ShownStudy(Study):
         with in_one_sentence():
             path = None if out is None else Path(out)
             file, made = share_study(self, path, has_prompts=prompts, decide=list if yes else refuse)
-        print(report(file, made))
+        print(report(file, made, "share(prompts=True)"))
         return file
 
     def watch(self) -> Watch:

@@ -19,7 +19,7 @@ from ..core.state import StudyState
 from ..core.types import Context, Experiment, Limits, Objection, Progress, Proposal, Refusal, Result
 from ..record.archive import StudyArchive
 from ..record.study import check_unchanged, sha256
-from ..show.study_words import result_words
+from ..show.study_words import sealed_words
 from ..show.words import title
 from ..study.execute import execute
 from ..study.finish import finish
@@ -200,7 +200,7 @@ class InteractiveStudy(ShownStudy):
         with in_one_sentence():
             result = finish(self, live.watch)
         if result is not None:
-            live.done(result_words(result).splitlines()[0], f"The result of {self.name}")
+            live.done(sealed_words(self._state()).splitlines()[0], f"The result of {self.name}")
         return result
 
     @cached_property

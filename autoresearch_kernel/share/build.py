@@ -5,6 +5,7 @@ The bundle holds no pickle and nothing that `clean.py` takes for private. `check
 
 from __future__ import annotations
 
+import hashlib
 import html
 import io
 import json
@@ -13,8 +14,12 @@ import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
+from unicodedata import unidata_version
+
+import psutil
 
 from ..core.decide import best
 from ..core.sanitize import Rule
@@ -25,6 +30,7 @@ from ..record.paths import METRICS
 from ..record.results import results_text
 from ..record.study import StudyError, sha256
 from ..source.diff import diff
+from ..system.locations import PACKAGED
 from ..system.shell import shell_command
 from . import chain
 from .bundle import MOST_BYTES
@@ -33,16 +39,23 @@ from .crate import CRATE, crate
 from .experiment_page import experiment_page
 from .layout import HERE
 from .manifest import FORMAT, HISTORY, MANIFEST, PAGE, embedded, file_facts, manifest_text
-from .material import Material, Notebook, cleaned
+from .material import CONVERSATION, Conversation, Material, Notebook, cleaned
 from .notebook import Place, as_text, portable
 from .overview import overview
 from .story import result_html, story
 
+MOST_ZIP_BYTES = 20_000_000  # of a bundle of 100 experiments
 ALL_PICTURES_BYTES = 8_000_000  # of a bundle's notebooks, which its pages show too: 100 experiments stay below 20 MB
 FEWEST_NOTEBOOKS = 10  # among which these bytes are shared at least
 MOST_EMBEDDED_BYTES = 10_000_000  # of code that index.html holds for its check
+ALL_MESSAGES_CHARACTERS = 10_000_000  # of prompts and replies, which each stand in a page and in a file
+FEWEST_CONVERSATIONS, MOST_OF_A_MESSAGE = 10, 150_000  # among which these are shared at least; characters
 VERIFY = "verify.js"
 Say = Callable[[int, int], None]  # hears how many experiments of how many are done
+
+
+def ignore_progress(done: int, of: int) -> None:
+    """Default: says nothing."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +67,8 @@ class Made:
     num_notebooks: int
     is_running: bool
     removed: tuple[Mapping[str, Any], ...]  # what was replaced, and how often
+    num_experiments: int
+    num_left_out: int = 0  # experiments whose prompts and replies are not in it
 
 
 def make_bundle(found: Material, rules: Sequence[Rule], made_at: str, say: Say) -> Made:
@@ -66,20 +81,43 @@ def make_bundle(found: Material, rules: Sequence[Rule], made_at: str, say: Say) 
     """
     cleaner = Cleaner(rules)
     material = with_new_hashes(cleaned(found, cleaner), found.sources)
-    name = material.study.name
-    notebooks = _portable(material, cleaner)
-    removed = tuple(cleaner.removed())
     diffs = _diffs(material)
+    notebooks = _portable(material, diffs, cleaner)
+    removed = tuple(cleaner.removed())
+    material = replace(material, notebooks=notebooks, conversations=_shortened(material.conversations))
+    data = files_of(material, diffs, removed, made_at, say)
+    _refuse_too_much(sum(map(len, data.values())), material)
+    zipped = _zipped(material.study.name, data, made_at)
+    return Made(zipped, len(data), len(notebooks), material.is_running, removed, len(material.state.experiments))
+
+
+def files_of(
+    material: Material,
+    diffs: Mapping[int, str],
+    removed: Sequence[Mapping[str, Any]],
+    made_at: str,
+    say: Say = ignore_progress,
+) -> dict[str, bytes]:
+    """All files of a bundle by their path below its folder. `remade.py` makes them again from a bundle's own files.
+
+    Args:
+        material: cleaned, with portable notebooks.
+        diffs: experiment -> its change against the parent's code.
+        removed: what the cleaning replaced, as the manifest lists it.
+        made_at: UTC, ISO 8601.
+        say: is told how far it is.
+    """
+    name = material.study.name
     files = {path: data for number in range(len(material.state.experiments))
-             for path, data in _of_experiment(material, number, notebooks, diffs, say)}  # fmt: skip
+             for path, data in _of_experiment(material, number, diffs, say)}  # fmt: skip
     files |= _of_study(material)
     lines = chain.chained(json_text(event) for event in material.events)
     files[HISTORY] = "".join(f"{line}\n" for line in lines)
     files[CRATE] = crate(name, plain_story(material), made_at, [*files, PAGE, MANIFEST], material.study.facts)
     data = {path: text.encode(errors="replace") for path, text in files.items()}
     manifest: dict[str, Any] = {
-        "format": FORMAT, "study": name, "version": __version__, "made_at": made_at,
-        "running": material.is_running, "prompts": material.has_prompts,
+        "format": FORMAT, "study": name, "version": __version__, "program_sha256": program_sha256(),
+        "made_at": made_at, "running": material.is_running, "prompts": material.has_prompts,
         "files": {path: file_facts(content) for path, content in sorted(data.items())},
         "history": {"events": len(lines), "head": chain.head(lines)}, "removed": list(removed),
     }  # fmt: skip
@@ -87,9 +125,24 @@ def make_bundle(found: Material, rules: Sequence[Rule], made_at: str, say: Say) 
     data[PAGE] = overview(material, diffs, page_data, removed, verify_script()).encode(errors="replace")
     manifest["files"] = {path: file_facts(content) for path, content in sorted(data.items())}
     data[MANIFEST] = manifest_text(manifest).encode()
-    _refuse_too_much(sum(map(len, data.values())), material)
-    zipped = _zipped(name, data, made_at)
-    return Made(zipped, len(data), len(notebooks), material.is_running, removed)
+    return data
+
+
+@cache
+def program_sha256() -> str:
+    """Of all source files of this program: two with the same one make the same pages of the same record.
+
+    Python's table of characters counts too, as it says which ones can be printed. "" where a file has changed since
+    this process began, as in a notebook that was open while a new version was installed.
+    """
+    digest, package, began_at = hashlib.sha256(unidata_version.encode()), HERE.parent, psutil.Process().create_time()
+    paths = (path for ending in ("py", "js", "css") for path in package.rglob(f"*.{ending}"))
+    for path in sorted(path for path in paths if path.relative_to(package).parts[0] != PACKAGED):
+        if path.stat().st_mtime > began_at:
+            return ""
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(package).as_posix()} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
 
 
 def _refuse_too_much(num_bytes: int, material: Material) -> None:
@@ -140,14 +193,30 @@ def json_text(value: Any) -> str:
     return text
 
 
-def _portable(material: Material, cleaner: Cleaner) -> dict[tuple[int, int], Notebook]:
+def _portable(material: Material, diffs: Mapping[int, str], cleaner: Cleaner) -> dict[tuple[int, int], Notebook]:
     share = ALL_PICTURES_BYTES // max(FEWEST_NOTEBOOKS, len(material.notebooks))
-    diffs, made = _diffs(material), {}
+    made = {}
     for (number, run), notebook in material.notebooks.items():
         experiment = material.state.experiments[number]
         place = Place(experiment, experiment.runs[run], material.study.facts, diffs.get(number, ""))
         made[number, run] = portable(notebook, place, cleaner, share)
     return made
+
+
+def _shortened(conversations: Mapping[int, Conversation]) -> dict[int, Conversation]:
+    """Messages that are so long that the bundle would be too large are cut, and say so."""
+    most = ALL_MESSAGES_CHARACTERS // max(FEWEST_CONVERSATIONS, len(conversations))
+    return {
+        number: tuple(_cut(message, min(MOST_OF_A_MESSAGE, most // len(messages))) for message in messages)
+        for number, messages in conversations.items()
+    }
+
+
+def _cut(message: dict[str, str], most: int) -> dict[str, str]:
+    said = message.get("content", "")
+    if len(said) <= most:
+        return message
+    return message | {"content": f"{said[:most]}\n[... {len(said) - most:,} characters more ...]"}
 
 
 def _diffs(material: Material) -> dict[int, str]:
@@ -157,18 +226,12 @@ def _diffs(material: Material) -> dict[int, str]:
     return {number: diff(sources[parent], sources[number]) for number, parent in pairs if parent is not None}
 
 
-def _of_experiment(
-    material: Material,
-    number: int,
-    notebooks: Mapping[tuple[int, int], Notebook],
-    diffs: Mapping[int, str],
-    say: Say,
-) -> Iterator[tuple[str, str]]:
+def _of_experiment(material: Material, number: int, diffs: Mapping[int, str], say: Say) -> Iterator[tuple[str, str]]:
     """Paths and texts of one experiment's files."""
     experiment = material.state.experiments[number]
     say(number, len(material.state.experiments))
     folder = f"experiments/{number:04d}"
-    mine = {run: notebook for (of, run), notebook in notebooks.items() if of == number}
+    mine = {run: notebook for (of, run), notebook in material.notebooks.items() if of == number}
     beside = dict(_beside(material, experiment, mine, diffs))
     page = experiment_page(material, experiment, diffs.get(number, ""), mine, sorted(beside))
     yield f"{folder}/{PAGE}", page
@@ -187,6 +250,8 @@ def _beside(
             yield paths.diff.name, diffs.get(number, "")
     for index, notebook in notebooks.items():
         yield paths.notebook(index).name, as_text(notebook)
+    if messages := material.conversations.get(number):
+        yield CONVERSATION, json.dumps(messages, indent=1, ensure_ascii=False) + "\n"
     for run in experiment.runs:
         if curve := material.curves.get((number, run.index)):
             yield f"{paths.handover(run.index).name}/{METRICS}", "".join(f"{json.dumps(point)}\n" for point in curve)

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from ..core.errors import Plain
 from ..system.untrusted_files import read_plain_file
-from .manifest import MANIFEST
+from .manifest import HISTORY, MANIFEST
 
 MOST_BYTES = 400_000_000  # of all files together; a bundle of 100 experiments has 20 MB
 NOT_UNPACKED, CHANGED, TWICE = "it cannot be unpacked", "its content was changed", "it stands twice in the zip"
@@ -68,6 +68,17 @@ def read_bundle(path: str | Path) -> Bundle:
             "that `share` wrote."
         )
     return bundle
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether a file is a zip that has the names of a bundle's files."""
+    try:
+        with zipfile.ZipFile(path) as opened:
+            names = set(opened.namelist())
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError):  # of damage, too
+        return False
+    folders = {name.removesuffix(MANIFEST) for name in names if name.count("/") <= 1 and name.endswith(MANIFEST)}
+    return any(f"{folder}{HISTORY}" in names for folder in folders)
 
 
 def _of_zip(opened: zipfile.ZipFile, path: Path) -> Iterator[tuple[str, bytes | str]]:

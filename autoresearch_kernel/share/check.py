@@ -1,8 +1,8 @@
 """Verifies a bundle: everything that can be recomputed from its files, and in words what cannot be known.
 
-verify.js does the same in the page, with the same rows and the same sentences, except for the last row, which needs the
-installed rule. A row looks only at files whose content is what the manifest says, so a changed byte is reported once,
-with the file that it is in.
+verify.js does the same in the page, with the same rows and the same sentences, except for the last two rows, which need
+the installed program. A row looks only at files whose content is what the manifest says, so a changed byte is reported
+once, with the file that it is in.
 
 A maker of bundles writes, besides the files that it likes: `manifest.json` with `manifest.manifest_text`;
 `history.jsonl` with `chain.chained`; `experiments/NNNN/train.py` and, from 0001 on, `experiments/NNNN/change.diff`,
@@ -20,8 +20,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..core.format import count
+from ..core.format import count, plain
 from ..core.state import Event, HistoryDamaged
+from ..core.version import __version__
 from ..source.diff import applied
 from . import chain
 from .bundle import CHANGED, Bundle
@@ -29,15 +30,17 @@ from .decisions import check_decisions, decide_again
 from .figures import Page, fits, read_page, value_of
 from .manifest import FORMAT, HISTORY, MANIFEST, PAGE, embedded, file_facts, is_sealed
 from .recorded import Recorded
+from .remade import TABLE, differing, is_of_this_program
 
-TABLE = "results.tsv"
 UNKNOWN = (  # what no check of a bundle can know
     "Whether the machine told the truth: a person who makes up numbers and recomputes all hashes gets a bundle that "
     "verifies. The command rerun trains an experiment again on your machine.",
     "Whether the clock was honest: the budget of a run was counted where the study ran.",
     "Whether the models had the scores that are recorded: a bundle holds no model.",
-    "Whether sentences, pictures, notebooks, curves and study.json say what the record says: a person who changes them "
-    "and recomputes all hashes is not found out. Only marked figures and the table follow from the record.",
+    "Whether notebooks, curves, prompts and study.json are those of the study: a person who changes them and "
+    "recomputes all hashes is not found out.",
+    "Whether sentences and pictures of the pages say what the record says, where the check is made in a browser or by "
+    "another program than the manifest names: only that one makes the pages again and compares them.",
     "Whether experiments were left out before the history began, or whether a better study was not shared.",
     "What the cleaning removed: names, paths and keys were replaced before the hashes were made.",
 )
@@ -82,12 +85,22 @@ _WORDS = {  # noun and what is so
     "figures": ("figure", "that follow from the history"),
     "page": ("part", "that the page holds and that are those of the files"),
     "rule": ("decision", "for which the installed rule gets the same numbers"),
+    "remade": ("page or table", "that this program makes again from the record in the same words"),
 }
 OLD = "the version that recorded them kept no numbers"
+UNFIT = (  # what values that no supervisor writes may end in
+    KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, AssertionError, RecursionError,
+    HistoryDamaged,
+)  # fmt: skip
+OF_COMMAND = ("rule", "remade")  # rows of the command alone, which a page cannot have
 
 
-def check_bundle(bundle: Bundle, by_rule: bool = True) -> list[Row]:
-    """The rows of the check, in their order; the last one, by the installed rule, takes the longest."""
+def check_bundle(bundle: Bundle, is_whole: bool = True) -> list[Row]:
+    """The rows of the check, in their order.
+
+    Args:
+        is_whole: with those that need the installed program, which take the longest.
+    """
     files, manifest = _files(bundle)
     bad = {finding.file for finding in files.findings}
     whole = Bundle({name: data for name, data in bundle.files.items() if name not in bad})
@@ -95,7 +108,7 @@ def check_bundle(bundle: Bundle, by_rule: bool = True) -> list[Row]:
     rows = [files, history]
     if events is None:
         why = "the history is not whole"
-        names = ("lineage", "decisions", "figures", "page", *(["rule"] if by_rule else []))
+        names = ("lineage", "decisions", "figures", "page", *(OF_COMMAND if is_whole else ()))
         return [*rows, *(Row(name, 0, unchecked=1, why=why) for name in names)]
     decided, recorded = check_decisions(events)
     problems = tuple(Finding(HISTORY, problem) for problem in decided.problems)
@@ -107,7 +120,9 @@ def check_bundle(bundle: Bundle, by_rule: bool = True) -> list[Row]:
         _figures(whole, page, recorded),
         _page(whole, page, manifest),
     ]
-    return [*rows, _rule(events, has_problems=bool(problems))] if by_rule else rows
+    if not is_whole:
+        return rows
+    return [*rows, _rule(events, has_problems=bool(problems)), _remade(bundle, manifest, bad)]
 
 
 def events_of(bundle: Bundle) -> list[Event]:
@@ -307,5 +322,26 @@ def _rule(events: Sequence[Event], has_problems: bool) -> Row:
         found = decide_again(events)
     except HistoryDamaged as damage:
         return Row("rule", 1, (Finding(HISTORY, str(damage)),))
+    except UNFIT:
+        return Row("rule", 1, (Finding(HISTORY, "the installed rule cannot read its events"),))
     problems = tuple(Finding(HISTORY, problem) for problem in found.problems)
     return Row("rule", found.checked, problems, int(not found.checked), OLD)
+
+
+# --- by the installed program: the pages
+
+
+def _remade(bundle: Bundle, manifest: dict[str, Any] | None, bad: set[str]) -> Row:
+    """Whether the pages are those that the program makes of the other files."""
+    if manifest is None or bad:
+        return Row("remade", 0, unchecked=1, why="a file is not whole")
+    if not is_of_this_program(manifest):
+        version = plain(str(manifest.get("version")), 20)
+        why = f"its manifest names another program than this {__version__}, or another Python ({version})"
+        return Row("remade", 0, unchecked=1, why=why)
+    events = [json.loads(chain.bare(line)) for line in (bundle.text(HISTORY) or "").split("\n")[:-1]]
+    try:
+        checked, differ = differing(bundle, manifest, events)
+    except UNFIT:
+        return Row("remade", 1, (Finding(HISTORY, "no pages can be made of the record and the files beside it"),))
+    return Row("remade", checked, tuple(Finding(*problem) for problem in differ))

@@ -5,25 +5,26 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..core.format import count, plain, thousands
 from ..record.study import Remedied, Study, StudyError
 from ..show.words import bar
 from ..system.files import utc_now, write_atomic
-from .build import Made, Say, is_bundle_of, make_bundle
+from .build import MOST_ZIP_BYTES, Made, Say, ignore_progress, is_bundle_of, make_bundle
 from .clean import Cleaner, Doubt, doubts_in, rules_for, rules_for_workers, rules_of
 from .material import read_material, strings_of
 from .pdf import print_page, require_browser
 
-MOST_SHOWN, MOST_NAMED = 40, 20  # doubts that are listed at a terminal, and in a message
+MOST_NAMED = 20  # doubts that are named in a message
+ON_PROMPTS = (
+    "{of} of this study have prompts and replies of a language model, which hold what the agent was told and what it "
+    "wrote. Share them too? y or n (n): "
+)
 QUESTION = (
     "Enter removes all of them. Type the numbers of those that may stay, as in 1 3, or q to stop without a bundle: "
 )
-
-
-def ignore_progress(done: int, of: int) -> None:
-    """Default: says nothing."""
 
 
 class Unanswered(Remedied):
@@ -46,7 +47,8 @@ def share_study(
     study: Study,
     out: Path | None = None,
     *,
-    has_prompts: bool = True,
+    has_prompts: bool = False,
+    agree: Callable[[int], bool] | None = None,
     decide: Callable[[Sequence[Doubt]], Sequence[Doubt]],
     say: Say = ignore_progress,
 ) -> tuple[Path, Made]:
@@ -55,6 +57,8 @@ def share_study(
     Args:
         out: the file; NAME.zip in the working folder when left out. An earlier bundle of this study is replaced.
         has_prompts: with the prompts and replies of its model.
+        agree: gets the number of experiments that have some, and returns whether to share them; in place of
+            `has_prompts`.
         decide: gets the words that may be private, and returns those to remove.
         say: is told how many experiments of how many are done.
 
@@ -65,7 +69,12 @@ def share_study(
         raise StudyError(
             f"{path} exists and is no bundle of {study.name}. Move it away, or name another file with --out."
         )
-    material = read_material(study, has_prompts=has_prompts)
+    material = read_material(study, has_prompts=True)
+    num_conversations = len(material.conversations)
+    if agree is not None:
+        has_prompts = agree(num_conversations) if num_conversations else False
+    if not has_prompts:
+        material = replace(material, has_prompts=False, conversations={})
     workers = rules_for_workers(material.events)
     server = str((study.facts.get("agent_options") or {}).get("server") or "")
     doubts = doubts_in(strings_of(material), study.project, certain=workers, server=server)
@@ -73,30 +82,41 @@ def share_study(
     rules = (*rules_for(study.project), *workers, *rules_of(chosen))  # a doubt is a word of the text that is left
     made = make_bundle(material, rules, utc_now(), say)
     write_atomic(path, made.data)
-    return path, made
+    return path, replace(made, num_left_out=num_conversations - len(material.conversations))
 
 
-def share(study: Study, out: Path | None, has_prompts: bool, is_yes: bool, has_pdf: bool = False) -> None:
-    """The command: questions at the terminal, a bar while it works, and what was made and removed."""
+def share(study: Study, out: Path | None, has_prompts: bool | None, is_yes: bool, has_pdf: bool = False) -> None:
+    """The command: questions at the terminal, a bar while it works, and what was made and removed.
+
+    Args:
+        has_prompts: None to ask, and to leave them out where no user can be asked.
+        is_yes: no question is asked: what may be private is removed, and prompts are left out.
+    """
     pdf = (out or Path(f"{study.name}.zip")).with_suffix(".pdf")
     if has_pdf:
         require_browser()  # before any work
         if pdf == out or (pdf.exists() and not pdf.with_suffix(".zip").exists()):
             raise StudyError(f"{pdf} is no place for the PDF: move that file away, or name a .zip with --out.")
     decide = list if is_yes else _ask
-    path, made = share_study(study, out, has_prompts=has_prompts, decide=decide, say=_bar)
-    print(report(path, made))
+    agree = _agrees if has_prompts is None and not is_yes else None
+    path, made = share_study(study, out, has_prompts=bool(has_prompts), agree=agree, decide=decide, say=_bar)
+    print(report(path, made, "--prompts"))
     if has_pdf:
         print(f"{print_page(made.data, pdf)}: its first page as PDF.")
 
 
-def report(path: Path, made: Made) -> str:
-    """What was made, for users."""
+def report(path: Path, made: Made, with_prompts: str) -> str:
+    """What was made, for users; `with_prompts` is what they add to share prompts and replies."""
     size = f"{len(made.data) / 1e6:.1f} MB"
     notebooks = count(made.num_notebooks, "executed notebook")
     lines = [f"{path}: {size}, {count(made.num_files, 'file')}, {notebooks}."]
     if made.is_running:
         lines.append("The study still runs; the bundle has what was recorded until now, and says so.")
+    if made.num_left_out:
+        of = count(made.num_left_out, "experiment")
+        lines.append(f"Prompts and replies of {of} were left out; {with_prompts} shares them too.")
+    if len(made.data) > MOST_ZIP_BYTES * max(1.0, made.num_experiments / 100):
+        lines.append(f"That is more than the {MOST_ZIP_BYTES / 1e6:.0f} MB that 100 experiments should have at most.")
     for part in made.removed:
         lines.append(f"  removed: {part['what']}, {thousands(part['count'])} times")
     if not made.removed:
@@ -110,16 +130,21 @@ def refuse(doubts: Sequence[Doubt]) -> list[Doubt]:
     raise Unanswered(doubts)
 
 
+def _agrees(num_conversations: int) -> bool:
+    """Whether the user at the terminal agrees to share prompts and replies; False where there is none."""
+    if not sys.stdin.isatty():
+        return False
+    return input(ON_PROMPTS.format(of=count(num_conversations, "experiment"))).strip().lower().startswith("y")
+
+
 def _ask(doubts: Sequence[Doubt]) -> list[Doubt]:
     """The words to remove, chosen at the terminal."""
     if not sys.stdin.isatty():
         return refuse(doubts)
     print("These words may be private:")
-    for number, doubt in enumerate(doubts[:MOST_SHOWN], 1):
+    for number, doubt in enumerate(doubts, 1):
         where = f"{thousands(doubt.count)} times, first in {doubt.where}"
         print(f"  {number:>2}  {plain(doubt.word, 70)}   ({doubt.what}; {where})")
-    if len(doubts) > MOST_SHOWN:
-        print(f"  and {len(doubts) - MOST_SHOWN} more, which are removed")
     answer = input(QUESTION).strip().lower()
     if answer.startswith("q"):
         raise StudyError("No bundle was made.")

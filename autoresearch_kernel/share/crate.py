@@ -18,6 +18,7 @@ TYPES = {  # of a file's name or its ending: format and what it is
     "study.json": ("application/json", "What was fixed when the study began"),
     "history.jsonl": ("application/jsonlines", "The record of the study: one event a line, each chained to all before"),
     "results.tsv": ("text/tab-separated-values", "All decided experiments with score and status"),
+    "conversation.json": ("application/json", "Prompts and replies of the language model"),
     "train.py": ("text/x-python", "The code that an agent edits"),
     "change.diff": ("text/x-diff", "The change of an experiment against its parent"),
     "metrics.jsonl": ("application/jsonlines", "The curve of a training"),

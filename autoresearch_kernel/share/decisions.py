@@ -16,7 +16,7 @@ from typing import Any
 from ..core.decide import mean, standard_error
 from ..core.grounds import BaselineGrounds, DuelGrounds, Grounds, grounds_of, read_grounds
 from ..core.grounds import recorded as as_recorded
-from ..core.next_step import grounds_of_rule
+from ..core.next_step import Action, grounds_of_rule, next_step
 from ..core.state import Event, replay
 from ..core.thresholds import RULE_VERSION, Thresholds
 from .recorded import Recorded
@@ -205,19 +205,41 @@ def _is_near(one: float | None, other: float | None, tolerance: float = TOLERANC
 
 
 def decide_again(events: Sequence[Event]) -> Decided:
-    """Whether the installed rule gets the same numbers from all runs before: sigma, speed and shares among them."""
+    """Whether the installed rule gets the same numbers from all runs before, and asked for each further run."""
     found = Decided()
+    has_numbers = any(event.get("rule") for event in events if event["event"] == "decided")
     for place, event in enumerate(events):
-        rule = event.get("rule") if event["event"] in ("decided", "started") else None
-        if not rule or rule.get("version") != RULE_VERSION:
+        if event["event"] not in ("decided", "started"):
             continue
-        state = replay(events[:place])
-        experiment = state.experiments[event["experiment"]]
-        of = grounds_of_rule if event["event"] == "decided" else grounds_of
-        grounds = of(experiment, state)
-        is_same = grounds is not None and _is_same(rule, as_recorded(grounds))
-        _count(found, event, "" if is_same else "the installed rule gets other numbers from the runs before it")
+        rule = event.get("rule")
+        if rule and rule.get("version") == RULE_VERSION:
+            state = replay(events[:place])
+            experiment = state.experiments[event["experiment"]]
+            of = grounds_of_rule if event["event"] == "decided" else grounds_of
+            grounds = of(experiment, state)
+            is_same = grounds is not None and _is_same(rule, as_recorded(grounds))
+            _count(found, event, "" if is_same else "the installed rule gets other numbers from the runs before it")
+        elif has_numbers and (problem := _of_run(event, events[:place])):
+            found.problems.append(f"experiment {event['experiment']:04d}: {problem}")
     return found
+
+
+def _is_without_numbers(rule: Any) -> bool:
+    """Whether a run says by no rule that ever was why it began."""
+    return not rule or not isinstance(rule.get("version"), int) or rule["version"] < 1
+
+
+def _of_run(event: Event, before: Sequence[Event]) -> str:
+    """What is wrong with a run that names no numbers that asked for it; "" also where that cannot be told."""
+    if event["event"] != "started" or event["experiment"] == 0 or not _is_without_numbers(event.get("rule")):
+        return ""
+    number, run, state = event["experiment"], event["run"], replay(before)
+    is_decided = state.experiments[number].status is not None  # so this is a further run of an incumbent
+    if is_decided or state.slots or state.study.get("agent") == "rerun":  # an order of several slots; by no rule
+        return ""
+    step = next_step(state)  # a run whose files are lost when it is to be scored or audited trains again
+    is_due = step.action in (Action.TRAIN, Action.SCORE, Action.AUDIT) and (step.experiment, step.run) == (number, run)
+    return "" if is_due else f"its run {run + 1} was not asked for by the rule"
 
 
 def _is_same(one: Any, other: Any) -> bool:

@@ -19,7 +19,6 @@ from .notebook import NEEDS, joined
 from .overview import mark
 
 MOST_SOURCE_LINES = 40  # of a cell that are shown unfolded
-MESSAGE_LIMIT = 150_000  # characters of a message that are shown
 
 
 def experiment_page(
@@ -135,6 +134,5 @@ def _conversation(material: Material, experiment: Experiment) -> Iterator[str]:
     """Each message, folded; none where the person did not agree to share them."""
     for message in material.conversations.get(experiment.number, ()):
         said = readable(message.get("content", ""))
-        more = f"\n[... {len(said) - MESSAGE_LIMIT:,} characters more ...]" if len(said) > MESSAGE_LIMIT else ""
         summary = f"{plain(message.get('role', ''), 20)}: {count(len(said), 'character')}"
-        yield details(summary, wide(summary, printed(said[:MESSAGE_LIMIT] + more)))
+        yield details(summary, wide(summary, printed(said)))

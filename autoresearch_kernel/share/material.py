@@ -33,6 +33,8 @@ MACHINE_FIELDS: dict[str, dict[str, Any]] = {
     "quiet_wait": {"who": ""},
 }
 Notebook = dict[str, Any]
+Conversation = tuple[dict[str, str], ...]  # the messages between the supervisor and a language model
+CONVERSATION = "conversation.json"  # of an experiment, in a bundle; a study has it in proposal.json
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Material:
     sources: Mapping[int, str]  # experiment -> its train.py
     notebooks: Mapping[tuple[int, int], Notebook]  # experiment and run -> the executed notebook
     curves: Mapping[tuple[int, int], list[dict[str, Any]]]
-    conversations: Mapping[int, tuple[dict[str, str], ...]]  # experiment -> prompt and reply; empty without consent
+    conversations: Mapping[int, Conversation]  # experiment -> prompt and reply; empty without consent
 
     @property
     def finished(self) -> Event | None:
@@ -170,6 +172,6 @@ def _thinned(curve: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return curve[::step] + (curve[-1:] if curve and (len(curve) - 1) % step else [])
 
 
-def _conversation(study: Study, number: int) -> tuple[dict[str, str], ...]:
+def _conversation(study: Study, number: int) -> Conversation:
     proposal = read_proposal(study.experiment(number))
     return proposal[0].transcript if proposal is not None else ()

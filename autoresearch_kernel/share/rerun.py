@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,6 +25,7 @@ from ..agents.replay import ReplayAgent
 from ..core.format import count, plain
 from ..core.next_step import Action, Step
 from ..core.rerun import FIRST_SEEDS, MOST_SEEDS, Claim, Difference, Rerun, rerun_says
+from ..core.sanitize import is_number
 from ..core.state import StudyState, replay
 from ..core.types import Experiment, Proposal, Run, Status, ignore
 from ..record.study import Study, StudyError, create_study, open_study, sha256, study_exists
@@ -68,6 +70,7 @@ class Question:
     source: str
     parent_source: str
     key: str  # of the bundle, for the name of the folder
+    num_steps: float | None = None  # of a run of the parent there; None where that was not recorded
 
 
 def question_of(bundle: Bundle, number: int) -> Question:
@@ -93,7 +96,16 @@ def question_of(bundle: Bundle, number: int) -> Question:
         raise CannotRerun(f"The bundle holds no train.py of experiment {number:04d} or of its parent {parent:04d}.")
     manifest = json.loads(bundle.files[MANIFEST])
     about = plain(str(state.study["name"]), MOST_NAME), number, parent, experiment.hypothesis
-    return Question(*about, claim_of(experiment, rule), state.study, sources[0], sources[1], manifest["seal"][:8])
+    code = sources[0], sources[1], manifest["seal"][:8]
+    steps = steps_of_a_run(state.experiments[parent])
+    return Question(*about, claim_of(experiment, rule), state.study, *code, steps)
+
+
+def steps_of_a_run(experiment: Experiment) -> float | None:
+    """How many steps the runs that have a score made, their median; None where that was not recorded."""
+    steps = [run.measured.get("num_steps") for run in experiment.runs if run.val_bpb is not None]
+    known = [float(number) for number in steps if is_number(number)]
+    return statistics.median(known) if known else None
 
 
 def claim_of(experiment: Experiment, rule: Mapping[str, Any] | None = None) -> Claim:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..core.contrast import interval_on_test
 from ..core.decide import best
 from ..core.drift import STEADY, machine_speeds
 from ..core.format import bpb, clock, count, duration, plain, signed, thousands, with_error
@@ -19,6 +20,7 @@ from ..show.study_words import (
     failed_words,
     findings,
     gain_words,
+    interval_words,
     machine_words,
     unclear_words,
 )
@@ -50,16 +52,18 @@ def result_html(material: Material) -> list[str]:
             "gain may be luck."
         ]
     difference, error = signed(result.test_difference), f"{result.test_standard_error:.4f}"
+    interval = interval_on_test(material.state)
     seeds = f"{result.num_champion_runs} fresh seeds of the champion and {result.num_baseline_runs} of the baseline"
     sentences = [
         f"On text that decided nothing, the sealed test split, the champion scores "
         f"{figure('result-champion-bpb', bpb(result.champion_test_bpb))} and the baseline "
         f"{figure('result-baseline-bpb', bpb(result.baseline_test_bpb))} bits per byte: "
-        f"{figure('result-difference', difference)} ± {figure('result-error', error)}, over {seeds}.",
+        f"{figure('result-difference', difference)} ± {figure('result-error', error)}{text(interval_words(interval))}, "
+        f"over {seeds}.",
         f"On validation the same models differ by {with_error(result.val_difference, result.val_standard_error)}; the "
         "differences of the decisions that led there add up to "
         f"{with_error(result.judged_difference, result.judged_standard_error)}.",
-        text(unclear_words(result.test_difference, result.test_standard_error)),
+        text(unclear_words(result.test_difference, result.test_standard_error, interval)),
         text(failed_words(result)),
     ]
     if result.num_looks > 1:

@@ -14,7 +14,10 @@
       "verifies. The command rerun trains an experiment again on your machine.",
     "Whether the clock was honest: the budget of a run was counted where the study ran.",
     "Whether the models had the scores that are recorded: a bundle holds no model.",
-    "Whether sentences, pictures, notebooks, curves and study.json say what the record says: a person who changes them and recomputes all hashes is not found out. Only marked figures and the table follow from the record.",
+    "Whether notebooks, curves, prompts and study.json are those of the study: a person who changes them and recomputes " +
+      "all hashes is not found out.",
+    "Whether sentences and pictures of the pages say what the record says, where the check is made in a browser or by " +
+      "another program than the manifest names: only that one makes the pages again and compares them.",
     "Whether experiments were left out before the history began, or whether a better study was not shared.",
     "What the cleaning removed: names, paths and keys were replaced before the hashes were made.",
   ];

@@ -12,7 +12,7 @@ from ..core.format import bpb, count, plain
 from ..core.notices import News, notice_id
 from ..core.state import Event, StudyState
 from ..core.types import Result, Status
-from .study_words import compared_at_end, gain_words, result_words
+from .study_words import compared_at_end, gain_words, result_words, sealed_words
 
 LONGEST_IDEA = 200  # characters
 LONGEST_REASON = 400
@@ -62,7 +62,9 @@ def _words(kind: News, event: Event, state: StudyState, study: str) -> tuple[str
         case News.RESULT:
             names = Result.__dataclass_fields__
             result = Result(**{name: event[name] for name in names if name in event})
-            return f"{study}: the result is measured", f"Study {study}. {result_words(result).splitlines()[0]}"
+            of_study = state.result == result  # else another champion was kept or refused meanwhile
+            words = sealed_words(state) if of_study else result_words(result)
+            return f"{study}: the result is measured", f"Study {study}. {words.splitlines()[0]}"
 
 
 def _of_record(event: Event, state: StudyState, study: str) -> tuple[str, str]:

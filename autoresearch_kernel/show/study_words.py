@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..core.comparison import Comparison
+from ..core.contrast import CONFIDENCE, Interval, interval_on_test
 from ..core.decide import best
 from ..core.format import bpb, clock, count, duration, percent, plain, signed, thousands, with_error
 from ..core.state import StudyState
@@ -177,8 +178,18 @@ def against_baseline(compared: Comparison, metric: str = "val_bpb") -> str:
     return f"{metric} {mine}, the baseline's {theirs}; {gain_words(compared.difference, compared.error)}"
 
 
-def unclear_words(difference: float, error: float | None) -> str:
-    """A warning about a difference from the baseline, in bits per byte, that is no clear gain; "" for one that is."""
+def unclear_words(difference: float, error: float | None, interval: Interval | None = None) -> str:
+    """A warning about a difference from the baseline, in bits per byte, that is no clear gain; "" for one that is.
+
+    Args:
+        interval: of the difference, where it is known; it tells more than twice the error of a few runs.
+    """
+    if interval is not None:
+        if interval[1] < 0:
+            return ""
+        if interval[0] > 0:
+            return "This is worse than the baseline: do not promote it."
+        return "This is no clear difference: its interval contains zero, so it may be luck."
     if error is None or difference <= -CLEAR_ERRORS * error:
         return ""
     if is_clear(difference, error):
@@ -192,7 +203,8 @@ def is_worth_promoting(state: StudyState, finished: dict[str, Any] | None) -> bo
     if champion is None or champion.number == 0:
         return False
     if state.result is not None and state.result.champion == champion.number:
-        return not unclear_words(state.result.test_difference, state.result.test_standard_error)
+        result = state.result
+        return not unclear_words(result.test_difference, result.test_standard_error, interval_on_test(state))
     if finished is None or finished.get("champion") != champion.number:
         return True
     at_end = compared_at_end(finished)
@@ -243,7 +255,13 @@ def sealed_words(state: StudyState) -> str:
     """The study's result, on the test split that decided nothing; "" before it is measured."""
     if state.result is None:
         return ""
-    return result_words(state.result, mistrust(state.experiments[0], state.experiments[state.result.champion]))
+    mark = mistrust(state.experiments[0], state.experiments[state.result.champion])
+    return result_words(state.result, interval_on_test(state), mark)
+
+
+def interval_words(interval: Interval | None) -> str:
+    """` (95 %: −0.0249 to −0.0133)`, to follow a difference; "" for an interval that is not known."""
+    return f" ({percent(CONFIDENCE)}: {signed(interval[0])} to {signed(interval[1])})" if interval else ""
 
 
 def _named(state: StudyState) -> str:
@@ -267,10 +285,10 @@ def failed_words(result: Result) -> str:
     )
 
 
-def result_words(result: Result, mark: str = "") -> str:
+def result_words(result: Result, interval: Interval | None = None, mark: str = "") -> str:
     """The result, and the gains on validation rows that it shrank from.
 
-    `Result: test bpb 1.5021 → 1.4830, −0.0191 ± 0.0021 over 3 fresh seeds each.`
+    `Result: test bpb 1.5021 → 1.4830, −0.0191 ± 0.0021 (95 %: −0.0249 to −0.0133) over 3 fresh seeds each.`
     """
     of_baseline, of_champion = result.num_baseline_runs, result.num_champion_runs
     seeds = f"{of_champion} fresh seeds" + (
@@ -279,12 +297,12 @@ def result_words(result: Result, mark: str = "") -> str:
     added_up = with_error(result.judged_difference, result.judged_standard_error)
     lines = [
         f"Result: test bpb {bpb(result.baseline_test_bpb)} → {bpb(result.champion_test_bpb)}, "
-        f"{signed(result.test_difference)} ± {result.test_standard_error:.4f} over {seeds}"
+        f"{signed(result.test_difference)} ± {result.test_standard_error:.4f}{interval_words(interval)} over {seeds}"
         + (f", {mark}." if mark else "."),
         f"  On validation the same models {_on_validation(result)}; the differences of the decisions that led there "
         f"add up to {added_up}.",
     ]
-    if unclear := unclear_words(result.test_difference, result.test_standard_error):
+    if unclear := unclear_words(result.test_difference, result.test_standard_error, interval):
         lines.insert(1, f"  {unclear}")
     if failed := failed_words(result):
         lines.append(f"  {failed}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import zipfile
 from pathlib import Path
 
 from PIL import Image
@@ -20,6 +21,8 @@ from autoresearch_kernel.lab.jupyter import CONTROL
 from autoresearch_kernel.lab.pictures import figure_of
 from autoresearch_kernel.record.paths import MY_NOTEBOOKS
 from autoresearch_kernel.record.study import open_study, sha256
+from autoresearch_kernel.share.command import share_study
+from autoresearch_kernel.share.material import study_to_share
 
 from ..conftest import PROJECT, git
 from ..recorded_night import FOLDER, HISTORY, LAST, STATE, STUDY
@@ -61,6 +64,7 @@ def main() -> None:
             at_rest(browser, lab)
             in_the_middle(browser, lab, place)
             after_a_night(browser, lab, place)
+            bundle(browser, folder)
             step_by_step(browser, lab)
             chromium.close()
     finally:
@@ -117,6 +121,17 @@ def after_a_night(browser: Browser, lab: Lab, place: Path) -> None:
     browser.page.wait_for_timeout(2_000)
     browser.shot("panel-night")
     stamp_example("panel-night")
+
+
+def bundle(browser: Browser, folder: Path) -> None:
+    """The first page of the recorded night's bundle."""
+    path, _ = share_study(study_to_share(FOLDER), folder / f"{STUDY.name}.zip", decide=list)
+    with zipfile.ZipFile(path) as opened:
+        opened.extractall(folder)
+    browser.page.goto((folder / STUDY.name / "index.html").as_uri())
+    browser.page.wait_for_timeout(1_000)
+    browser.shot("bundle")
+    stamp_example("bundle")
 
 
 def step_by_step(browser: Browser, lab: Lab) -> None:

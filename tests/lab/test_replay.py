@@ -6,6 +6,8 @@ import itertools
 import json
 import random
 import re
+import shutil
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,7 @@ from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.lab.panel import panel as panel_module
 from autoresearch_kernel.lab.panel.chart import history_data, table_data
 from autoresearch_kernel.lab.panel.panel import Panel
+from autoresearch_kernel.record.bundle import night_path
 from autoresearch_kernel.record.study import StudyError
 from autoresearch_kernel.system.files import write_atomic
 from tests.event_writer import Writer
@@ -127,6 +130,24 @@ def test_a_replay_begins_and_ends_where_the_study_was_shown(panel: Callable[...,
         made.end_replay()
         assert made.study is writer.study and "nov23" in made.said.data and made.hints.layout.display == ""
     replayed(made)
+    made.picker.value = "nov23"
+    assert made.playing is None and made.study is writer.study
+
+
+def test_a_bundle_beside_the_project_stands_among_the_studies_and_is_replayed(
+    panel: Callable[..., Panel], writer: Writer, tmp_path: Path
+) -> None:
+    writer.open().baseline()
+    (tmp_path / "my-notebooks").mkdir()
+    shutil.copy(night_path(), tmp_path / "my-notebooks" / "of-a-friend.zip")
+    (tmp_path / "photos.zip").write_bytes(b"no zip at all")
+    with zipfile.ZipFile(tmp_path / "thesis.zip", "w") as opened:
+        opened.writestr("thesis/manifest.json", "{}")
+    made = panel()
+    assert [label for label, _ in made.picker.options] == ["nov23", "replay of-a-friend.zip"]
+    made.picker.value = made.picker.options[1][1]
+    until(lambda: made.playing is not None and not made.share_button.disabled)
+    assert made.playing is not None and made.playing.path.name == "of-a-friend.zip" and made.picker.value is None
     made.picker.value = "nov23"
     assert made.playing is None and made.study is writer.study
 

@@ -267,7 +267,7 @@ def test_a_study_without_a_decision_is_nothing_to_share(alice: Path) -> None:  #
 def test_at_a_terminal_the_user_says_which_doubts_may_stay(tmp_path: Path) -> None:
     night = make_night(tmp_path, leak="max@lab-of-alice.org 10.20.30.40")
     terminal, its_end = os.openpty()
-    command = [sys.executable, "-m", "autoresearch_kernel.cli", "share", str(night.study.paths.folder)]
+    command = [sys.executable, "-m", "autoresearch_kernel.cli", "share", str(night.study.paths.folder), "--prompts"]
     for answer, kept, gone in (
         (b"2\n", "10.20.30.40", "max@lab-of-alice.org"), (b"\n", "removed-value", "10.20.30.40"), (b"q\n", "", "")
     ):  # fmt: skip
@@ -286,3 +286,35 @@ def test_at_a_terminal_the_user_says_which_doubts_may_stay(tmp_path: Path) -> No
         assert kept in history and gone not in history
     os.close(terminal)
     os.close(its_end)
+
+
+def test_prompts_are_shared_only_with_the_user_s_agreement(tmp_path: Path) -> None:
+    folder = make_night(tmp_path).study.paths.folder
+    terminal, its_end = os.openpty()
+    command = [sys.executable, "-m", "autoresearch_kernel.cli", "share", str(folder)]
+    for answer, options, is_shared in (
+        (b"y\n", [], True), (b"\n", [], False), (b"n\n", [], False), (b"", ["--yes"], False),
+        (b"", ["--prompts"], True), (b"", ["--no-prompts"], False),
+    ):  # fmt: skip
+        out = tmp_path / "shared.zip"
+        os.write(terminal, answer)
+        done = subprocess.run(
+            [*command, *options, "--out", str(out)], stdin=its_end, capture_output=True, text=True, cwd=tmp_path
+        )
+        assert done.returncode == 0, done.stderr
+        assert ("have prompts and replies of a language model" in done.stdout) == bool(answer)
+        assert ("were left out; --prompts shares them too" in done.stdout) != is_shared
+        with zipfile.ZipFile(out) as opened:
+            assert ("nov23/experiments/0001/conversation.json" in opened.namelist()) == is_shared
+    os.close(terminal)
+    os.close(its_end)
+
+
+def test_long_messages_are_cut_so_that_a_bundle_stays_small(alice: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    monkeypatch.setattr(build, "ALL_MESSAGES_CHARACTERS", 100)
+    files = files_of(bundle(make_night(alice, leak="word " * 100)))
+    said = json.loads(files["nov23/experiments/0001/conversation.json"])
+    assert [message["role"] for message in said] == ["user", "assistant"]
+    assert said[0]["content"].startswith("Prop") and "characters more ...]" in said[0]["content"]
+    assert len(said[0]["content"]) < 60
+    assert said[0]["content"].split("\n")[1].encode() in files["nov23/experiments/0001/index.html"]

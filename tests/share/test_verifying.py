@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from autoresearch_kernel.cli import main
+from autoresearch_kernel.share import build
 from autoresearch_kernel.share.bundle import Bundle, NotABundle, read_bundle
 from autoresearch_kernel.share.check import UNKNOWN, Row, check_bundle
-from autoresearch_kernel.share.manifest import HISTORY, MANIFEST
+from autoresearch_kernel.share.manifest import HISTORY, MANIFEST, PAGE, file_facts, manifest_text
+from autoresearch_kernel.share.remade import ADDED, DIFFERS, MISSING
 from tests.bundles import (
     CRASHES,
     REFUSED,
@@ -32,7 +35,7 @@ NUM_FLIPS = 500
 
 
 def rows_of(files: Files, is_quick: bool = True) -> dict[str, Row]:
-    return {row.name: row for row in check_bundle(Bundle(dict(files)), by_rule=not is_quick)}
+    return {row.name: row for row in check_bundle(Bundle(dict(files)), is_whole=not is_quick)}
 
 
 def problems_of(files: Files, is_quick: bool = True) -> list[tuple[str, str, str]]:
@@ -201,7 +204,7 @@ def test_damage_of_the_packed_bytes_never_ends_in_a_traceback(night: Path, tmp_p
         except NotABundle:
             continue
         if bundle.files != files_of(night):  # a date of a file in the zip is no content
-            assert any(row.findings for row in check_bundle(bundle, by_rule=False))
+            assert any(row.findings for row in check_bundle(bundle, is_whole=False))
 
 
 # --- forgeries: every hash fits, and the record contradicts itself
@@ -379,12 +382,129 @@ def test_the_page_must_hold_what_the_files_hold(files: Files) -> None:
     other = resealed(files)
     page = other["index.html"].decode().replace('"sources":{"0000":"', '"sources":{"0000":"# ', 1)
     assert page != other["index.html"].decode()
-    from autoresearch_kernel.share.manifest import file_facts, manifest_text
-
     manifest = json.loads(other[MANIFEST])
     manifest["files"]["index.html"] = file_facts(page.encode())
     forged = other | {"index.html": page.encode(), MANIFEST: manifest_text(manifest).encode()}
     assert [(row, file) for row, file, _ in problems_of(forged)] == [("page", "index.html")]
+
+
+# --- the pages, made again by the program that made them
+
+WORDS = {  # file -> what is written over it
+    "index.html": ("Of these, ", "Of these, all that matters: "),
+    "experiments/0003/index.html": ("Proposed by the agent", "Dreamt of by the agent"),
+    "results.tsv": ("ALPHA", "BETA"),
+    "ro-crate-metadata.json": ("experiments were made", "experiments were dreamt of"),
+    "verify.js": ("its content was changed", "all is well"),
+}
+DATA, END = '<script type="application/json" id="bundle">', "</script>"
+
+
+def test_each_page_of_an_honest_bundle_is_made_again_in_the_same_words(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Pacific/Auckland")
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    time.tzset()
+    try:
+        row = rows_of(files, is_quick=False)["remade"]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    pages = [name for name in files if name.endswith("index.html")]
+    assert row.checked == len(pages) + 3 and not row.findings and len(pages) > 26
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_words_that_do_not_follow_from_the_record_are_found_by_the_program_that_wrote_them(
+    files: Files, name: str
+) -> None:
+    forged = with_file(name, lambda text: text.replace(*WORDS[name], 1))(files)
+    assert problems_of(forged, is_quick=False) == [("remade", name, DIFFERS)]
+
+
+def test_a_sentence_cannot_hide_in_what_looks_like_the_data_of_the_page(files: Files) -> None:
+    """A browser takes the first of both elements for text of the style, and shows what follows."""
+    page = files[PAGE].decode()
+    before, _, rest = page.partition(DATA)
+    data, _, after = rest.partition(END)
+    moved = f'{DATA}</style><p>The best night ever</p><style>{END}<script id="bundle" type="application/json">'
+    forged = before.replace("</style>", f"{moved}{data}{END}</style>", 1) + after
+    manifest = json.loads(files[MANIFEST])
+    manifest["files"][PAGE] = file_facts(forged.encode())
+    found = problems_of(files | {PAGE: forged.encode(), MANIFEST: manifest_text(manifest).encode()}, is_quick=False)
+    assert ("remade", PAGE, DIFFERS) in found
+
+
+def test_a_page_that_was_left_out_or_added_is_found(files: Files) -> None:
+    page, other = "experiments/0007/index.html", "experiments/0099/index.html"
+    less = resealed({name: data for name, data in files.items() if name != page})
+    assert problems_of(less, is_quick=False) == [("remade", page, MISSING)]
+    more = resealed(files | {other: files[page]})
+    assert problems_of(more, is_quick=False) == [("remade", other, ADDED)]
+
+
+@pytest.mark.parametrize(
+    "other", [{"program_sha256": "0" * 64, "version": "0.10.2"}, {"version": "0.10.2"}, {"program_sha256": ""}]
+)
+def test_a_bundle_of_another_program_says_that_its_pages_were_not_compared(files: Files, other: dict[str, str]) -> None:
+    manifest = json.loads(files[MANIFEST]) | other
+    old = resealed(files | {MANIFEST: json.dumps(manifest).encode()})
+    row = rows_of(old, is_quick=False)["remade"]
+    assert row.words.startswith("not checked: its manifest names another program than this")
+
+
+def test_a_program_that_has_changed_since_it_began_vouches_for_no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build.psutil.Process, "create_time", lambda _: 1.0)
+    build.program_sha256.cache_clear()
+    try:
+        assert build.program_sha256() == ""
+    finally:
+        build.program_sha256.cache_clear()
+
+
+def null_run(events: list[Event]) -> None:
+    last(events, "started")["run"] = None
+
+
+def huge_scores(events: list[Event]) -> None:
+    for event in events:
+        if event["event"] == "tested" and event["test_bpb"] is not None:
+            event["test_bpb"] *= 1e160
+
+
+@pytest.mark.parametrize("forge", [null_run, huge_scores])
+def test_values_that_no_supervisor_writes_end_in_findings_and_no_traceback(
+    files: Files, forge: Callable[[list[Event]], None]
+) -> None:
+    assert problems_of(with_events(forge)(files), is_quick=False)
+
+
+def test_a_bundle_whose_pages_cannot_be_made_again_is_no_traceback(files: Files) -> None:
+    forged = resealed(files | {"study.json": b"[]"})
+    assert [(row, file) for row, file, _ in problems_of(forged, is_quick=False)] == [("remade", HISTORY)]
+
+
+@pytest.mark.parametrize(("run", "rule"), [(1, None), (0, None), (1, {"version": 0})])
+def test_a_run_that_the_rule_did_not_ask_for_is_found(files: Files, run: int, rule: dict[str, int] | None) -> None:
+    def draw_again(events: list[Event]) -> None:
+        """The change was discarded after one run, and trains once more all the same."""
+        decided = next(
+            event for event in events
+            if event["event"] == "decided" and event["status"] == "discard" and len(event["rule"]["scores"]) == 1
+        )  # fmt: skip
+        place, number = events.index(decided), decided["experiment"]
+        first = [e for e in events if e.get("experiment") == number and e["event"] in ("started", "trained", "scored")]
+        again = [{**event, "run": run} for event in first]
+        assert len(again) == 3 and "rule" not in again[0]
+        again[0] |= {"rule": rule} if rule else {}
+        events[place:place] = again
+        for seq, event in enumerate(events, 1):
+            event["seq"] = seq
+
+    forged = with_events(draw_again)(files)
+    problems = [problem for row, _, problem in problems_of(forged, is_quick=False) if row == "rule"]
+    assert any(f"its run {run + 1} was not asked for by the rule" in problem for problem in problems), problems
 
 
 # --- the command

@@ -55,7 +55,7 @@ def says(visit: Visit, path: Path) -> list[Any]:
 
 
 def python_says(files: Files) -> list[Any]:
-    rows = check_bundle(Bundle(dict(files)), by_rule=False)
+    rows = check_bundle(Bundle(dict(files)), is_whole=False)
     return [[row.name, row.checked, row.unchecked, [[f.file, f.problem] for f in row.findings]] for row in rows]
 
 

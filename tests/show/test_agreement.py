@@ -40,6 +40,7 @@ BACKWARDS = (  # theirs first
     rf"{SCORE} (?:→|to) {SCORE}(?: bits per byte)?, (?:no clear difference: |difference )?{SIGNED}",
 )
 ADDED_UP = r"add up to [+−]\d\.\d{4}"  # of several decisions, and said to be
+INTERVAL = r" \(95 %: [+−]\d\.\d{4} to [+−]\d\.\d{4}\)"  # the ends of an interval are no differences of two scores
 
 
 def night(writer: Writer, seed: int) -> Writer:
@@ -119,7 +120,9 @@ def views(state: StudyState, facts: dict) -> Iterator[tuple[str, str]]:
 
 def check(name: str, text: str) -> int:
     """Each difference in a text is that of the two scores beside it, and has their errors; how many there are."""
-    text = re.sub(ADDED_UP, "", re.sub(r"^(hypothesis|decision|\| decision).*$", "", text, flags=re.MULTILINE))
+    text = re.sub(
+        f"{ADDED_UP}|{INTERVAL}", "", re.sub(r"^(hypothesis|decision|\| decision).*$", "", text, flags=re.MULTILINE)
+    )
     found = 0
     for form in (*FORMS, *BACKWARDS):
         for match in re.finditer(form, text):

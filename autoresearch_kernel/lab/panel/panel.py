@@ -17,7 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 import ipywidgets as widgets
 
 from ...control import actions
-from ...control.playback import recording_path
+from ...control.playback import bundles_in, recording_path
 from ...core.playback import USUAL_SPEED
 from ...core.state import StudyState, replay
 from ...record.study import Study, StudyError, WouldOverwrite, explained
@@ -178,7 +178,7 @@ class Panel(PanelView):
             raise
 
     @_explained
-    def share(self, prompts: bool = True, yes: bool = False) -> str:
+    def share(self, prompts: bool = False, yes: bool = False) -> str:
         """Make one zip of the study in the project's folder, which others can open, read and check.
 
         Args:
@@ -312,14 +312,16 @@ class Panel(PanelView):
         self._offer_studies()
 
     def _offer_studies(self) -> None:
-        """All studies in the picker, in an order that does not jump."""
+        """All studies in the picker, in an order that does not jump, and the bundles that can be replayed."""
         names = sorted(self.control.study_names(self.project))
+        bundles = [(f"replay {path.name}", path) for path in bundles_in(self.project)]
+        options: list[tuple[str, str | Path]] = [*((name, name) for name in names), *bundles]
         shown = None if self.study is None or self.playing is not None else self.study.name
         name = shown if shown in names else None
         self._is_picking = True  # new options choose the first of them for a moment
         try:
-            if list(self.picker.options) != names:
-                self.picker.options = names
+            if list(self.picker.options) != options:
+                self.picker.options = options
             self.picker.value = name
         finally:
             self._is_picking = False
@@ -403,12 +405,16 @@ class Panel(PanelView):
 
         self._do(start)
 
-    def _picked(self, name: str | None) -> None:
+    def _picked(self, name: str | Path | None) -> None:
         is_shown = self.playing is None and self.study is not None and name == self.study.name
         if self._is_picking or name is None or is_shown:
             return
         self.form.close()
         self._tell("")
+        if isinstance(name, Path):
+            bundle = str(name)
+            self._do(lambda: self.replay(bundle))
+            return
         try:
             self.choose(name)
         except (ValueError, RuntimeError, OSError) as error:
