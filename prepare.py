@@ -130,27 +130,28 @@ for _stream in (sys.stdout, sys.stderr):  # a character that the output cannot h
         _stream.reconfigure(errors="replace")  # type: ignore[union-attr]
 
 
-def _number_named(variable: str, otherwise: float) -> float:
-    """A variable of the environment that is a number, 0 or more. Raises PrepareError."""
+def _number_named(variable: str, otherwise: float, least: float = 0) -> float:
+    """A variable of the environment that is a number, `least` or more. Raises PrepareError."""
     named = os.environ.get(variable) or otherwise
     try:
         value = float(named)
     except ValueError:
         value = math.nan
-    if not 0 <= value < math.inf:
+    if not least <= value < math.inf:
         raise PrepareError(f"{variable} is {named!r}: use a number such as 30, or unset it.")
     return value
 
 
-TIME_BUDGET = _number_named("AUTORESEARCH_TIME_BUDGET", 300)  # seconds of training
+TIME_BUDGET = _number_named("AUTORESEARCH_TIME_BUDGET", 300, least=0.001)  # seconds of training
 
 
 # ---------------------------------------------------------------- where things are
 
 
 def home_dir() -> Path:
-    """The cache: $AUTORESEARCH_HOME, else ~/.cache/autoresearch."""
-    return Path(os.environ.get("AUTORESEARCH_HOME") or Path.home() / ".cache" / "autoresearch")
+    """The cache: $AUTORESEARCH_HOME, else ~/.cache/autoresearch; without links, as the package finds it."""
+    named = os.environ.get("AUTORESEARCH_HOME") or str(Path.home() / ".cache" / "autoresearch")
+    return Path(os.path.expanduser(named)).resolve()
 
 
 def corpus_dir() -> Path:
@@ -177,7 +178,7 @@ def heldout_dir(corpus_dir: str | Path) -> Path:
 
 
 def read_meta(folder: str | Path) -> dict[str, Any]:
-    """meta.json of a training-side or held-out folder. Raises PrepareError where there is none or another format."""
+    """meta.json of a training-side or held-out folder. Raises PrepareError where no such file can be used."""
     path = Path(folder) / "meta.json"
     try:
         meta: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -185,6 +186,10 @@ def read_meta(folder: str | Path) -> dict[str, Any]:
         missing = isinstance(error, FileNotFoundError)
         words = f"{path.parent} holds no finished corpus. Make one" if missing else f"{path} is damaged ({error})"
         raise PrepareError(f"{words}: {_command_again(path.parent, {})}") from (None if missing else error)
+    except OSError as error:  # the folder is a file, or closed to this user
+        raise PrepareError(
+            f"{path} cannot be read ({error.strerror}): set AUTORESEARCH_CORPUS to a corpus folder that you may read."
+        ) from None
     if meta.get("format") != FORMAT:
         again = _command_again(path.parent, meta)
         raise PrepareError(f"{path} has format {meta.get('format')}, not {FORMAT}: {again}")
@@ -876,7 +881,8 @@ def score_rows(model: torch.nn.Module, rows: np.ndarray, token_bytes: np.ndarray
                 f"{len(token_bytes)} tokens each."
             )
         scored = sizes[y] > 0
-        nats += float(token_nll(logits, y, sizes)[scored].double().sum())
+        nll = token_nll(logits, y, sizes)[scored].cpu()  # Apple's mps has no float64
+        nats += float(nll.double().sum())
         num_bytes += int(sizes[y].sum())
     model.train(was_training)
     return nats / math.log(2) / num_bytes

@@ -19,6 +19,7 @@ import torch
 import prepare
 from autoresearch_kernel.corpora.tokens import train_tokenizer
 from autoresearch_kernel.scoring.job import Wrap, no_sandbox
+from autoresearch_kernel.system.locations import cache_dir
 from autoresearch_kernel.system.steady_clock import LAYOUT, LEAST_RATE, MOST_RATE
 from tests.formats import FORMATS, HAS_BFLOAT16
 
@@ -225,6 +226,23 @@ def test_the_score_does_not_depend_on_the_batch_size(counting: prepare.Tokenizer
     assert model.training
 
 
+class WithoutFloat64(torch.Tensor):
+    """A tensor on a device that has no float64, as Apple's mps."""
+
+    def double(self) -> torch.Tensor:
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+
+    def cpu(self) -> torch.Tensor:
+        return self.as_subclass(torch.Tensor)
+
+
+def test_a_device_without_float64_scores_as_well(counting: prepare.Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, model = np.random.default_rng(0).integers(0, 256, (3, 33)), Guess(torch.zeros(260))
+    expected, token_nll = prepare.score_rows(model, rows, counting.token_bytes, 4), prepare.token_nll
+    monkeypatch.setattr(prepare, "token_nll", lambda *values: token_nll(*values).as_subclass(WithoutFloat64))
+    assert prepare.score_rows(model, rows, counting.token_bytes, 4) == expected
+
+
 def test_logits_of_another_shape_are_refused(counting: prepare.Tokenizer) -> None:
     with pytest.raises(ValueError, match=r"gave \(2, 8, 99\) for token ids \(2, 8\), not logits for 260 tokens"):
         prepare.score_rows(Guess(torch.zeros(99)), np.zeros((2, 9), dtype=np.uint16), counting.token_bytes, 4)
@@ -413,6 +431,12 @@ def test_a_variable_that_is_no_number_is_one_sentence(train: Train, variable: st
     done = train(TRAIN, **{variable: named})
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
     assert f"{variable} is {named!r}: use a number such as 30, or unset it." in done.stderr
+
+
+def test_a_budget_of_no_seconds_is_one_sentence(train: Train) -> None:
+    done = train(TRAIN, AUTORESEARCH_TIME_BUDGET="0", AUTORESEARCH_MAX_STEPS="")
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert "AUTORESEARCH_TIME_BUDGET is '0': use a number such as 30, or unset it." in done.stderr
 
 
 def test_a_number_format_that_cannot_be_used_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -639,6 +663,23 @@ def test_a_folder_without_a_corpus_says_how_to_make_the_one_that_it_is_named_aft
     with pytest.raises(prepare.PrepareError) as missing:
         prepare.read_meta(tmp_path / "corpora" / key)
     assert f"prepare.py {options} --rebuild --home {tmp_path}" in str(missing.value)
+
+
+def test_a_corpus_that_is_no_folder_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "texts").write_text("not a corpus")
+    with pytest.raises(prepare.PrepareError, match=r"texts/meta.json cannot be read \(Not a directory\): set AUTO"):
+        prepare.read_meta(tmp_path / "texts")
+
+
+@pytest.mark.parametrize("named", ["~/cache", "cache", "link", None])
+def test_the_package_finds_the_same_cache(named: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    monkeypatch.delenv("AUTORESEARCH_HOME", raising=False)
+    if named:
+        monkeypatch.setenv("AUTORESEARCH_HOME", named)
+    assert prepare.home_dir() == cache_dir() and prepare.home_dir().is_relative_to(tmp_path)
 
 
 def test_importing_prepare_brings_in_nothing_that_only_some_need() -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 DEFAULT_SIGMA = 0.003  # bits per byte, before the study has measured its own
 ATTEMPTS_PER_REACH, WIDEST = 6, 4  # proposals in a row that were tried before, until one step more is allowed
 BOUNDED_BY_CORPUS = {"SEQUENCE_LENGTH": "sequence_length"}  # parameter -> the corpus' own, beyond which nothing changes
+GENERIC_WORDS = {"USE", "HAS", "IS", "ENABLE", "NUM", "MAX", "MIN"}  # first words that name no part of the model
 
 
 class SearchError(NothingToPropose):
@@ -124,11 +125,13 @@ def in_use(axes: Mapping[str, Axis]) -> dict[str, Axis]:
     """The axes without those whose part of the model is switched off, because a change of them would do nothing.
 
     The first words of the names say what belongs together: MUON_MOMENTUM does nothing while MUON is False, and NGRAM_LR
-    nothing while NGRAM_ROWS is 0.
+    nothing while NGRAM_ROWS is 0. A switch always stays, and where MUON is True, no other switch turns its part off.
     """
-    off = [name for name, axis in axes.items() if isinstance(axis.parameter.value, int) and not axis.parameter.value]
-    parts = {name.split("_")[0]: name for name in off}
-    return {name: axis for name, axis in axes.items() if parts.get(name.split("_")[0], name) == name}
+    part = {name: name.split("_")[0] for name in axes}
+    off = {name for name, axis in axes.items() if isinstance(axis.parameter.value, int) and not axis.parameter.value}
+    parts_off = {part[name] for name in off if part[name] in off or part[name] not in axes} - GENERIC_WORDS
+    switches = off | {name for name, axis in axes.items() if isinstance(axis.parameter.value, bool)}
+    return {name: axis for name, axis in axes.items() if name in switches or part[name] not in parts_off}
 
 
 def _bounded(parameter: Parameter, corpus: Any) -> Parameter:
@@ -137,7 +140,7 @@ def _bounded(parameter: Parameter, corpus: Any) -> Parameter:
     if not isinstance(limit, int):
         return parameter
     if parameter.choices is not None:
-        return replace(parameter, choices=tuple(c for c in parameter.choices if c <= limit))
+        return replace(parameter, choices=tuple(c for c in parameter.choices if not _is_number(c) or c <= limit))
     return replace(parameter, high=min(parameter.high, limit)) if parameter.high is not None else parameter
 
 
@@ -207,13 +210,17 @@ def _configuration(axes: Mapping[str, Axis], changes: Mapping[str, Any]) -> dict
 
 def _key(values: Mapping[str, Any]) -> str:
     """Equal for equal values, however they were written: 1, 1.0 and 1e0; a bool is not a number."""
-    plain = {n: v if isinstance(v, (bool, str)) else f"{float(v):.6g}" for n, v in values.items()}
+    plain = {name: f"{float(value):.6g}" if _is_number(value) else repr(value) for name, value in values.items()}
     return json.dumps(plain, sort_keys=True)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _draw(move: Move, rng: np.random.Generator) -> Any:
     parameter = move.axis.parameter
-    if move.choice is not None:
+    if move.choice is not None or not move.axis.ordered:  # None may itself be a choice
         return move.axis.rounded(move.choice)
     low, high = sorted((move.axis.value(move.low), move.axis.value(move.high)))
     half = 0.5 if parameter.kind == "int" else 0.0  # so that the whole numbers at both ends get their share
@@ -259,7 +266,7 @@ def _what(parameter: Parameter, value: Any) -> str:
     new = literal(parameter, value)
     if parameter.kind == "bool":
         return f"Switch {parameter.name} {'on' if value else 'off'}"
-    if parameter.kind == "str":
+    if not (_is_number(value) and _is_number(parameter.value)):
         return f"Change {parameter.name} from {parameter.text} to {new}"
     return f"{'Raise' if value > parameter.value else 'Lower'} {parameter.name} from {parameter.text} to {new}"
 

@@ -210,7 +210,7 @@ def remaining(context: Context) -> str:
 def _seconds_an_experiment(experiments: Sequence[Experiment]) -> float | None:
     """The median time between the last decisions; None while it is not known."""
     decided = []
-    for experiment in sorted(experiments, key=lambda e: e.decided_at)[-PACE_EXPERIMENTS - 1 :]:
+    for experiment in sorted(experiments, key=lambda e: e.order)[-PACE_EXPERIMENTS - 1 :]:
         try:
             decided.append(datetime.fromisoformat(experiment.decided_at).timestamp())
         except ValueError:

@@ -36,6 +36,7 @@ from ..system.disk import free_bytes
 from ..system.environment import SETTINGS
 from ..system.explain import explain
 from ..system.locations import NoHome, cache_dir, originals
+from ..system.machine import trains_on_gpu
 from ..system.measuring import MeasuringProcess, SettingRefused, open_measuring_process
 from ..system.places import NoPlace, require_places, temporary_folder
 from ..system.processes import run_program
@@ -381,6 +382,10 @@ def _memory_bytes() -> tuple[int, int]:
 def device(facts: Mapping[str, Any]) -> Check:
     """What trains."""
     name = facts["device_name"]
+    if facts["device"] == "cpu" and trains_on_gpu():
+        found = f"the processor trains, in {facts['dtype']}: this machine has a GPU driver, but torch finds no GPU"
+        remedy = "Set AUTORESEARCH_DEVICE=cpu, or install a driver and a build of torch that fit the GPU."
+        return Check("device", "warn", found, remedy, facts=dict(facts))
     if facts["device"] == "cpu":
         return Check("device", "ok", f"the processor trains, in {facts['dtype']}; no GPU was found", facts=dict(facts))
     memory = f", {_gb(facts['gpu_memory_mb'] * 2**20)}" if facts["gpu_memory_mb"] else ""

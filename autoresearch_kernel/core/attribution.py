@@ -112,6 +112,7 @@ class Attribution:
     num_seeds: int  # of each variant, at most
     variants: tuple[Variant, ...] = ()
     is_ended: bool = False
+    settled: tuple[Effect, ...] = ()  # what it ended with
 
     def variant(self, without: int | None) -> Variant:
         return next(variant for variant in self.variants if variant.without == without)
@@ -173,20 +174,28 @@ def folded(found: tuple[Attribution, ...], event: Mapping[str, Any]) -> tuple[At
         known = next((a for a in found if a.champion == champion), None)
         begun = Attribution(champion, tuple(event["changes"]), event["num_seeds"], known.variants if known else ())
         return (*(a for a in found if a.champion != champion), begun)
-    one = found[-1]
-    if one.champion != champion:
+    one = next((a for a in found if a.champion == champion), None)
+    if one is None:
         raise ValueError(f"the attribution of {champion} has not begun")
+    others = tuple(a for a in found if a is not one)
     if what == "ended":
-        return (*found[:-1], replace(one, is_ended=True))
+        return (*others, replace(one, is_ended=True, settled=_settled(event)))
     if what == "variant":
         obstacle = Obstacle(event["obstacle"]) if event.get("obstacle") else None
         made = Variant(event["without"], event.get("train_sha256") or "", obstacle, event.get("why") or "")
-        others = tuple(v for v in one.variants if v.without != made.without)
-        return (*found[:-1], replace(one, variants=(*others, made)))
+        variants = tuple(v for v in one.variants if v.without != made.without)
+        return (*others, replace(one, variants=(*variants, made)))
     if what not in TRIAL_EVENTS:  # of a later version
         return found
     variants = tuple(_with_trial(v, event) if v.without == event["without"] else v for v in one.variants)
-    return (*found[:-1], replace(one, variants=variants))
+    return (*others, replace(one, variants=variants))
+
+
+def _settled(event: Mapping[str, Any]) -> tuple[Effect, ...]:
+    """The effects that an attribution ended with; none in records without them."""
+    known = Effect.__dataclass_fields__
+    facts = [{name: value for name, value in effect.items() if name in known} for effect in event.get("effects") or ()]
+    return tuple(Effect(**effect | {"part": Part(effect["part"])}) for effect in facts)
 
 
 def _with_trial(variant: Variant, event: Mapping[str, Any]) -> Variant:
@@ -217,7 +226,12 @@ def _with_trial(variant: Variant, event: Mapping[str, Any]) -> Variant:
 
 
 def effects(attribution: Attribution, noise: Noise) -> tuple[Effect, ...]:
-    """What each kept change is worth, oldest first."""
+    """What each kept change is worth, oldest first; of an attribution that has ended, what it ended with.
+
+    Runs that a study makes later change the noise, and nothing would be measured again because of that.
+    """
+    if attribution.is_ended and attribution.settled:
+        return attribution.settled
     known = {variant.without: variant for variant in attribution.variants}
     control = known[None].scores if None in known else ()
     sd = _pooled(attribution, noise)

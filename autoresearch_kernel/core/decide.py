@@ -52,6 +52,7 @@ NUM_BASELINE_RUNS = 3  # of like speed, before the first proposal: 2 degrees of 
 MOST_BASELINE_RUNS = 8  # where no three are of like speed, the machine is too unsteady to judge small differences
 NUM_FRESH_RUNS = 3  # of the baseline and of the champion, on fresh seeds, behind a study's result
 
+LEAST_SPEED = 1e-3  # of the incumbent's: a lower one, which code may report of itself, counts as this
 LEAST_CLEARLY_WORSE = 2  # proposals that are clearly worse, before the rule may be bold
 LEAST_SIMPLER = 5  # nodes of the syntax tree fewer: about one short statement
 EVALUATION_SHARE = 0.1  # of a score's standard error over rows that differs between runs, which share the rows
@@ -86,7 +87,7 @@ def best(experiments: Iterable[Experiment]) -> Experiment | None:
     that hour. Means of different hours differ by that speed, and the lowest of many means is partly luck.
     """
     kept = [e for e in experiments if e.status is Status.KEEP and e.val_bpb is not None]
-    return max(kept, key=lambda e: (e.decided_at, e.number), default=None)
+    return max(kept, key=lambda e: e.order, default=None)
 
 
 def decide(
@@ -251,7 +252,8 @@ def clearly_worse_share(
             num_worse += not experiment.scores
             continue
         first = next(run for run in experiment.runs if run.val_bpb is not None)
-        slower = min(1.0, first.measured.get("relative_machine_speed", first.measured.get("relative_speed", 1.0)))
+        speed = first.measured.get("relative_machine_speed", first.measured.get("relative_speed", 1.0))
+        slower = min(1.0, max(LEAST_SPEED, speed))
         limit = sigmas * math.hypot(sigma, experiment.incumbent_standard_error or 0.0) - worth * math.log(slower)
         num_worse += experiment.scores[0] > experiment.incumbent_bpb + limit
     return 0.0 if num_worse < LEAST_CLEARLY_WORSE else num_worse / num_judged

@@ -256,7 +256,7 @@ def late_scores(experiment: Experiment, state: StudyState) -> tuple[float, ...]:
 
 def rule_says(experiment: Experiment, state: StudyState) -> tuple[str, str]:
     """Status, or "confirm" when one more run is wanted, and the reason."""
-    last = experiment.refusal or experiment.runs[-1]
+    last = _judged_by(experiment)
     if last.status is not None:
         which = "the confirmation: " if last.index > 0 and experiment.number > 0 else ""
         return last.status, which + last.reason
@@ -271,8 +271,18 @@ def rule_says(experiment: Experiment, state: StudyState) -> tuple[str, str]:
 
 def grounds_of_rule(experiment: Experiment, state: StudyState) -> AnyGrounds | None:
     """What `rule_says` judges an experiment by; None where it goes by how the last run ended."""
-    last = experiment.refusal or (experiment.runs[-1] if experiment.runs else None)
-    return None if last is None or last.status is not None else grounds_of(experiment, state)
+    if not experiment.runs or _judged_by(experiment).status is not None:
+        return None
+    return grounds_of(experiment, state)
+
+
+def _judged_by(experiment: Experiment) -> Run:
+    """The run that says how an experiment ended: a refused one, else the last one.
+
+    No agent wrote the baseline, and a user may have mended why it was refused, so its last run counts.
+    """
+    last = experiment.runs[-1]
+    return last if experiment.number == 0 else experiment.refusal or last
 
 
 def duel_decision(experiment: Experiment, state: StudyState) -> DuelDecision | None:

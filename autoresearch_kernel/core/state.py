@@ -273,7 +273,7 @@ class _Fold:
         self.experiments: list[dict[str, Any]] = []  # index is the experiment's number
         self.runs: list[list[dict[str, Any]]] = []
         self.kept: list[int] = []  # numbers, in the order of their decisions
-        self.num_events = self.num_decided = 0
+        self.num_events = self.num_decided = self.num_decisions = 0
         self.answered: set[str] = set()
         self.hints: list[str] = []
         self.undrawn: set[int] = set()
@@ -539,8 +539,10 @@ class _Fold:
     def on_decided(self, event: Event) -> None:
         number, status = event["experiment"], Status(event["status"])
         self.num_decided += self.experiments[number].get("status") is None
+        self.num_decisions += 1
         self.experiments[number].update(
             status=status,
+            place=self.num_decisions,
             reason=event.get("reason") or "",
             decided_at=event["time"],
             val_bpb=event.get("val_bpb"),

@@ -284,6 +284,12 @@ class Experiment:
     beat: int | None = None  # the experiment that it beat by the rule while others were in work; None for none
     proposed_at: str = ""  # UTC ISO 8601
     decided_at: str = ""
+    place: int = 0  # of its decision among all of the study, from 1 on; 0 for one that is not decided, and in a table
+
+    @property
+    def order(self) -> tuple[int, str, int]:
+        """What sorts experiments by their decisions; the wall clock may have been set meanwhile."""
+        return self.place, self.decided_at, self.number
 
     @property
     def machine(self) -> str:

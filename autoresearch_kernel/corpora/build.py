@@ -25,16 +25,17 @@ from prepare import FORMAT, SPECIAL_TOKENS, SPLIT_PATTERN, PrepareError, Tokeniz
 
 from ..core.sanitize import shown
 from ..sandbox.hidden_stdlib import copies_file
+from ..system.corpus_command import corpus_command
 from ..system.files import flock, write_array, write_atomic
 from ..system.places import CHANGE_CACHE, NoPlace, require_folder
 from ..system.shell import shell_command
-from .copies import COUNTED, NEXT_STEP, settle_copies
+from .copies import COUNTED, NEXT_STEP, readable_roots, settle_copies
 from .downloads import CLIMBMIX_HELDOUT, climbmix_source, is_full_disk, tinystories_source
 from .look import look
 from .own_files import own_files_source
 from .packages import packages_source
 from .sources import Source, stdlib_source
-from .tokens import check_enough, move_heldout, tokenizer_of, write_streams
+from .tokens import LEAST_VAL_ROWS, check_enough, move_heldout, tokenizer_of, write_streams
 
 CORPORA = ("packages", "stdlib", "tinystories", "climbmix", "files")
 CLIMBMIX_SHARDS = 10  # to train on, unless a user asks for another number
@@ -73,8 +74,8 @@ def build_corpus(
     `eval_tokens` bounds the targets of val and of test; `text_key` is the key or column with the text, `text` when
     left out. Raises PrepareError, and then leaves nothing behind that could be taken for a corpus.
     """
-    root = Path(home) if home is not None else home_dir()
-    _check_sizes(vocab_size, sequence_length)
+    root = Path(home).expanduser().resolve() if home is not None else home_dir()
+    _check_sizes(vocab_size, sequence_length, eval_tokens)
     name = corpus if corpus != "files" else f"files_{_short_hash(_folder_of(files_folder), text_key)}"
     key = f"{name}-v{vocab_size}-t{sequence_length}"
     plan = _Plan(
@@ -148,8 +149,15 @@ def _open_source(
         shards = CLIMBMIX_SHARDS if num_shards is None else CLIMBMIX_HELDOUT if num_shards == -1 else num_shards
         return climbmix_source(root / "downloads", shards, log)
     if corpus == "files":
-        return own_files_source(_folder_of(files_folder), text_key, log)
+        return _own_text(files_folder, text_key, root, log)
     raise PrepareError(f"Corpus {corpus!r} is not known: choose {', '.join(CORPORA[:-1])} or {CORPORA[-1]}.")
+
+
+def _own_text(files_folder: str | Path | None, text_key: str | None, root: Path, log: Callable[[str], None]) -> Source:
+    """Raises PrepareError for texts that lie where each training may read."""
+    folder = _folder_of(files_folder)
+    readable = readable_roots(root / "corpora" / "files", Path(prepare.__file__).resolve().parent)
+    return own_files_source(folder, text_key, log, readable)
 
 
 def _folder_of(files_folder: str | Path | None) -> Path:
@@ -169,12 +177,18 @@ def _short_hash(folder: Path, text_key: str | None) -> str:
     return hashlib.sha256(content).hexdigest()[:8]
 
 
-def _check_sizes(vocab_size: int, sequence_length: int) -> None:
+def _check_sizes(vocab_size: int, sequence_length: int, eval_tokens: int | None) -> None:
     least = 256 + len(SPECIAL_TOKENS)
     if not least <= vocab_size <= 2**20:
         raise PrepareError(f"Vocabulary of {vocab_size}: choose {least} (all bytes and the special tokens) to {2**20}.")
     if not 8 <= sequence_length <= 2**20:
         raise PrepareError(f"Sequence length {sequence_length}: choose 8 to {2**20}.")
+    least = LEAST_VAL_ROWS * sequence_length
+    if eval_tokens is not None and eval_tokens < least:
+        raise PrepareError(
+            f"--eval-tokens {eval_tokens}: choose {least} or more, which is {LEAST_VAL_ROWS} rows of {sequence_length} "
+            "tokens."
+        )
 
 
 def _is_finished(plan: _Plan) -> bool:
@@ -192,7 +206,8 @@ def _describe_finished(plan: _Plan, log: Callable[[str], None]) -> None:
         if made.get(name) != value:
             was = "from other files: the folder has changed since"
             was = was if name == "listing_sha256" else f"with {name} {made.get(name)}, not {value}"
-            log(f"  It was made {was}. --rebuild makes it again.")
+            again = corpus_command(plan.folder, {"prepared_with": plan.prepared_with})
+            log(f"  It was made {was}. `{again}` makes it again.")
     for line in meta.get("left_out", ()):
         log(f"  {line}")
 
@@ -201,8 +216,8 @@ def look_at_files(
     files_folder: str | Path | None, text_key: str | None, sequence_length: int, log: Callable[[str], None] = say
 ) -> None:
     """Say what a corpus of a user's files would read, leave out and have in each split. Nothing is written."""
-    folder = _folder_of(files_folder)
-    look(own_files_source(folder, text_key, log), shown(folder), sequence_length, log)
+    source = _own_text(files_folder, text_key, home_dir(), log)
+    look(source, shown(_folder_of(files_folder)), sequence_length, log)
 
 
 @contextlib.contextmanager
@@ -210,11 +225,12 @@ def _explained(root: Path) -> Iterator[None]:
     """Turn the error of a full disk into a PrepareError that says what to do."""
     try:
         yield
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         if not is_full_disk(error):
             raise
+        reason = getattr(error, "strerror", None) or error
         raise PrepareError(
-            f"No room to write under {root}: {error.strerror}. The unfinished corpus was removed. Free some space, "
+            f"No room to write under {root}: {reason}. The unfinished corpus was removed. Free some space, "
             "or choose another disk with --home."
         ) from error
 

@@ -64,6 +64,12 @@ class Copies:
 NEXT_STEP = "Remove these files or their packages, or use an environment with this program's packages alone."
 
 
+def readable_roots(folder: Path, project: Path) -> list[str]:
+    """The files and folders that a training on the corpus in `folder` may read besides that corpus."""
+    policy = training_policy(folder, project, folder, folder, seconds=0, gpu=has_gpu())
+    return [path for path in policy.read_only if Path(path) != folder.resolve()]
+
+
 def count_copies(folder: Path, heldout: Path, project: Path, known: Path) -> Copies:
     """The copied shares of a corpus. The file `known` has an earlier count, which is used where it still holds."""
     counted = _Count(folder, heldout, project, known)
@@ -88,12 +94,11 @@ class _Count:
 
     def __init__(self, folder: Path, heldout: Path, project: Path, known: Path) -> None:
         meta = json.loads((heldout / "meta.json").read_text(encoding="utf-8"))
-        policy = training_policy(folder, project, folder, folder, seconds=0, gpu=has_gpu())
-        roots = [path for path in policy.read_only if Path(path) != folder.resolve()]
+        roots = readable_roots(folder, project)
         self.rows_hash = str(meta["heldout_sha256"])
         earlier = _read_count(known)
         self.hidden = earlier.hidden if earlier is not None else []
-        hidden = held_out_paths(policy.read_only, known.parent)  # another cache may hide other files
+        hidden = held_out_paths(roots, known.parent)  # another cache may hide other files
         shown = shown_files(roots, (*hidden, *self.hidden))
         self.files = {path: f"{at.st_size} {at.st_mtime_ns}" for path, at in shown}
         self.prepare = os.path.realpath(project / "prepare.py")  # each project has a copy, so its content counts

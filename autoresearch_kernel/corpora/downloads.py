@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -76,7 +77,8 @@ def fetch(
             return folder / name
         except (hub.RepositoryNotFoundError, hub.RevisionNotFoundError, hub.RemoteEntryNotFoundError) as error:
             raise PrepareError(f"{hub_url} has no {name} in {repository}: {_first_line(error)}") from error
-        except (hub.HTTPError, OSError, ValueError) as error:  # type: ignore[attr-defined]
+        # hf_xet, which transfers the data, reports its failures as RuntimeError.
+        except (hub.HTTPError, OSError, ValueError, RuntimeError) as error:  # type: ignore[attr-defined]
             if is_full_disk(error):
                 raise
             if attempt == attempts:
@@ -91,8 +93,16 @@ def fetch(
 
 
 def is_full_disk(error: BaseException) -> bool:
-    """Whether a write failed for want of space, or at this process's limit on the size of a file."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    """Whether a write failed for want of space, or at this process's limit on the size of a file.
+
+    hf_xet raises RuntimeError, whose message alone has the number of the error.
+    """
+    if isinstance(error, OSError):
+        number = error.errno
+    else:
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        number = int(found[1]) if found else None
+    return number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _check_parquet(path: Path) -> None:

@@ -122,7 +122,7 @@ def shown_files(roots: Iterable[str], hidden: Iterable[str]) -> Iterator[tuple[s
     waiting = [path for path in real if not any(path.startswith(f"{other}/") for other in real)]
     closed = {os.path.realpath(path) for path in hidden}
     for path in [path for path in waiting if os.path.isfile(path)]:
-        yield path, os.stat(path)
+        yield from _with_status(path)
     while waiting:
         try:
             with os.scandir(waiting.pop()) as listing:
@@ -133,7 +133,15 @@ def shown_files(roots: Iterable[str], hidden: Iterable[str]) -> Iterator[tuple[s
             if entry.is_dir(follow_symlinks=False):
                 waiting.append(entry.path)
             elif entry.is_file(follow_symlinks=False) and os.path.splitext(entry.name)[1] not in _NO_TEXT:
-                yield entry.path, entry.stat(follow_symlinks=False)
+                yield from _with_status(entry.path)
+
+
+def _with_status(path: str) -> list[tuple[str, os.stat_result]]:
+    """A file and its status; nothing of one that has just been removed."""
+    try:
+        return [(path, os.stat(path, follow_symlinks=False))]
+    except OSError:
+        return []
 
 
 def find(grams: Grams, paths: Iterable[str]) -> dict[str, np.ndarray]:
@@ -167,13 +175,20 @@ def _read(path: str) -> bytes:
     """The text of a file, or of all members of an archive; nothing of a file that is no text or cannot be read."""
     try:
         if os.path.splitext(path)[1] in _ZIPPED:
-            with zipfile.ZipFile(path) as archive:
-                members = [name for name in archive.namelist() if os.path.splitext(name)[1] not in _NO_TEXT]
-                return _BETWEEN.join(archive.read(name) for name in members)
+            return _read_archive(path)
         with open(path, "rb") as file:
             head = file.read(2**12)
             return b"" if b"\0" in head else head + file.read()
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError):
+    except OSError:
+        return b""
+
+
+def _read_archive(path: str) -> bytes:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [name for name in archive.namelist() if os.path.splitext(name)[1] not in _NO_TEXT]
+            return _BETWEEN.join(archive.read(name) for name in members)
+    except Exception:  # each kind of compression has errors of its own for damaged data
         return b""
 
 

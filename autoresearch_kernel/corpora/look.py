@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 from ..core.format import count, thousands
 from .sources import Progress, Source
+from .tokens import LEAST_VAL_ROWS
 
 BYTES_A_TOKEN = 3  # about as many has a token of a vocabulary of 2048
-ROWS = {"val": 4, "train": 1, "dev": 1, "test": 1}  # of tokens, at least
+ROWS = {"val": LEAST_VAL_ROWS, "train": 1, "dev": 1, "test": 1}  # of tokens, at least
 
 
 def look(source: Source, folder: str, sequence_length: int, log: Callable[[str], None]) -> None:

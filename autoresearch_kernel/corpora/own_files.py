@@ -7,10 +7,12 @@ test (a twentieth) and dev (a fortieth), the rest train. So the same content giv
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import os
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,9 +32,15 @@ LONGEST_PIECE = 2**24  # characters; pieces are held in memory
 MOST_NAMED = 20  # files that a message names
 
 
-def own_files_source(path: Path, text_key: str | None, log: Callable[[str], None]) -> Source:
-    """A folder of texts, or one file. Cheap: no file is read before the documents are asked for."""
+def own_files_source(
+    path: Path, text_key: str | None, log: Callable[[str], None], readable: Sequence[str] = ()
+) -> Source:
+    """A folder of texts, or one file. Cheap: no file is read before the documents are asked for.
+
+    Raises PrepareError for a file that lies below one of the `readable` paths, which each training may read.
+    """
     listing = list_texts(path)
+    _refuse_readable(listing, readable)
     own = _OwnFiles(listing, text_key or TEXT_KEY, log)
     files = [(listing.name_of(file), *_size_and_time(file)) for file in listing.files]
     options = {
@@ -41,6 +49,21 @@ def own_files_source(path: Path, text_key: str | None, log: Callable[[str], None
         "splits": "by content",
     }
     return Source("files", own.documents, options | ({"text_key": text_key} if text_key else {}), own.left_out)
+
+
+def _refuse_readable(listing: Listing, readable: Sequence[str]) -> None:
+    """Raise PrepareError for a file that each training may read: a model could look up held-out text there."""
+    roots = [os.path.realpath(root) for root in readable]
+    below = tuple(f"{root}/" for root in roots)
+    real_folder = functools.cache(os.path.realpath)
+    for file in listing.files:
+        real = os.path.realpath(file) if file.is_symlink() else f"{real_folder(file.parent)}/{file.name}"
+        if f"{real}/".startswith(below):
+            root = next(root for root in roots if f"{real}/".startswith(f"{root}/"))
+            raise PrepareError(
+                f"{shown(file)} cannot be in a corpus, because each training may read {root}, and so the held-out "
+                "texts there: copy your texts to a folder of their own below your home, and name that."
+            )
 
 
 def _size_and_time(path: Path) -> tuple[int, int]:

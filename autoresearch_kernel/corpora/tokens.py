@@ -21,6 +21,7 @@ from ..system.files import write_array
 from .sources import Document, Source
 
 SPLITS = ("train", "dev", "val", "test")
+LEAST_VAL_ROWS = 4  # a mean of fewer has no usable standard error
 TOKENIZER_CHARACTERS = 250_000_000  # the tokenizer is trained on at most this much text
 BATCH_CHARACTERS = 8_000_000  # of text that is encoded at once, in threads
 LONGEST_BLANKS = 2**16  # characters; at 600,000 the regular expressions of rustbpe and tiktoken overflow their stack
@@ -165,7 +166,7 @@ def move_heldout(tokenizer: Tokenizer, folder: Path, heldout: Path, sequence_len
 def check_enough(facts: dict[str, Any], source: Source, sequence_length: int) -> None:
     """Raise PrepareError when a split has fewer tokens than the rows that it needs."""
     sizes = {split: facts[f"num_{split}_tokens"] for split in SPLITS}
-    if min(sizes.values()) >= sequence_length and sizes["val"] >= 4 * sequence_length:
+    if min(sizes.values()) >= sequence_length and sizes["val"] >= LEAST_VAL_ROWS * sequence_length:
         return
     listed = ", ".join(f"{split} {size:,}" for split, size in sizes.items())
     where = shown(Path(source.options.get("folder", source.name)))

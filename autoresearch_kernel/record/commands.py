@@ -76,9 +76,12 @@ class Inbox:
     def read(self) -> list[Command]:
         """The commands since the last call. Without new ones, the call costs one `stat`."""
         try:
-            if self.path.stat().st_size == self._tail.offset:
-                return []
+            size = self.path.stat().st_size
         except FileNotFoundError:
+            size = 0
+        if size < self._tail.offset:  # a user has removed or shortened the file; a command is answered once, by its id
+            self._tail = Tail(self.path)
+        if size == self._tail.offset:
             return []
         return [command for line in self._tail.read_lines() if (command := _parse(line))]
 

@@ -161,7 +161,8 @@ class Lineage:
         if tip == commit:
             return
         name = f"autoresearch/{self.study}"
-        if tip and tip != replaces and not self._leads_to(tip, commit):
+        is_own = tip in (replaces, *self.commits().values())  # also one that was kept and then refused by the audit
+        if tip and not is_own and not self._leads_to(tip, commit):
             self.branch_problem = f"branch {name} has commits of its own and was left alone"
         elif folder := self._checked_out_in():
             self.branch_problem = f"branch {name} is checked out in {folder} and was left alone there"

@@ -291,6 +291,12 @@ def check_unchanged(study: Study) -> None:
     or the device or number format that the environment names and the study did not begin with.
     """
     _check_machine(study)
+    check_fixed_files(study)
+    check_corpus(study)
+
+
+def check_fixed_files(study: Study) -> None:
+    """Raises StudyError, naming the file, when prepare.py has changed: each training and each scorer reads it anew."""
     for file, digest in _fixed_hashes(study.project).items():
         if file != "program.md" and digest != (known := study.facts["sha256"][file]):
             raise StudyError(
@@ -298,7 +304,6 @@ def check_unchanged(study: Study) -> None:
                 f"{digest[:SHORT]} now), so new scores would not compare with old ones. Restore it "
                 f"(git checkout {file}) or start a new study with another --name."
             )
-    check_corpus(study)
 
 
 def _check_machine(study: Study) -> None:

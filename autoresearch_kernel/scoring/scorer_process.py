@@ -29,6 +29,7 @@ import numpy as np
 from ..core.errors import MachineFailed
 from ..system.environment import environment
 from ..system.locations import DTYPE, PROJECT, RUN_TOKEN
+from ..system.measuring import last_error
 from ..system.processes import kill_by_token, not_by_the_system
 from ..system.start import python_command
 from .job import ScoringJob
@@ -89,7 +90,7 @@ def run_scorer(
             exit_code = child.returncode
         if len(answer.data) != size:
             complaints.seek(max(0, complaints.seek(0, os.SEEK_END) - STDERR_BYTES))
-            said = _last_line(complaints.read(STDERR_BYTES))
+            said = last_error(complaints.read(STDERR_BYTES).decode(errors="replace"))[:300]
             if exit_code in KILLED and not said:
                 raise _killed(not_by_the_system(kills_before, job.memory_kills()) if answer.has_begun else "")
             if not answer.has_begun:  # no code of the model has run
@@ -204,12 +205,6 @@ def _too_slow(what: str, limit_seconds: float) -> ScoringFailed:
     )
     failure.may_be_the_machine = True
     return failure
-
-
-def _last_line(stderr: bytes) -> str:
-    """The line of a traceback that names the error."""
-    lines = stderr[-20_000:].decode(errors="replace").strip().splitlines()
-    return lines[-1][:300] if lines else ""
 
 
 def _end(child: subprocess.Popen[bytes], token: str) -> None:

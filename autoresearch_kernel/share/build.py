@@ -19,8 +19,6 @@ from pathlib import Path
 from typing import Any
 from unicodedata import unidata_version
 
-import psutil
-
 from ..core.decide import best
 from ..core.sanitize import Rule
 from ..core.state import Event, replay
@@ -31,6 +29,7 @@ from ..record.results import results_text
 from ..record.study import StudyError, sha256
 from ..source.diff import diff
 from ..system.locations import PACKAGED
+from ..system.processes import began_at
 from ..system.shell import shell_command
 from . import chain
 from .bundle import MOST_BYTES
@@ -135,10 +134,10 @@ def program_sha256() -> str:
     Python's table of characters counts too, as it says which ones can be printed. "" where a file has changed since
     this process began, as in a notebook that was open while a new version was installed.
     """
-    digest, package, began_at = hashlib.sha256(unidata_version.encode()), HERE.parent, psutil.Process().create_time()
+    digest, package, since = hashlib.sha256(unidata_version.encode()), HERE.parent, began_at()
     paths = (path for ending in ("py", "js", "css") for path in package.rglob(f"*.{ending}"))
     for path in sorted(path for path in paths if path.relative_to(package).parts[0] != PACKAGED):
-        if path.stat().st_mtime > began_at:
+        if path.stat().st_mtime > since:
             return ""
         content = path.read_bytes()
         digest.update(f"{path.relative_to(package).as_posix()} {len(content)}\n".encode() + content)

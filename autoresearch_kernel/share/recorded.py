@@ -35,10 +35,13 @@ class Recorded:
         return next((result for result in self.results if result["champion"] == self.incumbent), None)
 
     def last_status(self, number: int) -> str | None:
-        """How the last run of an experiment ended, a refusal of any run before that; None where it has a score."""
+        """How the last run of an experiment ended, a refusal of any run before that; None where it has a score.
+
+        A refusal of the baseline, which no agent wrote, ends only that run.
+        """
         runs = self.runs.get(number) or {}
         statuses = [run["status"] for _, run in sorted(runs.items())]
-        return "rejected" if "rejected" in statuses else statuses[-1] if statuses else None
+        return "rejected" if "rejected" in statuses and number > 0 else statuses[-1] if statuses else None
 
     def has_score(self, number: int) -> bool:
         return any(run["val_bpb"] is not None for run in self.runs[number].values())

@@ -213,7 +213,7 @@
     lastStatus(number) {
       const runs = this.runs[number] || {};
       const statuses = Object.keys(runs).map(Number).sort((a, b) => a - b).map((run) => runs[run].status);
-      return statuses.includes("rejected") ? "rejected" : last(statuses);
+      return statuses.includes("rejected") && number > 0 ? "rejected" : last(statuses);
     }
     hasScore(number) {
       return Object.values(need(this.runs, number)).some((run) => run.val_bpb !== null);

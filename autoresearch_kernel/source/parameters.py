@@ -33,7 +33,8 @@ GUESSED_FACTOR = 4  # of a range that the comment does not give: a quarter of th
 LARGEST_GUESSED_BITS = 63  # of an integer that may be tuned within a guessed range
 
 _NUMBER = r"[-+]?(?:\d[\d_]*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?(?:\s*(?:\*\*|\^)\s*\d+)?"
-_RANGE = re.compile(rf"(?P<low>{_NUMBER})\s*\.\.\s*(?P<high>{_NUMBER})(?P<options>[^;]*)")
+_RANGE = re.compile(rf"(?<![\w.-])(?P<low>{_NUMBER})\s*\.\.\s*(?P<high>{_NUMBER})(?P<options>[^;]*)")
+_LEADING_ZERO = re.compile(r"[-+]?0[\d_]")  # of the number of an experiment or of a month, which is no bound
 _STEP = re.compile(rf"\bstep\s+({_NUMBER})")
 _CHOICES = re.compile(r"\{([^{}]+)\}")
 _FIXED = re.compile(r"\bfixed\b", re.IGNORECASE)
@@ -152,7 +153,7 @@ def check_values(parameters: Mapping[str, Parameter], values: Mapping[str, Any],
 def _misfit(parameter: Parameter, value: Any) -> str:
     """Why a parameter cannot have a value; "" when it can. One that is None may become anything."""
     known = parameter.value
-    if known is None:
+    if known is None or _is_choice(parameter, value):
         return ""
     if isinstance(known, tuple | list):
         return _misfit_of_sequence(parameter, value)
@@ -180,8 +181,10 @@ def _misfit_of_sequence(parameter: Parameter, value: Any) -> str:
 
 def _parameter(name: str, value: Any, text: str, comment: str, line: int) -> Parameter:
     fixed = name == "SEED" or _FIXED.search(comment) is not None
-    given_range, choices = list(_RANGE.finditer(comment)), _CHOICES.search(comment)
-    kind = _kind(value, text, given_range[-1] if given_range else None)
+    given_range, choices = _given_range(comment), _CHOICES.search(comment)
+    kind = _kind(value, text, given_range)
+    if kind == "int" and given_range and not choices and not fixed and _is_fractional(given_range, name, line):
+        kind, value = "float", float(value)
     common: dict[str, Any] = dict(name=name, value=value, text=text, kind=kind, fixed=fixed, comment=comment, line=line)
     if kind == "bool":
         return Parameter(**common, choices=(False, True))
@@ -190,8 +193,14 @@ def _parameter(name: str, value: Any, text: str, comment: str, line: int) -> Par
     if kind not in ("int", "float", "pow2"):
         return Parameter(**common)
     if given_range:
-        return Parameter(**common, **_range(given_range[-1], kind, name, line))
+        return Parameter(**common, **_range(given_range, kind, name, line))
     return Parameter(**common, **_guessed_range(name, value, kind))
+
+
+def _given_range(comment: str) -> re.Match[str] | None:
+    """The last range in a comment."""
+    found = [m for m in _RANGE.finditer(comment) if not any(_LEADING_ZERO.match(m[end]) for end in ("low", "high"))]
+    return found[-1] if found else None
 
 
 def _kind(value: Any, text: str, given_range: re.Match[str] | None) -> str:
@@ -221,16 +230,34 @@ def _choices(text: str, kind: str, line: int) -> tuple[Any, ...]:
     return tuple(float(v) if kind == "float" and isinstance(v, int) else v for v in values)
 
 
-def _range(found: re.Match[str], kind: str, name: str, line: int) -> dict[str, Any]:
-    low, high = _number(found["low"]), _number(found["high"])
-    log = re.search(r"\blog\b", found["options"]) is not None
+def _numbers(found: re.Match[str], name: str, line: int) -> tuple[float | int, float | int, float | int | None]:
+    """Both ends of a range and its step, which is None without one."""
     step = _STEP.search(found["options"])
+    try:
+        return _number(found["low"]), _number(found["high"]), None if step is None else _number(step[1])
+    except (SyntaxError, SourceError) as error:
+        raise SourceError(
+            f"Line {line} of train.py: the range of {name}, {found[0].strip()}, is not written in numbers of Python; "
+            "write it as in `0.2..0.9 step 0.05`."
+        ) from error
+
+
+def _is_fractional(found: re.Match[str], name: str, line: int) -> bool:
+    """Whether a range is one of floats: an end or the step is not whole, or is written with a decimal point."""
+    step = _STEP.search(found["options"])
+    has_point = any("." in text for text in (found["low"], found["high"], step[1] if step else ""))
+    return has_point or any(number % 1 for number in _numbers(found, name, line) if number is not None)
+
+
+def _range(found: re.Match[str], kind: str, name: str, line: int) -> dict[str, Any]:
+    low, high, step = _numbers(found, name, line)
+    log = re.search(r"\blog\b", found["options"]) is not None
     if not low < high:
         raise SourceError(f"Line {line} of train.py: the range of {name}, {found[0].strip()}, is empty.")
     if (log or kind == "pow2") and low <= 0:
         raise SourceError(f"Line {line} of train.py: the logarithmic range of {name} must start above 0, not at {low}.")
     cast = float if kind == "float" else int
-    size = None if step is None else cast(_number(step[1]))
+    size = None if step is None else cast(step)
     if size is not None and size <= 0:
         raise SourceError(f"Line {line} of train.py: the step of {name} must be above 0.")
     return {"low": cast(low), "high": cast(high), "log": log or kind == "pow2", "step": size}
@@ -254,9 +281,16 @@ def _position(lines: Sequence[str], line: int, byte_offset: int) -> tuple[int, i
     return line - 1, len(lines[line - 1].encode()[:byte_offset].decode())
 
 
+def _is_choice(parameter: Parameter, value: Any) -> bool:
+    """Whether the comment lists a value, of the same type."""
+    return any(value == choice and type(value) is type(choice) for choice in parameter.choices or ())
+
+
 def literal(parameter: Parameter, value: Any) -> str:
     """`value` as source text in the style of `parameter.text`."""
     kind = parameter.kind
+    if _is_choice(parameter, value) and type(value) is not type(parameter.value):
+        return repr(value)
     if kind in ("int", "pow2", "float") and isinstance(value, (int, float)) and not isinstance(value, bool):
         if kind == "float" and math.isfinite(value):
             return _float_text(float(value), parameter.text)

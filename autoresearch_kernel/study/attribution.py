@@ -144,9 +144,10 @@ def _attribute(session: Steps, num_seeds: int | None) -> tuple[Effect, ...]:
     while unprepared := _present(session).unprepared:
         session.steering.check()
         _prepare(session, champion, unprepared[0])
+    num_failed = len(_present(session).variant(None).failures)  # in earlier calls, after which a user mended something
     while (step := due(_present(session), session.state.noise)) is not None:
         session.steering.check()
-        _one_step(session, champion, step)
+        _one_step(session, champion, step, num_failed)
     forget_models(session, champion)
     found = effects(_present(session), session.state.noise)
     session.history.append(
@@ -221,11 +222,15 @@ def _dry_run(session: Steps, champion: Experiment, code: str) -> str:
     return despite_machine(session, lambda _: dry_run(session, session.disk_space, proposal, champion.number))
 
 
-def _one_step(session: Steps, champion: Experiment, step: Due) -> None:
-    """Train or score, and again where the machine failed; raise where the champion's own code fails."""
+def _one_step(session: Steps, champion: Experiment, step: Due, num_failed: int) -> None:
+    """Train or score, and again where the machine failed; raise where the champion's own code fails.
+
+    Args:
+        num_failed: failures of the champion's code in earlier calls, which do not count in this one.
+    """
     do = score_trial if step.is_score else train_trial
     despite_machine(session, lambda _: do(session, champion, step))
-    failures = _present(session).variant(None).failures
+    failures = _present(session).variant(None).failures[num_failed:]
     if len(failures) > MOST_FAILURES:
         raise StudyError(
             f"The champion {champion.number:04d}, {idea(champion)}, failed on {len(failures)} fresh seeds, last with "

@@ -30,7 +30,7 @@ from ..source.gate import check_clock
 from ..source.parameters import set_parameters
 from ..system.environment import UTF8
 from ..system.known_speed import remember_flops
-from ..system.locations import PROJECT, below_home
+from ..system.locations import PROJECT, below_home, cache_dir
 from ..system.slot import TooManySlots
 from ..system.start import python_command
 from ..system.steady_clock import LEAST_RATE, MOST_RATE, is_possible
@@ -177,12 +177,14 @@ def _chosen_preset(
 def _clock(asked: StudyOptions, recorded: Study | None, device: str) -> str:
     """The clock that counts the budget: a steady one where that is possible, unless the user asks for something else.
 
+    A replay has the clock of its recording, unless duels or slots need the wall clock.
+
     Raises OptionRefused where a user asks for a steady clock that cannot be had.
     """
     # Duels need the wall clock, and a steady clock would stop the trainings on other slots.
-    is_shared = asked.value("slots") > 1 or bool(asked.cluster)
-    usual = "wall" if asked.duel in ("always", "auto") or is_shared else "steady"
-    clock = "wall" if asked.cluster else asked.clock or (recorded.clock if recorded else usual)
+    needs_wall = asked.duel in ("always", "auto") or asked.value("slots") > 1 or bool(asked.cluster)
+    usual = "wall" if needs_wall else recorded.clock if recorded else "steady"
+    clock = "wall" if asked.cluster else asked.clock or usual
     if clock == "wall" or (device == "cpu" and is_possible()):
         return clock
     if asked.clock:
@@ -286,7 +288,7 @@ def build_corpus(project: Path, wanted: dict[str, Any], say: Callable[[str], Non
         encoding="utf-8",
         errors="replace",
         cwd=project,
-        env=os.environ | UTF8 | {PROJECT: str(project)},
+        env=os.environ | UTF8 | {PROJECT: str(project), "AUTORESEARCH_HOME": str(cache_dir())},
     ) as child:
         assert child.stdout is not None
         for line in child.stdout:

@@ -12,7 +12,7 @@ from ..core.state import StudyState
 from ..core.types import Status
 from ..record.paths import METRICS
 from ..record.study import Study
-from ..system.disk import Reserve, footprint_bytes
+from ..system.disk import Reserve, footprint_bytes, takes
 from .session import Session
 from .steering import Steering
 
@@ -26,6 +26,7 @@ class DiskSpace:
     def __init__(self, session: Session, steering: Steering) -> None:
         self.session, self.steering = session, steering
         self.reserve = Reserve(session.study.paths.reserve)
+        self._is_refused = False  # a training failed where the file system took no more, though it has room: a quota
 
     def make(self) -> None:
         """Wait until there is disk space for a training, after removing what the study can do without."""
@@ -36,6 +37,7 @@ class DiskSpace:
             session.note(f"{missing}. Free some space; the study then goes on by itself.")
             self.steering.wait(missing, lambda: not self.lacks(), "nothing is missing any more")
             self.steering.end_if_stopping()
+        self._is_refused = False
         self.reserve.take()
 
     def wait_after(self, error: OSError) -> None:
@@ -44,6 +46,13 @@ class DiskSpace:
         forget_artefacts(self.session.study, self.session.state, limit_bytes=0)
         self.session.note(f"The disk is full ({error}).")
         self.make()
+
+    def after_crash(self) -> str:
+        """The same; a quota, which free space does not show, is found by a file that is made and removed."""
+        self._is_refused = True
+        lack = self.lacks()
+        self._is_refused = bool(lack)
+        return lack
 
     def lacks(self) -> str:
         """What is missing for one more training, in a sentence; "" when nothing is."""
@@ -57,6 +66,8 @@ class DiskSpace:
             free = self.session.backend.free_bytes(folder)
             if free < needed:
                 return f"The disk of {folder} has {free / 1e6:.0f} MB left, and a training needs {needed / 1e6:.0f} MB"
+            if self._is_refused and not takes(folder, needed):
+                return f"{folder} takes no {needed / 1e6:.0f} MB more, which a training needs: a quota is used up"
         return ""
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..core.overtime import allowed_scorer_seconds
 from ..core.types import Audit, Evaluation, Experiment, Progress, Status
+from ..record.study import check_fixed_files
 from ..scoring.job import HeldOut, ScoringJob
 from ..scoring.scorer_process import ScoringFailed
 from .session import Session
@@ -57,6 +58,7 @@ def ask(
         )
         return question(job)
 
+    check_fixed_files(study)  # a scorer reads prepare.py
     session.tell(about)
     try:
         answer = once()
@@ -66,6 +68,7 @@ def ask(
         session.note(f"{failure}; the supervisor asks once more.")
         answer = once()
     session.forget(token)
+    check_fixed_files(study)
     return answer
 
 

@@ -161,8 +161,9 @@ def _show_rerun(session: Steps, before: Experiment) -> None:
     elif (runs := experiment.on(session.machine).runs)[-1].val_bpb is not None and len(runs) > 1:
         old = scores_of(at_present_speed(runs[:-1], session.state.noise.like_speed))
         new = scores_of(at_present_speed(runs, session.state.noise.like_speed))
+        means = f": mean {mean(old):.4f} → {mean(new):.4f}" if old and new else ""  # an earlier run may have failed
         session.note(
-            f"Experiment {experiment.number:04d} ran again: mean {mean(old):.4f} → {mean(new):.4f}, the machine at "
+            f"Experiment {experiment.number:04d} ran again{means}, the machine at "
             f"{present_speed(session.state.experiments):.2f} times its speed at the start."
         )
     session.show(experiment)

@@ -79,7 +79,7 @@ class Goal:
     def news(self) -> Iterator[Experiment]:
         """Experiments that were decided since the last call."""
         new = [e for e in self.session.state.decided if e.number not in self.told]
-        for experiment in sorted(new, key=lambda e: e.decided_at):
+        for experiment in sorted(new, key=lambda e: e.order):
             self.told.add(experiment.number)
             yield experiment
 

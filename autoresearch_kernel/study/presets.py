@@ -106,6 +106,9 @@ def read_preset(name: str, folder: Path | None = None) -> Preset:
     """presets/<name>.yaml: parameters in capitals, wishes about the corpus in small letters."""
     values = read_parameters_file(name, folder)
     parameters = {key: value for key, value in values.items() if key.isupper() and key != "PRESET"}
+    for key in ("vocab_size", "sequence_length", "TOTAL_BATCH_SIZE"):
+        if key in values and (type(values[key]) is not int or values[key] < 1):
+            raise PresetError(f"presets/{name}.yaml: {key} is {values[key]!r}: write a whole number, 1 or more.")
     try:
         corpus, vocab_size, sequence_length = (values[key] for key in ("corpus", "vocab_size", "sequence_length"))
     except KeyError as error:
@@ -143,8 +146,12 @@ def _for_gpu(measured: dict[str, Any], folder: Path | None) -> Preset:
 
 
 def rows_that_fit(preset: Preset, memory_mb: int) -> int:
-    """The largest power of two of rows whose scores, the largest tensor, take a tenth of the memory in float32."""
+    """The largest power of two of rows whose scores, the largest tensor, take a tenth of the memory in float32.
+
+    A step has at most as many rows, where the preset says how many tokens it has.
+    """
     row_mb = 4 * preset.sequence_length * preset.vocab_size / 2**20
     rows = max(1, int(memory_mb / 10 / row_mb))
-    most = preset.parameters["TOTAL_BATCH_SIZE"] // preset.sequence_length
-    return int(min(2 ** (rows.bit_length() - 1), most))
+    fitting = 2 ** (rows.bit_length() - 1)
+    total = preset.parameters.get("TOTAL_BATCH_SIZE")
+    return fitting if total is None else max(1, min(fitting, total // preset.sequence_length))

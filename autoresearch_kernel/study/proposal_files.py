@@ -11,6 +11,7 @@ from ..core.state import StudyState
 from ..core.types import Proposal, Status
 from ..record.paths import ExperimentPaths
 from ..record.study import Study, sha256
+from ..source.encoding import with_newlines
 from ..system.files import write_atomic
 
 TEXTS = ("hypothesis", "train_source", "expected", "refutation", "notes")
@@ -54,9 +55,9 @@ def save_proposal(paths: ExperimentPaths, proposal: Proposal, parent: int | None
 
 
 def encodable(proposal: Proposal) -> Proposal:
-    """The proposal with texts that can be written."""
+    """The proposal with texts that can be written, and with the line ends of Unix in its code."""
     words: dict[str, Any] = {name: writable(getattr(proposal, name)) for name in TEXTS}
-    return replace(proposal, **words)
+    return replace(proposal, **words | {"train_source": with_newlines(words["train_source"])})
 
 
 def json_text(facts: dict[str, Any]) -> str:

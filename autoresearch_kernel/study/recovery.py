@@ -46,7 +46,7 @@ def despite_full_disk(session: Steps, step: Callable[[], T], is_mine: IsMine = e
 def recover(session: Steps, cause: Cause = Cause.GONE, reason: str = GONE, is_mine: IsMine = every_run) -> None:
     """Bring a study that was cut off to where its history says it is, and git and its views with it."""
     resume(session, cause, reason, is_mine)
-    decided = sorted(session.state.decided, key=lambda e: (e.decided_at, e.number))
+    decided = sorted(session.state.decided, key=lambda e: e.order)
     again = _not_shown_since(session, is_mine)
     for experiment in decided:
         if experiment is decided[-1] or experiment.number in again:

@@ -28,6 +28,7 @@ from ..run.backend import LOCAL, Backend
 from ..run.training import Listener, Training
 from ..scoring.job import HeldOut, ScoringJob, ScoringSettings
 from ..show.study_words import waiting_words
+from ..source.encoding import with_newlines
 from ..system.clock import Clock
 from ..system.files import write_atomic
 from ..system.processes import is_alive, remember
@@ -215,14 +216,14 @@ class Session:
     def source(self, experiment: Experiment) -> str:
         """The train.py of an experiment, as it was recorded. Raises StudyError when the file says something else."""
         path = self.study.experiment(experiment.number).train
-        source = path.read_text(encoding="utf-8") if path.is_file() else ""
+        source = path.read_bytes().decode("utf-8", "replace") if path.is_file() else ""
         if sha256(source) != experiment.train_sha256:
             commit = experiment.commit or f"refs/autoresearch/{self.study.name}/{experiment.number:04d}"
             raise StudyError(
                 f"{path} is not the file that experiment {experiment.number:04d} was recorded with. Restore it: "
                 f"git show {commit}:./train.py > {path}"
             )
-        return source
+        return with_newlines(source)  # versions before 0.12 recorded the line ends that an agent wrote
 
     def provenance(self, experiment: Experiment) -> str:
         """Digest of all that a score of this experiment depends on."""

@@ -79,6 +79,11 @@ class Steps(Session):
         """
         number, incumbent = len(self.state.experiments), self.state.incumbent
         paths = self.study.experiment(number)
+        if incumbent is None and number > 0:
+            raise StudyError(
+                "The baseline of this study was refused by the audit, so nothing can be compared with it. Begin a new "
+                f"study with another --name; {self.study.experiment(0).folder} has the notebook and the reason."
+            )
         if incumbent is None:
             proposal, parent_source = baseline_proposal(self.study), self.study.train_source(0)
         else:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..record.study import check_fixed_files
 from ..core.drift import is_busy, void_by_speed
 from ..core.errors import MachineFailed
 from ..core.format import duration
@@ -85,6 +86,7 @@ class Attempt:
 
     def begin(self) -> RunOutcome | None:
         """Record that it starts; the outcome of code that is refused without a training, else None."""
+        check_fixed_files(self.session.study)
         made_again = forgotten(self.session, self.paths.of_run(self.run))
         facts = {"seed": self.training.seed, "sandbox": self.session.sandbox, **made_again}
         facts |= {"duel": self.duel} if self.duel else {}
@@ -111,7 +113,8 @@ class Attempt:
         interrupted(self.session, self.experiment, self.run, cause, why, self.measured)
 
     def record(self, outcome: RunOutcome) -> None:
-        """Record that it has ended."""
+        """Record that it has ended. A prepare.py that changed meanwhile ends the study, and the run does not count."""
+        check_fixed_files(self.session.study)
         self.session.history.append(
             "trained",
             **self.where,
@@ -262,7 +265,7 @@ class _Ended:
         causes = session.state.experiments[attempt.experiment.number].runs[attempt.run].causes
         if self.slept_seconds > LONGEST_NAP_SECONDS:
             return Cause.SLEPT, f"the machine slept for {duration(self.slept_seconds)} while it trained"
-        if outcome.status is Status.CRASH and Cause.FULL_DISK not in causes and (lack := disk_space.lacks()):
+        if outcome.status is Status.CRASH and Cause.FULL_DISK not in causes and (lack := disk_space.after_crash()):
             return Cause.FULL_DISK, f"it failed on a full disk: {lack}"
         if outcome.status is Status.CRASH and outcome.measured.get("exit_code") == -signal.SIGKILL:
             return None if OF_THE_MACHINE & set(causes) else (Cause.KILLED, f"something killed it: {outcome.reason}")

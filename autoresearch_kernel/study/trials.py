@@ -18,7 +18,7 @@ from ..core.format import duration
 from ..core.sanitize import is_number
 from ..core.types import OF_THE_MACHINE, Cause, Experiment, Progress, RunOutcome, Status
 from ..record.paths import ExperimentPaths
-from ..record.study import StudyError, sha256
+from ..record.study import StudyError, check_fixed_files, sha256
 from ..run.training import Listener, Training
 from ..scoring.scorer_process import ScoringFailed
 from ..show.words import idea
@@ -49,6 +49,7 @@ def train_trial(session: Steps, champion: Experiment, due: Due) -> None:
     about = Progress("training", champion.number, due.run, name_of(session, due.without))
     session.disk_space.make()
     session.quiet.wait(Progress("quiet", champion.number, due.run, about.hypothesis))
+    check_fixed_files(session.study)
     training = _training(session, champion, due)
     made_again = forgotten(session, training.paths.of_run(due.run))
     _record(session, "started", due, seed=training.seed, sandbox=session.sandbox, **made_again)
@@ -66,6 +67,7 @@ def train_trial(session: Steps, champion: Experiment, due: Due) -> None:
         _record(session, "interrupted", due, cause=void[0], reason=void[1], measured=outcome.measured)
         session.note(f"{about.hypothesis}: {void[1]}. It is trained again.")
         return
+    check_fixed_files(session.study)  # when prepare.py changed meanwhile, the run does not count
     files = session.hashes(training.paths.notebook(due.run), training.paths.metrics(due.run))
     facts = {"status": outcome.status, "reason": outcome.reason, "measured": outcome.measured}
     _record(session, "trained", due, **facts, files=files)
@@ -180,7 +182,7 @@ def _void(session: Steps, due: Due, outcome: RunOutcome, slept_seconds: float) -
     causes = _trial(session, due).causes
     if slept_seconds > LONGEST_NAP_SECONDS:
         return Cause.SLEPT, f"the machine slept for {duration(slept_seconds)} while it trained"
-    if outcome.status is Status.CRASH and Cause.FULL_DISK not in causes and (lack := session.disk_space.lacks()):
+    if outcome.status is Status.CRASH and Cause.FULL_DISK not in causes and (lack := session.disk_space.after_crash()):
         return Cause.FULL_DISK, f"it failed on a full disk: {lack}"
     if OF_THE_MACHINE & set(causes):
         return None

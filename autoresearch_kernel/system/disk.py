@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,21 @@ def free_bytes(folder: Path) -> int:
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return shutil.disk_usage(folder).free
+
+
+def takes(folder: Path, num_bytes: int) -> bool:
+    """Whether a file of this size can be made in a folder; unlike `free_bytes`, this considers a quota.
+
+    True where the system cannot say so without writing the file, as on macOS.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return True
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, num_bytes)
+    except OSError as error:
+        return not is_full(error)  # another error says nothing about space
+    return True
 
 
 def is_full(error: OSError) -> bool:

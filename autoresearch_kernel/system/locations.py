@@ -83,9 +83,14 @@ def home_folder() -> Path | None:
 
 
 def below_home(path: str) -> str:
-    """A path, or words with paths, where this user's home is ~; `os.path.expanduser` undoes it for a path."""
+    """A path, or words with paths, where this user's home is ~; `os.path.expanduser` undoes it for a path.
+
+    Only a path that begins with the home is changed, not one that has the home's name further on.
+    """
     home = home_folder()
-    return path if home is None or home == home.parent else path.replace(f"{home}{os.sep}", f"~{os.sep}")
+    if home is None or home == home.parent:
+        return path
+    return re.sub(rf"(?<![\w.~-]){re.escape(str(home))}/", "~/", path)
 
 
 def cache_dir() -> Path:

@@ -17,7 +17,7 @@ from typing import TextIO
 from ..core.types import MachineHolder
 from .files import flock, utc_now
 from .locations import cache_dir
-from .slot import Slot, divide, present_seat
+from .slot import Slot, TooManySlots, divide, present_seat
 
 TRIES_FOR_A_NAME = 5  # a holder writes its name just after it has taken the lock
 LONGEST_NAP_SECONDS = 1.0  # when the machine sleeps longer during a training, its score says nothing about the code
@@ -142,7 +142,12 @@ def has_gpu() -> bool:
 
 def divide_machine(num_slots: int) -> tuple[Slot, ...]:
     """This machine in so many slots: a GPU each where trainings use GPUs, else processors. Raises TooManySlots."""
-    return divide(num_slots, num_gpus() if trains_on_gpu() else 0)
+    if not trains_on_gpu():
+        return divide(num_slots, 0)
+    try:
+        return divide(num_slots, num_gpus())
+    except TooManySlots as error:
+        raise TooManySlots(f"{error} Where the processor trains, set AUTORESEARCH_DEVICE=cpu.") from error
 
 
 def num_gpus() -> int:
@@ -151,4 +156,10 @@ def num_gpus() -> int:
         (os.environ[name] for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES") if name in os.environ), ""
     )
     named = [word for word in seen.split(",") if word.strip()]
-    return len(named) or max(1, len(list(Path("/dev").glob("nvidia[0-9]*"))))
+    return len(named) or max(1, len(list(Path("/dev").glob("nvidia[0-9]*"))) + _num_rocm_gpus())
+
+
+def _num_rocm_gpus(nodes: Path = Path("/sys/class/kfd/kfd/topology/nodes")) -> int:
+    """GPUs of AMD's driver, which lists processors, too: their gpu_id is 0."""
+    ids = [path.read_text(encoding="utf-8", errors="replace").strip() for path in nodes.glob("*/gpu_id")]
+    return sum(gpu_id not in ("", "0") for gpu_id in ids)

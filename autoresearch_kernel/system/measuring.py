@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from .environment import SETTINGS, UTF8
 from .locations import PROJECT
 from .start import python_command
 
+_NAMES_AN_ERROR = re.compile(r"[\w.]*(Error|Exception)(:|$)")
 LONGEST_WAIT_SECONDS = 120.0  # for one answer: importing torch from a cold disk can take most of a minute
 
 _CHILD = """
@@ -30,8 +32,8 @@ from prepare import PrepareError, autocast, autocast_dtype, device_name, get_dev
 def say(value):
     print(json.dumps(value), flush=True)
 
-device = get_device()
 try:
+    device = get_device()
     dtype = autocast_dtype(device)
 except PrepareError as error:
     say({"refused": str(error)})
@@ -89,6 +91,12 @@ for line in sys.stdin:
 """
 
 
+def last_error(said: str) -> str:
+    """The last line that names an error, else the last line: CUDA's errors go on with lines of general advice."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if _NAMES_AN_ERROR.match(line)), lines[-1] if lines else "")
+
+
 class SettingRefused(RuntimeError):
     """prepare.py refused a requested device or number format; the message says what to do."""
 
@@ -128,8 +136,7 @@ class MeasuringProcess:
             raise RuntimeError(f"it said nothing for {LONGEST_WAIT_SECONDS:.0f} s")
         line = self.stdout.readline()
         if not line:
-            words = self.stderr.read().strip().splitlines()
-            raise RuntimeError(words[-1] if words else "it ended without a word")
+            raise RuntimeError(last_error(self.stderr.read()) or "it ended without a word")
         return json.loads(line)
 
 

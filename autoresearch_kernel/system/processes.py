@@ -140,6 +140,13 @@ def _descendants_elsewhere(pid: int) -> list[int]:
     return []
 
 
+def began_at() -> float:
+    """When this process began: seconds since the epoch, by the wall clock of now."""
+    import psutil
+
+    return float(psutil.Process().create_time())
+
+
 def end_below(pid: int, also: Iterable[int] = (), timeout_seconds: float = 10.0) -> int:
     """Kill all descendants of `pid`, but not `pid` itself, and the processes `also`; returns how many were found.
 

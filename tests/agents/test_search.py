@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autoresearch_kernel.agents.search import SearchAgent, SearchError, known_values, observations_of
+from autoresearch_kernel.agents.search import SearchAgent, SearchError, in_use, known_values, observations_of
 from autoresearch_kernel.agents.search_model import Axis, Move, Observation, fit_model, open_limits, targets
 from autoresearch_kernel.core.agent import Agent
 from autoresearch_kernel.core.types import Context, Experiment, Proposal, Run, Status
@@ -332,3 +332,40 @@ def test_numbers_of_a_part_that_is_switched_off_stay_as_they_are() -> None:
     off, on = moved(set_parameters(real, plain)), moved(real)
     idle = {"MUON_MOMENTUM", "NGRAM_LR"}
     assert not idle & off.keys() and "MUON_MOMENTUM" in on and "MUON" in off
+
+
+@pytest.mark.parametrize(
+    ("line", "others"),
+    [
+        ("LOGIT_CAP = None  # {None, 15.0, 30.0}", {15.0, 30.0}),
+        ("LOGIT_CAP = 15.0  # {None, 15.0, 30.0}", {None, 30.0}),
+        ("WINDOW = 256  # {None, 128, 256}", {None, 128}),
+        ("SEQUENCE_LENGTH = 256  # {None, 128, 256}", {None, 128}),
+    ],
+)
+def test_a_choice_may_be_none(line: str, others: set[Any]) -> None:
+    source = f'# %% tags=["parameters"]\n{line}\n'
+    history, moved, name = [BASELINE], set(), line.split()[0]
+    for number in (1, 2):
+        proposal = SearchAgent().propose(context(tuple(history), source, corpus={"sequence_length": 256}))
+        assert name in proposal.hypothesis
+        moved.add(read_parameters(proposal.train_source)[name].value)
+        history.append(tried(number, proposal, 1.51))
+    assert moved == others
+    with pytest.raises(SearchError, match="tried every value"):
+        SearchAgent().propose(context(tuple(history), source))
+
+
+@pytest.mark.parametrize(
+    ("values", "idle"),
+    [
+        ({"USE_MUON": True, "USE_ROPE": False, "USE_BIAS": False, "MAX_X": 0, "MAX_Y": 3}, set()),
+        ({"MUON": False, "MUON_NESTEROV": False, "MUON_LR": 0.1}, {"MUON_LR"}),
+        ({"MUON": True, "MUON_NESTEROV": False, "MUON_LR": 0.1}, set()),
+        ({"NGRAM_ROWS": 0, "NGRAM_LR": 0.1, "NGRAM_TIED": True}, {"NGRAM_LR"}),
+    ],
+)
+def test_a_switch_stays_in_use_and_a_generic_word_names_no_part(values: dict[str, Any], idle: set[str]) -> None:
+    lines = (f"{name} = {value}" + ("  # 0..9" if value == 0 else "") for name, value in values.items())
+    found = axes("\n".join(['# %% tags=["parameters"]', *lines, ""]))
+    assert found.keys() - in_use(found).keys() == idle

@@ -69,6 +69,23 @@ def test_a_number_format_that_is_refused_is_the_device_s_matter(project: Path, m
     assert last.found == "AUTORESEARCH_DTYPE is 'float16': use float32 or bfloat16, or unset it."
 
 
+def test_a_device_that_is_refused_is_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORESEARCH_DEVICE", "cuda:77")
+    *_, last = doctor.examine(project)
+    assert (last.name, last.verdict, last.remedy) == ("device", "fail", "")
+    assert last.found == "AUTORESEARCH_DEVICE is 'cuda:77', which torch does not find here: use cpu, or unset it."
+
+
+@pytest.mark.parametrize(("asked", "verdict"), [("", "warn"), ("cpu", "ok")])
+def test_a_gpu_driver_on_a_machine_that_trains_on_its_processor_is_a_remark(
+    asked: str, verdict: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTORESEARCH_DEVICE", asked)
+    monkeypatch.setattr("autoresearch_kernel.system.machine.has_gpu", lambda: True)
+    check = doctor.device({"device": "cpu", "device_name": "a processor", "dtype": "float32"})
+    assert check.verdict == verdict and ("AUTORESEARCH_DEVICE=cpu" in check.remedy) is (verdict == "warn")
+
+
 def slices(*flops: float, others: Any = (), cores: int = 2, stolen: float = 0.0, device: str = "cpu") -> Steadiness:
     return Steadiness(flops, Load(others, cores, stolen), device)
 

@@ -143,7 +143,22 @@ def test_other_evaluation_tokens_are_pointed_out(tmp_path: Path) -> None:
     make_files_corpus(tmp_path / "home", folder, eval_tokens=160)
     lines: list[str] = []
     make_files_corpus(tmp_path / "home", folder, eval_tokens=320, log=lines.append)
-    assert "It was made with eval_tokens 160, not 320. --rebuild makes it again." in lines[1]
+    assert "It was made with eval_tokens 160, not 320. `" in lines[1] and lines[1].endswith("` makes it again.")
+    assert f"--eval-tokens 320 --rebuild --home {tmp_path / 'home'}`" in lines[1]
+
+
+@pytest.mark.parametrize("eval_tokens", [-1, 0, 127])
+def test_fewer_evaluation_tokens_than_four_rows_are_refused(tmp_path: Path, eval_tokens: int) -> None:
+    folder = write_stories(tmp_path / "mine")
+    with pytest.raises(PrepareError, match=f"--eval-tokens {eval_tokens}: choose 128 or more, which is 4 rows of 32"):
+        make_files_corpus(tmp_path / "home", folder, eval_tokens=eval_tokens)
+    assert make_files_corpus(tmp_path / "home", folder, eval_tokens=128)
+
+
+def test_a_home_may_begin_with_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_stories(tmp_path / "mine")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert make_files_corpus(Path("~/x"), folder).parents[1] == tmp_path / "x"
 
 
 # ---------------------------------------------------------------- command line

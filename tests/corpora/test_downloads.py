@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pyarrow
 import pyarrow.parquet
@@ -181,3 +182,26 @@ def test_a_broken_download_leaves_no_corpus(hub: Hub, tmp_path: Path) -> None:
     with pytest.raises(PrepareError, match=r"has no shard_06542.parquet"):
         build_corpus("climbmix", num_shards=1, vocab_size=300, sequence_length=32, home=tmp_path / "home")
     assert folders_left(tmp_path / "home") == []
+
+
+def test_a_failed_transfer_of_data_is_tried_again(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.files[SHARD] = parquet_of(["text"], tmp_path)
+    download, failures, log = huggingface_hub.hf_hub_download, ["Data processing error: CAS service error"], list[str]()
+
+    def transfer(*words: str, **options: object) -> str:
+        if failures:
+            raise RuntimeError(failures.pop())
+        return str(download(*words, **options))
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", transfer)
+    assert fetch_shard(tmp_path / "downloads", log).read_bytes() == hub.files[SHARD]
+    assert any("attempt 1 of 3 failed (Data processing error" in line for line in log)
+
+
+def test_a_disk_that_a_transfer_fills_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def transfer(*_: str, **__: object) -> str:
+        raise RuntimeError("IO Error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", transfer)
+    with pytest.raises(PrepareError, match=r"No room to write under .*No space left on device"):
+        build_corpus("climbmix", num_shards=1, vocab_size=300, sequence_length=32, home=tmp_path, log=lambda line: None)

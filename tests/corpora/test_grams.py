@@ -55,6 +55,24 @@ def test_a_hidden_file_a_link_and_a_binary_are_not_searched_and_an_archive_is(tm
     assert list(found_below(shown, grams, shown / "hidden.txt")) == [str(shown / "a.whl")]
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_a_damaged_archive_and_a_file_that_has_gone_are_not_searched(tmp_path: Path, method: int) -> None:
+    grams, archive = Grams.of({"val": [TEXT]}), tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w", method) as file:
+        file.writestr("a.py", TEXT * 50)
+    data = archive.read_bytes()
+    for at in range(35, 80):  # in the compressed text and what leads to it
+        archive.write_bytes(data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :])
+        found_below(tmp_path, grams)
+    (tmp_path / "copy.txt").write_bytes(TEXT)
+    (tmp_path / "gone.txt").write_bytes(TEXT)
+    paths = []
+    for path, _ in shown_files([str(tmp_path)], []):
+        (tmp_path / ("gone.txt" if path.endswith("copy.txt") else "copy.txt")).unlink(missing_ok=True)
+        paths.append(path)
+    assert len([path for path in paths if path.endswith(".txt")]) == 1
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="/sys and /proc are Linux's")
 def test_what_the_system_makes_at_each_start_is_left_out() -> None:
     assert list(shown_files(["/sys", "/sys/devices/system/cpu", "/proc/sys", "/proc/meminfo"], [])) == []

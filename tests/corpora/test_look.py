@@ -125,7 +125,8 @@ def test_a_study_whose_text_cannot_be_read_names_all_files(project: Path, tmp_pa
 
 
 def test_a_study_reads_another_key(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AUTORESEARCH_HOME", "home")
     rows = tmp_path / "rows.jsonl"
     rows.write_text("\n".join(json.dumps({"body": story(number)}) for number in range(60)))
     asked = StudyOptions(corpus="files", files_folder=str(rows), text_key="body")
@@ -133,3 +134,4 @@ def test_a_study_reads_another_key(project: Path, tmp_path: Path, monkeypatch: p
     wanted |= {"files_folder": asked.files_folder, "text_key": asked.text_key}
     folder, _ = build_corpus(project, wanted, lambda line: None)
     assert prepare.read_meta(folder)["num_documents"] == 60
+    assert folder.parents[1] == tmp_path / "home", "a relative home is the same for the process that builds"

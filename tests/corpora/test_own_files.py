@@ -20,7 +20,7 @@ import pytest
 
 import prepare
 from autoresearch_kernel.corpora import tokens
-from autoresearch_kernel.corpora.build import build_corpus
+from autoresearch_kernel.corpora.build import build_corpus, look_at_files
 from autoresearch_kernel.corpora.kinds import guess_encoding
 from autoresearch_kernel.corpora.own_files import own_files_source
 from autoresearch_kernel.corpora.readers import LONGEST_RUN, ShortRuns, parquet_texts
@@ -571,7 +571,7 @@ def test_two_folders_are_two_corpora_and_a_changed_one_is_pointed_out(tmp_path: 
     lines: list[str] = []
     sizes = {"vocab_size": 300, "sequence_length": 32}
     build_corpus("files", files_folder=first, home=tmp_path / "home", log=lines.append, **sizes)  # type: ignore[arg-type]
-    assert any("--rebuild makes it again" in line for line in lines)
+    assert any("--rebuild" in line and "makes it again" in line for line in lines)
     assert prepare.read_meta(corpus)["content_sha256"] == content
     make_files_corpus(tmp_path / "home", first, rebuild=True)
     assert prepare.read_meta(corpus)["content_sha256"] != content
@@ -612,3 +612,16 @@ def test_too_little_text_for_a_row_of_each_split_is_refused(tmp_path: Path) -> N
 def test_sizes_that_make_no_sense_are_refused(tmp_path: Path, options: dict[str, int]) -> None:
     with pytest.raises(PrepareError, match="choose"):
         make_files_corpus(tmp_path / "home", write_stories(tmp_path / "mine"), **options)
+
+
+def test_texts_that_each_training_may_read_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, mine = tmp_path / "imports" / "texts", tmp_path / "mine"
+    for texts in (folder, mine):
+        texts.mkdir(parents=True)
+        (texts / "a.txt").write_text("one text")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "imports"))
+    with pytest.raises(PrepareError, match=r"a.txt cannot be in a corpus, because each training may read .*imports,"):
+        make_files_corpus(tmp_path / "home", folder)
+    (mine / "link.txt").symlink_to(folder / "a.txt")
+    with pytest.raises(PrepareError, match=r"link.txt cannot be in a corpus.*copy your texts to a folder"):
+        look_at_files(mine, None, 32)

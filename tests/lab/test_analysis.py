@@ -142,6 +142,24 @@ def test_the_chance_that_a_keep_is_luck_comes_from_its_later_runs() -> None:
     assert rows[0]["luck"] == pytest.approx(0.0002, abs=0.00005)
 
 
+def test_a_change_that_duels_decided_is_counted_by_them_and_not_by_its_first_run() -> None:
+    def run(index: int, score: float, duel: tuple[int, int] | None, decided: int) -> Run:
+        return Run(index, index, val_bpb=score, num_decided=decided, duel=duel)
+
+    # The first run met a fast hour, and the duels a slow one.
+    mine = (run(0, 1.45, None, 1), run(1, 1.53, (0, 1), 1), run(2, 1.54, (0, 2), 1))
+    theirs = (run(0, 1.5, None, 0), run(1, 1.54, (1, 1), 1), run(2, 1.56, (1, 2), 1))
+    baseline = tried(0, Status.KEEP, 1.5, runs=theirs)
+    kept = replace(tried(1, Status.KEEP, 1.45, runs=mine), val_bpb=1.485, difference_error=0.01)
+    night = Analysis("nov23", (baseline, kept), sigma=SIGMA)
+    (row,) = night.noise().rows
+    assert (row["delta"], row["later_delta"]) == (pytest.approx(-0.015), pytest.approx(-0.015))
+    assert row["luck"] == pytest.approx(0.0668, abs=0.0001)  # 1.5 standard errors
+    assert row["by_duels"] and row["first_delta"] == row["delta"] and row["shrinkage"] is None
+    assert "promising" not in night.noise().words and "−0.05" not in repr(night.noise())
+    assert PNG in night.noise()._repr_html_()
+
+
 # --- whether the machine drifted
 
 

@@ -33,6 +33,20 @@ def test_what_nobody_would_understand_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "commands.jsonl").exists()
 
 
+def test_commands_arrive_after_the_file_was_removed_or_emptied(tmp_path: Path) -> None:
+    path = tmp_path / "commands.jsonl"
+    inbox = Inbox(path)
+    send(path, "hint", "a long hint " * 20)
+    assert len(inbox.read()) == 1
+    path.unlink()
+    assert inbox.read() == []
+    second = send(path, "pause")
+    assert inbox.read() == [second]
+    path.write_text("")
+    assert inbox.read() == []
+    assert [send(path, "resume")] == inbox.read()
+
+
 def test_a_torn_line_costs_that_line_alone(tmp_path: Path) -> None:
     path = tmp_path / "commands.jsonl"
     send(path, "pause")

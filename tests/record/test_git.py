@@ -263,6 +263,17 @@ def test_a_branch_with_commits_of_its_own_is_left_alone(project: Path):
     assert "commits of its own" in lineage.branch_problem
 
 
+def test_the_branch_goes_back_from_a_kept_commit_that_was_refused_later(project: Path):
+    lineage = opened(project)
+    baseline = record(lineage, 0, "DEPTH = 4\n", None, keep=True)
+    refused = record(lineage, 1, "DEPTH = 5\n", baseline, keep=True)
+    assert git(project, "rev-parse", BRANCH) == refused
+    lineage.follow(baseline)
+    assert git(project, "rev-parse", BRANCH) == baseline and lineage.branch_problem == ""
+    better = record(lineage, 2, "DEPTH = 6\n", baseline, keep=True)
+    assert git(project, "rev-parse", BRANCH) == better and lineage.branch_problem == ""
+
+
 def test_a_lock_left_by_a_killed_git_is_removed(project: Path):
     lineage = opened(project)
     lock = project / ".git" / "refs" / "autoresearch" / "nov23" / "0000.lock"

@@ -455,7 +455,7 @@ def test_a_bundle_of_another_program_says_that_its_pages_were_not_compared(files
 
 
 def test_a_program_that_has_changed_since_it_began_vouches_for_no_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build.psutil.Process, "create_time", lambda _: 1.0)
+    monkeypatch.setattr(build, "began_at", lambda: 1.0)
     build.program_sha256.cache_clear()
     try:
         assert build.program_sha256() == ""

@@ -231,6 +231,8 @@ STEP = "loss = model(x, y)\n    loss.backward()\n    opt.step()\n"
         f"for step in range(1000):\n    {STEP}",
         f"done = False\nwhile not done:\n    {STEP}    done = time.time() - t0 > TIME_BUDGET",
         f"end = time.time() + TIME_BUDGET\nwhile time.time() < end:\n    {STEP}",
+        f"while not (time.time() - t0 > TIME_BUDGET):\n    {STEP}",
+        f"while not (time.time() - t0 > TIME_BUDGET or step > 9):\n    {STEP}",
     ],
 )
 def test_a_loop_that_counts_in_any_shape_asks_the_clock_and_reports_each_step(loop: str) -> None:
@@ -241,6 +243,44 @@ def test_a_loop_that_counts_in_any_shape_asks_the_clock_and_reports_each_step(lo
     text = ast.unparse(training)
     assert text.count("clock.running()") == 1 and text.count("clock.report(train_loss=loss)") == 1
     assert "time.time() - t0 >" not in text.replace("done = time.time() - t0 >", "") and not adoption.by_hand
+
+
+@pytest.mark.parametrize(
+    ("test", "new"),
+    [
+        ("not (time.time() - t0 > TIME_BUDGET)", "clock.running()"),
+        ("step < 9 and not (time.time() - t0 > TIME_BUDGET)", "step < 9 and clock.running()"),
+        ("not (time.time() - t0 > TIME_BUDGET or step > 9)", "not (not clock.running() or step > 9)"),
+    ],
+)
+def test_a_negated_comparison_of_seconds_still_trains(test: str, new: str) -> None:
+    assert f"while {new}:\n" in adopted(LOOP.format(f"while {test}:\n    {STEP}")).source
+
+
+def test_the_count_of_a_negated_comparison_is_the_clocks() -> None:
+    source = adopted(LOOP.format(f"while not (spent > TIME_BUDGET):\n    {STEP}    spent = time.time() - t0")).source
+    assert "while clock.running():\n" in source and "spent = clock.elapsed\n" in source
+
+
+LOADER = SMALL + "train_loader = make_dataloader(tokenizer, 4, 64, 'train')\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "new"),
+    [
+        ("for step, (x, y, epoch) in enumerate(train_loader):", None),
+        ("x, y = next(train_loader)[:2]", None),
+        ("loader, size = wrap(train_loader), 4", None),
+        ("for step, batch in enumerate(train_loader):", None),
+        ("for step, (x, y) in enumerate(train_loader):", "for step, (x, y, _) in enumerate(train_loader):"),
+        ("for x, y in train_loader:", "for x, y, _ in train_loader:"),
+        ("x, y = next(iter(train_loader))", "x, y, _ = next(iter(train_loader))"),
+        ("for x, y in tqdm.tqdm(train_loader):", "for x, y, _ in tqdm.tqdm(train_loader):"),
+    ],
+)
+def test_the_epoch_is_added_where_a_batch_is_unpacked(line: str, new: str | None) -> None:
+    source = adopted(f"{LOADER}{line}\n" + ("    pass\n" if line.endswith(":") else "")).source
+    assert (new or line) + "\n" in source
 
 
 def test_a_name_that_the_source_uses_itself_is_not_taken() -> None:
@@ -261,6 +301,7 @@ def test_a_name_that_the_source_uses_itself_is_not_taken() -> None:
         ("NAME: str = 'x'", "NAME = 'x'"),
         ("BETAS = (\n    0.8,  # first\n    0.9,\n)", "BETAS = (\n    0.8,  # first\n    0.9,\n)"),
         ("LR = float(os.environ.get('LR', '3e-4'))", "LR = 0.0003"),
+        ("# rows\nBATCH = int(\n    os.environ.get('BATCH', '128')\n)", "# rows\nBATCH = 128  # 2**5..2**8"),
     ],
 )
 def test_constants_move_into_the_cell(constant: str, kept: str) -> None:
@@ -270,7 +311,15 @@ def test_constants_move_into_the_cell(constant: str, kept: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "constant", ["A = 2\nA = 3", "A = len('x')", "A = 1\ndef f():\n    global A\n    A = 2", "B = C = 1"]
+    "constant",
+    [
+        "A = float('inf')",
+        "A = int(float('inf'))",
+        "A = 2\nA = 3",
+        "A = len('x')",
+        "A = 1\ndef f():\n    global A\n    A = 2",
+        "B = C = 1",
+    ],
 )
 def test_other_constants_stay_where_they_are(constant: str) -> None:
     source = adopted(SMALL + constant + "\n").source

@@ -221,3 +221,66 @@ def test_a_value_by_hand_of_the_right_type_passes_also_outside_of_the_range(name
 def test_a_value_by_hand_that_does_not_fit_is_named_with_the_type(name: str, value: object, words: str) -> None:
     with pytest.raises(SourceError, match=words):
         check_values(read_parameters(SOURCE), {name: value})
+
+
+def cell(line: str) -> str:
+    return f'# %% tags=["parameters"]\n{line}\n'
+
+
+@pytest.mark.parametrize(
+    ("line", "value", "new"),
+    [
+        ("CAP = 15.0  # {None, 15.0, 30.0}", None, "CAP = None  # {None, 15.0, 30.0}"),
+        ("CAP = None  # {None, 15.0, 30.0}", 30.0, "CAP = 30.0  # {None, 15.0, 30.0}"),
+        ("WINDOW = 256  # {None, 128, 256}", None, "WINDOW = None  # {None, 128, 256}"),
+        ("DROPOUT = 0  # {0, 0.1}", 0.1, "DROPOUT = 0.1  # {0, 0.1}"),
+    ],
+)
+def test_a_choice_of_another_type_can_be_set(line: str, value: object, new: str) -> None:
+    name = line.split()[0]
+    check_values(read_parameters(cell(line)), {name: value})
+    assert set_parameters(cell(line), {name: value}) == cell(new)
+
+
+@pytest.mark.parametrize(
+    ("line", "low", "high"),
+    [
+        ("LR = 0.02  # 0.002..0.2 log; tuned in 0003..0009", 0.002, 0.2),
+        ("DEPTH = 4  # as in 2024-01..2024-03", 1, 16),
+        ("DEPTH = 4  # as in 2024-10..2024-12; 2..8", 2, 8),
+        ("DEPTH = 4  # as in 2024-10..2024-12", 1, 16),
+    ],
+)
+def test_numbers_of_experiments_and_months_are_no_range(line: str, low: float, high: float) -> None:
+    (parameter,) = read_parameters(cell(line)).values()
+    assert (parameter.low, parameter.high) == (low, high)
+
+
+@pytest.mark.parametrize("range_", ["1__0..20", "1..9 step 05", "1..2**99"])
+def test_a_range_that_is_not_written_in_numbers_of_python_is_named(range_: str) -> None:
+    with pytest.raises(SourceError, match=r"Line 2 of train\.py: the range of DEPTH, .*\.\..*, is not written"):
+        read_parameters(cell(f"DEPTH = 4  # {range_}"))
+
+
+@pytest.mark.parametrize(
+    ("line", "value", "new"),
+    [
+        ("DROPOUT = 0  # 0.0..0.5", 0.1, "DROPOUT = 0.1"),
+        ("DROPOUT = 0  # 0.0..0.5", 0, "DROPOUT = 0.0"),
+        ("WARMDOWN = 1  # 0.2..0.9 step 0.05", 0.55, "WARMDOWN = 0.55"),
+        ("DECAY = 1  # 1e-3..1e1 log", 0.5, "DECAY = 0.5"),
+    ],
+)
+def test_an_int_with_a_range_of_floats_is_a_float(line: str, value: float, new: str) -> None:
+    (parameter,) = read_parameters(cell(line)).values()
+    assert parameter.kind == "float" and type(parameter.value) is float and type(parameter.low) is float
+    check_values({parameter.name: parameter}, {parameter.name: value})
+    assert set_parameters(cell(line), {parameter.name: value}).splitlines()[1].startswith(f"{new}  #")
+
+
+@pytest.mark.parametrize(
+    "line", ["STEPS = 2000  # 1e3..1e5 log", "DEPTH = 4  # 1..8 step 1", "WIDTH = 64  # {32, 64}; 0.5..2.0 times"]
+)
+def test_an_int_with_a_range_of_whole_numbers_stays_an_int(line: str) -> None:
+    (parameter,) = read_parameters(cell(line)).values()
+    assert parameter.kind == "int" and type(parameter.value) is int

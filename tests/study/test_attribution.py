@@ -326,6 +326,17 @@ def test_a_champion_that_fails_on_every_seed_is_no_attribution(kept: Study, plan
         attribute(kept)
 
 
+def test_after_a_champion_that_failed_the_same_call_goes_on_once_the_cause_is_mended(
+    kept: Study, planted: Machine
+) -> None:
+    train = planted.train
+    planted.train = lambda training, listener: RunOutcome(Status.CRASH, "OutOfMemoryError: no", None, None)
+    with pytest.raises(StudyError, match="failed on 3 fresh seeds"):
+        attribute(kept, 6)
+    planted.train = train
+    assert named(attribute(kept, 6))[1] is Part.CARRIES
+
+
 def test_the_button_starts_it_in_the_background_and_says_what_is_known(kept: Study, planted: Machine) -> None:
     attribute(kept, 2)
     assert "0001, 0003 and 0005 carry gain" in actions.attribute(kept), "no process is started for it"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -106,6 +106,11 @@ def test_the_clock_is_steady_where_the_speed_of_the_machine_can_be_measured_and_
     with pytest.raises(StudyError, match="--duel always is for studies with --clock wall"):
         nothing("dec31", clock="steady", duel="always")
     assert begin("dec28", agent="replay", recording="dec25").clock == "steady"
+    monkeypatch.setattr(create, "on_first_slot", lambda _: nullcontext())
+    two_cores = {"device": "cpu", "dtype": "float32", "device_name": "a test machine", "num_cores": 2}
+    for name, other in (("jan05", {"slots": 2}), ("jan06", {"duel": "always"})):
+        again = begin(name, agent="replay", recording="dec25", measure=lambda *_: two_cores, **other)
+        assert again.clock == "wall", "two at a time need the wall clock"
     assert begin("dec29", agent="replay", recording="dec26").clock == "wall", "a replay repeats its recording"
     with pytest.raises(StudyError, match=r"'dec25' began with --clock steady, not wall"):
         refuse_other_settings(steady, StudyOptions(clock="wall"))

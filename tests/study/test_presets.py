@@ -215,6 +215,21 @@ def test_a_damaged_preset_file_is_named(tmp_path: Path) -> None:
         read_preset("gpu", tmp_path)
 
 
+def test_a_preset_that_leaves_the_tokens_of_a_step_to_train_py_is_chosen(tmp_path: Path) -> None:
+    (tmp_path / "gpu.yaml").write_text("corpus: climbmix\nvocab_size: 8192\nsequence_length: 1024\nDEPTH: 2\n")
+    preset = choose_preset("auto", budget_seconds=300, measured=machine(3e13, "cuda", 6_000), folder=tmp_path)
+    assert preset.parameters == {"DEPTH": 2, "DEVICE_BATCH_SIZE": 16}
+
+
+@pytest.mark.parametrize("size", ["vocab_size: 8k", "sequence_length: 0", "TOTAL_BATCH_SIZE: 64k"])
+def test_a_size_that_is_no_number_is_named_with_its_file(tmp_path: Path, size: str) -> None:
+    sizes = {"corpus": "climbmix", "vocab_size": "8192", "sequence_length": "1024", "TOTAL_BATCH_SIZE": "65536"}
+    sizes |= dict([size.split(": ")])
+    (tmp_path / "gpu.yaml").write_text("".join(f"{name}: {value}\n" for name, value in sizes.items()))
+    with pytest.raises(PresetError, match=rf"presets/gpu\.yaml: {size.split(':')[0]} is .*: write a whole number"):
+        read_preset("gpu", tmp_path)
+
+
 def test_this_machine_is_measured_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTORESEARCH_DEVICE", "cpu")
     monkeypatch.setenv("AUTORESEARCH_DTYPE", "float32")

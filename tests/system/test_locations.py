@@ -8,6 +8,7 @@ import pytest
 
 from autoresearch_kernel.cli import main
 from autoresearch_kernel.control.doctor import disk
+from autoresearch_kernel.system.locations import below_home
 from autoresearch_kernel.system.places import NoPlace, require_cache
 
 
@@ -31,3 +32,10 @@ def test_a_home_that_can_be_made_will_do(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "not").write_text("a file")
     with pytest.raises(NoPlace):
         require_cache()
+
+
+def test_only_a_path_that_begins_with_the_home_is_shortened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/al")
+    assert below_home("/scratch/home/al/ar") == "/scratch/home/al/ar"
+    assert below_home("/home/al/ar") == "~/ar" and below_home("/home/alan/ar") == "/home/alan/ar"
+    assert below_home("it lies in '/home/al/ar', not in /x/home/al/ar") == "it lies in '~/ar', not in /x/home/al/ar"

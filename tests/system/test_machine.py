@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from autoresearch_kernel.system import machine
 from autoresearch_kernel.system.clock import real_seconds, slept_seconds
 from autoresearch_kernel.system.machine import training_lock
+from autoresearch_kernel.system.slot import TooManySlots
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -149,3 +151,18 @@ def test_real_time_is_the_time_since_the_boot_with_its_sleep() -> None:
     uptime = float(Path("/proc/uptime").read_text().split()[0])  # counts sleep, as `uptime` does
     assert real_seconds() == pytest.approx(uptime, abs=0.5)
     assert real_seconds() - slept_seconds() == pytest.approx(time.monotonic(), abs=0.01)
+
+
+def test_gpus_of_amd_are_counted_and_its_processors_are_not(tmp_path: Path) -> None:
+    for node, gpu_id in enumerate(("0", "51140", "3462", "")):
+        (tmp_path / str(node)).mkdir()
+        (tmp_path / str(node) / "gpu_id").write_text(f"{gpu_id}\n")
+    assert machine._num_rocm_gpus(tmp_path) == 2
+    assert machine._num_rocm_gpus(tmp_path / "none") == 0
+
+
+def test_more_slots_than_gpus_are_refused_with_the_setting_for_a_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORESEARCH_DEVICE", "cuda")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    with pytest.raises(TooManySlots, match=r"Give at most 2\. Where the processor trains, set AUTORESEARCH_DEVICE=cpu"):
+        machine.divide_machine(3)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch_kernel.system.measuring import open_measuring_process
+from autoresearch_kernel.system.measuring import last_error, open_measuring_process
 
 
 def test_a_child_that_failed_is_reported_at_each_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -14,3 +14,21 @@ def test_a_child_that_failed_is_reported_at_each_request(tmp_path: Path, monkeyp
             process.facts()
         with pytest.raises(RuntimeError, match="ended without a word"):
             process.training_flops()
+
+
+@pytest.mark.parametrize(
+    ("said", "named"),
+    [
+        (
+            "Traceback (most recent call last):\ntorch.AcceleratorError: CUDA error: no kernel image is available\n"
+            "CUDA kernel errors might be asynchronously reported at some other API call.\n"
+            "Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.\n\n",
+            "torch.AcceleratorError: CUDA error: no kernel image is available",
+        ),
+        ("KeyError: 'x'\n\nDuring handling, another exception:\n\nAssertionError\n", "AssertionError"),
+        ("Segmentation fault\n", "Segmentation fault"),
+        ("", ""),
+    ],
+)
+def test_the_line_that_names_the_error_is_found_above_general_advice(said: str, named: str) -> None:
+    assert last_error(said) == named

@@ -11,6 +11,7 @@ from typing import Any
 from ...core.sanitize import parse_object
 from ...system.environment import SETTINGS, UTF8
 from ...system.locations import PROJECT
+from ...system.measuring import last_error
 from ...system.start import python_command
 from ..checks import Check
 from .bench import Bench, failed, skipped
@@ -85,8 +86,7 @@ def _ask(project: os.PathLike[str], *words: str) -> tuple[list[dict[str, Any]], 
     except subprocess.TimeoutExpired as late:
         printed = late.stdout.decode("utf-8", "replace") if isinstance(late.stdout, bytes) else late.stdout or ""
         return _answers(printed), f"it did not end within {LIMIT_SECONDS:.0f} s"
-    said = done.stderr.strip().splitlines()
-    return _answers(done.stdout), said[-1] if said else f"exit status {done.returncode}"
+    return _answers(done.stdout), last_error(done.stderr) or f"exit status {done.returncode}"
 
 
 def _answers(printed: str) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from ...run.training import Listener, Training, run_training, training_environme
 from ...show.words import training_words
 from ...source.parameters import set_parameters
 from ...system.machine import training_lock
+from ...system.measuring import last_error
 from ...system.processes import kill_by_token, kill_group
 from ...system.shell import shell_command
 from ..checks import Check
@@ -144,8 +145,7 @@ def _outside(bench: Bench, training: Training) -> dict[str, Any]:
     if exit_code is None:
         return _ended(f"it did not end within {training.limit_seconds:.0f} s", said)
     if exit_code != 0:
-        last = next((line for line in reversed(said.splitlines()) if line.strip()), f"exit status {exit_code}")
-        return _ended(one_line(last, 300), said)
+        return _ended(one_line(last_error(said) or f"exit status {exit_code}", 300), said)
     measured, complaint = read_handover(handover)
     return _ended(complaint, said) if measured is None else _ended(measured=measured)
 

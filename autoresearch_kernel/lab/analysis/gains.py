@@ -13,6 +13,7 @@ from itertools import pairwise
 
 from ...core.decide import is_better, mean
 from ...core.drift import alike, machine_speeds
+from ...core.duel import duels_between
 from ...core.format import bpb, count, duration, percent, signed, with_error
 from ...core.noise import by_machine
 from ...core.types import Experiment, Spent, Status, scores_of
@@ -164,20 +165,32 @@ def noise_rows(data: StudyData) -> list[Row]:
 def _noise_row(
     e: Experiment, parent: Experiment | None, scores: Sequence[float], incumbent: float, sigma: float | None
 ) -> Row:
-    first, delta = scores[0] - incumbent, mean(scores) - incumbent
-    later = mean(scores[1:]) - incumbent if len(scores) > 1 else None
+    by_duels = e.difference_error is not None
+    if by_duels:  # its first run and the incumbent's score are of other hours
+        first, later, delta = judged_delta(e), _later_in_duels(e, parent), judged_delta(e)
+    else:
+        first, delta = scores[0] - incumbent, mean(scores) - incumbent
+        later = mean(scores[1:]) - incumbent if len(scores) > 1 else None
     return {
         "number": e.number,
         "idea": idea(e),
         "status": str(e.status),
         "against": incumbent,
-        "first_delta": first,  # to the incumbent, negative is better
+        "by_duels": by_duels,  # so that its first run says nothing
+        "first_delta": first,  # to the incumbent, negative is better; the judged difference where duels decided
         "later_delta": later,  # of the runs after the first, which were not selected for a low score
         "delta": delta,
         "sigmas": delta / e.sigma if e.sigma else None,  # as it was known at the decision
-        "shrinkage": 1 - later / first if later is not None and first < 0 else None,
+        "shrinkage": 1 - later / first if later is not None and first < 0 and not by_duels else None,
         "luck": _luck(e, parent, scores, sigma),
     }
+
+
+def _later_in_duels(e: Experiment, parent: Experiment | None) -> float | None:
+    """The mean difference of the duels behind a decision, without the first run, which was selected for its score."""
+    duels = [] if parent is None else duels_between(e, parent)
+    later = [d.difference for d in duels if d.challenger.index > 0 and d.challenger.num_decided <= e.number]
+    return mean(later) if later else None
 
 
 def _luck(e: Experiment, parent: Experiment | None, scores: Sequence[float], sigma: float | None) -> float | None:
@@ -187,6 +200,8 @@ def _luck(e: Experiment, parent: Experiment | None, scores: Sequence[float], sig
     """
     if e.status is not Status.KEEP or not sigma or parent is None or e.incumbent_bpb is None:
         return None
+    if e.difference_error is not None:
+        return 0.5 * math.erfc(-judged_delta(e) / e.difference_error / math.sqrt(2)) if e.difference_error else None
     fair = scores[1:] or scores
     known = [run for run in parent.on(e.machine).runs if run.val_bpb is not None and run.num_decided <= e.number]
     error = sigma * math.sqrt(1 / len(fair) + 1 / max(1, len(known)))
@@ -199,7 +214,7 @@ NOISE = (
         "what was kept or run again", lambda row: f"{MARKS[Status(row['status'])][0]} {shortened(row['idea'])}", False
     ),
     Column("against", lambda row: bpb(row["against"])),
-    Column("first run Δ", lambda row: in_words(row["first_delta"])),
+    Column("first run Δ", lambda row: in_words(None if row["by_duels"] else row["first_delta"])),
     Column("later runs Δ", lambda row: in_words(row["later_delta"])),
     Column("mean Δ", lambda row: in_words(row["delta"])),
     Column("σ", lambda row: in_words(row["sigmas"], 1)),
@@ -215,7 +230,7 @@ def noise_words(data: StudyData, rows: Sequence[Row]) -> str:
     if gains:
         gained = f"{statistics.median(gains):.1f} σ, with σ as it was known at its decision"
         parts.append(f"The median kept change gained {gained}.")
-    again = [row for row in rows if row["later_delta"] is not None and row["first_delta"] < 0]
+    again = [row for row in rows if row["later_delta"] is not None and row["first_delta"] < 0 and not row["by_duels"]]
     if again:
         parts.append(_shrinkage_words(again))
     luck = [row["luck"] for row in rows if row["luck"] is not None]

@@ -114,21 +114,23 @@ def noise_figure(data: StudyData, rows: Sequence[Mapping[str, Any]]) -> Figure:
     for place, row in enumerate(shown):
         is_kept = row["status"] == Status.KEEP
         colour = GREEN if is_kept else GREY
+        sign, of = ("D", "duels") if row["by_duels"] else ("o", "first run")  # a duel's first run is of another hour
         first = row["first_delta"] / sigma
         later = None if row["later_delta"] is None else row["later_delta"] / sigma
-        if later is not None:
+        if later is not None and not row["by_duels"]:
             axes.annotate(
                 "", (later, place), (first, place), zorder=2,
                 arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.8, "shrinkA": 3, "shrinkB": 0},
             )  # fmt: skip
             axes.plot([later], [place], "|", color=INK, markersize=9, markeredgewidth=1.4, zorder=5, gid="later runs")
         axes.plot(
-            [first], [place], "o", color=colour, markersize=6.5 if is_kept else 5, zorder=4, gid="first run",
+            [first], [place], sign, color=colour, markersize=6.5 if is_kept else 5, zorder=4, gid=of,
             markerfacecolor=colour if is_kept else "white", markeredgecolor="white" if is_kept else colour,
         )  # fmt: skip
     handles = [
         _mark("o", GREEN, "keep, first run"),
         _mark("o", GREY, "discard, first run", hollow=True),
+        *([_mark("D", GREY, "judged by duels")] if any(row["by_duels"] for row in shown) else []),
         _mark("|", INK, "mean of its later runs"),
         axes.get_legend_handles_labels()[0][0],
     ]

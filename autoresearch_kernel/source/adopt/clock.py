@@ -12,6 +12,7 @@ _READS_CLOCK = {"time.time", "time.perf_counter", "time.monotonic", "time.proces
                 "time.perf_counter_ns", "timeit.default_timer", "datetime.datetime.now"}  # fmt: skip
 _IS_NUMBER = {f"{module}.{test}" for module in ("math", "torch", "numpy") for test in ("isnan", "isinf", "isfinite")}
 EXITS = {"exit", "quit", "sys.exit", "os._exit", "SystemExit"}
+_GIVES_BATCHES = {"next", "iter", "tqdm", "islice"}  # functions whose first argument gives the same batches
 _LOSSES = ("train_loss_f", "train_loss", "loss_f", "lossf", "loss_accum", "avg_loss", "total_loss", "loss")
 
 
@@ -136,7 +137,11 @@ def _end_by_clock(draft: Draft, loop: Loop, tests: list[ast.Compare], clock: str
     if condition is None and isinstance(loop, ast.While) and isinstance(loop.test, ast.Constant) and loop.test.value:
         condition = loop.test  # type: ignore[assignment]
     if condition is not None:
-        draft.replace(condition, f"{clock}.running()")
+        parent = draft.parents[condition]
+        if isinstance(parent, ast.UnaryOp) and isinstance(parent.op, ast.Not):
+            draft.replace(parent, f"{clock}.running()")
+        else:
+            draft.replace(condition, f"{'not ' if _is_negated(draft, condition) else ''}{clock}.running()")
         draft.note(loop, f"while {clock}.running(): the study's budget ends the training")
     else:
         first, indent = loop.body[0], draft.indent(loop.body[0])
@@ -157,11 +162,17 @@ def _end_by_clock(draft: Draft, loop: Loop, tests: list[ast.Compare], clock: str
         draft.note(owner, f"taken out: {clock}.running() ends the training")
 
 
+def _is_negated(draft: Draft, node: ast.AST) -> bool:
+    """Whether a node stands under a `not`."""
+    return any(isinstance(p, ast.UnaryOp) and isinstance(p.op, ast.Not) for p in draft.ancestors(node))
+
+
 def _elapsed(draft: Draft, loop: Loop, test: ast.Compare, clock: str) -> None:
     """Where the loop updates its own count, the clock's takes its place; so do shares of the budget."""
     left, right = test.left, test.comparators[0]
     spent, budget = (left, right) if isinstance(test.ops[0], ast.Gt | ast.GtE) else (right, left)
-    if isinstance(loop, ast.While) and draft.statement_of(test) is loop:
+    is_condition = isinstance(loop, ast.While) and draft.statement_of(test) is loop
+    if is_condition != _is_negated(draft, test):
         spent, budget = budget, spent
     name = ast.unparse(spent) if isinstance(spent, ast.Name | ast.Attribute) else ""
     share = ast.dump(ast.BinOp(spent, ast.Div(), budget))
@@ -272,10 +283,20 @@ def replace_batches(draft: Draft) -> None:
         target = node.target if isinstance(node, ast.For) else node.targets[0]
         if isinstance(value, ast.BinOp) and isinstance(value.op, ast.FloorDiv) and "accum" in ast.unparse(target):
             _any_batch(draft, node, value)
-        of_loader = {ast.unparse(n) for n in ast.walk(value)} & loaders
-        if of_loader and isinstance(target, ast.Tuple) and len(target.elts) == 2:
-            draft.insert(draft.span(target.elts[1])[1], ", _")
+        batch = _batch_target(draft, target, value, loaders)
+        if isinstance(batch, ast.Tuple) and len(batch.elts) == 2:
+            draft.insert(draft.span(batch.elts[1])[1], ", _")
             draft.note(node, "make_dataloader here gives x, y and the epoch")
+
+
+def _batch_target(draft: Draft, target: ast.expr, value: ast.expr, loaders: set[str]) -> ast.expr | None:
+    """What a batch of a loader is assigned to; None where the value is no batch."""
+    if not isinstance(value, ast.Call) or not value.args:
+        return target if ast.unparse(value) in loaders else None
+    function = draft.path(value.func).rpartition(".")[2]
+    if function == "enumerate" and isinstance(target, ast.Tuple) and len(target.elts) == 2:
+        return _batch_target(draft, target.elts[1], value.args[0], loaders)
+    return _batch_target(draft, target, value.args[0], loaders) if function in _GIVES_BATCHES else None
 
 
 def _loader(draft: Draft, call: ast.Call) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -76,9 +77,10 @@ def _moved(draft: Draft, statement: ast.stmt) -> str | None:
     first = draft.first_line(statement)
     start, stop = draft.starts[first - 1], draft.starts[end] - 1
     lines = draft.source[start:stop].split("\n")
-    if end == statement.lineno:
-        text = draft.text_of(value) if _is_constant(value) else repr(number)
-        lines[-1] = _line(name, text, number, draft.comments.get(end, (0, ""))[1])
+    is_constant = _is_constant(value)
+    if end == statement.lineno or not is_constant:
+        text = draft.text_of(value) if is_constant else repr(number)
+        lines[statement.lineno - first :] = [_line(name, text, number, draft.comments.get(end, (0, ""))[1])]
     draft.edits.append(Edit(start, stop + 1, ""))
     draft.moved.add(statement)
     draft.note(statement, "moved into the parameters cell")
@@ -98,9 +100,11 @@ def _assigned(statement: ast.stmt) -> tuple[str, ast.expr | None]:
 
 def _why_it_stays(draft: Draft, name: str, value: ast.expr) -> str:
     try:
-        _value(value)
+        number = _value(value)
     except SourceError:
         return "it is not a literal"
+    if isinstance(number, float) and not math.isfinite(number):
+        return "it is no finite number"
     nodes = list(ast.walk(draft.tree))
     times = sum(is_bound(n) and n.id == name for n in nodes)  # type: ignore[attr-defined]
     is_global = any(isinstance(n, ast.Global) and name in n.names for n in nodes)
@@ -120,7 +124,7 @@ def _value(node: ast.expr) -> Any:
     if isinstance(node, ast.Call) and ast.unparse(node.func) in _CASTS and len(node.args) == 1:
         try:
             return _CASTS[ast.unparse(node.func)](_value(node.args[0]))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             raise SourceError(str(error)) from error
     if isinstance(node, ast.Compare) and len(node.ops) == 1 and isinstance(node.ops[0], ast.Eq):
         return _value(node.left) == _value(node.comparators[0])
