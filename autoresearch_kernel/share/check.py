@@ -337,7 +337,7 @@ def _remade(bundle: Bundle, manifest: dict[str, Any] | None, bad: set[str]) -> R
         return Row("remade", 0, unchecked=1, why="a file is not whole")
     if not is_of_this_program(manifest):
         version = plain(str(manifest.get("version")), 20)
-        why = f"its manifest names another program than this {__version__}, or another Python ({version})"
+        why = f"its manifest names another program (version {version}) than this {__version__}, or another Python"
         return Row("remade", 0, unchecked=1, why=why)
     events = [json.loads(chain.bare(line)) for line in (bundle.text(HISTORY) or "").split("\n")[:-1]]
     try:

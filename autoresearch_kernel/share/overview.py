@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ..core.decide import best
 from ..core.format import bpb, clock, count, plain, signed, thousands
 from ..core.types import FAILED, Experiment, Status
 from ..show.attribution_words import ALONE, attribution_lines
@@ -53,6 +54,7 @@ def overview(
         section("What failed, and why", "failed", _failed(material)),
         section("How it was measured", "facts", facts(_facts(material))),
         _verify_part(),
+        section("With the program", "program", _with_program(material)),
         section("Files of this bundle", "files", _files(material), _removed(removed)),
         "</main>",
     ]
@@ -78,7 +80,7 @@ def _navigation(material: Material) -> str:
     parts = (
         ("night", "The night"), ("picture", "Picture"), ("result", "Result"), ("kept", "Kept"), *carries,
         ("all", "Experiments"), ("failed", "Failures"), ("facts", "Measurement"), ("verify-heading", "Verify"),
-        ("files", "Files"),
+        ("program", "Program"), ("files", "Files"),
     )  # fmt: skip
     items = "".join(f"<li>{anchor(f'#{name}', words)}</li>" for name, words in parts)
     return f'<nav aria-label="Parts of this page"><ul>{items}</ul></nav>'
@@ -282,6 +284,26 @@ def _verify_part() -> str:
         '<div id="verify-part">\n<h2 id="verify-heading">Verify</h2>\n<section id="verify" '
         'aria-labelledby="verify-heading"></section>\n<noscript><p>The check in this page needs JavaScript. '
         "<code>autoresearch verify FILE.zip</code> makes the same check.</p></noscript>\n</div>"
+    )
+
+
+def _with_program(material: Material) -> str:
+    """What a reader can do who has the zip and the program."""
+    name, champion = text(material.study.name), best(material.state.experiments)
+    number = champion.number if champion and champion.number else 1
+    commands = (
+        (f"autoresearch verify {name}.zip", "the check above, and whether these pages follow from the record"),
+        (f"autoresearch replay {name}.zip", "the night once more, at any speed"),
+        (
+            f"autoresearch rerun {name}.zip --experiment {number}",
+            "trains it again: does its claim hold on your machine?",
+        ),
+    )
+    items = "".join(f"<li><code>{command}</code>: {words}</li>" for command, words in commands)
+    return (
+        f"<p>This study was made with autoresearch, a toolkit in which an agent tries changes of a language model’s "
+        "training and a rule that knows the noise keeps some of them. Who gave you this file can tell you where the "
+        f"program is; its README.md says how to install it.</p><ul>{items}</ul>"
     )
 
 

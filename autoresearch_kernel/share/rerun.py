@@ -205,13 +205,23 @@ def _make_project(folder: Path, source: str) -> None:
 def _require_same(there: dict[str, Any], here: dict[str, Any]) -> None:
     other = [what for key, what in SAME_CORPUS.items() if there.get(key) != here.get(key)]
     if other:
-        made_with = (there.get("versions") or {}).get("python")
         raise CannotRerun(
             f"The corpus {there['corpus']} that was built here has another {' and another '.join(other)} than the "
-            f"bundle's, and differences on different corpora are not compared. It was built there with Python "
-            f"{made_with}; the embedded corpora are made of the files of Python and its packages, so install the same "
-            "versions, which study.json in the bundle lists."
+            f"bundle's, and differences on different corpora are not compared. {_made_of(there)}"
         )
+
+
+def _made_of(corpus: dict[str, Any]) -> str:
+    """What the text of a corpus depends on, and what to install so that it is the same."""
+    if corpus["corpus"] == "packages":
+        return (
+            "The corpus packages is made of the sources of installed packages, whatever the Python: install the "
+            "versions that study.json in the bundle lists."
+        )
+    if corpus["corpus"] == "stdlib":
+        python = (corpus.get("versions") or {}).get("python")
+        return f"The corpus stdlib is made of Python's own files: it was built there with Python {python}."
+    return "Its texts, or the packages that read them, were others there: study.json in the bundle has the versions."
 
 
 # --- the runs

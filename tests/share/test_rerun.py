@@ -182,7 +182,7 @@ def test_a_real_pair_trains_in_the_sandbox_and_is_answered(
     path = share(study, tmp_path / "nov23.zip")
     status = main(["rerun", str(path), "--experiment", "1", "--seeds", "2", "--most-seeds", "3", "--yes"])
     said = capsys.readouterr().out
-    words = {0: "This machine agrees", 1: "contradicts", 3: "annot tell"}[status]  # chance decides which
+    words = {0: "This machine agrees", 3: "annot tell"}[status]  # so few seeds may not tell a large gain from luck
     assert words in said and "95 % interval" in said
     rerun_folder = next((small_corpus.parents[1] / "reruns").iterdir())
     state = read_state(rerun_folder / "studies" / "rerun" / "history.jsonl")

@@ -451,7 +451,7 @@ def test_a_bundle_of_another_program_says_that_its_pages_were_not_compared(files
     manifest = json.loads(files[MANIFEST]) | other
     old = resealed(files | {MANIFEST: json.dumps(manifest).encode()})
     row = rows_of(old, is_quick=False)["remade"]
-    assert row.words.startswith("not checked: its manifest names another program than this")
+    assert row.words.startswith("not checked: its manifest names another program (version")
 
 
 def test_a_program_that_has_changed_since_it_began_vouches_for_no_page(monkeypatch: pytest.MonkeyPatch) -> None:
