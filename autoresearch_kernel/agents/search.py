@@ -125,12 +125,13 @@ def in_use(axes: Mapping[str, Axis]) -> dict[str, Axis]:
     """The axes without those whose part of the model is switched off, because a change of them would do nothing.
 
     The first words of the names say what belongs together: MUON_MOMENTUM does nothing while MUON is False, and NGRAM_LR
-    nothing while NGRAM_ROWS is 0. A switch always stays, and where MUON is True, no other switch turns its part off.
+    nothing while NGRAM_ROWS is 0. A switch always stays. MUON_NESTEROV = False says nothing of MUON's other parameters.
     """
     part = {name: name.split("_")[0] for name in axes}
     off = {name for name, axis in axes.items() if isinstance(axis.parameter.value, int) and not axis.parameter.value}
-    parts_off = {part[name] for name in off if part[name] in off or part[name] not in axes} - GENERIC_WORDS
-    switches = off | {name for name, axis in axes.items() if isinstance(axis.parameter.value, bool)}
+    bools = {name for name, axis in axes.items() if isinstance(axis.parameter.value, bool)}
+    whole = {name for name in off if name == part[name] or (name not in bools and part[name] not in axes)}
+    parts_off, switches = {part[name] for name in whole} - GENERIC_WORDS, off | bools
     return {name: axis for name, axis in axes.items() if name in switches or part[name] not in parts_off}
 
 

@@ -311,7 +311,7 @@ def due(attribution: Attribution, noise: Noise) -> Due | None:
     done = sum(count > round_number for count in counts)
     controls, as_it_is = num_controls(len(left)), attribution.variant(None)
     wanted = controls * round_number + controls * done // len(left)
-    if _num_made(as_it_is) <= wanted:
+    if _num_made(as_it_is) - len(as_it_is.failures) <= wanted:  # what made it fail may be mended
         return _next_of(as_it_is)
     return _next_of(left[counts.index(round_number)])
 

@@ -291,19 +291,21 @@ def check_unchanged(study: Study) -> None:
     or the device or number format that the environment names and the study did not begin with.
     """
     _check_machine(study)
+    _fixed_hashes(study.project)  # a program.md that is missing is an error at the start
     check_fixed_files(study)
     check_corpus(study)
 
 
 def check_fixed_files(study: Study) -> None:
     """Raises StudyError, naming the file, when prepare.py has changed: each training and each scorer reads it anew."""
-    for file, digest in _fixed_hashes(study.project).items():
-        if file != "program.md" and digest != (known := study.facts["sha256"][file]):
-            raise StudyError(
-                f"{study.project / file} has changed since study {study.name!r} began ({known[:SHORT]} then, "
-                f"{digest[:SHORT]} now), so new scores would not compare with old ones. Restore it "
-                f"(git checkout {file}) or start a new study with another --name."
-            )
+    file = "prepare.py"
+    digest = _fixed_hash(study.project, file)
+    if digest != (known := study.facts["sha256"][file]):
+        raise StudyError(
+            f"{study.project / file} has changed since study {study.name!r} began ({known[:SHORT]} then, "
+            f"{digest[:SHORT]} now), so new scores would not compare with old ones. Restore it "
+            f"(git checkout {file}) or start a new study with another --name."
+        )
 
 
 def _check_machine(study: Study) -> None:
@@ -380,12 +382,15 @@ def prepare_command(study: Study) -> str:
 
 
 def _fixed_hashes(project: Path) -> dict[str, str]:
-    hashes = {}
-    for file in FIXED_FILES:
-        if not (project / file).is_file():
-            raise StudyError(f"{project / file} is missing. `{shell_command('new DIR')}` makes a folder that has it.")
-        hashes[file] = sha256((project / file).read_bytes())
-    return hashes
+    return {file: _fixed_hash(project, file) for file in FIXED_FILES}
+
+
+def _fixed_hash(project: Path, file: str) -> str:
+    try:
+        return sha256((project / file).read_bytes())
+    except (FileNotFoundError, IsADirectoryError):
+        new = shell_command("new DIR")
+        raise StudyError(f"{project / file} is missing. `{new}` makes a folder that has it.") from None
 
 
 @lru_cache(maxsize=1)

@@ -32,9 +32,8 @@ from .syntax import parse_expression
 GUESSED_FACTOR = 4  # of a range that the comment does not give: a quarter of the value to four times it
 LARGEST_GUESSED_BITS = 63  # of an integer that may be tuned within a guessed range
 
-_NUMBER = r"[-+]?(?:\d[\d_]*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?(?:\s*(?:\*\*|\^)\s*\d+)?"
+_NUMBER = r"[-+]?(?!0[\d_])(?:\d[\d_]*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?(?:\s*(?:\*\*|\^)\s*\d+)?"
 _RANGE = re.compile(rf"(?<![\w.-])(?P<low>{_NUMBER})\s*\.\.\s*(?P<high>{_NUMBER})(?P<options>[^;]*)")
-_LEADING_ZERO = re.compile(r"[-+]?0[\d_]")  # of the number of an experiment or of a month, which is no bound
 _STEP = re.compile(rf"\bstep\s+({_NUMBER})")
 _CHOICES = re.compile(r"\{([^{}]+)\}")
 _FIXED = re.compile(r"\bfixed\b", re.IGNORECASE)
@@ -198,8 +197,8 @@ def _parameter(name: str, value: Any, text: str, comment: str, line: int) -> Par
 
 
 def _given_range(comment: str) -> re.Match[str] | None:
-    """The last range in a comment."""
-    found = [m for m in _RANGE.finditer(comment) if not any(_LEADING_ZERO.match(m[end]) for end in ("low", "high"))]
+    """The last range in a comment; a number with leading zeros is that of an experiment or of a month."""
+    found = list(_RANGE.finditer(comment))
     return found[-1] if found else None
 
 

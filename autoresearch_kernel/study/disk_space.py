@@ -17,6 +17,8 @@ from .session import Session
 from .steering import Steering
 
 LEAST_FREE_BYTES = 64 * 2**20  # disk space without which no training is begun, besides what one is expected to leave
+MOST_TRIED_BYTES = 256 * 2**20  # of a file by which a quota is found
+TRY_AGAIN_SECONDS = 30.0
 ARTEFACT_LIMIT_BYTES = 500 * 10**6  # models, scores and audits of discarded experiments: the oldest go first
 
 
@@ -27,6 +29,7 @@ class DiskSpace:
         self.session, self.steering = session, steering
         self.reserve = Reserve(session.study.paths.reserve)
         self._is_refused = False  # a training failed where the file system took no more, though it has room: a quota
+        self._tried: tuple[float, str] | None = None  # when a file was tried last, and what was missing then
 
     def make(self) -> None:
         """Wait until there is disk space for a training, after removing what the study can do without."""
@@ -49,7 +52,7 @@ class DiskSpace:
 
     def after_crash(self) -> str:
         """The same; a quota, which free space does not show, is found by a file that is made and removed."""
-        self._is_refused = True
+        self._is_refused, self._tried = True, None
         lack = self.lacks()
         self._is_refused = bool(lack)
         return lack
@@ -59,16 +62,24 @@ class DiskSpace:
         study = self.session.study
         folders = [study.experiment(e.number).folder for e in self.session.state.experiments[-5:]]
         largest = max((footprint_bytes(folder) for folder in folders), default=0)
+        needed_bytes = LEAST_FREE_BYTES + 2 * largest
         for folder, needed in (
-            (study.paths.folder, LEAST_FREE_BYTES + 2 * largest),
+            (study.paths.folder, needed_bytes),
             (Path(tempfile.gettempdir()), LEAST_FREE_BYTES),
         ):
             free = self.session.backend.free_bytes(folder)
             if free < needed:
                 return f"The disk of {folder} has {free / 1e6:.0f} MB left, and a training needs {needed / 1e6:.0f} MB"
-            if self._is_refused and not takes(folder, needed):
-                return f"{folder} takes no {needed / 1e6:.0f} MB more, which a training needs: a quota is used up"
-        return ""
+        return self._lacks_of_quota(study.paths.folder, min(needed_bytes, MOST_TRIED_BYTES)) if self._is_refused else ""
+
+    def _lacks_of_quota(self, folder: Path, num_bytes: int) -> str:
+        """A file is tried every half a minute at most: others need the space that it takes for a moment."""
+        now = self.session.clock.seconds()
+        if self._tried is None or now - self._tried[0] > TRY_AGAIN_SECONDS:
+            size = f"{num_bytes / 1e6:.0f} MB"
+            lack = "" if takes(folder, num_bytes) else f"{folder} takes no {size} more: a quota is used up"
+            self._tried = now, lack
+        return self._tried[1]
 
 
 def release_reserve_if_full(study: Study, free_bytes: Callable[[Path], int]) -> None:

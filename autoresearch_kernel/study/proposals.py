@@ -147,7 +147,7 @@ class Proposals:
 
     def _save(self, proposal: Proposal, context: Context) -> None:
         """A reply may have cost money: it is on the disk before anything else happens with it."""
-        save_proposal(self.session.study.experiment(context.number), proposal, context.incumbent.number)
+        save_proposal(self.session.study.experiment(context.number), encodable(proposal), context.incumbent.number)
 
     def next(self, agent: Agent, refused: tuple[Refusal, ...] = ()) -> Proposal:
         """A proposal for the present incumbent that passed every check its agent listens to.
@@ -161,6 +161,7 @@ class Proposals:
         while True:
             try:
                 proposal, parent = self.saved() or self._answer(agent, refused)
+                proposal = encodable(proposal)
                 context = replace(self.session.context(), refused=refused)
                 settled = self._settle(agent, proposal, parent, context)
             except AgentUnavailable as failure:

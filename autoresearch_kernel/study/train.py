@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..record.study import check_fixed_files
+from ..record.study import StudyError, check_fixed_files
 from ..core.drift import is_busy, void_by_speed
 from ..core.errors import MachineFailed
 from ..core.format import duration
@@ -29,6 +29,7 @@ from .monitor import Monitor
 from .session import Session
 from .steering import StopNow
 
+PREPARE_CHANGED = "prepare.py was changed while it trained"
 SEEDS_PER_EXPERIMENT = 100  # so that no two runs of a study share a seed
 
 
@@ -113,8 +114,7 @@ class Attempt:
         interrupted(self.session, self.experiment, self.run, cause, why, self.measured)
 
     def record(self, outcome: RunOutcome) -> None:
-        """Record that it has ended. A prepare.py that changed meanwhile ends the study, and the run does not count."""
-        check_fixed_files(self.session.study)
+        """Record that it has ended."""
         self.session.history.append(
             "trained",
             **self.where,
@@ -149,9 +149,20 @@ def _train_all(session: Session, disk_space: DiskSpace, attempts: Sequence[Attem
     for attempt, outcome in zip(attempts, outcomes, strict=True):
         if void := _Ended(attempt, slept).void(outcome, session, disk_space):
             return _made_again(session, attempts, outcomes, attempt, *void)
+    _check_fixed_files(session, attempts)
     for attempt, outcome in zip(attempts, outcomes, strict=True):
         attempt.record(outcome)
     return [replace(outcome, measured=a.measured) for a, outcome in zip(attempts, outcomes, strict=True)]
+
+
+def _check_fixed_files(session: Session, attempts: Sequence[Attempt]) -> None:
+    """Raises StudyError when prepare.py changed while these trained: they count neither for nor against their code."""
+    try:
+        check_fixed_files(session.study)
+    except StudyError:
+        for attempt in attempts:
+            attempt.interrupt(Cause.ASKED, PREPARE_CHANGED)
+        raise
 
 
 def _outcomes(session: Session, attempts: Sequence[Attempt]) -> list[RunOutcome]:

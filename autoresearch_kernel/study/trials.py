@@ -29,7 +29,7 @@ from ..system.untrusted_files import remove_tree
 from .evaluation import ask
 from .steering import StopNow
 from .steps import Steps
-from .train import forgotten
+from .train import PREPARE_CHANGED, forgotten
 
 FIRST_SEED = 2**30  # above the seeds of all experiments
 CUT_OFF = "the supervisor went away while it trained"
@@ -67,7 +67,11 @@ def train_trial(session: Steps, champion: Experiment, due: Due) -> None:
         _record(session, "interrupted", due, cause=void[0], reason=void[1], measured=outcome.measured)
         session.note(f"{about.hypothesis}: {void[1]}. It is trained again.")
         return
-    check_fixed_files(session.study)  # when prepare.py changed meanwhile, the run does not count
+    try:
+        check_fixed_files(session.study)
+    except StudyError:
+        _record(session, "interrupted", due, cause=Cause.ASKED, reason=PREPARE_CHANGED)
+        raise
     files = session.hashes(training.paths.notebook(due.run), training.paths.metrics(due.run))
     facts = {"status": outcome.status, "reason": outcome.reason, "measured": outcome.measured}
     _record(session, "trained", due, **facts, files=files)

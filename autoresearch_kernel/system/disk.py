@@ -30,7 +30,7 @@ def free_bytes(folder: Path) -> int:
 def takes(folder: Path, num_bytes: int) -> bool:
     """Whether a file of this size can be made in a folder; unlike `free_bytes`, this considers a quota.
 
-    True where the system cannot say so without writing the file, as on macOS.
+    True on macOS, where this cannot be asked. A file system that cannot reserve space, as old NFS, is written to.
     """
     if not hasattr(os, "posix_fallocate"):
         return True

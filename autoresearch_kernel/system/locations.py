@@ -90,7 +90,8 @@ def below_home(path: str) -> str:
     home = home_folder()
     if home is None or home == home.parent:
         return path
-    return re.sub(rf"(?<![\w.~-]){re.escape(str(home))}/", "~/", path)
+    names = sorted({str(home), os.path.realpath(home)}, key=len, reverse=True)  # a home may be a link
+    return re.sub(rf"(?<![\w.~-])(?:{'|'.join(map(re.escape, names))})/", "~/", path)
 
 
 def cache_dir() -> Path:

@@ -156,10 +156,18 @@ def num_gpus() -> int:
         (os.environ[name] for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES") if name in os.environ), ""
     )
     named = [word for word in seen.split(",") if word.strip()]
-    return len(named) or max(1, len(list(Path("/dev").glob("nvidia[0-9]*"))) + _num_rocm_gpus())
+    # Torch is built for one of both: beside an NVIDIA card, the graphics of an AMD processor train nothing.
+    return len(named) or max(1, len(list(Path("/dev").glob("nvidia[0-9]*"))) or _num_rocm_gpus())
 
 
 def _num_rocm_gpus(nodes: Path = Path("/sys/class/kfd/kfd/topology/nodes")) -> int:
     """GPUs of AMD's driver, which lists processors, too: their gpu_id is 0."""
-    ids = [path.read_text(encoding="utf-8", errors="replace").strip() for path in nodes.glob("*/gpu_id")]
-    return sum(gpu_id not in ("", "0") for gpu_id in ids)
+    return sum(_gpu_id(path) not in ("", "0") for path in nodes.glob("*/gpu_id"))
+
+
+def _gpu_id(path: Path) -> str:
+    """ "" for a GPU that this container was not given."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""

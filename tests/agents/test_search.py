@@ -362,6 +362,7 @@ def test_a_choice_may_be_none(line: str, others: set[Any]) -> None:
         ({"USE_MUON": True, "USE_ROPE": False, "USE_BIAS": False, "MAX_X": 0, "MAX_Y": 3}, set()),
         ({"MUON": False, "MUON_NESTEROV": False, "MUON_LR": 0.1}, {"MUON_LR"}),
         ({"MUON": True, "MUON_NESTEROV": False, "MUON_LR": 0.1}, set()),
+        ({"HEAD_BIAS": False, "HEAD_LR": 0.1, "MUON_NESTEROV": False, "MUON_LR": 0.1}, set()),
         ({"NGRAM_ROWS": 0, "NGRAM_LR": 0.1, "NGRAM_TIED": True}, {"NGRAM_LR"}),
     ],
 )

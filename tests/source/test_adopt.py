@@ -272,6 +272,8 @@ LOADER = SMALL + "train_loader = make_dataloader(tokenizer, 4, 64, 'train')\n"
         ("x, y = next(train_loader)[:2]", None),
         ("loader, size = wrap(train_loader), 4", None),
         ("for step, batch in enumerate(train_loader):", None),
+        ("for x, y in itertools.cycle(train_loader):", "for x, y, _ in itertools.cycle(train_loader):"),
+        ("x, y = train_loader.__next__()", "x, y, _ = train_loader.__next__()"),
         ("for step, (x, y) in enumerate(train_loader):", "for step, (x, y, _) in enumerate(train_loader):"),
         ("for x, y in train_loader:", "for x, y, _ in train_loader:"),
         ("x, y = next(iter(train_loader))", "x, y, _ = next(iter(train_loader))"),

@@ -246,6 +246,7 @@ def test_a_choice_of_another_type_can_be_set(line: str, value: object, new: str)
     ("line", "low", "high"),
     [
         ("LR = 0.02  # 0.002..0.2 log; tuned in 0003..0009", 0.002, 0.2),
+        ("DEPTH = 4  # tuned in 0003..0009, range 2..8", 2, 8),
         ("DEPTH = 4  # as in 2024-01..2024-03", 1, 16),
         ("DEPTH = 4  # as in 2024-10..2024-12; 2..8", 2, 8),
         ("DEPTH = 4  # as in 2024-10..2024-12", 1, 16),

@@ -332,9 +332,9 @@ def test_after_a_champion_that_failed_the_same_call_goes_on_once_the_cause_is_me
     train = planted.train
     planted.train = lambda training, listener: RunOutcome(Status.CRASH, "OutOfMemoryError: no", None, None)
     with pytest.raises(StudyError, match="failed on 3 fresh seeds"):
-        attribute(kept, 6)
+        attribute(kept, 2)
     planted.train = train
-    assert named(attribute(kept, 6))[1] is Part.CARRIES
+    assert named(attribute(kept, 2))[1] is Part.CARRIES
 
 
 def test_the_button_starts_it_in_the_background_and_says_what_is_known(kept: Study, planted: Machine) -> None:

@@ -57,17 +57,26 @@ def test_a_prepare_py_that_changes_in_the_middle_of_a_study_ends_it(study: Study
     machine.during = lambda number: path.write_text(before + "\n# a new idea\n") and None
     with pytest.raises(StudyError, match=r"prepare\.py has changed since study 'nov23' began"):
         list(research(study, Scripted({"ALPHA": 0.25}), experiments=1))
-    assert state_of(study).experiments[-1].runs[0].status is Status.INTERRUPTED
+    run = state_of(study).experiments[-1].runs[0]
+    assert run.status is Status.INTERRUPTED and run.reason == "prepare.py was changed while it trained"
+    assert run.attempts == 0, "a kill later in this run is still its first one"
     machine.during = lambda number: None
     path.write_text(before)
     list(research(study, Scripted({"ALPHA": 0.25}), experiments=1))
     assert state_of(study).experiments[-1].status in (Status.KEEP, Status.DISCARD)
 
 
+def test_a_program_md_that_is_away_for_a_moment_ends_nothing(study: Study, machine: Machine) -> None:
+    path = study.project / "program.md"
+    machine.during = lambda number: path.unlink(missing_ok=True)
+    list(research(study, Scripted({"ALPHA": 0.5}), experiments=1))
+    assert state_of(study).experiments[-1].status in (Status.KEEP, Status.DISCARD)
+
+
 def test_a_quota_that_is_used_up_counts_as_a_full_disk(
     study: Study, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    room = [True, True, True, True, False]  # for each look after a crash, the last one first
+    room = [True, False, False]  # for each look after a crash, the last one first
     monkeypatch.setattr(disk_space, "takes", lambda folder, size: room.pop())
     list(research(study, Scripted(), experiments=0))
     crashes = [True]
@@ -83,6 +92,7 @@ def test_a_quota_that_is_used_up_counts_as_a_full_disk(
     run = state_of(study).experiments[1].runs[0]
     assert Cause.FULL_DISK in run.causes and run.val_bpb is not None
     assert any("a quota is used up" in str(event) for event in events_of(study, "interrupted"))
+    assert room == [], "the study waited, and looked again"
 
 
 class OfWindows:

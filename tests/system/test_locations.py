@@ -34,6 +34,13 @@ def test_a_home_that_can_be_made_will_do(tmp_path: Path, monkeypatch: pytest.Mon
         require_cache()
 
 
+def test_a_home_that_is_a_link_has_two_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "nfs" / "al").mkdir(parents=True)
+    (tmp_path / "al").symlink_to(tmp_path / "nfs" / "al")
+    monkeypatch.setenv("HOME", str(tmp_path / "al"))
+    assert below_home(f"{tmp_path}/al/x") == below_home(f"{tmp_path}/nfs/al/x") == "~/x"
+
+
 def test_only_a_path_that_begins_with_the_home_is_shortened(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/al")
     assert below_home("/scratch/home/al/ar") == "/scratch/home/al/ar"

@@ -158,6 +158,8 @@ def test_gpus_of_amd_are_counted_and_its_processors_are_not(tmp_path: Path) -> N
         (tmp_path / str(node)).mkdir()
         (tmp_path / str(node) / "gpu_id").write_text(f"{gpu_id}\n")
     assert machine._num_rocm_gpus(tmp_path) == 2
+    (tmp_path / "4" / "gpu_id").mkdir(parents=True)  # which cannot be read, as that of a GPU of another container
+    assert machine._num_rocm_gpus(tmp_path) == 2
     assert machine._num_rocm_gpus(tmp_path / "none") == 0
 
 

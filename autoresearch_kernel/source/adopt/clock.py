@@ -12,7 +12,7 @@ _READS_CLOCK = {"time.time", "time.perf_counter", "time.monotonic", "time.proces
                 "time.perf_counter_ns", "timeit.default_timer", "datetime.datetime.now"}  # fmt: skip
 _IS_NUMBER = {f"{module}.{test}" for module in ("math", "torch", "numpy") for test in ("isnan", "isinf", "isfinite")}
 EXITS = {"exit", "quit", "sys.exit", "os._exit", "SystemExit"}
-_GIVES_BATCHES = {"next", "iter", "tqdm", "islice"}  # functions whose first argument gives the same batches
+_GIVES_BATCHES = {"next", "iter", "tqdm", "islice", "cycle"}  # functions whose first argument gives the same batches
 _LOSSES = ("train_loss_f", "train_loss", "loss_f", "lossf", "loss_accum", "avg_loss", "total_loss", "loss")
 
 
@@ -291,6 +291,8 @@ def replace_batches(draft: Draft) -> None:
 
 def _batch_target(draft: Draft, target: ast.expr, value: ast.expr, loaders: set[str]) -> ast.expr | None:
     """What a batch of a loader is assigned to; None where the value is no batch."""
+    if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr == "__next__":
+        return _batch_target(draft, target, value.func.value, loaders)
     if not isinstance(value, ast.Call) or not value.args:
         return target if ast.unparse(value) in loaders else None
     function = draft.path(value.func).rpartition(".")[2]
