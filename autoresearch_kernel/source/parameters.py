@@ -32,9 +32,10 @@ from .syntax import parse_expression
 GUESSED_FACTOR = 4  # of a range that the comment does not give: a quarter of the value to four times it
 LARGEST_GUESSED_BITS = 63  # of an integer that may be tuned within a guessed range
 
-_NUMBER = r"[-+]?(?!0[\d_])(?:\d[\d_]*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?(?:\s*(?:\*\*|\^)\s*\d+)?"
+_UNSIGNED = r"(?:\d[\d_]*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?(?:\s*(?:\*\*|\^)\s*\d+)?"
+_NUMBER = rf"[-+]?(?!0[\d_]){_UNSIGNED}"  # with leading zeros it is that of an experiment or of a month
 _RANGE = re.compile(rf"(?<![\w.-])(?P<low>{_NUMBER})\s*\.\.\s*(?P<high>{_NUMBER})(?P<options>[^;]*)")
-_STEP = re.compile(rf"\bstep\s+({_NUMBER})")
+_STEP = re.compile(rf"\bstep\s+([-+]?{_UNSIGNED})")
 _CHOICES = re.compile(r"\{([^{}]+)\}")
 _FIXED = re.compile(r"\bfixed\b", re.IGNORECASE)
 _POWER_OF_TWO = re.compile(r"2(\s*\*\*\s*)\d+")

@@ -74,7 +74,7 @@ class DiskSpace:
 
     def _lacks_of_quota(self, folder: Path, num_bytes: int) -> str:
         """A file is tried every half a minute at most: others need the space that it takes for a moment."""
-        now = self.session.clock.seconds()
+        now = self.session.clock.monotonic()
         if self._tried is None or now - self._tried[0] > TRY_AGAIN_SECONDS:
             size = f"{num_bytes / 1e6:.0f} MB"
             lack = "" if takes(folder, num_bytes) else f"{folder} takes no {size} more: a quota is used up"

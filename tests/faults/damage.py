@@ -23,7 +23,8 @@ SEED = 3  # of the bytes that flip
 NUM_FLIPS = 12
 NUM_RACES = 3
 NUM_SUPERVISORS = 3
-REFUSALS = ("StudyInUse", "created this very moment")  # it runs already; somebody else has just begun it
+# It runs already; another supervisor has just begun it, or a moment before.
+REFUSALS = ("StudyInUse", "created this very moment", "study.json exists. Continue it with")
 
 
 def torn_tails(reference: Reference) -> list[str]:
