@@ -50,7 +50,7 @@ gpu-check: setup
 	@$(AUTORESEARCH) gpu-check $(if $(DEVICE),--device $(DEVICE))
 
 test: setup-test
-	$(IN_VENV) pytest -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_WAIT_POLICY=passive $(IN_VENV) pytest -n 2 --dist loadfile --no-loadscope-reorder  # threads that wait leave the cores to the other worker
 
 faults: setup-test
 	$(IN_VENV) tests.faults
