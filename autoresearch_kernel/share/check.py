@@ -85,7 +85,7 @@ _WORDS = {  # noun and what is so
     "figures": ("figure", "that follow from the history"),
     "page": ("part", "that the page holds and that are those of the files"),
     "rule": ("decision", "for which the installed rule gets the same numbers"),
-    "remade": ("page or table", "that this program makes again from the record in the same words"),
+    "remade": ("text", "of pages and tables that this program makes again from the record in the same words"),
 }
 OLD = "the version that recorded them kept no numbers"
 UNFIT = (  # what values that no supervisor writes may end in
