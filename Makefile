@@ -49,8 +49,9 @@ lab: setup
 gpu-check: setup
 	@$(AUTORESEARCH) gpu-check $(if $(DEVICE),--device $(DEVICE))
 
+# Threads that wait leave the cores to the other worker.
 test: setup-test
-	OMP_WAIT_POLICY=passive $(IN_VENV) pytest -n 2 --dist loadfile --no-loadscope-reorder  # threads that wait leave the cores to the other worker
+	OMP_WAIT_POLICY=passive $(IN_VENV) pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 faults: setup-test
 	$(IN_VENV) tests.faults

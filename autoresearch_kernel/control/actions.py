@@ -228,7 +228,7 @@ def share(
 
     _still_there(study)
     into = study.project / f"{study.name}.zip"
-    _, made = share_study(study, into, has_prompts=prompts, decide=list if yes else refuse, say=say)
+    _, made = share_study(study, into, agree=lambda num: prompts, decide=list if yes else refuse, say=say)
     return report(into.relative_to(study.project), made, "lab.share(prompts=True) in a cell")
 
 

@@ -76,7 +76,7 @@ class ShownStudy(Study):
         """
         with in_one_sentence():
             path = None if out is None else Path(out)
-            file, made = share_study(self, path, has_prompts=prompts, decide=list if yes else refuse)
+            file, made = share_study(self, path, agree=lambda num: prompts, decide=list if yes else refuse)
         print(report(file, made, "share(prompts=True)"))
         return file
 

@@ -292,11 +292,11 @@ def check_unchanged(study: Study) -> None:
     """
     _check_machine(study)
     _fixed_hashes(study.project)  # a program.md that is missing is an error at the start
-    check_fixed_files(study)
+    check_prepare_py(study)
     check_corpus(study)
 
 
-def check_fixed_files(study: Study) -> None:
+def check_prepare_py(study: Study) -> None:
     """Raises StudyError, naming the file, when prepare.py has changed: each training and each scorer reads it anew."""
     file = "prepare.py"
     digest = _fixed_hash(study.project, file)

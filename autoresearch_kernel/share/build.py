@@ -32,12 +32,12 @@ from ..system.locations import PACKAGED
 from ..system.processes import began_at
 from ..system.shell import shell_command
 from . import chain
-from .bundle import MOST_BYTES
+from .bundle import MOST_BYTES, names_in
 from .clean import Cleaner
 from .crate import CRATE, crate
 from .experiment_page import experiment_page
 from .layout import HERE
-from .manifest import FORMAT, HISTORY, MANIFEST, PAGE, embedded, file_facts, manifest_text
+from .manifest import FORMAT, HISTORY, MANIFEST, PAGE, TABLE, embedded, file_facts, manifest_text
 from .material import CONVERSATION, Conversation, Material, Notebook, cleaned
 from .notebook import Place, as_text, portable
 from .overview import overview
@@ -261,7 +261,7 @@ def _of_study(material: Material) -> Iterator[tuple[str, str]]:
     for name, number in (("baseline", 0), ("champion", champion.number if champion else 0)):
         if number in material.sources:
             yield f"{name}/train.py", material.sources[number]
-    yield "results.tsv", results_text(material.state.experiments)
+    yield TABLE, results_text(material.state.experiments)
     yield "study.json", json.dumps(material.study.facts, indent=1, ensure_ascii=False) + "\n"
     if script := verify_script():
         yield VERIFY, script
@@ -287,8 +287,4 @@ def _zipped(name: str, files: Mapping[str, bytes], made_at: str) -> bytes:
 
 def is_bundle_of(path: Path, names: Collection[str]) -> bool:
     """Whether a file is an earlier bundle of the study of one of these names, which a new one may replace."""
-    try:
-        with zipfile.ZipFile(path) as opened:
-            return any(f"{name}/{MANIFEST}" in opened.namelist() for name in names)
-    except (zipfile.BadZipFile, OSError):
-        return False
+    return not names_in(path).isdisjoint(f"{name}/{MANIFEST}" for name in names)

@@ -70,13 +70,18 @@ def read_bundle(path: str | Path) -> Bundle:
     return bundle
 
 
-def is_bundle(path: Path) -> bool:
-    """Whether a file is a zip that has the names of a bundle's files."""
+def names_in(path: Path) -> set[str]:
+    """The names of the files in a zip; none of a file that is no zip, or a damaged one."""
     try:
         with zipfile.ZipFile(path) as opened:
-            names = set(opened.namelist())
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError):  # of damage, too
-        return False
+            return set(opened.namelist())
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError):
+        return set()
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether a file is a zip that has the names of a bundle's files."""
+    names = names_in(path)
     folders = {name.removesuffix(MANIFEST) for name in names if name.count("/") <= 1 and name.endswith(MANIFEST)}
     return any(f"{folder}{HISTORY}" in names for folder in folders)
 

@@ -28,9 +28,9 @@ from . import chain
 from .bundle import CHANGED, Bundle
 from .decisions import check_decisions, decide_again
 from .figures import Page, fits, read_page, value_of
-from .manifest import FORMAT, HISTORY, MANIFEST, PAGE, embedded, file_facts, is_sealed
+from .manifest import FORMAT, HISTORY, MANIFEST, PAGE, TABLE, embedded, file_facts, is_sealed
 from .recorded import Recorded
-from .remade import TABLE, differing, is_of_this_program
+from .remade import differing, is_of_this_program
 
 UNKNOWN = (  # what no check of a bundle can know
     "Whether the machine told the truth: a person who makes up numbers and recomputes all hashes gets a bundle that "

@@ -47,8 +47,7 @@ def share_study(
     study: Study,
     out: Path | None = None,
     *,
-    has_prompts: bool = False,
-    agree: Callable[[int], bool] | None = None,
+    agree: Callable[[int], bool] = lambda num: False,
     decide: Callable[[Sequence[Doubt]], Sequence[Doubt]],
     say: Say = ignore_progress,
 ) -> tuple[Path, Made]:
@@ -56,9 +55,8 @@ def share_study(
 
     Args:
         out: the file; NAME.zip in the working folder when left out. An earlier bundle of this study is replaced.
-        has_prompts: with the prompts and replies of its model.
-        agree: gets the number of experiments that have some, and returns whether to share them; in place of
-            `has_prompts`.
+        agree: gets the number of experiments that have prompts and replies of a model, where there are any, and
+            returns whether to share them.
         decide: gets the words that may be private, and returns those to remove.
         say: is told how many experiments of how many are done.
 
@@ -71,9 +69,7 @@ def share_study(
         )
     material = read_material(study, has_prompts=True)
     num_conversations = len(material.conversations)
-    if agree is not None:
-        has_prompts = agree(num_conversations) if num_conversations else False
-    if not has_prompts:
+    if not (num_conversations and agree(num_conversations)):
         material = replace(material, has_prompts=False, conversations={})
     workers = rules_for_workers(material.events)
     server = str((study.facts.get("agent_options") or {}).get("server") or "")
@@ -98,8 +94,8 @@ def share(study: Study, out: Path | None, has_prompts: bool | None, is_yes: bool
         if pdf == out or (pdf.exists() and not pdf.with_suffix(".zip").exists()):
             raise StudyError(f"{pdf} is no place for the PDF: move that file away, or name a .zip with --out.")
     decide = list if is_yes else _ask
-    agree = _agrees if has_prompts is None and not is_yes else None
-    path, made = share_study(study, out, has_prompts=bool(has_prompts), agree=agree, decide=decide, say=_bar)
+    agree = _agrees if has_prompts is None and not is_yes else lambda num: bool(has_prompts)
+    path, made = share_study(study, out, agree=agree, decide=decide, say=_bar)
     print(report(path, made, "--prompts"))
     if has_pdf:
         print(f"{print_page(made.data, pdf)}: its first page as PDF.")

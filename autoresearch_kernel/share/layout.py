@@ -75,10 +75,15 @@ def wide(label: str, inner: str) -> str:
     return f'<div class="wide" role="region" aria-label="{text(label)}" tabindex="0">{inner}</div>'
 
 
+def data_opening(name: str) -> str:
+    """The tag before data for a script."""
+    return f'<script type="application/json" id="{name}">'
+
+
 def data_element(name: str, value: Any) -> str:
     """Data for a script, which no browser executes or takes for an element."""
     words = json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    return f'<script type="application/json" id="{name}">{words}</script>\n'
+    return f"{data_opening(name)}{words}</script>\n"
 
 
 @cache

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-MANIFEST, PAGE, HISTORY = "manifest.json", "index.html", "history.jsonl"
+MANIFEST, PAGE, HISTORY, TABLE = "manifest.json", "index.html", "history.jsonl", "results.tsv"
 FORMAT = 1
 _SEAL = re.compile(r'("seal": ")([0-9a-f]{64})("\n\}\n)\Z')
 

@@ -20,14 +20,14 @@ from ..record.study import Study
 from .build import VERIFY, files_of, program_sha256
 from .bundle import Bundle
 from .crate import CRATE
-from .manifest import PAGE
+from .layout import data_opening
+from .manifest import PAGE, TABLE
 from .material import CONVERSATION, Material
 
-TABLE = "results.tsv"
 MADE = re.compile(
     rf"(experiments/\d{{4,}}/)?{re.escape(PAGE)}|{re.escape(TABLE)}|{re.escape(CRATE)}|{re.escape(VERIFY)}"
 )
-DATA, END = '<script type="application/json" id="bundle">', "</script>"  # of what index.html holds for its own check
+DATA, END = data_opening("bundle"), "</script>"  # of what index.html holds for its own check
 MISSING, ADDED = (
     "the program makes it of this record, and it is not here",
     "the program makes no such page of this record",

@@ -51,7 +51,7 @@ class DiskSpace:
         self.make()
 
     def after_crash(self) -> str:
-        """The same; a quota, which free space does not show, is found by a file that is made and removed."""
+        """What `lacks` says once a training has crashed: a file is made and removed, too, which finds a quota."""
         self._is_refused, self._tried = True, None
         lack = self.lacks()
         self._is_refused = bool(lack)

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..core.overtime import allowed_scorer_seconds
 from ..core.types import Audit, Evaluation, Experiment, Progress, Status
-from ..record.study import check_fixed_files
+from ..record.study import check_prepare_py
 from ..scoring.job import HeldOut, ScoringJob
 from ..scoring.scorer_process import ScoringFailed
 from .session import Session
@@ -58,7 +58,7 @@ def ask(
         )
         return question(job)
 
-    check_fixed_files(study)  # a scorer reads prepare.py
+    check_prepare_py(study)  # a scorer reads prepare.py
     session.tell(about)
     try:
         answer = once()
@@ -68,7 +68,7 @@ def ask(
         session.note(f"{failure}; the supervisor asks once more.")
         answer = once()
     session.forget(token)
-    check_fixed_files(study)
+    check_prepare_py(study)
     return answer
 
 

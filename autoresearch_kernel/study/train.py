@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..record.study import StudyError, check_fixed_files
+from ..record.study import StudyError, check_prepare_py
 from ..core.drift import is_busy, void_by_speed
 from ..core.errors import MachineFailed
 from ..core.format import duration
@@ -87,7 +87,7 @@ class Attempt:
 
     def begin(self) -> RunOutcome | None:
         """Record that it starts; the outcome of code that is refused without a training, else None."""
-        check_fixed_files(self.session.study)
+        check_prepare_py(self.session.study)
         made_again = forgotten(self.session, self.paths.of_run(self.run))
         facts = {"seed": self.training.seed, "sandbox": self.session.sandbox, **made_again}
         facts |= {"duel": self.duel} if self.duel else {}
@@ -149,16 +149,16 @@ def _train_all(session: Session, disk_space: DiskSpace, attempts: Sequence[Attem
     for attempt, outcome in zip(attempts, outcomes, strict=True):
         if void := _Ended(attempt, slept).void(outcome, session, disk_space):
             return _made_again(session, attempts, outcomes, attempt, *void)
-    _check_fixed_files(session, attempts)
+    _check_prepare_py(session, attempts)
     for attempt, outcome in zip(attempts, outcomes, strict=True):
         attempt.record(outcome)
     return [replace(outcome, measured=a.measured) for a, outcome in zip(attempts, outcomes, strict=True)]
 
 
-def _check_fixed_files(session: Session, attempts: Sequence[Attempt]) -> None:
+def _check_prepare_py(session: Session, attempts: Sequence[Attempt]) -> None:
     """Raises StudyError when prepare.py changed while these trained: they count neither for nor against their code."""
     try:
-        check_fixed_files(session.study)
+        check_prepare_py(session.study)
     except StudyError:
         for attempt in attempts:
             attempt.interrupt(Cause.ASKED, PREPARE_CHANGED)

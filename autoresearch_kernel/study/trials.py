@@ -18,7 +18,7 @@ from ..core.format import duration
 from ..core.sanitize import is_number
 from ..core.types import OF_THE_MACHINE, Cause, Experiment, Progress, RunOutcome, Status
 from ..record.paths import ExperimentPaths
-from ..record.study import StudyError, check_fixed_files, sha256
+from ..record.study import StudyError, check_prepare_py, sha256
 from ..run.training import Listener, Training
 from ..scoring.scorer_process import ScoringFailed
 from ..show.words import idea
@@ -49,7 +49,7 @@ def train_trial(session: Steps, champion: Experiment, due: Due) -> None:
     about = Progress("training", champion.number, due.run, name_of(session, due.without))
     session.disk_space.make()
     session.quiet.wait(Progress("quiet", champion.number, due.run, about.hypothesis))
-    check_fixed_files(session.study)
+    check_prepare_py(session.study)
     training = _training(session, champion, due)
     made_again = forgotten(session, training.paths.of_run(due.run))
     _record(session, "started", due, seed=training.seed, sandbox=session.sandbox, **made_again)
@@ -68,7 +68,7 @@ def train_trial(session: Steps, champion: Experiment, due: Due) -> None:
         session.note(f"{about.hypothesis}: {void[1]}. It is trained again.")
         return
     try:
-        check_fixed_files(session.study)
+        check_prepare_py(session.study)
     except StudyError:
         _record(session, "interrupted", due, cause=Cause.ASKED, reason=PREPARE_CHANGED)
         raise

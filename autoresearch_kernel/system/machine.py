@@ -166,7 +166,7 @@ def _num_rocm_gpus(nodes: Path = Path("/sys/class/kfd/kfd/topology/nodes")) -> i
 
 
 def _gpu_id(path: Path) -> str:
-    """ "" for a GPU that this container was not given."""
+    """The number of a node; empty for a GPU that this container was not given."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
