@@ -100,9 +100,10 @@ def test_what_is_promising_elsewhere_is_kept_only_after_runs_on_the_studys_own_k
 ) -> None:
     study = study_of(project, small_corpus, 4)
     gains = [{"ALPHA": 0.2}, {"BETA": 0.1}, {"GAMMA": 0.3}, {"DELTA": 0.2}]
-    worse = [{"ALPHA": 2.0 + i / 8} for i in range(30)]
+    worse = [{"ALPHA": 2.0 + i / 8} for i in range(60)]
     mixed.seconds = 0.1
-    list(research(study, scripted(*worse[:8], *gains, *worse[8:]), experiments=28))  # gains in the second wave
+    # the gains are in the second wave; the other kinds' slots go on with proposals while the stacks are tried
+    list(research(study, scripted(*worse[:8], *gains, *worse[8:]), experiments=48))
     state = state_of(study)
     assert {e.machine for e in state.experiments[9:13]} & {"slow", "fast"}, "else this says nothing"
     best = state.incumbent
