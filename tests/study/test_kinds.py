@@ -118,7 +118,7 @@ def test_the_best_of_a_wave_is_tried_alone_where_it_was_tried_elsewhere(
 ) -> None:
     study = study_of(project, small_corpus, 4)
     ideas = [{"ALPHA": 2.0 + i / 8} for i in range(30)]
-    list(research(study, scripted(*ideas[:8]), experiments=8))
+    list(research(study, scripted(*ideas[:24]), experiments=24))
     one = next(e.number for e in state_of(study).experiments if e.machine == "fast")
     again = study_of(project, small_corpus, 4, name="again")
     ideas[one - 1] = {"BETA": 0.1}
