@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from .state import StudyState
 from .student import quantile
-from .types import SealedScore, Spent
+from .types import Result, SealedScore, Spent
 
 CONFIDENCE = 0.95  # of an interval
 Interval = tuple[float, float]  # its low and its high end
@@ -153,8 +153,13 @@ def found_on_test(state: StudyState) -> Found | None:
     result = state.result
     if result is None:
         return None
-    baseline = _tested(state.tested, 0, result.num_baseline_runs, result.baseline_test_bpb)
-    champion = _tested(state.tested, result.champion, result.num_champion_runs, result.champion_test_bpb)
+    return found_by(result, *(_scores_of(state.tested, number) for number in (0, result.champion)))
+
+
+def found_by(result: Result, baseline_scores: Sequence[float], champion_scores: Sequence[float]) -> Found:
+    """What a result says, with the errors that the scores on the test split give it, in the order of their runs."""
+    baseline = _tested(baseline_scores, result.num_baseline_runs, result.baseline_test_bpb)
+    champion = _tested(champion_scores, result.num_champion_runs, result.champion_test_bpb)
     gain = champion - baseline
     if gain.error is None:
         gain = Estimate(result.test_difference, result.test_standard_error, 1)
@@ -167,10 +172,15 @@ def interval_on_test(state: StudyState) -> Interval | None:
     return None if found is None else found.gain.interval
 
 
-def _tested(tested: Sequence[SealedScore], number: int, count: int, mean: float) -> Estimate:
+def _scores_of(tested: Sequence[SealedScore], number: int) -> list[float]:
+    """Of the models of an experiment that were scored on the test split, in the order of their runs."""
+    runs = sorted((t for t in tested if t.experiment == number), key=lambda t: t.run)
+    return [t.test_bpb for t in runs if t.test_bpb is not None]
+
+
+def _tested(scores: Sequence[float], count: int, mean: float) -> Estimate:
     """The mean of the runs that the result is of, with its error where the record still shows these runs."""
-    runs = sorted((t for t in tested if t.experiment == number and t.test_bpb is not None), key=lambda t: t.run)
-    scores = [t.test_bpb for t in runs if t.test_bpb is not None][-count:]
+    scores = scores[-count:]
     if len(scores) == count and math.isclose(statistics.fmean(scores), mean, abs_tol=1e-9):
         return mean_of(scores)
     return Estimate(mean)

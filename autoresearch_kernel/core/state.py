@@ -360,7 +360,7 @@ class _Fold:
         self.known |= {"waiting": None, "waiting_since": ""}
 
     def on_busy(self, event: Event) -> None:
-        self.busy.append(_from(event, Busy))
+        self.busy.append(from_event(event, Busy))
 
     def on_quiet_wait(self, event: Event) -> None:
         self.on_busy(event)
@@ -402,7 +402,7 @@ class _Fold:
         self.known |= {"notes": event["text"], "notes_at": event["decided"]}
 
     def on_review(self, event: Event) -> None:
-        self.known["review"] = _from(event, Review)
+        self.known["review"] = from_event(event, Review)
 
     def on_dry_run(self, event: Event) -> None:
         if event.get("void"):  # it was cut off, or failed for what is not its own doing
@@ -499,7 +499,7 @@ class _Fold:
 
     def on_audited(self, event: Event) -> None:
         """An accepted score is corrected; a refused one is none, and an experiment kept for it is not kept."""
-        run, number, audit = self.run(event), event["experiment"], _from(event, Audit)
+        run, number, audit = self.run(event), event["experiment"], from_event(event, Audit)
         run["audit"], run["claimed_bpb"] = audit, run["val_bpb"]
         if audit.accepted:
             run["val_bpb"] += audit.correction_bpb
@@ -572,10 +572,10 @@ class _Fold:
     # --- the result
 
     def on_tested(self, event: Event) -> None:
-        self.tested.append(_from(event, SealedScore))
+        self.tested.append(from_event(event, SealedScore))
 
     def on_result(self, event: Event) -> None:
-        self.results.append(_from(event, Result))
+        self.results.append(from_event(event, Result))
         self.known["finished"] = self.known.get("finished") or "its result is there"
 
     def on_attribution(self, event: Event) -> None:
@@ -589,7 +589,7 @@ def _seconds_of(event: Event) -> float:
     return datetime.fromisoformat(event["time"]).timestamp()
 
 
-def _from(event: Event, kind: type[T]) -> T:
+def from_event(event: Event, kind: type[T]) -> T:
     """A dataclass whose fields stand in the event under their names; one with a default may be missing."""
     needed = [f.name for f in fields(kind) if f.name in event or f.default is MISSING]  # type: ignore[arg-type]
     return kind(**{name: event[name] for name in needed})

@@ -27,7 +27,7 @@ from ..source.diff import applied
 from . import chain
 from .bundle import CHANGED, Bundle
 from .decisions import check_decisions, decide_again
-from .figures import Page, fits, read_page, value_of
+from .figures import Page, fits, missing, read_page, value_of
 from .manifest import FORMAT, HISTORY, MANIFEST, PAGE, TABLE, embedded, file_facts, is_sealed
 from .recorded import Recorded
 from .remade import differing, is_of_this_program
@@ -269,6 +269,9 @@ def _figures(whole: Bundle, page: Page | None, recorded: Recorded) -> Row:
             is_so = False
         if not is_so:
             findings.append(Finding(PAGE, f'its figure "{name}" says "{text.strip()}", and the history does not'))
+    for name in missing(page, recorded) if page else ():
+        checked += 1
+        findings.append(Finding(PAGE, f'its figure "{name}" is not there, and the history has it'))
     rows = list(_rows_of_table(whole, recorded))
     findings += [Finding(TABLE, problem) for problem in rows if problem]
     is_read = page is not None and TABLE in whole.files

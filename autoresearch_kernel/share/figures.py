@@ -3,17 +3,22 @@
 The page marks each with `data-figure="NAME"`; the element's whole text is the figure, as in
 `<b data-figure="kept">7</b>`. Both checks, in Python and in verify.js, read the text as a number and compare it with
 the value to as many decimals as the text has. The names are those of FIGURES, and of OF_EXPERIMENT with the number of
-an experiment, as `bpb-12`; a status is compared as a word.
+an experiment, as `bpb-12`; a status is compared as a word. `missing` names the figures that a page must have, so that
+one cannot be changed by taking its mark away.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from html.parser import HTMLParser
 from typing import Any
 
+from ..core.contrast import found_by
 from ..core.format import MINUS
+from ..core.state import from_event
+from ..core.types import FAILED, Result
 from .recorded import Recorded
 
 Value = float | int | str | None
@@ -22,11 +27,18 @@ ROUNDING = 1e-9  # of a value that lies half-way between two figures
 FIGURES: dict[str, Callable[[Recorded], Value]] = {
     "experiments": lambda recorded: sum(number > 0 for number in recorded.decided),  # without the baseline
     "kept": lambda recorded: sum(number > 0 for number in recorded.kept),
+    "discarded": lambda recorded: _count(recorded, "discard"),
+    "failed": lambda recorded: _count(recorded, *(str(status) for status in FAILED)),
+    "refused": lambda recorded: _count(recorded, "rejected"),
     "champion": lambda recorded: recorded.incumbent,
     "baseline-bpb": lambda recorded: _of(recorded.decided.get(0), "val_bpb"),
     "champion-bpb": lambda recorded: _of(recorded.decided.get(recorded.incumbent or 0), "val_bpb"),
     "result-difference": lambda recorded: _of(recorded.result, "test_difference"),
     "result-error": lambda recorded: _of(recorded.result, "test_standard_error"),
+    "result-low": lambda recorded: _end(recorded, 0),
+    "result-high": lambda recorded: _end(recorded, 1),
+    "result-val-difference": lambda recorded: _of(recorded.result, "val_difference"),
+    "result-val-error": lambda recorded: _of(recorded.result, "val_standard_error"),
     "result-baseline-bpb": lambda recorded: _of(recorded.result, "baseline_test_bpb"),
     "result-champion-bpb": lambda recorded: _of(recorded.result, "champion_test_bpb"),
 }
@@ -34,6 +46,7 @@ OF_EXPERIMENT: dict[str, Callable[[Mapping[str, Any]], Value]] = {  # of its dec
     "bpb": lambda decided: decided.get("val_bpb"),
     "incumbent-bpb": lambda decided: decided.get("incumbent_bpb"),
     "difference": lambda decided: decided["val_bpb"] - decided["incumbent_bpb"],
+    "difference-error": lambda decided: _error(decided),
     "status": lambda decided: decided["status"],
 }
 
@@ -99,6 +112,40 @@ def read_page(html: str) -> Page:
     page.feed(html)
     page.close()
     return page
+
+
+def missing(page: Page, recorded: Recorded) -> Iterator[str]:
+    """The names of the figures that a page of this history must have and has not."""
+    names = ["experiments", "kept"]
+    if recorded.result is not None:
+        names += ["result-difference", "result-error", "result-baseline-bpb", "result-champion-bpb"]
+    for number, decided in sorted(recorded.decided.items()):
+        names += [f"bpb-{number}"] if decided.get("val_bpb") is not None else []
+        is_compared = None not in (decided.get("val_bpb"), decided.get("incumbent_bpb"))
+        names += [f"incumbent-bpb-{number}", f"difference-{number}"] if is_compared else []
+    has = {name for name, _ in page.figures}
+    yield from (name for name in names if name not in has)
+
+
+def _count(recorded: Recorded, *statuses: str) -> int:
+    return sum(number > 0 and decided["status"] in statuses for number, decided in recorded.decided.items())
+
+
+def _error(decided: Mapping[str, Any]) -> Value:
+    """Of the difference: that of a duel, else of two independent means."""
+    known = decided.get("difference_error")
+    errors = decided.get("standard_error"), decided.get("incumbent_standard_error")
+    return known if known is not None else None if None in errors else math.hypot(*errors)
+
+
+def _end(recorded: Recorded, which: int) -> Value:
+    """The low or the high end of the result's interval."""
+    result = recorded.result
+    if result is None:
+        return None
+    scores = recorded.test_scores(0), recorded.test_scores(result["champion"])
+    interval = found_by(from_event(result, Result), *scores).gain.interval
+    return None if interval is None else interval[which]
 
 
 def _of(event: Mapping[str, Any] | None, name: str) -> Value:

@@ -19,7 +19,7 @@ from ..record.curves import read_curve
 from ..record.history import events_so_far
 from ..record.study import Study, StudyError, open_folder, open_study
 from ..source.diff import applied
-from ..study.proposal_files import read_proposal
+from ..study.proposal_files import are_messages, read_proposal
 from ..system.files import lock_holder
 from ..system.locations import project_root
 from .clean import Cleaner
@@ -173,5 +173,12 @@ def _thinned(curve: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _conversation(study: Study, number: int) -> Conversation:
-    proposal = read_proposal(study.experiment(number))
-    return proposal[0].transcript if proposal is not None else ()
+    """Of a study, or of an unpacked bundle with prompts; empty where there is none."""
+    paths = study.experiment(number)
+    if (proposal := read_proposal(paths)) is not None:
+        return proposal[0].transcript
+    try:
+        messages = json.loads((paths.folder / CONVERSATION).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return ()
+    return tuple(messages) if isinstance(messages, list) and are_messages(messages) else ()

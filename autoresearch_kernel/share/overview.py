@@ -206,7 +206,8 @@ def _difference(experiment: Experiment) -> str:
     compared = experiment.compared
     if compared is None:
         return "–"
-    error = f" ± {compared.error:.4f}" if compared.error is not None else ""
+    name = f"difference-error-{experiment.number}"
+    error = f" ± {figure(name, f'{compared.error:.4f}')}" if compared.error is not None else ""
     sigmas = f"<br>{text(compared.in_sigmas)}" if compared.in_sigmas else ""
     return f"{figure(f'difference-{experiment.number}', signed(compared.difference))}{error}{sigmas}"
 

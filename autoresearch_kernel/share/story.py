@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..core.contrast import interval_on_test
+from ..core.contrast import CONFIDENCE, Interval, interval_on_test
 from ..core.decide import best
 from ..core.drift import STEADY, machine_speeds
-from ..core.format import bpb, clock, count, duration, plain, signed, thousands, with_error
+from ..core.format import bpb, clock, count, duration, percent, plain, signed, with_error
 from ..core.types import FAILED, Experiment, Status
 from ..show.cost import spent_words
 from ..show.html import text
@@ -20,7 +20,6 @@ from ..show.study_words import (
     failed_words,
     findings,
     gain_words,
-    interval_words,
     machine_words,
     unclear_words,
 )
@@ -58,9 +57,10 @@ def result_html(material: Material) -> list[str]:
         f"On text that decided nothing, the sealed test split, the champion scores "
         f"{figure('result-champion-bpb', bpb(result.champion_test_bpb))} and the baseline "
         f"{figure('result-baseline-bpb', bpb(result.baseline_test_bpb))} bits per byte: "
-        f"{figure('result-difference', difference)} ± {figure('result-error', error)}{text(interval_words(interval))}, "
+        f"{figure('result-difference', difference)} ± {figure('result-error', error)}{_interval(interval)}, "
         f"over {seeds}.",
-        f"On validation the same models differ by {with_error(result.val_difference, result.val_standard_error)}; the "
+        f"On validation the same models differ by {figure('result-val-difference', signed(result.val_difference))} ± "
+        f"{figure('result-val-error', f'{result.val_standard_error:.4f}')}; the "
         "differences of the decisions that led there add up to "
         f"{with_error(result.judged_difference, result.judged_standard_error)}.",
         text(unclear_words(result.test_difference, result.test_standard_error, interval)),
@@ -69,6 +69,14 @@ def result_html(material: Material) -> list[str]:
     if result.num_looks > 1:
         sentences.append(f"The test split was opened for {result.num_looks} champions; each look wears it out.")
     return list(filter(None, sentences))
+
+
+def _interval(interval: Interval | None) -> str:
+    """As `interval_words` has it."""
+    if interval is None:
+        return ""
+    low, high = (figure(f"result-{name}", signed(end)) for name, end in zip(("low", "high"), interval, strict=True))
+    return f" ({text(percent(CONFIDENCE))}: {low} to {high})"
 
 
 def tried(material: Material) -> tuple[Experiment, ...]:
@@ -126,11 +134,11 @@ def _decisions(material: Material) -> Iterator[str]:
     done = tried(material)
     kept = figure("kept", str(sum(e.status is Status.KEEP for e in done)))
     kinds = [
-        ("discarded", sum(e.status is Status.DISCARD for e in done)),
-        ("failed", sum(e.status in FAILED for e in done)),
-        ("refused by the audit", sum(e.status is Status.REJECTED for e in done)),
+        ("discarded", "discarded", sum(e.status is Status.DISCARD for e in done)),
+        ("failed", "failed", sum(e.status in FAILED for e in done)),
+        ("refused", "refused by the audit", sum(e.status is Status.REJECTED for e in done)),
     ]
-    others = [f"{thousands(number)} {kind}" for kind, number in kinds if number]
+    others = [f"{figure(name, str(number))} {kind}" for name, kind, number in kinds if number]
     yield f"Of these, {', '.join([f'{kept} were kept', *others])}."
 
 

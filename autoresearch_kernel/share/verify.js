@@ -579,11 +579,18 @@
   const FIGURES = {
     "experiments": (r) => Object.keys(r.decided).filter((number) => Number(number) > 0).length,
     "kept": (r) => r.kept.filter((number) => number > 0).length,
+    "discarded": (r) => countOf(r, ["discard"]),
+    "failed": (r) => countOf(r, FAILED),
+    "refused": (r) => countOf(r, ["rejected"]),
     "champion": (r) => r.incumbent,
     "baseline-bpb": (r) => of(r.decided[0], "val_bpb"),
     "champion-bpb": (r) => of(r.decided[r.incumbent || 0], "val_bpb"),
     "result-difference": (r) => of(r.result, "test_difference"),
     "result-error": (r) => of(r.result, "test_standard_error"),
+    "result-low": (r) => intervalOf(r)[0],
+    "result-high": (r) => intervalOf(r)[1],
+    "result-val-difference": (r) => of(r.result, "val_difference"),
+    "result-val-error": (r) => of(r.result, "val_standard_error"),
     "result-baseline-bpb": (r) => of(r.result, "baseline_test_bpb"),
     "result-champion-bpb": (r) => of(r.result, "champion_test_bpb"),
   };
@@ -591,10 +598,59 @@
     "bpb": (decided) => of(decided, "val_bpb"),
     "incumbent-bpb": (decided) => of(decided, "incumbent_bpb"),
     "difference": (decided) => (isNumber(decided.val_bpb) && isNumber(decided.incumbent_bpb) ? decided.val_bpb - decided.incumbent_bpb : null),
+    "difference-error": (decided) => errorOf(decided),
     "status": (decided) => decided.status,
   };
+  const FAILED = ["crash", "timeout", "invalid", "interrupted"];
   const isNumber = (value) => typeof value === "number";
   const of = (event, name) => (event ? orNull(event[name]) : null);
+
+  function countOf(recorded, statuses) {
+    const decided = Object.entries(recorded.decided).filter(([number]) => Number(number) > 0);
+    return decided.filter(([, event]) => statuses.includes(event.status)).length;
+  }
+  /** Of the difference: that of a duel, else of two independent means. */
+  function errorOf(decided) {
+    if (isNumber(decided.difference_error)) return decided.difference_error;
+    const errors = [decided.standard_error, decided.incumbent_standard_error];
+    return errors.every(isNumber) ? Math.hypot(...errors) : null;
+  }
+  /** A mean with the error that its scores give it, where they are those that it is the mean of. */
+  function estimateOf(scores, count, mean) {
+    const used = scores.slice(-count), own = used.reduce((sum, score) => sum + score, 0) / used.length;
+    if (used.length !== count || !(Math.abs(own - mean) <= 1e-9 * Math.max(1, Math.abs(mean)))) return { mean };
+    if (count < 2) return { mean: own };
+    const variance = used.reduce((sum, score) => sum + (score - own) ** 2, 0) / (count - 1) / count;
+    return { mean: own, variance, freedom: count - 1 };
+  }
+  /** The ends of the result's interval, 95 % by Student's t with the degrees of freedom of Welch: core/contrast.py. */
+  function intervalOf(recorded) {
+    const result = recorded.result;
+    if (!result) return [null, null];
+    const one = estimateOf(recorded.testScores(0), result.num_baseline_runs, result.baseline_test_bpb);
+    const other = estimateOf(recorded.testScores(result.champion), result.num_champion_runs, result.champion_test_bpb);
+    let value = other.mean - one.mean, error, freedom = 1;
+    if (one.variance === undefined || other.variance === undefined)
+      [value, error] = [result.test_difference, result.test_standard_error];
+    else {
+      const uncertain = one.variance ** 2 / one.freedom + other.variance ** 2 / other.freedom;
+      error = Math.sqrt(one.variance + other.variance);
+      if (uncertain) freedom = (one.variance + other.variance) ** 2 / uncertain;
+    }
+    const half = error ? quantile(0.025, Math.max(1, Math.floor(freedom))) * error : 0;
+    return [value - half, value + half];
+  }
+  /** The names of the figures that a page of this history must have and has not. */
+  function missing(page, recorded) {
+    const names = ["experiments", "kept"], has = new Set(page.figures.map(({ name }) => name));
+    if (recorded.result) names.push("result-difference", "result-error", "result-baseline-bpb", "result-champion-bpb");
+    for (const number of Object.keys(recorded.decided).map(Number).sort((a, b) => a - b)) {
+      const { val_bpb: mine, incumbent_bpb: theirs } = recorded.decided[number], isThere = (bpb) => orNull(bpb) !== null;
+      if (isThere(mine)) names.push(`bpb-${number}`);
+      if (isThere(mine) && isThere(theirs)) names.push(`incumbent-bpb-${number}`, `difference-${number}`);
+    }
+    return names.filter((name) => !has.has(name));
+  }
 
   function valueOf(name, recorded) {
     if (Object.hasOwn(FIGURES, name)) return FIGURES[name](recorded);
@@ -616,6 +672,10 @@
       row.checked++;
       if (!fits(text, valueOf(name, recorded)))
         row.findings.push([PAGE, `its figure "${name}" says "${text.trim()}", and the history does not`]);
+    }
+    for (const name of page ? missing(page, recorded) : []) {
+      row.checked++;
+      row.findings.push([PAGE, `its figure "${name}" is not there, and the history has it`]);
     }
     for (const problem of table === null ? [] : problemsOfTable(table, recorded)) {
       row.checked++;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -42,11 +43,16 @@ def read_proposal(paths: ExperimentPaths) -> tuple[Proposal, int] | None:
 def _is_whole(proposal: Proposal) -> bool:
     """Whether all fields are of their types, which JSON does not say."""
     texts = all(isinstance(getattr(proposal, name), str) for name in (*TEXTS, "agent"))
-    messages = all(
-        isinstance(message, dict) and all(isinstance(message.get(key), str) for key in ("role", "content"))
-        for message in proposal.transcript
-    )
+    messages = are_messages(proposal.transcript)
     return texts and messages and isinstance(proposal.changes, dict) and isinstance(proposal.details, dict)
+
+
+def are_messages(messages: Iterable[Any]) -> bool:
+    """Whether these are the messages of a conversation, each with its role and its content."""
+    return all(
+        isinstance(message, dict) and all(isinstance(message.get(key), str) for key in ("role", "content"))
+        for message in messages
+    )
 
 
 def save_proposal(paths: ExperimentPaths, proposal: Proposal, parent: int | None, **facts: Any) -> None:

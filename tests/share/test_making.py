@@ -124,6 +124,23 @@ def test_a_running_study_is_shared_as_it_stands_and_verifies(alice: Path) -> Non
     assert again == path and not made.is_running
 
 
+def test_an_unpacked_bundle_is_shared_again_with_its_prompts(alice: Path) -> None:  # noqa: F811
+    path, _ = share_study(make_night(alice).study, alice / "nov23.zip", agree=bool, decide=list)
+    with zipfile.ZipFile(path) as opened:
+        said = {name: opened.read(name) for name in opened.namelist() if name.endswith("/conversation.json")}
+        opened.extractall(alice / "unpacked")
+    asked: list[int] = []
+    again, _ = share_study(
+        study_to_share(alice / "unpacked" / "nov23"),
+        alice / "b.zip",
+        agree=lambda num: not asked.append(num),
+        decide=list,
+    )
+    with zipfile.ZipFile(again) as opened:
+        assert {name: opened.read(name) for name in opened.namelist() if name.endswith("/conversation.json")} == said
+    assert said and asked == [len(said)]
+
+
 def test_progress_is_told_for_each_experiment(alice: Path) -> None:  # noqa: F811
     told: list[tuple[int, int]] = []
     share_study(make_night(alice).study, alice / "x.zip", decide=list, say=lambda done, of: told.append((done, of)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import time
 import zipfile
 from collections.abc import Callable
@@ -302,6 +303,11 @@ def other_result(events: list[Event]) -> None:
     result["test_difference"] -= 0.1
 
 
+def other_figure(name: str) -> Callable[[str], str]:
+    """Writes another number where the page has this figure."""
+    return lambda text: re.sub(f'(data-figure="{name}">)[^<]+<', r"\g<1>9.8765<", text)
+
+
 FORGERIES: dict[str, tuple[Callable[[Files], Files], str, str]] = {
     "a verdict is turned": (with_events(turn), "decisions", "its numbers say keep"),
     "a score is better than its decision": (with_events(better_score), "decisions", "not the scores of its runs"),
@@ -342,6 +348,18 @@ FORGERIES: dict[str, tuple[Callable[[Files], Files], str, str]] = {
         with_file("index.html", lambda text: text.replace('experiments">26<', 'experiments">27<')),
         "figures",
         'its figure "experiments" says "27"',
+    ),
+    **{
+        f"the page's {name}": (with_file(PAGE, other_figure(name)), "figures", f'its figure "{name}" says "9.8765"')
+        for name in (
+            "discarded", "failed", "refused", "result-low", "result-high", "result-val-difference", "result-val-error",
+            "difference-3", "difference-error-3",
+        )
+    },
+    "a figure without its mark": (
+        with_file("index.html", lambda text: text.replace('data-figure="bpb-3">', ">9")),
+        "figures",
+        'its figure "bpb-3" is not there, and the history has it',
     ),
     "a row of the table": (
         with_file("results.tsv", lambda text: text.replace("\tdiscard\t", "\tkeep\t", 1)),

@@ -166,7 +166,7 @@ def shell(words: str, project: Path, **env: str) -> subprocess.CompletedProcess[
 def test_a_character_that_the_output_cannot_hold_is_replaced(
     env: dict[str, str], words: str, project: Path, small_corpus: Path
 ) -> None:
-    counting_study(project, small_corpus)
+    counting_study(project, small_corpus).paths.history.touch()  # else attach waits for its first record
     done = shell(f"$ar {words}", project, **env)
     assert b"codec" not in done.stderr and b"Traceback" not in done.stderr
     assert done.stdout
