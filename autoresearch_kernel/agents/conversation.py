@@ -303,7 +303,7 @@ class Conversation:
     def _reply_limit(self, prompt_tokens: int, wanted: int) -> int:
         """Tokens that the reply may take before a limit of the study is passed. Raises LimitReached."""
         limits, limit = self.context.limits, wanted
-        if limits.max_calls is not None and self.spent.calls >= limits.max_calls:
+        if limits.max_calls is not None and self.spent.counted_calls >= limits.max_calls:
             raise LimitReached(count(limits.max_calls, "call"))
         if limits.max_tokens is not None:
             limit = min(limit, limits.max_tokens - self.spent.tokens - prompt_tokens)

@@ -199,7 +199,7 @@ def remaining(context: Context) -> str:
     if limits.max_tokens is not None:
         parts.append(f"{max(0, limits.max_tokens - spent.tokens):,} tokens for your calls")
     if limits.max_calls is not None:
-        parts.append(f"{max(0, limits.max_calls - spent.calls)} of your calls")
+        parts.append(f"{max(0, limits.max_calls - spent.counted_calls)} of your calls")
     if limits.max_cost is not None:
         parts.append(f"${max(0.0, limits.max_cost - spent.cost):.2f} for your calls")
     if not parts:

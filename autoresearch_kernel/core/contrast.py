@@ -18,6 +18,7 @@ from .student import quantile
 from .types import Result, SealedScore, Spent
 
 CONFIDENCE = 0.95  # of an interval
+ROUNDING = 1e-9  # of degrees of freedom that are a whole number but for rounding
 Interval = tuple[float, float]  # its low and its high end
 
 
@@ -44,7 +45,7 @@ class Estimate:
         if self.degrees_of_freedom is None:
             factor = statistics.NormalDist().inv_cdf(1 - tail)
         else:
-            factor = quantile(tail, max(1, math.floor(self.degrees_of_freedom)))
+            factor = quantile(tail, max(1, math.floor(self.degrees_of_freedom + ROUNDING)))
         return self.value - factor * self.error, self.value + factor * self.error
 
     def __sub__(self, other: Estimate) -> Estimate:

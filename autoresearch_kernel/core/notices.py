@@ -9,6 +9,8 @@ from enum import StrEnum
 from .state import Event
 from .types import Status
 
+ASKED_AGAIN = "It is asked again in"  # in the reason of a pause after which the agent is asked again
+
 
 class News(StrEnum):
     """What a notice is about."""
@@ -26,6 +28,9 @@ class News(StrEnum):
 class NewsReader:
     """Tells of each event, given in order, which news it is.
 
+    A study that pauses because its agent cannot answer tries again and pauses again, perhaps all night. Only the first
+    of these pauses is news, until the agent proposes something or a user sends a command.
+
     Args:
         since: number of the last event that is no news, whatever it says.
         greet_after: the first session that opens after this event is news, too.
@@ -34,13 +39,23 @@ class NewsReader:
     since: int
     greet_after: int
     _is_greeted: bool = field(default=False, init=False)
+    _is_waiting: bool = field(default=False, init=False)  # such a pause is told, and there was no proposal since
 
     def kind(self, event: Event) -> News | None:
         """None for an event that is no news."""
         if event["event"] == "opened" and event["seq"] > self.greet_after and not self._is_greeted:
             self._is_greeted = True
             return News.STARTED
-        return kind_of(event) if event["seq"] > self.since else None
+        is_repeated = self._is_waiting and _is_own_pause(event)
+        if event["event"] in ("proposed", "command"):
+            self._is_waiting = False
+        self._is_waiting = self._is_waiting or _is_own_pause(event)
+        return None if is_repeated or event["seq"] <= self.since else kind_of(event)
+
+
+def _is_own_pause(event: Event) -> bool:
+    """Whether a study pauses until its agent can be asked again."""
+    return event["event"] == "paused" and ASKED_AGAIN in str(event.get("reason"))
 
 
 def kind_of(event: Event) -> News | None:

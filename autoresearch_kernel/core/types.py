@@ -126,16 +126,24 @@ class Spent:
     tokens_out: int = 0
     cost: float = 0.0  # US dollars, of the calls whose price is known
     unpriced_calls: int = 0
+    unread_calls: int = 0  # failed before a model read anything, as without a sign-in
 
     @property
     def tokens(self) -> int:
         return self.tokens_in + self.tokens_out
 
+    @property
+    def counted_calls(self) -> int:
+        """Those that count towards a limit of calls."""
+        return self.calls - self.unread_calls
+
     def __add__(self, other: Spent) -> Spent:
         return Spent(*map(operator.add, astuple(self), astuple(other)))
 
     def plus(self, call: Call) -> Spent:
-        return self + Spent(1, call.tokens_in, call.tokens_out, call.cost or 0.0, int(call.cost is None))
+        is_unread = bool(call.failed) and not (call.tokens_in or call.tokens_out)
+        cost = call.cost or 0.0, int(call.cost is None)
+        return self + Spent(1, call.tokens_in, call.tokens_out, *cost, int(is_unread))
 
 
 @dataclass(frozen=True)

@@ -637,7 +637,7 @@
       error = Math.sqrt(one.variance + other.variance);
       if (uncertain) freedom = (one.variance + other.variance) ** 2 / uncertain;
     }
-    const half = error ? quantile(0.025, Math.max(1, Math.floor(freedom))) * error : 0;
+    const half = error ? quantile(0.025, Math.max(1, Math.floor(freedom + ROUNDING))) * error : 0;
     return [value - half, value + half];
   }
   /** The names of the figures that a page of this history must have and has not. */

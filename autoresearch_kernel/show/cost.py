@@ -33,7 +33,7 @@ def spent_words(spent: Spent, limits: Limits) -> str:
     of_tokens = f" of {tokens(limits.max_tokens)}" if limits.max_tokens is not None else ""
     of_cost = f" of ${limits.max_cost:.2f}" if limits.max_cost is not None else ""
     has_price = spent.unpriced_calls < spent.calls or limits.max_cost is not None
-    calls = f" · {spent.calls} of {limits.max_calls} calls" if limits.max_calls is not None else ""
+    calls = f" · {spent.counted_calls} of {limits.max_calls} calls" if limits.max_calls is not None else ""
     return f"{tokens(spent.tokens)}{of_tokens} tokens{calls}" + (f" · {money(spent)}{of_cost}" if has_price else "")
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..core.agent import Agent, AgentUnavailable, NothingToPropose, UnusableReply, asks_person, listens, thinks_ahead
 from ..core.format import duration, plain
+from ..core.notices import ASKED_AGAIN
 from ..core.types import Call, Context, Objection, Progress, Proposal, Refusal
 from ..record.study import sha256
 from ..show.words import given_back_words, in_short
@@ -51,6 +52,7 @@ class Proposals:
         self.question: Question | None = None
         self.is_waited_for = False  # nothing trains until there is an answer
         self.ask_again_at = 0.0  # monotonic: when what failed ahead is asked again
+        self.num_failed_ahead = 0  # questions ahead that failed one after the other
 
     @property
     def is_asked(self) -> bool:
@@ -90,13 +92,15 @@ class Proposals:
                 raise  # else it is recorded when there is room
 
     def _ask_again(self, question: Question) -> None:
-        """What failed ahead is asked once more while the experiment still trains: by then the server may be up."""
+        """What failed ahead is asked again while the experiment still trains: by then the server may be up."""
         failure = question.failure
         if not isinstance(failure, AgentUnavailable):
             return
         if not self.ask_again_at:
             self.session.note(f"The agent could not answer: {failure}")
-            self.ask_again_at = self.session.clock.monotonic() + (failure.again_in_seconds or PAUSE_SECONDS[0])
+            seconds = failure.again_in_seconds or _pause_seconds(self.num_failed_ahead)
+            self.ask_again_at = self.session.clock.monotonic() + seconds
+            self.num_failed_ahead += 1
         if self.session.clock.monotonic() >= self.ask_again_at:
             self.ask_again_at = 0.0
             context = replace(question.context, spent=self.session.state.spent)
@@ -216,6 +220,7 @@ class Proposals:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         again_at, failure = self.ask_again_at, question.failure
         self.question, self.ask_again_at = None, 0.0
+        self.num_failed_ahead = 0 if failure is None else self.num_failed_ahead
         if question.is_ahead and isinstance(failure, AgentUnavailable):
             left = again_at - session.clock.monotonic() if again_at else failure.again_in_seconds
             if failure.again_in_seconds is not None and left is not None and left > 0:
@@ -230,11 +235,11 @@ class Proposals:
 
     def _pause(self, reason: str, times: int, stated_seconds: float | None = None) -> None:
         """`stated_seconds`: until the moment that the agent or its server names."""
-        seconds = stated_seconds or PAUSE_SECONDS[min(times, len(PAUSE_SECONDS) - 1)]
+        seconds = stated_seconds or _pause_seconds(times)
         reason = reason.rstrip(". \n")
         self.session.note(f"The agent cannot answer: {reason}.")
         when = f"{seconds:g} s" if stated_seconds is None else duration(seconds)
-        self.steering.pause_for(seconds, f"{reason}. It is asked again in {when}")
+        self.steering.pause_for(seconds, f"{reason}. {ASKED_AGAIN} {when}")
 
     def _settle(self, agent: Agent, proposal: Proposal, parent: int, context: Context) -> Proposal | Refusal:
         """The proposal on the present incumbent, or why not."""
@@ -308,3 +313,8 @@ class Proposals:
         if not failure:
             return None
         return Refusal(context.number, Objection.DRY_RUN, failure, approved.hypothesis, approved)
+
+
+def _pause_seconds(times: int) -> float:
+    """Before an agent that failed this many times before is asked again."""
+    return PAUSE_SECONDS[min(times, len(PAUSE_SECONDS) - 1)]

@@ -208,6 +208,13 @@ def test_max_calls_ends_a_study_cleanly(study: Study, tool: FakeTool, machine: M
     assert finished["reason"] == "the limit of 3 calls is reached"
 
 
+def test_starts_without_a_sign_in_do_not_use_up_the_calls(study: Study, tool: FakeTool, machine: Machine) -> None:
+    tool.play([*[step("error", "Not logged in. Please run /login.", 1)] * 4, alpha("0.01"), line("LINE = 2")])
+    done = list(research(study, make_agent(study), experiments=9, limits=Limits(max_calls=2)))
+    assert len(done) == 3 and tool.num_starts == 6
+    assert read_state(study.paths.history).spent.counted_calls == 2
+
+
 def test_a_study_goes_on_with_another_tool(study: Study, tool: FakeTool, machine: Machine, tmp_path: Path) -> None:
     tool.play([alpha("0.01")])
     list(research(study, make_agent(study, model="big"), experiments=1))

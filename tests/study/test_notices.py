@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
-from autoresearch_kernel.core.notices import News, news, notice_id
+from autoresearch_kernel.core.agent import AgentUnavailable
+from autoresearch_kernel.core.notices import ASKED_AGAIN, News, news, notice_id
 from autoresearch_kernel.core.state import Event
+from autoresearch_kernel.core.types import Context, Proposal
 from autoresearch_kernel.record.commands import send
 from autoresearch_kernel.record.history import read_events
 from autoresearch_kernel.record.notices import Notifier, read_notifier, read_told, write_notifier
@@ -87,6 +89,35 @@ def test_a_night_tells_its_start_its_records_and_its_end(study: Study, machine: 
 def _seq_of(study: Study, kind: str, number: int) -> int:
     events = read_events(study.paths.history)
     return next(e["seq"] for e in events if e["event"] == kind and e["experiment"] == number)
+
+
+class Unable(Scripted):
+    """Cannot answer three times before its second proposal."""
+
+    failures = 3
+
+    def propose(self, context: Context) -> Proposal:
+        if context.number == 2 and self.failures:
+            self.failures -= 1
+            raise AgentUnavailable("You are not signed in to Tool.")
+        return super().propose(context)
+
+
+def test_an_agent_that_cannot_answer_for_hours_is_told_once(study: Study, machine: Machine) -> None:
+    list(research(study, Unable({"ALPHA": 5.0}, {"ALPHA": 4.0}), experiments=2, notify=KEEP))
+    assert [e["event"] for e in read_events(study.paths.history)].count("paused") == 3
+    assert [one["kind"] for one in told(study)] == ["started", "paused", "ended"]
+    list(research(study, Unable({"ALPHA": 3.0}, {"ALPHA": 2.0}), experiments=1))
+    assert [one["kind"] for one in told(study)][3:] == ["ended"]
+
+
+@pytest.mark.parametrize("between", ["proposed", "command"])
+def test_a_pause_after_a_proposal_or_a_command_is_news_again(between: str) -> None:
+    pause = {"event": "paused", "reason": f"no reply. {ASKED_AGAIN} 30 s", "by_person": False}
+    full = {"event": "paused", "reason": "the disk is full", "by_person": False}
+    events = [pause, {"event": "resumed"}, pause, full, {"event": between}, pause, pause]
+    found = news([{"seq": number, **event} for number, event in enumerate(events, 1)], 0, 99)
+    assert [event["seq"] for _, event in found] == [1, 4, 6]
 
 
 def test_the_study_keeps_to_its_command_and_tells_nothing_twice(study: Study, machine: Machine) -> None:
