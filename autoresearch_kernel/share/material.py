@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from ..study.proposal_files import are_messages, read_proposal
 from ..system.files import lock_holder
 from ..system.locations import project_root
 from .clean import Cleaner
+from .manifest import MANIFEST
 
 MOST_CURVE_POINTS = 200  # of one run
 # Fields that name this machine or what else runs on it, and what stands in their place.
@@ -50,6 +51,7 @@ class Material:
     notebooks: Mapping[tuple[int, int], Notebook]  # experiment and run -> the executed notebook
     curves: Mapping[tuple[int, int], list[dict[str, Any]]]
     conversations: Mapping[int, Conversation]  # experiment -> prompt and reply; empty without consent
+    removed: Mapping[str, int] = field(default_factory=dict)  # of an unpacked bundle: what was replaced in it before
 
     @property
     def finished(self) -> Event | None:
@@ -88,6 +90,7 @@ def read_material(study: Study, *, has_prompts: bool) -> Material:
         {place: notebook for place, notebook in notebooks.items() if notebook is not None},
         {place: curve for place, curve in curves.items() if curve},
         {number: messages for number, messages in conversations.items() if messages},
+        _removed_before(study.paths.folder / MANIFEST),
     )
 
 
@@ -165,6 +168,15 @@ def _notebook(path: Path) -> Notebook | None:
     cells = notebook.get("cells") if isinstance(notebook, dict) else None
     is_one = isinstance(cells, list) and all(isinstance(cell, dict) for cell in cells)
     return notebook if is_one else None
+
+
+def _removed_before(manifest: Path) -> dict[str, int]:
+    """What the manifest of an unpacked bundle says was replaced, and how often; a study has no manifest."""
+    try:
+        removed = json.loads(manifest.read_text(encoding="utf-8"))["removed"]
+        return {str(part["what"]): int(part["count"]) for part in removed}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
 
 
 def _thinned(curve: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -139,6 +139,8 @@ def test_an_unpacked_bundle_is_shared_again_with_its_prompts(alice: Path) -> Non
     with zipfile.ZipFile(again) as opened:
         assert {name: opened.read(name) for name in opened.namelist() if name.endswith("/conversation.json")} == said
     assert said and asked == [len(said)]
+    removed, before = (json.loads(read_bundle(made).text(MANIFEST) or "")["removed"] for made in (again, path))
+    assert removed == before != [], "what was replaced before is replaced in this one too"
 
 
 def test_progress_is_told_for_each_experiment(alice: Path) -> None:  # noqa: F811
