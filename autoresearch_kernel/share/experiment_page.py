@@ -14,11 +14,12 @@ from ..show.svg_curve import curve_svg
 from ..show.words import argument, grounds, score_and_difference, status_word, title
 from ..source.gate import CURVE, HEADING, VERDICT
 from .layout import anchor, page, section, wide
-from .material import Material, Notebook
+from .material import CONVERSATION, Material, Notebook
 from .notebook import NEEDS, joined
 from .overview import mark
 
 MOST_SOURCE_LINES = 40  # of a cell that are shown unfolded
+MOST_OF_AN_END = 6_000  # characters of the beginning and of the end of a long message
 
 
 def experiment_page(
@@ -135,4 +136,12 @@ def _conversation(material: Material, experiment: Experiment) -> Iterator[str]:
     for message in material.conversations.get(experiment.number, ()):
         said = readable(message.get("content", ""))
         summary = f"{plain(message.get('role', ''), 20)}: {count(len(said), 'character')}"
-        yield details(summary, wide(summary, printed(said)))
+        yield details(summary, wide(summary, printed(_ends(said))))
+
+
+def _ends(said: str) -> str:
+    """A long prompt would stand twice in a bundle: its page shows how it begins and ends."""
+    if len(said) <= 2 * MOST_OF_AN_END:
+        return said
+    left = f"[... {len(said) - 2 * MOST_OF_AN_END:,} characters more, which are in {CONVERSATION} ...]"
+    return f"{said[:MOST_OF_AN_END]}\n{left}\n{said[-MOST_OF_AN_END:]}"

@@ -318,3 +318,11 @@ def test_long_messages_are_cut_so_that_a_bundle_stays_small(alice: Path, monkeyp
     assert said[0]["content"].startswith("Prop") and "characters more ...]" in said[0]["content"]
     assert len(said[0]["content"]) < 60
     assert said[0]["content"].split("\n")[1].encode() in files["nov23/experiments/0001/index.html"]
+
+
+def test_the_page_shows_how_a_long_message_begins_and_ends_and_the_file_has_all_of_it(alice: Path) -> None:  # noqa: F811
+    leak = f"{'word ' * 3_000}middle {'word ' * 3_000}"
+    files = files_of(bundle(make_night(alice, leak=leak)))
+    page, said = (files[f"nov23/experiments/0001/{name}"].decode() for name in ("index.html", "conversation.json"))
+    assert "middle" in said and "middle" not in page.partition("Prompt and reply")[2]
+    assert re.search(r"\[\.\.\. 18,\d\d\d characters more, which are in conversation\.json \.\.\.\]", page)
