@@ -38,6 +38,7 @@ class AnswerText:
     text: str
     ends_in_thought: bool = False  # the last words of the reply may be a thought that its end cut off
     may_be_thought: bool = False  # a thought was begun before the answer and never ended
+    is_from_thought: bool = False  # it is the text of a thought, or may be one whose beginning has no mark
 
 
 def final_channel(text: str) -> AnswerText:

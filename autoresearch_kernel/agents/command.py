@@ -30,14 +30,24 @@ from .reset_time import seconds_until_reset
 from .server import keep_secret, read_key, redact
 from .server_numbers import Sizes, sizes_of
 from .stream import mended
-from .tool_causes import advice, cause_of_tool
-from .tool_output import MOST_WORDS, Said, cleaned, holds_proposal, may_be_message, read_output, words_so_far
-from .tools import Tool
+from .tool_causes import advice, cause_of_success, cause_of_tool
+from .tool_output import (
+    LONGEST_MESSAGE,
+    MOST_WORDS,
+    Said,
+    cleaned,
+    holds_proposal,
+    looks_like_reply,
+    may_be_message,
+    read_output,
+    words_so_far,
+)
+from .tools import Tool, ToolError, no_place_for
 from .writing import Telling
 
 WAITS_SECONDS = (1.0, 4.0, 15.0, 60.0)  # before a tool that failed is asked again: five attempts, as for servers
 TOLD_BY_TOOLS = (ServerCause.KEY, ServerCause.RATE, ServerCause.QUOTA, ServerCause.PERMISSION)
-MOST_SAID = 300  # characters of the last words of a tool that did not end
+MOST_SAID = 300  # characters of a tool's last words
 MOST_TOLD_BYTES = 2**20  # of the output that is read for people who watch
 MOST_LATE = 2  # attempts that may end at the deadline, which is up to twenty minutes each
 QUIET_SECONDS = 2.0  # in which the output did not grow: so it is not cut off between two edits
@@ -47,11 +57,17 @@ INSTRUCTIONS = (
     "in the form that it asks for."
 )
 OURS = ("AUTORESEARCH_", "OPENAI_")  # variables that no tool gets unless its preset keeps them
+# Claude Code sets them for what it starts, and it refuses to start where it finds them: within itself.
+NESTED = ("CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT")
 _SECRET_NAME = re.compile(
-    r"(?:^|_)(?:(?:api|access|private|secret)?_?key|token|secret|passw(?:or)?d|passphrase|credentials?|auth|cookie|pat"
-    r"|dsn)s?(?:_|$)|apikey|[a-z]passw(?:or)?d$|(?<!^old)(?<!^)pwd$",
+    r"(?:^|_)(?:(?:api|access|private|secret)?_?key|token|secret|passw(?:or)?d|passphrase|cred(?:ential)?|auth|cookie"
+    r"|pat|dsn|jwt|conn(?:ection)?_?str(?:ing)?)s?(?:_|$)|apikey|[a-z](?:passw(?:or)?d|tokens?|secret)$"
+    r"|(?<!^old)(?<!^)pwd$"
+    r"|(?<!ask)(?<!com)(?<!by)(?<!tres)(?<!sur)(?<!over)(?<!under)(?<!multi)(?<!low)(?<!high)(?<!band)(?<!all)pass$"
+    r"|(?<!desktop)(?<!full)_session$|^op_session_",  # of a password manager and such; those of a desktop are harmless
     re.IGNORECASE,
 )
+_USER_IN_URL = re.compile(r"://([^/@:\s]*:[^/@\s]+)@")  # with the password, as in postgres://me:secret@host/data
 
 
 class CommandChat:
@@ -68,7 +84,12 @@ class CommandChat:
         sleep: Callable[[float], None] = time.sleep,
         now: Callable[[], datetime] = lambda: datetime.now().astimezone(),
     ) -> None:
-        """Arguments of `tool` that name files of `project` become absolute, as the tool works in another folder."""
+        """Arguments of `tool` that name files of `project` become absolute, as the tool works in another folder.
+
+        Raises ToolError for a `model` that no argument of the tool names.
+        """
+        if model and not tool.takes_model:
+            raise ToolError(no_place_for(model, tool))
         self.tool, self.asked_model = tool, model
         self.model = model or tool.name
         self.prices = prices or Prices()
@@ -185,7 +206,7 @@ class CommandChat:
         """Of the program, for one question."""
         words = list(self.tool.arguments)
         if self.asked_model:
-            words += [word.replace("{model}", self.asked_model) for word in self.tool.model]
+            words = [word.replace("{model}", self.asked_model) for word in (*words, *self.tool.model)]
         return [_filled(self._absolute(word), folder) for word in words]
 
     def _absolute(self, word: str) -> str:
@@ -193,18 +214,26 @@ class CommandChat:
         return str(path) if path is not None and os.path.isfile(path) else word  # no error for a word of any length
 
     def environment(self, folder: Path) -> dict[str, str]:
-        """Of the tool: the user's, without variables of ours and without secrets that its preset does not keep."""
+        """Of the tool: the user's, without variables of ours and without secrets that its preset does not keep.
+
+        A tool may need its proxy, so that is kept with its password, which no text shows.
+        """
         kept = {}
         key = read_key()  # which the supervisor has taken out of its environment
         given = os.environ | ({"OPENAI_API_KEY": key} if key else {})
         for name, value in given.items():
+            if name in NESTED:
+                continue
             is_count = name.upper().endswith("TOKENS") and _is_plain_value(value)  # such as MAX_THINKING_TOKENS
             may_be_secret = _SECRET_NAME.search(name) is not None and not is_count
-            if any(fnmatchcase(name, pattern) for pattern in self.tool.keep):
-                if may_be_secret:
-                    keep_secret(value)  # a tool may print its environment
-                kept[name] = value
-            elif not (name.startswith(OURS) or may_be_secret or redact(value) != value):
+            users = _USER_IN_URL.findall(value)
+            is_wanted = any(fnmatchcase(name, pattern) for pattern in self.tool.keep)
+            is_harmless = not (name.startswith(OURS) or may_be_secret or redact(value) != value)
+            is_proxy = bool(users) and name.upper().endswith("PROXY") and not (name.startswith(OURS) or may_be_secret)
+            if users or (is_wanted and may_be_secret):
+                for secret in (value, *users):
+                    keep_secret(secret)  # a tool may print its environment
+            if is_wanted or is_proxy or (is_harmless and not users):
                 kept[name] = value
         own = {"NO_COLOR": "1", "TERM": "dumb", "CI": "1"}
         return kept | own | {name: _filled(value, folder) for name, value in self.tool.environment.items()}
@@ -235,40 +264,55 @@ class CommandChat:
         return failure
 
     def _failure(self, ended: Ended, said: Said) -> Failure | None:
-        """Why the output is no reply; None when it is one. A whole proposal counts whatever the exit status says."""
+        """Why the output is no reply; None when it is one. A whole proposal counts whatever the exit status says.
+
+        After a failure the end of the proposal may be missing: it counts where nothing shows that.
+        """
         if ended.not_started:
             return Failure(f"it cannot be started ({ended.not_started})", ServerCause.REQUEST, may_cost=False)
         if ended.is_flood:
             return Failure("it wrote more than 16 MB and was ended", ServerCause.SERVER)
         if said.error is not None:
             return self._failed(said.error.words or said.error.message, said.error.status, said.error.message)
-        words = cleaned((ended.stderr[-MOST_WORDS:] + b"\n" + ended.stdout[-MOST_WORDS:]).decode("utf-8", "replace"))
+        words = self._own_words(ended, said)
         if ended.is_late:
-            if holds_proposal(said.reply) and time.monotonic() - self._grown_at > QUIET_SECONDS:
+            if holds_proposal(said.reply, may_lack_end=True) and time.monotonic() - self._grown_at > QUIET_SECONDS:
                 self.on_wait(f"{self.who} did not end after a whole reply, which is used.")
                 return None
             return self._late(words)
         if ended.returncode < 0:
             return Failure(f"it was killed by signal {-ended.returncode}", ServerCause.SERVER)
         if ended.returncode > 0:
-            if holds_proposal(said.reply):
+            if holds_proposal(said.reply, may_lack_end=True):
                 self.on_wait(
                     f"{self.who} ended with exit status {ended.returncode} after a whole reply, which is used."
                 )
                 return None
-            return self._failed(words, None, words or "", f"exit status {ended.returncode}")
+            lacks_end = ", and the end of its reply may be missing" if looks_like_reply(said.reply) else ""
+            return self._failed(words, None, words, f"exit status {ended.returncode}{lacks_end}")
         if said.is_unreadable and not said.reply:
-            return self._failed(words, None, words, "its output is not what its preset expects")
+            printed = cleaned(_last(ended.stderr) + "\n" + _last(ended.stdout))
+            return self._failed(words, None, printed, "its output is not what its preset expects")
         if not said.reply:
             return self._failed(words, None, words, "it printed no reply")
         is_message = self.tool.output == "text" and may_be_message(said.reply)
-        if is_message and cause_of_tool(self.tool, said.reply) in TOLD_BY_TOOLS:
+        if is_message and cause_of_success(self.tool, said.reply) is not None:
             return self._failed(said.reply, None, said.reply)
         return None
 
+    def _own_words(self, ended: Ended, said: Said) -> str:
+        """What the tool itself says, in which its cause is looked for: nothing that looks like the model's words."""
+        printed, error = (cleaned(_last(output)) for output in (ended.stdout, ended.stderr))
+        if looks_like_reply(said.reply or printed):
+            return error if printed else ""  # without `printed`, the reply stands on standard error
+        if self.tool.output == "text" and len(said.reply) > LONGEST_MESSAGE:  # prose of the model, or a long log
+            end = printed[-MOST_SAID:]
+            printed = end if cause_of_success(self.tool, end) is not None else ""
+        return f"{error}\n{printed}".strip()
+
     def _late(self, words: str) -> Failure:
         """A tool that was ended at its deadline; some wait or ask again without end, and say why."""
-        if "HYPOTHESIS" not in words and cause_of_tool(self.tool, words) in TOLD_BY_TOOLS:
+        if not looks_like_reply(words) and cause_of_tool(self.tool, words) in TOLD_BY_TOOLS:
             return self._failed(words, None, words[-MOST_SAID:], "it did not end in time")
         return Failure("it did not end in time", ServerCause.SLOW)
 
@@ -301,6 +345,10 @@ def as_text(messages: Sequence[Mapping[str, str]]) -> str:
     said = [f"\n\n{titles[i % 2]}\n\n{text}" for i, text in enumerate(rest)]
     end = "\n\nSend your whole reply again, in the form above.\n" if rest else ""
     return first + "".join(said) + end
+
+
+def _last(output: bytes) -> str:
+    return output[-MOST_WORDS:].decode("utf-8", "replace")
 
 
 def _beginning_of(path: Path) -> bytes:

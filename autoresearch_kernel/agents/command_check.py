@@ -52,6 +52,8 @@ def wrong_with(chat: CommandChat) -> str:
             f"There is no program {tool.command!r} on PATH. Install {tool.called}, or name another tool with "
             f"--with.{known}"
         )
+    if tool.has_model_within and not chat.asked_model:
+        return f"{tool.called} needs --model NAME, which takes the place of {{model}} in its command line."
     if tool.needs_model and not chat.asked_model:
         return f"{tool.called} needs --model NAME, one of those that `{tool.command} list` shows."
     if missing := missing_flags(chat):

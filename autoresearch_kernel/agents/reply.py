@@ -45,11 +45,13 @@ CUT_OFF = "The reply was cut off"  # how the words of each refusal of such a rep
 _LINE_END = re.compile(r"\r+\n?")
 
 
-def read_submission(reply: str, *, is_cut: bool = False) -> Submission:
+def read_submission(reply: str, *, is_cut: bool = False, may_lack_end: bool = False) -> Submission:
     """The edits or the whole file in a model's reply, with its reasons.
 
     Args:
         is_cut: the reply ended because of a limit. It is used only if it was cut off in the notes behind its edits.
+        may_lack_end: what printed the reply failed. It is used only if it stands outside of all thoughts, and nothing
+            follows its edits but notes and the end of a fence around them.
 
     Raises EditError when there is nothing to use.
     """
@@ -57,11 +59,15 @@ def read_submission(reply: str, *, is_cut: bool = False) -> Submission:
     answer = answer_of(whole_text(text))
     if is_cut and answer.ends_in_thought:
         raise EditError(f"{CUT_OFF} while the model was thinking, so it holds no answer. Think less.")
+    if may_lack_end and (answer.ends_in_thought or answer.may_be_thought or answer.is_from_thought):
+        raise EditError("The reply may hold nothing but a thought. Send the answer again.")
     lines, notes = _without_notes(answer.text)
     if is_cut and not block_spans(lines) and not any(map(FENCE.fullmatch, lines)):
         raise EditError(f"{CUT_OFF} before it held an edit. Think less, and send a shorter reply.")
     edits, whole, prose = _edits(lines if block_spans(lines) else _unlisted(lines))
     _check_end(prose, is_cut, answer.may_be_thought)
+    if may_lack_end and not _shows_its_end(lines, prose):
+        raise EditError("The end of the reply may be missing. Send the whole reply again.")
     labels = read_labels(prose)
     if not labels.get("hypothesis"):
         raise EditError(f"The reply states no hypothesis. Send all of it again in this form:\n\n{FORM}")
@@ -73,16 +79,31 @@ def read_submission(reply: str, *, is_cut: bool = False) -> Submission:
 
 def _check_end(prose: Sequence[str], is_cut: bool, may_be_thought: bool) -> None:
     """Raises EditError when what follows the last edit says that the edit is not the whole or not the last word."""
-    after = prose[max((i for i, line in enumerate(prose) if line == TAKEN), default=0) + 1 :]
+    after = _after_edits(prose)
     if is_cut and not any(map(NOTES_TAG.search, after)):
         raise EditError(
             f"{CUT_OFF} before its end, so a part of the edit may be missing. Send the whole reply again, shorter."
         )
-    if may_be_thought and any(line.strip("`~ \t") and not line.startswith(TAKEN) for line in after):
+    if may_be_thought and any(map(_says_something, after)):
         raise EditError(
             "The reply begins a thought and never ends it, so its edit may be a draft. "
             f"Send the answer alone, in this form:\n\n{FORM}"
         )
+
+
+def _shows_its_end(lines: Sequence[str], prose: Sequence[str]) -> bool:
+    """Whether a reply, whose end may be missing, has no begun fence and no word behind its last edit."""
+    fences = [line for line in _around(lines, block_spans(lines))[0] if FENCE.fullmatch(line)]
+    return len(fences) % 2 == 0 and not any(map(_says_something, _after_edits(prose)))
+
+
+def _after_edits(prose: Sequence[str]) -> Sequence[str]:
+    return prose[max((i for i, line in enumerate(prose) if line == TAKEN), default=0) + 1 :]
+
+
+def _says_something(line: str) -> bool:
+    """Whether a line is neither blank nor a fence, and does not stand for a block, a file or notes."""
+    return bool(line.strip("`~ \t")) and not line.startswith(TAKEN)
 
 
 def _without_notes(text: str) -> tuple[list[str], str]:

@@ -81,20 +81,27 @@ def answer_of(reply: str) -> AnswerText:
 
 def _without_thoughts(text: str) -> AnswerText:
     """`text` outside of its thoughts; of a text that is nothing but thoughts the last one, if it ends in a block."""
-    for _ in range(MOST_NESTED):
+    for depth in range(MOST_NESTED):
         hidden = hidden_of(text)
         marks = sorted(_marks(hidden), key=lambda mark: mark.start)
         thoughts, loose = _matched(marks)
         kept, may_be_thought = _kept(hidden, marks, thoughts, loose)
         answer = "\n".join(text[a:b] for a, b in kept)
         if answer.strip() or not thoughts:
-            return AnswerText(answer, any(mark.kind == "open" for mark in loose), may_be_thought)
+            is_from_thought = depth > 0 or _ends_with_a_thought(hidden, loose)
+            return AnswerText(answer, any(mark.kind == "open" for mark in loose), may_be_thought, is_from_thought)
         text = text[thoughts[-1][0].end : thoughts[-1][1].start]
         lines = text.split("\n")
         ends = [span.last for span in block_spans(lines) if not span.problem]
         if not ends or "".join(lines[ends[-1] + 1 :]).strip("`~ \t"):
             break
     return AnswerText("", ends_in_thought=True)
+
+
+def _ends_with_a_thought(hidden: str, loose: Sequence[_Mark]) -> bool:
+    """Whether the text ends with the mark that closes a thought, and no mark says where that thought begins."""
+    ends = [mark.end for mark in loose if mark.kind == "close"]
+    return bool(ends) and not _ANY_TAG.sub("", hidden[ends[-1] :]).strip("`~* \t\n")
 
 
 def _marks(hidden: str) -> Iterator[_Mark]:

@@ -30,6 +30,16 @@ _PERMISSION = (
     r"|do you want to (?:proceed|allow|run)"
     r"|(?:requires?|needs?|waiting for|asks? for) (?:your )?(?:approval|permission)|do you trust"
 )
+# Of accounts and keys, where a tool that names them ends well; `causes.py` has more, which may stand in prose as well.
+_NO_CREDIT = r"credit balance (?:is )?too low|insufficient[_ ](?:quota|balance|credits?|funds)|payment required"
+_NO_KEY = r"\b401\W{0,3}(?:error\W{0,3})?unauthori[sz]ed|invalid[_ ](?:external[_ ])?api[_ -]?key"
+# What a tool's own words have to be beside an exit status of 0.
+_OWN = {
+    ServerCause.RATE: (_LIMIT,),
+    ServerCause.QUOTA: (_LIMIT, _NO_CREDIT),
+    ServerCause.KEY: (_SIGN_IN, _NO_KEY),
+    ServerCause.PERMISSION: (_PERMISSION,),
+}
 
 
 def cause_of_tool(tool: Tool, words: str, status: int | None = None) -> ServerCause | None:
@@ -46,6 +56,17 @@ def cause_of_tool(tool: Tool, words: str, status: int | None = None) -> ServerCa
     if _has(words, _SIGN_IN, *tool.sign_in_words):
         return ServerCause.KEY
     return ServerCause.PERMISSION if _has(words, _PERMISSION) else known
+
+
+def cause_of_success(tool: Tool, words: str) -> ServerCause | None:
+    """The cause that a tool names although its exit status is 0; None for what may as well be a model's prose.
+
+    "I don't have access to your files" is what servers say of a permission and what models say of train.py.
+    """
+    cause = cause_of_tool(tool, words)
+    own = {ServerCause.RATE: tool.limit_words, ServerCause.KEY: tool.sign_in_words}
+    is_own = cause in _OWN and _has(words, *_OWN[cause], *own.get(cause, ()))
+    return cause if is_own else None
 
 
 def _has(words: str, *patterns: str) -> bool:

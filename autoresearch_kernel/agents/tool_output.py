@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.sanitize import without_escapes
+from .blocks import block_spans
 from .edits import EditError
 from .error_body import ErrorBody, read_body
 from .reply import read_submission
@@ -72,10 +73,10 @@ def cleaned(text: str) -> str:
     return "\n".join(line for line in shown if not (_PROGRESS.match(line) or _FRAME.match(line))).strip()
 
 
-def holds_proposal(text: str) -> bool:
-    """Whether a text holds a whole proposal in the form that the prompt asks for."""
+def holds_proposal(text: str, *, may_lack_end: bool = False) -> bool:
+    """Whether a text holds a whole proposal in the form that the prompt asks for; see `read_submission`."""
     try:
-        read_submission(text)
+        read_submission(text, may_lack_end=may_lack_end)
     except EditError:
         return False
     return True
@@ -83,7 +84,12 @@ def holds_proposal(text: str) -> bool:
 
 def may_be_message(text: str) -> bool:
     """Whether a text may be the tool's own message instead of the model's reply."""
-    return len(text) <= LONGEST_MESSAGE and "HYPOTHESIS" not in text and "<<<<<<<" not in text
+    return len(text) <= LONGEST_MESSAGE and not looks_like_reply(text)
+
+
+def looks_like_reply(text: str) -> bool:
+    """Whether a text holds a hypothesis or an edit, in any spelling, be it only the beginning of one."""
+    return "hypothesis" in text.casefold() or bool(block_spans(text.split("\n"))) or holds_proposal(text)
 
 
 def values_at(value: Any, path: str) -> Iterator[Any]:

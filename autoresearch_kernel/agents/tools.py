@@ -83,6 +83,15 @@ class Tool:
         """Its name for messages."""
         return self.title or self.name
 
+    @property
+    def has_model_within(self) -> bool:
+        """Whether its arguments name a model in any question, and not only where one is asked for."""
+        return any("{model}" in word for word in self.arguments)
+
+    @property
+    def takes_model(self) -> bool:
+        return bool(self.model) or self.has_model_within
+
 
 def find_tool(named: str, project: Path) -> Tool:
     """The preset of that name, or the command line that a user typed. Raises ToolError."""
@@ -107,6 +116,17 @@ def find_tool(named: str, project: Path) -> Tool:
             "the script."
         )
     return Tool(Path(words[0]).name, words[0], tuple(words[1:]))
+
+
+def no_place_for(model: str, tool: Tool) -> str:
+    """That a tool cannot be told which model is asked for, and what to do."""
+    if tool.file is not None:
+        return f"{tool.called} is told no model: leave --model {model} out, or add the field `model` to {tool.file}."
+    line = shlex.join((tool.command, *tool.arguments))
+    return (
+        f"The command line of --with has no place for --model {model}: leave --model out, or write {{model}} where the "
+        f'name belongs, as in `--with "{line} --model {{model}}"`.'
+    )
 
 
 def read_tools(project: Path) -> dict[str, Tool]:

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from ..agents.chat import make_chat
+from ..agents.command_check import installed
 from ..agents.server import knows_server
 from ..agents.server_check import MOST_NAMES, ask_server
+from ..agents.tools import ToolError, read_tools
 from ..core.types import NO_SANDBOX, MachineHolder, RunOutcome, Status
 from ..corpora.copies import COUNTED, LIMIT, NEXT_STEP, count_copies
 from ..record.git import LineageError, open_lineage
@@ -112,6 +114,7 @@ def examine(project: Path, model: str | None = None, tool: str | None = None) ->
         yield threads(facts, os.environ, usable_cores())
         yield kernel(project, sandbox)
         if tool is None:
+            yield agents(project)
             yield from model_server(project, model)
         else:
             yield from tools(project, tool, model)
@@ -288,6 +291,19 @@ def kernel(project: Path, sandbox: SandboxReport) -> Check:
     start, total = (outcome.measured[name] for name in ("kernel_start_seconds", "total_seconds"))
     found = f"starts and answers in {start:.1f} s; with torch, prepare.py and the hand-over {total:.1f} s a training"
     return Check("kernel", "ok", found, facts={"kernel_start_seconds": start, "total_seconds": total})
+
+
+def agents(project: Path) -> Check:
+    """Which coding agents are on PATH; none of them is started."""
+    try:
+        known, found = list(read_tools(project)), [chat.tool.name for chat in installed(project)]
+    except ToolError as error:
+        return Check("agents", "warn", str(error))
+    facts = {"installed": found, "known": known}
+    if not found:
+        return Check("agents", "ok", f"none of {', '.join(known)} is on PATH; the optimiser needs none", facts=facts)
+    ask = f"`{shell_command(f'doctor --with {found[0]}')}` asks {found[0]} a question"
+    return Check("agents", "ok", f"on PATH: {', '.join(found)}; {ask}", facts=facts)
 
 
 def model_server(project: Path, model: str | None = None) -> Iterator[Check]:

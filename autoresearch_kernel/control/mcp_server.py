@@ -10,8 +10,7 @@ from functools import wraps
 from typing import Any
 
 from ..core.version import __version__
-from ..record.study import StudyError, open_study
-from ..system.locations import project_root
+from ..record.study import StudyError
 from .tool_functions import PREFIX, STUDY, TOOLS
 
 INSTRUCTIONS = (
@@ -24,7 +23,11 @@ INSTRUCTIONS = (
 
 
 def serve(name: str | None) -> None:
-    """Serve the tools until the client closes standard input; `name` is the study, by default the one touched last."""
+    """Serve the tools until the client closes standard input; `name` is the study, by default the one touched last.
+
+    The study is opened at each call. While there is none, the answer says so, and the server goes on: a client starts
+    it once, perhaps before the study.
+    """
     try:
         from mcp.server.mcpserver import MCPServer
     except ModuleNotFoundError as error:
@@ -33,7 +36,6 @@ def serve(name: str | None) -> None:
             "pip install 'autoresearch-kernel[mcp]'"
         ) from error
     if name:
-        open_study(name, project_root())  # a wrong name is said now
         STUDY.set(name)
     server = MCPServer("autoresearch", instructions=INSTRUCTIONS, version=__version__, log_level="WARNING")
     for tool in TOOLS:

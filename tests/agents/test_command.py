@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from autoresearch_kernel.agents import server
 from autoresearch_kernel.agents.causes import ServerCause
 from autoresearch_kernel.agents.command import CommandChat, as_text, version_in
 from autoresearch_kernel.agents.command_check import check_tool, missing_flags
-from autoresearch_kernel.agents.failures import ModelUnavailable, PromptTooLong
+from autoresearch_kernel.agents.failures import Failure, ModelUnavailable, PromptTooLong
 from autoresearch_kernel.agents.model import Reply
 from autoresearch_kernel.agents.server import PLACEHOLDERS, redact
 from autoresearch_kernel.agents.tools import ToolError, find_tool, read_tools
@@ -178,6 +179,58 @@ def test_a_model_that_writes_about_limits_is_no_limit(tool: FakeTool) -> None:
     assert chat(tool, prose).ask(ASKED, 1000).answer == prose  # the conversation asks for the form
 
 
+OTHER_SPELLINGS = [
+    GOOD.replace("HYPOTHESIS", "Hypothesis")
+    .replace("<<<<<<< SEARCH", "------- SEARCH")
+    .replace("> REPLACE", "+ REPLACE"),
+    GOOD.replace("HYPOTHESIS", "**Hypothesis**").replace("<<<<<<<", "<<<<<<"),
+    GOOD.replace("HYPOTHESIS", "Hypothesis").replace("<", "&lt;").replace(">", "&gt;"),
+]
+
+
+@pytest.mark.parametrize("reply", OTHER_SPELLINGS)
+def test_a_proposal_in_another_spelling_is_no_message_of_the_tool(tool: FakeTool, reply: str) -> None:
+    reply = reply.replace("Less smoothing", "Throttling in this region")
+    assert chat(tool, reply).ask(ASKED, 1000).answer == reply.strip() and tool.num_starts == 1
+
+
+def test_prose_about_files_that_a_model_does_not_see_is_a_reply(tool: FakeTool) -> None:
+    prose = "I don't have access to your files, so I cannot edit train.py. Please paste it."
+    assert chat(tool, prose).ask(ASKED, 1000).answer == prose  # the conversation asks for the form
+
+
+IN_THOUGHTS = f"Thinking...\n{GOOD}\n...done thinking.\n"
+
+
+@pytest.mark.parametrize(
+    "half", [f"{GOOD}\nThe second change", IN_THOUGHTS, f"<think>\n{GOOD}</think>\n", f"<think>\n{GOOD}"]
+)
+@pytest.mark.parametrize("kind", ["say", "deaf"])
+def test_half_a_reply_of_a_tool_that_failed_is_asked_for_again(tool: FakeTool, half: str, kind: str) -> None:
+    asked, said = chat(tool, step(kind, half, status=1), GOOD, limit_seconds=3.0), list[str]()
+    asked.on_wait = said.append
+    assert asked.ask(ASKED, 1000).answer == GOOD.strip() and tool.num_starts == 2
+    why = "the end of its reply may be missing" if kind == "say" else "did not end in time"
+    assert why in said[0] and "is used" not in said[0]
+
+
+@pytest.mark.parametrize("kind", ["say", "deaf"])
+@pytest.mark.parametrize(
+    "words",
+    ["Hypothesis: A context length of 512 helps", "Hypothesis: less in this region", "The region matters. " * 200],
+)
+def test_words_of_a_model_are_no_cause_of_a_failure(tool: FakeTool, words: str, kind: str) -> None:
+    failure = chat(tool, step(kind, words, status=1), limit_seconds=1.5).ask_once("?")
+    assert isinstance(failure, Failure)
+    assert failure.cause is (ServerCause.SERVER if kind == "say" else ServerCause.SLOW)
+    assert failure.sizes.limit is None
+
+
+def test_a_long_log_that_ends_with_a_limit_is_understood(tool: FakeTool) -> None:
+    failure = chat(tool, step("say", "A line of a log.\n" * 200 + "You've hit your usage limit.", 1)).ask_once("?")
+    assert isinstance(failure, Failure) and failure.cause is ServerCause.RATE
+
+
 def test_a_prompt_that_is_too_long_is_said_with_its_numbers(tool: FakeTool) -> None:
     words = "Prompt is too long · the request is ~250000 tokens (limit 200000)"
     with pytest.raises(PromptTooLong) as caught:
@@ -246,6 +299,45 @@ def test_a_number_in_a_variable_about_tokens_is_no_secret(tool: FakeTool, monkey
     [environment] = tool.environments
     assert environment["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] == "16384" and environment["MAX_THINKING_TOKENS"] == "8192"
     assert not {"PGPASSWORD", "MYSQL_PWD"} & set(environment) and "PWD" in environment
+
+
+SECRET_NAMES = (
+    "DB_PASS", "SMTP_PASS", "MAIL_PASS", "DBPASS", "GOOGLE_CREDS", "CI_JOB_JWT", "CI_JOB_JWT_V2", "GITHUBTOKEN",
+    "BW_SESSION", "OP_SESSION_me", "AZURE_STORAGE_CONNECTION_STRING", "GITHUB_TOKEN", "PGPASSWORD", "MYSQL_PWD",
+    "OPENAI_ORG", "MY_PAT", "CLIENTSECRET", "CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT",
+)  # fmt: skip
+HARMLESS_NAMES = (
+    "DESKTOP_SESSION", "GNOME_DESKTOP_SESSION_ID", "KDE_FULL_SESSION", "XDG_SESSION_TYPE", "XDG_SESSION_ID",
+    "SESSION_MANAGER", "DBUS_SESSION_BUS_ADDRESS", "SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY", "SSH_ASKPASS", "COMPASS",
+    "BYPASS_CACHE", "NO_BYPASS", "OLDPWD", "KEYBOARD", "PASSES", "TOKENIZERS_PARALLELISM", "CLAUDE_CONFIG_DIR",
+)  # fmt: skip
+URLS = {
+    "DATABASE_URL": "postgres://me:pw@db.example.org/data",
+    "CACHE": "redis://:a-password@cache.example.org",
+    "INDEX": "https://one.example.org https://me:pw@two.example.org/simple",
+}
+
+
+def test_secrets_are_known_by_their_names_and_addresses_by_their_passwords(
+    tool: FakeTool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (*SECRET_NAMES, *HARMLESS_NAMES):
+        monkeypatch.setenv(name, f"value of {name}")
+    proxy, plain = "http://me:pw-of-proxy@proxy.example.org:8080", "https://example.org:443/a@b"
+    for name, value in (URLS | {"https_proxy": proxy, "HTTP_PROXY": proxy, "PLAIN_URL": plain}).items():
+        monkeypatch.setenv(name, value)
+    asked = chat(tool)
+    for keep in ((), ("CLAUDE*",)):
+        asked.tool = replace(asked.tool, keep=keep)
+        environment = asked.environment(tmp_path)
+        assert not {*SECRET_NAMES, *URLS} & environment.keys() and not {*HARMLESS_NAMES} - environment.keys()
+        assert (environment["https_proxy"], environment["HTTP_PROXY"], environment["PLAIN_URL"]) == (
+            proxy,
+            proxy,
+            plain,
+        )
+    assert redact(f"{proxy}; me:pw-of-proxy; {plain}") == f"[key]; [key]; {plain}"
+    assert all(redact(f"({value})") == "([key])" for value in URLS.values())
 
 
 def test_a_tool_gets_the_key_that_its_preset_keeps_although_the_supervisor_took_it(
@@ -403,6 +495,19 @@ def test_files_of_the_project_are_named_by_their_whole_path(tmp_path: Path) -> N
     long = "You are patient. " * 40
     asked = CommandChat(find_tool(f"python agent.py --system '{long}'", tmp_path), project=tmp_path)
     assert asked.arguments(tmp_path)[-1] == long
+
+
+def test_a_model_takes_its_place_in_a_command_line_or_is_refused(tool: FakeTool, tmp_path: Path) -> None:
+    asked = CommandChat(find_tool("python agent.py --model {model} -v", tmp_path), "gpt-9")
+    assert asked.arguments(tmp_path) == ["agent.py", "--model", "gpt-9", "-v"]
+    with pytest.raises(ToolError, match=r"no place for --model gpt-9: .* `--with \"python agent.py --model {model}\"`"):
+        CommandChat(find_tool("python agent.py", tmp_path), "gpt-9")
+    preset = replace(find_tool("claude", tmp_path), model=())
+    with pytest.raises(ToolError, match=r"Claude Code is told no model: .* field `model` to \S*agents.yaml"):
+        CommandChat(preset, "gpt-9")
+    assert CommandChat(preset).asked_model is None
+    unnamed = check_tool(CommandChat(find_tool(f"{tool.line} {{model}}", tmp_path)))
+    assert unnamed.refuses and "needs --model NAME, which takes the place of {model}" in unnamed.words
 
 
 def test_versions_are_found_in_what_tools_print() -> None:

@@ -215,9 +215,14 @@ def test_starts_without_a_sign_in_do_not_use_up_the_calls(study: Study, tool: Fa
     assert read_state(study.paths.history).spent.counted_calls == 2
 
 
-def test_a_study_goes_on_with_another_tool(study: Study, tool: FakeTool, machine: Machine, tmp_path: Path) -> None:
+def test_a_study_goes_on_with_another_tool(
+    project: Path, small_corpus: Path, tool: FakeTool, machine: Machine, tmp_path: Path
+) -> None:
+    options = OPTIONS | {"with": f"{tool.line} --model {{model}}", "model": "small"}
+    study = counting_study(project, small_corpus, agent="command", agent_options=options)
     tool.play([alpha("0.01")])
     list(research(study, make_agent(study, model="big"), experiments=1))
+    assert tool.kept("argv") == [["--model", "big"]]
     other = FakeTool(tmp_path / "other", [line("LINE = 2")])
     asked = StudyOptions(with_=f"{other.line} --fast")
     agent = agent_of(study, asked, Limits())
@@ -255,6 +260,7 @@ def test_a_limit_of_cost_needs_a_tool_that_reports_costs(study: Study) -> None:
         (["--agent", "command"], "--agent command needs --with TOOL"),
         (["--agent", "llm", "--model", "m", "--with", "claude"], "--with is for --agent command, not for llm"),
         (["--agent", "command", "--with", "no-such-tool"], "There is no program 'no-such-tool' on PATH"),
+        (["--agent", "command", "--with", "python my_agent.py", "--model", "gpt-9"], "no place for --model gpt-9"),
     ],
 )
 def test_the_command_line_says_what_is_missing(

@@ -250,6 +250,43 @@ def test_a_reply_that_was_cut_off_in_its_notes_holds_the_whole_edit(notes: str) 
     assert apply_edits(SOURCE, read_submission(ANSWER + notes, is_cut=True)) == WIDER
 
 
+SAID = f"{REASONS}\nThe first change:\n```\n{block('WIDTH = 32', 'WIDTH = 48')}```\n"
+
+
+@pytest.mark.parametrize(
+    ("reply", "is_used"),
+    [
+        (ANSWER, True),
+        (f"```\n{ANSWER}```\n", True),
+        (SAID, True),
+        (f"{REASONS}```\n{WIDER}```\n", True),
+        (f"{ANSWER}<notes>\nWhat I learned.\n</notes>\n\n", True),
+        (f"<think>{DRAFT}</think>\n{ANSWER}", True),
+        (f"{DRAFT}</think>\n{ANSWER}", True),
+        (f"{ANSWER}\nThe second change", False),
+        (f"{ANSWER}<notes>\nWhat I lear", False),
+        (f"{ANSWER}```python\n", False),
+        (f"{ANSWER}```\n", False),  # a fence that begins and is not closed
+        (SAID.removesuffix("```\n"), False),
+        (f"<think>{ANSWER}</think>\n", False),
+        (f"<think>{ANSWER}", False),
+        (f"Thinking...\n{ANSWER}\n...done thinking.\n", False),
+        (f"Thinking...\n{ANSWER}", False),
+        (f"{ANSWER}</think>\n", False),
+        (f"{ANSWER}...done thinking.\n\n", False),
+        (f"{ANSWER}<think>\nWait", False),
+    ],
+)
+def test_a_reply_whose_end_may_be_missing_is_used_where_it_stands_outside_of_thoughts_and_ends(
+    reply: str, is_used: bool
+) -> None:
+    if is_used:
+        assert apply_edits(SOURCE, read_submission(reply, may_lack_end=True)) == WIDER
+    else:
+        with pytest.raises(EditError):
+            read_submission(reply, may_lack_end=True)
+
+
 # --- anything
 
 lines = st.sampled_from(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -10,8 +11,8 @@ import pytest
 
 from autoresearch_kernel.agents.causes import ServerCause
 from autoresearch_kernel.agents.reset_time import seconds_until_reset
-from autoresearch_kernel.agents.tool_causes import cause_of_tool
-from autoresearch_kernel.agents.tool_output import Said, cleaned, read_output
+from autoresearch_kernel.agents.tool_causes import cause_of_success, cause_of_tool
+from autoresearch_kernel.agents.tool_output import LONGEST_MESSAGE, Said, cleaned, may_be_message, read_output
 from autoresearch_kernel.agents.tools import read_tools
 from tests.conftest import PROJECT
 
@@ -130,6 +131,46 @@ def test_trouble_is_understood(name: str, out: Any, err: str, cause: ServerCause
 )  # fmt: skip
 def test_a_page_to_visit_is_a_sign_in_only_where_the_words_say_so(words: str, cause: ServerCause | None) -> None:
     assert cause_of_tool(TOOLS["claude"], words) is cause
+
+
+@pytest.mark.parametrize(
+    ("words", "cause"),
+    [
+        ("I don't have access to your files, so I cannot edit train.py. Please paste it.", None),
+        ("Throttling the learning rate in this region of the loss would help. May I see train.py?", None),
+        ("A rate of 3 requests per second is not allowed here; the token budget was exceeded.", None),
+        ("An invalid token would be masked, an unknown key ignored.", None),
+        ("Usage limit reached, resets in 2h", ServerCause.RATE),
+        ("Error 429: Too Many Requests", ServerCause.RATE),
+        ("Not logged in · Please run /login", ServerCause.KEY),
+        ("Error: 401 Unauthorized", ServerCause.KEY),
+        ("Invalid API key · Fix external API key", ServerCause.KEY),
+        ("Your credit balance is too low", ServerCause.QUOTA),
+        ("Allow this command? [y/N]", ServerCause.PERMISSION),
+        ("Pool empty, come back later", ServerCause.RATE),  # the preset's own words
+        ("Who are you?", ServerCause.KEY),
+    ],
+)
+def test_beside_an_exit_status_of_0_a_cause_needs_the_words_of_a_tool(words: str, cause: ServerCause | None) -> None:
+    tool = replace(TOOLS["copilot"], limit_words=("pool empty",), sign_in_words=("who are you",))
+    assert cause_of_success(tool, words) is cause
+
+
+@pytest.mark.parametrize(
+    ("text", "may_be"),
+    [
+        ("Not logged in", True),
+        ("I would widen the model.", True),
+        ("x" * (LONGEST_MESSAGE + 1), False),
+        ("Hypothesis: a region of the loss", False),
+        ("**HYPOTHESIS**: it", False),
+        ("------- SEARCH\nA = 1", False),
+        ("<<<<<< SEARCH\nA = 1", False),
+        ("&lt;&lt;&lt;&lt;&lt;&lt;&lt; SEARCH\nA = 1", False),
+    ],
+)
+def test_what_begins_as_a_reply_is_no_message_of_the_tool(text: str, may_be: bool) -> None:
+    assert may_be_message(text) is may_be
 
 
 def test_a_size_among_the_counts_of_a_failure_says_nothing_of_its_cause() -> None:

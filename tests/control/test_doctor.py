@@ -36,7 +36,7 @@ FACTS = {"device": "cpu", "device_name": "a test machine", "dtype": "float32", "
 PARTS = ("content", "tokenizer", "heldout")
 NAMES = [
     "versions", "disk", "corpus", "copies", "git", "files", "jupyter", "sandbox", "machine", "device", "threads",
-    "kernel", "steady",
+    "kernel", "agents", "steady",
 ]  # fmt: skip
 
 
@@ -217,6 +217,25 @@ def test_a_corpus_whose_bytes_changed_is_found_and_none_is_a_remark(small_corpus
     (broken,) = doctor.corpora(cache)
     assert broken.verdict == "fail" and "tokenizer, held-out rows are not those it was made with" in broken.found
     assert "prepare --corpus stdlib --vocab-size 512 --sequence-length 64 --rebuild" in broken.remedy
+
+
+def test_coding_agents_on_path_are_listed_and_not_started(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    none = doctor.agents(project)
+    assert none.verdict == "ok" and none.found.startswith("none of claude, codex,") and none.facts["installed"] == []
+    for name in ("codex", "ollama"):
+        (folder / name).write_text(f"#!/bin/sh\n: > {tmp_path}/started\n")
+        (folder / name).chmod(0o755)
+    found = doctor.agents(project)
+    assert found.verdict == "ok" and "on PATH: codex, ollama; " in found.found and "doctor --with codex`" in found.found
+    assert not (tmp_path / "started").exists()
+    (project / "presets").mkdir(exist_ok=True)
+    (project / "presets" / "agents.yaml").write_text("- mine")
+    assert doctor.agents(project).verdict == "warn"
 
 
 def test_git_and_disk_are_remarks_until_nothing_would_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

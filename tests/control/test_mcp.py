@@ -176,6 +176,22 @@ def test_a_study_that_does_not_run_says_what_to_type(study: Study) -> None:
     asyncio.run(play())
 
 
+def test_a_server_that_is_started_before_its_study_says_so_and_finds_it_later(study: Study, small_corpus: Path) -> None:
+    pytest.importorskip("mcp.server.mcpserver")
+
+    async def play() -> None:
+        async with connected(study, "--name", "later") as call:
+            for tool in ("status", "ask", "history"):
+                with pytest.raises(
+                    Refused, match=r"There is no study 'later'.*Start it with `\S*autoresearch run --name"
+                ):
+                    await call(tool)
+            counting_study(study.project, small_corpus, name="later", agent="human")
+            assert (await call("status"))["study"] == "later"
+
+    asyncio.run(play())
+
+
 def test_no_argument_chooses_another_study(night: Study, small_corpus: Path) -> None:
     counting_study(night.project, small_corpus, name="other", agent="human")
 

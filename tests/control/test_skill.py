@@ -25,6 +25,7 @@ def test_the_skill_is_short_and_in_the_common_format() -> None:
     facts = yaml.safe_load(front)
     assert set(facts) == {"name", "description"} and facts["name"] == "autoresearch"
     assert 0 < len(facts["description"]) <= 1024 and body.startswith("\n# ")
+    assert "`autoresearch ask --name NAME > FILE`" in body, "shell tools of agents show a part of so long a text"
 
 
 def test_the_skill_names_commands_options_and_exit_statuses_that_exist() -> None:
