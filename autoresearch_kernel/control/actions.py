@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ from ..system.disk import is_full
 from ..system.files import ensure_folder, flock, lock_holder, write_atomic
 from ..system.places import require_places
 from ..system.shell import shell_command
-from .supervisor import ask, end, start_detached, wait_until_free
+from .supervisor import StillStarting, ask, end, start_detached, wait_until_free
 
 NO_SERVER = (
     "No language model can be reached: give this kernel a key by running "
@@ -137,9 +138,27 @@ def begin(name: str, project: Path, fields: Mapping[str, Any], say: Callable[[st
     except LineageError as error:  # a branch of that name is there
         raise SettingsRefused({"name": with_arguments(str(error))}) from error
     say("Starting ...")
-    choose_notifier(study, asked.notify)
-    start_detached(study, supervisor_words(asked))
+    try:
+        choose_notifier(study, asked.notify)
+        start_detached(study, supervisor_words(asked))
+    except StillStarting:
+        raise
+    except (StudyError, OSError):
+        with suppress(OSError):  # another process has it, or the drive fails: then it stays
+            _remove_unbegun(study)
+        raise
     return study
+
+
+def _remove_unbegun(study: Study) -> None:
+    """Remove a study that was created and has recorded nothing: continued, it would lack what was asked for it."""
+    lock = os.open(study.paths.lock, os.O_RDWR)
+    try:
+        flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB, study.paths.folder)
+        if not study.paths.history.is_file() or study.paths.history.stat().st_size == 0:
+            shutil.rmtree(study.paths.folder)
+    finally:
+        os.close(lock)
 
 
 def go_on(study: Study, fields: Mapping[str, Any]) -> int:
@@ -270,18 +289,23 @@ def check_machine(project: Path, unsafe: bool) -> None:
 def say_to(study: Study, command: str, text: str = "", **others: str) -> str:
     """Send `pause`, `resume`, `hint` ... and return the answer; `others` are further fields of the command.
 
-    Raises StudyError when no process runs the study, for a hint to an agent that reads none, and for an `approve` or
-    `reject` that comes when nothing waits for it.
+    Raises StudyError when no process runs the study, when it was removed, for a hint to an agent that reads none, and
+    for an `approve` or `reject` that comes when nothing waits for it.
     """
+    _still_there(study)
     if command in FOR_THE_AGENT and study.agent in NO_READERS:
         raise StudyError(NO_READERS[study.agent])
     answer = ask(study, command, text, **others) or LATER
     if command in ("approve", "reject") and answer.endswith((NOTHING_WAITS, CHECKED_ALREADY, OTHER_FILE)):
-        raise StudyError(
-            f"{answer[0].upper()}{answer[1:]}, so this {command} of study {study.name!r} was not taken. Repeat it when "
-            f"`{shell_command(f'status --name {study.name}')}` says that an experiment waits for you."
-        )
+        raise _not_taken(study, command, answer)
     return answer
+
+
+def _not_taken(study: Study, command: str, answer: str) -> StudyError:
+    return StudyError(
+        f"{answer[0].upper()}{answer[1:]}, so this {command} of study {study.name!r} was not taken. Repeat it when "
+        f"`{shell_command(f'status --name {study.name}')}` says that an experiment waits for you."
+    )
 
 
 def hint(study: Study, text: str = "", clear: bool = False) -> str:
@@ -306,18 +330,22 @@ def stop(study: Study, now: bool = False) -> str:
     return answer
 
 
-def approve(study: Study, source: str | None = None, why: str = "", **reasons: str) -> str:
+def approve(study: Study, source: str | None = None, why: str = "", seen_sha256: str = "", **reasons: str) -> str:
     """Let what waits for a person train: as it lies in the file under review, or as `source`.
 
-    `reasons` are `expected` and `refutation`. Raises StudyError when it is not taken: nothing waits, another proposal
-    is handed over at this moment or is being checked.
+    Args:
+        seen_sha256: of the file under review as the user has seen it; "" for whatever it is now.
+        reasons: `expected` and `refutation`.
+
+    Raises StudyError when it is not taken: nothing waits, another proposal is handed over at this moment or is being
+    checked, or the file is not the one that the user has seen.
     """
     if source is None:
-        return say_to(study, "approve", why, **reasons)
+        return say_to(study, "approve", why, **reasons, train_sha256=seen_sha256)
     if read_state(study).review is None:
         raise StudyError(f"Nothing of study {study.name!r} waits for you, so your train.py was not taken.")
     with _handing_over(study):
-        return _approve_in_place(study, source, why, reasons)
+        return _approve_in_place(study, source, why, seen_sha256, reasons)
 
 
 @contextmanager
@@ -339,10 +367,12 @@ def _handing_over(study: Study) -> Iterator[None]:
         os.close(fd)
 
 
-def _approve_in_place(study: Study, source: str, why: str, reasons: Mapping[str, str]) -> str:
+def _approve_in_place(study: Study, source: str, why: str, seen_sha256: str, reasons: Mapping[str, str]) -> str:
     """Put a train.py in the place of the one under review and approve it; when it is not taken, put that one back."""
     review = study.paths.review
     before = review.read_bytes() if review.is_file() else b""
+    if seen_sha256 and sha256(before) != seen_sha256:
+        raise _not_taken(study, "approve", OTHER_FILE)
     write_atomic(review, source)
     try:
         return say_to(study, "approve", why, **reasons, train_sha256=sha256(source))

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from ..agents.chat import Chat
@@ -32,7 +31,7 @@ from ..show.cost import plan_words, spent_words, tool_words
 from ..show.follow import follow
 from ..show.plan import outlook_of, plan_lines
 from ..show.study_words import advice, busy_words, findings, is_worth_promoting, machine_words
-from ..show.terminal import Screen
+from ..show.terminal import Screen, say
 from ..show.words import outcome_line
 from ..study.notices import choose_notifier
 from ..study.options import (
@@ -63,7 +62,7 @@ def run(name: str, project: Path, asked: StudyOptions, is_detached: bool = False
     hide_key()
     choose_sandbox(project, bool(asked.unsafe))
     if words := shadowing_words(project):
-        print(words, flush=True)
+        say(words)
     with _with_workers(name, project, asked, is_detached) as asked:
         _run(name, project, asked, is_detached)
 
@@ -89,7 +88,7 @@ def _with_workers(
             raise StudyError(f"Study {name!r} runs already: `{shell_command(f'status --name {name}')}` shows it.")
     else:
         refuse_cluster(asked, asked.clock, asked.value("slots"))
-    folder, say = cache_dir() / "slurm" / name, partial(print, flush=True)
+    folder = cache_dir() / "slurm" / name
     with signals_as_ctrl_c(), slurm_workers(jobs, folder, say) as address:
         yield replace(asked, slurm=None, cluster=address)
 
@@ -102,9 +101,9 @@ def _run(name: str, project: Path, asked: StudyOptions, is_detached: bool) -> No
     limits = limits_of(state, asked)
     agent = agent_of(study, asked, limits)
     if (chat := chat_of(agent)) is not None:
-        require_server(name, chat, project, print)
+        require_server(name, chat, project, say)
     if not is_new:
-        print(f"Study {name}: continuing after {count(max(0, len(state.decided) - 1), 'experiment')}.")
+        say(f"Study {name}: continuing after {count(max(0, len(state.decided) - 1), 'experiment')}.")
     _print_plan(study, state, agent, limits, asked, is_detached)
     if is_detached:
         _print_if_busy(state.noise.worth)
@@ -163,23 +162,22 @@ def finish(study: Study, asked: StudyOptions) -> None:
         try:
             outlook = Outlook.of(study)
         except NothingToMeasure as nothing:
-            print(nothing)
+            say(nothing)
             return
-        print(
+        say(
             f"The result of study {study.name}: experiment {outlook.champion:04d} and the baseline on fresh seeds, "
             f"scored on the sealed test split.\n{count(outlook.num_trainings, 'training')} of "
-            f"{study.time_budget_seconds:g} s, about {duration(outlook.seconds)}; Ctrl-C loses nothing.",
-            flush=True,
+            f"{study.time_budget_seconds:g} s, about {duration(outlook.seconds)}; Ctrl-C loses nothing."
         )
     screen = Screen()
     with signals_as_ctrl_c(), _with_a_worker(study, asked if known is None else NOTHING) as given:
         result = measure(study, screen.watch, wait_for_quiet=given.wait_for_quiet, cluster=given.cluster)
     screen.clear()
     if result is None:
-        print(f"There is no result yet; `{shell_command(f'finish --name {study.name}{_where(asked)}')}` goes on.")
+        say(f"There is no result yet; `{shell_command(f'finish --name {study.name}{_where(asked)}')}` goes on.")
         return
     if known is not None:
-        print(f"Study {study.name} is finished: its test split was opened for this champion, and is not again.")
+        say(f"Study {study.name} is finished: its test split was opened for this champion, and is not again.")
     _print_findings(study)
 
 
@@ -194,16 +192,16 @@ def attribute(study: Study, seeds: int | None, asked: StudyOptions) -> None:
     if not is_known:
         hide_key()
         choose_sandbox(study.project, bool(asked.unsafe))
-        print(f"{plan_of_attribution(study, outlook)} Ctrl-C loses nothing.", flush=True)
+        say(f"{plan_of_attribution(study, outlook)} Ctrl-C loses nothing.")
     screen = Screen()
     with signals_as_ctrl_c(), _with_a_worker(study, NOTHING if is_known else asked) as given:
         found = measure(study, seeds, screen.watch, wait_for_quiet=given.wait_for_quiet, cluster=given.cluster)
     screen.clear()
-    print("\n".join(attribution_lines(_read(study)[0])))
+    say("\n".join(attribution_lines(_read(study)[0])))
     if found is None:
-        print(f"`{shell_command(f'attribute {study.name}{_where(asked)}')}` goes on.")
+        say(f"`{shell_command(f'attribute {study.name}{_where(asked)}')}` goes on.")
         return
-    print(ALONE)
+    say(ALONE)
 
 
 def _with_a_worker(study: Study, asked: StudyOptions) -> AbstractContextManager[StudyOptions]:
@@ -227,9 +225,11 @@ def attach(study: Study) -> None:
                 screen.line(outcome_line(seen))
             else:
                 screen.watch(seen)
+            if screen.is_gone:
+                return
     except KeyboardInterrupt:
         screen.clear()
-        print(f"Detached. The study goes on; `{shell_command(f'stop --name {study.name}')}` ends it.")
+        say(f"Detached. The study goes on; `{shell_command(f'stop --name {study.name}')}` ends it.")
         return
     screen.clear()
     _print_findings(study)
@@ -254,7 +254,7 @@ def choose_sandbox(project: Path, unsafe: bool) -> None:
     """Refuse to go on without a sandbox, or with --unsafe do without: in what is started from here on, too."""
     if unsafe:
         os.environ[SANDBOX] = NO_SANDBOX
-        print("No sandbox: code that an agent wrote can reach all that you can. Its results are marked untrusted.")
+        say("No sandbox: code that an agent wrote can reach all that you can. Its results are marked untrusted.")
     elif os.environ.get(SANDBOX) == NO_SANDBOX:
         raise StudyError(
             f"{SANDBOX} is {NO_SANDBOX!r}, which renounces the sandbox. Unset it, or say --unsafe to go on without one."
@@ -278,7 +278,7 @@ def signals_as_ctrl_c() -> Iterator[None]:
 def _detach(study: Study, asked: StudyOptions) -> None:
     choose_notifier(study, asked.notify)
     pid = start_detached(study, supervisor_words(asked))
-    print(
+    say(
         f"Process {pid} runs the study in the background; you may close this terminal.\n"
         f"  {shell_command(f'status --name {study.name}')}   what it does now\n"
         f"  {shell_command(f'attach --name {study.name}')}   watch it\n"
@@ -289,7 +289,7 @@ def _detach(study: Study, asked: StudyOptions) -> None:
 def _print_if_busy(worth: float) -> None:
     """Takes a second. In the foreground the study itself says it."""
     if not (load := measure_load()).is_low:
-        print(busy_words(busy_moment(load), worth), flush=True)
+        say(busy_words(busy_moment(load), worth))
 
 
 def _print_plan(
@@ -298,21 +298,23 @@ def _print_plan(
     """What will run, how long that takes and what will be there."""
     corpus, chat = study.facts["corpus"], chat_of(agent)
     if isinstance(chat, CommandChat):
-        print(tool_words(chat.who, bool(chat.tool.cost), limits))
+        say(tool_words(chat.who, bool(chat.tool.cost), limits))
     elif isinstance(chat, Chat):
         price_in, price_out = (chat.prices.cost(chat.model, *counts) for counts in ((10**6, 0), (0, 10**6)))
         price = None if price_in is None or price_out is None else (price_in, price_out)
-        print(plan_words(chat.model, chat.host, price, limits))
-    print(
+        say(plan_words(chat.model, chat.host, price, limits))
+    say(
         f"Corpus {corpus['corpus']}: {corpus['num_train_tokens'] / 1e6:.2f} M training tokens, vocabulary "
         f"{corpus['vocab_size']}."
     )
     until = f"`{shell_command(f'stop --name {study.name}')}`" if is_detached else "you press Ctrl-C"
     waits = ["your approval" if asked.approve or state.approve or study.agent == "human" else ""]
     waits += ["the model's answers" if chat is not None else ""]
-    outlook = outlook_of(study, state, asked.experiments, asked.hours)
+    is_on_cluster = asked.cluster is not None
+    limits_asked = asked.experiments, asked.hours, asked.slot_hours
+    outlook = outlook_of(study, state, *limits_asked, is_on_cluster=is_on_cluster)
     lines = plan_lines(outlook, until, _short(study.paths.folder), " and ".join(filter(None, waits)))
-    print("\n".join(lines), flush=True)
+    say("\n".join(lines))
 
 
 def _read(study: Study) -> tuple[StudyState, dict[str, object] | None]:
@@ -329,29 +331,29 @@ def _print_findings(study: Study) -> None:
     kept = sum(e.status is Status.KEEP for e in decided[1:])
     folder = study.paths.folder / "experiments"
     notebooks = sorted(folder.glob("*/experiment*.ipynb"))
-    print(f"\n{findings(state, finished)}")
+    say(f"\n{findings(state, finished, name=study.name)}")
     for line in attribution_lines(state):
-        print(f"  {line}")
+        say(f"  {line}")
     if words := machine_words(state):
-        print(f"  {words}")
-    print(f"  {count(max(0, len(decided) - 1), 'experiment')}, {kept} kept.")
-    print(f"  notebooks     {_short(folder)}/*/experiment.ipynb ({len(notebooks)} executed)")
+        say(f"  {words}")
+    say(f"  {count(max(0, len(decided) - 1), 'experiment')}, {kept} kept.")
+    say(f"  notebooks     {_short(folder)}/*/experiment.ipynb ({len(notebooks)} executed)")
     has_better = state.incumbent is not None and state.incumbent.number > 0
     for label, path, remark in (
         ("progress", study.paths.progress, ""),
         ("results", study.paths.results, ""),
         ("best train.py", study.paths.best_train, "" if has_better else " (the baseline)"),
     ):
-        print(f"  {label:<13} {_short(path)}{remark}")
+        say(f"  {label:<13} {_short(path)}{remark}")
     if spent := spent_words(state.spent, state.limits):
-        print(f"  {'model':<13} {spent}")
-    if words := advice(state):
-        print(words)
+        say(f"  {'model':<13} {spent}")
+    if words := advice(state, study.name):
+        say(words)
         return
     promotes = ""
     if is_worth_promoting(state, finished):
         promotes = f"; `{shell_command(f'promote --name {study.name}')}` makes the best train.py yours"
-    print(f"`{shell_command(f'run --name {study.name}')}` continues{promotes}.")
+    say(f"`{shell_command(f'run --name {study.name}')}` continues{promotes}.")
 
 
 def _short(path: Path) -> str:

@@ -17,7 +17,9 @@ from contextlib import suppress
 from ..agents.server import read_key
 from ..record.commands import FOR_THE_AGENT, send, wait_for_answer
 from ..record.study import Remedied, Study, StudyError
+from ..study.disk_space import release_reserve_if_full
 from ..study.server_start import take_asked
+from ..system.disk import free_bytes
 from ..system.files import boot_id, ensure_folder, lock_holder, study_in_use
 from ..system.shell import shell_command
 from ..system.start import python_command
@@ -25,7 +27,12 @@ from ..system.start import python_command
 START_SECONDS = 60.0  # until it holds the study; a cold disk takes most of it
 ANSWER_SECONDS = 5.0  # until a command is acknowledged: it looks several times a second, but not while an agent thinks
 LOG_TAIL_BYTES = 2_000
+LEAST_FREE_MB = 16  # with less, a supervisor that says nothing was probably kept from it by the disk
 PROGRAMS = ("cli.py", "autoresearch")  # as the lock names them
+
+
+class StillStarting(StudyError):
+    """A supervisor has not taken up its study in time, and may do so yet."""
 
 
 def start_detached(study: Study, options: Sequence[str] = (), command: str = "run") -> int:
@@ -35,9 +42,11 @@ def start_detached(study: Study, options: Sequence[str] = (), command: str = "ru
         options: of `autoresearch run`, as ("--experiments", "100").
         command: "run", "finish" or "attribute".
 
-    Raises StudyInUse when the study is being run already, StudyError when the process ends instead of starting.
+    Raises StudyInUse when the study is being run already, StudyError when the process ends instead of starting,
+    StillStarting when it takes too long.
     """
     _refuse_second(study)
+    release_reserve_if_full(study, free_bytes)  # so that the process can say in its log what is wrong
     ensure_folder(study.paths.folder)
     key = read_key()
     words = python_command("autoresearch_kernel.cli", command, "--name", study.name, *options)
@@ -65,12 +74,19 @@ def start_detached(study: Study, options: Sequence[str] = (), command: str = "ru
             if process.returncode == 0:  # so short a study that it is over already
                 return process.pid
             _refuse_second(study)
-            raise StudyError(f"The supervisor did not start (exit status {process.returncode}). It said: {said}")
+            said = f"It said: {said}" if said else _about_silence(study)
+            raise StudyError(f"The supervisor did not start (exit status {process.returncode}). {said}")
         time.sleep(0.05)
-    raise StudyError(
+    raise StillStarting(
         f"The supervisor, process {process.pid}, did not take up study {study.name!r} within {START_SECONDS:.0f} s; "
         f"see {study.paths.supervisor_log}."
     )
+
+
+def _about_silence(study: Study) -> str:
+    free = free_bytes(study.paths.folder) / 1e6
+    full = " Free some space and start it again." if free < LEAST_FREE_MB else ""
+    return f"It said nothing in {study.paths.supervisor_log}, whose disk has {free:.0f} MB left.{full}"
 
 
 def _refuse_second(study: Study) -> None:

@@ -149,6 +149,9 @@ def discard_after_wave(experiment: Experiment, state: StudyState, is_ending: boo
     if not experiment.scores or is_judged_alone(experiment, state, is_ending):
         return None
     if stacking is not None and experiment.number in stacking.candidates and not stack_to_propose(state):
+        if state.study.get("agent") == "replay":
+            why = "promising, but a recorded study is made again without stacks, and another one is best of its wave"
+            return discard(why, *stacking.candidates)
         if not any(experiment.number in stack for stack in stacking.stacks):
             return discard("promising, but a better one of its wave changed the same lines", *stacking.candidates)
         numbers = ", ".join(f"{number:04d}" for number in stacking.candidates)

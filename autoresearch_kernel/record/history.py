@@ -10,6 +10,8 @@ Damage anywhere before it is an error.
       StudyInUse        another process writes it (`files.py`)
     ValueError
       HistoryDamaged    a record that cannot be trusted (`state.py`)
+    RuntimeError
+      StudyError        the study was removed or moved while it was open for writing (`study.py`)
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,11 +36,13 @@ from ..system.files import (
     utc_now,
     write,
 )
+from .study import StudyError
 
 CRC_MARK = b', "crc": "'
 CRC_FIELD_LENGTH = len(CRC_MARK) + 8 + len(b'"}')  # the CRC is always the last field
 PARSE = json.JSONDecoder().raw_decode  # json.loads without its checks of encoding and trailing text
 RESERVED = ("seq", "time", "event", "crc")
+LOOK_EVERY_SECONDS = 1.0  # whether the file is still in its place, while nothing is written
 TEXTS = {"reason", "text", "ended", "why"}  # fields with what a program or a person said
 
 
@@ -63,6 +68,7 @@ class History:
         self._events, whole = parse(path, data)
         self._size = self._mend_tail(data, whole)  # bytes of the file, all of them whole records
         self._one_at_a_time = threading.Lock()
+        self._looked_at = time.monotonic()
 
     @classmethod
     def open(
@@ -116,7 +122,7 @@ class History:
         Texts lose their control characters, so that nothing that shows a record shows any. Paths become text, numpy
         scalars numbers, and NaN or infinity null, because JSON has neither. Raises OSError when the disk is full or
         fails; the file is then as it was before, and the same record may be tried again.
-        Raises ValueError for a closed history or a reserved field name.
+        Raises ValueError for a closed history or a reserved field name, StudyError when the study was removed.
         """
         taken = [name for name in RESERVED if name in fields]
         if taken:
@@ -141,9 +147,34 @@ class History:
                 raise
             return record
 
+    @property
+    def is_in_place(self) -> bool:
+        """Whether its name still leads to the file that this history writes; it may be another study's by now."""
+        try:
+            return os.path.samestat(os.stat(self.path), os.fstat(self._fd))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:  # a drive that does not answer at this moment, which says nothing about the study
+            return True
+
+    def check_in_place(self) -> None:
+        """Raises StudyError when the study was removed or moved, as nothing in its folder is this process's then."""
+        self._looked_at = time.monotonic()
+        if not self.is_in_place:
+            raise StudyError(
+                f"{self.path.parent} was removed or moved while this process ran the study, so it ends here and "
+                "records nothing more."
+            )
+
+    def look(self) -> None:
+        """As `check_in_place`, once a second at most, for whoever waits."""
+        if time.monotonic() - self._looked_at >= LOOK_EVERY_SECONDS:
+            self.check_in_place()
+
     def _check_ready(self) -> None:
         if self._fd < 0:
             raise ValueError(f"{self.path} is closed. Open it again with History.open to write to it.")
+        self.check_in_place()
         actual = os.fstat(self._fd).st_size
         if actual != self._size:
             raise HistoryDamaged(

@@ -145,7 +145,8 @@ class Cluster:
         """What each task is told; the project's prepare.py is sent before it."""
         mirror = mirror_of(project)
         self.connection.send(place.address, {f"{mirror}/prepare.py": project / "prepare.py"}, tick)
-        return Order(place.process, token, mirror, self.connection.lost_seconds, place.shares_machine)
+        shared = place.shares_machine, self.places.num_on(place.host)
+        return Order(place.process, token, mirror, self.connection.lost_seconds, *shared)
 
     def _corpus(self, place: Place, corpus_dir: Path, tick: Tick) -> str:
         """The folder of a corpus on the worker, where it is sent unless it is there."""

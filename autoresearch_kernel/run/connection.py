@@ -5,6 +5,11 @@ Whatever the network, the scheduler or a worker does wrong becomes MachineFailed
 
     StudyError
       ClusterRefused    no cluster that a study can use; the message says why
+
+    MachineFailed
+      WorkerLost        a worker does not answer, or is gone
+      TaskForgotten     the scheduler has forgotten a task
+      NoAnswer          a task has not ended in the time that it was given
 """
 
 from __future__ import annotations
@@ -47,6 +52,10 @@ class WorkerLost(MachineFailed):
 
 class TaskForgotten(MachineFailed):
     """The scheduler has forgotten a task, which may still work."""
+
+
+class NoAnswer(MachineFailed):
+    """What was waited for has not come in the time that it was given."""
 
 
 class Connection:
@@ -152,14 +161,14 @@ class Connection:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def wait(self, future: concurrent.futures.Future[T], tick: Tick = None, limit_seconds: float | None = None) -> T:
-        """The result of a coroutine. Raises MachineFailed after `limit_seconds`."""
+        """The result of a coroutine. Raises NoAnswer after `limit_seconds`."""
         deadline = time.monotonic() + limit_seconds if limit_seconds is not None else None
         try:
             while not concurrent.futures.wait([future], POLL_SECONDS).done:
                 if tick is not None:
                     tick()
                 if deadline is not None and time.monotonic() > deadline:
-                    raise MachineFailed(f"The cluster at {self.address} did not answer within {limit_seconds:.0f} s.")
+                    raise NoAnswer(f"The cluster at {self.address} did not answer within {limit_seconds:.0f} s.")
         except BaseException:
             future.cancel()
             raise

@@ -28,15 +28,18 @@ class Place:
     host: str  # which machine
     facts: Mapping[str, Any]  # hardware, versions and sandbox
     machine: str = ""  # the name of its kind; "" for the kind that the study began on
+    part: tuple[Any, ...] = ()  # of the machine, that its worker may use, see `remote.introduce`
+    lock: str = ""  # the file of the lock that its trainings take; "" where that is not known
     shares_machine: bool = False  # with other slots, whose processors are the same
     is_taken: bool = False
     is_lost: bool = False  # its worker has not answered
     num_failures: int = 0  # of the machine, one after the other, although its worker answers
     leftovers: list[str] = field(default_factory=list)  # tokens of tasks that may run there
 
-    def move(self, address: str, process: str, host: str, facts: Mapping[str, Any]) -> None:
-        """Go on with another worker."""
-        self.address, self.process, self.host, self.facts = address, process, host, facts
+    def move(self, there: Place) -> None:
+        """Go on with the worker of another place."""
+        self.address, self.process, self.host, self.facts = there.address, there.process, there.host, there.facts
+        self.part, self.lock, self.shares_machine = there.part, there.lock, there.shares_machine
         self.leftovers, self.is_lost, self.num_failures = [], False, 0
 
     @property
@@ -59,6 +62,22 @@ def refuse_another_device(places: Sequence[Place]) -> None:
             without = first if first.facts["sandbox"] == NO_SANDBOX else place
             raise ClusterRefused(
                 f"The worker {without.name} has no sandbox, and others have one. End it, or set up a sandbox there."
+            )
+
+
+def refuse_one_gpu(places: Sequence[Place], scheduler: str) -> None:
+    """Raise ClusterRefused for slots whose trainings would use one GPU, and so wait for each other."""
+    first_with: dict[tuple[str, str], Place] = {}
+    for place in places:
+        if place.facts["device"] == "cpu" or not place.lock:
+            continue
+        first = first_with.setdefault((place.host, place.lock), place)
+        if first is not place:
+            raise ClusterRefused(
+                f"{first.name} and {place.name} would train on the same GPU, one after the other. Start one worker "
+                "with one slot for each GPU: the first of a machine with "
+                f'`CUDA_VISIBLE_DEVICES=0 dask worker {scheduler} --nthreads 1 --resources "slot=1"`, the second with '
+                "CUDA_VISIBLE_DEVICES=1, and so on."
             )
 
 

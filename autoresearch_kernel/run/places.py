@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ from ..system.slot import Slot, TooManySlots, present_seat
 from . import remote
 from .alike import SPEED_TOLERANCE, apart
 from .backend import Joined
-from .connection import CONNECT_SECONDS, POLL_SECONDS, ClusterRefused, Connection, Tick, WorkerLost
-from .place import NO_KINDS, IsOwn, Place, name_kinds, refuse_another_device
+from .connection import CONNECT_SECONDS, POLL_SECONDS, ClusterRefused, Connection, NoAnswer, Tick, WorkerLost
+from .place import NO_KINDS, IsOwn, Place, name_kinds, refuse_another_device, refuse_one_gpu
 
 MEASURE_SECONDS = 300.0  # for the measurement of a worker, which may have to wait for the end of a training
 MOST_FAILURES = 2  # of a worker's machine, one after the other, before its slot tries another worker of its kind
@@ -67,17 +68,19 @@ class Places:
         except MachineFailed as failure:
             raise ClusterRefused(str(failure)) from failure
         refuse_another_device(self.all)
+        refuse_one_gpu(self.all, self.connection.address)
         name_kinds(self.all, is_own, known)
 
     def measured(self, address: str, project: Path) -> list[Place]:
         """Places for the slots of a worker that has joined since, which belong to none of the others yet.
 
-        It is not measured on a machine that has lost a worker like it. Raises MachineFailed, and ClusterRefused for
-        another version of this package, and for processors on which others train already.
+        It is not measured on a machine that has lost a worker like it, with the same GPUs and processors. Raises
+        MachineFailed, and ClusterRefused for another version of this package, and for processors on which others train
+        already.
         """
         new = self._unmeasured(self._introductions([address]))
         beside = [place for place in self.all if place.host == new[0].host]
-        gone = [p for p in beside if self._is_gone(p) and p.facts["versions"] == new[0].facts["versions"]]
+        gone = [p for p in beside if self._is_gone(p) and _is_like(p, new[0].part, new[0].facts["versions"])]
         if gone:
             for place in new:
                 place.facts, place.shares_machine = gone[0].facts, gone[0].shares_machine
@@ -106,6 +109,8 @@ class Places:
                 return None
             num_before, moved = len(self.all), []
             refuse_another_device([*self.all, *new])
+            at_work = [p for p in self.all if not self._is_gone(p) and p.address != new[0].address]
+            refuse_one_gpu([*at_work, *new], self.connection.address)
             today = {place.machine: place.facts for place in reversed(self.all)}
             name_kinds(new, None, {**today, **self._known})
             for place in new:
@@ -113,7 +118,7 @@ class Places:
                     continue
                 lost = next((p for p in self.all if self._is_gone(p) and p.machine == place.machine), None)
                 if lost is not None and lost.machine in kinds:
-                    lost.move(place.address, place.process, place.host, place.facts)
+                    lost.move(place)
                     moved.append(f"The worker {place.name} goes on as the slot {lost.name}, whose worker is gone.")
                     continue
                 place.name += " (again)" * any(place.name == other.name for other in self.all)
@@ -127,6 +132,10 @@ class Places:
 
     def _is_gone(self, place: Place) -> bool:
         return place.is_lost or place.address not in self.connection.workers
+
+    def num_on(self, host: str) -> int:
+        """How many slots a machine has."""
+        return sum(place.host == host for place in self.all)
 
     def divide(self, num_slots: int) -> tuple[Slot, ...]:
         """The first so many slots, all of them for 0. Raises TooManySlots."""
@@ -160,7 +169,8 @@ class Places:
             num_slots = self.connection.num_slots(address)
             for index in range(num_slots):
                 name = self.connection.name(address) + (f" #{index + 1}" if num_slots > 1 else "")
-                places.append(Place(name, address, said["process"], said["host"], {"versions": said["versions"]}))
+                facts, where = {"versions": said["versions"]}, {"part": said["part"], "lock": said["lock"]}
+                places.append(Place(name, address, said["process"], said["host"], facts, **where))
         return sorted(places, key=lambda place: place.name)
 
     def _measure(self, places: Sequence[Place], project: Path) -> None:
@@ -174,9 +184,18 @@ class Places:
             place.shares_machine = len(places) > 1 and place.facts["device"] == "cpu"
 
     def _describe(self, place: Place, mirror: str, is_again: bool = False) -> dict[str, Any]:
+        """What a worker is; it is not measured again for another study, whose training may keep its slot busy."""
+        if not is_again and (known := self.connection.ask(place.address, remote.described, place.process, mirror)):
+            return dict(known)
         arguments = place.process, mirror, is_again
         task = self.connection.submit(place.address, "describe", remote.describe, *arguments)
-        return dict(self.connection.wait(self.connection.start(task), limit_seconds=MEASURE_SECONDS))
+        try:
+            return dict(self.connection.wait(self.connection.start(task), limit_seconds=MEASURE_SECONDS))
+        except NoAnswer as none:
+            raise MachineFailed(
+                f"The worker {place.name} could not be measured within {MEASURE_SECONDS:.0f} s. Its slot may be busy "
+                "with a task of another study; start again when that has ended."
+            ) from none
 
     def _measure_slow_ones_again(self, places: Sequence[Place], mirror: str) -> None:
         """A worker may have been slow only because its machine was busy; the fastest of its measurements counts."""
@@ -269,19 +288,25 @@ class Places:
         return lambda address: claimed.count(address) < self.connection.num_slots(address)
 
     def _takes_over(self, place: Place, address: str) -> bool:
-        """Give a place another worker, on a machine that is known."""
+        """Give a place another worker, on a machine that is known, with the same GPUs and processors."""
         try:
             said = self._introductions([address])[address]
         except (MachineFailed, ClusterRefused):
             return False
-        alike = next((p for p in self.all if p.host == said["host"] and p.machine == place.machine), None)
-        if alike is None or said["process"] == place.process or dict(alike.facts["versions"]) != said["versions"]:
+        beside = (p for p in self.all if p.host == said["host"] and p.machine == place.machine)
+        alike = next((p for p in beside if _is_like(p, said["part"], said["versions"])), None)
+        if alike is None or said["process"] == place.process:
             return False
         with self._lock:
             if not self._has_room(place)(address):  # it has become a slot meanwhile
                 return False
-            place.move(address, said["process"], said["host"], alike.facts)
+            place.move(replace(alike, address=address, process=said["process"], lock=said["lock"]))
         return True
+
+
+def _is_like(place: Place, part: Sequence[Any], versions: Mapping[str, str]) -> bool:
+    """Whether a worker on a place's machine is what that place's worker is, so that it need not be measured."""
+    return place.part == part and dict(place.facts["versions"]) == dict(versions)
 
 
 def mirror_of(project: Path) -> str:

@@ -18,7 +18,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,10 @@ from ..scoring.score import score
 from ..system.disk import free_bytes
 from ..system.explain import explain
 from ..system.files import boot_id
+from ..system.machine import lock_path
 from ..system.measuring import open_measuring_process
 from ..system.processes import kill_by_token
-from ..system.slot import Seat, Slot, taking
+from ..system.slot import VISIBLE, Seat, Slot, taking, usable_cpus
 from ..system.temporary import own_folder
 from .outcome import EndRun
 from .received import below_root, keep_newest, sha256_of
@@ -119,13 +120,19 @@ _described: dict[str, dict[str, Any]] = {}  # by the content of prepare.py
 
 
 def introduce() -> dict[str, Any]:
-    """Which process and machine this is, and with which versions it works."""
+    """Which process, machine and part of the machine this is, and with which versions it works.
+
+    `part`: the GPUs and the processors that it may use; `lock`: the lock that its trainings take, of one GPU where they
+    use one.
+    """
     _forget_settings_of_dask()
     _keep_log_short()
     versions = study_versions()
     return {
         "process": PROCESS,
         "host": f"{platform.node()} {boot_id()}",
+        "part": (*(os.environ.get(name) for name in VISIBLE), usable_cpus()),
+        "lock": str(lock_path()),
         "versions": {name: versions.get(name, "missing") for name in ("autoresearch-kernel", "python", "torch")},
     }
 
@@ -148,6 +155,12 @@ def _keep_log_short() -> None:
 
 def _is_of_interest(record: logging.LogRecord) -> bool:
     return record.args != (look.__name__,)
+
+
+def described(process: str, project: str) -> dict[str, Any] | None:
+    """What `describe` found for an earlier study, also while a task keeps the slot busy; None before that."""
+    _require_process(process)
+    return _described.get(sha256_of(below_root(project) / "prepare.py"))
 
 
 def look(token: str, num_points: int) -> Seen:
@@ -197,6 +210,7 @@ class Order:
     project: str  # below root
     lost_seconds: float
     shares_machine: bool  # with other slots of the same study, so it takes no lock of the machine
+    num_on_machine: int  # slots of the study, of which each gets its share of the memory
 
 
 @dataclass(frozen=True)
@@ -247,7 +261,7 @@ def _working(order: Order) -> Iterator[Work]:
     work.asked, work.lost_seconds, work.has_begun = time.monotonic(), order.lost_seconds, True
     try:
         work.tick()
-        with _on_machine(order.shares_machine):
+        with _on_machine(order):
             yield work
     except SandboxMissing as none:
         raise MachineFailed(f"{platform.node()}: {none}") from none
@@ -266,12 +280,17 @@ def _require_process(process: str) -> None:
 
 
 @contextmanager
-def _on_machine(is_shared: bool) -> Iterator[None]:
-    """A training takes the lock of its machine, or none where several slots of the study share the machine."""
-    if not is_shared:
-        yield
+def _on_machine(order: Order) -> Iterator[None]:
+    """A training takes the lock of its device, or none where several slots of the study share the processors.
+
+    Slots of one machine share its memory, also where each has a GPU of its own.
+    """
+    slot, num_slots = Slot(0, platform.node()), order.num_on_machine
+    if not order.shares_machine:
+        with taking(Seat(slot, num_slots=num_slots)) if num_slots > 1 else nullcontext():
+            yield
         return
-    with open(os.devnull, "rb") as nothing, taking(Seat(Slot(0, platform.node()), lock=nothing.fileno())):
+    with open(os.devnull, "rb") as nothing, taking(Seat(slot, lock=nothing.fileno(), num_slots=num_slots)):
         yield
 
 

@@ -247,7 +247,7 @@ def past_of(readable: Readable) -> Past:
         opened_at=opened["time"],
         last_event_at=events[-1]["time"] if events else "",
         experiments_per_hour=_per_hour(session),
-        one_slot_per_hour=_one_slot_per_hour(session) if state.slots else None,
+        one_slot_per_hour=_one_slot_per_hour(session, state) if state.slots else None,
         damage=damage,
         notes=tuple(event for event in session if event["event"] == "note"),
         commands=tuple(event for event in session if event["event"] == "command"),
@@ -289,23 +289,40 @@ def _phase_without_supervisor(past: Past) -> str:
 
 def _per_hour(session: Sequence[Event]) -> float | None:
     """Experiments decided in an hour, counted from the beginning of the first one to the end of the last."""
-    proposed = next((e["time"] for e in session if e["event"] == "proposed" and e["experiment"] > 0), "")
-    decided = [e["time"] for e in session if e["event"] == "decided" and e["experiment"] > 0 and e["time"] >= proposed]
+    proposed, decided = _decided(session)
     hours = (seconds_of(decided[-1]) - seconds_of(proposed)) / 3600 if proposed and decided else 0.0
     return len(decided) / hours if hours > 0 else None
 
 
-def _one_slot_per_hour(session: Sequence[Event]) -> float | None:
-    """Experiments that a slot would decide in an hour: by how long each was in work, from its start to its end."""
-    began: dict[int, float] = {}
-    seconds: dict[int, float] = {}
+def _decided(session: Sequence[Event]) -> tuple[str, list[str]]:
+    """When the first experiment was proposed, "" for none, and when each was decided since."""
+    proposed = next((e["time"] for e in session if e["event"] == "proposed" and e["experiment"] > 0), "")
+    decided = [e["time"] for e in session if e["event"] == "decided" and e["experiment"] > 0 and e["time"] >= proposed]
+    return proposed, decided
+
+
+def _one_slot_per_hour(session: Sequence[Event], state: StudyState) -> float | None:
+    """Experiments that one slot would decide in an hour: by how long the work on those that are decided took.
+
+    That is the time of their runs, scores, audits and dry runs, with what the incumbent ran again; not the time in
+    which an experiment waits for others of its wave.
+    """
+    proposed, decided = _decided(session)
+    since: dict[tuple[int, int], float] = {}
+    seconds = 0.0
     for event in session:
-        number = event.get("experiment") or 0
-        if event["event"] == "started" and number > 0:
-            began.setdefault(number, seconds_of(event["time"]))
-        elif event["event"] in ("beat", "decided") and number in began:
-            seconds.setdefault(number, seconds_of(event["time"]) - began[number])
-    return 3600 / statistics.mean(seconds.values()) if seconds else None
+        kind, number = event["event"], event.get("experiment") or 0
+        is_done = number < len(state.experiments) and state.experiments[number].status is not None
+        if not is_done or not decided or not proposed <= event["time"] <= decided[-1]:
+            continue
+        if kind in ("audited", "dry_run"):
+            seconds += event.get("seconds") or 0.0
+        elif kind == "started":
+            since[number, event["run"]] = seconds_of(event["time"])
+        elif kind in ("trained", "scored", "interrupted") and (number, event["run"]) in since:
+            seconds += seconds_of(event["time"]) - since[number, event["run"]]
+            since[number, event["run"]] = seconds_of(event["time"])
+    return 3600 * len(decided) / seconds if seconds > 0 else None
 
 
 def _seconds_since(utc: str, until: float) -> float:

@@ -30,7 +30,8 @@ class Outlook:
     is_measured: bool  # whether the overhead is that of earlier runs
     experiments: int | None = None
     hours: float | None = None
-    num_slots: int = 1  # trainings at the same time
+    num_slots: int | None = 1  # trainings at the same time; None where a cluster says that later
+    slot_hours: float | None = None  # of all slots together
 
     @property
     def run_seconds(self) -> float:
@@ -38,8 +39,11 @@ class Outlook:
 
     @property
     def seconds(self) -> tuple[float, float] | None:
-        """The least and the most that it will take, roughly; None when nothing but time or a person ends it."""
-        if self.experiments is None:
+        """The least and the most that it will take, roughly.
+
+        None when nothing but time or a person ends it, or where it is not known how many slots there are.
+        """
+        if self.experiments is None or self.num_slots is None:
             return None
         least = self.num_baseline_runs + self.experiments
         most = least + math.ceil(REPEATED_SHARE * self.experiments) + NUM_LAST_RUNS
@@ -47,7 +51,15 @@ class Outlook:
         return least * each, most * each
 
 
-def outlook_of(study: Study, state: StudyState, experiments: int | None, hours: float | None) -> Outlook:
+def outlook_of(
+    study: Study,
+    state: StudyState,
+    experiments: int | None,
+    hours: float | None,
+    slot_hours: float | None = None,
+    *,
+    is_on_cluster: bool = False,
+) -> Outlook:
     """How much is asked of a study; a run's overhead is what this study measured, else another on such a machine."""
     measured = overhead_seconds(runs_of(state.experiments), study.time_budget_seconds)
     if measured is None:
@@ -57,7 +69,9 @@ def outlook_of(study: Study, state: StudyState, experiments: int | None, hours: 
     baseline = state.experiments[0] if state.experiments else None
     left = NUM_BASELINE_RUNS - len(baseline.scores) if baseline is not None else NUM_BASELINE_RUNS
     left = 0 if baseline is not None and baseline.status is not None else max(0, left)
-    return Outlook(left, study.time_budget_seconds, overhead, measured is not None, experiments, hours, study.num_slots)
+    num_slots = None if is_on_cluster else study.num_slots
+    facts = left, study.time_budget_seconds, overhead, measured is not None
+    return Outlook(*facts, experiments, hours, num_slots, slot_hours)
 
 
 def _overhead_of(name: str, study: Study) -> float | None:
@@ -114,19 +128,35 @@ def _what(outlook: Outlook) -> str:
     baseline = f"{runs} of the baseline ({at_most}), then " if outlook.num_baseline_runs else ""
     experiments = "experiments" if outlook.experiments is None else count(outlook.experiments, "experiment")
     again = "an experiment whose score may be luck runs again, and at the end the incumbent"
-    at_once = f", {outlook.num_slots} runs at the same time" if outlook.num_slots > 1 else ""
+    if outlook.num_slots is None:
+        at_once = ", on each slot of the cluster at the same time"
+    else:
+        at_once = f", {outlook.num_slots} runs at the same time" if outlook.num_slots > 1 else ""
     return f"{baseline}{experiments}; {again}. Each run trains for {outlook.budget_seconds:g} s{at_once}"
 
 
 def _how_long(outlook: Outlook, until: str) -> str:
     source = "as measured in earlier runs" if outlook.is_measured else "an estimate, until this study has measured it"
     each = f"a run with its score takes about {duration(outlook.run_seconds)} ({source})"
-    per_hour = max(1, round(3600 * outlook.num_slots / outlook.run_seconds))
-    limit = f"{outlook.hours:g} h and what is left of the experiment that then runs" if outlook.hours else ""
-    if outlook.seconds is not None:
+    per_hour = count(max(1, round(3600 * (outlook.num_slots or 1) / outlook.run_seconds)), "run")
+    per_hour += " an hour" + (" on each slot" if outlook.num_slots is None else "")
+    limit = _limit(outlook)
+    if outlook.experiments is not None and outlook.num_slots is None:
+        words = f"until they are decided, with {per_hour}" + (f", at most {limit}" if limit else "")
+    elif outlook.seconds is not None:
         least, most = map(duration, outlook.seconds)
         at_most = f", at most {limit}" if limit else ""
         words = f"about {least} to {most} on a machine with nothing else to do{at_most}"
     else:
-        words = f"{limit or f'until {until}'}, about {count(per_hour, 'run')} an hour"
+        words = f"{limit or f'until {until}'}, about {per_hour}"
     return f"{words}; {each}"
+
+
+def _limit(outlook: Outlook) -> str:
+    """How long anything is proposed; "" where no hours end that."""
+    ends, share = {outlook.hours: ""} if outlook.hours else {}, outlook.slot_hours
+    if share and outlook.num_slots is not None:
+        ends[share / outlook.num_slots] = f" ({share:g} slot hours)" if outlook.num_slots > 1 else ""
+    words = [f"{round(min(ends), 2):g} h{ends[min(ends)]}"] if ends else []
+    words += [f"{share:g} h of all slots together"] if share and outlook.num_slots is None else []
+    return f"{' or '.join(words)} and what is left of the experiment that then runs" if words else ""

@@ -130,7 +130,7 @@ def gain_words(difference: float, error: float | None) -> str:
     return f"difference {words}" if is_clear(difference, error) else f"no clear difference: {words}"
 
 
-def findings(state: StudyState, finished: dict[str, Any] | None, finish: str = "") -> str:
+def findings(state: StudyState, finished: dict[str, Any] | None, finish: str = "", name: str = "") -> str:
     """What a study has found, in a sentence or two.
 
     Only what `autoresearch finish` measured on the sealed test split is called the result.
@@ -138,6 +138,7 @@ def findings(state: StudyState, finished: dict[str, Any] | None, finish: str = "
     Args:
         finished: the last `finished` event of the study.
         finish: the call or command that measures the result, for where the reader is; "" for the terminal.
+        name: of the study in commands, as its folder has it; "" for the name that it began with.
     """
     champion = best(state.experiments)
     if champion is None or champion.val_bpb is None:
@@ -160,7 +161,7 @@ def findings(state: StudyState, finished: dict[str, Any] | None, finish: str = "
     at_end = compared_at_end(finished)
     means = with_mistrust(f"{start}{against_baseline(at_end)} (means of comparable runs)", [champion])
     unclear = unclear_words(at_end.difference, at_end.error)
-    finish = finish or shell_command(f"finish{_named(state)}")
+    finish = finish or shell_command(f"finish{_named(state, name)}")
     no_result = f"No result yet: `{finish}` measures it on the sealed test split."
     return "\n  ".join(filter(None, (f"{means}.", unclear, no_result)))
 
@@ -227,12 +228,12 @@ def _nothing_kept(state: StudyState) -> str:
     return f"{beaten}, by more than the noise: {scatter}."
 
 
-def advice(state: StudyState) -> str:
-    """What a person can do after a study that ran for a while and kept nothing; "" otherwise."""
+def advice(state: StudyState, name: str = "") -> str:
+    """What a person can do after a study that ran for a while and kept nothing; "" otherwise. `name` as above."""
     champion, tried = best(state.experiments), [e for e in state.decided if e.number > 0]
     if champion is None or champion.number > 0 or not tried:
         return ""
-    name, budget = state.study.get("name"), float(state.study.get("time_budget_seconds") or 0.0)
+    name, budget = str(name or state.study.get("name")), float(state.study.get("time_budget_seconds") or 0.0)
     if all(e.status is not Status.DISCARD for e in tried):
         return (
             f"Every experiment failed. `{shell_command(f'status --name {name}')}` says how; "
@@ -264,8 +265,9 @@ def interval_words(interval: Interval | None) -> str:
     return f" ({percent(CONFIDENCE)}: {signed(interval[0])} to {signed(interval[1])})" if interval else ""
 
 
-def _named(state: StudyState) -> str:
-    return f" --name {state.study['name']}" if state.study.get("name") else ""
+def _named(state: StudyState, name: str) -> str:
+    known = name or state.study.get("name")
+    return f" --name {known}" if known else ""
 
 
 def _on_validation(result: Result) -> str:

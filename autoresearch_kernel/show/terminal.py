@@ -20,10 +20,14 @@ MOST_WRITTEN = 4  # lines with what the agent writes, the heading among them
 
 
 class Screen:
-    """A line for each event, and on a terminal a live line below them, with what the agent writes under it."""
+    """A line for each event, and on a terminal a live line below them, with what the agent writes under it.
+
+    It ends no study: what a full disk does not take is in the history, and a terminal that was closed is told no more.
+    """
 
     def __init__(self) -> None:
         self.live = sys.stdout.isatty()
+        self.is_gone = False  # the terminal was closed
         self.height = 1  # of what is rewritten, in lines
         self.shown = 0.0
         self.last: object = None  # what `_tell_once` told
@@ -35,15 +39,14 @@ class Screen:
     def line(self, text: str) -> None:
         with self.lock:
             self.clear()
-            try:
-                print(readable(text), flush=True)
-            except OSError as error:
-                if not is_full(error):  # the log of a study in the background; the history has it all
-                    raise
+            self._print(f"{readable(text)}\n")
 
     def clear(self) -> None:
         if self.live:
-            print(self._to_start(), end="", flush=True)
+            self._print(self._to_start())
+
+    def _print(self, text: str) -> None:
+        self.is_gone = self.is_gone or not _is_printed(text)
 
     def _to_start(self) -> str:
         """What takes the cursor to the first of the lines that are rewritten, and empties them."""
@@ -53,7 +56,7 @@ class Screen:
     def _draw(self, lines: Sequence[str]) -> None:
         width = shutil.get_terminal_size().columns - 1
         start, self.height = self._to_start(), len(lines)
-        print(start + "\n".join(cut(line, width) for line in lines), end="", flush=True)
+        self._print(start + "\n".join(cut(line, width) for line in lines))
 
     def _draw_head(self, head: str, writes: str = "") -> None:
         """Draw the live line, and below it what the agent writes: as `writes` says, else as it was told last."""
@@ -104,6 +107,22 @@ class Screen:
         if key != self.last:
             self.last = key
             self.line(text)
+
+
+def say(text: object) -> None:
+    """Print a line; neither a full disk nor a terminal that was closed ends the program."""
+    _is_printed(f"{text}\n")
+
+
+def _is_printed(text: str) -> bool:
+    """Print; whether the terminal is still there. A reader that has gone, as of `attach | head -1`, is an error."""
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        return is_full(error)  # as the log of a study in the background is written on a full disk
+    return True
 
 
 def _live_line(progress: Progress) -> str:

@@ -5,9 +5,9 @@ A typing error or too large a batch then costs seconds. What a dry run leaves is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -30,6 +30,8 @@ LEAST_SECONDS = 40.0  # for all of it, in a study of short runs
 SCORING_SECONDS = 10.0  # of these, kept for the scorer, whose own start takes two
 BUDGETS = 2.0  # all of it may take as long as so many trainings ...
 BASELINES = 4.0  # ... or as so many times what the baseline needs beside its training, such as compilation
+
+T = TypeVar("T")
 
 
 def dry_run(session: Session, disk_space: DiskSpace, proposal: Proposal, number: int) -> str:
@@ -74,29 +76,39 @@ def _failure(session: Session, proposal: Proposal, number: int) -> str:
     rows = _random_rows(session.heldout, study.facts["scoring"]["rows_per_batch"])
     left = training.limit_seconds - _seconds(outcome.measured, "total_seconds")
     own = {"token": training.token, "may_quote": True, "limit_seconds": SCORING_SECONDS + max(0.0, left)}
+    job = session.scoring_job(outcome.artefact, rows, **own)
     try:
-        session.backend.score(session.scoring_job(outcome.artefact, rows, **own))
+        _once_more_where_lost(lambda: session.backend.score(job))
     except ScoringFailed as failure:
         return f"The model that it handed over could not be scored: {failure}"
+    except MachineFailed as failure:
+        if not failure.may_be_the_code:
+            raise
+        return f"The model that it handed over could not be scored, and this ended its worker twice: {failure}"
     remove_tree(training.paths.folder)
     return ""
 
 
 def _train(session: Session, training: Training) -> RunOutcome:
-    """Train, and once more where the worker, or what executes the notebook, ended meanwhile: only twice says something.
-
-    Raises MachineFailed.
-    """
+    """Train, and once more where the worker, or what executes the notebook, ended meanwhile. Raises MachineFailed."""
     listener = session.listener(training.token, on_tick=lambda seconds: session.tick())
-    for is_last in (False, True):
+
+    def train() -> RunOutcome:
         remove_tree(training.paths.folder)
         training.paths.folder.mkdir(parents=True)
-        try:
-            return session.backend.train(training, listener)
-        except MachineFailed as failure:
-            if is_last or not failure.may_be_the_code:
-                raise
-    raise AssertionError("the last attempt returns or raises")
+        return session.backend.train(training, listener)
+
+    return _once_more_where_lost(train)
+
+
+def _once_more_where_lost(act: Callable[[], T]) -> T:
+    """What `act` returns; it is called once more where the code may have ended what runs it: only twice says so."""
+    try:
+        return act()
+    except MachineFailed as failure:
+        if not failure.may_be_the_code:
+            raise
+    return act()
 
 
 def limit_seconds(session: Session) -> float:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ..core.errors import MachineFailed
 from ..core.overtime import allowed_scorer_seconds
 from ..core.types import Audit, Evaluation, Experiment, Progress, Status
 from ..record.study import check_prepare_py
@@ -72,13 +73,38 @@ def ask(
     return answer
 
 
+def _ask_of_run(session: Session, question: Callable[[ScoringJob], T], about: Progress) -> T:
+    """`ask` for a run of an experiment, on the validation rows.
+
+    Its model may be what ends or freezes a worker. The second worker that is lost over one training counts as the
+    experiment's doing, also where the study was cut off between the two.
+    """
+    try:
+        return ask(session, question, about, session.heldout)
+    except MachineFailed as failure:
+        if not failure.may_be_the_code:
+            raise
+        if _has_lost_worker(session, about.experiment, about.run):
+            raise ScoringFailed(f"{str(failure).rstrip('.')}, the second one over this model") from failure
+        facts = {"phase": about.phase, "reason": str(failure)}
+        session.history.append("worker_lost", experiment=about.experiment, run=about.run, **facts)
+        raise
+
+
+def _has_lost_worker(session: Session, experiment: int, run: int) -> bool:
+    """Whether a worker was lost over the score or the audit of a run since its last training began."""
+    of_run = (e for e in reversed(session.history.events) if (e.get("experiment"), e.get("run")) == (experiment, run))
+    kinds = (event["event"] for event in of_run if event["event"] in ("worker_lost", "started"))
+    return next(kinds, "") == "worker_lost"
+
+
 def score_run(session: Session, experiment: Experiment, run: int) -> Evaluation | None:
     """Score a run's model and record it; None when it cannot be scored, which counts as a crash."""
     about = Progress("scoring", experiment.number, run, experiment.hypothesis)
     nll_path = session.study.experiment(experiment.number).nll(run)
     record = partial(session.history.append, "scored", experiment=experiment.number, run=run)
     try:
-        evaluation = ask(session, partial(session.backend.score, nll_path=nll_path), about, session.heldout)
+        evaluation = _ask_of_run(session, partial(session.backend.score, nll_path=nll_path), about)
     except ScoringFailed as failure:
         record(status=Status.CRASH, reason=f"scoring failed: {failure}")
         return None
@@ -102,7 +128,7 @@ def audit_run(session: Session, experiment: Experiment, run: int) -> Audit | Non
         seed=secrets.randbits(128),
     )
     try:
-        found = ask(session, question, about, session.heldout)
+        found = _ask_of_run(session, question, about)
     except ScoringFailed as failure:  # killed or slow twice, it is the model's doing
         found = _refused(f"the audit's process was ended twice: {failure}")
     files = session.hashes(paths.cuts(run))

@@ -422,6 +422,7 @@ def refuse_other_settings(study: Study, asked: StudyOptions) -> None:
         refuse_unused(asked, study.agent)
     refuse_duels(asked, study.clock)
     refuse_cluster(asked, study.clock, study.num_slots, study.name)
+    refuse_slots(replace(asked, slots=study.num_slots))
     for name, value in began_with(study).items():
         wanted = getattr(asked, name)
         if wanted is not None and wanted != value:

@@ -10,18 +10,18 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from ..core.agent import Agent, NothingToPropose
+from ..core.agent import Agent, AgentUnavailable, NothingToPropose
 from ..core.errors import MachineFailed
 from ..core.next_step import Action, Step
 from ..core.slots import is_for, next_for_slots, of_run
 from ..core.state import StudyState
 from ..core.types import Experiment, Progress
-from ..core.waves import due, is_win, stack_to_propose, wave_to_stack, without_runs
+from ..core.waves import due, is_judged_alone, is_win, stack_to_propose, wave_to_stack, without_runs
 from ..record.activity import Activity, write_activity
 from ..record.study import StudyError
 from ..run.backend import Joined
@@ -172,8 +172,8 @@ class Pool:
             "stacking", incumbent=state.incumbent.number, candidates=candidates, stacks=stacks, **facts
         )
         if candidates:
-            numbers = ", ".join(f"{number:04d}" for number in candidates)
-            session.note(f"A wave is tried. Promising, the best first: {numbers}. They are tried together.")
+            how = _how_tried(candidates, stacks, is_judged_alone(wave.candidates[0], session.state, is_ending=False))
+            session.note(f"A wave is tried. Promising, the best first: {_names(candidates)}. {how}")
 
     def _decide(self, step: Step) -> None:
         """Decide at once, but for what beats the incumbent: that waits for the others of its wave."""
@@ -197,10 +197,12 @@ class Pool:
                 session.proposals.think_ahead(agent)
             self._wait()
             return
-        stack = next_stack(session.study, state) if is_stack_due and not session.proposals.is_asked else None
+        may_come_first = self._has_no_answer or not session.proposals.is_asked
+        stack = next_stack(session.study, state) if is_stack_due and may_come_first else None
         before, session.backend = session.backend, sharing(self.backend, self.baton, free)
         try:
-            execute(session, Step(Action.PROPOSE, len(state.experiments)), stack or agent)
+            with self._question_aside() if stack is not None else nullcontext():
+                execute(session, Step(Action.PROPOSE, len(state.experiments)), stack or agent)
         except (StopAfter, Enough):
             return  # what is in work comes to its end first
         except StudyError as error:  # of a dry run
@@ -213,6 +215,29 @@ class Pool:
                 self._end_of_ideas(end, goal)
         finally:
             session.backend = before
+
+    @property
+    def _has_no_answer(self) -> bool:
+        """Whether the agent was asked ahead and could not answer, which a stack need not wait for."""
+        asked = self.session.proposals.question
+        if asked is None or not asked.is_done or asked.said:  # what it has said is still to be recorded
+            return False
+        return isinstance(asked.failure, AgentUnavailable | NothingToPropose)
+
+    @contextmanager
+    def _question_aside(self) -> Iterator[None]:
+        """Within this block a stack is proposed; a question that has no answer is for the number after it then."""
+        proposals = self.session.proposals
+        as_it_was = {name: getattr(proposals, name) for name in ("question", "ask_again_at", "num_failed_ahead")}
+        proposals.question = None
+        try:
+            yield
+        finally:
+            if (asked := as_it_was["question"]) is not None:
+                state = self.session.state
+                asked.context = replace(asked.context, experiments=state.decided, in_work=state.in_work)
+            for name, value in as_it_was.items():
+                setattr(proposals, name, value)
 
     def _end_of_ideas(self, end: NothingToPropose, goal: Goal) -> None:
         """The study ends, but not while something is in work after which there may be ideas again."""
@@ -427,6 +452,20 @@ class Pool:
                     except KeyboardInterrupt:
                         if time.monotonic() > deadline:
                             raise
+
+
+def _how_tried(candidates: Sequence[int], stacks: Sequence[Sequence[int]], is_best_alone: bool) -> str:
+    """How the promising experiments of a wave are tried further, the best first, in a sentence."""
+    how = [f"{candidates[0]:04d} runs again by itself"] if is_best_alone else []
+    if stacks and len(stacks[-1]) > 1:
+        how.append(f"{_names(stacks[-1])} are tried together")
+    elif stacks:
+        how.append(f"{_names(stacks[-1])} is tried on the present incumbent")
+    return f"{', and '.join(how) or 'No change of them can be tried on the present incumbent'}."
+
+
+def _names(numbers: Sequence[int]) -> str:
+    return ", ".join(f"{number:04d}" for number in numbers)
 
 
 def _is_by_hand(stop: BaseException) -> bool:

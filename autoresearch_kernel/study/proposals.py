@@ -108,12 +108,27 @@ class Proposals:
 
     def give_up(self) -> None:
         """At the end of a session: what an unanswered question said is recorded, and what it may still cost."""
-        self.tick()
-        self.session.show_writing("")
-        question, self.question = self.question, None
-        if question is not None and not question.is_done and (sent := question.give_up()) is not None:
-            with suppress(OSError):  # a full disk, on which nothing else is recorded either
-                self._record(replace(sent, failed="given up when the study stopped"), question.context.number)
+        question = self.question
+        is_open = question is not None and not question.is_done
+        if question is not None and is_open:
+            question.give_up()  # before anything is drawn, which may fail
+        self.is_waited_for = True  # what is given up is not asked again
+        try:
+            self.tick()
+            self.session.show_writing("")
+        finally:
+            self.question = None
+            if question is not None and is_open:
+                self._record_given_up(question)
+
+    def _record_given_up(self, question: Question) -> None:
+        """The call that is out may still cost something; one that was answered meanwhile is recorded as it was."""
+        calls, sent = [said for said in list(question.said) if isinstance(said, Call)], question.give_up()
+        if sent is not None:
+            calls.append(replace(sent, failed="given up when the study stopped"))
+        with suppress(OSError):  # a full disk, on which nothing else is recorded either
+            for call in calls:
+                self._record(call, question.context.number)
 
     def _record(self, said: Call | Refusal | str, number: int) -> None:
         if isinstance(said, Call):

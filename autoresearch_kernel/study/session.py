@@ -91,7 +91,7 @@ class Session:
     def tick(self) -> None:
         """Run the hooks: obey commands, record what an agent said. Long steps call it several times a second.
 
-        Raises StopNow when a user wants the study to end at once.
+        Raises StopNow when a user wants the study to end at once, StudyError when it was removed.
         """
         for hook in self.hooks:
             hook()
@@ -130,7 +130,8 @@ class Session:
 
     def _write_activity(self, activity: Activity) -> None:
         self._activity = activity
-        write_activity(self.study.paths.activity, self.arranged(activity))
+        if self.history.is_in_place:  # else another study may have its name by now
+            write_activity(self.study.paths.activity, self.arranged(activity))
 
     def note(self, text: str) -> None:
         """Record something that a user should know, and show it."""
@@ -167,6 +168,7 @@ class Session:
 
     def remember(self, pid: int, token: str) -> None:
         """Write down a process that runs code of an agent, beside those that do already, for the next supervisor."""
+        self.history.check_in_place()
         self._running[:] = [run for run in self._running if is_alive(run[0])]
         remember(self.study.paths.running, pid, token, self._running)
         self._running.append((pid, token))

@@ -70,7 +70,7 @@ class Steps(Session):
         self.quiet = Quiet(self, self.steering)
         self.proposals = Proposals(self, self.steering, self.disk_space)
         self.commits = Commits(self)
-        self.hooks = [self.proposals.tick, self.steering.obey]
+        self.hooks = [self.history.look, self.proposals.tick, self.steering.obey]
 
     def propose(self, agent: Agent) -> Experiment:
         """Ask for the next idea and record it; without any experiment yet that is the baseline.
@@ -280,9 +280,17 @@ def open_session(study: Study, watch: Watch = ignore, backend: Backend | None = 
         try:
             yield session
         finally:
-            session.proposals.give_up()
-            notices.tick(session)
-            study.paths.activity.unlink(missing_ok=True)
+            _close(session, notices)
+
+
+def _close(session: Steps, notices: Notices) -> None:
+    """Give up what is asked and tell the last news; of a study that was removed, leave alone what is there now."""
+    try:
+        session.proposals.give_up()
+    finally:
+        session.history.check_in_place()
+        notices.tick(session)
+        session.study.paths.activity.unlink(missing_ok=True)
 
 
 def _sandbox_name() -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ..core.types import MachineHolder
-from .files import flock, utc_now
+from .files import boot_id, flock, utc_now
 from .locations import cache_dir
 from .slot import Slot, TooManySlots, divide, present_seat
 
@@ -41,7 +41,7 @@ def training_lock(
     if seat is not None and seat.lock is not None:
         yield seat.lock
         return
-    path = cache_dir() / "locks" / f"training-{device or _device_name()}.lock"
+    path = lock_path(device)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+", encoding="utf-8") as file:
         _wait_for(file, path.parent, on_wait or (lambda holder: None), on_tick or (lambda seconds: None))
@@ -50,6 +50,16 @@ def training_lock(
             yield file.fileno()
         finally:
             _write(file, "")
+
+
+def lock_path(device: str = "") -> Path:
+    """The file of a device's training lock; of the device that a training here takes, where none is named.
+
+    Machines that share a home over a network have a lock each: the name holds the boot, which is the same in all
+    containers of a machine. A system that does not number its boots has one lock.
+    """
+    boot = (boot_id() or "")[:8]
+    return cache_dir() / "locks" / f"training-{f'{boot}-' if boot else ''}{device or _device_name()}.lock"
 
 
 @contextmanager

@@ -8,10 +8,10 @@
 # this machine.
 #
 # Each exercise asks for a prediction first. Replace the three dots of its `predict` cell by a number (with a decimal
-# point, as in 9.97), or by words in quotation marks, and run the cell: a wrong guess teaches more than no guess. Then
-# write your answer in place of the line that begins with `raise`, and run the cell with `check`, which says what is
-# right or what is wrong. Two hints are folded below each exercise, and the solution too, unless this is a notebook of a
-# class.
+# point, as in 2.5), or by words in quotation marks, and run the cell: a wrong guess teaches more than no guess. Then
+# write your answer in place of the line that begins with `raise`. Where a line such as `best_length = ...` stands above
+# it, write your answer in place of both. Run this cell, and after it the cell with `check`, which says what is right or
+# what is wrong. Two hints are folded below each exercise, and the solution too, unless this is a notebook of a class.
 
 # %%
 import math
@@ -198,8 +198,8 @@ check("smoothed", smoothed)
 # %% [markdown]
 # ## One byte of memory
 #
-# After a `q` there is mostly a `u`, and after `def` a space. A model that looks at the byte before knows this. It
-# counts *pairs* of bytes.
+# After a `q` there is mostly a `u`, and after a comma mostly a space. A model that looks at the byte before knows this.
+# It counts *pairs* of bytes.
 #
 # ### Exercise 1.4 · Count pairs
 #

@@ -4,7 +4,7 @@
 # An agent makes a hundred experiments or more in a night. You make one, slowly: predict, edit, run, judge, record. Each
 # step calls the same function that a study in the background calls.
 #
-# **Time:** 40 minutes. **Compute:** three minutes on two cores. **Needs:** lesson 1, and no network.
+# **Time:** 40 minutes. **Compute:** about two minutes on two cores. **Needs:** lesson 1, and no network.
 #
 # If your laptop is slow, set the environment variable `AUTORESEARCH_LESSON_SECONDS` to 3 before you start JupyterLab.
 # With 0, the lesson trains nothing and shows runs of a recorded study. All exercises work with them.
@@ -23,7 +23,8 @@ from autoresearch_kernel.lab.lessons.studies import events_of, lesson_study, par
 # ## The study
 #
 # A study has one text, one budget and one rule. Every run of it trains with the same time budget, so that ideas
-# compete on equal terms. Fifteen seconds are enough for a lesson.
+# compete on equal terms. Fifteen seconds are enough for a lesson. In the recorded study, which you see with 0 seconds,
+# a run has thirty.
 
 # %%
 study = lesson_study("lesson-2", lesson_seconds(15))
@@ -33,7 +34,8 @@ study
 # ## Measure what chance does
 #
 # Before any idea, the unchanged `train.py`, which is called the *baseline*, trains three times. Only the random numbers
-# differ. The cell takes about a minute.
+# differ. The cell takes a little more than a minute. Where the speed of a machine changes, because other programs use
+# it as well, the baseline trains up to eight times, until three runs had about the same speed.
 #
 # **Predict first:** how far apart are the three scores, in bits per byte? Write your guess before you run the cell.
 
@@ -237,7 +239,7 @@ epochs(tokens_per_second, study.time_budget_seconds, corpus_tokens)
 # ## Edit
 #
 # These are some of the numbers that `train.py` begins with. A comment in the parameters cell of
-# [train.py](../../train.py) says what each of them means. The study has fitted some values to this machine.
+# [train.py](../../train.py) says what each of them means. A study may have fitted some values to this machine.
 
 # %%
 now = parameters_of(study)
@@ -351,14 +353,16 @@ check("difference-error", difference_error)
 # %% [markdown]
 # With your function, the difference of your idea in units of its error. The rule above names another number of "sigma"
 # for the same difference. Your σ comes from three runs, so it may be far too small. The rule therefore says how many σ
-# would be as rare if σ were known exactly: 8 of a σ from three runs are as rare as 2.4 of such a σ.
+# would be as rare if σ were known exactly: 8 of a σ from three runs are as rare as 2.4 of such a σ. (Where the idea has
+# run twice already, as in the recorded study, the difference is that of its mean.)
 
 # %%
-sigma = statistics.stdev(baseline.scores)
-if verdict.val_bpb is not None:
-    difference = verdict.val_bpb - baseline.val_bpb
-    error = difference_error(sigma, 1, len(baseline.scores))
-    print(f"{difference:+.4f} ± {error:.4f} bits per byte: {difference / error:+.1f} standard errors")
+sigma, difference = statistics.stdev(baseline.scores), verdict.delta_bpb
+if difference is not None:
+    runs = len(verdict.experiment.judged_runs)
+    error = difference_error(sigma, runs, len(baseline.scores))
+    print(f"Runs of the idea: {runs}. Difference: {difference:+.4f} ± {error:.4f} bits per byte,")
+    print(f"which is {difference / error:+.1f} standard errors.")
 
 # %% [markdown]
 # ### Exercise 2.7 · Four verdicts
@@ -470,7 +474,8 @@ check("events", names)
 # %% [markdown] tags=["solution"]
 # Each event is written before anything acts on it. After a crash the supervisor reads these lines and knows where to go
 # on: a model that was trained is scored and not trained again. The table, the picture and the notebook of an experiment
-# are made from these lines.
+# are made from these lines. Two names may stand beside the others: `refused` for a proposal of yours that another one
+# of yours replaced, and `drawn` for the picture and the table, which are drawn after the decision.
 
 # %%
 names

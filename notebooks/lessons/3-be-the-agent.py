@@ -5,7 +5,7 @@
 # model, that changes the numbers of `train.py`. Before each of your runs you write down what you expect. In the end you
 # see who found more, and how well your expectations agreed with the results.
 #
-# **Time:** 45 minutes. **Compute:** six minutes on two cores. **Needs:** lesson 2, and no network.
+# **Time:** 44 minutes. **Compute:** about seven and a half minutes on two cores. **Needs:** lesson 2, and no network.
 #
 # If your laptop is slow, set the environment variable `AUTORESEARCH_LESSON_SECONDS` to 3 before you start JupyterLab.
 # With 0, the lesson trains nothing and shows experiments of a recorded study.
@@ -22,7 +22,8 @@ from autoresearch_kernel.lab.lessons.me import Guess
 # ## The two studies
 #
 # Both begin with the same `train.py`, the same text and the same budget of ten seconds a run. First the baseline of
-# your study trains three times, and then that of the optimiser's study. This takes one and a half minutes.
+# your study trains three times, and then that of the optimiser's study. This takes three minutes. It takes longer where
+# the speed of the machine changes: a baseline then trains up to eight times, until three runs had about the same speed.
 
 # %%
 both = contest(lesson_seconds(10))

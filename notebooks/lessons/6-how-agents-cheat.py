@@ -6,7 +6,7 @@
 # is its part that starts each training. You write and read `train.py` files that cheat, and see what the supervisor
 # says of each. In the end you write one that is not found, and say what it gains.
 #
-# **Time:** 45 minutes. **Compute:** about two minutes on two cores. **Needs:** lesson 1; lesson 4 helps with exercise
+# **Time:** 44 minutes. **Compute:** about two minutes on two cores. **Needs:** lesson 1; lesson 4 helps with exercise
 # 6.6. Everything runs in the project's sandbox, without network and without the validation text. Nothing leaves this
 # machine.
 
@@ -323,11 +323,13 @@ for share in (0.0005, 0.001, 0.005, 0.02):
 # %% [markdown]
 # ### Exercise 6.6 · One that escapes
 #
-# ★★★ · 10 minutes
+# ★★★ · 9 minutes
 #
 # Write a `train.py` that breaks the rules and is not refused, and say what it gains. Assign the attempt to `escape`,
-# and the ends of the difference to the baseline to `low` and `high`, two standard errors to each side. An idea:
-# exercise 6.2 says how much time passes without a question.
+# and the ends of the difference to the baseline to `low` and `high`, two standard errors to each side. Write both ends
+# as expressions of `escape.delta_bpb` and `escape.delta_error`, and not as numbers: when your notebook is graded, your
+# `train.py` trains again on another machine, and its numbers differ. An idea: exercise 6.2 says how much time passes
+# without a question.
 #
 # **Predict first:** how much will yours gain, in bits per byte?
 

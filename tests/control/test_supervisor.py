@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -18,8 +19,9 @@ import pytest
 
 from autoresearch_kernel.agents.search import SearchAgent
 from autoresearch_kernel.cli import main
+from autoresearch_kernel.control import actions, foreground, supervisor
 from autoresearch_kernel.control.actions import finish, stop
-from autoresearch_kernel.control.supervisor import end, start_detached, wait_until_free
+from autoresearch_kernel.control.supervisor import StillStarting, end, start_detached, wait_until_free
 from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.core.types import Progress
 from autoresearch_kernel.record.history import read_events
@@ -171,6 +173,66 @@ def test_a_supervisor_that_cannot_start_says_why(study: Study) -> None:
     prepare.write_text(prepare.read_text() + "\n# another\n")
     with pytest.raises(StudyError, match=r"did not start \(exit status 1\)\. It said: [\s\S]*prepare\.py has changed"):
         start_detached(study)
+
+
+def test_a_supervisor_that_could_say_nothing_is_told_with_its_log_and_the_space_that_is_left(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study.paths.reserve.write_bytes(bytes(100))
+    monkeypatch.setattr(supervisor, "free_bytes", lambda folder: 3_000_000)
+    monkeypatch.setattr(supervisor, "python_command", lambda *words: ["false"])
+    with pytest.raises(StudyError, match=r"It said nothing in .*supervisor\.log, whose disk has 3 MB left\. Free some"):
+        start_detached(study)
+    assert not study.paths.reserve.exists()
+
+
+def test_what_a_full_disk_does_not_take_of_the_plan_ends_no_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        foreground.choose_sandbox(Path.cwd(), unsafe=True)
+        monkeypatch.undo()
+        with pytest.raises(OSError, match="No space"):
+            full.flush()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
+
+
+@pytest.mark.parametrize(
+    ("failure", "is_begun", "is_removed"),
+    [
+        (StudyError("The supervisor did not start."), False, True),
+        (StudyError("The supervisor did not start."), True, False),
+        (StillStarting("It takes long."), False, False),
+    ],
+)
+def test_a_start_that_fails_leaves_no_study_that_lacks_what_was_asked_for_it(
+    project: Path, small_corpus: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception, is_begun: bool,
+    is_removed: bool,
+) -> None:  # fmt: skip
+    made: list[Study] = []
+
+    def create(*arguments: Any) -> Study:
+        made.append(counting_study(project, small_corpus, "dec1"))
+        return made[0]
+
+    def fail(study: Study, words: list[str]) -> int:
+        assert "--max-calls" in words or "--experiments" in words
+        study.paths.history.write_bytes(b"{" * is_begun)
+        raise failure
+
+    monkeypatch.setattr(actions, "start_study", create)
+    monkeypatch.setattr(actions, "start_detached", fail)
+    with pytest.raises(StudyError, match=str(failure)):
+        actions.begin("dec1", project, {"experiments": 3, "unsafe": True}, print)
+    assert made[0].paths.folder.exists() != is_removed
+
+
+def test_a_supervisor_whose_study_is_removed_ends_and_leaves_no_training(study: Study) -> None:
+    pid = start_detached(study)
+    until(lambda: look(study).curve, "a training")
+    shutil.rmtree(study.paths.folder)
+    until(lambda: not psutil.pid_exists(pid), "the end of the supervisor")
+    until(lambda: not processes_of(study), "the end of all processes")
+    assert not study.paths.history.exists() and not study.paths.activity.exists()
 
 
 def test_sigterm_is_recorded_like_ctrl_c(study: Study) -> None:

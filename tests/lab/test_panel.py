@@ -7,8 +7,10 @@ import os
 import re
 import shutil
 import statistics
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +22,7 @@ from nbconvert import HTMLExporter, MarkdownExporter
 
 from autoresearch_kernel.control import actions
 from autoresearch_kernel.core.state import replay
-from autoresearch_kernel.core.types import Audit, Experiment, Proposal, Result, Run
+from autoresearch_kernel.core.types import Audit, Call, Experiment, Proposal, Result, Run
 from autoresearch_kernel.lab.panel import pages
 from autoresearch_kernel.lab.panel.chart import curve_data, found, history_data, is_near_miss, table_data
 from autoresearch_kernel.lab.panel.elements import FOLLOW
@@ -28,7 +30,7 @@ from autoresearch_kernel.lab.panel.form import StudyForm
 from autoresearch_kernel.lab.panel.panel import Panel
 from autoresearch_kernel.lab.panel.view import NO_MORE_BEATS, in_python
 from autoresearch_kernel.lab.pictures import with_result
-from autoresearch_kernel.record.study import StudyError, WouldOverwrite
+from autoresearch_kernel.record.study import StudyError, WouldOverwrite, sha256
 from autoresearch_kernel.share.clean import Doubt
 from autoresearch_kernel.share.command import Unanswered
 from autoresearch_kernel.show import html
@@ -49,7 +51,7 @@ class Recorder(SimpleNamespace):
     NO_READERS = actions.NO_READERS
 
     def __init__(self, writer: Writer) -> None:
-        super().__init__(asked=[], studies=[writer.study])
+        super().__init__(asked=[], seen=[], studies=[writer.study])
 
     def study_names(self, project: Path) -> list[str]:
         return [study.name for study in self.studies]
@@ -70,7 +72,8 @@ class Recorder(SimpleNamespace):
         self.asked.append(("go_on", study.name, dict(fields)))
         return 1234
 
-    def say_to(self, study: Any, command: str, text: str = "") -> str:
+    def say_to(self, study: Any, command: str, text: str = "", train_sha256: str = "") -> str:
+        self.seen.append(train_sha256)
         if command == "pause" and "refuse" in self.__dict__:
             raise StudyError("No process runs it.")
         self.asked.append((command, text))
@@ -83,7 +86,8 @@ class Recorder(SimpleNamespace):
         self.asked.append(("stop", now))
         return "stops"
 
-    def approve(self, study: Any, source: str | None = None, why: str = "") -> str:
+    def approve(self, study: Any, source: str | None = None, why: str = "", seen_sha256: str = "") -> str:
+        self.seen.append(seen_sha256)
         self.asked.append(("approve", source, why))
         return "it is checked"
 
@@ -288,6 +292,48 @@ def test_an_edited_train_py_is_overwritten_only_by_a_second_press(writer: Writer
     assert made.promote_button.description == "Promote the incumbent"
 
 
+def test_while_a_study_starts_or_is_shared_another_one_can_be_stopped(
+    writer: Writer, panel: Callable[[], Panel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer.open().baseline()
+    made, goes_on = panel(), threading.Event()
+
+    def wait(*arguments: Any) -> Any:
+        goes_on.wait(10)
+        raise StudyError("It did not start.")
+
+    monkeypatch.setattr(made.control, "share", wait, raising=False)
+    monkeypatch.setattr(made.control, "begin", wait, raising=False)
+    made._open_form()
+    made.form.start_button.click()
+    made.share_button.click()
+    assert made.form.start_button.disabled and made.share_button.disabled
+    made.form.fields["name"].value = "nov25"  # each change of a field checks the form
+    made.refresh()
+    assert made.form.start_button.disabled and not made.stop_now_button.disabled
+    made.form.start_button.click()  # a second click, before the browser has heard of the first
+    made.stop_now_button.click()
+    until(lambda: ("stop", True) in made.control.asked)
+    goes_on.set()
+    until(lambda: not made.form.start_button.disabled and not made.share_button.disabled)
+    assert made._acting == []
+
+
+def test_a_hint_that_is_typed_while_another_is_answered_stays(writer: Writer, panel: Callable[[], Panel]) -> None:
+    writer.study.facts["agent"] = "llm"  # which reads hints
+    writer.open().baseline()
+    made = panel()
+
+    def hint(*arguments: Any) -> str:
+        made.hint_text.value = "the next one"
+        return "the agent gets it"
+
+    made.control.hint = hint
+    made.hint_text.value = "the first one"
+    made.hint(made.hint_text.value)
+    assert made.hint_text.value == "the next one"
+
+
 def put_on_desk(writer: Writer, incumbent: str, proposed: str, hypothesis: str) -> Path:
     """A proposal that waits for approval; returns the file that a person may edit."""
     writer.open().baseline()
@@ -307,6 +353,7 @@ def test_what_waits_for_a_person_can_be_approved_edited_and_refused(writer: Writ
     assert "B is too small" in made.review.words.value and made.review.source.value == "A = 1\nB = 3\n"
     made.review.approve_button.click()
     until(lambda: ("approve", None, "") in made.control.asked)
+    assert made.control.seen == [sha256("A = 1\nB = 3\n")]
     made.review.source.value = "A = 1\nB = 4\n"
     made.review.why.value = "4 is rounder"
     made.refresh()
@@ -315,6 +362,30 @@ def test_what_waits_for_a_person_can_be_approved_edited_and_refused(writer: Writ
     until(lambda: ("approve", "A = 1\nB = 4\n", "4 is rounder") in made.control.asked)
     made.review.reject_button.click()
     until(lambda: ("reject", "4 is rounder") in made.control.asked)
+    assert made.control.seen == [sha256("A = 1\nB = 3\n")] * 3
+
+
+def test_another_proposal_than_the_user_saw_is_not_approved(writer: Writer, tmp_path: Path) -> None:
+    review_file = put_on_desk(writer, "A = 1\n", "A = 2\n", "A is too small")
+    write_atomic(writer.study.paths.study, "{}")
+    made = Panel(Recorder(writer), tmp_path)
+    made.close()
+    made.control = actions
+    write_atomic(review_file, "A = 9\n")  # of another client, and no look has shown it yet
+    with pytest.raises(StudyError, match="Another file was put there meanwhile, so this approve"):
+        made.approve("A = 4\n")
+    assert review_file.read_text() == "A = 9\n"
+    answered = threading.Timer(0.2, lambda: answer_last(writer, "experiment 0001: another file was put there meanwhile"))
+    answered.start()
+    with pytest.raises(StudyError, match="Experiment 0001: another file was put there meanwhile, so this reject"):
+        made.reject("no")
+    sent = json.loads(writer.study.paths.commands.read_text())
+    assert sent["command"] == "reject" and sent["train_sha256"] == sha256("A = 2\n")
+
+
+def answer_last(writer: Writer, words: str) -> None:
+    sent = json.loads(writer.study.paths.commands.read_text().splitlines()[-1])
+    writer.append("command", **{name: sent[name] for name in ("id", "command", "text", "by")}, answer=words)
 
 
 def test_an_edit_of_the_file_on_the_desk_is_taken_and_never_written_over(
@@ -368,6 +439,48 @@ def test_a_study_that_was_removed_is_said_to_be(writer: Writer, panel: Callable[
     with pytest.raises(StudyError, match="was removed"):
         made.refresh()
     assert "Control panel of study nov23" in made._repr_mimebundle_()["text/plain"], "the panel can still be shown"
+    made._refresh()
+    assert "was removed" in made.notice.value
+    made.pause_button.click()  # which does without a look
+    until(lambda: not made.pause_button.disabled)
+    made.card.follow_button.click()
+    made.folds["log"].value = True
+    made._refresh()
+    assert "answer to pause" in made.notice.value, "what was said since stays"
+    with pytest.raises(StudyError, match="was removed"):
+        actions.say_to(writer.study, "hint", "for the next study of this name")
+    assert not writer.study.paths.folder.exists()
+
+
+def test_a_study_that_was_renamed_stands_in_the_picker_under_its_new_name(
+    writer: Writer, panel: Callable[[], Panel]
+) -> None:
+    writer.open().baseline()
+    made = panel()
+    writer.study.paths.folder.rename(writer.study.paths.folder.with_name("dec1"))
+    made.control.studies = [SimpleNamespace(name="dec1")]
+    for _ in range(5):
+        made._refresh()
+    assert [label for label, _ in made.picker.options] == ["dec1"] and made.picker.value is None
+
+
+def test_a_study_that_was_made_again_under_its_name_is_shown_anew(writer: Writer, panel: Callable[[], Panel]) -> None:
+    writer.open().baseline().settle(1, "keep", 1.49)
+    made = panel()
+    made._tell("of the study that was removed")
+    writer.history.close()
+    shutil.rmtree(writer.study.paths.folder)
+    made._refresh()
+    assert "was removed" in made.notice.value
+    again = Writer(writer.study.project)
+    again.study.facts["agent"] = "llm"
+    made.control.studies = [again.study]
+    again.open().baseline()
+    write_atomic(again.study.paths.study, "{ }")
+    made._refresh()
+    assert made.study is again.study and made.notice.value == "" and not made.hint_text.disabled
+    assert [row["number"] for row in made.experiments.numbers["rows"]] == [0]
+    again.history.close()
 
 
 def test_a_study_that_cannot_be_read_does_not_hide_the_others(writer: Writer, tmp_path: Path) -> None:
@@ -462,6 +575,14 @@ def test_one_part_is_unfolded_at_a_time(writer: Writer, panel: Callable[[], Pane
     assert "100 s a run" in made.fold.value
     made.folds["cost"].value = True
     assert "No model was asked" in made.fold.value and not made.folds["settings"].value
+    writer.append("called", experiment=1, **asdict(Call("tiny", 100, 50, 0.01, 0.0)))
+    writer.propose(1)
+    made.refresh()
+    assert "in work" in made.fold.value
+    writer.run(1, 1.51)
+    writer.decide(1, "discard", 1.51)
+    made.refresh()
+    assert "in work" not in made.fold.value and "discard" in made.fold.value
     made.folds["cost"].value = False
     assert made.fold.value == ""
 

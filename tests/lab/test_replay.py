@@ -134,6 +134,25 @@ def test_a_replay_begins_and_ends_where_the_study_was_shown(panel: Callable[...,
     assert made.playing is None and made.study is writer.study
 
 
+def test_a_replay_ends_also_where_the_study_before_it_was_removed(panel: Callable[..., Panel], writer: Writer) -> None:
+    writer.open().baseline()
+    made = panel()
+    replayed(made)
+    made.control.studies = []
+    ask(made, "end")
+    assert made.playing is None and made.study is None and made.player.layout.display == "none"
+    assert shown_buttons(made) == ["Replay the example night"]
+
+
+def test_two_browsers_count_on_from_the_last_request(panel: Callable[..., Panel], writer: Writer) -> None:
+    writer.open().baseline()
+    made = panel()
+    replayed(made)
+    for count in (7, 5):  # the second browser has not heard of the first one's yet
+        made.player.asked = json.dumps({"count": count, "what": "jump", "value": count})
+    assert data(made)["count"] == 7 and data(made)["experiment"] == 5
+
+
 def test_a_bundle_beside_the_project_stands_among_the_studies_and_is_replayed(
     panel: Callable[..., Panel], writer: Writer, tmp_path: Path
 ) -> None:
@@ -289,6 +308,12 @@ def test_the_same_experiment_can_be_asked_for_again(page: Page) -> None:
     page.keyboard.press("Enter")
     page.locator(".ar-player").focus()
     assert sent(page) == [("jump", 12), ("jump", 12)]
+
+
+def test_a_browser_counts_on_from_what_the_others_sent(page: Page) -> None:
+    shown(page, PLAYING | {"count": 7})
+    page.get_by_role("button", name="Pause").click()
+    assert page.evaluate("window.sent")[0]["count"] == 8
 
 
 def test_a_question_is_text_and_is_answered_by_button_and_by_key(page: Page) -> None:

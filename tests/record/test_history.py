@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 
 from autoresearch_kernel.core.state import HistoryDamaged, replay
 from autoresearch_kernel.core.types import Cause, Experiment, Run, Status
+from autoresearch_kernel.record import history as history_module
 from autoresearch_kernel.record.history import History, read_events
 from autoresearch_kernel.record.results import write_results
+from autoresearch_kernel.record.study import StudyError
 from autoresearch_kernel.system.files import StudyInUse
 
 NUM_KILLS = 60
@@ -161,6 +163,26 @@ def test_a_line_from_elsewhere_stops_the_writer(path: Path):
             other.write("me too\n")
         with pytest.raises(HistoryDamaged, match="something else changed it"):
             history.append("note")
+
+
+@pytest.mark.parametrize("name", [None, "dec1"])
+def test_a_study_that_is_removed_or_moved_while_it_runs_is_written_no_more(
+    path: Path, monkeypatch: pytest.MonkeyPatch, name: str | None
+):
+    monkeypatch.setattr(history_module, "LOOK_EVERY_SECONDS", 0.0)
+    with History.open(path) as history:
+        history.look()
+        if name is None:
+            shutil.rmtree(path.parent)
+        else:
+            path.parent.rename(path.parent.with_name(name))
+        for _ in range(2):
+            for attempt in (history.look, history.check_in_place, lambda: history.append("note")):
+                with pytest.raises(StudyError, match=f"^{path.parent} was removed or moved while this process ran"):
+                    attempt()
+            with History.open(path) as another:  # of the same name
+                another.append("note")
+        assert len(read_events(path)) == 2
 
 
 # --- damage

@@ -13,6 +13,7 @@ import pytest
 from autoresearch_kernel.core.errors import MachineFailed
 from autoresearch_kernel.core.version import __version__
 from autoresearch_kernel.run.backend import Joined
+from autoresearch_kernel.run.connection import ClusterRefused
 from autoresearch_kernel.run.newcomers import Newcomers
 from autoresearch_kernel.run.place import Place
 from autoresearch_kernel.run.places import Places
@@ -36,8 +37,17 @@ class Pretended:
         self.slots: dict[str, int] = {}
         self.measured: list[str] = []
 
-    def start(self, address: str, host: str | None = None, *, slots: int = 1, **facts: Any) -> None:
-        said = {"process": f"process {address}", "host": host or address, "versions": VERSIONS}
+    def start(
+        self,
+        address: str,
+        host: str | None = None,
+        *,
+        slots: int = 1,
+        where: dict[str, Any] | None = None,
+        **facts: Any,
+    ) -> None:
+        where = {"host": host or address, "part": ("0", None, (0, 1)), "lock": f"lock of {address}"} | (where or {})
+        said = {"process": f"process {address}", "versions": VERSIONS} | where
         self.workers = self.workers | {address: said}
         self.facts[address], self.slots[address] = FACTS | facts, slots
 
@@ -107,7 +117,7 @@ def names(found: list[Joined]) -> list[tuple[int, str]]:
 def test_a_worker_that_joins_becomes_a_slot_once(there: Pretended, newcomers: Newcomers) -> None:
     assert news(newcomers) == [] and there.measured == []
     there.start("gamma")
-    there.start("delta", slots=2)
+    there.start("delta", slots=2, where={"lock": ""})
     assert names(news(newcomers)) == [(2, "gamma"), (3, "delta #1"), (4, "delta #2")]
     assert news(newcomers) == [] and there.measured == ["gamma", "delta #1"]
 
@@ -139,6 +149,47 @@ def test_a_worker_that_was_started_again_goes_on_in_its_place(
     there.start("alpha.2", host="alpha after its boot")
     assert [joined.slots for joined in news(newcomers)] == [()] and there.measured == ["alpha"]
     assert [place.address for place in places.all] == ["alpha.2", "beta.2"]
+
+
+def test_a_worker_with_another_gpu_or_other_processors_is_measured_before_it_goes_on(
+    there: Pretended, places: Places, newcomers: Newcomers
+) -> None:
+    for part in (("1", None, (0, 1)), ("0", None, (0,))):
+        there.end("beta")
+        there.start("beta.2", host="beta", where={"part": part})
+        assert not places._takes_over(places.all[1], "beta.2")
+        assert [joined.slots for joined in news(newcomers)] == [()] and there.measured == ["beta"]
+        assert (places.all[1].address, places.all[1].part) == ("beta.2", part)
+        there.end("beta.2")
+        there.start("beta.3", host="beta", where={"part": part, "lock": "another home"})
+        assert places._takes_over(places.all[1], "beta.3") and places.all[1].lock == "another home"
+        there.end("beta.3")
+        there.measured.clear()
+        newcomers._seen.clear()
+
+
+def test_slots_that_would_train_on_one_gpu_are_refused(there: Pretended, tmp_path: Path) -> None:
+    words = r"beta and beta again would train on the same GPU.*`CUDA_VISIBLE_DEVICES=0 dask worker tcp://pretended:1"
+    there.start("beta again", host="beta", where={"lock": "lock of beta"})
+    with pytest.raises(ClusterRefused, match=words):
+        Places(there).find(tmp_path)  # type: ignore[arg-type]
+    there.end("beta again")
+    there.start("delta", slots=2)
+    with pytest.raises(ClusterRefused, match="delta #1 and delta #2 would train on the same GPU"):
+        Places(there).find(tmp_path)  # type: ignore[arg-type]
+    there.end("delta")
+    found = Places(there)  # type: ignore[arg-type]
+    found.find(tmp_path)
+    there.start("beta again", host="beta", where={"lock": "lock of beta"})
+    (joined,) = news(Newcomers(found, tmp_path))
+    assert "is left out" in joined.words and "would train on the same GPU" in joined.words
+    there.end("beta again")
+    there.end("alpha")
+    there.start("alpha again", host="alpha", where={"lock": "lock of alpha"})
+    assert "goes on as the slot alpha" in news(Newcomers(found, tmp_path))[0].words, "what is gone uses no GPU"
+    for facts in there.facts.values():
+        facts["device"] = "cpu"
+    Places(there).find(tmp_path)  # type: ignore[arg-type]
 
 
 def test_a_slot_that_has_not_noticed_its_loss_is_waited_for(

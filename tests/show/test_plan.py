@@ -44,11 +44,36 @@ def test_a_first_study_says_what_runs_how_long_and_what_will_be_there() -> None:
             Outlook(0, 60.0, 12.0, True, 100, 2.0),
             "about 2 h 0 min to 3 h 2 min on a machine with nothing else to do, at most 2 h",
         ),
+        (
+            Outlook(0, 300.0, 60.0, True, num_slots=4, slot_hours=16.0),
+            "How long: 4 h (16 slot hours) and what is left of the experiment that then runs, about 40 runs an hour;",
+        ),
+        (Outlook(0, 300.0, 60.0, True, hours=2.0, num_slots=4, slot_hours=16.0), "How long: 2 h and what is left"),
+        (Outlook(0, 300.0, 60.0, True, slot_hours=0.5), "How long: 0.5 h and what is left"),
+        (
+            Outlook(0, 300.0, 60.0, True, 100, num_slots=None),
+            "How long: until they are decided, with 10 runs an hour on each slot; a run",
+        ),
+        (
+            Outlook(0, 300.0, 60.0, True, None, 8.0, None, 16.0),
+            "How long: 8 h or 16 h of all slots together and what is left of the experiment that then runs, about 10 "
+            "runs an hour on each slot; a run",
+        ),
     ],
 )
 def test_hours_or_a_person_end_it(outlook: Outlook, said: str) -> None:
     what, how_long, _ = plan_lines(outlook, "you press Ctrl-C", "studies/first")
     assert said in how_long and "baseline" not in what
+
+
+def test_a_plan_says_how_many_runs_are_made_at_once(project: Path, small_corpus: Path) -> None:
+    study = counting_study(project, small_corpus, asked={"slots": 2})
+    here = outlook_of(study, replay([]), 4, None, 3.0)
+    assert (here.num_slots, here.slot_hours) == (2, 3.0) and here.seconds is not None
+    assert plan_lines(here, "", "s")[0].endswith("trains for 2 s, 2 runs at the same time.")
+    there = outlook_of(study, replay([]), 4, None, is_on_cluster=True)
+    assert there.num_slots is None and there.seconds is None
+    assert plan_lines(there, "", "s")[0].endswith("trains for 2 s, on each slot of the cluster at the same time.")
 
 
 def test_a_baseline_in_the_middle_and_who_is_waited_for_are_named() -> None:

@@ -7,7 +7,7 @@ import pytest
 from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.core.types import Busy
 from autoresearch_kernel.record.history import read_events
-from autoresearch_kernel.show.study_words import busy_words, findings, gain_words, is_clear, machine_words
+from autoresearch_kernel.show.study_words import advice, busy_words, findings, gain_words, is_clear, machine_words
 from tests.event_writer import Writer
 
 
@@ -34,6 +34,15 @@ def test_a_finding_shows_the_numbers_that_were_compared_and_their_difference(wri
     words = findings(replay(read_events(writer.study.paths.history)), None)
     compared = "val_bpb 1.4900 ± 0.0010, the baseline's 1.5000 ± 0.0010; difference −0.0100 ± 0.0014"
     assert f"{compared}, as each was decided. The mean of its 2 runs so far: 1.5200 ± 0.0014." in words
+
+
+def test_commands_name_a_study_as_its_folder_does(writer: Writer) -> None:
+    writer.open().baseline().settle(1)
+    assert "run --name dec1 --exp" in (words := advice(replay(writer.history.events), "dec1")) and "nov23" not in words
+    writer.settle(2, "keep", 1.49)
+    finished = {"champion": 2, "champion_bpb": 1.49, "baseline_bpb": 1.5, "difference_standard_error": 0.001}
+    for name, shown in (("dec1", "dec1"), ("", "nov23")):
+        assert f"finish --name {shown}`" in findings(replay(writer.history.events), finished, name=name)
 
 
 @pytest.mark.parametrize(

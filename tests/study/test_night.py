@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 import shutil
+import sys
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +20,7 @@ import pytest
 from autoresearch_kernel.core.decide import MOST_BASELINE_RUNS
 from autoresearch_kernel.core.next_step import UNSTEADY
 from autoresearch_kernel.core.state import StudyState, replay
-from autoresearch_kernel.core.types import Context, Evaluation, Progress, Proposal, Run, RunOutcome, Status
+from autoresearch_kernel.core.types import Call, Context, Evaluation, Progress, Proposal, Run, RunOutcome, Status
 from autoresearch_kernel.record import history as history_module
 from autoresearch_kernel.record.commands import send
 from autoresearch_kernel.record.git import Lineage, LineageError
@@ -24,10 +28,13 @@ from autoresearch_kernel.record.history import read_events
 from autoresearch_kernel.record.study import Study, StudyError, open_study
 from autoresearch_kernel.run.training import Listener, Training
 from autoresearch_kernel.scoring.job import ScoringJob
+from autoresearch_kernel.show.terminal import Screen
 from autoresearch_kernel.study.disk_space import forget_artefacts
 from autoresearch_kernel.study.loop import recover, research, settle
+from autoresearch_kernel.study.question import Question
 from autoresearch_kernel.study.steps import open_session
 from autoresearch_kernel.study.train import run_seed
+from autoresearch_kernel.system.files import write_atomic
 from tests.conftest import counting_study, git
 from tests.pretended import SPEED, Machine
 from tests.study.test_loop import Scripted
@@ -106,6 +113,71 @@ def test_a_baseline_that_failed_is_tried_again(study: Study, machine: Machine) -
     assert state_of(study).stopped.startswith("The baseline did not train"), "a person reads this in the panel"
     baseline = next(iter(research(study, Scripted(), experiments=1)))
     assert baseline.status is Status.KEEP and len(baseline.scores) == 3
+
+
+def test_a_supervisor_whose_study_is_removed_leaves_the_next_one_of_that_name_alone(
+    study: Study, machine: Machine, small_corpus: Path
+) -> None:
+    def during(experiment: int) -> None:
+        if experiment == 1:
+            shutil.rmtree(study.paths.folder)
+            counting_study(study.project, small_corpus)
+            write_atomic(study.paths.activity, "of the new one")
+
+    machine.during = during
+    with pytest.raises(StudyError, match="was removed or moved while this process ran the study"):
+        list(research(study, worse(1), experiments=1))
+    found = {path.relative_to(study.paths.folder).as_posix() for path in study.paths.folder.rglob("*")}
+    assert found == {"activity.json", "experiments", "experiments/0000", "experiments/0000/train.py", "lock", "study.json"}
+    assert study.paths.activity.read_text() == "of the new one"
+
+
+# --- a terminal that was closed
+
+
+class Closed(io.StringIO):
+    """The output of a terminal whose connection was closed."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+
+def test_a_terminal_that_was_closed_ends_no_study(
+    study: Study, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", Closed())
+    screen = Screen()
+    done = list(research(study, worse(1), experiments=1, watch=screen.watch))
+    screen.line("the end")
+    assert len(done) == 2 and state_of(study).finished == "1 experiment" and screen.is_gone
+
+
+def test_a_call_that_is_out_is_on_the_bill_where_nothing_can_be_drawn(study: Study, machine: Machine) -> None:
+    list(islice(research(study, worse(1)), 1))
+    asked, answered = threading.Event(), threading.Event()
+
+    class Slow(Scripted):
+        def propose(self, context: Context) -> Proposal:
+            context.on_send(Call("tiny", 100, 50, 0.01, 0.0, estimated=True))
+            asked.set()
+            answered.wait(10)
+            return super().propose(context)
+
+    def watch(progress: Progress) -> None:
+        if progress.phase == "writing":
+            raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.raises(OSError, match="Input/output"), open_session(study, watch) as session:
+        session.tell(Progress("proposing", 1))
+        session.proposals.question = Question(Slow(), session.context())
+        assert asked.wait(10)
+        session.proposals.question.writes = "I think"
+    answered.set()
+    (called,) = events_of(study, "called")
+    assert called["failed"] == "given up when the study stopped" and not study.paths.activity.exists()
 
 
 # --- people

@@ -107,6 +107,16 @@ def test_two_gpus_train_at_once_and_one_does_not(one: dict[str, str], other: dic
     assert take(one, lambda: take(other, lambda: True)) is together
 
 
+def test_machines_that_share_a_home_have_locks_of_their_own(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    monkeypatch.setenv("AUTORESEARCH_DEVICE", "cpu")
+    with training_lock(lambda holder: pytest.fail("another machine's training is none of ours")):
+        monkeypatch.setattr(machine, "boot_id", lambda: "0f0f0f0f-another-boot")
+        with training_lock(lambda holder: pytest.fail("another machine's training is none of ours")):
+            assert len([*(home / "locks").iterdir()]) == 2
+        monkeypatch.setattr(machine, "boot_id", lambda: None)
+        assert machine.lock_path().name == "training-cpu.lock"
+
+
 def test_a_runner_that_outlives_its_supervisor_still_holds_the_machine(tmp_path: Path, home: Path) -> None:
     """The supervisor is killed while its runner is stopped, so that it cannot end: nobody else may train yet."""
     pids = tmp_path / "pids"

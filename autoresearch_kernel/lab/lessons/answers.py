@@ -25,8 +25,11 @@ def check(name: str, answer: Any) -> None:
     Raises WrongAnswer, an AssertionError; NotAnswered while the answer is the placeholder.
     """
     exercise = exercise_of(name)
-    if answer is ...:
-        raise NotAnswered(f"{exercise.title}: write your answer in place of the three dots, then run this cell again.")
+    if any(part is ... for part in (answer if isinstance(answer, tuple) else (answer,))):
+        raise NotAnswered(
+            f"{exercise.title}: this is not answered yet. Write your answer in place of the three dots and of the line "
+            "that begins with `raise`. Run that cell first, and then this one."
+        )
     try:
         right = exercise.check(answer)
     except NotImplementedError as error:

@@ -31,7 +31,7 @@ def _outside_the_clock(tree: ast.Module) -> Iterator[str]:
     for statement in tree.body:
         if isinstance(statement, ast.FunctionDef | ast.ClassDef):
             continue
-        names = {n.attr if isinstance(n, ast.Attribute) else getattr(n, "id", "") for n in ast.walk(statement)}
+        names = {_name(node) for node in ast.walk(statement)}
         if names & TRAINS and "running" not in names:
             yield "it trains without asking the clock"
 
@@ -44,12 +44,32 @@ def _in_forward(forward: ast.FunctionDef) -> Iterator[str]:
             if any(_root(target) == "self" for target in targets if isinstance(target, ast.Attribute | ast.Subscript)):
                 yield "the model keeps something"
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "roll":
-            if any(isinstance(argument, ast.UnaryOp) for argument in node.args):
+            if any(isinstance(part, ast.USub) for part in ast.walk(_shifts(node, node.func))):
                 yield "the model looks ahead"
         elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple):
             last = node.slice.elts[-1]
             if isinstance(last, ast.Slice) and isinstance(last.lower, ast.Constant) and last.upper is None:
                 yield "the model looks ahead"
+
+
+def _shifts(call: ast.Call, function: ast.Attribute) -> ast.AST:
+    """By how many places a roll moves: of `idx.roll(-1, dims=1)` and `torch.roll(idx, shifts=-1, dims=1)` alike."""
+    named = [keyword.value for keyword in call.keywords if keyword.arg == "shifts"]
+    in_their_place = call.args[1:] if _root(function) == "torch" else call.args
+    return [*named, *in_their_place, call][0]
+
+
+def prints_a_score(source: str) -> bool:
+    """Whether a train.py writes a `val_bpb` of its own into its output, which has no effect."""
+    calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+    printing = (call for call in calls if _name(call.func) in ("print", "write"))
+    constants = (node for call in printing for node in ast.walk(call) if isinstance(node, ast.Constant))
+    return any(isinstance(node.value, str) and "val_bpb" in node.value for node in constants)
+
+
+def _name(node: ast.AST) -> str:
+    """The last part of a name, such as `write` of `sys.stdout.write`."""
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
 
 
 def _root(node: ast.expr) -> str:

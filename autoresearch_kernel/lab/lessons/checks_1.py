@@ -7,11 +7,12 @@ from collections import Counter
 from typing import Any
 
 from .exercise import Exercise, WrongAnswer, choice_of, expect, is_near, number_of, require, result_of
-from .text_models import by_length
+from .text_models import by_length, lesson_text
 
 LETTERS = Counter(b"aaab")  # 97 three times and 98 once
 MEAN_SURPRISE = (2 * -math.log2(3 / 4) + 2) / 3  # of b"aab" under these counts
 PAIRS = Counter({b"ab": 3, b"ac": 1, b"bb": 4})
+LOOKED_AT = 100_000  # bytes of the text that was counted
 A_LOSS, A_BYTES, B_BYTES = 2.60, 1.9, 3.4  # nats per token and bytes per token of two models
 
 
@@ -32,7 +33,10 @@ def _surprise(answer: Any) -> str:
     require(at_eighth > at_half, "A rare letter must surprise more than a common one: here 1/8 does not beat 1/2.")
     require(is_near(at_half, 1.0), f"A fair coin holds 1 bit, and your function gives {at_half:.4g} for p = 1/2.")
     require(is_near(at_eighth, 3.0), f"1/8 is three halvings, so 3 bits; your function gives {at_eighth:.4g}.")
-    return "A letter of probability 1/2 costs 1 bit, one of 1/8 costs 3: each halving of the probability adds a bit."
+    return (
+        "A letter of probability 1/2 costs 1 bit, one of 1/8 costs 3: each halving of the probability adds a bit. One "
+        f"of 1/1000 costs {math.log2(1000):.2f} bits."
+    )
 
 
 def _letter_bits(answer: Any) -> str:
@@ -59,7 +63,12 @@ def _letter_bits(answer: Any) -> str:
         "This divides by the number of different letters. Divide by the number of bytes in `data`.",
     )
     expect(given, MEAN_SURPRISE, "three a and one b were counted, and the data are b'aab'")
-    return f"b'aab' costs {MEAN_SURPRISE:.3f} bits per byte: each `a` costs {-math.log2(3 / 4):.3f}, and `b` costs 2."
+    text = lesson_text()
+    code = number_of(result_of(answer, Counter(text.train), text.train[:LOOKED_AT]), "Bits per byte")
+    return (
+        f"b'aab' costs {MEAN_SURPRISE:.3f} bits per byte: each `a` costs {-math.log2(3 / 4):.3f}, and `b` costs 2. The "
+        f"Python code that the model counted costs {code:.2f}."
+    )
 
 
 def _smoothed(answer: Any) -> str:
@@ -85,7 +94,10 @@ def _smoothed(answer: Any) -> str:
     halved = number_of(result_of(answer, Counter(LETTERS), 99, 0.5), "A probability")
     require(is_near(halved, 0.5 / 132), "The result does not follow alpha: use the argument, not a fixed number.")
     expect(seen, 4 / 260, "three a and one b were counted and alpha is 1, for the byte of `a`")
-    return "Every byte has a chance now, and the 256 probabilities add up to 1. No surprise is infinite any more."
+    return (
+        "Every byte has a chance now, and the 256 probabilities add up to 1. No surprise is infinite any more. With "
+        f"three `a`, one `b` and alpha = 1, a `c` has the probability 1/260, which is {1 / 260:.4f}."
+    )
 
 
 def _pairs(answer: Any) -> str:
@@ -114,7 +126,7 @@ def _pairs(answer: Any) -> str:
     )
     expected = {b"ab": 2, b"ba": 1, b"bc": 1}
     require(dict(given) == expected, f"b'ababc' has the pairs {expected}, and your function found {dict(given)}.")
-    return "Each byte but the last begins one pair, so a text of n bytes has n - 1 pairs."
+    return "Each byte but the last begins one pair, so a text of 1000 bytes has 999 pairs."
 
 
 def _conditional(answer: Any) -> str:
@@ -143,7 +155,10 @@ def _conditional(answer: Any) -> str:
         "alpha is added to the pair only. All 256 pairs after `a` get it, so the total grows by 256 times alpha.",
     )
     expect(smooth, 4 / 260, "three `ab` and one `ac` were counted, and alpha is 1")
-    return "After `a`, the byte `b` has probability 3/4: the model now uses the byte before."
+    return (
+        "After `a`, the byte `b` has probability 3/4: the model now uses the byte before. So the answer is no: the "
+        "share of `ab` among all pairs is only 3/8."
+    )
 
 
 def _best_length(answer: Any) -> str:
@@ -196,7 +211,10 @@ def _per_byte(answer: Any) -> str:
         "You multiply by the bytes of a token. Its bits are spread over its bytes: divide.",
     )
     expect(given, right, "a token costs 4 nats and has 3.2 bytes")
-    return f"4 nats per token and 3.2 bytes per token are {right:.3f} bits per byte."
+    return (
+        f"4 nats per token and 3.2 bytes per token are {right:.3f} bits per byte, which is lower, and so better, than "
+        "each of the counting models."
+    )
 
 
 def _equal_loss(answer: Any) -> str:
@@ -225,8 +243,8 @@ def _equal_loss(answer: Any) -> str:
     )
     expect(given, right, "both models then have the same nats per byte", 2e-3)
     return (
-        f"At {right:.2f} nats per token B is only as good as A with {A_LOSS:.2f}. A loss per token compares models "
-        "with the same tokens only; bits per byte compares all."
+        f"More: at {right:.2f} nats per token B is only as good as A with {A_LOSS:.2f}. A loss per token compares "
+        "models with the same tokens only; bits per byte compares all."
     )
 
 
@@ -244,7 +262,9 @@ def _compressed(answer: Any) -> str:
     )
     expect(given, 250.0, "a model needs 2 bits per byte, and the file has 1000 bytes")
     return (
-        "A model of 2 bits per byte packs a file to a quarter: bits per byte, divided by 8, is the share that is left."
+        "A model of 2 bits per byte packs a file to a quarter: bits per byte, divided by 8, is the share that is left. "
+        "Of 100 kB, a model leaves 12.5 kB for each bit per byte: with the `val_bpb` of your model, 1.5 or so, about "
+        "19 kB."
     )
 
 
@@ -262,8 +282,8 @@ def _sealed(answer: Any) -> str:
     if letter in REPORTED:
         raise WrongAnswer(REPORTED[letter])
     return (
-        "No model was trained on test or chosen with it, so no luck on test helped the model to be chosen. Test is "
-        "opened once, after the choice: the command finish does this at the end of a study."
+        "One of the five is honest. No model was trained on test or chosen with it, so no luck on test helped the "
+        "model to be chosen. Test is opened once, after the choice: the command finish does this at the end of a study."
     )
 
 

@@ -45,7 +45,10 @@ def _spread(answer: Any) -> str:
         "This is the error of the mean of three runs. The question is for the deviation of a single run.",
     )
     expect(given, right, "the scores are 1.52, 1.48 and 1.53")
-    return f"σ is {right:.4f} here. It says how far a single run typically lies from the mean, by chance alone."
+    return (
+        f"σ of 1.52, 1.48 and 1.53 is {right:.4f}. It says how far a single run typically lies from the mean, by "
+        "chance alone. The three scores of your baseline stand above: compare your prediction with them."
+    )
 
 
 def _first_loss(answer: Any) -> str:
@@ -188,7 +191,10 @@ def _verdicts(answer: Any) -> str:
     )
     for place, (word, verdict) in enumerate(zip(words, right, strict=True)):
         require(word == verdict, f"Challenger {place + 1}: not {word}. {reasons[place]}")
-    return "Clearly better is kept at once, perhaps better runs once more, and not better is discarded."
+    return (
+        "Two of the four are kept. Clearly better is kept at once, perhaps better runs once more, and not better is "
+        "discarded."
+    )
 
 
 def _events(answer: Any) -> str:
@@ -202,7 +208,7 @@ def _events(answer: Any) -> str:
         all(isinstance(name, str) for name in answer),
         "Your list has whole events. Take the name of each: event['event'].",
     )
-    names = [name for name in names if name != "drawn"]  # the views are drawn after the decision
+    names = [name for name in names if name not in ("drawn", "refused")]  # views, and a proposal that was replaced
     require(bool(names), "No event is of experiment 1. Compare the number 1, not the text '1'.")
     require(
         "study_started" not in names and "opened" not in names,

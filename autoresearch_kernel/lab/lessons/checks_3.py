@@ -7,7 +7,7 @@ from typing import Any
 
 from ...source.cell import SourceError
 from ...source.parameters import read_parameters, set_parameters
-from ...system.locations import project_root
+from .contest import shown_source
 from .exercise import Exercise, expect, is_near, number_of, require, result_of
 from .me import Guess
 
@@ -24,7 +24,7 @@ def _guesses(answer: Any) -> str:
     """Five ideas with what their learner expects of them."""
     require(isinstance(answer, list | tuple), f"Give a list of five Guess(...); this is a {type(answer).__name__}.")
     require(len(answer) == NUM_GUESSES, f"You can try five ideas, and your list has {len(answer)} guesses.")
-    source = (project_root() / "train.py").read_text(encoding="utf-8")
+    source = shown_source()
     for number, guess in enumerate(answer, 1):
         require(isinstance(guess, Guess), f"Guess {number} is a {type(guess).__name__}. Write Guess(...).")
         _one_guess(number, guess, source)
@@ -54,6 +54,16 @@ def _one_guess(number: int, guess: Guess, source: str) -> None:
         set_parameters(source, dict(guess.changes))
     except SourceError as error:
         require(False, f"Guess {number}: {error}")
+    names = list(guess.changes)
+    require(
+        len(names) == 1,
+        f"Guess {number} changes {' and '.join(names)}. With two changes you cannot say which of them helped: change "
+        "one.",
+    )
+    require(
+        guess.changes[names[0]] != known[names[0]].value,
+        f"Guess {number} changes nothing: {names[0]} is {known[names[0]].value!r} already. Choose another value.",
+    )
     require(
         guess.low < guess.high,
         f"Guess {number}: low is {guess.low:g}, high is {guess.high:g}. The lower end comes first: −0.03, then −0.01.",
@@ -85,7 +95,10 @@ def _hits(answer: Any) -> str:
     )
     require(not is_near(given, 50.0), "This is in percent. Give the share, from 0 to 1.")
     expect(given, 0.5, "the results are −0.01 (within), 0.00 (at the end), 0.03 (outside) and None")
-    return "Two of four are within. For intervals that shall hold in four cases of five, the share should be near 0.8."
+    return (
+        "Two of four are within. For intervals that shall hold in four cases of five, the share should be near 0.8. "
+        "Most people's intervals are too narrow."
+    )
 
 
 def _bias(answer: Any) -> str:
@@ -139,7 +152,10 @@ def _interval_score(answer: Any) -> str:
     )
     require(is_near(above, below), "A miss on one side costs more than on the other. 0.01 outside is 0.01 outside.")
     expect(above, 0.12, "the interval from −0.02 to 0 misses 0.01 by 0.01")
-    return "Width plus ten times the distance of a miss: an interval that is too wide pays for its width."
+    return (
+        "The interval from −0.02 to 0 misses 0.01 by 0.01, so it costs 0.02 for its width and 0.10 for the miss: 0.12. "
+        "An interval that is too wide pays for its width."
+    )
 
 
 def _chance(answer: Any) -> str:

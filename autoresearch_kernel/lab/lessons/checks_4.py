@@ -8,7 +8,7 @@ from statistics import fmean, pstdev, stdev
 from typing import Any
 
 from .exercise import Exercise, is_near, number_of, require, result_of
-from .recorded_night import pairs_run_twice
+from .recorded_night import first_scores, pairs_run_twice
 
 SCORES = [1.52, 1.50, 1.53, 1.49, 1.51]  # of one code, for the check of the spread
 THRESHOLDS = (0.0, 0.5, 1.0, 2.0, 3.0)  # in sigma, as the lesson simulates them
@@ -48,7 +48,10 @@ def _spread(answer: Any) -> str:
     )
     constant = number_of(result_of(answer, [1.5, 1.5, 1.5]), "A spread")
     require(abs(constant) < 1e-9, f"Three equal scores have the spread 0, and your function gives {constant:.4g}.")
-    return f"The spread of {SCORES} is {right:.4f}. It says how far a single score lies from the mean, typically."
+    return (
+        f"The spread of {SCORES} is {right:.4f}. It says how far a single score lies from the mean, typically. The "
+        "five scores of your prediction stand above."
+    )
 
 
 def _winner(answer: Any) -> str:
@@ -108,7 +111,11 @@ def _greedy(answer: Any) -> str:
     require(found == [1, 5], f"For the scores {scores} greedy keeps numbers 1 and 5; your function keeps {found}.")
     falling = result_of(answer, [3.0, 2.0, 1.0])
     require(list(falling) == [1, 2], "For the scores [3, 2, 1] greedy keeps both changes, 1 and 2.")
-    return "Greedy keeps a change when its one score is below the lowest score so far."
+    night = result_of(answer, first_scores())
+    return (
+        "Greedy keeps a change when its one score is below the lowest score so far. In the recorded night it keeps "
+        f"{len(night)} of the 100 changes."
+    )
 
 
 def _regress(answer: Any) -> str:

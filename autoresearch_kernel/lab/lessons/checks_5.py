@@ -50,7 +50,10 @@ def _what_counts(answer: Any) -> str:
         is_near(found, right, 6e-6),
         f"The section says {right:.5f}, and you gave {found:g}. Read the lines below the heading `What counts`.",
     )
-    return f"One run against the incumbent's {runs}: a difference below {right:.5f} says nothing, in either direction."
+    return (
+        f"One run against the incumbent's {runs}: a difference below {right:.5f} says nothing, in either direction. "
+        "This is larger than sigma."
+    )
 
 
 def _reply(answer: Any) -> str:
@@ -70,7 +73,10 @@ def _reply(answer: Any) -> str:
     )
     others = [name for name, p in read_parameters(source).items() if name != "BATCH_ROWS" and values[name] != p.value]
     require(not others, f"The edit also changes {', '.join(others)}. One idea an experiment: change BATCH_ROWS alone.")
-    return "The edit applies: train.py now has BATCH_ROWS = 8, and the reply states its hypothesis."
+    return (
+        "The edit applies: train.py now has BATCH_ROWS = 8. Two things were wrong: the reply stated no hypothesis, and "
+        "it quoted a part of a line."
+    )
 
 
 def _reply_words(error: str) -> str:
@@ -110,7 +116,10 @@ def _program(answer: Any) -> str:
         "heading to 3.",
     )
     require(not shown[2], "The section already comes after two discards. Change the number in its heading to 3.")
-    return "After two discards the prompt does not have the section, and after three it does, with the reason."
+    return (
+        "After two discards the prompt does not have the section, and after three it does, near its end, with the "
+        "reason."
+    )
 
 
 def _shows(program: str, discards: int) -> bool:
@@ -183,7 +192,11 @@ def _interval(answer: Any) -> str:
     )
     require(is_near(half, want_half, 1e-4), f"For the lists of the check half of the interval is {want_half:.4f}, and "
             f"yours is {half:.4f}.")  # fmt: skip
-    return f"The interval of the two lists is {right[0]:.4f} to {right[1]:.4f}, and 0 is within it."
+    ends = interval_of(*gains().values())
+    return (
+        f"The interval of the two lists of the check is {right[0]:.4f} to {right[1]:.4f}. That of the two programs is "
+        f"{ends[0]:.4f} to {ends[1]:.4f}, and 0 is inside."
+    )
 
 
 def gains() -> dict[str, list[float]]:

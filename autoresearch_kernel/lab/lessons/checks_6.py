@@ -10,7 +10,7 @@ from ...core.sanitize import one_line
 from ...scoring.audit import MISMATCHES_ALLOWED
 from .attempt import REPEAT, Attempt
 from .broken_trains import RULE_BREAKER, class_lines
-from .cheating import signs_of_cheating
+from .cheating import prints_a_score, signs_of_cheating
 from .exercise import Exercise, choice_of, is_near, number_of, require, result_of
 
 LEAST_LEAK_BPB = 0.3  # by which a leak that is worth its name claims less than the baseline
@@ -114,7 +114,8 @@ def _slack(answer: Any) -> str:
     )
     return (
         f"With a budget of 20 s, {right:.1f} s are allowed, {right - 4.0:.1f} s more than the baseline needs. "
-        f"With one of 300 s, it may be {right_at_twelve - 12.0:.0f} s more. A cheat can hide as much as that."
+        f"With one of 300 s, it may be {right_at_twelve - 12.0:.0f} s more. A cheat can hide as much as that. The "
+        "eight seconds of the warm-up were more than is allowed, and the supervisor refused the run."
     )
 
 
@@ -134,7 +135,10 @@ def _printed(answer: Any) -> str:
     """The letter of the reason why a printed score does nothing."""
     letter = choice_of(answer, "abcde")
     require(letter == "b", _PRINTED.get(letter, ""))
-    return "Only the model leaves the training. What counts is computed from the model by a process that begins later."
+    return (
+        "Only the model leaves the training. What counts is computed from the model by a process that begins later. So "
+        "the record shows the score of the model, and not 0.1."
+    )
 
 
 def _rows(answer: Any) -> str:
@@ -165,7 +169,8 @@ def _rows(answer: Any) -> str:
         "there when the next row comes.",
     )
     return (
-        "This line keeps what it saw in one row for the rows that follow, so a row is answered with the text of others."
+        "This line keeps what it saw in one row for the rows that follow, so a row is answered with the text of "
+        "others. This makes its claim better than the baseline's score, as the next attempt shows."
     )
 
 
@@ -205,9 +210,10 @@ def _caught(answer: Any) -> str:
         f"{caught(0.005, 1000):.3f}, and your function gives {more:.4g}.",
     )
     return (
-        f"A leak at 1 % of the places is refused in {100 * caught(0.01, 1000):.1f} % of all audits with 1000 "
-        "cuts, one at "
-        f"0.1 % in {100 * caught(0.001, 1000):.0f} %. A leak that escapes has to be rare, and then it gains little."
+        f"A leak at 1 % of the places is refused in {100 * right:.0f} % of all audits with 100 cuts, and in "
+        f"{100 * caught(0.01, 1000):.1f} % of those with 1000. One at 0.1 % of the places is refused in "
+        f"{100 * caught(0.001, 1000):.0f} % of those with 1000. A leak that escapes has to be rare, and then it gains "
+        "little."
     )
 
 
@@ -227,8 +233,14 @@ def _escape(answer: Any) -> str:
     low, high = number_of(answer[1], "The lower end"), number_of(answer[2], "The upper end")
     require(attempt.status != "rejected", f"The audit refused this one, so it did not escape: {_ended(attempt.reason)}")
     require(attempt.status != "timeout", f"The supervisor refused this one for its time: {_ended(attempt.reason)}")
+    is_cheat = _is_cheat(attempt)
     require(
-        _is_cheat(attempt),
+        is_cheat or not prints_a_score(attempt.source),
+        "This train.py prints a score, and nothing reads what a training prints, as exercise 6.3 shows. So it gained "
+        "nothing. Break a rule that changes the model: use some of the slack of exercise 6.2.",
+    )
+    require(
+        is_cheat,
         "This train.py kept the rules: no training outside of the budget and no difference in the audit. An "
         "honest gain "
         "is no escape. Use some of the slack of exercise 6.2.",

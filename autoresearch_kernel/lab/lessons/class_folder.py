@@ -36,15 +36,18 @@ A student needs the program: `pip install` of the same package that made this fo
 
     autoresearch lesson 1
 
+The program has the solutions of all lessons, too: `instructor/teaching.md` says what you can do about it.
+
 {grading}`instructor/teaching.md` describes a course from the first evening to the grades.
 """
 NBGRADER_ROW = "| `nbgrader/` | A course of nbgrader: `source/` has the lessons with solutions and points. |\n"
 GRADING = """nbgrader makes the students' version, and grades what they hand in. In `nbgrader/`:
 
+    autoresearch kernel install --sys-prefix    # once: the kernel that the notebooks ask for
     nbgrader generate_assignment 1-bits-per-byte --create
     AUTORESEARCH_LESSON_SECONDS=0 nbgrader autograde 1-bits-per-byte --create
 
-With the variable set to 0 the lessons show recorded results, because the points do not depend on a training.
+With the variable set to 0 the lessons show recorded results. Only a `train.py` that a student wrote in lesson 6 trains.
 
 """
 

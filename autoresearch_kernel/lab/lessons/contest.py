@@ -17,10 +17,12 @@ from ...show.words import idea
 from ...study.loop import research
 from ..study import InteractiveStudy
 from .data import recorded
+from .example_study import project_source
 from .me import Guess
-from .studies import live_study, parameters_of, try_guess
+from .studies import live_study, parameters_of, try_guess, values_in
 
 NUM_BUDGETS = 5
+_opened: list[InteractiveStudy] = []  # the learner's study of this process, whose train.py the lesson shows
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,8 @@ class RecordedContest:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        return dict(self.facts["parameters"])
+        """What the project's train.py begins with, which the guesses change; the record began with other sizes."""
+        return values_in(project_source())
 
     @property
     def sigma(self) -> float:
@@ -145,7 +148,13 @@ class RecordedContest:
         """Recorded experiments that are like the guesses of the solution."""
         print("Recorded: what came of five ideas like those of the solution, and not of yours.")
         print("Each change is against the code that was kept when the idea was tried, and not against the baseline.")
-        return Rows(tuple(Row(**row) for row in self.facts["mine"]))
+        rows = Rows(tuple(Row(**row) for row in self.facts["mine"]))
+        if all(row.status != "keep" for row in rows.rows):
+            print(
+                "None of the five was kept, so your score stays that of the baseline. Some of these scores are lower: "
+                "they were discarded because the code that was kept at that time had a still lower one."
+            )
+        return rows
 
     def run_optimiser(self) -> Rows:
         return Rows(tuple(Row(**row) for row in self.facts["theirs"]))
@@ -161,9 +170,17 @@ class RecordedContest:
 
 def contest(seconds: float) -> Contest | RecordedContest:
     """Both studies with `seconds` of training a run; with 0 the recorded ones."""
+    _opened.clear()
     if seconds == 0:
         return RecordedContest(recorded("3-contest"))
-    return Contest(live_study("lesson-3-me", seconds), live_study("lesson-3-optimiser", seconds))
+    found = Contest(live_study("lesson-3-me", seconds), live_study("lesson-3-optimiser", seconds))
+    _opened.append(found.mine)
+    return found
+
+
+def shown_source() -> str:
+    """The train.py whose numbers the lesson shows: the baseline of the learner's study, or the project's own."""
+    return _opened[0].train_source(0) if _opened else project_source()
 
 
 def _champion(experiments: Sequence[Experiment]) -> Experiment:

@@ -29,9 +29,13 @@ class RecordedStudy(ShownStudy):
         return self._recorded(replace(state, experiments=(measured, *state.experiments[1:])), 0)
 
     def propose(self, agent: Me, *, anew: bool = False) -> Idea:
-        """What a learner proposes for the project's own train.py, of which the lesson shows the numbers."""
-        source = (project_root() / "train.py").read_text(encoding="utf-8")
-        return Idea(SHOWN, agent.proposal(source), 0, source)
+        """What a learner proposes for the train.py that the lesson shows."""
+        return Idea(SHOWN, agent.proposal(self.shown_source), 0, self.shown_source)
+
+    @property
+    def shown_source(self) -> str:
+        """The train.py whose numbers the lesson shows. It is not the one that the record began with."""
+        return project_source()
 
     def run(self, idea: Idea | None = None) -> Outcome:
         """The recorded training of another idea."""
@@ -48,6 +52,11 @@ class RecordedStudy(ShownStudy):
 
     def _shown(self) -> Experiment:
         return self._state().experiments[SHOWN]
+
+
+def project_source() -> str:
+    """The project's own train.py, as text."""
+    return (project_root() / "train.py").read_text(encoding="utf-8")
 
 
 def recorded_study() -> RecordedStudy:

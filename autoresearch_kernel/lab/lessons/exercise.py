@@ -50,7 +50,7 @@ def number_of(answer: Any, what: str) -> float:
     try:
         number = float(answer)
     except (TypeError, ValueError) as error:
-        comma = " Write decimals with a point, as in 4.65." if isinstance(answer, tuple) else ""
+        comma = " Write decimals with a point, as in 2.5." if isinstance(answer, tuple) else ""
         raise WrongAnswer(f"{what} is a number, and this is of the type {kind}.{comma}") from error
     require(math.isfinite(number), f"{what} is a finite number, and this is {number}.")
     return number

@@ -6,8 +6,9 @@ solution stands between two marks. The text that explains a solution is a Markdo
 
 from __future__ import annotations
 
+import ast
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
 import nbformat
@@ -49,14 +50,15 @@ def make_notebook(source: str, name: str, version: Version) -> NotebookNode:
     return notebook
 
 
-def _arranged(cells: Iterable[NotebookNode], version: Version) -> Iterable[NotebookNode]:
+def _arranged(cells: Sequence[NotebookNode], version: Version) -> Iterable[NotebookNode]:
     """The cells of a version, in their order."""
     answer = ""  # the solution of the exercise before
-    for cell in cells:
+    for place, cell in enumerate(cells):
         metadata = _metadata(cell)
         if cell.cell_type == "code":
             answer = _solution(cell.source) if BEGIN in cell.source else answer
-            yield nbformat.v4.new_code_cell(_code(cell.source, version), metadata=metadata)
+            dots = _dots(cell.source, cells[place:]) if BEGIN in cell.source else ""
+            yield nbformat.v4.new_code_cell(_code(cell.source, version, dots), metadata=metadata)
         elif SOLUTION not in cell.metadata.get("tags", []):
             yield nbformat.v4.new_markdown_cell(cell.source, metadata=metadata)
         elif version is Version.LEARNER:
@@ -75,12 +77,25 @@ def _metadata(cell: NotebookNode) -> dict[str, object]:
     return found
 
 
-def _code(source: str, version: Version) -> str:
+def _code(source: str, version: Version, dots: str = "") -> str:
     if version is Version.NBGRADER:
-        return source
+        return _REGION.sub(lambda found: dots + found[0], source)
     if version is Version.INSTRUCTOR:
         return _REGION.sub(lambda found: found[2].rstrip("\n"), source)
-    return _REGION.sub(lambda found: f'{found[1]}raise NotImplementedError("{PLACEHOLDER}")', source)
+    return _REGION.sub(lambda found: f'{dots}{found[1]}raise NotImplementedError("{PLACEHOLDER}")', source)
+
+
+def _dots(source: str, following: Iterable[NotebookNode]) -> str:
+    """The line `name = ...` for the variables that the next check reads; "" where the cell defines a function.
+
+    With this line the check finds an answer that is not there yet, and says so. Python would say NameError.
+    """
+    check = next((cell.source for cell in following if cell.cell_type == "code" and is_check(cell.source)), "")
+    defined = {node.name for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)}
+    answers = [call.args[1] for call in ast.walk(ast.parse(check)) if isinstance(call, ast.Call)]
+    names = [node.id for answer in answers for node in ast.walk(answer) if isinstance(node, ast.Name)]
+    variables = [name for name in names if name not in defined]
+    return " = ".join([*variables, "...\n"]) if variables else ""
 
 
 def _solution(source: str) -> str:

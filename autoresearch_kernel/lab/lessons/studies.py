@@ -42,8 +42,14 @@ def live_study(name: str, seconds: float) -> InteractiveStudy:
 
 
 def parameters_of(study: Study) -> dict[str, Any]:
-    """The parameters of the study's baseline: name and value."""
-    return {name: parameter.value for name, parameter in read_parameters(study.train_source(0)).items()}
+    """The parameters of the train.py that a learner's first idea changes: name and value."""
+    source = study.shown_source if isinstance(study, RecordedStudy) else study.train_source(0)
+    return values_in(source)
+
+
+def values_in(source: str) -> dict[str, Any]:
+    """The parameters of a train.py: name and value."""
+    return {name: parameter.value for name, parameter in read_parameters(source).items()}
 
 
 def events_of(study: Study) -> list[dict[str, Any]]:

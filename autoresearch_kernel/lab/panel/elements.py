@@ -13,7 +13,7 @@ from traitlets import Int, Unicode
 
 from ...core.types import Experiment
 from ...record.archive import StudyArchive
-from ...record.study import Study, StudyError
+from ...record.study import Study, StudyError, sha256
 from ...show import html
 from ...show.snapshot import Snapshot
 from ...study.proposals import NOT_TAKEN
@@ -130,6 +130,7 @@ class ReviewForm:
         self.root.add_class("ar-review")
         self._filled: Any = None  # the proposal that the editor was filled with
         self._source = ""  # the text that the editor was filled with
+        self.seen_sha256 = ""  # of the file under review as it is shown; "" while nothing waits
         self._told: tuple[str, int] | None = None  # the last note that was seen
         self.refused = ""  # why what was handed in does not train, once
         self.drawn = Drawn()
@@ -143,7 +144,9 @@ class ReviewForm:
             return
         self.root.layout.display = "none" if review is None else ""
         if review is None:
+            self.seen_sha256 = ""
             return
+        self.seen_sha256 = sha256(file.read_bytes()) if file.is_file() else ""
         source = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
         parent = now.study.train_source(now.state.incumbent.number) if now.state.incumbent else ""
         if self._filled != (now.study.name, review):  # what a person has typed since is kept

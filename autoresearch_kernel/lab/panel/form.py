@@ -45,6 +45,7 @@ class StudyForm:
         self.root = widgets.VBox([title, body, buttons], layout=widgets.Layout(display="none"))
         self.root.add_class("ar-form")
         self._refused: dict[str, tuple[Any, str]] = {}  # by field: the value that was refused, and why
+        self.is_starting = False  # Start was pressed, and its answer is not there yet
         for field in self.fields.values():
             field.observe(lambda _: self.check(), "value")
         self._show_fields()
@@ -78,8 +79,9 @@ class StudyForm:
             words = wrong.pop(name, "")
             style = f"{html.UI_FONT};color:{html.RED};line-height:1.3;margin-left:100px;display:block"
             message.value = f'<span role="alert" style="{style}">{html.text(words)}</span>' if words else ""
-        self.start_button.disabled = any(message.value for message in self.messages.values())
-        return not self.start_button.disabled
+        is_right = not any(message.value for message in self.messages.values())
+        self.start_button.disabled = self.is_starting or not is_right
+        return is_right
 
     def refuse(self, problems: Mapping[str, str]) -> None:
         """Say at each field why its present value was refused, until it is changed; what was typed stays."""

@@ -29,7 +29,19 @@ from ..pictures import Picture, Table, figure_of
 from .elements import FOLLOW
 from .form import StudyForm
 from .player import Replay, count_of
-from .view import OVERWRITE, PROMOTE, SHARE, SHARE_WITHOUT, STILL_EVERY_SECONDS, PanelView, in_python
+from .view import (
+    OVERWRITE,
+    PROMOTE,
+    SHARE,
+    SHARE_WITHOUT,
+    SHARING,
+    START,
+    STEER,
+    STILL_EVERY_SECONDS,
+    PanelView,
+    in_python,
+    made_of,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -91,7 +103,7 @@ class Panel(PanelView):
 
     def _wire(self) -> None:
         for button, act in self._acts():
-            button.on_click(lambda _, act=act: self._do(act))
+            button.on_click(lambda pressed, act=act: self._do(act, self._group(pressed)))
         self.hint_text.on_submit(lambda _: self._do(lambda: self.hint(self.hint_text.value)))
         self.new_button.on_click(lambda _: self._open_form())
         self.player.observe(lambda change: self._asked(change["new"]), "asked")
@@ -142,20 +154,21 @@ class Panel(PanelView):
     def hint(self, text: str = "", clear: bool = False) -> str:
         """Say something to the agent; with `clear` it no longer gets what was said before."""
         answer = self.control.hint(self._named(), text, clear)
-        self.hint_text.value = ""
+        if self.hint_text.value == text:  # else the user has typed something else since
+            self.hint_text.value = ""
         return answer
 
     @_explained
     def approve(self, source: str | None = None, why: str = "") -> str:
         """Let what waits for you train: as it is, or as your `source`."""
-        return self.control.approve(self._named(), source, why)
+        return self.control.approve(self._named(), source, why, self.review.seen_sha256)
 
     @_explained
     def reject(self, why: str) -> str:
         """Give what waits for you back to the agent, with the reason."""
         if not why.strip():
             raise StudyError("Say why: the agent reads it before it proposes something else.")
-        return self.control.say_to(self._named(), "reject", why.strip())
+        return self.control.say_to(self._named(), "reject", why.strip(), train_sha256=self.review.seen_sha256)
 
     @_explained
     def finish(self, unsafe: bool = False) -> str:
@@ -240,7 +253,12 @@ class Panel(PanelView):
         """Show the study again that was shown before."""
         if self.playing is None:
             return "No replay plays."
-        self.choose(self.playing.before)
+        with self._lock:
+            before = self.playing.before
+            self.playing.close()
+            self.playing = self.study = self._view = None
+            names = self.control.study_names(self.project)
+            self._choose_first(None, sorted(names, key=lambda name: name != before))
         return ""
 
     def _asked(self, asked: str) -> None:
@@ -293,6 +311,7 @@ class Panel(PanelView):
         with self._lock:
             self.study = None if name is None else self.control.open_study(name, self.project)
             self._view = None if self.study is None else View(self.study)
+            self._made = None if self.study is None else made_of(self.study)
             if self.playing is not None:
                 self.playing.close()
                 self.playing = None
@@ -310,6 +329,11 @@ class Panel(PanelView):
         self._offer_overwrite(False)
         self._offer_removal(False)
         self._offer_studies()
+
+    def _choose_again(self) -> None:
+        assert self.study is not None
+        self.choose(self.study.name)
+        self._tell("")
 
     def _offer_studies(self) -> None:
         """All studies in the picker, in an order that does not jump, and the bundles that can be replayed."""
@@ -348,8 +372,11 @@ class Panel(PanelView):
             raise StudyError("There is no study yet. Start one with the form above.")
         return self.study
 
-    def _do(self, act: Callable[[], str]) -> None:
-        """Do what a button says, in a thread: a click must not wait, and an answer may take seconds."""
+    def _do(self, act: Callable[[], str], group: str = STEER) -> None:
+        """Do what a button says, in a thread: a click must not wait, and an answer may take seconds.
+
+        The buttons of its group are disabled meanwhile, and no others: a study that runs can still be stopped.
+        """
 
         def work() -> None:
             try:
@@ -357,23 +384,25 @@ class Panel(PanelView):
             except Exception as error:  # whatever it is, a person pressed a button and should hear of it
                 self._tell(in_python(error), is_wrong=True)
             finally:
-                self._is_acting = False
-                for button in self._buttons():
-                    button.disabled = False
-                self.refresh()
+                self._acting.remove(group)
+                self._disable(group)
+                self._refresh()
 
-        self._is_acting = True
-        for button in self._buttons():
-            button.disabled = True
+        self._acting.append(group)
+        self._disable(group)
         threading.Thread(target=work, name="autoresearch button", daemon=True).start()
 
-    def _buttons(self) -> list[widgets.Button]:
-        hint = [] if self.hint_text.disabled else [self.hint_button]
-        return [
-            *(button for button, _ in self._acts() if button is not self.hint_button),
-            self.form.start_button,
-            *hint,
-        ]
+    def _disable(self, group: str) -> None:
+        """Disable the buttons of a group while one of them works, and enable them afterwards."""
+        is_acting = group in self._acting
+        if group == START:
+            self.form.is_starting = self.form.start_button.disabled = is_acting
+        for button, _ in self._acts():
+            if self._group(button) == group and not (button is self.hint_button and self.hint_text.disabled):
+                button.disabled = is_acting
+
+    def _group(self, button: widgets.Button) -> str:
+        return SHARING if button is self.share_button else STEER
 
     def _open_form(self) -> None:
         if self.form.is_open:
@@ -389,6 +418,8 @@ class Panel(PanelView):
         return self.control.problems(name, self.project, fields)
 
     def _start_clicked(self) -> None:
+        if self.form.is_starting:  # a second click, before the browser has heard of the first
+            return
         filled = self.form.read()
         if filled is None:
             self._tell("Nothing was started: correct what the form marks, then press Start.", is_wrong=True)
@@ -403,7 +434,7 @@ class Panel(PanelView):
                 self._offer_studies()
                 raise
 
-        self._do(start)
+        self._do(start, START)
 
     def _picked(self, name: str | Path | None) -> None:
         is_shown = self.playing is None and self.study is not None and name == self.study.name
@@ -441,7 +472,7 @@ class Panel(PanelView):
     def _select(self, number: int) -> None:
         for drawing in (self.history, self.experiments):
             drawing.selected = number
-        self.refresh()
+        self._refresh()
 
 
 def panel(study: str | None = None, project: Path | None = None) -> Any:

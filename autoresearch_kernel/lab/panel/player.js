@@ -18,7 +18,7 @@ function render({ model, el }) {
   el.setAttribute("data-lm-suppress-shortcuts", "true"); // keys are the player's, not the notebook's
   let count = 0;
   const ask = (what, value) => {
-    count += 1;
+    count = Math.max(count, told().count || 0) + 1; // another browser may show this replay, too
     model.set("asked", JSON.stringify({ count, what, value: value ?? null }));
     model.save_changes();
   };

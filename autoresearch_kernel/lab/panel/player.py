@@ -58,9 +58,10 @@ class Replay:
         """Do what the viewer asked for; False for the end of the replay. Raises StudyError for what cannot be."""
         try:
             request = json.loads(asked)
-            what, value, self.count = request["what"], request["value"], int(request.get("count", 0))
+            what, value, count = request["what"], request["value"], int(request.get("count", 0))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StudyError(f"The browser sent {asked[:80]!r}, which is no request. Reload the page.") from error
+        self.count = max(self.count, count)  # two browsers may count at once
         playback = self.playback
         if what in ("step", "speed", "jump", "seek") and not is_number(value):
             raise StudyError(f"{value!r} is no number, so the replay stays where it is.")

@@ -47,6 +47,7 @@ FOLDS = {"notes": "Agent's notes", "log": "Log", "cost": "Cost", "settings": "Se
 FINISH, GO_ON_FINISHING = "Finish", "Go on finishing"
 PROMOTE, OVERWRITE = "Promote the incumbent", "Overwrite train.py"
 SHARE, SHARE_WITHOUT = "Share", "Share without these words"
+START, SHARING, STEER = "start", "share", "steer"  # groups of buttons: one that works disables those of its own
 BEAT_EVERY_LOOKS = 5  # panel.js misses it after 30 seconds
 NO_MORE_BEATS = -1  # of a panel that was closed, in a kernel that lives
 
@@ -70,7 +71,9 @@ class PanelView:
         self._looks = 0
         self._is_wrong = False  # what the notice says
         self._is_damaged = False  # the history that was looked at last
-        self._is_acting = False  # a button was pressed, and its answer is not there yet
+        self._acting: list[str] = []  # of each button that was pressed and has no answer yet, its group
+        self._failed = ""  # why the last look failed
+        self._made: Any = None  # the study.json of the study: another file is another study of its name
         self._memory: float | None = None
         self._build(form)
 
@@ -167,8 +170,19 @@ class PanelView:
         self._is_wrong = is_wrong
         self.notice.value = pages.notice(words, is_wrong) if words else ""
 
+    def _tell_failure(self, words: str) -> None:
+        """Say once why a look fails; take it back when one succeeds, unless something else was said since."""
+        if words == self._failed:
+            return
+        if words or self.notice.value == pages.notice(self._failed, True):
+            self._tell(words, is_wrong=bool(words))
+        self._failed = words
+
     def _offer_studies(self) -> None:
         """Offer all studies in the picker."""
+
+    def _choose_again(self) -> None:
+        """Show the study anew that has the name of the one shown."""
 
     def _watch(self) -> None:
         for look in itertools.count(1):
@@ -177,29 +191,34 @@ class PanelView:
                 return
             if look % BEAT_EVERY_LOOKS == 1:
                 self.said.beat = look
-            try:
-                self.refresh()
-            except Exception as error:  # a damaged history, a study that was removed: it is said and looked at again
-                self._tell(in_python(error), is_wrong=True)
+            self._refresh()
+
+    def _refresh(self) -> None:
+        """Look once; a look that fails is said, as no cell waits for it."""
+        try:
+            self.refresh()
+            self._tell_failure("")
+        except Exception as error:  # a damaged history, a study that was removed: it is said and looked at again
+            self._tell_failure(in_python(error))
 
     def refresh(self) -> None:
         """Look once and show what is new."""
         with self._lock:
             self._show_player()
-            if self.form.is_open and not self._is_acting:  # a key may have been given, a name taken meanwhile
+            if self.form.is_open and not self.form.is_starting:  # a key may have been given, a name taken meanwhile
                 self.form.check()
+            self._looks += 1
+            if self._looks % STUDIES_EVERY_LOOKS == 0:
+                self._offer_studies()
             if self._view is None:
-                self._looks += 1
-                if self._looks % STUDIES_EVERY_LOOKS == 0:
-                    self._offer_studies()
                 self._show_nothing()
                 return
             if self.study is not None and not self.study.paths.folder.is_dir():
                 raise StudyError(f"{self.study.paths.folder} was removed. Choose another study, or start one.")
+            if self._is_another():
+                self._choose_again()
+                return
             now = self.now = self._view.look()
-            self._looks += 1
-            if self._looks % STUDIES_EVERY_LOOKS == 0:
-                self._offer_studies()
             is_live = self.playing is None and now.activity in ("training", "scoring")
             if is_live and self._looks % MEMORY_EVERY_LOOKS == 1:
                 self._memory = memory_mb(now.study.paths.running)
@@ -218,6 +237,12 @@ class PanelView:
             self._show_fold(now)
             if self.playing is None:
                 self._show_still(now)
+
+    def _is_another(self) -> bool:
+        """Whether the study shown was removed, and another one has its name by now."""
+        if self.study is None or self.playing is not None:
+            return False
+        return made_of(self.study) not in (None, self._made)
 
     def _show_player(self) -> None:
         """The controls of a replay, or none; what belongs to a study that runs is hidden meanwhile."""
@@ -272,7 +297,7 @@ class PanelView:
         if (
             self._shown.is_new("ended", not now.is_running)
             and not now.is_running
-            and not (self._is_wrong or self._is_acting)
+            and not (self._is_wrong or self._acting)
         ):
             self._tell("")  # "Process 1234 runs the study": it was true until now
 
@@ -296,7 +321,7 @@ class PanelView:
         why_not = self.no_readers.get(now.study.agent, "")
         self.hint_text.placeholder = why_not or "what the agent should know before its next proposal"
         self.hint_text.disabled = bool(why_not)
-        self.hint_button.disabled = bool(why_not) or self._is_acting
+        self.hint_button.disabled = bool(why_not) or STEER in self._acting
 
     def _show_history(self, now: Snapshot) -> None:
         state = now.state
@@ -319,7 +344,9 @@ class PanelView:
             case "log":
                 self._shown.pop("fold", None)
                 self.fold.value = pages.log(_tail(now.study.paths.supervisor_log))
-            case "cost" if self._shown.is_new("fold", ("cost", state.spent, state.limits)):
+            case "cost" if self._shown.is_new(
+                "fold", ("cost", state.spent, state.limits, [e.status for e in state.experiments])
+            ):
                 self.fold.value = html.printed(cost_table(state))
             case "settings" if self._shown.is_new("fold", ("settings", state.limits, state.approve, state.sigma)):
                 self.fold.value = pages.settings(now)
@@ -332,7 +359,7 @@ class PanelView:
             if is_open and other != name:
                 toggle.value = False
             toggle.description = ("▾ " if toggle.value else "▸ ") + FOLDS[other]
-        self.refresh()
+        self._refresh()
 
 
 def in_python(error: BaseException) -> str:
@@ -342,6 +369,15 @@ def in_python(error: BaseException) -> str:
     if isinstance(error, Plain | ValueError | RuntimeError | OSError | MemoryError | ImportError) and str(error):
         return with_arguments(explain(error))
     return f"The panel failed ({error}). The study was not affected: run this cell again."
+
+
+def made_of(study: Study) -> tuple[int, int] | None:
+    """What tells the study.json of a study from that of a later one of its name; None where there is none."""
+    try:
+        found = study.paths.study.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _can_finish(now: Snapshot) -> bool:

@@ -44,7 +44,8 @@ def listed_answers() -> list[Listed]:
     for lesson in LESSONS:
         path = PROJECT / FOLDER / f"{lesson.slug}.answers.yaml"
         for name, answers in (yaml.safe_load(path.read_text()) if path.is_file() else {}).items():
-            found.append(Listed(name, answers["right"], ""))
+            right = answers["right"]
+            found += [Listed(name, code, "") for code in ([right] if isinstance(right, str) else right)]
             found += [Listed(name, wrong["answer"], wrong["says"]) for wrong in answers["wrong"]]
     return found
 

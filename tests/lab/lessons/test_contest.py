@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import math
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from autoresearch_kernel.lab.errors import StepError
+from autoresearch_kernel.lab.lessons import contest as contest_module
+from autoresearch_kernel.lab.lessons.answers import check
 from autoresearch_kernel.lab.lessons.contest import Contest, contest
 from autoresearch_kernel.lab.lessons.data import SECONDS, NoRecording, lesson_seconds, recorded
-from autoresearch_kernel.lab.lessons.example_study import recorded_study
+from autoresearch_kernel.lab.lessons.example_study import project_source, recorded_study
+from autoresearch_kernel.lab.lessons.exercise import WrongAnswer
 from autoresearch_kernel.lab.lessons.me import Guess, Me
 from autoresearch_kernel.lab.lessons.studies import events_of, lesson_study, parameters_of
 from autoresearch_kernel.lab.opening import open_study
-from tests.conftest import counting_study
+from autoresearch_kernel.source.parameters import read_parameters
+from tests.conftest import PROJECT, counting_study
+from tests.lab.lessons.answers import GUESSES
 from tests.pretended import Machine
 
 SMALLER = Guess("Less smoothing may fit better.", {"ALPHA": 0.1}, -0.01, -0.5, 0.5)
@@ -84,18 +90,51 @@ def test_without_seconds_the_contest_is_a_recorded_one(capsys: pytest.CaptureFix
     assert len(mine.rows) == len(theirs.rows) == 5 and both.sigma > 0
     difference, error = both.difference
     assert abs(difference) < 1 and 0 < error < 1
-    assert "MATRIX_LR" in both.parameters and "Nothing is trained" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "MATRIX_LR" in both.parameters and "Nothing is trained" in said
+    assert {row.status for row in mine.rows} == {"discard"} and all(change and change > 0 for change in mine.changes)
+    assert "None of the five was kept, so your score stays that of the baseline." in said
+    assert "you: baseline 2.1742, now 2.1742" in repr(both)
 
 
 def test_without_seconds_a_study_is_a_recorded_one_with_the_same_steps() -> None:
     study = lesson_study("lesson-2", 0)
     assert vars(study) == vars(recorded_study())
     idea = study.propose(Me("Smaller steps may settle lower.", {"EMBEDDING_LR": 0.3}, "-0.01"), anew=True)
-    assert "EMBEDDING_LR = 0.3" in idea.diff and parameters_of(study)["EMBEDDING_LR"] == 0.001
+    assert "EMBEDDING_LR = 0.3" in idea.diff
     assert study.run(idea).measured["num_steps"] > 0
     assert study.judge().verdict == str(study.record().status)
     assert len(study.baseline().scores) >= 3
     assert {"proposed", "decided"} <= {event["event"] for event in events_of(study) if event.get("experiment") == 1}
+
+
+def test_without_seconds_the_numbers_that_are_shown_are_those_that_an_idea_changes() -> None:
+    study, source = lesson_study("lesson-2", 0), (PROJECT / "train.py").read_text()
+    idea = study.propose(Me("Smaller steps may settle lower.", {"EMBEDDING_LR": 0.3}, "-0.01"), anew=True)
+    own = {name: parameter.value for name, parameter in read_parameters(source).items()}
+    assert idea.parent_source == source and parameters_of(study) == own == contest(0).parameters
+
+
+def test_the_recorded_verdict_has_the_difference_of_the_mean_over_its_runs() -> None:
+    study = lesson_study("lesson-2", 0)
+    verdict, baseline = study.judge(), study.baseline()
+    scores = [run.val_bpb for run in verdict.experiment.judged_runs]
+    assert len(scores) == 2 and verdict.delta_bpb == pytest.approx(statistics.fmean(scores) - baseline.val_bpb)
+
+
+def test_a_guess_is_compared_with_the_numbers_that_the_lesson_shows(
+    both: Contest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contest_module, "live_study", lambda name, seconds: both.mine)
+    try:
+        assert contest(1).parameters["ALPHA"] == 1.0
+        guesses = [replace(guess, changes={"ALPHA": 2.0 + place}) for place, guess in enumerate(GUESSES)]
+        check("guesses", guesses)
+        with pytest.raises(WrongAnswer, match=r"Guess 5 changes nothing: ALPHA is 1.0 already"):
+            check("guesses", [*guesses[:4], replace(guesses[4], changes={"ALPHA": 1.0})])
+    finally:
+        contest(0)
+    assert contest_module.shown_source() == project_source()
 
 
 def test_seconds_come_from_the_variable_and_a_wrong_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,8 @@ def test_the_recorded_night_has_what_the_exercises_ask_for() -> None:
     rises = [second - first_score for first_score, second in pairs]
     assert len(pairs) == 16 and fmean(rises) == pytest.approx(0.0187, abs=1e-4)
     assert fmean(rises) > 2 * stdev(rises) / len(rises) ** 0.5
+    with_two_runs = [number for number in kept if first[number] in {first_score for first_score, _ in pairs}]
+    assert len(kept) == 16 and len(with_two_runs) == 8, "the lesson says how many were kept after a single run"
 
 
 def test_the_recorded_runs_of_one_code_differ() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
 import pytest
 
 from autoresearch_kernel.cli import main
@@ -124,7 +126,7 @@ def test_a_lesson_says_at_its_top_what_it_takes_and_fits_a_class(pair: tuple[obj
     source = pair[1]
     first = built(source).cells[0].source
     minutes = int(re.search(r"\*\*Time:\*\* (\d+) minutes", first)[1])  # type: ignore[index]
-    assert "**Compute:**" in first and minutes <= 45
+    assert "**Compute:**" in first and minutes < 45
     assert sum(map(int, EFFORT.findall("\n".join(cell.source for cell in built(source).cells)))) <= minutes
     assert built(source).cells[-1].source == "progress()"
 
@@ -134,6 +136,10 @@ def test_a_lesson_has_a_page_for_its_instructor(pair: tuple[object, Path]) -> No
     page = (PROJECT / "docs" / "teaching" / f"{pair[1].stem}.md").read_text()
     headings = re.findall(r"^## (.+)$", page, re.MULTILINE)
     assert headings == ["Aim", "Timing", "Typical mistakes", "Questions to discuss", "When a laptop fails"]
+    stated = int(re.search(r"\*\*Time:\*\* (\d+) minutes", built(pair[1]).cells[0].source)[1])  # type: ignore[index]
+    lengths = [int(minutes) for minutes in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)]
+    ends = [int(end) for end in re.findall(r"^\| \d+–(\d+) \|", page, re.MULTILINE)]
+    assert (sum(lengths) or ends[-1]) == stated
 
 
 # --- the form is enforced
@@ -193,6 +199,58 @@ def test_a_placeholder_says_where_the_answer_goes() -> None:
 
     with pytest.raises(NotImplementedError, match="Write your answer here"):
         check("surprise", stub)
+
+
+@pytest.mark.parametrize("pair", SOURCES, ids=slug)
+@pytest.mark.parametrize("version", [Version.LEARNER, Version.STUDENT])
+def test_an_open_exercise_gets_a_sentence_from_its_check_and_no_error_of_python(
+    pair: tuple[object, Path], version: Version
+) -> None:
+    """Where a learner goes on after a cell that is not answered: its variables are there."""
+    names: dict[str, Any] = {"check": check, "np": np, "math": math}
+    num_checks = 0
+    for cell in built(pair[1], version).cells:
+        if cell.metadata.get("nbgrader", {}).get("solution"):
+            with suppress(NotImplementedError):
+                exec(cell.source, names)
+        elif cell.metadata.get("nbgrader", {}).get("grade"):
+            with pytest.raises(NotAnswered):
+                exec(cell.source, names)
+            num_checks += 1
+    assert num_checks == len(exercises_of(pair[0].number))  # type: ignore[attr-defined]
+
+
+def test_the_release_of_nbgrader_is_the_version_of_a_student() -> None:
+    """Its ClearSolutions puts the placeholder where the marks are."""
+    region = re.compile(r"^([ \t]*)### BEGIN SOLUTION\n.*?### END SOLUTION$", re.MULTILINE | re.DOTALL)
+    stub = f'raise NotImplementedError("{PLACEHOLDER}")'
+    for _, source in SOURCES:
+        released, student = (
+            [cell.source for cell in built(source, version).cells if cell.cell_type == "code"]
+            for version in (Version.NBGRADER, Version.STUDENT)
+        )
+        assert [region.sub(lambda found: found[1] + stub, cell) for cell in released] == student
+
+
+def test_a_prediction_can_be_compared_with_what_its_check_says(capsys: pytest.CaptureFixture[str]) -> None:
+    """Students have no folded solution, so the check has to name what was predicted."""
+    for name, words in {
+        "surprise": "1/1000 costs 9.97 bits",
+        "letter-bits": "The Python code that the model counted costs 4.",
+        "smoothed": "a `c` has the probability 1/260",
+        "conditional": "the answer is no",
+        "compressed": "about 19 kB",
+        "sealed": "One of the five is honest",
+        "verdicts": "Two of the four are kept",
+        "hits": "Most people's intervals are too narrow",
+        "interval-score": "misses 0.01 by 0.01, so it costs 0.02 for its width and 0.10 for the miss: 0.12",
+        "greedy": "of the 100 changes",
+        "slack": "the supervisor refused the run",
+        "caught": "26 % of all audits with 100 cuts",
+        "interval": "That of the two programs",
+    }.items():
+        check(name, value_of(next(answer.code for answer in ANSWERS if answer.exercise == name and not answer.says)))
+        assert words in capsys.readouterr().out, name
 
 
 def test_a_function_that_calls_an_open_one_is_told_so() -> None:
