@@ -134,8 +134,10 @@ def _count(recorded: Recorded, *statuses: str) -> int:
 def _error(decided: Mapping[str, Any]) -> Value:
     """Of the difference: that of a duel, else of two independent means."""
     known = decided.get("difference_error")
-    errors = decided.get("standard_error"), decided.get("incumbent_standard_error")
-    return known if known is not None else None if None in errors else math.hypot(*errors)
+    if known is not None:
+        return float(known)
+    mine, theirs = decided.get("standard_error"), decided.get("incumbent_standard_error")
+    return None if mine is None or theirs is None else math.hypot(mine, theirs)
 
 
 def _end(recorded: Recorded, which: int) -> Value:
