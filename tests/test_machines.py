@@ -234,6 +234,70 @@ def test_a_worker_that_is_lost_once_in_a_dry_run_says_nothing_about_the_code(
     assert found == ["crash: The worker is gone.", ""]
 
 
+@pytest.mark.parametrize("what", ["score", "audit"])
+def test_a_model_over_which_two_workers_are_lost_counts_as_that_also_after_a_restart(
+    what: str, project: Path, small_corpus: Path, machine: Machine
+) -> None:
+    study, pretended = counting_study(project, small_corpus), getattr(machine, what)
+    num_lost, is_cut = 0, what == "score"
+
+    def lose(job: ScoringJob, **others: Any) -> Any:
+        nonlocal num_lost, is_cut
+        if job.artefact.parents[1].name != "0001":
+            return pretended(job, **others)
+        if num_lost == 1 and is_cut:  # the supervisor ends between the two
+            is_cut = False
+            raise KeyboardInterrupt
+        num_lost += 1
+        raise MachineFailed("The worker alpha is gone.", may_be_the_code=True)
+
+    setattr(machine, what, lose)
+    if is_cut:
+        with pytest.raises(KeyboardInterrupt):
+            list(research(study, Scripted({"ALPHA": 0.2}), experiments=1))
+    list(research(study, Scripted({"ALPHA": 0.2}), experiments=1))
+    tried = read_state(study.paths.history).experiments[1]
+    assert tried.status is (Status.CRASH if what == "score" else Status.REJECTED) and num_lost == 2
+    assert "The worker alpha is gone, the second one over this model" in tried.reason
+
+
+def test_a_worker_that_is_lost_over_each_of_two_trainings_is_the_machines_fault(
+    project: Path, small_corpus: Path, machine: Machine
+) -> None:
+    study, pretended, lost = counting_study(project, small_corpus), machine.score, list[str]()
+
+    def lose(job: ScoringJob) -> Any:
+        if job.artefact.parents[1].name == "0001" and len(lost) < 2:
+            lost.append("The worker alpha is gone.")
+            job.artefact.unlink()  # so that it trains again
+            raise MachineFailed(lost[0], may_be_the_code=True)
+        return pretended(job)
+
+    machine.score = lose
+    list(research(study, Scripted({"ALPHA": 0.2}), experiments=1))
+    assert read_state(study.paths.history).experiments[1].status is Status.KEEP and len(lost) == 2
+
+
+def test_a_worker_that_is_lost_twice_in_the_score_of_a_dry_run_says_something_about_the_code(
+    project: Path, small_corpus: Path, machine: Machine
+) -> None:
+    study = counting_study(project, small_corpus)
+    list(research(study, Scripted(), experiments=0))
+    failures = [MachineFailed("The worker is gone.", may_be_the_code=True)] * 3
+
+    def lose(job: ScoringJob, nll_path: Path | None = None) -> Any:
+        if failures:
+            raise failures.pop()
+        return machine._score(job, nll_path)
+
+    with open_session(study, backend=replace(machine.backend, score=lose)) as session:
+        found = []
+        for comment in ("# one", "# another"):
+            proposal = Proposal("An idea", f"{study.train_source(0)}{comment}\n", agent="script")
+            found.append(dry_run(session, session.disk_space, proposal, 1))
+    assert "could not be scored, and this ended its worker twice: The worker is gone." in found[0] and found[1] == ""
+
+
 @pytest.mark.parametrize("sandbox", ["bubblewrap", "landlock"])
 def test_a_model_behind_a_link_is_scored(
     sandbox: str, tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch

@@ -187,7 +187,8 @@ def test_a_supervisor_that_could_say_nothing_is_told_with_its_log_and_the_space_
 
 
 def test_what_a_full_disk_does_not_take_of_the_plan_ends_no_study(monkeypatch: pytest.MonkeyPatch) -> None:
-    with open("/dev/full", "w") as full:
+    monkeypatch.setenv("AUTORESEARCH_SANDBOX", "")  # which is changed, and restored with all else
+    with open("/dev/full", "w", buffering=1) as full:  # each line is written at once
         monkeypatch.setattr("sys.stdout", full)
         foreground.choose_sandbox(Path.cwd(), unsafe=True)
         monkeypatch.undo()
@@ -227,10 +228,10 @@ def test_a_start_that_fails_leaves_no_study_that_lacks_what_was_asked_for_it(
 
 
 def test_a_supervisor_whose_study_is_removed_ends_and_leaves_no_training(study: Study) -> None:
-    pid = start_detached(study)
+    start_detached(study)
     until(lambda: look(study).curve, "a training")
+    assert len(processes_of(study)) > 1
     shutil.rmtree(study.paths.folder)
-    until(lambda: not psutil.pid_exists(pid), "the end of the supervisor")
     until(lambda: not processes_of(study), "the end of all processes")
     assert not study.paths.history.exists() and not study.paths.activity.exists()
 

@@ -375,10 +375,8 @@ def test_another_proposal_than_the_user_saw_is_not_approved(writer: Writer, tmp_
     with pytest.raises(StudyError, match="Another file was put there meanwhile, so this approve"):
         made.approve("A = 4\n")
     assert review_file.read_text() == "A = 9\n"
-    answered = threading.Timer(
-        0.2, lambda: answer_last(writer, "experiment 0001: another file was put there meanwhile")
-    )
-    answered.start()
+    words = "experiment 0001: another file was put there meanwhile"
+    threading.Timer(0.2, lambda: answer_last(writer, words)).start()
     with pytest.raises(StudyError, match="Experiment 0001: another file was put there meanwhile, so this reject"):
         made.reject("no")
     sent = json.loads(writer.study.paths.commands.read_text())

@@ -269,6 +269,28 @@ def test_what_the_present_supervisor_heard_and_said_is_there(writer: Writer) -> 
     assert now.holder is not None and now.holder["pid"] > 0
 
 
+def test_what_one_slot_would_do_has_no_time_that_was_waited_for_a_wave(writer: Writer) -> None:
+    writer.open().baseline()
+    writer.append("slots", names=["slot 1", "slot 2"])
+    for number in (1, 2):
+        writer.propose(number)
+        writer.run(number, 1.51)  # 100 s
+    writer.append("dry_run", experiment=1, train_sha256="ab", ended="", seconds=10.0)
+    writer.clock += 1000  # the wave takes its time
+    writer.run(1, 1.51, run=1)
+    writer.audit(1)  # 1 s
+    writer.run(0, 1.5, run=3)  # beside it
+    writer.propose(3)
+    writer.run(3, 1.51)  # not decided, so it counts on neither side
+    for number in (1, 2):
+        writer.decide(number, "discard", 1.51)
+    for run in (4, 5):
+        writer.run(0, 1.5, run)  # at the end
+    now = view_of(writer).look()
+    assert now.one_slot_per_hour == pytest.approx(2 * 3600 / (4 * 100 + 10 + 1))
+    assert now.experiments_per_hour == pytest.approx(2 * 3600 / 1500)
+
+
 def test_a_study_that_nobody_runs_gets_no_older(writer: Writer) -> None:
     writer.open().baseline()
     writer.history.close()

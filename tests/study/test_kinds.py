@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,15 @@ from autoresearch_kernel.core.errors import MachineFailed
 from autoresearch_kernel.core.next_step import Action, next_step
 from autoresearch_kernel.core.state import StudyState
 from autoresearch_kernel.core.types import Experiment, Run, RunOutcome, Status
-from autoresearch_kernel.record.study import Study
+from autoresearch_kernel.record.history import History
+from autoresearch_kernel.record.study import Study, StudyError
 from autoresearch_kernel.run.backend import Joined
 from autoresearch_kernel.run.connection import ClusterRefused
 from autoresearch_kernel.run.place import Place, name_kinds, refuse_another_device
 from autoresearch_kernel.run.training import Listener, Training
 from autoresearch_kernel.source.parameters import read_parameters
-from autoresearch_kernel.study.across import difference, workers_words
+from autoresearch_kernel.study import across
+from autoresearch_kernel.study.across import difference, on_cluster, workers_words
 from autoresearch_kernel.study.loop import research
 from autoresearch_kernel.system.slot import Slot, present_seat
 from tests.pretended import Machine
@@ -303,8 +306,59 @@ def test_another_device_is_refused() -> None:
     refuse_another_device([place("a"), place("b", flops=1e10)])
 
 
+HARDWARE = {name: FACTS[name] for name in ("device", "device_name", "dtype", "memory_mb", "flops")}
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_a_study_that_began_on_a_cluster_goes_on_here_on_such_a_machine_alone(
+    is_old: bool, project: Path, small_corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, measured = dict(HARDWARE), list[int]()
+
+    def measure(project: Path, python: str) -> dict[str, Any]:
+        measured.append(1)
+        return dict(here)
+
+    def go_on(study: Study) -> None:
+        with on_cluster(study, None, None) as backend:
+            assert backend is None
+
+    monkeypatch.setattr(across, "measure_machine", measure)
+    monkeypatch.setattr(across, "remember_flops", lambda machine, flops: flops)
+    here["device_name"] = "EPYC"
+    go_on(study_of(project, small_corpus, 1, name="here", hardware=HARDWARE))
+    assert not measured, "one that began here is none of its business"
+    study = study_of(project, small_corpus, 1, hardware=HARDWARE | ({} if is_old else {across.OF_A_WORKER: True}))
+    if is_old:
+        with History.open(study.paths.history, lock=study.paths.lock) as history:
+            history.append("note", text=workers_words([Slot(0, "alpha", facts=FACTS)]))
+    with pytest.raises(StudyError, match=r"began on a cluster, on Xeon, and this machine has EPYC.*with --cluster and"):
+        go_on(study)
+    here |= {"device_name": "Xeon", "flops": 0.5e11}
+    with pytest.raises(StudyError, match="on a machine with 100 GFLOP/s, and this machine has 50 GFLOP/s"):
+        go_on(study)
+    here["flops"] = 0.9e11
+    go_on(study)
+
+
+def test_a_study_whose_workers_have_another_torch_now_says_so(
+    project: Path, small_corpus: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = study_of(project, small_corpus, 1, hardware=HARDWARE)
+    with History.open(study.paths.history, lock=study.paths.lock) as history:
+        history.append("slots", names=["gpu1"], machines=[FACTS], kinds=[""])
+
+    def upgraded(*_: Any, **__: Any) -> Any:
+        slots = (Slot(0, "gpu1", facts=FACTS | {"versions": {"torch": "2.14.0"}}, machine="Xeon"),)
+        return nullcontext(replace(machine.backend, divide=lambda _: slots, num_slots=1))
+
+    monkeypatch.setattr(across, "cluster_backend", upgraded)
+    words = r"began on workers from which gpu1 differs: torch 2\.13\.0 and 2\.14\.0; no worker is of the kind"
+    with pytest.raises(ClusterRefused, match=words), on_cluster(study, "tcp://10.0.0.1:8786", None):
+        pass
+
+
 def test_a_difference_in_hardware_has_words() -> None:
-    hardware = {name: FACTS[name] for name in ("device", "device_name", "dtype", "memory_mb", "flops")}
-    assert difference(hardware, FACTS) is None
-    assert difference(hardware, FACTS | {"device_name": "EPYC"}) == ("Xeon", "EPYC")
-    assert difference(hardware, FACTS | {"flops": 5e10}) == ("a machine with 100 GFLOP/s", "50 GFLOP/s")
+    assert difference(HARDWARE, FACTS) is None
+    assert difference(HARDWARE, FACTS | {"device_name": "EPYC"}) == ("Xeon", "EPYC")
+    assert difference(HARDWARE, FACTS | {"flops": 5e10}) == ("a machine with 100 GFLOP/s", "50 GFLOP/s")

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from autoresearch_kernel.agents.search import SearchAgent
-from autoresearch_kernel.core.agent import NothingToPropose
+from autoresearch_kernel.core.agent import AgentUnavailable, NothingToPropose
 from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.core.types import Context, Experiment, Progress, Proposal, RunOutcome, Status
 from autoresearch_kernel.record.commands import send
@@ -152,6 +152,11 @@ def test_what_is_promising_of_a_wave_is_tried_together_and_the_best_stack_is_kep
     assert beaten == f"it beat 0000, and {stacks[1].number:04d} of the same wave did so by more"
     assert promising == ["promising: its change is tried together with others, of 0002, 0001, 0003"] * 2
     assert len(state.experiments[0].runs) >= 4, "the incumbent runs again beside the stacks"
+    notes = [event["text"] for event in events_of(study, "note")]
+    assert (
+        "A wave is tried. Promising, the best first: 0002, 0001, 0003. 0002 runs again by itself, and 0002, 0001, 0003 "
+        "are tried together."
+    ) in notes
 
 
 def test_what_was_made_from_an_earlier_incumbent_is_compared_with_it_and_merged_into_the_new_one(
@@ -179,6 +184,65 @@ def test_what_was_made_from_an_earlier_incumbent_is_compared_with_it_and_merged_
     code = read_parameters(study.train_source(merged.number))
     assert merged.parent == 1 and [code[name].value for name in NAMES] == [0.2, 0.1, 1.0, 1.0]
     assert merged.status is Status.KEEP
+
+
+def test_a_recorded_study_is_made_again_without_stacks_and_says_so(
+    project: Path, small_corpus: Path, landscape: Landscape
+) -> None:
+    study = study_of(project, small_corpus, 2, agent="replay")
+    ideas = [{"ALPHA": 0.2}, {"BETA": 0.1}, *({"DELTA": 2 + i / 10} for i in range(8))]
+    list(research(study, scripted(*ideas), experiments=8))
+    state = state_of(study)
+    assert kept(study) == [0, 2] and not any(e.details.get("merged") for e in state.experiments)
+    words = "A wave is tried. Promising, the best first: 0002, 0001. 0002 runs again by itself."
+    assert words in [event["text"] for event in events_of(study, "note")]
+    assert state.experiments[1].reason in (
+        "promising, but a recorded study is made again without stacks, and another one is best of its wave",
+        "it beat 0000, and 0002 of the same wave did so by more",
+    )
+
+
+@pytest.mark.parametrize(
+    ("stacks", "is_alone", "words"),
+    [
+        ([], True, "0004 runs again by itself."),
+        ([(4,)], False, "0004 is tried on the present incumbent."),
+        ([(4, 7), (4, 7, 5)], False, "0004, 0007, 0005 are tried together."),
+        ([], False, "No change of them can be tried on the present incumbent."),
+    ],
+)
+def test_what_becomes_of_a_wave_is_said_as_it_is(stacks: list[tuple[int, ...]], is_alone: bool, words: str) -> None:
+    assert pool._how_tried([4, 7, 5], stacks, is_alone) == words
+
+
+class Ahead(Scripted):
+    """Is asked ahead, and cannot answer once its ideas are used up."""
+
+    num_asked = 0
+
+    def thinks_ahead(self, context: Context) -> bool:
+        return True
+
+    def propose(self, context: Context) -> Proposal:
+        if self.ideas:
+            return super().propose(context)
+        self.num_asked += 1
+        assert self.num_asked < 5, "the stack waits for it"
+        raise AgentUnavailable("its server is down")
+
+
+def test_a_stack_does_not_wait_for_an_agent_that_could_not_answer_ahead(
+    project: Path, small_corpus: Path, landscape: Landscape
+) -> None:
+    study = study_of(project, small_corpus, 2)
+    agent = Ahead({"ALPHA": 0.2}, {"BETA": 0.1}, {"DELTA": 2.0}, {"DELTA": 3.0})
+    landscape.seconds = 1.0
+    for experiment in research(study, agent, experiments=5):
+        until = time.monotonic() + 30
+        while experiment.number in (3, 4) and len(state_of(study).decided) < 3 and time.monotonic() < until:
+            time.sleep(0.05)  # so that all of the wave is tried when its caller lets the study go on
+    assert agent.num_asked > 0, "else this says nothing"
+    assert [e.agent for e in state_of(study).experiments] == ["baseline", *["scripted"] * 4, "stack"]
 
 
 def test_at_the_end_what_is_promising_is_judged_by_itself(
@@ -458,6 +522,9 @@ def test_a_study_keeps_its_number_of_slots(project: Path, small_corpus: Path) ->
     refuse_other_settings(study, StudyOptions(slots=2))
     with pytest.raises(OptionRefused, match="began with --slots 2, not 1"):
         refuse_other_settings(study, StudyOptions(slots=1))
+    with pytest.raises(OptionRefused, match="A duel needs the whole machine"):
+        refuse_other_settings(study, StudyOptions(duel="always"))
+    refuse_other_settings(study, StudyOptions(duel="never"))
 
 
 def test_a_machine_that_cannot_be_divided_is_an_error(
