@@ -261,6 +261,25 @@ def test_a_model_over_which_two_workers_are_lost_counts_as_that_also_after_a_res
     assert "The worker alpha is gone, the second one over this model" in tried.reason
 
 
+def test_a_worker_that_is_lost_over_a_score_and_one_over_the_audit_say_nothing_about_the_model(
+    project: Path, small_corpus: Path, machine: Machine
+) -> None:
+    study, lost = counting_study(project, small_corpus), set[str]()
+
+    def losing(what: str, pretended: Any) -> Any:
+        def once(job: ScoringJob, **others: Any) -> Any:
+            if job.artefact.parents[1].name == "0001" and what not in lost:
+                lost.add(what)
+                raise MachineFailed("The worker alpha is gone.", may_be_the_code=True)
+            return pretended(job, **others)
+
+        return once
+
+    machine.score, machine.audit = losing("score", machine.score), losing("audit", machine.audit)
+    list(research(study, Scripted({"ALPHA": 0.2}), experiments=1))
+    assert read_state(study.paths.history).experiments[1].status is Status.KEEP and lost == {"score", "audit"}
+
+
 def test_a_worker_that_is_lost_over_each_of_two_trainings_is_the_machines_fault(
     project: Path, small_corpus: Path, machine: Machine
 ) -> None:

@@ -42,7 +42,7 @@ from .tool_output import (
     read_output,
     words_so_far,
 )
-from .tools import Tool, ToolError, no_place_for
+from .tools import Tool
 from .writing import Telling
 
 WAITS_SECONDS = (1.0, 4.0, 15.0, 60.0)  # before a tool that failed is asked again: five attempts, as for servers
@@ -86,11 +86,9 @@ class CommandChat:
     ) -> None:
         """Arguments of `tool` that name files of `project` become absolute, as the tool works in another folder.
 
-        Raises ToolError for a `model` that no argument of the tool names.
+        A `model` that no argument of the tool names is not asked for: it is a name for the record and for the prices.
         """
-        if model and not tool.takes_model:
-            raise ToolError(no_place_for(model, tool))
-        self.tool, self.asked_model = tool, model
+        self.tool, self.asked_model = tool, model if tool.takes_model else None
         self.model = model or tool.name
         self.prices = prices or Prices()
         if tool.cost and self.prices.cost(self.model, 1, 1) is None:  # the tool says afterwards what a call has cost

@@ -64,7 +64,10 @@ def make_agent(
     from .llm import HybridAgent, LLMAgent
 
     is_command = name == "command"
-    chat = (tool_chat if is_command else model_chat)(study.project, facts, max_cost)
+    if is_command:
+        chat: ModelClient = tool_chat(study.project, facts, max_cost, is_recorded=model is None)
+    else:
+        chat = model_chat(study.project, facts, max_cost)
     llm = LLMAgent(chat, prices_file=study.project / PRICES, prompt_tokens=int(facts["prompt_tokens"]))
     llm.reply_tokens = int(facts.get("reply_tokens") or llm.reply_tokens)  # earlier studies do not name it
     llm.name = "command" if is_command else llm.name
@@ -99,17 +102,25 @@ def model_chat(project: Path, options: dict[str, Any], max_cost: float | None) -
     return chat
 
 
-def tool_chat(project: Path, options: dict[str, Any], max_cost: float | None) -> CommandChat:
+def tool_chat(
+    project: Path, options: dict[str, Any], max_cost: float | None, *, is_recorded: bool = False
+) -> CommandChat:
     """The chat with the command-line tool that `options`, of `agent_options`, names.
 
-    Raises StudyError for a tool that cannot be understood, and for a limit of cost that cannot be kept.
+    Args:
+        is_recorded: the model is that of a study which began with it, perhaps in a version that took any name.
+
+    Raises StudyError for a tool that cannot be understood, for a model that the tool cannot be told, and for a limit of
+    cost that cannot be kept.
     """
     from .command import CommandChat
     from .prices import read_prices
-    from .tools import find_tool
+    from .tools import ToolError, find_tool, no_place_for
 
     try:
         tool = find_tool(str(options["with"]), project)
+        if (model := options.get("model")) and not (tool.takes_model or is_recorded):
+            raise ToolError(no_place_for(model, tool))
         chat = CommandChat(tool, options.get("model"), project=project, prices=read_prices(project / PRICES))
     except ValueError as error:
         raise StudyError(str(error)) from error

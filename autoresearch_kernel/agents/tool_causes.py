@@ -32,7 +32,11 @@ _PERMISSION = (
 )
 # Of accounts and keys, where a tool that names them ends well; `causes.py` has more, which may stand in prose as well.
 _NO_CREDIT = r"credit balance (?:is )?too low|insufficient[_ ](?:quota|balance|credits?|funds)|payment required"
-_NO_KEY = r"\b401\W{0,3}(?:error\W{0,3})?unauthori[sz]ed|invalid[_ ](?:external[_ ])?api[_ -]?key"
+_NO_KEY = (
+    r"\b401\b.{0,20}(?:unauthori[sz]ed|invalid)|(?:incorrect|invalid|revoked)[_ ](?:external[_ ])?api[_ -]?key"
+    r"|api[_ -]?key (?:is )?(?:not valid|invalid|incorrect|has been revoked|has expired)|invalid bearer token"
+    r"|^\W*unauthori[sz]ed\W*$"
+)
 # What a tool's own words have to be beside an exit status of 0.
 _OWN = {
     ServerCause.RATE: (_LIMIT,),

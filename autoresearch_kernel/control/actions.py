@@ -143,22 +143,30 @@ def begin(name: str, project: Path, fields: Mapping[str, Any], say: Callable[[st
         start_detached(study, supervisor_words(asked))
     except StillStarting:
         raise
-    except (StudyError, OSError):
+    except (StudyError, OSError) as error:
+        is_removed = False
         with suppress(OSError):  # another process has it, or the drive fails: then it stays
-            _remove_unbegun(study)
+            is_removed = _remove_unbegun(study)
+        if is_removed and isinstance(error, StudyError):
+            raise StudyError(f"{str(error).rstrip()} Nothing of it is kept: start it again.") from error
         raise
     return study
 
 
-def _remove_unbegun(study: Study) -> None:
-    """Remove a study that was created and has recorded nothing: continued, it would lack what was asked for it."""
+def _remove_unbegun(study: Study) -> bool:
+    """Remove a study that was created and has recorded nothing: continued, it would lack what was asked for it.
+
+    Returns whether it was removed.
+    """
     lock = os.open(study.paths.lock, os.O_RDWR)
     try:
         flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB, study.paths.folder)
         if not study.paths.history.is_file() or study.paths.history.stat().st_size == 0:
             shutil.rmtree(study.paths.folder)
+            return True
     finally:
         os.close(lock)
+    return False
 
 
 def go_on(study: Study, fields: Mapping[str, Any]) -> int:

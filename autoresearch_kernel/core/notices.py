@@ -29,7 +29,7 @@ class NewsReader:
     """Tells of each event, given in order, which news it is.
 
     A study that pauses because its agent cannot answer tries again and pauses again, perhaps all night. Only the first
-    of these pauses is news, until the agent proposes something or a user sends a command.
+    pause for each reason is news, until the agent proposes something or a user sends a command.
 
     Args:
         since: number of the last event that is no news, whatever it says.
@@ -39,23 +39,25 @@ class NewsReader:
     since: int
     greet_after: int
     _is_greeted: bool = field(default=False, init=False)
-    _is_waiting: bool = field(default=False, init=False)  # such a pause is told, and there was no proposal since
+    _told: set[str] = field(default_factory=set, init=False)  # why the agent could not answer, since the last proposal
 
     def kind(self, event: Event) -> News | None:
         """None for an event that is no news."""
         if event["event"] == "opened" and event["seq"] > self.greet_after and not self._is_greeted:
             self._is_greeted = True
             return News.STARTED
-        is_repeated = self._is_waiting and _is_own_pause(event)
         if event["event"] in ("proposed", "command"):
-            self._is_waiting = False
-        self._is_waiting = self._is_waiting or _is_own_pause(event)
+            self._told.clear()
+        why = _why_no_answer(event)
+        is_repeated = why in self._told
+        self._told |= {why} if why else set()
         return None if is_repeated or event["seq"] <= self.since else kind_of(event)
 
 
-def _is_own_pause(event: Event) -> bool:
-    """Whether a study pauses until its agent can be asked again."""
-    return event["event"] == "paused" and ASKED_AGAIN in str(event.get("reason"))
+def _why_no_answer(event: Event) -> str:
+    """Why a study pauses until its agent can be asked again; "" for any other event."""
+    why, is_asked, _ = str(event.get("reason")).partition(ASKED_AGAIN)
+    return why if event["event"] == "paused" and is_asked else ""
 
 
 def kind_of(event: Event) -> News | None:

@@ -134,8 +134,8 @@ class Places:
         return place.is_lost or place.address not in self.connection.workers
 
     def num_on(self, host: str) -> int:
-        """How many slots a machine has."""
-        return sum(place.host == host for place in self.all)
+        """How many slots work on a machine."""
+        return max(1, sum(place.host == host and not self._is_gone(place) for place in self.all))
 
     def divide(self, num_slots: int) -> tuple[Slot, ...]:
         """The first so many slots, all of them for 0. Raises TooManySlots."""

@@ -637,6 +637,8 @@
       error = Math.sqrt(one.variance + other.variance);
       if (uncertain) freedom = (one.variance + other.variance) ** 2 / uncertain;
     }
+    const isKnown = isNumber(error) && result.num_baseline_runs > 0 && result.num_champion_runs > 0;
+    if (!isKnown) return [null, null];
     const half = error ? quantile(0.025, Math.max(1, Math.floor(freedom + ROUNDING))) * error : 0;
     return [value - half, value + half];
   }

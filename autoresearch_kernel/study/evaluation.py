@@ -76,8 +76,8 @@ def ask(
 def _ask_of_run(session: Session, question: Callable[[ScoringJob], T], about: Progress) -> T:
     """`ask` for a run of an experiment, on the validation rows.
 
-    Its model may be what ends or freezes a worker. The second worker that is lost over one training counts as the
-    experiment's doing, also where the study was cut off between the two.
+    Its model may be what ends or freezes a worker. The second worker that is lost over its score, or over its audit,
+    counts as the experiment's doing, also where the study was cut off between the two.
     """
     try:
         return ask(session, question, about, session.heldout)
@@ -92,9 +92,9 @@ def _ask_of_run(session: Session, question: Callable[[ScoringJob], T], about: Pr
 
 
 def _has_lost_worker(session: Session, experiment: int, run: int) -> bool:
-    """Whether a worker was lost over the score or the audit of a run since its last training began."""
+    """Whether a worker was lost over a run since its training began, or since it was scored, before its audit."""
     of_run = (e for e in reversed(session.history.events) if (e.get("experiment"), e.get("run")) == (experiment, run))
-    kinds = (event["event"] for event in of_run if event["event"] in ("worker_lost", "started"))
+    kinds = (event["event"] for event in of_run if event["event"] in ("worker_lost", "started", "scored"))
     return next(kinds, "") == "worker_lost"
 
 

@@ -409,7 +409,7 @@ class Pool:
 
     def _write_activity(self) -> None:
         known = self.session._activity or next(iter(self.phases.values()), None)
-        if known is not None:
+        if known is not None and self.session.history.is_in_place:  # else another study may have its name by now
             write_activity(self.session.study.paths.activity, self.arranged(known))
 
     def arranged(self, own: Activity) -> Activity:

@@ -176,6 +176,8 @@ class Session:
     def forget(self, *tokens: str | None) -> None:
         """The processes with these tokens have ended."""
         self._running[:] = [run for run in self._running if run[1] not in tokens and is_alive(run[0])]
+        if not self.history.is_in_place:  # another study may have its name by now
+            return
         if self._running:
             remember(self.study.paths.running, *self._running[0], self._running[1:])
         else:

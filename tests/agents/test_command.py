@@ -17,10 +17,12 @@ from autoresearch_kernel.agents.command import CommandChat, as_text, version_in
 from autoresearch_kernel.agents.command_check import check_tool, missing_flags
 from autoresearch_kernel.agents.failures import Failure, ModelUnavailable, PromptTooLong
 from autoresearch_kernel.agents.model import Reply
+from autoresearch_kernel.agents.options import tool_chat
 from autoresearch_kernel.agents.server import PLACEHOLDERS, redact
-from autoresearch_kernel.agents.tools import ToolError, find_tool, read_tools
+from autoresearch_kernel.agents.tools import ToolError, find_tool, no_place_for, read_tools
 from autoresearch_kernel.core.agent import AgentUnavailable
 from autoresearch_kernel.core.types import Call
+from autoresearch_kernel.record.study import StudyError
 from autoresearch_kernel.system.processes import descendants
 from tests.conftest import PROJECT
 from tests.fake_tool import FakeTool, step
@@ -157,6 +159,10 @@ def test_a_usage_limit_names_the_moment_to_ask_again(tool: FakeTool, words: str,
         (step("say", "To sign in, open this link in a browser: https://example.org/device and enter the code AB-12"),
          ServerCause.KEY),
         (step("error", "Error: 401 Unauthorized", 1), ServerCause.KEY),
+        (step("say", "API Error: 401 Invalid bearer token"), ServerCause.KEY),
+        (step("say", "Incorrect API key provided"), ServerCause.KEY),
+        (step("say", "API key not valid. Please pass a valid API key."), ServerCause.KEY),
+        (step("say", "Unauthorized"), ServerCause.KEY),
         (step("error", "Your session has expired", 1), ServerCause.KEY),
         (step("question"), ServerCause.PERMISSION),
         (step("terminal"), ServerCause.PERMISSION),
@@ -500,11 +506,15 @@ def test_files_of_the_project_are_named_by_their_whole_path(tmp_path: Path) -> N
 def test_a_model_takes_its_place_in_a_command_line_or_is_refused(tool: FakeTool, tmp_path: Path) -> None:
     asked = CommandChat(find_tool("python agent.py --model {model} -v", tmp_path), "gpt-9")
     assert asked.arguments(tmp_path) == ["agent.py", "--model", "gpt-9", "-v"]
-    with pytest.raises(ToolError, match=r"no place for --model gpt-9: .* `--with \"python agent.py --model {model}\"`"):
-        CommandChat(find_tool("python agent.py", tmp_path), "gpt-9")
+    options = {"with": "python agent.py", "model": "gpt-9"}
+    with pytest.raises(
+        StudyError, match=r"no place for --model gpt-9: .* `--with \"python agent.py --model {model}\"`"
+    ):
+        tool_chat(tmp_path, options, None)
+    recorded = tool_chat(tmp_path, options, None, is_recorded=True)  # of a study of an earlier version
+    assert (recorded.model, recorded.asked_model, recorded.who) == ("gpt-9", None, "python")
     preset = replace(find_tool("claude", tmp_path), model=())
-    with pytest.raises(ToolError, match=r"Claude Code is told no model: .* field `model` to \S*agents.yaml"):
-        CommandChat(preset, "gpt-9")
+    assert "Claude Code is told no model: leave --model gpt-9 out" in no_place_for("gpt-9", preset)
     assert CommandChat(preset).asked_model is None
     unnamed = check_tool(CommandChat(find_tool(f"{tool.line} {{model}}", tmp_path)))
     assert unnamed.refuses and "needs --model NAME, which takes the place of {model}" in unnamed.words

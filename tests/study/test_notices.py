@@ -115,9 +115,10 @@ def test_an_agent_that_cannot_answer_for_hours_is_told_once(study: Study, machin
 def test_a_pause_after_a_proposal_or_a_command_is_news_again(between: str) -> None:
     pause = {"event": "paused", "reason": f"no reply. {ASKED_AGAIN} 30 s", "by_person": False}
     full = {"event": "paused", "reason": "the disk is full", "by_person": False}
-    events = [pause, {"event": "resumed"}, pause, full, {"event": between}, pause, pause]
+    other = pause | {"reason": f"not signed in. {ASKED_AGAIN} 60 s"}
+    events = [pause, {"event": "resumed"}, pause, full, {"event": between}, pause, pause, other, pause, other]
     found = news([{"seq": number, **event} for number, event in enumerate(events, 1)], 0, 99)
-    assert [event["seq"] for _, event in found] == [1, 4, 6]
+    assert [event["seq"] for _, event in found] == [1, 4, 6, 8]
 
 
 def test_the_study_keeps_to_its_command_and_tells_nothing_twice(study: Study, machine: Machine) -> None:

@@ -31,6 +31,7 @@ from autoresearch_kernel.run.training import training_environment
 from autoresearch_kernel.sandbox.kinds import wrap
 from autoresearch_kernel.sandbox.policy import Policy, scoring_policy, training_policy
 from autoresearch_kernel.system import held_out_packages
+from autoresearch_kernel.system.machine import lock_path
 from autoresearch_kernel.system.processes import descendants
 from autoresearch_kernel.system.standard_library import HELD_OUT
 from autoresearch_kernel.system.start import python_command
@@ -101,7 +102,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("OPENAI_API_KEY", CANARY)
     (tmp_path / "cache" / "locks").mkdir()
-    (tmp_path / "cache" / "locks" / "training-cpu.lock").touch()
+    lock_path("cpu").touch()
     before = world.listing()
     yield world
     after = world.listing()
