@@ -45,7 +45,7 @@ def status_facts(study: Study) -> dict[str, Any]:
         "incumbent": now.state.incumbent.number if now.state.incumbent is not None else None,
         "val_bpb": scores[-1] if scores else None,
         "sigma": now.state.sigma,
-        "findings": readable(findings(now.state, now.finished)),
+        "findings": readable(findings(now.state, now.finished, name=now.study.name)),
         "hints": [readable(hint) for hint in now.state.hints],
         "spent": asdict(now.state.spent),
         "limits": asdict(now.state.limits),

@@ -108,7 +108,7 @@ class ShownStudy(Study):
     def __repr__(self) -> str:
         now = look(self)
         word, sentence = self._heading(now)
-        lines = [f"{self.name} · {word}", sentence, findings(now.state, now.finished)]
+        lines = [f"{self.name} · {word}", sentence, findings(now.state, now.finished, name=self.name)]
         lines += [f"Next: {self._next(now.state)}"] if now.holder is None else []
         return "\n".join(line for line in lines if line)
 

@@ -65,7 +65,7 @@ def status_table(now: Snapshot, last: int = 20, width: int = 80) -> str:
     scores = incumbent_scores(now.state.experiments)
     lines += [*_notes(now, width), f"incumbent {sparkline(scores)} {bpb(scores[-1])}" if scores else ""]
     lines += [*_table(now, last, width), *_audits(now, last, width)]
-    lines += _wrapped(findings(now.state, now.finished).removeprefix(result).lstrip(), width)
+    lines += _wrapped(findings(now.state, now.finished, name=now.study.name).removeprefix(result).lstrip(), width)
     lines += _wrapped("\n".join(attribution_lines(now.state)), width)
     lines += _wrapped(machine_words(now.state), width)
     return "\n".join(filter(None, lines))
