@@ -56,7 +56,7 @@ def lock_path(device: str = "") -> Path:
     """The file of a device's training lock; of the device that a training here takes, where none is named.
 
     Machines that share a home over a network have a lock each: the name holds the boot, which is the same in all
-    containers of a machine. A system that does not number its boots has one lock.
+    containers of a machine. Where a system has no number of its boot, such machines share one lock.
     """
     boot = (boot_id() or "")[:8]
     return cache_dir() / "locks" / f"training-{f'{boot}-' if boot else ''}{device or _device_name()}.lock"
