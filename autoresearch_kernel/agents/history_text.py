@@ -277,7 +277,7 @@ def figures(run: Run) -> str:
 
 
 def _delta(experiment: Experiment) -> float:
-    return math.inf if experiment.delta_bpb is None else experiment.delta_bpb
+    return math.inf if (delta := experiment.delta_bpb) is None else delta
 
 
 def score(experiment: Experiment) -> str:

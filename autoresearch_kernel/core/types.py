@@ -410,12 +410,14 @@ class Experiment:
     @property
     def delta_bpb(self) -> float | None:
         """Difference to the incumbent, as it was at the decision; negative is better."""
-        return self.compared.difference if self.compared else None
+        if self.val_bpb is None or self.incumbent_bpb is None:
+            return None
+        return self.val_bpb - self.incumbent_bpb
 
     @property
     def delta_standard_error(self) -> float | None:
         """Of `delta_bpb`; None where the error of one of the two scores is not known."""
-        return self.compared.error if self.compared else None
+        return None if (compared := self.compared) is None else compared.error
 
 
 @dataclass(frozen=True)

@@ -165,7 +165,7 @@ def test_a_bundle_beside_the_project_stands_among_the_studies_and_is_replayed(
     made = panel()
     assert [label for label, _ in made.picker.options] == ["nov23", "replay of-a-friend.zip"]
     made.picker.value = made.picker.options[1][1]
-    until(lambda: made.playing is not None and not made.share_button.disabled)
+    until(lambda: made.playing is not None and not made.replay_button.disabled)
     assert made.playing is not None and made.playing.path.name == "of-a-friend.zip" and made.picker.value is None
     made.picker.value = "nov23"
     assert made.playing is None and made.study is writer.study
