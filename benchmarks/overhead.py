@@ -1,23 +1,28 @@
 """Seconds of an experiment beyond its training: kernel start, imports, hand-over, scoring, record and views.
 
-    python benchmarks/overhead.py [--experiments 4] [--budget 5] [--pairs 2]
+    python benchmarks/overhead.py [--experiments 4] [--budget 5] [--pairs 2] [--dask]
 
 Runs short studies of the project's own train.py in temporary folders and prints medians, for runs that were audited and
 for others. With `--pairs N` it runs N studies whose processes are forked from a template (`sandbox/template.py`) and N
 whose processes are not, one after the other, so that both meet the same machine. The goal on 2 quiet cores is 3.5 s,
-and 5 s with an audit.
+and 5 s with an audit. With `--dask` the pairs are studies here and studies that one Dask worker on this machine trains;
+the goal is that a worker takes at most 1.5 s more.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -47,20 +52,52 @@ def main() -> None:
     parser.add_argument("--experiments", type=int, default=4)
     parser.add_argument("--budget", type=float, default=5.0)
     parser.add_argument("--pairs", type=int, default=0)
+    parser.add_argument("--dask", action="store_true")
     arguments = parser.parse_args()
+    alike = ["--experiments", str(arguments.experiments), "--budget", str(arguments.budget)]
     found: dict[str, Found] = {"as it is": defaultdict(list)}
-    if arguments.pairs:
+    options: dict[str, list[str]] = {}
+    if arguments.dask:
+        alike += ["--clock", "wall", "--duel", "never"]  # as on a cluster, which has neither
+        found = {"here": defaultdict(list), "one Dask worker": defaultdict(list)}
+    elif arguments.pairs:
         found = {"forked": defaultdict(list), "not forked": defaultdict(list)}
-    for _ in range(max(1, arguments.pairs)):
-        for way, values in found.items():
-            events = study(arguments.experiments, arguments.budget, "none" if way == "not forked" else None)
-            for name, value in measured(events):
-                values[name].append(value)
-            report(found)
+    with ExitStack() as stack:
+        if arguments.dask:
+            options["one Dask worker"] = ["--cluster", stack.enter_context(dask_worker())]
+        for _ in range(max(1, arguments.pairs)):
+            for way, values in found.items():
+                events = study([*alike, *options.get(way, [])], "none" if way == "not forked" else None)
+                for name, value in measured(events):
+                    values[name].append(value)
+                report(found)
 
 
-def study(experiments: int, budget: float, template: str | None) -> list[dict]:
-    """The events of a new study with this value of AUTORESEARCH_TEMPLATE."""
+@contextmanager
+def dask_worker() -> Iterator[str]:
+    """Address of a scheduler with one worker on this machine, whose cache is a temporary folder."""
+    dask = [sys.executable, "-m", "dask"]
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        address_file = Path(folder) / "address"
+
+        def start(*words: str) -> None:
+            env = os.environ | {"AUTORESEARCH_HOME": str(Path(folder) / "home")}
+            process = subprocess.Popen([*dask, *words, "--no-dashboard"], cwd=folder, env=env, stderr=subprocess.DEVNULL)
+            stack.callback(process.wait)
+            stack.callback(process.terminate)
+
+        start("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(address_file))
+        while not address_file.is_file():
+            time.sleep(0.1)
+        start(
+            *("worker", "--scheduler-file", str(address_file), "--nthreads", "1", "--resources", "slot=1"),
+            *("--memory-limit", "0", "--local-directory", folder),
+        )
+        yield str(json.loads(address_file.read_text())["address"])
+
+
+def study(options: list[str], template: str | None) -> list[dict]:
+    """The events of a new study with these options and this value of AUTORESEARCH_TEMPLATE."""
     env = {name: value for name, value in os.environ.items() if name != "AUTORESEARCH_TEMPLATE"}
     if template is not None:
         env["AUTORESEARCH_TEMPLATE"] = template
@@ -68,8 +105,7 @@ def study(experiments: int, budget: float, template: str | None) -> list[dict]:
         for name in ("prepare.py", "train.py", "program.md"):
             shutil.copy(PROJECT / name, folder)
         shutil.copytree(PROJECT / "presets", Path(folder) / "presets")
-        command = [sys.executable, "-m", "autoresearch_kernel.cli", "run", "--name", "overhead"]
-        command += ["--experiments", str(experiments), "--budget", str(budget)]
+        command = [sys.executable, "-m", "autoresearch_kernel.cli", "run", "--name", "overhead", *options]
         subprocess.run(command, cwd=folder, check=True, env=env)
         return read_events(Path(folder) / "studies" / "overhead" / "history.jsonl")
 

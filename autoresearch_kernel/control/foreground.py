@@ -63,8 +63,8 @@ def run(name: str, project: Path, asked: StudyOptions, is_detached: bool = False
     choose_sandbox(project, bool(asked.unsafe))
     if words := shadowing_words(project):
         say(words)
-    with _with_workers(name, project, asked, is_detached) as asked:
-        _run(name, project, asked, is_detached)
+    with _with_workers(name, project, asked, is_detached) as given:
+        _run(name, project, given, is_detached, _where(asked))
 
 
 @contextmanager
@@ -93,7 +93,8 @@ def _with_workers(
         yield replace(asked, slurm=None, cluster=address)
 
 
-def _run(name: str, project: Path, asked: StudyOptions, is_detached: bool) -> None:
+def _run(name: str, project: Path, asked: StudyOptions, is_detached: bool, where: str) -> None:
+    """`where`: the options that say where the trainings are made, as the user typed them."""
     from ..study.loop import research  # numpy
 
     study, is_new = _open_or_start(name, project, asked)
@@ -129,10 +130,10 @@ def _run(name: str, project: Path, asked: StudyOptions, is_detached: bool) -> No
                 screen.line(outcome_line(experiment))
         except KeyboardInterrupt:
             screen.clear()
-            _print_findings(study)
+            _print_findings(study, where)
             raise
     screen.clear()
-    _print_findings(study)
+    _print_findings(study, where)
 
 
 def _open_or_start(name: str, project: Path, asked: StudyOptions) -> tuple[Study, bool]:
@@ -178,7 +179,7 @@ def finish(study: Study, asked: StudyOptions) -> None:
         return
     if known is not None:
         say(f"Study {study.name} is finished: its test split was opened for this champion, and is not again.")
-    _print_findings(study)
+    _print_findings(study, _where(asked))
 
 
 def attribute(study: Study, seeds: int | None, asked: StudyOptions) -> None:
@@ -324,8 +325,8 @@ def _read(study: Study) -> tuple[StudyState, dict[str, object] | None]:
     return replay(events), finished
 
 
-def _print_findings(study: Study) -> None:
-    """What a run left, and how much better it is."""
+def _print_findings(study: Study, where: str = "") -> None:
+    """What a run left, and how much better it is; `where` are options of the command that continues it."""
     state, finished = _read(study)
     decided = [e for e in state.experiments if e.status is not None]
     kept = sum(e.status is Status.KEEP for e in decided[1:])
@@ -353,7 +354,7 @@ def _print_findings(study: Study) -> None:
     promotes = ""
     if is_worth_promoting(state, finished):
         promotes = f"; `{shell_command(f'promote --name {study.name}')}` makes the best train.py yours"
-    say(f"`{shell_command(f'run --name {study.name}')}` continues{promotes}.")
+    say(f"`{shell_command(f'run --name {study.name}{where}')}` continues{promotes}.")
 
 
 def _short(path: Path) -> str:
