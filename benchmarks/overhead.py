@@ -82,7 +82,8 @@ def dask_worker() -> Iterator[str]:
 
         def start(*words: str) -> None:
             env = os.environ | {"AUTORESEARCH_HOME": str(Path(folder) / "home")}
-            process = subprocess.Popen([*dask, *words, "--no-dashboard"], cwd=folder, env=env, stderr=subprocess.DEVNULL)
+            command = [*dask, *words, "--no-dashboard"]
+            process = subprocess.Popen(command, cwd=folder, env=env, stderr=subprocess.DEVNULL)
             stack.callback(process.wait)
             stack.callback(process.terminate)
 
