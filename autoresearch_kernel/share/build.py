@@ -41,6 +41,7 @@ from .manifest import FORMAT, HISTORY, MANIFEST, PAGE, TABLE, embedded, file_fac
 from .material import CONVERSATION, Conversation, Material, Notebook, cleaned
 from .notebook import Place, as_text, portable
 from .overview import overview
+from .settings import SETTINGS
 from .story import result_html, story
 
 MOST_ZIP_BYTES = 20_000_000  # of a bundle of 100 experiments
@@ -97,6 +98,7 @@ def files_of(
     removed: Sequence[Mapping[str, Any]],
     made_at: str,
     say: Say = ignore_progress,
+    version: str = __version__,
 ) -> dict[str, bytes]:
     """All files of a bundle by their path below its folder. `remade.py` makes them again from a bundle's own files.
 
@@ -106,23 +108,25 @@ def files_of(
         removed: what the cleaning replaced, as the manifest lists it.
         made_at: UTC, ISO 8601.
         say: is told how far it is.
+        version: of the program, which the manifest and each page name.
     """
     name = material.study.name
     files = {path: data for number in range(len(material.state.experiments))
-             for path, data in _of_experiment(material, number, diffs, say)}  # fmt: skip
+             for path, data in _of_experiment(material, number, diffs, say, version)}  # fmt: skip
     files |= _of_study(material)
     lines = chain.chained(json_text(event) for event in material.events)
     files[HISTORY] = "".join(f"{line}\n" for line in lines)
-    files[CRATE] = crate(name, plain_story(material), made_at, [*files, PAGE, MANIFEST], material.study.facts)
+    listed = [*files, PAGE, MANIFEST]
+    files[CRATE] = crate(name, plain_story(material), made_at, listed, material.study.facts, version)
     data = {path: text.encode(errors="replace") for path, text in files.items()}
     manifest: dict[str, Any] = {
-        "format": FORMAT, "study": name, "version": __version__, "program_sha256": program_sha256(),
+        "format": FORMAT, "study": name, "version": version, "program_sha256": program_sha256(),
         "made_at": made_at, "running": material.is_running, "prompts": material.has_prompts,
         "files": {path: file_facts(content) for path, content in sorted(data.items())},
         "history": {"events": len(lines), "head": chain.head(lines)}, "removed": list(removed),
     }  # fmt: skip
     page_data = {"manifest": embedded(manifest), "history": lines, **_code_for_page(material, diffs)}
-    data[PAGE] = overview(material, diffs, page_data, removed, verify_script()).encode(errors="replace")
+    data[PAGE] = overview(material, diffs, page_data, removed, verify_script(), version).encode(errors="replace")
     manifest["files"] = {path: file_facts(content) for path, content in sorted(data.items())}
     data[MANIFEST] = manifest_text(manifest).encode()
     return data
@@ -183,13 +187,13 @@ def verify_script() -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
-def json_text(value: Any) -> str:
+def json_text(value: Any, indent: int | None = None) -> str:
     """JSON that can be written as UTF-8, which half of a surrogate pair cannot."""
-    text = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
     try:
         text.encode()
     except UnicodeEncodeError:
-        return json.dumps(value)
+        return json.dumps(value, indent=indent)
     return text
 
 
@@ -226,14 +230,16 @@ def _diffs(material: Material) -> dict[int, str]:
     return {number: diff(sources[parent], sources[number]) for number, parent in pairs if parent is not None}
 
 
-def _of_experiment(material: Material, number: int, diffs: Mapping[int, str], say: Say) -> Iterator[tuple[str, str]]:
+def _of_experiment(
+    material: Material, number: int, diffs: Mapping[int, str], say: Say, version: str
+) -> Iterator[tuple[str, str]]:
     """Paths and texts of one experiment's files."""
     experiment = material.state.experiments[number]
     say(number, len(material.state.experiments))
     folder = f"experiments/{number:04d}"
     mine = {run: notebook for (of, run), notebook in material.notebooks.items() if of == number}
     beside = dict(_beside(material, experiment, mine, diffs))
-    page = experiment_page(material, experiment, diffs.get(number, ""), mine, sorted(beside))
+    page = experiment_page(material, experiment, diffs.get(number, ""), mine, sorted(beside), version)
     yield f"{folder}/{PAGE}", page
     for name, text in beside.items():
         yield f"{folder}/{name}", text
@@ -263,7 +269,7 @@ def _of_study(material: Material) -> Iterator[tuple[str, str]]:
         if number in material.sources:
             yield f"{name}/train.py", material.sources[number]
     yield TABLE, results_text(material.state.experiments)
-    yield "study.json", json.dumps(material.study.facts, indent=1, ensure_ascii=False) + "\n"
+    yield SETTINGS, json_text(material.study.facts, indent=1) + "\n"
     if script := verify_script():
         yield VERIFY, script
 

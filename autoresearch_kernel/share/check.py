@@ -31,16 +31,19 @@ from .figures import Page, fits, missing, read_page, value_of
 from .manifest import FORMAT, HISTORY, MANIFEST, PAGE, TABLE, embedded, file_facts, is_sealed
 from .recorded import Recorded
 from .remade import differing, is_of_this_program
+from .settings import SETTINGS, problems_of_settings
 
 UNKNOWN = (  # what no check of a bundle can know
     "Whether the machine told the truth: a person who makes up numbers and recomputes all hashes gets a bundle that "
     "verifies. The command rerun trains an experiment again on your machine.",
     "Whether the clock was honest: the budget of a run was counted where the study ran.",
     "Whether the models had the scores that are recorded: a bundle holds no model.",
-    "Whether notebooks, curves, prompts and study.json are those of the study: a person who changes them and "
-    "recomputes all hashes is not found out.",
-    "Whether sentences and pictures of the pages say what the record says, where the check is made in a browser or by "
-    "another program than the manifest names: only that one makes the pages again and compares them.",
+    "Whether notebooks, curves and prompts are those of the study: a person who changes them and recomputes all hashes "
+    "is not found out.",
+    "Whether sentences and pictures of the pages say what the record says, where the check is made in a browser: the "
+    "command makes the pages again and compares them. Where they differ and another program made them, it cannot tell.",
+    "Whether an attribution follows from its trainings, where the check is made in a browser: the command computes it "
+    "again.",
     "Whether experiments were left out before the history began, or whether a better study was not shared.",
     "What the cleaning removed: names, paths and keys were replaced before the hashes were made.",
 )
@@ -117,7 +120,7 @@ def check_bundle(bundle: Bundle, is_whole: bool = True) -> list[Row]:
     rows += [
         _lineage(whole, recorded),
         Row("decisions", decided.checked, problems, decided.unchecked, why or "there is none"),
-        _figures(whole, page, recorded),
+        _figures(whole, page, recorded, (manifest or {}).get("version")),
         _page(whole, page, manifest),
     ]
     if not is_whole:
@@ -187,8 +190,12 @@ def _history(whole: Bundle, manifest: dict[str, Any] | None) -> tuple[Row, list[
     problems += [f"line {n}: it is not record {n}" for n, e in enumerate(events, 1) if e is None or e["seq"] != n]
     if manifest is not None and manifest["history"] != {"events": len(lines), "head": chain.head(lines)}:
         problems.append("its length and its last chain are not those of the manifest")
-    row = Row("history", len(lines), tuple(Finding(HISTORY, problem) for problem in problems))
-    return row, None if problems else [event for event in events if event is not None]
+    if problems:
+        return Row("history", len(lines), tuple(Finding(HISTORY, problem) for problem in problems)), None
+    found = [event for event in events if event is not None]
+    settings = whole.text(SETTINGS)
+    wrong = [] if settings is None else problems_of_settings(settings, found)
+    return Row("history", len(lines), tuple(Finding(SETTINGS, problem) for problem in wrong)), found
 
 
 def _event(line: str) -> Event | None:
@@ -259,7 +266,7 @@ def _train(number: int) -> str:
 # --- the page
 
 
-def _figures(whole: Bundle, page: Page | None, recorded: Recorded) -> Row:
+def _figures(whole: Bundle, page: Page | None, recorded: Recorded, version: Any) -> Row:
     findings, checked = [], 0
     for name, text in page.figures if page else ():
         checked += 1
@@ -269,7 +276,7 @@ def _figures(whole: Bundle, page: Page | None, recorded: Recorded) -> Row:
             is_so = False
         if not is_so:
             findings.append(Finding(PAGE, f'its figure "{name}" says "{text.strip()}", and the history does not'))
-    for name in missing(page, recorded) if page else ():
+    for name in missing(page, recorded, version) if page else ():
         checked += 1
         findings.append(Finding(PAGE, f'its figure "{name}" is not there, and the history has it'))
     rows = list(_rows_of_table(whole, recorded))
@@ -338,13 +345,13 @@ def _remade(bundle: Bundle, manifest: dict[str, Any] | None, bad: set[str]) -> R
     """Whether the pages are those that the program makes of the other files."""
     if manifest is None or bad:
         return Row("remade", 0, unchecked=1, why="a file is not whole")
-    if not is_of_this_program(manifest):
-        version = plain(str(manifest.get("version")), 20)
-        why = f"its manifest names another program (version {version}) than this {__version__}, or another Python"
-        return Row("remade", 0, unchecked=1, why=why)
     events = [json.loads(chain.bare(line)) for line in (bundle.text(HISTORY) or "").split("\n")[:-1]]
     try:
         checked, differ = differing(bundle, manifest, events)
     except UNFIT:
-        return Row("remade", 1, (Finding(HISTORY, "no pages can be made of the record and the files beside it"),))
+        checked, differ = 1, [(HISTORY, "no pages can be made of the record and the files beside it")]
+    if differ and not is_of_this_program(manifest):  # whose words may be others
+        version = plain(str(manifest.get("version")), 20)
+        why = f"its manifest names another program (version {version}) than this {__version__}, or another Python"
+        return Row("remade", 0, unchecked=1, why=why)
     return Row("remade", checked, tuple(Finding(*problem) for problem in differ))

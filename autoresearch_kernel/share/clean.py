@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.sanitize import Private, Rule, is_distinct, is_telling
+from ..core.sanitize import STEERING, Private, Rule, is_distinct, is_telling, readable
 from ..core.state import Event
+from ..study.across import workers_named
 from ..system.locations import originals
 from ..system.privacy import environment_values, full_name, private_to
 from ..system.temporary import PREFIX
@@ -28,6 +29,9 @@ TEMPORARY = Rule(
 )
 LEAST_DOUBTED_NAME = 2  # characters of a name that is searched for as a word
 KNOWN_SERVERS = ("api.openai.com", "openrouter.ai", "localhost", "127.0.0.1")  # whose names say nothing about a person
+CHOSEN = ("measured", "changes", "details", "parameters")  # fields of the record with names that others choose
+OF_THE_PROGRAM = ("event", "status", "cause", "objection", "mode")  # fields whose values are words of this program
+ON_WORKERS = ("note", "interrupted", "worker_lost", "stopped", "paused")  # events with sentences about workers
 RANDOM_BITS = 3.7  # per character: the entropy from which a long word is taken for a possible key
 
 
@@ -102,22 +106,47 @@ class Cleaner:
         self.counts: Counter[str] = Counter()
 
     def text(self, text: str) -> str:
-        """The text without private words."""
+        """The text without private words; also without what steers a terminal where that parts or hides such a word."""
+        cleaned, counts = self._replaced(text)
+        if (shown := as_shown(text)) != text:
+            other, others = self._replaced(shown)
+            if others.total() >= counts.total() and other != as_shown(cleaned):
+                cleaned, counts = other, others
+        self.counts += counts
+        return cleaned
+
+    def _replaced(self, text: str) -> tuple[str, Counter[str]]:
+        counts: Counter[str] = Counter()
         for rule in self.rules:
             text, found = rule.replace(text)
             if found:
-                self.counts[rule.what] += found
-        return text
+                counts[rule.what] += found
+        return text, counts
 
-    def all(self, value: Any) -> Any:
-        """`text` for every string in a value of JSON, the names of fields included."""
+    def all(self, value: Any, *, has_chosen_names: bool = False) -> Any:
+        """`text` for every string in a value of JSON; names of fields stay as they are, but those that others choose.
+
+        Args:
+            has_chosen_names: a training or an agent chose the names in it, as it does in the fields CHOSEN.
+        """
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, list | tuple):
-            return [self.all(part) for part in value]
+            return [self.all(part, has_chosen_names=has_chosen_names) for part in value]
         if isinstance(value, Mapping):
-            return {self.text(str(name)): self.all(part) for name, part in value.items()}
+            return {
+                self.text(str(name)) if has_chosen_names else name: self.all(
+                    part, has_chosen_names=has_chosen_names or name in CHOSEN
+                )
+                for name, part in value.items()
+            }
         return value
+
+    def event(self, event: Event) -> Event:
+        """`all` for an event, without the words of this program, which a user may have as a name."""
+        kept = {name: event[name] for name in OF_THE_PROGRAM if name in event}
+        cleaned: Event = self.all({name: None if name in kept else part for name, part in event.items()})
+        return cleaned | kept
 
     def removed(self) -> list[dict[str, Any]]:
         """What was replaced, as the manifest lists it."""
@@ -145,15 +174,21 @@ def _folder(path: str, put: str) -> Rule:
 
 def rules_for_workers(events: Iterable[Event]) -> tuple[Rule, ...]:
     """What removes the names of a cluster's workers, which are mostly those of machines: each gets a number."""
-    names: dict[str, None] = {}
-    for event in events:
-        if event["event"] == "slots" and event.get("machines"):
-            kinds = event.get("kinds") or [""] * len(event["names"])
-            shown = (name.removesuffix(f" ({kind})") for name, kind in zip(event["names"], kinds, strict=True))
-            names |= dict.fromkeys(re.sub(r"(?: #\d+)?(?: \(again\))?$", "", name) for name in shown)
+    found = (name for event in events for name in _workers_of(event))
+    names = dict.fromkeys(re.sub(r"(?: #\d+)?(?: \(again\))?$", "", name) for name in found)
     numbered = {name: f"worker-{number}" for number, name in enumerate(names, 1) if is_telling(name)}
     longest_first = sorted(numbered, key=len, reverse=True)
     return tuple(Rule("name of a worker", _word(name), numbered[name], (name.lower(),)) for name in longest_first)
+
+
+def _workers_of(event: Event) -> Iterator[str]:
+    """The workers that an event names: where it lists slots or workers, and in its sentences about workers."""
+    if event["event"] == "slots" and event.get("machines"):
+        kinds = event.get("kinds") or [""] * len(event["names"])
+        yield from (name.removesuffix(f" ({kind})") for name, kind in zip(event["names"], kinds, strict=True))
+    elif event["event"] in ON_WORKERS:
+        yield from map(str, event.get("workers") or ())
+        yield from workers_named(str(event.get("text") or event.get("reason") or ""))
 
 
 def doubts_in(
@@ -177,7 +212,7 @@ def doubts_in(
     counts: Counter[tuple[str, str]] = Counter()
     places: dict[tuple[str, str], str] = {}
     for place, text in texts:
-        text = cleaner.text(text)
+        text = as_shown(cleaner.text(text))
         for what, pattern, needle in patterns:
             if needle not in text.lower():
                 continue
@@ -186,6 +221,12 @@ def doubts_in(
                     counts[what, found[0]] += 1
                     places.setdefault((what, found[0]), place)
     return tuple(Doubt(what, word, count, places[what, word]) for (what, word), count in counts.most_common())
+
+
+def as_shown(text: str) -> str:
+    """The text as pages and notebooks show it: without what steers a terminal."""
+    is_plain = text.isascii() and not STEERING.search(text) and "\r" not in text
+    return text if is_plain else readable(text)
 
 
 def rules_of(doubts: Iterable[Doubt]) -> tuple[Rule, ...]:

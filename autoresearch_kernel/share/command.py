@@ -9,13 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..core.format import count, plain, thousands
+from ..record.history import events_so_far
 from ..record.study import Remedied, Study, StudyError
 from ..show.words import bar
 from ..system.files import utc_now, write_atomic
 from .build import MOST_ZIP_BYTES, Made, Say, ignore_progress, is_bundle_of, make_bundle
 from .clean import Cleaner, Doubt, doubts_in, rules_for, rules_for_workers, rules_of
 from .material import read_material, strings_of
-from .pdf import print_page, require_browser
+from .pdf import is_page_of, print_page, require_browser
 
 MOST_NAMED = 20  # doubts that are named in a message
 ON_PROMPTS = (
@@ -63,7 +64,7 @@ def share_study(
     Raises StudyError where nothing is decided yet, or the file is another one; HistoryDamaged for a damaged record.
     """
     path = out or Path(f"{study.name}.zip")
-    if path.exists() and not is_bundle_of(path, {study.name, Cleaner(rules_for(study.project)).text(study.name)}):
+    if path.exists() and not is_bundle_of(path, _names_of(study)):
         raise StudyError(
             f"{path} exists and is no bundle of {study.name}. Move it away, or name another file with --out."
         )
@@ -72,13 +73,25 @@ def share_study(
     if not (num_conversations and agree(num_conversations)):
         material = replace(material, has_prompts=False, conversations={})
     workers = rules_for_workers(material.events)
-    server = str((study.facts.get("agent_options") or {}).get("server") or "")
-    doubts = doubts_in(strings_of(material), study.project, certain=workers, server=server)
+    doubts = doubts_in(strings_of(material), study.project, certain=workers, server=_server_of(study))
     chosen = decide(doubts) if doubts else ()
     rules = (*rules_for(study.project), *workers, *rules_of(chosen))  # a doubt is a word of the text that is left
     made = make_bundle(material, rules, utc_now(), say)
     write_atomic(path, made.data)
     return path, replace(made, num_left_out=num_conversations - len(material.conversations))
+
+
+def _server_of(study: Study) -> str:
+    """Host and port of the language model's server; "" for none."""
+    return str((study.facts.get("agent_options") or {}).get("server") or "")
+
+
+def _names_of(study: Study) -> set[str]:
+    """What the study is called in its bundles: its name, also without what is private and what may be."""
+    workers = rules_for_workers(events_so_far(study.paths.history))
+    certain = (*rules_for(study.project), *workers)
+    doubts = doubts_in([("name", study.name)], study.project, certain=workers, server=_server_of(study))
+    return {study.name, *(Cleaner(rules).text(study.name) for rules in (certain, (*certain, *rules_of(doubts))))}
 
 
 def share(study: Study, out: Path | None, has_prompts: bool | None, is_yes: bool, has_pdf: bool = False) -> None:
@@ -91,8 +104,12 @@ def share(study: Study, out: Path | None, has_prompts: bool | None, is_yes: bool
     pdf = (out or Path(f"{study.name}.zip")).with_suffix(".pdf")
     if has_pdf:
         require_browser()  # before any work
-        if pdf == out or (pdf.exists() and not pdf.with_suffix(".zip").exists()):
-            raise StudyError(f"{pdf} is no place for the PDF: move that file away, or name a .zip with --out.")
+        if pdf == out:
+            raise StudyError(f"{pdf} cannot be the bundle and its PDF at once. Name a .zip with --out.")
+        if pdf.exists() and not is_page_of(pdf, _names_of(study)):
+            raise StudyError(
+                f"{pdf} exists and is no page of {study.name} as PDF. Move it away, or name another file with --out."
+            )
     decide = list if is_yes else _ask
     agree = _agrees if has_prompts is None and not is_yes else lambda num: bool(has_prompts)
     path, made = share_study(study, out, agree=agree, decide=decide, say=_bar)

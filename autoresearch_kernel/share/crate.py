@@ -28,7 +28,9 @@ TYPES = {  # of a file's name or its ending: format and what it is
 NO_LICENSE = "#no-license"
 
 
-def crate(name: str, story: str, made_at: str, files: Iterable[str], facts: Mapping[str, Any]) -> str:
+def crate(
+    name: str, story: str, made_at: str, files: Iterable[str], facts: Mapping[str, Any], version: str = __version__
+) -> str:
     """The file.
 
     Args:
@@ -37,6 +39,7 @@ def crate(name: str, story: str, made_at: str, files: Iterable[str], facts: Mapp
         made_at: UTC, ISO 8601.
         files: paths of all other files of the bundle.
         facts: study.json.
+        version: of the program that makes the bundle.
     """
     listed = sorted(files)
     root = {
@@ -50,7 +53,7 @@ def crate(name: str, story: str, made_at: str, files: Iterable[str], facts: Mapp
         "hasPart": [{"@id": path} for path in listed],
         "mentions": {"@id": "#study"},
     }
-    graph = [_descriptor(), root, _study(name, facts), _software(), _license(), *map(_file, listed)]
+    graph = [_descriptor(), root, _study(name, facts), _software(version), _license(), *map(_file, listed)]
     return json.dumps({"@context": CONTEXT, "@graph": graph}, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -71,10 +74,10 @@ def _study(name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _software() -> dict[str, Any]:
+def _software(version: str) -> dict[str, Any]:
     return {
-        "@id": "#autoresearch", "@type": "SoftwareApplication", "name": "autoresearch", "version": __version__,
-        "softwareVersion": __version__,
+        "@id": "#autoresearch", "@type": "SoftwareApplication", "name": "autoresearch", "version": version,
+        "softwareVersion": version,
     }  # fmt: skip
 
 

@@ -10,20 +10,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from itertools import combinations, islice
 from typing import Any
 
+from ..core.attribution import effects
 from ..core.decide import mean, standard_error
 from ..core.grounds import BaselineGrounds, DuelGrounds, Grounds, grounds_of, read_grounds
 from ..core.grounds import recorded as as_recorded
 from ..core.next_step import Action, grounds_of_rule, next_step
 from ..core.state import Event, replay
 from ..core.thresholds import RULE_VERSION, Thresholds
+from .figures import error_of
 from .recorded import Recorded
 
 TOLERANCE = 1e-9  # relative, between numbers that were computed in another order
 MEASURED_TOLERANCE = 1e-6  # the same of what rests on logarithms of speeds
 RULED = ("keep", "discard")
+MOST_CHOICES = 20_000  # of runs, among which those of a result are looked for
 
 
 @dataclass
@@ -168,7 +172,8 @@ def _are_errors(event: Event, rule: Mapping[str, Any]) -> bool:
     if isinstance(grounds, DuelGrounds):
         return _is_near(event.get("difference_error"), grounds.decision().difference_error)
     if isinstance(grounds, BaselineGrounds):
-        return True
+        own = standard_error(len(grounds.scores), event.get("sigma"))
+        return _is_near(event.get("standard_error"), own)
     own = standard_error(len(grounds.scores), grounds.sigma)
     pairs = (
         (event.get("sigma"), grounds.sigma),
@@ -180,19 +185,77 @@ def _are_errors(event: Event, rule: Mapping[str, Any]) -> bool:
 
 
 def _of_result(event: Event, recorded: Recorded) -> str:
-    """What is wrong with the means of a result; "" when nothing is."""
+    """What is wrong with the figures of a result; "" when nothing is."""
     means = event["baseline_test_bpb"], event["champion_test_bpb"]
     if not _is_near(event["test_difference"], means[1] - means[0]):
         return "its difference is not that of its two means"
-    counts = event["num_baseline_runs"], event["num_champion_runs"]
-    for number, count, found in zip((0, event["champion"]), counts, means, strict=True):
+    counts, numbers = (event["num_baseline_runs"], event["num_champion_runs"]), (0, event["champion"])
+    on_test, on_val = [], []
+    for number, count, found in zip(numbers, counts, means, strict=True):
         scores = recorded.test_scores(number)
         if not 0 < count <= len(scores):
             return f"it counts {count} scores of experiment {number:04d} on the test split, and the record has others"
-        is_mean = _is_near(found, mean(scores)) if count == len(scores) else min(scores) <= found <= max(scores)
-        if not is_mean:
+        runs = _runs_of_mean(scores, count, found)
+        if runs is None:
             return f"its mean of experiment {number:04d} does not follow from the scores on the test split"
-    return ""
+        on_test.append([scores[run] for run in runs])
+        on_val.append([recorded.runs[number][run]["val_bpb"] for run in runs])
+    judged, judged_error = _judged(event["champion"], recorded)
+    levels = [mean(scores) for scores in on_val]
+    must = {
+        "test_standard_error": _error_of_seeds(on_test),
+        "val_difference": levels[1] - levels[0],
+        "val_standard_error": _error_of_seeds(on_val),
+        "judged_difference": judged,
+        "num_looks": len(recorded.looks),
+    }
+    may = {  # records of earlier versions lack them
+        "judged_standard_error": judged_error,
+        "baseline_val_bpb": levels[0],
+        "champion_val_bpb": levels[1],
+        "num_failed_runs": recorded.num_failed(event["champion"]),
+    }
+    known = must | {name: value for name, value in may.items() if event.get(name) is not None}
+    wrong = [name for name, value in known.items() if not _is_near(event[name], value)]
+    return f"its {wrong[0]} does not follow from the record" if wrong else ""
+
+
+def _runs_of_mean(scores: Mapping[int, float], count: int, found: float) -> tuple[int, ...] | None:
+    """The runs whose scores have this mean; None where no runs have.
+
+    They are mostly the last ones. Where the machine's speed changed between two calls of `finish`, others were taken.
+    """
+    choices = islice(combinations(sorted(scores, reverse=True), count), MOST_CHOICES)
+    return next((runs for runs in choices if _is_near(found, mean([scores[run] for run in runs]))), None)
+
+
+def _error_of_seeds(groups: Sequence[Sequence[float]]) -> float | None:
+    """Standard error of the difference of the means of two groups; None where a group is of one run alone."""
+    if min(map(len, groups)) < 2:
+        return None
+    variance = 0.0
+    for scores in groups:
+        distances = [score - mean(scores) for score in scores]
+        variance += sum(d * d for d in distances) / (len(scores) - 1) / len(scores)
+    return math.sqrt(variance)
+
+
+def _judged(champion: int, recorded: Recorded) -> tuple[float, float | None]:
+    """The sum of the differences of the decisions that led to a champion, and its error, as `core/contrast.py` has it.
+
+    Raises ValueError where the parents of an experiment do not lead to the baseline.
+    """
+    difference, errors, number = 0.0, list[float | None](), champion
+    while number > 0:
+        decided, parent = recorded.decided[number], recorded.parents[number]
+        is_known = None not in (decided.get("val_bpb"), decided.get("incumbent_bpb"))
+        difference += decided["val_bpb"] - decided["incumbent_bpb"] if is_known else 0.0
+        errors.append(error_of(decided) if is_known else None)
+        if parent is None or not 0 <= parent < number:
+            raise ValueError(f"the parent of experiment {number} is none before it")
+        number = parent
+    known = [error for error in errors if error is not None]
+    return difference, math.hypot(*known) if len(known) == len(errors) else None
 
 
 def _is_near(one: float | None, other: float | None, tolerance: float = TOLERANCE) -> bool:
@@ -205,10 +268,15 @@ def _is_near(one: float | None, other: float | None, tolerance: float = TOLERANC
 
 
 def decide_again(events: Sequence[Event]) -> Decided:
-    """Whether the installed rule gets the same numbers from all runs before, and asked for each further run."""
+    """Whether the installed rule gets the same numbers from all runs before, and asked for each further run.
+
+    What an attribution ended with is computed again from its trainings as well.
+    """
     found = Decided()
     has_numbers = any(event.get("rule") for event in events if event["event"] == "decided")
     for place, event in enumerate(events):
+        if event["event"] == "attribution" and (problem := _of_attribution(event, events[:place])):
+            found.problems.append(f"the attribution of {event['champion']:04d}: {problem}")
         if event["event"] not in ("decided", "started"):
             continue
         rule = event.get("rule")
@@ -218,6 +286,8 @@ def decide_again(events: Sequence[Event]) -> Decided:
             of = grounds_of_rule if event["event"] == "decided" else grounds_of
             grounds = of(experiment, state)
             is_same = grounds is not None and _is_same(rule, as_recorded(grounds))
+            if isinstance(grounds, BaselineGrounds):  # the numbers of others hold sigma
+                is_same = is_same and _is_same(event.get("sigma"), state.sigma)
             _count(found, event, "" if is_same else "the installed rule gets other numbers from the runs before it")
         elif has_numbers and (problem := _of_run(event, events[:place])):
             found.problems.append(f"experiment {event['experiment']:04d}: {problem}")
@@ -240,6 +310,17 @@ def _of_run(event: Event, before: Sequence[Event]) -> str:
     step = next_step(state)  # a run whose files are lost when it is to be scored or audited trains again
     is_due = step.action in (Action.TRAIN, Action.SCORE, Action.AUDIT) and (step.experiment, step.run) == (number, run)
     return "" if is_due else f"its run {run + 1} was not asked for by the rule"
+
+
+def _of_attribution(event: Event, before: Sequence[Event]) -> str:
+    """What is wrong with the effects that an attribution ended with; "" also for records without them."""
+    if event["what"] != "ended" or not event.get("effects"):
+        return ""
+    state = replay(before)
+    one = next(a for a in state.attributions if a.champion == event["champion"])
+    found = effects(replace(one, is_ended=False, settled=()), state.noise)
+    is_same = _is_same(event["effects"], [asdict(effect) for effect in found])
+    return "" if is_same else "its effects do not follow from its trainings"
 
 
 def _is_same(one: Any, other: Any) -> bool:

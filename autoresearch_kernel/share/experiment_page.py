@@ -23,7 +23,12 @@ MOST_OF_AN_END = 6_000  # characters of the beginning and of the end of a long m
 
 
 def experiment_page(
-    material: Material, experiment: Experiment, diff: str, notebooks: Mapping[int, Notebook], sources: Sequence[str]
+    material: Material,
+    experiment: Experiment,
+    diff: str,
+    notebooks: Mapping[int, Notebook],
+    sources: Sequence[str],
+    version: str,
 ) -> str:
     """The page.
 
@@ -31,6 +36,7 @@ def experiment_page(
         diff: its change, unified; "" for the baseline.
         notebooks: run -> the notebook, as the bundle holds it.
         sources: names of the files beside this page.
+        version: of the program that makes the bundle.
     """
     state = status_word(experiment)
     body = [
@@ -48,7 +54,7 @@ def experiment_page(
         section("Files", "files", "<ul>" + "".join(f"<li>{anchor(name, name)}</li>" for name in sources) + "</ul>"),
         "</main>",
     ]
-    return page(f"{experiment.number:04d} · {material.study.name}", body)
+    return page(f"{experiment.number:04d} · {material.study.name}", body, version=version)
 
 
 def _navigation(material: Material, experiment: Experiment) -> str:

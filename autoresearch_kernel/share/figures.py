@@ -4,7 +4,11 @@ The page marks each with `data-figure="NAME"`; the element's whole text is the f
 `<b data-figure="kept">7</b>`. Both checks, in Python and in verify.js, read the text as a number and compare it with
 the value to as many decimals as the text has. The names are those of FIGURES, and of OF_EXPERIMENT with the number of
 an experiment, as `bpb-12`; a status is compared as a word. `missing` names the figures that a page must have, so that
-one cannot be changed by taking its mark away.
+one cannot be changed by taking its mark away; pages of earlier versions had fewer of them.
+
+What takes more than this to compute has no mark: sigma of all runs and its degrees of freedom, differences in sigma,
+the champion's difference from the baseline, what the machine's speed, costs and attributions say, and all figures on
+the pages of experiments. The command makes the pages again, and so checks these too (`remade.py`).
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ FIGURES: dict[str, Callable[[Recorded], Value]] = {
     "refused": lambda recorded: _count(recorded, "rejected"),
     "champion": lambda recorded: recorded.incumbent,
     "baseline-bpb": lambda recorded: _of(recorded.decided.get(0), "val_bpb"),
+    "baseline-error": lambda recorded: _of(recorded.decided.get(0), "standard_error"),
     "champion-bpb": lambda recorded: _of(recorded.decided.get(recorded.incumbent or 0), "val_bpb"),
     "result-difference": lambda recorded: _of(recorded.result, "test_difference"),
     "result-error": lambda recorded: _of(recorded.result, "test_standard_error"),
@@ -39,6 +44,8 @@ FIGURES: dict[str, Callable[[Recorded], Value]] = {
     "result-high": lambda recorded: _end(recorded, 1),
     "result-val-difference": lambda recorded: _of(recorded.result, "val_difference"),
     "result-val-error": lambda recorded: _of(recorded.result, "val_standard_error"),
+    "result-judged-difference": lambda recorded: _of(recorded.result, "judged_difference"),
+    "result-judged-error": lambda recorded: _of(recorded.result, "judged_standard_error"),
     "result-baseline-bpb": lambda recorded: _of(recorded.result, "baseline_test_bpb"),
     "result-champion-bpb": lambda recorded: _of(recorded.result, "champion_test_bpb"),
 }
@@ -46,7 +53,7 @@ OF_EXPERIMENT: dict[str, Callable[[Mapping[str, Any]], Value]] = {  # of its dec
     "bpb": lambda decided: decided.get("val_bpb"),
     "incumbent-bpb": lambda decided: decided.get("incumbent_bpb"),
     "difference": lambda decided: decided["val_bpb"] - decided["incumbent_bpb"],
-    "difference-error": lambda decided: _error(decided),
+    "difference-error": lambda decided: error_of(decided),
     "status": lambda decided: decided["status"],
 }
 
@@ -114,25 +121,52 @@ def read_page(html: str) -> Page:
     return page
 
 
-def missing(page: Page, recorded: Recorded) -> Iterator[str]:
-    """The names of the figures that a page of this history must have and has not."""
-    names = ["experiments", "kept"]
-    if recorded.result is not None:
-        names += ["result-difference", "result-error", "result-baseline-bpb", "result-champion-bpb"]
-    for number, decided in sorted(recorded.decided.items()):
-        names += [f"bpb-{number}"] if decided.get("val_bpb") is not None else []
-        is_compared = None not in (decided.get("val_bpb"), decided.get("incumbent_bpb"))
-        names += [f"incumbent-bpb-{number}", f"difference-{number}"] if is_compared else []
+def missing(page: Page, recorded: Recorded, version: Any) -> Iterator[str]:
+    """The names of the figures that a page of this history must have and has not.
+
+    Args:
+        version: of the program that made the bundle, as its manifest names it; None where it is not known.
+    """
     has = {name for name, _ in page.figures}
-    yield from (name for name in names if name not in has)
+    yield from (name for name in dict.fromkeys(_needed(recorded, _numbers(version))) if name not in has)
+
+
+def _needed(recorded: Recorded, version: tuple[float, ...]) -> Iterator[str]:
+    yield from ("experiments", "kept")
+    if recorded.result is not None:
+        yield from ("result-difference", "result-error", "result-baseline-bpb", "result-champion-bpb")
+    is_new, is_newer = version >= (0, 12, 0), version > (0, 12, 0)
+    if is_new:
+        yield from (name for name in ("discarded", "failed", "refused") if FIGURES[name](recorded))
+        known = ["result-low", "result-high", "result-val-difference", "result-val-error"]
+        known += ["result-judged-difference", "result-judged-error"] if is_newer else []
+        if FIGURES["baseline-bpb"](recorded) is not None:
+            known += ["baseline-bpb", *(["baseline-error"] if is_newer else [])]
+            known += ["champion-bpb"] if recorded.incumbent else []
+        yield from (name for name in known if FIGURES[name](recorded) is not None)
+    for number, decided in sorted(recorded.decided.items()):
+        has_score, status = decided.get("val_bpb") is not None, decided["status"]
+        is_compared = has_score and decided.get("incumbent_bpb") is not None
+        yield from [f"bpb-{number}"] if has_score else []
+        yield from [f"incumbent-bpb-{number}", f"difference-{number}"] if is_compared else []
+        yield from [f"difference-error-{number}"] if is_new and is_compared and error_of(decided) is not None else []
+        is_baseline, is_ended_early = recorded.parents[number] is None, status == "discard" and not has_score
+        has_other_word = is_ended_early or (is_baseline and status == "keep")  # which the page has for it
+        yield from [f"status-{number}"] if is_new and not has_other_word else []
+
+
+def _numbers(version: Any) -> tuple[float, ...]:
+    """Of a version, for comparison; one that cannot be read is taken for a new one, and none for an old one."""
+    found = re.match(r"(\d+)\.(\d+)\.(\d+)", version, flags=re.ASCII) if isinstance(version, str) else None
+    return tuple(map(int, found.groups())) if found else () if version is None else (math.inf,)
 
 
 def _count(recorded: Recorded, *statuses: str) -> int:
     return sum(number > 0 and decided["status"] in statuses for number, decided in recorded.decided.items())
 
 
-def _error(decided: Mapping[str, Any]) -> Value:
-    """Of the difference: that of a duel, else of two independent means."""
+def error_of(decided: Mapping[str, Any]) -> float | None:
+    """Of the difference that a decision rests on: that of a duel, else of two independent means."""
     known = decided.get("difference_error")
     if known is not None:
         return float(known)
@@ -145,7 +179,7 @@ def _end(recorded: Recorded, which: int) -> Value:
     result = recorded.result
     if result is None:
         return None
-    scores = recorded.test_scores(0), recorded.test_scores(result["champion"])
+    scores = (list(recorded.test_scores(number).values()) for number in (0, result["champion"]))
     interval = found_by(from_event(result, Result), *scores).gain.interval
     return None if interval is None else interval[which]
 

@@ -13,16 +13,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ..core.version import __version__
 from ..show.html import text
 
 HERE = Path(__file__).parent
 
 
-def page(title: str, body: Iterable[str], *, scripts: Sequence[str] = (), data: str = "") -> str:
+def page(title: str, body: Iterable[str], *, version: str, scripts: Sequence[str] = (), data: str = "") -> str:
     """A whole page.
 
     Args:
+        version: of the program that makes the bundle.
         body: HTML, with every foreign text escaped.
         scripts: sources of this program's own scripts.
         data: an element with data for them.
@@ -41,7 +41,7 @@ def page(title: str, body: Iterable[str], *, scripts: Sequence[str] = (), data: 
         f"<title>{text(title)}</title>\n<style>{asset('page.css')}</style>\n</head>\n<body>\n"
         '<a class="skip" href="#main">Skip to the content</a>\n'
         + "\n".join(filter(None, body))
-        + f"\n<footer>Made by autoresearch {text(__version__)} from the record of the study.</footer>\n"
+        + f"\n<footer>Made by autoresearch {text(version)} from the record of the study.</footer>\n"
         + f"{data}{made}</body>\n</html>\n"
     )
 

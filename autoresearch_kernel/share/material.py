@@ -7,11 +7,12 @@ are pickles, and what the scorers answered stay where they are.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..core.format import plain
 from ..core.sanitize import all_readable
 from ..core.state import Event, StudyState, replay
 from ..record.archive import NOTEBOOK_LIMIT_BYTES, StudyArchive
@@ -22,7 +23,7 @@ from ..source.diff import applied
 from ..study.proposal_files import are_messages, read_proposal
 from ..system.files import lock_holder
 from ..system.locations import project_root
-from .clean import Cleaner
+from .clean import CHOSEN, Cleaner
 from .manifest import MANIFEST
 
 MOST_CURVE_POINTS = 200  # of one run
@@ -32,7 +33,9 @@ MACHINE_FIELDS: dict[str, dict[str, Any]] = {
     "waiting": {"pid": None, "study": ""},
     "busy": {"who": ""},
     "quiet_wait": {"who": ""},
+    "quiet_waited": {"who": ""},
 }
+OF_MACHINE = "process, boot or program of this machine"  # what these fields hold, as the manifest says it
 Notebook = dict[str, Any]
 Conversation = tuple[dict[str, str], ...]  # the messages between the supervisor and a language model
 CONVERSATION = "conversation.json"  # of an experiment, in a bundle; a study has it in proposal.json
@@ -112,7 +115,8 @@ def strings_of(material: Material) -> Iterator[tuple[str, str]]:
 
 def cleaned(material: Material, cleaner: Cleaner) -> Material:
     """The same without what is private; notebooks are cleaned where they are written anew (`notebook.portable`)."""
-    events = tuple(cleaner.all(_without_machine(event, cleaner)) for event in material.events)
+    programs = _programs(material.events)
+    events = tuple(cleaner.event(_without_machine(event, programs, cleaner)) for event in material.events)
     facts = cleaner.all(material.study.facts)
     return replace(
         material,
@@ -120,29 +124,43 @@ def cleaned(material: Material, cleaner: Cleaner) -> Material:
         events=events,
         state=replay(events),
         sources={number: cleaner.text(source) for number, source in material.sources.items()},
-        curves={place: [cleaner.all(point) for point in curve] for place, curve in material.curves.items()},
+        curves={place: cleaner.all(curve, has_chosen_names=True) for place, curve in material.curves.items()},
         conversations={n: tuple(cleaner.all(all_readable(said))) for n, said in material.conversations.items()},
     )
 
 
-def _without_machine(event: Event, cleaner: Cleaner) -> Event:
+def _programs(events: Iterable[Event]) -> tuple[str, ...]:
+    """What notes quote of the programs that kept this machine busy, the longest first."""
+    found = {plain(str(event.get("who") or "")) for event in events if "who" in MACHINE_FIELDS.get(event["event"], ())}
+    return tuple(sorted(found - {""}, key=len, reverse=True))
+
+
+def _without_machine(event: Event, programs: Iterable[str], cleaner: Cleaner) -> Event:
     fields = {name: put for name, put in MACHINE_FIELDS.get(event["event"], {}).items() if event.get(name)}
+    if event["event"] == "note":
+        text = event["text"]
+        for who in programs:
+            text = text.replace(f" ({who})", "").replace(who, "")
+        if text != event["text"]:
+            fields["text"] = text
     if fields:
-        cleaner.counts["process, boot or program of this machine"] += len(fields)
+        cleaner.counts[OF_MACHINE] += len(fields)
     return event | fields
 
 
-def _strings(value: Any) -> Iterator[str]:
-    """All texts in a value of JSON but pictures."""
+def _strings(value: Any, *, has_chosen_names: bool = False) -> Iterator[str]:
+    """All texts in a value of JSON but pictures, and the names of fields that a training or an agent chose."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
+        if has_chosen_names:
+            yield "\n".join(map(str, value))
         for name, part in value.items():
             if not str(name).startswith("image/"):
-                yield from _strings(part)
+                yield from _strings(part, has_chosen_names=has_chosen_names or name in CHOSEN)
     elif isinstance(value, list | tuple):
         for part in value:
-            yield from _strings(part)
+            yield from _strings(part, has_chosen_names=has_chosen_names)
 
 
 def _sources(study: Study, state: StudyState) -> dict[int, str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ..core.comparison import Comparison
 from ..core.decide import best
-from ..core.format import bpb, clock, count, plain, signed, thousands
+from ..core.format import bpb, clock, count, plain, thousands, with_error
 from ..core.types import FAILED, Experiment, Status
 from ..show.attribution_words import ALONE, attribution_lines
 from ..show.cost import spent_words
@@ -17,7 +18,7 @@ from ..show.svg_progress import progress_svg
 from ..show.words import argument, given_back_words, idea, is_ended_early, status_word, title
 from .layout import anchor, asset, data_element, figure, page, paragraph, section, wide
 from .material import Material
-from .story import result_html, speed_words, story, tried
+from .story import marked, result_html, speed_words, story, tried
 
 MOST_GIVEN_BACK, MOST_WORDS = 20, 300  # proposals that are listed, and characters of each part of one
 BROAD, NARROW = (1048.0, 430.0), (370.0, 330.0)  # pixels of the picture on a large and on a small screen
@@ -30,7 +31,12 @@ KINDS = {Status.KEEP: "keep", Status.DISCARD: "discard", Status.REJECTED: "rejec
 
 
 def overview(
-    material: Material, diffs: Mapping[int, str], data: Any, removed: Sequence[Mapping[str, Any]], verify_js: str
+    material: Material,
+    diffs: Mapping[int, str],
+    data: Any,
+    removed: Sequence[Mapping[str, Any]],
+    verify_js: str,
+    version: str,
 ) -> str:
     """The page.
 
@@ -39,6 +45,7 @@ def overview(
         data: what the script of Verify reads.
         removed: what the cleaning replaced, as the manifest lists it.
         verify_js: the script of Verify; "" where there is none.
+        version: of the program that makes the bundle.
     """
     name, day = material.study.name, material.events[0]["time"][:10]
     body = [
@@ -59,7 +66,7 @@ def overview(
         "</main>",
     ]
     scripts = [asset("page.js"), *filter(None, [verify_js])]
-    return page(f"{name} · autoresearch", body, scripts=scripts, data=data_element("bundle", data))
+    return page(f"{name} · autoresearch", body, version=version, scripts=scripts, data=data_element("bundle", data))
 
 
 def target(number: int) -> str:
@@ -137,16 +144,21 @@ def _kept(material: Material, diffs: Mapping[int, str]) -> Iterator[str]:
         return
     yield "<p>Each change was made to the code of the one before it, and the first to the baseline.</p>"
     for experiment in kept:
-        compared = experiment.compared
-        scores = (
-            f"{bpb(compared.mine)} against {bpb(compared.theirs)}: {gain_words(compared.difference, compared.error)}"
-            if compared
-            else f"val_bpb {bpb(experiment.val_bpb)}"
-        )
         yield f"<h3>{mark(experiment)} {anchor(target(experiment.number), title(experiment))}</h3>"
-        yield f'<p class="number">{text(scores)}. {text(plain(experiment.reason))}</p>'
+        yield f'<p class="number">{_scores(experiment)}. {text(plain(experiment.reason))}</p>'
         yield folded(argument(experiment))
         yield diff_html(diffs.get(experiment.number, ""))
+
+
+def _scores(experiment: Experiment) -> str:
+    """Of a kept change and of what it was compared with, and their difference."""
+    number, compared = experiment.number, experiment.compared
+    mine = figure(f"bpb-{number}", bpb(experiment.val_bpb))
+    if compared is None:
+        return f"val_bpb {mine}"
+    words = text(with_error(compared.difference, compared.error))
+    gain = text(gain_words(compared.difference, compared.error)).replace(words, _with_error(number, compared))
+    return f"{mine} against {figure(f'incumbent-bpb-{number}', bpb(compared.theirs))}: {gain}"
 
 
 def _filter(material: Material) -> str:
@@ -202,14 +214,17 @@ def _score(name: str, value: float | None) -> str:
 
 
 def _difference(experiment: Experiment) -> str:
-    """The difference with its error below it."""
+    """The difference with its error, and what it is in sigma below it."""
     compared = experiment.compared
     if compared is None:
         return "–"
-    name = f"difference-error-{experiment.number}"
-    error = f" ± {figure(name, f'{compared.error:.4f}')}" if compared.error is not None else ""
     sigmas = f"<br>{text(compared.in_sigmas)}" if compared.in_sigmas else ""
-    return f"{figure(f'difference-{experiment.number}', signed(compared.difference))}{error}{sigmas}"
+    return f"{_with_error(experiment.number, compared)}{sigmas}"
+
+
+def _with_error(number: int, compared: Comparison) -> str:
+    name, of_error = f"difference-{number}", f"difference-error-{number}"
+    return marked(compared.difference, compared.error, name, of_error)
 
 
 def _failed(material: Material) -> str:

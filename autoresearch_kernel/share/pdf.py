@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 
 from ..record.study import StudyError
@@ -21,6 +23,9 @@ BROWSERS = (
     "/Applications/Microsoft Edge.app/Contents/MacOS/Microsoft Edge",
 )  # fmt: skip
 LIMIT_SECONDS = 120.0
+TITLE = "{} · autoresearch"  # of the page of a study, by its name, which browsers make the title of the PDF
+_TITLES = re.compile(rb"/Title\s*(?:<([0-9A-Fa-f\s]*)>|\(((?:\\.|[^\\()])*)\))", re.DOTALL)
+_QUOTED = re.compile(rb"\\([0-7]{1,3}|.)", re.DOTALL)
 BY_HAND = "Print index.html of the bundle from your browser instead."
 
 
@@ -33,6 +38,27 @@ def require_browser() -> None:
     """Raise StudyError where no browser of this machine can print."""
     if not browsers():
         raise StudyError(f"A PDF needs Chromium, Chrome or Edge, and none was found. Install one. {BY_HAND}")
+
+
+def is_page_of(path: Path, names: Collection[str]) -> bool:
+    """Whether a file is a PDF of the page of a study with one of these names, which a new one may replace."""
+    try:
+        data = path.read_bytes() if path.is_file() else b""
+    except OSError:
+        return False
+    titles = {_decoded(coded, literal) for coded, literal in _TITLES.findall(data)}
+    return data.startswith(b"%PDF-") and not titles.isdisjoint(TITLE.format(name) for name in names)
+
+
+def _decoded(coded: bytes, literal: bytes) -> str:
+    """A text of a PDF: in hexadecimal digits, or between parentheses, where a backslash quotes a character."""
+    digits = b"".join(coded.split()).decode()
+    data = bytes.fromhex(digits + "0" * (len(digits) % 2)) if digits else _QUOTED.sub(_unquoted, literal)
+    return data.decode("utf-16" if data.startswith((b"\xfe\xff", b"\xff\xfe")) else "latin-1", "replace")
+
+
+def _unquoted(found: re.Match[bytes]) -> bytes:
+    return bytes([int(found[1], 8) & 0xFF]) if found[1].isdigit() else found[1]
 
 
 def print_page(bundle: bytes, out: Path) -> Path:

@@ -22,6 +22,7 @@ class Recorded:
     decided: dict[int, dict[str, Any]] = field(default_factory=dict)  # experiment -> its decision
     kept: list[int] = field(default_factory=list)  # in the order of their decisions
     tested: dict[int, dict[int, float | None]] = field(default_factory=dict)  # experiment -> run -> test_bpb
+    looks: set[int | None] = field(default_factory=set)  # champions that the test split was opened for
     results: list[Event] = field(default_factory=list)
     has_numbers: bool = False  # a decision kept the numbers that it was made from
 
@@ -61,8 +62,10 @@ class Recorded:
         self.sources[number], self.runs[number] = event.get("train_sha256") or "", {}
 
     def _on_started(self, event: Event) -> None:
-        machine = event.get("machine") or ""
-        self.runs[event["experiment"]][event["run"]] = {"status": "interrupted", "val_bpb": None, "machine": machine}
+        number, machine = event["experiment"], event.get("machine") or ""
+        decided = len(self.decided) if number in self.decided else None
+        run = {"status": "interrupted", "val_bpb": None, "machine": machine, "decided": decided}
+        self.runs[number][event["run"]] = run
 
     def _on_trained(self, event: Event) -> None:
         self._run(event)["status"] = event["status"]
@@ -94,11 +97,18 @@ class Recorded:
         if event["status"] == "keep":
             self.kept.append(number)
 
-    def test_scores(self, number: int) -> list[float]:
-        """Of the models of an experiment that were scored on the test split."""
-        return [bpb for run, bpb in sorted(self.tested.get(number, {}).items()) if bpb is not None]
+    def num_failed(self, number: int) -> int:
+        """How many runs of an experiment failed that were begun after the last decision."""
+        num, runs = len(self.decided), self.runs[number].values()
+        late = [r for r in runs if r["decided"] is not None and (r["decided"] == num or num <= number + 1)]
+        return sum(run["status"] not in (None, "interrupted") for run in late)
+
+    def test_scores(self, number: int) -> dict[int, float]:
+        """Of the models of an experiment that were scored on the test split, by their runs."""
+        return {run: bpb for run, bpb in sorted(self.tested.get(number, {}).items()) if bpb is not None}
 
     def _on_tested(self, event: Event) -> None:
+        self.looks.add(event.get("champion"))
         self.tested.setdefault(event["experiment"], {})[event["run"]] = event["test_bpb"]
 
     def _on_result(self, event: Event) -> None:

@@ -1,8 +1,10 @@
 """Makes the pages of a bundle again from its record, code, notebooks and curves, and names those that differ. Pure.
 
-A person who changes a sentence or a figure of a page and computes all hashes anew is found out here. Only the program
-that made a bundle can make the same pages: `program_sha256` in the manifest names it. A person may name another one
-there; then the row says that nothing was compared.
+A person who changes a sentence or a figure of a page and computes all hashes anew is found out here. The pages are
+made with the version that the manifest names. Where all are the same, they follow from the record, whatever program
+made the bundle. Where some differ, that says something only where the same program made it, which `program_sha256` in
+the manifest names: another one may have other words. A person may name another one there; then the row says that it
+cannot tell.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ DIFFERS = "its text does not follow from the record and the files beside it"
 
 
 def is_of_this_program(manifest: Mapping[str, Any]) -> bool:
-    """Whether a manifest names the installed program, which can then make the same pages."""
+    """Whether a manifest names the installed program, which then makes the same pages for certain."""
     known = program_sha256()
     return bool(known) and (manifest.get("version"), manifest.get("program_sha256")) == (__version__, known)
 
@@ -52,7 +54,8 @@ def differing(
     material = _material(bundle, manifest, events)
     changes = {number: bundle.text(f"{_folder(number)}/change.diff") for number in material.sources if number > 0}
     diffs = {number: change for number, change in changes.items() if change is not None}
-    files = files_of(material, diffs, manifest["removed"], manifest["made_at"])
+    version = str(manifest["version"])
+    files = files_of(material, diffs, manifest["removed"], manifest["made_at"], version=version)
     made = {path: text for path, text in files.items() if MADE.fullmatch(path)}
     given = {path: text for path, text in bundle.files.items() if MADE.fullmatch(path)}
     problems = [(path, MISSING) for path in made if path not in given]

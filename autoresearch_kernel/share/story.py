@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from ..core.contrast import CONFIDENCE, Interval, interval_on_test
 from ..core.decide import best
 from ..core.drift import STEADY, machine_speeds
-from ..core.format import bpb, clock, count, duration, percent, plain, signed, with_error
+from ..core.format import bpb, clock, count, duration, percent, plain, signed
 from ..core.types import FAILED, Experiment, Status
 from ..show.cost import spent_words
 from ..show.html import text
@@ -50,25 +50,34 @@ def result_html(material: Material) -> list[str]:
             "All scores on this page are of the validation split, by which the changes were chosen, so a part of the "
             "gain may be luck."
         ]
-    difference, error = signed(result.test_difference), f"{result.test_standard_error:.4f}"
     interval = interval_on_test(material.state)
     seeds = f"{result.num_champion_runs} fresh seeds of the champion and {result.num_baseline_runs} of the baseline"
     sentences = [
         f"On text that decided nothing, the sealed test split, the champion scores "
         f"{figure('result-champion-bpb', bpb(result.champion_test_bpb))} and the baseline "
         f"{figure('result-baseline-bpb', bpb(result.baseline_test_bpb))} bits per byte: "
-        f"{figure('result-difference', difference)} ± {figure('result-error', error)}{_interval(interval)}, "
+        f"{_of_result('', result.test_difference, result.test_standard_error)}{_interval(interval)}, "
         f"over {seeds}.",
-        f"On validation the same models differ by {figure('result-val-difference', signed(result.val_difference))} ± "
-        f"{figure('result-val-error', f'{result.val_standard_error:.4f}')}; the "
-        "differences of the decisions that led there add up to "
-        f"{with_error(result.judged_difference, result.judged_standard_error)}.",
+        f"On validation the same models differ by "
+        f"{_of_result('val-', result.val_difference, result.val_standard_error)}; the differences of the decisions "
+        f"that led there add up to "
+        f"{_of_result('judged-', result.judged_difference, result.judged_standard_error)}.",
         text(unclear_words(result.test_difference, result.test_standard_error, interval)),
         text(failed_words(result)),
     ]
     if result.num_looks > 1:
         sentences.append(f"The test split was opened for {result.num_looks} champions; each look wears it out.")
     return list(filter(None, sentences))
+
+
+def marked(difference: float, error: float | None, name: str, of_error: str) -> str:
+    """As `with_error` has it, with the names of both figures."""
+    words = figure(name, signed(difference))
+    return words if error is None else f"{words} ± {figure(of_error, f'{error:.4f}')}"
+
+
+def _of_result(of: str, difference: float, error: float | None) -> str:
+    return marked(difference, error, f"result-{of}difference", f"result-{of}error")
 
 
 def _interval(interval: Interval | None) -> str:
@@ -120,10 +129,11 @@ def _baseline(material: Material) -> Iterator[str]:
     if baseline.val_bpb is None:
         yield "The baseline has no score."
         return
-    error = f" ± {baseline.standard_error:.4f}" if baseline.standard_error else ""
+    error = baseline.standard_error
+    shown = f" ± {figure('baseline-error', f'{error:.4f}')}" if error is not None else ""
     runs = count(len(baseline.judged_runs), "run")
     yield (
-        f"The baseline scored {figure('baseline-bpb', bpb(baseline.val_bpb))}{error} bits per byte (val_bpb; lower "
+        f"The baseline scored {figure('baseline-bpb', bpb(baseline.val_bpb))}{shown} bits per byte (val_bpb; lower "
         f"is better), the mean of {runs}."
     )
     if sigma is not None:
@@ -152,8 +162,9 @@ def _champion(material: Material) -> Iterator[str]:
     assert compared is not None, "both have a score"
     yield (
         f"The last change that was kept, {text(title(champion))}, scored "
-        f"{figure('champion-bpb', bpb(champion.val_bpb))} against the baseline’s {bpb(baseline.val_bpb)}, each as "
-        f"it was decided: {text(gain_words(compared.difference, compared.error))}."
+        f"{figure('champion-bpb', bpb(champion.val_bpb))} against the baseline’s "
+        f"{figure('baseline-bpb', bpb(baseline.val_bpb))}, each as it was decided: "
+        f"{text(gain_words(compared.difference, compared.error))}."
     )
     finished = material.finished
     if finished is not None and finished.get("champion") == champion.number and finished.get("baseline_bpb"):

@@ -6,18 +6,22 @@
 (() => {
   const RULE_VERSION = 1, FORMAT = 1;
   const MANIFEST = "manifest.json", PAGE = "index.html", HISTORY = "history.jsonl", TABLE = "results.tsv";
+  const SETTINGS = "study.json";
   const CHANGED = "its content was changed", NOT_UNPACKED = "it cannot be unpacked";
   const TWICE = "it stands twice in the zip", OLD = "the version that recorded them kept no numbers";
-  const MOST_BYTES = 400_000_000, TOLERANCE = 1e-9, ROUNDING = 1e-9;
+  const MOST_BYTES = 400_000_000, TOLERANCE = 1e-9, ROUNDING = 1e-9, MOST_CHOICES = 20_000;
   const UNKNOWN = [
     "Whether the machine told the truth: a person who makes up numbers and recomputes all hashes gets a bundle that " +
       "verifies. The command rerun trains an experiment again on your machine.",
     "Whether the clock was honest: the budget of a run was counted where the study ran.",
     "Whether the models had the scores that are recorded: a bundle holds no model.",
-    "Whether notebooks, curves, prompts and study.json are those of the study: a person who changes them and recomputes " +
-      "all hashes is not found out.",
-    "Whether sentences and pictures of the pages say what the record says, where the check is made in a browser or by " +
-      "another program than the manifest names: only that one makes the pages again and compares them.",
+    "Whether notebooks, curves and prompts are those of the study: a person who changes them and recomputes all " +
+      "hashes is not found out.",
+    "Whether sentences and pictures of the pages say what the record says, where the check is made in a browser: the " +
+      "command makes the pages again and compares them. Where they differ and another program made them, it cannot " +
+      "tell.",
+    "Whether an attribution follows from its trainings, where the check is made in a browser: the command computes " +
+      "it again.",
     "Whether experiments were left out before the history began, or whether a better study was not shared.",
     "What the cleaning removed: names, paths and keys were replaced before the hashes were made.",
   ];
@@ -201,6 +205,7 @@
     decided = {}; // experiment -> its decision
     kept = []; // in the order of their decisions
     tested = {}; // experiment -> run -> test_bpb
+    looks = new Set(); // champions that the test split was opened for
     results = [];
     hasNumbers = false; // a decision kept the numbers that it was made from
 
@@ -233,8 +238,10 @@
       this.runs[number] = {};
     }
     on_started(event) {
-      need(this.runs, need(event, "experiment"))[need(event, "run")] = {
-        status: "interrupted", val_bpb: null, machine: event.machine || "",
+      const number = need(event, "experiment");
+      const decided = this.decided[number] ? Object.keys(this.decided).length : null;
+      need(this.runs, number)[need(event, "run")] = {
+        status: "interrupted", val_bpb: null, machine: event.machine || "", decided,
       };
     }
     on_trained(event) {
@@ -269,13 +276,24 @@
       this.kept = this.kept.filter((kept) => kept !== number);
       if (need(event, "status") === "keep") this.kept.push(number);
     }
-    testScores(number) {
+    /** How many runs of an experiment failed that were begun after the last decision. */
+    numFailed(number) {
+      const num = Object.keys(this.decided).length, runs = Object.values(need(this.runs, number));
+      const late = runs.filter((run) => run.decided !== null && (run.decided === num || num <= number + 1));
+      return late.filter((run) => run.status !== null && run.status !== "interrupted").length;
+    }
+    /** Of the models of an experiment that were scored on the test split: [run, score], by their runs. */
+    tests(number) {
       const runs = this.tested[number] || {};
       const indices = Object.keys(runs).map(Number).sort((a, b) => a - b);
-      return indices.map((run) => runs[run]).filter((bpb) => bpb !== null);
+      return indices.map((run) => [run, runs[run]]).filter(([, bpb]) => bpb !== null);
+    }
+    testScores(number) {
+      return this.tests(number).map(([, bpb]) => bpb);
     }
     on_tested(event) {
       const number = need(event, "experiment");
+      this.looks.add(orNull(event.champion));
       (this.tested[number] ||= {})[need(event, "run")] = need(event, "test_bpb");
     }
     on_result(event) {
@@ -449,9 +467,10 @@
     const isOfIncumbent = rule.kind === "baseline" || isNear(known("incumbent_bpb"), found.incumbent);
     if (!isNear(known("val_bpb"), found.score) || !isOfIncumbent)
       return "its scores in the decision are not the means of its numbers";
-    const own = rule.sigma === null ? null : rule.sigma / Math.sqrt(rule.scores.length);
+    const sigma = rule.kind === "baseline" ? known("sigma") : rule.sigma;
+    const own = sigma === null ? null : sigma / Math.sqrt(rule.scores.length);
     const pairs = {
-      baseline: [],
+      baseline: [[known("standard_error"), own]],
       duel: [[known("difference_error"), found.error]],
       runs: [
         [known("sigma"), rule.sigma], [known("degrees_of_freedom"), rule.degrees_of_freedom],
@@ -462,22 +481,76 @@
     return areErrors ? "" : "its errors in the decision do not follow from its numbers";
   }
 
-  /** What is wrong with the means of a result; "" when nothing is. */
+  /** What is wrong with the figures of a result; "" when nothing is. */
   function ofResult(event, recorded) {
     const means = [need(event, "baseline_test_bpb"), need(event, "champion_test_bpb")];
     if (!isNear(need(event, "test_difference"), means[1] - means[0]))
       return "its difference is not that of its two means";
-    const numbers = [0, need(event, "champion")];
+    const numbers = [0, need(event, "champion")], onTest = [], onVal = [];
+    if (numbers[1] === null) throw new Misfit("champion");
     const counts = [need(event, "num_baseline_runs"), need(event, "num_champion_runs")];
     for (const [i, number] of numbers.entries()) {
-      const scores = recorded.testScores(number), count = counts[i], where = `experiment ${numbered(number)}`;
-      if (!(count > 0 && count <= scores.length))
+      const tests = recorded.tests(number), count = counts[i], where = `experiment ${numbered(number)}`;
+      if (!(count > 0 && count <= tests.length))
         return `it counts ${count} scores of ${where} on the test split, and the record has others`;
-      const isBetween = Math.min(...scores) <= means[i] && means[i] <= Math.max(...scores);
-      if (!(count === scores.length ? isNear(means[i], mean(scores)) : isBetween))
-        return `its mean of ${where} does not follow from the scores on the test split`;
+      if (!Number.isInteger(count)) throw new Misfit("count");
+      const used = testsOfMean(tests, count, means[i]);
+      if (used === null) return `its mean of ${where} does not follow from the scores on the test split`;
+      onTest.push(used.map(([, bpb]) => bpb));
+      onVal.push(used.map(([run]) => need(need(need(recorded.runs, number), run), "val_bpb")));
     }
-    return "";
+    if (onVal.flat().includes(null)) throw new Misfit("val_bpb");
+    const [judged, judgedError] = judgedOf(event.champion, recorded), levels = onVal.map(mean);
+    const must = {
+      test_standard_error: errorOfSeeds(onTest), val_difference: levels[1] - levels[0],
+      val_standard_error: errorOfSeeds(onVal), judged_difference: judged, num_looks: recorded.looks.size,
+    };
+    const may = {
+      judged_standard_error: judgedError, baseline_val_bpb: levels[0], champion_val_bpb: levels[1],
+      num_failed_runs: recorded.numFailed(event.champion),
+    };
+    for (const name of Object.keys(may)) if (orNull(event[name]) !== null) must[name] = may[name];
+    const wrong = Object.keys(must).find((name) => !isNear(need(event, name), must[name]));
+    return wrong ? `its ${wrong} does not follow from the record` : "";
+  }
+  /** The runs, with their scores, that have this mean; null where none have. */
+  function testsOfMean(tests, count, found) {
+    const last = tests.slice().reverse();
+    let left = MOST_CHOICES;
+    for (const chosen of combinations(last, count)) {
+      if (left-- <= 0) return null;
+      if (isNear(found, mean(chosen.map(([, bpb]) => bpb)))) return chosen;
+    }
+    return null;
+  }
+  function* combinations(list, count, from = 0) {
+    if (count === 0) yield [];
+    else
+      for (let i = from; i <= list.length - count; i++)
+        for (const rest of combinations(list, count - 1, i + 1)) yield [list[i], ...rest];
+  }
+  /** Standard error of the difference of the means of two groups; null where a group is of one run alone. */
+  function errorOfSeeds(groups) {
+    if (groups.some((scores) => scores.length < 2)) return null;
+    const parts = groups.map((scores) => {
+      const level = mean(scores), squares = scores.map((score) => (score - level) * (score - level));
+      return squares.reduce((sum, square) => sum + square, 0) / (scores.length - 1) / scores.length;
+    });
+    return Math.sqrt(parts[0] + parts[1]);
+  }
+  /** The sum of the differences of the decisions that led to a champion, and its error. */
+  function judgedOf(champion, recorded) {
+    const errors = [];
+    let difference = 0;
+    for (let number = champion; number > 0; number = recorded.parents[number]) {
+      const decided = need(recorded.decided, number), parent = need(recorded.parents, number);
+      const [mine, theirs] = [orNull(decided.val_bpb), orNull(decided.incumbent_bpb)];
+      const isKnown = mine !== null && theirs !== null;
+      if (isKnown) difference += mine - theirs;
+      errors.push(isKnown ? errorOf(decided) : null);
+      if (parent === null || !(0 <= parent && parent < number)) throw new Misfit("parent");
+    }
+    return [difference, errors.includes(null) ? null : Math.hypot(...errors)];
   }
 
   function checkDecisions(events) {
@@ -584,6 +657,7 @@
     "refused": (r) => countOf(r, ["rejected"]),
     "champion": (r) => r.incumbent,
     "baseline-bpb": (r) => of(r.decided[0], "val_bpb"),
+    "baseline-error": (r) => of(r.decided[0], "standard_error"),
     "champion-bpb": (r) => of(r.decided[r.incumbent || 0], "val_bpb"),
     "result-difference": (r) => of(r.result, "test_difference"),
     "result-error": (r) => of(r.result, "test_standard_error"),
@@ -591,6 +665,8 @@
     "result-high": (r) => intervalOf(r)[1],
     "result-val-difference": (r) => of(r.result, "val_difference"),
     "result-val-error": (r) => of(r.result, "val_standard_error"),
+    "result-judged-difference": (r) => of(r.result, "judged_difference"),
+    "result-judged-error": (r) => of(r.result, "judged_standard_error"),
     "result-baseline-bpb": (r) => of(r.result, "baseline_test_bpb"),
     "result-champion-bpb": (r) => of(r.result, "champion_test_bpb"),
   };
@@ -642,16 +718,39 @@
     const half = error ? quantile(0.025, Math.max(1, Math.floor(freedom + ROUNDING))) * error : 0;
     return [value - half, value + half];
   }
-  /** The names of the figures that a page of this history must have and has not. */
-  function missing(page, recorded) {
+  /** The names of the figures that a page of this history, of this version, must have and has not. */
+  function missing(page, recorded, version) {
     const names = ["experiments", "kept"], has = new Set(page.figures.map(({ name }) => name));
+    const isThere = (value) => orNull(value) !== null, isNew = order(version) >= 0, isNewer = order(version) > 0;
     if (recorded.result) names.push("result-difference", "result-error", "result-baseline-bpb", "result-champion-bpb");
-    for (const number of Object.keys(recorded.decided).map(Number).sort((a, b) => a - b)) {
-      const { val_bpb: mine, incumbent_bpb: theirs } = recorded.decided[number], isThere = (bpb) => orNull(bpb) !== null;
-      if (isThere(mine)) names.push(`bpb-${number}`);
-      if (isThere(mine) && isThere(theirs)) names.push(`incumbent-bpb-${number}`, `difference-${number}`);
+    if (isNew) {
+      names.push(...["discarded", "failed", "refused"].filter((name) => FIGURES[name](recorded)));
+      const known = ["result-low", "result-high", "result-val-difference", "result-val-error"];
+      if (isNewer) known.push("result-judged-difference", "result-judged-error");
+      if (isThere(FIGURES["baseline-bpb"](recorded))) {
+        known.push("baseline-bpb", ...(isNewer ? ["baseline-error"] : []));
+        if (recorded.incumbent) known.push("champion-bpb");
+      }
+      names.push(...known.filter((name) => isThere(FIGURES[name](recorded))));
     }
-    return names.filter((name) => !has.has(name));
+    for (const number of Object.keys(recorded.decided).map(Number).sort((a, b) => a - b)) {
+      const decided = recorded.decided[number], hasScore = isThere(decided.val_bpb);
+      const isCompared = hasScore && isThere(decided.incumbent_bpb);
+      if (hasScore) names.push(`bpb-${number}`);
+      if (isCompared) names.push(`incumbent-bpb-${number}`, `difference-${number}`);
+      if (isNew && isCompared && errorOf(decided) !== null) names.push(`difference-error-${number}`);
+      const isEndedEarly = decided.status === "discard" && !hasScore;
+      const isBaseline = recorded.parents[number] === null && decided.status === "keep";
+      if (isNew && !isEndedEarly && !isBaseline) names.push(`status-${number}`);
+    }
+    return Array.from(new Set(names)).filter((name) => !has.has(name));
+  }
+  /** Of a version against 0.12.0: below, 0 or above; one that cannot be read counts as new, none as old. */
+  function order(version) {
+    const found = /^(\d+)\.(\d+)\.(\d+)/.exec(typeof version === "string" ? version : "");
+    if (!found) return version === null ? -1 : 1;
+    const numbers = found.slice(1).map(Number);
+    return numbers[0] || numbers[1] - 12 || numbers[2];
   }
 
   function valueOf(name, recorded) {
@@ -668,14 +767,14 @@
     return Math.abs(Number(plain) - value) <= 0.5 * 10 ** -decimals + ROUNDING;
   }
 
-  function checkFigures(page, table, recorded) {
+  function checkFigures(page, table, recorded, version) {
     const row = { name: "figures", checked: 0, unchecked: 0, why: "a file with figures is not whole", findings: [] };
     for (const { name, text } of page ? page.figures : []) {
       row.checked++;
       if (!fits(text, valueOf(name, recorded)))
         row.findings.push([PAGE, `its figure "${name}" says "${text.trim()}", and the history does not`]);
     }
-    for (const name of page ? missing(page, recorded) : []) {
+    for (const name of page ? missing(page, recorded, version) : []) {
       row.checked++;
       row.findings.push([PAGE, `its figure "${name}" is not there, and the history has it`]);
     }
@@ -777,7 +876,7 @@
     row.checked = 1 + Object.keys(manifest.files).length;
     return [row, manifest];
   }
-  async function checkHistory(text, known) {
+  async function checkHistory(text, settings, known) {
     const row = { name: "history", checked: 0, unchecked: 0, why: "", findings: [] };
     if (text === null) return [{ ...row, unchecked: 1, why: "history.jsonl is not whole" }, null];
     const lines = text.split("\n"), problems = lines.pop() === "" ? [] : ["its last line has no end"];
@@ -790,7 +889,32 @@
       problems.push("its length and its last chain are not those of the manifest");
     row.checked = lines.length;
     row.findings = problems.map((problem) => [HISTORY, problem]);
+    if (!problems.length && settings !== null)
+      row.findings = problemsOfSettings(settings, events).map((problem) => [SETTINGS, problem]);
     return [row, problems.length ? null : events];
+  }
+
+  /** What is wrong with the text of study.json; each field that differs is named by its path: share/settings.py. */
+  function problemsOfSettings(text, events) {
+    const began = events.filter((event) => event.event === "study_started").map((event) => orNull(event.study));
+    if (!began.length) return ["the history does not say what the study began with"];
+    let facts;
+    try {
+      facts = JSON.parse(text);
+    } catch {
+      return ["it cannot be read"];
+    }
+    const names = new Set(began.flatMap((recorded) => differing(recorded, facts, "")));
+    const end = "is not what the history says the study began with";
+    return Array.from(names, (name) => (name ? `its field "${name}" ${end}` : `it ${end}`));
+  }
+  function differing(one, other, path) {
+    const areObjects = [one, other].every((value) => typeof value === "object" && value !== null);
+    if (!areObjects || Array.isArray(one) !== Array.isArray(other)) return one === other ? [] : [path];
+    const names = new Set([...Object.keys(one), ...Object.keys(other)]);
+    const part = (value, name) => (Object.hasOwn(value, name) ? value[name] : undefined);
+    return Array.from(names).flatMap((name) =>
+      differing(part(one, name), part(other, name), path ? `${path}.${name}` : name));
   }
   function eventOf(line) {
     try {
@@ -806,16 +930,16 @@
     const [files, manifest] = await checkFiles(bundle), bad = new Set(files.findings.map(([name]) => name));
     const whole = new Map([...bundle.files].filter(([name]) => !bad.has(name)));
     const html = whole.has(PAGE) ? new DOMParser().parseFromString(textOf(whole.get(PAGE)), "text/html") : null;
-    const rows = await checkRest(whole, html && pageOf(html), manifest && manifest.history);
+    const rows = await checkRest(whole, html && pageOf(html), manifest);
     const text = (name) => (whole.has(name) ? textOf(whole.get(name)) : null);
     const page = rows.isHistoryWhole ? checkPage(html && pageOf(html), text, manifest) : skipped("page");
     return [files, ...rows.rows, page];
   }
   const skipped = (name) => ({ name, checked: 0, unchecked: 1, why: "the history is not whole", findings: [] });
 
-  async function checkRest(files, page, known) {
+  async function checkRest(files, page, manifest) {
     const text = (name) => (files.has(name) ? textOf(files.get(name)) : null);
-    const [history, events] = await checkHistory(text(HISTORY), known);
+    const [history, events] = await checkHistory(text(HISTORY), text(SETTINGS), manifest && manifest.history);
     if (!events)
       return { isHistoryWhole: false, rows: [history, ...["lineage", "decisions", "figures"].map(skipped)] };
     const [found, recorded] = checkDecisions(events);
@@ -823,7 +947,8 @@
       name: "decisions", checked: found.checked, unchecked: found.unchecked,
       why: found.unchecked ? OLD : "there is none", findings: found.problems.map((problem) => [HISTORY, problem]),
     };
-    const lineage = await checkLineage(text, files, recorded), figures = checkFigures(page, text(TABLE), recorded);
+    const lineage = await checkLineage(text, files, recorded);
+    const figures = checkFigures(page, text(TABLE), recorded, manifest && orNull(manifest.version));
     return { isHistoryWhole: true, rows: [history, lineage, decisions, figures] };
   }
 
@@ -835,7 +960,7 @@
       files.set(`experiments/${number}/train.py`, bytesOf(text));
     for (const [number, text] of Object.entries(data.diffs || {}))
       files.set(`experiments/${number}/change.diff`, bytesOf(text));
-    const rows = (await checkRest(files, page, data.manifest.history)).rows;
+    const rows = (await checkRest(files, page, data.manifest)).rows;
     const figures = rows.find((row) => row.name === "figures");
     if (figures.checked) figures.unchecked = 0; // results.tsv is a file
     const why = "choose the zip or its folder";

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,13 @@ if TYPE_CHECKING:
 OF_THE_RECORD = ("versions", "sandbox")  # facts of a worker that are not its hardware
 OF_A_WORKER = "is_worker"  # in the hardware of a study that began on a cluster
 A_CLUSTER = " of a cluster: "  # in the note that says what trains
+_LISTED = re.compile(rf"(?:Joined: )?[\d,]+ slots?{A_CLUSTER}(.*)", re.DOTALL)  # the whole note
+_NAMES = re.compile(r"(?:^|\. )((?:(?!\. ).)+?)\. (?:Each|It) is ")  # of workers that are alike, in it
+_KIND = re.compile(r" \((?:[^()]|\([^()]*\))*\)")  # of a worker, after its name; it may hold parentheses itself
+_SAID_OF = re.compile(  # sentences of `run` about one worker, which may never have had a slot
+    r"\b[Tt]he worker (\S+(?: #\d+)?) (?:is gone|does not (?:answer|work)|failed:|sent |could not be measured|"
+    r"goes on as the slot |has (?:joined the cluster|not answered|no sandbox|autoresearch-kernel))"
+)
 MEASUREMENTS = 3  # of this machine, which may be slow only because it is busy
 THE_SAME = ("device", "device_name", "dtype")  # of the hardware that a study began on
 NEARLY_THE_SAME = {  # by which share they may differ, and how they are told
@@ -131,7 +139,8 @@ def _refuse_another_machine(study: Study) -> None:
 def note_workers(session: Steps, address: str | None) -> None:
     """Record what trains, where that is a cluster."""
     if address is not None:
-        session.note(workers_words(session.backend.divide(0)))
+        slots = session.backend.divide(0)
+        session.note(workers_words(slots), workers=[slot.name.removesuffix(f" ({slot.machine})") for slot in slots])
 
 
 def difference(hardware: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -152,6 +161,19 @@ def workers_words(slots: Sequence[Slot]) -> str:
     parts = [_of_one_kind([slot for slot in slots if slot.machine == kind]) for kind in kinds]
     other = " Scores of different kinds are not compared." if len(parts) > 1 else ""
     return f"{count(len(slots), 'slot')}{A_CLUSTER}{' '.join(parts)}{other}"
+
+
+def workers_named(text: str) -> Iterator[str]:
+    """The names of workers in a text of the record: those that `workers_words` lists, and one that a sentence is about.
+
+    Example:
+        >>> list(workers_named("2 slots of a cluster: a #1, b (Xeon, 8 GB). Each is Xeon with 8.0 GB."))
+        ['a #1', 'b']
+    """
+    if listed := _LISTED.fullmatch(text):
+        for names in _NAMES.findall(listed[1]):
+            yield from _KIND.sub("", names).split(", ")
+    yield from _SAID_OF.findall(text)
 
 
 def _of_one_kind(slots: Sequence[Slot]) -> str:

@@ -133,9 +133,9 @@ class Session:
         if self.history.is_in_place:  # else another study may have its name by now
             write_activity(self.study.paths.activity, self.arranged(activity))
 
-    def note(self, text: str) -> None:
-        """Record something that a user should know, and show it."""
-        self.history.append("note", text=text)
+    def note(self, text: str, **facts: Any) -> None:
+        """Record something that a user should know, with facts about it, and show it."""
+        self.history.append("note", text=text, **facts)
         self.watch(Progress("note", text=text))
 
     def hashes(self, *paths: Path) -> dict[str, str]:

@@ -23,7 +23,7 @@ from autoresearch_kernel.record.study import StudyError
 from autoresearch_kernel.system.files import write_atomic
 from tests.event_writer import Writer
 from tests.journeys.conftest import FLAGS, browser_path
-from tests.lab.test_panel import Recorder, shown_buttons, until
+from tests.lab.panels import Recorder, shown_buttons, until
 from tests.recorded_night import EVENTS, LAST, STUDY
 from tests.recorded_night import FOLDER as NIGHT_FOLDER
 from tests.show.test_playback import Hand, make_bundle

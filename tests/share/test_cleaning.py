@@ -11,18 +11,28 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from autoresearch_kernel.core.sanitize import Rule
+from autoresearch_kernel.core.sanitize import Rule, readable
+from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.record.history import read_state
 from autoresearch_kernel.record.study import StudyError
 from autoresearch_kernel.share import build
 from autoresearch_kernel.share.build import Made, make_bundle
+from autoresearch_kernel.share.bundle import read_bundle
+from autoresearch_kernel.share.check import check_bundle
 from autoresearch_kernel.share.clean import KEYS, Cleaner, Doubt, doubts_in, rules_for, rules_for_workers, rules_of
 from autoresearch_kernel.share.command import Unanswered, ignore_progress, share, share_study
 from autoresearch_kernel.share.material import read_material
+from autoresearch_kernel.show.study_words import busy_words
+from autoresearch_kernel.study.across import note_workers
+from autoresearch_kernel.system.slot import Slot
+from autoresearch_kernel.system.speed import Load
 from tests.conftest import PROJECT
 from tests.shared_night import (
     ENVIRONMENT,
@@ -177,6 +187,119 @@ def test_workers_of_a_cluster_get_numbers(tmp_path: Path) -> None:
     assert not doubts_in([("one", "api.openai.com is down")], tmp_path, {}, server="api.openai.com")
 
 
+@pytest.mark.parametrize("is_old", [False, True])
+def test_workers_that_only_notes_name_get_numbers_too(alice: Path, is_old: bool) -> None:  # noqa: F811
+    facts = {
+        "device": "cpu", "device_name": "Intel(R) Xeon(R) CPU", "dtype": "float32", "memory_mb": 8192, "flops": 1e11,
+        "versions": {"torch": "2.13.0"}, "sandbox": "bubblewrap",
+    }  # fmt: skip
+    kind = "Intel(R) Xeon(R) CPU, 8 GB, 50 GFLOP/s"
+    slots = [
+        Slot(0, "anna-ws #1", facts=facts), Slot(1, "gpu.lab.org (again)", facts=facts),
+        Slot(2, f"ben-ws ({kind})", facts=facts | {"flops": 5e10}, machine=kind),
+    ]  # fmt: skip
+    night = make_night(alice)
+    noted: list[dict[str, Any]] = []
+    session: Any = SimpleNamespace(
+        backend=SimpleNamespace(divide=lambda num: slots),
+        note=lambda text, **facts: noted.append({"text": text} | facts),
+    )
+    note_workers(session, "tcp://10.0.0.1:8786")
+    note = {"text": noted[0]["text"]} if is_old else noted[0]
+    night.writer.append("note", **note)
+    left_out = "The worker carl-ws has joined the cluster, and is left out. It has another version."
+    night.writer.append("note", text=left_out)
+    night.writer.append("worker_lost", experiment=4, run=0, phase="scoring", reason="The worker dora-ws is gone.")
+    path, _ = share_study(night.study, alice / "out.zip", decide=list)
+    with zipfile.ZipFile(path) as opened:
+        texts = {name: opened.read(name).decode() for name in opened.namelist()}
+    words = ("anna-ws", "gpu.lab.org", "ben-ws", "carl-ws", "dora-ws")
+    assert [(name, word) for name, text in texts.items() for word in words if word in text] == []
+    history = texts["nov23/history.jsonl"]
+    assert "3 slots of a cluster: worker-1 #1, worker-2 (again). Each is Intel(R) Xeon(R) CPU with 8.0 GB" in history
+    assert f"torch 2.13.0. worker-3 ({kind}). It is Intel(R)" in history
+    assert "The worker worker-4 has joined" in history and "The worker worker-5 is gone" in history
+
+
+RED, BOLD, RESET = "\x1b[31m", "\x1b[1m", "\x1b[0m"
+
+
+def test_a_word_that_escapes_part_or_hide_is_removed_as_well(alice: Path) -> None:  # noqa: F811
+    mail, address = "max@lab-of-alice.org", "10.20.30.40"
+    parted = [f"{word[:6]}{BOLD}{word[6:]}" for word in (HOST, KEY, SECRET, USER, mail, address)]
+    leak = f"{RED}{HOST}{RESET} and {RED}{address}{RESET} at {' '.join(parted)} {RED}end{RESET}"
+    found: list[Doubt] = []
+    path, made = share_study(
+        make_night(alice, leak=leak).study, alice / "out.zip", agree=bool,
+        decide=lambda doubts: found.extend(doubts) or doubts,
+    )  # fmt: skip
+    assert path.is_file() and {doubt.word for doubt in found} >= {HOST, mail, address}
+    words = (HOST, KEY[6:], SECRET, USER, mail, address)
+    texts = [(name, readable(text)) for name, data in files_of(made).items() for text in readings(data)]
+    assert [(name, word) for name, text in texts for word in words if word.lower() in text.lower()] == []
+
+
+def test_escapes_that_hide_nothing_stay_as_they_are() -> None:
+    cleaner = Cleaner(KEYS)
+    text = f"{RED}red{RESET}\r\n{BOLD}key: {KEY}{RESET} {TOKEN}\n"
+    assert cleaner.text(text) == f"{RED}red{RESET}\r\n{BOLD}key: removed-key{RESET} removed-key\n"
+    assert cleaner.text(f"{KEY[:30]}{BOLD}{KEY[30:]}\n") == "removed-key\n"
+    assert cleaner.removed() == [{"what": "key or token", "count": 3}]
+
+
+def test_names_that_a_training_or_an_agent_chooses_are_sought_and_cleaned(alice: Path) -> None:  # noqa: F811
+    night, mail = make_night(alice), "max@lab-of-alice.org"
+    chosen = {"details": {"of": {f"idea of {HOST}": 1}}, "changes": {f"A {mail}": 2}}
+    night.writer.append("refused", experiment=5, objection="dry run", why="x", hypothesis="y", parameters={mail: 1})
+    night.decide(4, "crash", None)
+    night.writer.append("proposed", experiment=5, hypothesis="z", agent="llm", parent=1, **chosen)
+    night.writer.append("started", experiment=5, run=0, seed=1)
+    night.writer.train(5, 0, **{f"figure of {HOST}": 1.0})
+    found: list[Doubt] = []
+    path, _ = share_study(night.study, alice / "out.zip", decide=lambda doubts: found.extend(doubts) or doubts)
+    assert {doubt.word: doubt.count for doubt in found} == {HOST: 2, mail: 2}
+    with zipfile.ZipFile(path) as opened:
+        history = opened.read("nov23/history.jsonl").decode()
+    assert HOST not in history and mail not in history and '"figure of removed-value": 1.0' in history
+
+
+@pytest.mark.parametrize("name", ["agent", "keep", "proposed", "role"])
+def test_a_user_may_have_a_word_of_the_record_as_a_name(
+    alice: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    night = make_night(alice, leak=f"by {name}")
+    night.writer.append("refused", experiment=5, objection="dry run", why=f"as {name} said", hypothesis="y")
+    for variable in ("USER", "LOGNAME"):
+        monkeypatch.setenv(variable, name)
+    path, made = share_study(night.study, alice / "out.zip", agree=bool, decide=list)
+    assert "user name, or a word like it" in {part["what"] for part in made.removed}
+    assert [row.findings for row in check_bundle(read_bundle(path)) if row.findings] == []
+    with zipfile.ZipFile(path) as opened:
+        history = opened.read("nov23/history.jsonl").decode()
+    shared, own = (map(json.loads, text.splitlines()) for text in (history, night.study.paths.history.read_text()))
+    assert [(e["event"], e.keys() - {"chain"}) for e in shared] == [(e["event"], e.keys()) for e in own]
+    assert f"by {name}" not in history and "by removed-value" in history
+
+
+def test_a_bundle_whose_name_was_private_is_replaced_by_the_next_one(
+    alice: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for variable in ("USER", "LOGNAME"):
+        monkeypatch.setenv(variable, "anna")
+    night = make_night(alice)
+    study = replace(night.study, name="anna", facts=night.study.facts | {"name": "anna"})
+    for decide in (list, list, lambda doubts: [], lambda doubts: [], list):
+        path, made = share_study(study, alice / "anna.zip", decide=decide)
+        with zipfile.ZipFile(path) as opened:
+            (top,) = {name.split("/")[0] for name in opened.namelist()}
+        assert path.read_bytes() == made.data and top == ("removed-value" if decide is list else "anna")
+    with pytest.raises(StudyError, match="is no bundle of nov23"):
+        share_study(night.study, alice / "anna.zip", decide=list)
+
+
 def test_a_bundle_that_could_not_be_checked_is_not_made(alice: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     monkeypatch.setattr(build, "MOST_BYTES", 100_000)
     night = make_night(alice)
@@ -223,10 +346,21 @@ def test_prompts_are_left_out_where_the_person_does_not_agree(alice: Path) -> No
 
 def test_the_machine_s_processes_are_not_in_the_history(alice: Path) -> None:  # noqa: F811
     night = make_night(alice)
-    night.writer.append("busy", why="before a training", cores=1.5, num_cores=2, who="python my_other_work.py")
+    load = Load((("python my_other_work.py", 3012, 0.87), ("(sd-pam)  x", 7, 0.3)), 2)
+    busy = {"why": "a training is to begin", "cores": load.cores, "num_cores": 2, "who": load.words()}
+    night.writer.append("busy", **busy)
+    night.writer.append("note", text=busy_words(replay(night.writer.history.events).busy[-1], 0.1))
+    night.writer.append("quiet_wait", **busy, seconds=60.0)
+    later = busy | {"who": "later_work (process 99) 80 %"}
+    night.writer.append("quiet_waited", **later, seconds=60.0)
+    night.writer.append("note", text=f"Beside it ran {later['who']} until now.")
     night.writer.append("opened", pid=4321, boot_id="b00t-1d")
-    history = files_of(bundle(night))["nov23/history.jsonl"].decode()
-    assert "my_other_work" not in history and "4321" not in history and "b00t-1d" not in history
+    files = files_of(bundle(night))
+    history = files["nov23/history.jsonl"].decode()
+    words = ("my_other_work", "sd-pam", "later_work", "process 3012", "4321", "b00t-1d")
+    assert [(name, word) for name, data in files.items() for word in words if word in data.decode()] == []
+    assert "other processes take 117 % of 200 % processor time. A training beside them" in history
+    assert "Beside it ran  until now." in history
 
 
 def test_a_train_py_that_cleaning_changes_has_its_new_hash_in_the_history(alice: Path) -> None:  # noqa: F811

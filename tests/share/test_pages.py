@@ -16,6 +16,7 @@ from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.core.types import Status
 from autoresearch_kernel.record.history import read_state
 from autoresearch_kernel.record.study import StudyError
+from autoresearch_kernel.share import command
 from autoresearch_kernel.share import pdf as pdf_module
 from autoresearch_kernel.share.bundle import read_bundle
 from autoresearch_kernel.share.command import share, share_study
@@ -266,6 +267,60 @@ def test_a_pdf_is_printed_from_the_page(tmp_path: Path, capsys: pytest.CaptureFi
     pdf = (tmp_path / "night.pdf").read_bytes()
     assert pdf.startswith(b"%PDF-") and len(pdf) > 20_000 and "night.pdf: its first page" in capsys.readouterr().out
     assert b"file://" not in pdf and pdf.count(b"/Dest") > 0, "links within the page stay, those to folders do not"
+
+
+def test_an_earlier_pdf_is_replaced_whatever_the_bundle_beside_it_is_called(tmp_path: Path) -> None:
+    browser_path()  # or the test is skipped
+    made = make_night(tmp_path / "project")
+    for _ in range(2):
+        share(made.study, tmp_path / "report.bundle", True, is_yes=True, has_pdf=True)
+    (tmp_path / "report.bundle").unlink()
+    share(made.study, tmp_path / "report.bundle", True, is_yes=True, has_pdf=True)
+    made.writer.history.close()
+    assert pdf_module.is_page_of(tmp_path / "report.pdf", {"nov23"})
+    assert not pdf_module.is_page_of(tmp_path / "report.pdf", {"nov24"})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"my thesis", b"%PDF-1.7\n1 0 obj\n<</Title (My thesis)>>\n", b"",
+        b"%PDF-1.7\n1 0 obj\n<</Title <FEFF006E006F>/Creator (nov23 \xb7 autoresearch)>>\n",
+        b"%PDF-1.7\n1 0 obj\n<</Title (nov24 \xb7 autoresearch)>>\n", b"a zip /Title (nov23 \xb7 autoresearch)",
+    ],
+)  # fmt: skip
+def test_another_pdf_is_not_overwritten_also_beside_a_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setattr(command, "require_browser", lambda: None)
+    made, pdf = make_night(tmp_path / "project"), tmp_path / "night.pdf"
+    path, _ = share_study(made.study, tmp_path / "night.zip", decide=list)
+    before = path.read_bytes()
+    pdf.write_bytes(content)
+    with pytest.raises(StudyError, match=r"night\.pdf exists and is no page of nov23 as PDF\. Move it away, or"):
+        share(made.study, path, True, is_yes=True, has_pdf=True)
+    made.writer.history.close()
+    assert pdf.read_bytes() == content and path.read_bytes() == before
+
+
+def test_one_file_cannot_be_the_bundle_and_its_pdf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "require_browser", lambda: None)
+    made = make_night(tmp_path / "project")
+    with pytest.raises(StudyError, match=r"x\.pdf cannot be the bundle and its PDF at once"):
+        share(made.study, tmp_path / "x.pdf", True, is_yes=True, has_pdf=True)
+    made.writer.history.close()
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        b"(nov23 \xb7 autoresearch)", b"(nov\\0623 \\267 autoresearch)", b"(\\n\\o\\v23 \xb7 autoresearch)",
+        b"<FEFF" + "nov23 · autoresearch".encode("utf-16-be").hex().encode() + b">",
+    ],
+)  # fmt: skip
+def test_the_title_of_a_pdf_is_read_in_both_its_forms(tmp_path: Path, title: bytes) -> None:
+    (tmp_path / "a.pdf").write_bytes(b"%PDF-1.4\n1 0 obj\n<</Title " + title + b"\n/Producer (Skia/PDF)>>\n")
+    assert pdf_module.is_page_of(tmp_path / "a.pdf", {"nov23"}) and not pdf_module.is_page_of(tmp_path, {"nov23"})
 
 
 def test_without_a_browser_no_bundle_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import re
 import time
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from autoresearch_kernel.cli import main
+from autoresearch_kernel.core.sanitize import Rule
+from autoresearch_kernel.core.version import __version__
 from autoresearch_kernel.share import build
+from autoresearch_kernel.share.build import ignore_progress, make_bundle
 from autoresearch_kernel.share.bundle import Bundle, NotABundle, read_bundle
 from autoresearch_kernel.share.check import UNKNOWN, Row, check_bundle
+from autoresearch_kernel.share.crate import CRATE
 from autoresearch_kernel.share.manifest import HISTORY, MANIFEST, PAGE, file_facts, manifest_text
+from autoresearch_kernel.share.material import read_material
 from autoresearch_kernel.share.remade import ADDED, DIFFERS, MISSING
 from tests.bundles import (
     CRASHES,
@@ -31,6 +38,7 @@ from tests.bundles import (
     with_file,
     zip_of,
 )
+from tests.shared_night import alice, make_night  # noqa: F401  (a fixture)
 
 NUM_FLIPS = 500
 
@@ -131,6 +139,20 @@ def test_a_history_without_numbers_cannot_be_checked_and_is_no_error(files: File
     assert rows["decisions"].checked == len(failed) and rows["decisions"].unchecked > 10
     assert "the version that recorded them kept no numbers" in rows["decisions"].words
     assert rows["rule"].words == "not checked: the version that recorded them kept no numbers"
+
+
+def test_words_that_were_removed_are_removed_from_study_json_and_from_the_history(alice: Path) -> None:  # noqa: F811
+    """Also half of a surrogate pair, which a command line may hold, is the same in both."""
+    found = read_material(make_night(alice).study, has_prompts=False)
+    facts = found.study.facts | {"agent_options": {"tool": "/home/alice/tool \udc80", "name of alice": ["alice", 1]}}
+    events = ({**found.events[0], "study": facts}, *found.events[1:])
+    material = replace(found, study=replace(found.study, facts=facts), events=events)
+    rules = (Rule("user name", re.compile("alice"), "user", ("alice",)),)
+    made = make_bundle(material, rules, "2027-01-15T09:00:00.000Z", ignore_progress)
+    with zipfile.ZipFile(io.BytesIO(made.data)) as opened:
+        files = {name.partition("/")[2]: opened.read(name) for name in opened.namelist()}
+    assert b"alice/tool" not in files["study.json"] and b"user/tool" in files["study.json"]
+    assert [row.findings for row in check_bundle(Bundle(files), is_whole=False) if row.findings] == []
 
 
 # --- damage
@@ -303,6 +325,62 @@ def other_result(events: list[Event]) -> None:
     result["test_difference"] -= 0.1
 
 
+def other(field: str) -> Callable[[list[Event]], None]:
+    """Another number in the result."""
+
+    def change(events: list[Event]) -> None:
+        last(events, "result")[field] += 1
+
+    return change
+
+
+def better_error(events: list[Event]) -> None:
+    last(events, "result")["test_standard_error"] /= 2
+
+
+def best_runs(events: list[Event]) -> None:
+    """The mean of the champion is one of no runs, and lies between them all the same."""
+    scores = [e["test_bpb"] for e in events if e["event"] == "tested" and e["experiment"] == e["champion"]]
+    result = last(events, "result")
+    result["champion_test_bpb"], result["num_champion_runs"] = min(scores) + 1e-5, 2
+    result["test_difference"] = result["champion_test_bpb"] - result["baseline_test_bpb"]
+
+
+def other_error_of_baseline(events: list[Event]) -> None:
+    last(events, "decided", experiment=0)["standard_error"] /= 2
+
+
+def without_beginning(events: list[Event]) -> None:
+    events[0]["event"] = "note"
+
+
+def begun_twice(events: list[Event]) -> None:
+    """A second event names other settings, which a reader of the whole history takes for those of the study."""
+    study = json.loads(json.dumps(events[0]["study"]))
+    study["hardware"]["device_name"] = "a pocket calculator"
+    events.append(events[0] | {"seq": len(events) + 1, "study": study})
+
+
+def other_setting(*path: str) -> Callable[[str], str]:
+    """study.json with another value of a field."""
+
+    def change(text: str) -> str:
+        facts = json.loads(text)
+        part = facts
+        for name in path[:-1]:
+            part = part[name]
+        part[path[-1]] = "another"
+        return json.dumps(facts)
+
+    return change
+
+
+def without_mark(name: str) -> tuple[Callable[[Files], Files], str, str]:
+    """A page in which a figure has no mark, and what the check says of it."""
+    forge = with_file("index.html", lambda text: text.replace(f'data-figure="{name}"', 'data-other=""'))
+    return forge, "figures", f'its figure "{name}" is not there, and the history has it'
+
+
 def other_figure(name: str) -> Callable[[str], str]:
     """Writes another number where the page has this figure."""
     return lambda text: re.sub(f'(data-figure="{name}">)[^<]+<', r"\g<1>9.8765<", text)
@@ -353,13 +431,55 @@ FORGERIES: dict[str, tuple[Callable[[Files], Files], str, str]] = {
         f"the page's {name}": (with_file(PAGE, other_figure(name)), "figures", f'its figure "{name}" says "9.8765"')
         for name in (
             "discarded", "failed", "refused", "result-low", "result-high", "result-val-difference", "result-val-error",
-            "difference-3", "difference-error-3",
+            "difference-3", "difference-error-3", "baseline-error", "result-judged-difference", "result-judged-error",
         )
     },
-    "a figure without its mark": (
-        with_file("index.html", lambda text: text.replace('data-figure="bpb-3">', ">9")),
-        "figures",
-        'its figure "bpb-3" is not there, and the history has it',
+    **{
+        f"a figure without its mark, {name}": without_mark(name)
+        for name in (
+            "bpb-3", "baseline-bpb", "champion-bpb", "discarded", "failed", "refused", "status-3", "difference-error-3",
+            "result-low", "result-high", "result-val-difference", "result-val-error",
+        )
+    },
+    **{
+        f"another {field} of the result": (
+            with_events(other(field)), "decisions", f"the result: its {field} does not follow from the record",
+        )
+        for field in (
+            "test_standard_error", "val_difference", "val_standard_error", "judged_difference", "judged_standard_error",
+            "baseline_val_bpb", "champion_val_bpb", "num_looks", "num_failed_runs",
+        )
+    },
+    "a result is surer than its scores": (with_events(better_error), "decisions", "its test_standard_error does not"),
+    "a result of no runs": (with_events(best_runs), "decisions", "does not follow from the scores on the test split"),
+    "a baseline is surer than its runs": (
+        with_events(other_error_of_baseline), "decisions", "0000: its errors in the decision do not follow",
+    ),
+    **{
+        f"another {path[-1]} in study.json": (
+            with_file("study.json", other_setting(*path)),
+            "history",
+            f'its field "{".".join(path)}" is not what the history says the study began with',
+        )
+        for path in (
+            ("time_budget_seconds",), ("agent",), ("hardware", "device_name"), ("corpus", "corpus"),
+            ("versions", "torch"), ("invented",),
+        )
+    },
+    "a setting that was left out": (
+        with_file("study.json", lambda text: text.replace('"hardware"', '"hard_to_say"')),
+        "history",
+        'its field "hardware" is not what the history says the study began with',
+    ),
+    "study.json without fields": (
+        with_file("study.json", lambda text: "[]"), "history", "it is not what the history says the study began with",
+    ),
+    "study.json without JSON": (with_file("study.json", lambda text: text[:-3]), "history", "it cannot be read"),
+    "a study that never began": (
+        with_events(without_beginning), "history", "the history does not say what the study began with",
+    ),
+    "a study that began twice": (
+        with_events(begun_twice), "history", 'its field "hardware.device_name" is not what the history says',
     ),
     "a row of the table": (
         with_file("results.tsv", lambda text: text.replace("\tdiscard\t", "\tkeep\t", 1)),
@@ -375,7 +495,8 @@ def test_a_forgery_with_new_hashes_contradicts_the_record(files: Files, forgery:
     forged = forge(files)
     assert forged != files
     found = rows_of(forged)
-    assert not found["files"].findings and not found["history"].findings, "every hash is new"
+    assert not found["files"].findings, "every hash is new"
+    assert row == "history" or not found["history"].findings
     assert any(words in finding.problem for finding in found[row].findings), found[row]
 
 
@@ -389,6 +510,7 @@ def test_the_installed_rule_sees_a_sigma_that_the_runs_do_not_have(files: Files)
         sigma = event["sigma"] * 0.99
         event["rule"] = json.loads(json.dumps(recorded(read_grounds(event["rule"] | {"sigma": sigma}))))
         event |= {"sigma": sigma, "standard_error": event["standard_error"] * 0.99}
+        del last(events, "result")["judged_standard_error"]  # as in a record of an earlier version
 
     forged = with_events(forge)(files)
     rows = rows_of(forged, is_quick=False)
@@ -462,14 +584,61 @@ def test_a_page_that_was_left_out_or_added_is_found(files: Files) -> None:
     assert problems_of(more, is_quick=False) == [("remade", other, ADDED)]
 
 
-@pytest.mark.parametrize(
-    "other", [{"program_sha256": "0" * 64, "version": "0.10.2"}, {"version": "0.10.2"}, {"program_sha256": ""}]
-)
-def test_a_bundle_of_another_program_says_that_its_pages_were_not_compared(files: Files, other: dict[str, str]) -> None:
-    manifest = json.loads(files[MANIFEST]) | other
-    old = resealed(files | {MANIFEST: json.dumps(manifest).encode()})
-    row = rows_of(old, is_quick=False)["remade"]
-    assert row.words.startswith("not checked: its manifest names another program (version")
+@pytest.mark.parametrize("other", [{"program_sha256": "0" * 64}, {"program_sha256": ""}])
+def test_pages_of_another_program_that_differ_may_be_in_its_words(files: Files, other: dict[str, str]) -> None:
+    forged = with_file("index.html", lambda text: text.replace(*WORDS["index.html"], 1))(of_program(files, **other))
+    row = rows_of(forged, is_quick=False)["remade"]
+    assert row.words.startswith(f"not checked: its manifest names another program (version {__version__}) than this")
+    assert not row.findings
+
+
+def test_pages_of_another_program_that_are_the_same_follow_from_the_record(files: Files) -> None:
+    """Also those of another version, which they name in their words."""
+    old = of_program(files, program_sha256="0" * 64, version="0.12.7")
+    assert rows_of(old, is_quick=False)["remade"].checked == 0, "they still name the version of this program"
+    names = [name for name in old if name.endswith("index.html") or name == CRATE]
+    for name in names:
+        old[name] = old[name].replace(f"autoresearch {__version__} from".encode(), b"autoresearch 0.12.7 from")
+        old[name] = old[name].replace(f'ersion": "{__version__}"'.encode(), b'ersion": "0.12.7"')
+    row = rows_of(resealed(old), is_quick=False)["remade"]
+    assert row.checked == len([name for name in names if name != CRATE]) + 3 and not row.findings, row
+
+
+def of_program(files: Files, **named: str) -> Files:
+    """The files of a bundle whose manifest names another program."""
+    return resealed(files | {MANIFEST: json.dumps(json.loads(files[MANIFEST]) | named).encode()})
+
+
+# --- figures that pages of another version have
+
+
+@pytest.mark.parametrize("name", ["baseline-error", "result-judged-difference", "result-judged-error"])
+def test_a_page_of_a_later_version_must_mark_more_figures(files: Files, name: str) -> None:
+    forge, row, words = without_mark(name)
+    later = of_program(files, version="0.13.0")
+    assert problems_of(later) == [] and problems_of(forge(files)) == []
+    assert problems_of(forge(later)) == [(row, PAGE, words)]
+
+
+@pytest.mark.parametrize("version", ["0.11.0", "0.9.12"])
+def test_a_page_of_an_earlier_version_has_fewer_marks(files: Files, version: str) -> None:
+    earlier = of_program(files, version=version)
+    for name in ("result-low", "discarded", "status-3", "difference-error-3", "baseline-bpb"):
+        assert problems_of(without_mark(name)[0](earlier)) == []
+    forge, row, words = without_mark("bpb-3")
+    assert problems_of(forge(earlier)) == [(row, PAGE, words)]
+
+
+def test_the_scores_of_what_was_kept_are_marked(files: Files) -> None:
+    kept = [event for event in events_in(files) if event["event"] == "decided" and event["status"] == "keep"][1:]
+    part = files[PAGE].decode().partition("What was kept</h2>")[2].partition("</section>")[0]
+    for number in (event["experiment"] for event in kept):
+        names = ("bpb", "incumbent-bpb", "difference", "difference-error")
+        assert all(part.count(f'data-figure="{name}-{number}"') == 1 for name in names), number
+    plain = re.sub(r"<[^>]+>", "", part)
+    assert len(kept) > 3 and len(
+        re.findall(r"\d\.\d{4} against \d\.\d{4}: .*?[+−]\d\.\d{4} ± \d\.\d{4}\.", plain)
+    ) == len(kept)
 
 
 def test_a_program_that_has_changed_since_it_began_vouches_for_no_page(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -500,7 +669,22 @@ def test_values_that_no_supervisor_writes_end_in_findings_and_no_traceback(
 
 def test_a_bundle_whose_pages_cannot_be_made_again_is_no_traceback(files: Files) -> None:
     forged = resealed(files | {"study.json": b"[]"})
-    assert [(row, file) for row, file, _ in problems_of(forged, is_quick=False)] == [("remade", HISTORY)]
+    found = [(row, file) for row, file, _ in problems_of(forged, is_quick=False)]
+    assert found == [("history", "study.json"), ("remade", HISTORY)]
+    other = of_program(forged, program_sha256="0" * 64)
+    assert [(row, file) for row, file, _ in problems_of(other, is_quick=False)] == [("history", "study.json")]
+
+
+def test_the_installed_rule_sees_a_baseline_that_is_surer_than_its_runs(files: Files) -> None:
+    """Sigma and the error of the baseline agree, and only its runs contradict both."""
+
+    def forge(events: list[Event]) -> None:
+        event = last(events, "decided", experiment=0)
+        event |= {"sigma": event["sigma"] / 2, "standard_error": event["standard_error"] / 2}
+
+    found = problems_of(with_events(forge)(files), is_quick=False)
+    words = "experiment 0000: the installed rule gets other numbers from the runs before it"
+    assert ("rule", HISTORY, words) in found and "decisions" not in {row for row, _, _ in found}
 
 
 @pytest.mark.parametrize(("run", "rule"), [(1, None), (0, None), (1, {"version": 0})])

@@ -130,6 +130,7 @@ def test_a_worker_of_a_cluster_measures_it_where_users_name_one(
     assert machine.trained == machine.tested == []
     notes = [event["text"] for event in events_of(found, "note")]
     assert any("1 slot of a cluster: alpha. It is a test machine with 8.0 GB" in text for text in notes)
+    assert [event["workers"] for event in events_of(found, "note") if "workers" in event] == [["alpha"]]
     monkeypatch.setattr(across, "cluster_backend", lambda *_, **__: pytest.fail("a result that is there needs none"))
     assert main(["finish", "--cluster", "tcp://10.0.0.1:8786"]) == 0
 

@@ -23,7 +23,7 @@ from autoresearch_kernel.run.place import Place, name_kinds, refuse_another_devi
 from autoresearch_kernel.run.training import Listener, Training
 from autoresearch_kernel.source.parameters import read_parameters
 from autoresearch_kernel.study import across
-from autoresearch_kernel.study.across import difference, on_cluster, workers_words
+from autoresearch_kernel.study.across import difference, on_cluster, workers_named, workers_words
 from autoresearch_kernel.study.loop import research
 from autoresearch_kernel.system.slot import Slot, present_seat
 from tests.pretended import Machine
@@ -281,6 +281,7 @@ def test_kinds_have_names_and_the_most_frequent_one_is_the_studys() -> None:
     words = workers_words([Slot(i, p.name, facts=p.facts, machine=p.machine) for i, p in enumerate(places)])
     assert "4 slots of a cluster: a. It is Xeon with 8.0 GB, 50 GFLOP/s" in words and "b, c. Each is Xeon" in words
     assert "Scores of different kinds are not compared." in words
+    assert [*workers_named(f"Joined: {words}")] == ["a", "b", "c", "d"]
 
 
 def test_a_study_that_goes_on_finds_its_kinds_again() -> None:
