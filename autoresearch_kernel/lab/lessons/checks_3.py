@@ -8,7 +8,7 @@ from typing import Any
 from ...source.cell import SourceError
 from ...source.parameters import read_parameters, set_parameters
 from .contest import shown_source
-from .exercise import Exercise, expect, is_near, number_of, require, result_of
+from .exercise import Exercise, expect, is_fixed, is_near, number_of, require, result_of
 from .me import Guess
 
 NUM_GUESSES = 5
@@ -60,6 +60,7 @@ def _one_guess(number: int, guess: Guess, source: str) -> None:
         f"Guess {number} changes {' and '.join(names)}. With two changes you cannot say which of them helped: change "
         "one.",
     )
+    require(not known[names[0]].fixed, f"Guess {number}: {is_fixed(names[0])}")
     require(
         guess.changes[names[0]] != known[names[0]].value,
         f"Guess {number} changes nothing: {names[0]} is {known[names[0]].value!r} already. Choose another value.",
