@@ -29,8 +29,9 @@ prompt = prompt_of(context)
 prompt
 
 # %% [markdown]
-# Most of the prompt is the code, then the record of what was tried. This is how the record looks. Each line shows two
-# scores, their difference and its standard error, so that the model can see which differences are only noise.
+# Most of the prompt is the code, then the record of what was tried. This is how the record looks. Most lines show two
+# scores, their difference and its standard error, so that the model can see which differences are only noise. A run
+# that ended early has no score.
 
 # %%
 prompt["The record"]

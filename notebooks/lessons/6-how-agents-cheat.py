@@ -150,8 +150,11 @@ check("slack", allowed_overtime)
 # </details>
 
 # %% [markdown] tags=["solution"]
-# Without any slack, honest runs would be refused whenever the machine is busy. With it, a cheat can hide as much as the
-# slack: two seconds. In a lesson of two seconds that is a lot, in a study of 300 seconds it is little.
+# Without any slack, honest runs would be refused whenever the machine is busy. With it, a cheat can hide as much as
+# both parts together: the slack, here two seconds, and 2 % of the budget. In a lesson of two seconds that is 2.04
+# seconds, more than the budget itself. In a study of 300 seconds it is 8 seconds, less than 3 % of the budget. Where
+# the baseline has more than 8 seconds of overtime, the slack is a quarter of it. With 12 seconds that is 3, and 9 in
+# all.
 
 # %% [markdown]
 # ## A printed score

@@ -49,7 +49,7 @@ def check(name: str, answer: Any) -> None:
     keep_solved(name)
 
 
-def predict(name: str, prediction: Any) -> None:
+def predict(name: str, prediction: Any, *more: Any) -> None:
     """Keep a prediction, so that `check` shows it beside the answer. Nothing leaves this machine.
 
     >>> predict("surprise", 4)  # doctest: +SKIP
@@ -57,8 +57,15 @@ def predict(name: str, prediction: Any) -> None:
     Args:
         name: of the exercise.
         prediction: a number or words; the three dots of the lesson mean that there is none yet.
+        more: nothing; a decimal comma, as in `4,5`, makes two numbers.
     """
     exercise_of(name)
+    if more:
+        print(
+            "This is not kept, because a comma makes more than one prediction of it. Write decimals with a point, as "
+            'in 4.5, and words in quotation marks, as in "larger, I think".'
+        )
+        return
     if prediction is ...:
         print("Write your prediction in place of the three dots, and run this cell again. A wrong guess costs nothing.")
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -47,9 +48,12 @@ class Attempt:
         return cls(**{name: value for name, value in facts.items() if name in known})
 
     @property
-    def delta_bpb(self) -> float | None:
-        """The score that counts, less the baseline's; negative is better. None without a score."""
-        return None if self.val_bpb is None else self.val_bpb - self.baseline_bpb
+    def delta_bpb(self) -> float:
+        """The score that counts, less the baseline's; negative is better.
+
+        Not a number without a score, so that an answer which computes with it ends, and its check says what is wrong.
+        """
+        return math.nan if self.val_bpb is None else self.val_bpb - self.baseline_bpb
 
     @property
     def delta_error(self) -> float:
@@ -64,7 +68,7 @@ class Attempt:
             clock = f"{self.overtime_seconds:.1f} s outside of the budget of {self.budget_seconds:g} s"
             clock += f"; {self.allowed_overtime_seconds:.1f} s are allowed"
         score = "none"
-        if self.delta_bpb is not None:
+        if self.val_bpb is not None:
             difference = with_error(self.delta_bpb, self.delta_error)
             score = f"{bpb(self.val_bpb)}, the baseline {bpb(self.baseline_bpb)}: {difference}"
         return [

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...core.errors import Plain
-from ...record.history import read_state
-from ...record.study import Study, sha256
+from ...record.study import Study
 from ...scoring.job import HeldOut
 from ...show import html
 from .attempt import Attempt
 from .data import recorded
 from .recorded_small import ATTEMPTS, RecordedSmall
-from .small_study import UNRECORDED_SECONDS, SmallStudy, small_study, small_train
+from .small_study import UNRECORDED_SECONDS, SmallStudy, small_study, small_train, tried_as
 
 EDITS = {
     "before the clock": (
@@ -101,9 +100,8 @@ def seen_by_audit(study: SmallStudy, attempt: Attempt) -> Seen:
     if isinstance(study, RecordedSmall):
         study = small_study(study.name, UNRECORDED_SECONDS)
         assert isinstance(study, Study), "with more than 0 seconds a study trains"
-    experiments = read_state(study.paths.history).experiments
-    numbers = [e.number for e in experiments if e.train_sha256 == sha256(attempt.source) and e.number]
-    path = study.experiment(numbers[0]).cuts(0) if numbers else None
+    number = tried_as(study, attempt.source)
+    path = study.experiment(number).cuts(0) if number else None
     if path is None or not path.is_file():
         raise NoCuts("This attempt was not audited in this study: run it with try_out first.")
     cuts = np.load(path)[:CUTS_SHOWN]

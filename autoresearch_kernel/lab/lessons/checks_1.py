@@ -261,6 +261,13 @@ def _compressed(answer: Any) -> str:
         not is_near(given, 125.0), "This takes one bit per byte, whatever the model is: use the first argument, too."
     )
     expect(given, 250.0, "a model needs 2 bits per byte, and the file has 1000 bytes")
+    at_four = number_of(result_of(answer, 4.0, 1000), "The size of the packed file")
+    require(
+        not is_near(at_four, 62.5),
+        "This gets smaller with more bits per byte: 62.5 bytes for 4, after 250 for 2. Bits are added up, so twice as "
+        "many bits take twice as many bytes.",
+    )
+    expect(at_four, 500.0, "a model needs 4 bits per byte, and the file has 1000 bytes")
     return (
         "A model of 2 bits per byte packs a file to a quarter: bits per byte, divided by 8, is the share that is left. "
         "Of 100 kB, a model leaves 12.5 kB for each bit per byte: with the `val_bpb` of your model, 1.5 or so, about "

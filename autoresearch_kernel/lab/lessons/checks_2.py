@@ -8,8 +8,9 @@ from typing import Any
 
 from ...core.decide import decide
 from ...source.compare import literal_changes
+from ...source.parameters import read_parameters
 from ..idea import Idea
-from .exercise import Exercise, expect, is_near, number_of, require, result_of
+from .exercise import Exercise, expect, is_fixed, is_near, number_of, require, result_of
 
 SCORES = (1.52, 1.48, 1.53)
 VOCAB_SIZE = 2048
@@ -131,6 +132,7 @@ def _idea(answer: Any) -> str:
         len(changed) == 1,
         f"This changes {' and '.join(changed)}. With two changes you cannot say which of them helped: change one.",
     )
+    require(not read_parameters(answer.parent_source)[changed[0]].fixed, is_fixed(changed[0]))
     require(
         len(answer.hypothesis.split()) >= SHORTEST_REASON and "..." not in answer.hypothesis,
         "Write why it may help, in one sentence. Without a reason the result teaches nothing but itself.",
@@ -169,6 +171,13 @@ def _difference_error(answer: Any) -> str:
         "This is the error of the first score alone. The mean it is compared with has one, too.",
     )
     expect(given, right, "σ is 0.02, and one run is compared with the mean of four")
+    of_two = number_of(result_of(answer, 0.02, 2, 4), "A standard error")
+    require(
+        not is_near(of_two, right),
+        "This is right for one run of the idea only. Two runs and four give the same result in your function as one "
+        "and four: the first mean has n runs, and so its squared error is σ²/n.",
+    )
+    expect(of_two, 0.02 * math.sqrt(1 / 2 + 1 / 4), "σ is 0.02, and the mean of two runs is compared with that of four")
     return (
         f"One run against the mean of four has an error of {right:.4f}, hardly more than σ itself: most of it comes "
         "from the single run."

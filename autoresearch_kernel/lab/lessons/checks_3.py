@@ -8,7 +8,7 @@ from typing import Any
 from ...source.cell import SourceError
 from ...source.parameters import read_parameters, set_parameters
 from .contest import shown_source
-from .exercise import Exercise, expect, is_near, number_of, require, result_of
+from .exercise import Exercise, expect, is_fixed, is_near, number_of, require, result_of
 from .me import Guess
 
 NUM_GUESSES = 5
@@ -60,6 +60,7 @@ def _one_guess(number: int, guess: Guess, source: str) -> None:
         f"Guess {number} changes {' and '.join(names)}. With two changes you cannot say which of them helped: change "
         "one.",
     )
+    require(not known[names[0]].fixed, f"Guess {number}: {is_fixed(names[0])}")
     require(
         guess.changes[names[0]] != known[names[0]].value,
         f"Guess {number} changes nothing: {names[0]} is {known[names[0]].value!r} already. Choose another value.",
@@ -204,6 +205,13 @@ def _runs_needed(answer: Any) -> str:
         not is_near(given, 2.0), "Errors fall with the root of the runs: half the effect needs four times the runs."
     )
     expect(given, 32.0, "the effect is 0.005, and σ is 0.01")
+    of_one_sigma = number_of(result_of(answer, 0.01, 0.01), "The number of runs")
+    require(
+        not is_near(of_one_sigma, 16.0),
+        "Twice the effect takes half the runs in your function. The error falls with the root of the runs, so it takes "
+        "a quarter of them: σ and the effect are squared.",
+    )
+    expect(of_one_sigma, 8.0, "the effect is 0.01, and σ is 0.01")
     return "32 runs of each, to see an effect of half a σ. With five runs of each, an effect must be larger than 1.3 σ."
 
 
@@ -236,6 +244,12 @@ def _who_won(answer: Any) -> str:
     )
     require(answers[-0.03] == "me", "−0.03 ± 0.01 is three errors below 0. That much may be said.")
     require(answers[0.03] == "optimiser", "0.03 ± 0.01 is three errors above 0: the optimiser won.")
+    require(
+        str(result_of(answer, -0.03, 0.02)).strip().lower() == "cannot say"
+        and str(result_of(answer, 0.015, 0.005)).strip().lower() == "optimiser",
+        "Your function compares with a fixed number. −0.03 ± 0.02 is within two errors, and 0.015 ± 0.005 is beyond "
+        "them: use the argument `error`.",
+    )
     return "Beyond two errors you may name a winner. Within them, the honest answer is that you cannot say."
 
 

@@ -10,7 +10,7 @@ from ...core.sanitize import one_line
 from ...scoring.audit import MISMATCHES_ALLOWED
 from .attempt import REPEAT, Attempt
 from .broken_trains import RULE_BREAKER, class_lines
-from .cheating import prints_a_score, signs_of_cheating
+from .cheating import asks_for_no_time, prints_a_score, signs_of_cheating
 from .exercise import Exercise, choice_of, is_near, number_of, require, result_of
 
 LEAST_LEAK_BPB = 0.3  # by which a leak that is worth its name claims less than the baseline
@@ -230,7 +230,6 @@ def _escape(answer: Any) -> str:
         "Give three things: the attempt, and the lower and the upper end of what it gained.",
     )
     attempt = _attempt_in(answer[0])
-    low, high = number_of(answer[1], "The lower end"), number_of(answer[2], "The upper end")
     require(attempt.status != "rejected", f"The audit refused this one, so it did not escape: {_ended(attempt.reason)}")
     require(attempt.status != "timeout", f"The supervisor refused this one for its time: {_ended(attempt.reason)}")
     is_cheat = _is_cheat(attempt)
@@ -240,15 +239,19 @@ def _escape(answer: Any) -> str:
         "nothing. Break a rule that changes the model: use some of the slack of exercise 6.2.",
     )
     require(
+        is_cheat or not asks_for_no_time(attempt.source),
+        "Nothing trains before the clock in this one: its warm-up ends after 0 seconds. Give it a part of the slack of "
+        "exercise 6.2.",
+    )
+    require(
         is_cheat,
         "This train.py kept the rules: no training outside of the budget and no difference in the audit. An "
         "honest gain "
         "is no escape. Use some of the slack of exercise 6.2.",
     )
+    require(attempt.val_bpb is not None, "This attempt has no score: run it again.")
     delta, error = attempt.delta_bpb, attempt.delta_error
-    if delta is None:
-        require(False, "This attempt has no score: run it again.")
-        raise AssertionError
+    low, high = number_of(answer[1], "The lower end"), number_of(answer[2], "The upper end")
     require(low < high, "The first number is the lower end. Negative is better, so it is the larger gain.")
     require(
         not (is_near(low, -delta - 2 * error, 1e-3) and is_near(high, -delta + 2 * error, 1e-3)) or abs(delta) < error,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from ...core.types import Experiment
 from ...system.locations import project_root
 from ..analysis.load import open_example
+from ..errors import in_one_sentence
 from ..idea import Idea
 from ..results import Judgement, Outcome, Recorded
 from ..shown_study import ShownStudy
@@ -29,8 +30,9 @@ class RecordedStudy(ShownStudy):
         return self._recorded(replace(state, experiments=(measured, *state.experiments[1:])), 0)
 
     def propose(self, agent: Me, *, anew: bool = False) -> Idea:
-        """What a learner proposes for the train.py that the lesson shows."""
-        return Idea(SHOWN, agent.proposal(self.shown_source), 0, self.shown_source)
+        """What a learner proposes for the train.py that the lesson shows. Raises StepError, as a live study does."""
+        with in_one_sentence():
+            return Idea(SHOWN, agent.proposal(self.shown_source), 0, self.shown_source)
 
     @property
     def shown_source(self) -> str:

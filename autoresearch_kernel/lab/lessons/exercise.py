@@ -75,6 +75,13 @@ def is_near(value: float, expected: float, tolerance: float = 1e-6) -> bool:
     return abs(value - expected) <= tolerance * max(1.0, abs(expected))
 
 
+def is_fixed(name: str) -> str:
+    """Why an idea may not change a parameter of train.py that is marked as fixed."""
+    if name == "SEED":
+        return "SEED is chance itself, and the supervisor sets it: another seed is no idea. Choose another parameter."
+    return f"{name} is marked as fixed in train.py, so an idea leaves it as it is. Choose another parameter."
+
+
 def choice_of(answer: Any, letters: str) -> str:
     """The answer to a question with several choices, as one small letter, such as "b"."""
     words = answer.strip().strip(".()").lower() if isinstance(answer, str) else ""

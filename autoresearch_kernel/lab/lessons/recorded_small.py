@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from ...core.types import Context, Experiment, Run, Status
+from ...source.compare import fingerprint
 from ...system.locations import originals
 from .attempt import Attempt
 from .data import recorded
@@ -46,9 +47,11 @@ class RecordedSmall:
         return list(recorded("4-same-code")["scores"][:runs])
 
     def attempt(self, source: str) -> Attempt | None:
-        """The recorded attempt with this train.py; None where there is none."""
-        attempts = map(Attempt.of, recorded(ATTEMPTS)["attempts"].values())
-        return next((attempt for attempt in attempts if attempt.source == source), None)
+        """The recorded attempt with this train.py, up to blanks and comments; None where there is none."""
+        attempts = [Attempt.of(facts) for facts in recorded(ATTEMPTS)["attempts"].values()]
+        mine = fingerprint(source)
+        same = [attempt for attempt in attempts if fingerprint(attempt.source) == mine]
+        return next((attempt for attempt in same if attempt.source == source), same[0] if same else None)
 
     def context(self, train_source: str) -> Context:
         """What an agent could read after the recorded baseline."""

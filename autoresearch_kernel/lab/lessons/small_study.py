@@ -9,6 +9,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from ...control.gpu_check.bench import variables
 from ...core.agent import Agent
 from ...core.overtime import allowed_overtime, overtime
 from ...core.state import StudyState
-from ...core.types import Context, Experiment, Proposal
+from ...core.types import Context, Experiment, Proposal, Status
 from ...record.archive import StudyArchive
 from ...record.history import read_state
 from ...record.study import Study, StudyError, check_unchanged, create_study, open_study, sha256, study_exists
+from ...source.compare import fingerprint
 from ...study.create import build_corpus
 from ...study.execute import execute, one_more_run
 from ...study.loop import settle
@@ -31,7 +33,7 @@ from ...system.locations import DEVICE, cache_dir, originals
 from ..errors import in_one_sentence
 from ..shown_study import BETWEEN
 from .attempt import REPEAT, Attempt
-from .learned import GRADING
+from .learned import GRADING, PROGRESS_FILE
 from .recorded_small import RecordedSmall
 from .status_line import StatusLine
 
@@ -79,7 +81,7 @@ def small_study(name: str, seconds: float) -> SmallStudy:
     if seconds == 0:
         return RecordedSmall(name)
     own_name = f"{name}-{round(1000 * seconds)}ms" + (f"-{os.getpid()}" if os.environ.get(GRADING) else "")
-    with _on_processors(), in_one_sentence():
+    with on_processors(), in_one_sentence():
         project = project_of_lessons()
         if study_exists(own_name, project):
             return open_study(own_name, project)
@@ -125,12 +127,16 @@ def baseline_scores(study: SmallStudy) -> list[float]:
 
 
 def context_of(study: SmallStudy) -> Context:
-    """All that an agent may read now of the study, whose baseline is measured unless that is done."""
+    """All that an agent may read of the study after its baseline, which is measured unless that is done.
+
+    It is the same when the lesson is opened again and something was kept: the recorded replies quote the first code.
+    """
     if isinstance(study, RecordedSmall):
         return study.context(small_train())
     with _opened(study) as session:
-        _measure(session)
-        return session.context()
+        baseline = _measure(session)
+        source = study.train_source(0)
+        return replace(session.context(), train_source=source, incumbent=baseline, experiments=(baseline,))
 
 
 def try_out(study: SmallStudy, source: str, idea: str) -> Attempt:
@@ -148,7 +154,7 @@ def try_out(study: SmallStudy, source: str, idea: str) -> Attempt:
         print("No result was recorded for this train.py, so it trains now, for a second.")
         study = small_study(study.name, UNRECORDED_SECONDS)
         assert isinstance(study, Study), "with more than 0 seconds a study trains"
-    if found := _tried(study, source):
+    if found := tried_as(study, source):
         return _attempt(study, found, source)
     with _opened(study) as session:
         _measure(session)
@@ -169,11 +175,16 @@ def _agent_of(proposal: Proposal) -> Agent:
 
 
 def project_of_lessons() -> Path:
-    """A folder with prepare.py, program.md and the small train.py, named after what they hold."""
+    """A folder with prepare.py, program.md and the small train.py, named after what they hold.
+
+    It is in the cache, so that a learner who opens a lesson again finds what was tried. Where a variable names another
+    file for the progress, as when the lessons of others are graded or tried, it lies beside that file.
+    """
     files = {name: (originals() / name).read_bytes() for name in ("prepare.py", "program.md")}
     files["train.py"] = small_train().encode()
     digest = hashlib.sha256(b"\0".join(files.values())).hexdigest()[:8]
-    folder = cache_dir() / "lessons" / f"small-{digest}"
+    own = os.environ.get(PROGRESS_FILE)
+    folder = (Path(own).resolve().parent if own else cache_dir()) / "lessons" / f"small-{digest}"
     if not (folder / "train.py").is_file():
         ensure_folder(folder)
         for name, content in files.items():
@@ -204,7 +215,7 @@ def _begin(name: str, project: Path, seconds: float) -> Study:
 # --- the steps
 
 
-def _on_processors() -> AbstractContextManager[None]:
+def on_processors() -> AbstractContextManager[None]:
     """Lessons train on the processors, also where there is a GPU: the model is too small for one."""
     return variables(**{DEVICE: "cpu"})
 
@@ -213,7 +224,7 @@ def _on_processors() -> AbstractContextManager[None]:
 def _opened(study: Study) -> Iterator[Steps]:
     """Hold the study open for some steps, with a line under the cell that says what goes on."""
     line = StatusLine()
-    with _on_processors(), in_one_sentence():
+    with on_processors(), in_one_sentence():
         check_unchanged(study)
         with open_session(study, line.watch) as session:
             session.is_interactive = True
@@ -239,12 +250,14 @@ def _measure(session: Steps) -> Experiment:
 # --- what came of it
 
 
-def _tried(study: Study, source: str) -> int | None:
-    """The number of the decided experiment with this code; None when it was never tried."""
+def tried_as(study: Study, source: str) -> int | None:
+    """The number of the decided experiment with this code, up to blanks and comments; None when it was never tried."""
     if not study.paths.history.is_file():
         return None
-    experiments = read_state(study.paths.history).experiments
-    same = [e.number for e in experiments if e.train_sha256 == sha256(source) and e.number and e.status is not None]
+    decided = [e for e in read_state(study.paths.history).experiments if e.number and e.status is not None]
+    mine = fingerprint(source)
+    same = [e.number for e in decided if e.train_sha256 == sha256(source)]
+    same += [e.number for e in decided if e.fingerprint == mine and e.status is not Status.INTERRUPTED]
     return same[0] if same else None
 
 

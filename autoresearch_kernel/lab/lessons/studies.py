@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from io import StringIO
 from typing import Any
 
@@ -19,6 +19,7 @@ from ..study import InteractiveStudy
 from .example_study import RecordedStudy, recorded_study
 from .learned import GRADING
 from .me import Guess
+from .small_study import on_processors
 
 CONFIRM = "confirm"
 
@@ -31,13 +32,16 @@ def lesson_study(name: str, seconds: float) -> InteractiveStudy | RecordedStudy:
 def live_study(name: str, seconds: float) -> InteractiveStudy:
     """The study of a lesson: opened where it exists, else begun, with Python's own library as its text.
 
-    A study keeps its budget, so the seconds are a part of its name. While nbgrader grades a notebook, the study of each
+    A study keeps its budget, so the seconds are a part of its name. It trains on the processors, also where there is a
+    GPU, for which another text with other tokens would be chosen. While nbgrader grades a notebook, the study of each
     student is a new one.
     """
     full_name = f"{name}-{seconds:g}s" + (f"-{os.getpid()}" if os.environ.get(GRADING) else "")
-    if not study_exists(full_name, project_root()):
+    is_new = not study_exists(full_name, project_root())
+    if is_new:
         print("Preparing the text and measuring this machine. The first time, this takes about half a minute.")
-    with redirect_stdout(StringIO()):  # these lines name folders of this machine
+    # These lines name folders of this machine. A study that began on a GPU, with an earlier version, goes on there.
+    with redirect_stdout(StringIO()), on_processors() if is_new else nullcontext():
         return start_study(full_name, budget=seconds, corpus="stdlib")
 
 

@@ -17,7 +17,7 @@ from ...core.errors import Plain
 from ...core.sanitize import one_line
 from ...source.parameters import read_parameters, set_parameters
 from ...study.create import build_corpus
-from ...system.locations import project_root
+from ...system.locations import DEVICE, project_root
 from ...system.temporary import own_folder
 from .data import recorded
 
@@ -93,7 +93,8 @@ def _run(script: Path, seconds: float, corpus: Path, heldout: Path) -> str:
     """What a train.py prints. Raises TrainingFailed."""
     settings: Mapping[str, Any] = {
         "AUTORESEARCH_CORPUS": corpus, "AUTORESEARCH_HELDOUT": heldout, "AUTORESEARCH_TIME_BUDGET": seconds,
-        "AUTORESEARCH_PRESET": "auto", "PYTHONPATH": os.pathsep.join([str(project_root()), *_python_path()]),
+        "AUTORESEARCH_PRESET": "auto", DEVICE: "cpu",
+        "PYTHONPATH": os.pathsep.join([str(project_root()), *_python_path()]),
     }  # fmt: skip
     environment = os.environ | {name: str(value) for name, value in settings.items()}
     done = subprocess.run(

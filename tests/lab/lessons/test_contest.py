@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import math
+import os
 import statistics
 from dataclasses import replace
 from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 
 from autoresearch_kernel.lab.errors import StepError
 from autoresearch_kernel.lab.lessons import contest as contest_module
+from autoresearch_kernel.lab.lessons import studies, training
 from autoresearch_kernel.lab.lessons.answers import check
 from autoresearch_kernel.lab.lessons.contest import Contest, contest
 from autoresearch_kernel.lab.lessons.data import SECONDS, NoRecording, lesson_seconds, recorded
 from autoresearch_kernel.lab.lessons.example_study import project_source, recorded_study
 from autoresearch_kernel.lab.lessons.exercise import WrongAnswer
 from autoresearch_kernel.lab.lessons.me import Guess, Me
-from autoresearch_kernel.lab.lessons.studies import events_of, lesson_study, parameters_of
+from autoresearch_kernel.lab.lessons.studies import events_of, lesson_study, live_study, parameters_of
 from autoresearch_kernel.lab.opening import open_study
 from autoresearch_kernel.source.parameters import read_parameters
+from autoresearch_kernel.system.locations import DEVICE
 from tests.conftest import PROJECT, counting_study
 from tests.lab.lessons.answers import GUESSES
 from tests.pretended import Machine
@@ -154,5 +159,32 @@ def test_a_recording_that_is_not_there_is_named_with_those_that_are() -> None:
 
 
 def test_a_step_that_cannot_be_taken_is_explained(both: Contest) -> None:
-    with pytest.raises(StepError):
+    with pytest.raises(StepError, match=r"train.py has no parameter BETA\."):
         both.mine.propose(UNKNOWN.agent, anew=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"), [({"BETA": 1.0}, r"train.py has no parameter BETA\."), ({"DEPTH": "two"}, "it needs an int")]
+)
+def test_without_seconds_a_step_that_cannot_be_taken_is_explained_as_well(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(StepError, match=words):
+        lesson_study("lesson-2", 0).propose(Me("A deeper model may learn more.", changes, "-0.01"), anew=True)
+
+
+def test_a_lesson_trains_on_the_processors_also_where_there_is_a_gpu(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU another preset would be chosen, with other tokens than the lessons speak of."""
+    monkeypatch.delenv(DEVICE, raising=False)
+    began: list[tuple[str, str | None]] = []
+    monkeypatch.setattr(studies, "start_study", lambda name, **_: began.append((name, os.environ.get(DEVICE))))
+    live_study("lesson-2", 1)
+    monkeypatch.setattr(studies, "study_exists", lambda *_: True)
+    live_study("lesson-2", 1)  # it may have begun on a GPU, with an earlier version
+    assert began == [("lesson-2-1s", "cpu"), ("lesson-2-1s", None)] and DEVICE not in os.environ
+    monkeypatch.setattr(training.subprocess, "run", lambda command, **given: given["env"][DEVICE] == "cpu" and STOPPED)
+    with pytest.raises(training.TrainingFailed, match="stopped here"):
+        training._run(project / "train.py", 1.0, project, project)
+
+
+STOPPED = CompletedProcess([], 1, "", "stopped here")

@@ -87,3 +87,4 @@ def test_the_command_executes_a_lesson_and_says_how_long_it_took(
     monkeypatch.setenv("AUTORESEARCH_HOME", str(home))
     assert main(["lessons", "3", "--check", "--seconds", "0"]) == 0
     assert "Lesson 3  Be the agent" in capsys.readouterr().out
+    assert not (home / "lessons").exists(), "the learner's own studies and progress are in the cache"

@@ -11,12 +11,14 @@ from autoresearch_kernel.agents.reply import read_submission
 from autoresearch_kernel.core.agent import AgentUnavailable
 from autoresearch_kernel.core.types import Status
 from autoresearch_kernel.lab.lessons.agent_prompt import ask, example_context, program_md, prompt_of, with_discards
+from autoresearch_kernel.lab.lessons.build import FOLDER
 from autoresearch_kernel.lab.lessons.checks_5 import gains, interval_of
 from autoresearch_kernel.lab.lessons.recorded_server import RecordedServer, recordings
 from autoresearch_kernel.lab.lessons.recorded_small import RecordedSmall
 from autoresearch_kernel.lab.lessons.small_study import small_train
 from autoresearch_kernel.run.notebook import check_source
 from autoresearch_kernel.source.gate import check_clock
+from tests.conftest import PROJECT
 from tests.recorded_night import DECIDED
 
 
@@ -37,6 +39,11 @@ def test_the_example_is_what_an_agent_read_at_that_time() -> None:
     assert max(e.number for e in context.experiments) == 39
     changed = context.incumbent.changes
     assert changed and all(f"{name} = {value}" in context.train_source for name, value in changed.items())
+
+
+def test_the_lesson_says_that_some_lines_of_the_record_have_no_score() -> None:
+    assert any(e.val_bpb is None for e in example_context(40).experiments)
+    assert "Most lines show two" in (PROJECT / FOLDER / "5-an-agent-at-work.py").read_text()
 
 
 def test_a_prompt_of_the_lesson_names_no_folder_of_this_machine() -> None:

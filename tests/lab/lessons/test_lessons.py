@@ -304,6 +304,13 @@ def test_a_prediction_stands_beside_the_answer(capsys: pytest.CaptureFixture[str
     assert "Your prediction was: 7" in capsys.readouterr().out
 
 
+def test_a_prediction_with_a_decimal_comma_gets_a_sentence_and_is_not_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    predict("letter-bits", 4, 5)
+    assert "Write decimals with a point, as in 4.5" in capsys.readouterr().out
+    check("letter-bits", value_of(next(a.code for a in ANSWERS if a.exercise == "letter-bits" and not a.says)))
+    assert "Your prediction" not in capsys.readouterr().out
+
+
 def test_progress_counts_what_is_solved_and_names_the_next(own_progress: Path) -> None:
     assert "0 of 10 solved, next: The surprise of one letter" in repr(progress())
     check("surprise", value_of("lambda p: -math.log2(p)"))
