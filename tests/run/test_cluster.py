@@ -564,10 +564,10 @@ def test_a_file_that_arrives_damaged_is_refused(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path))
     with pytest.raises(MachineFailed, match="arrived damaged"):
-        asyncio.run(put("arrays/x.npy", 0, b"other bytes", 11, "0" * 64))
+        asyncio.run(put("arrays/x.npy", 0, b"other bytes", 11, "0" * 64, "t"))
     assert not list((tmp_path / "cluster" / "arrays").iterdir())
     with pytest.raises(MachineFailed, match="no name of a file of the cluster"):
-        asyncio.run(put("../x.npy", 0, b"", 0, "0" * 64))
+        asyncio.run(put("../x.npy", 0, b"", 0, "0" * 64, "t"))
 
 
 # --- what is refused
