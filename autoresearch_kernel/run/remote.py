@@ -130,21 +130,29 @@ _described: dict[str, dict[str, Any]] = {}  # by the content of prepare.py
 # --- called directly, and not as tasks: each answers at once
 
 
-def introduce() -> dict[str, Any]:
-    """Which process, machine and part of the machine this is, and with which versions it works.
+async def introduce() -> dict[str, Any]:
+    """Which process, machine and part of the machine this is, and with which sandbox and versions it works.
 
     `part`: the GPUs and the processors that it may use; `lock`: the lock that its trainings take, of one GPU where they
-    use one.
+    use one; `versions`: those by which kinds of machine are told apart; `packages`: those on which scores depend.
+
+    Raises MachineFailed where there is no sandbox, and none was renounced.
     """
     _forget_settings_of_dask()
     _keep_log_short()
+    try:
+        sandbox = (await asyncio.to_thread(require_sandbox)).name  # the first call starts one
+    except SandboxMissing as none:
+        raise MachineFailed(f"{platform.node()}: {none}") from none
     versions = study_versions()
     return {
         "process": PROCESS,
         "host": f"{platform.node()} {boot_id()}",
         "part": (*(os.environ.get(name) for name in VISIBLE), usable_cpus()),
         "lock": str(lock_path()),
+        "sandbox": sandbox,
         "versions": {name: versions.get(name, "missing") for name in ("autoresearch-kernel", "python", "torch")},
+        "packages": versions,
     }
 
 
@@ -306,7 +314,7 @@ def _on_machine(order: Order) -> Iterator[None]:
 
 
 def describe(process: str, project: str, is_again: bool = False) -> dict[str, Any]:
-    """The hardware of this machine as a study records it, with its speed, and the name of its sandbox.
+    """The hardware of this machine as a study records it, with its speed.
 
     It is measured once, or `is_again` once more; then the higher speed counts.
     """
@@ -316,13 +324,12 @@ def describe(process: str, project: str, is_again: bool = False) -> dict[str, An
     before = _described.get(known)
     if before is None or is_again:
         try:
-            sandbox = require_sandbox().name
             with open_measuring_process(folder) as measuring:
                 facts = measuring.facts() | {"flops": measuring.training_flops()}
         except (OSError, RuntimeError) as error:
             raise MachineFailed(f"{platform.node()} could not be measured: {explain(error)}") from error
         flops = max(facts["flops"], before["flops"] if before is not None else 0.0)
-        _described[known] = facts | {"flops": flops, "sandbox": sandbox}
+        _described[known] = facts | {"flops": flops}
     return _described[known]
 
 
