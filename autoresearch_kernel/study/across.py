@@ -30,7 +30,7 @@ from .presets import PresetError, measure_machine
 if TYPE_CHECKING:
     from .steps import Steps
 
-OF_THE_RECORD = ("versions", "sandbox")  # facts of a worker that are not its hardware
+OF_THE_RECORD = ("versions", "packages", "sandbox")  # facts of a worker that are not its hardware
 OF_A_WORKER = "is_worker"  # in the hardware of a study that began on a cluster
 A_CLUSTER = " of a cluster: "  # in the note that says what trains
 MEASUREMENTS = 3  # of this machine, which may be slow only because it is busy
