@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from autoresearch_kernel.core.types import Audit, Evaluation, RunOutcome
+from autoresearch_kernel.record.study import study_versions
 from autoresearch_kernel.run.backend import Backend
 from autoresearch_kernel.run.outcome import EndRun
 from autoresearch_kernel.run.training import Listener, Training
@@ -167,7 +168,7 @@ class Machine:
 
 WORKER: dict[str, Any] = {
     "device": "cpu", "device_name": "a test machine", "dtype": "float32", "memory_mb": 8192.0, "flops": 1e11,
-    "versions": {"torch": "2.13.0"}, "sandbox": "bubblewrap",
+    "versions": {"torch": "2.13.0"}, "sandbox": "bubblewrap", "packages": study_versions(),
 }  # fmt: skip
 
 
@@ -178,6 +179,6 @@ def on_a_worker(machine: Machine) -> Callable[..., AbstractContextManager[Backen
         address: str, project: Path, *, is_own: Callable[..., bool], **_: Any
     ) -> AbstractContextManager[Backend]:
         slots = (Slot(0, "alpha", facts=WORKER, machine="" if is_own(WORKER) else WORKER["device_name"]),)
-        return nullcontext(replace(machine.backend, divide=lambda _: slots, num_slots=1))
+        return nullcontext(replace(machine.backend, divide=lambda _: slots, num_slots=1, worker=lambda _: WORKER))
 
     return backend

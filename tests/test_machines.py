@@ -219,8 +219,12 @@ def test_a_worker_that_is_lost_once_in_a_dry_run_says_nothing_about_the_code(
     study = counting_study(project, small_corpus)
     list(research(study, Scripted(), experiments=0))
     failures = [MachineFailed("The worker is gone.", may_be_the_code=True)] * 3
+    tokens: list[str] = []
 
     def lose(given: Training, listener: Listener) -> RunOutcome:
+        tokens.append(given.token)
+        assert listener.on_spawn is not None
+        listener.on_spawn(os.getpid())
         if failures:
             raise failures.pop()
         return machine.pretend_dry_run(given, listener)
@@ -231,7 +235,9 @@ def test_a_worker_that_is_lost_once_in_a_dry_run_says_nothing_about_the_code(
         for comment in ("# one", "# another"):
             proposal = Proposal("An idea", f"{study.train_source(0)}{comment}\n", agent="script")
             found.append(dry_run(session, session.disk_space, proposal, 1))
+        assert not study.paths.running.exists()
     assert found == ["crash: The worker is gone.", ""]
+    assert len({*tokens}) == 4, "a worker that answers again ends what has the token of the first time"
 
 
 @pytest.mark.parametrize("what", ["score", "audit"])
@@ -303,8 +309,10 @@ def test_a_worker_that_is_lost_twice_in_the_score_of_a_dry_run_says_something_ab
     study = counting_study(project, small_corpus)
     list(research(study, Scripted(), experiments=0))
     failures = [MachineFailed("The worker is gone.", may_be_the_code=True)] * 3
+    tokens: list[str | None] = []
 
     def lose(job: ScoringJob, nll_path: Path | None = None) -> Any:
+        tokens.append(job.token)
         if failures:
             raise failures.pop()
         return machine._score(job, nll_path)
@@ -315,6 +323,7 @@ def test_a_worker_that_is_lost_twice_in_the_score_of_a_dry_run_says_something_ab
             proposal = Proposal("An idea", f"{study.train_source(0)}{comment}\n", agent="script")
             found.append(dry_run(session, session.disk_space, proposal, 1))
     assert "could not be scored, and this ended its worker twice: The worker is gone." in found[0] and found[1] == ""
+    assert len({*tokens}) == 4 and None not in tokens
 
 
 @pytest.mark.parametrize("sandbox", ["bubblewrap", "landlock"])

@@ -160,7 +160,7 @@ def _hash_of(path: Path) -> str:
 
 
 def _scores(study: Study, state: StudyState, events: Sequence[Event], changed: Sequence[Change]) -> Check:
-    """Whether each score belongs to the code, rows and settings that lie here and the versions of its session."""
+    """Whether each score belongs to the code, rows and settings that lie here and the versions that made it."""
     versions: Mapping[str, str] = study.facts.get("versions") or {}
     total, wrong = 0, []
     facts = study.facts | {"sha256": study.facts["sha256"] | {"prepare.py": _hash_of(study.project / "prepare.py")}}
@@ -172,8 +172,9 @@ def _scores(study: Study, state: StudyState, events: Sequence[Event], changed: S
             versions = event.get("versions") or versions
         elif event["event"] in ("scored", "tested"):
             total += 1
+            own = event.get("versions") or versions  # a worker's may be others than its session's
             has_score = event["event"] == "tested" or event.get("val_bpb") is not None
-            if has_score and event.get("provenance") != provenance(facts, versions, sources[event["experiment"]]):
+            if has_score and event.get("provenance") != provenance(facts, own, sources[event["experiment"]]):
                 wrong.append(f"{event['experiment']:04d}, run {event['run'] + 1}")
     return _counted("scores", "belongs to what stands here", total, wrong, "")
 

@@ -471,6 +471,8 @@ class _Fold:
         self.on_waited(event)
         status = None if event["status"] is None else Status(event["status"])
         self.run(event).update(status=status, reason=event.get("reason") or "", measured=event.get("measured") or {})
+        if event.get("sandbox"):
+            self.run(event)["sandbox"] = event["sandbox"]
 
     def on_interrupted(self, event: Event) -> None:
         self.on_waited(event)

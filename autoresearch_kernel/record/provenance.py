@@ -6,7 +6,7 @@ Two scores with the same digest come from the same code, rows, settings and vers
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .study import sha256
@@ -22,6 +22,21 @@ def changed_versions(then: Mapping[str, str], now: Mapping[str, str]) -> list[tu
     return [(k, old, now.get(k, "gone")) for k, old in then.items() if k != SYSTEM and old != now.get(k)]
 
 
+def last_versions(facts: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> Mapping[str, str]:
+    """Those that the last session of a study ran with, or the study began with."""
+    opened = (event["versions"] for event in reversed(events) if event["event"] == "opened" and event.get("versions"))
+    return next(opened, facts.get("versions") or {})
+
+
+def same_versions(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """Whether the scores of both have the same provenance."""
+    return _of_scores(one) == _of_scores(other)
+
+
+def _of_scores(versions: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in versions.items() if name != SYSTEM}
+
+
 def parts_of(facts: Mapping[str, Any], versions: Mapping[str, str], train_sha256: str) -> dict[str, str]:
     """Name and SHA-256 of each part; `facts` are study.json, `versions` those that made the score."""
     corpus = facts["corpus"]
@@ -31,7 +46,7 @@ def parts_of(facts: Mapping[str, Any], versions: Mapping[str, str], train_sha256
         "corpus": _digest({"text": corpus["content_sha256"], "files": facts.get("corpus_files") or {}}),
         "tokenizer": corpus["tokenizer_sha256"],
         "held-out rows": corpus["heldout_sha256"],
-        "versions": _digest({name: value for name, value in versions.items() if name != SYSTEM}),
+        "versions": _digest(_of_scores(versions)),
         "study settings": _digest(_settings(facts)),
         "machine": _digest({name: facts["hardware"].get(name) for name in MACHINE}),
     }

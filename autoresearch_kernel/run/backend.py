@@ -6,7 +6,7 @@ machine is one more backend.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -55,6 +55,9 @@ class Backend:
     num_slots: int | None = None  # that it has whatever the study says; None: as many as the study divides it into
     # Called again and again while several slots train, with the kinds of machine whose slots are in use.
     joined: Callable[[Collection[str]], Joined] | None = None
+    # Of other machines: facts of the one that this thread's slot has used last, or of the one that it uses next where
+    # the argument is True. `sandbox` is the name of its sandbox, `packages` are the versions on which scores depend.
+    worker: Callable[[bool], Mapping[str, Any]] | None = None
 
 
 LOCAL = Backend(duel=run_duel if can_stop() else None)

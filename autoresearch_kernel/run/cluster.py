@@ -84,6 +84,7 @@ def cluster_backend(
             ),  # a training takes the lock of its worker's machine
             num_slots=len(places.all),
             joined=Newcomers(places, project).joined,
+            worker=places.worker,
         )
     finally:
         connection.close()

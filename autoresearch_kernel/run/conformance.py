@@ -26,7 +26,8 @@ from ..scoring.job import HeldOut, ScoringJob, ScoringSettings
 from ..scoring.score import bits_per_byte
 from ..scoring.scorer_process import ScoringFailed
 from ..system.explain import explain
-from ..system.slot import Seat, Slot, taking
+from ..system.machine_speed import usable_cores
+from ..system.slot import Seat, Slot, TooManySlots, taking
 from .backend import Backend
 from .outcome import EndRun
 from .training import Listener, Training
@@ -282,15 +283,25 @@ def audits(bench: Bench) -> None:
     require(not lied.accepted, "a claim of half the nats was accepted")
 
 
+def _slots(backend: Backend) -> tuple[Slot, ...]:
+    """All that it has; two where a study says how many it has, unless its machine cannot be divided."""
+    if backend.num_slots is not None:
+        return backend.divide(backend.num_slots)
+    try:
+        return backend.divide(2)
+    except TooManySlots:
+        return backend.divide(1)
+
+
 def trains_on_each_slot(bench: Bench) -> None:
     """Each slot has a name, and all of them train and score at the same time."""
     backend = bench.backend
-    slots = backend.divide(backend.num_slots or 1)
+    slots, cores = _slots(backend), usable_cores()
     require(len({slot.name for slot in slots}) == len(slots), f"two slots have one name: {[s.name for s in slots]}")
     trainings = [bench.training() for _ in slots]
 
     def work(slot: Slot, lock: int | None, training: Training) -> str:
-        with taking(Seat(slot, lock, num_slots=len(slots))):
+        with taking(Seat(slot, lock, cores, len(slots))):
             outcome = bench.train(training)
             if outcome.artefact is None:
                 return f"{slot.name}: a training ended with {outcome.status}: {outcome.reason}"

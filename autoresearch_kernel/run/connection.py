@@ -21,8 +21,8 @@ import io
 import secrets
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -68,6 +68,8 @@ class Connection:
         self.heard = time.monotonic()  # when it listed them last
         self._client: Any = None  # a distributed.Client
         self._connecting = asyncio.Lock()
+        self._sending: set[tuple[str, str]] = set()  # address and name of each file that is sent now
+        self._lock = threading.Lock()  # of `_sending`
         self._listing: concurrent.futures.Future[None] | None = None
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="cluster", daemon=True).start()
@@ -256,15 +258,41 @@ class Connection:
     # --- files
 
     def send(self, address: str, files: Mapping[str, bytes | Path], tick: Tick = None) -> None:
-        """Send a worker those files that it does not have, by their names below `received.root`."""
+        """Send a worker those files that it does not have, by their names below `received.root`.
+
+        A file that another thread sends to this worker is waited for, and not sent a second time.
+        """
         digests = {name: sha256(data) for name, data in files.items()}
         for name in self.ask(address, received.missing, digests, tick=tick):
-            data = files[name]
-            size = len(data) if isinstance(data, bytes) else data.stat().st_size
-            with io.BytesIO(data) if isinstance(data, bytes) else open(data, "rb") as file:
-                for offset in range(0, max(1, size), CHUNK_BYTES):
-                    part = file.read(CHUNK_BYTES)
-                    self.ask(address, received.put, name, offset, part, size, digests[name], tick=tick)
+            with self._alone(address, name, tick):
+                if self.ask(address, received.missing, {name: digests[name]}, tick=tick):
+                    self._transfer(address, name, files[name], digests[name], tick)
+
+    @contextmanager
+    def _alone(self, address: str, name: str, tick: Tick) -> Iterator[None]:
+        """Within this block no other thread sends this file to this worker."""
+        file = address, name
+        while True:
+            with self._lock:
+                if file not in self._sending:
+                    self._sending.add(file)
+                    break
+            if tick is not None:
+                tick()
+            time.sleep(POLL_SECONDS)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._sending.remove(file)
+
+    def _transfer(self, address: str, name: str, data: bytes | Path, digest: str, tick: Tick) -> None:
+        """Send a worker one file in parts."""
+        size, transfer = len(data) if isinstance(data, bytes) else data.stat().st_size, secrets.token_hex(4)
+        with io.BytesIO(data) if isinstance(data, bytes) else open(data, "rb") as file:
+            for offset in range(0, max(1, size), CHUNK_BYTES):
+                part = file.read(CHUNK_BYTES)
+                self.ask(address, received.put, name, offset, part, size, digest, transfer, tick=tick)
 
 
 def sha256(data: bytes | Path) -> str:

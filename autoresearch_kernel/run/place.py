@@ -14,7 +14,9 @@ from ..core.types import NO_SANDBOX
 from .alike import OF_A_STUDY, name_of_kind, unlike
 from .connection import ClusterRefused
 
-IsOwn = Callable[[Mapping[str, Any]], bool]  # of facts
+# How well a worker, by its facts, fits a study that has begun: 0 where it is no machine of the study's own kind, and of
+# several kinds that might be it the one with the highest number is.
+IsOwn = Callable[[Mapping[str, Any]], int]
 NO_KINDS: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -26,7 +28,7 @@ class Place:
     address: str  # of the worker
     process: str  # of the worker, see `remote.PROCESS`
     host: str  # which machine
-    facts: Mapping[str, Any]  # hardware, versions and sandbox
+    facts: Mapping[str, Any]  # hardware, versions and sandbox, see `remote.introduce`
     machine: str = ""  # the name of its kind; "" for the kind that the study began on
     part: tuple[Any, ...] = ()  # of the machine, that its worker may use, see `remote.introduce`
     lock: str = ""  # the file of the lock that its trainings take; "" where that is not known
@@ -84,12 +86,14 @@ def refuse_one_gpu(places: Sequence[Place], scheduler: str) -> None:
 def name_kinds(places: Sequence[Place], is_own: IsOwn | None, known: Mapping[str, Mapping[str, Any]]) -> None:
     """Give each place the name of its kind; the kind of the study has none.
 
-    That is the kind that it had before, else the largest one of those that `is_own` accepts.
+    That is the kind that it had before, else of those that `is_own` accepts the one that fits best, and is largest.
     """
+    is_own = is_own or (lambda facts: 1)
     if "" in known:
         own = [place for place in places if not unlike(known[""], place.facts)]
     else:
-        own = max(groups([p for p in places if is_own is None or is_own(p.facts)]), key=len, default=[])
+        accepted = groups([place for place in places if is_own(place.facts)])
+        own = max(accepted, key=lambda group: (is_own(group[0].facts), len(group)), default=[])
     names = {"", *known}
     for group in groups([place for place in places if place not in own]):
         facts = group[0].facts

@@ -32,6 +32,7 @@ from .place import NO_KINDS, IsOwn, Place, name_kinds, refuse_another_device, re
 MEASURE_SECONDS = 300.0  # for the measurement of a worker, which may have to wait for the end of a training
 MOST_FAILURES = 2  # of a worker's machine, one after the other, before its slot tries another worker of its kind
 REPEATED_MEASUREMENTS = 2  # of a worker that is slower than the fastest one
+OF_ITSELF = ("versions", "packages", "sandbox")  # facts that a worker knows without a measurement
 VERSION = "autoresearch_kernel.core.version:__version__"  # an object by its name, for `pkgutil.resolve_name`
 
 
@@ -43,6 +44,7 @@ class Places:
         self.all: list[Place] = []
         self._known: Mapping[str, Mapping[str, Any]] = NO_KINDS  # of the study, before this session
         self._lock, self._reviving = threading.Lock(), threading.Lock()
+        self._used = threading.local()  # `facts` of the worker that a thread has used last
 
     def find(
         self, project: Path, is_own: IsOwn | None = None, known: Mapping[str, Mapping[str, Any]] = NO_KINDS
@@ -74,16 +76,16 @@ class Places:
     def measured(self, address: str, project: Path) -> list[Place]:
         """Places for the slots of a worker that has joined since, which belong to none of the others yet.
 
-        It is not measured on a machine that has lost a worker like it, with the same GPUs and processors. Raises
-        MachineFailed, and ClusterRefused for another version of this package, and for processors on which others train
-        already.
+        It is not measured on a machine that has lost a worker like it, with the same GPUs and processors, the same
+        sandbox and the same versions. Raises MachineFailed, and ClusterRefused for another version of this package, and
+        for processors on which others train already.
         """
         new = self._unmeasured(self._introductions([address]))
         beside = [place for place in self.all if place.host == new[0].host]
-        gone = [p for p in beside if self._is_gone(p) and _is_like(p, new[0].part, new[0].facts["versions"])]
+        gone = [p for p in beside if self._is_gone(p) and _is_like(p, new[0].part, new[0].facts)]
         if gone:
             for place in new:
-                place.facts, place.shares_machine = gone[0].facts, gone[0].shares_machine
+                place.facts, place.shares_machine = {**gone[0].facts, **place.facts}, gone[0].shares_machine
             return new
         working = [place for place in beside if not self._is_gone(place)]
         if working and working[0].facts["device"] == "cpu":
@@ -169,7 +171,7 @@ class Places:
             num_slots = self.connection.num_slots(address)
             for index in range(num_slots):
                 name = self.connection.name(address) + (f" #{index + 1}" if num_slots > 1 else "")
-                facts, where = {"versions": said["versions"]}, {"part": said["part"], "lock": said["lock"]}
+                facts, where = _own_facts(said), {"part": said["part"], "lock": said["lock"]}
                 places.append(Place(name, address, said["process"], said["host"], facts, **where))
         return sorted(places, key=lambda place: place.name)
 
@@ -216,6 +218,7 @@ class Places:
         Raises MachineFailed where no worker of the cluster answers.
         """
         place = self._take(tick)
+        self._used.facts = place.facts
         try:
             yield place
             place.num_failures = 0
@@ -228,10 +231,21 @@ class Places:
         finally:
             place.is_taken = False
 
+    def worker(self, is_next: bool = False) -> Mapping[str, Any]:
+        """Facts of the worker that this thread has used last, or of the one that it uses next as far as is known."""
+        if not is_next and hasattr(self._used, "facts"):
+            return dict(self._used.facts)
+        wanted = self._wanted()
+        return dict(next((place for place in wanted if not place.is_lost), wanted[0]).facts)
+
+    def _wanted(self) -> list[Place]:
+        """The places of this thread's slot; where it has none, all of the kind that the study began on."""
+        if (seat := present_seat()) is not None:
+            return [self.all[seat.slot.index % len(self.all)]]
+        return [place for place in self.all if not place.machine]
+
     def _take(self, tick: Tick) -> Place:
-        seat = present_seat()
-        own = [place for place in self.all if not place.machine]
-        wanted = own if seat is None else [self.all[seat.slot.index % len(self.all)]]
+        wanted = self._wanted()
         same = [place for place in self.all if place.machine == wanted[0].machine]
         while True:
             for place in self.all:
@@ -288,25 +302,31 @@ class Places:
         return lambda address: claimed.count(address) < self.connection.num_slots(address)
 
     def _takes_over(self, place: Place, address: str) -> bool:
-        """Give a place another worker, on a machine that is known, with the same GPUs and processors."""
+        """Give a place another worker that need not be measured, as it is like one that has been on its machine."""
         try:
             said = self._introductions([address])[address]
         except (MachineFailed, ClusterRefused):
             return False
         beside = (p for p in self.all if p.host == said["host"] and p.machine == place.machine)
-        alike = next((p for p in beside if _is_like(p, said["part"], said["versions"])), None)
+        alike = next((p for p in beside if _is_like(p, said["part"], said)), None)
         if alike is None or said["process"] == place.process:
             return False
         with self._lock:
             if not self._has_room(place)(address):  # it has become a slot meanwhile
                 return False
-            place.move(replace(alike, address=address, process=said["process"], lock=said["lock"]))
+            facts = {**alike.facts, **_own_facts(said)}
+            place.move(replace(alike, address=address, process=said["process"], lock=said["lock"], facts=facts))
         return True
 
 
-def _is_like(place: Place, part: Sequence[Any], versions: Mapping[str, str]) -> bool:
+def _own_facts(said: Mapping[str, Any]) -> dict[str, Any]:
+    """What a worker says of itself that is no measurement."""
+    return {name: said[name] for name in OF_ITSELF}
+
+
+def _is_like(place: Place, part: Sequence[Any], facts: Mapping[str, Any]) -> bool:
     """Whether a worker on a place's machine is what that place's worker is, so that it need not be measured."""
-    return place.part == part and dict(place.facts["versions"]) == dict(versions)
+    return place.part == part and all(place.facts[name] == facts[name] for name in ("versions", "sandbox"))
 
 
 def mirror_of(project: Path) -> str:

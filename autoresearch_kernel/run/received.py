@@ -10,8 +10,9 @@ import asyncio
 import hashlib
 import os
 import platform
-import secrets
+import time
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path, PurePosixPath
 from typing import Any, ParamSpec, TypeVar
@@ -22,7 +23,8 @@ from ..system.files import rename
 from ..system.locations import cache_dir
 from ..system.untrusted_files import remove_tree
 
-OF_THIS_PROCESS = secrets.token_hex(4)  # several workers of one machine may receive the same file at once
+IN_USE_SECONDS = 600.0  # since a file or folder was touched last; a task touches what it uses once a minute
+ABANDONED_SECONDS = 3600.0  # since the last part of a file arrived, after which its transfer is given up
 _hashes: dict[tuple[str, int, int], str] = {}  # SHA-256 of a file, by path, size and time of change
 
 P = ParamSpec("P")
@@ -52,12 +54,37 @@ def sha256_of(path: Path) -> str:
     return _hashes[key]
 
 
+def touch(path: Path) -> None:
+    """Mark a file or folder below root as in use for `IN_USE_SECONDS`, and so what it lies in."""
+    for entry in (path, *path.parents):
+        if entry == root():
+            break
+        with suppress(FileNotFoundError):
+            os.utime(entry, follow_symlinks=False)
+
+
 def keep_newest(folder: Path, most: int) -> None:
-    """Remove the oldest entries of a folder, down to `most`."""
-    if folder.is_dir():
-        entries = sorted(folder.iterdir(), key=lambda entry: entry.stat().st_mtime)
-        for entry in entries[: max(0, len(entries) - most)]:
-            remove_tree(entry)
+    """Remove the oldest entries of a folder, down to `most`, but none that is in use.
+
+    What was touched lately is in use, by this process or by another one that has the same folder.
+    """
+    if not folder.is_dir():
+        return
+    os.utime(folder)
+    now = folder.stat().st_mtime  # by the clock of the machine that holds the folder, as the times of its entries are
+    entries = sorted((_touched(entry), entry) for entry in folder.iterdir())
+    for _, entry in entries[: max(0, len(entries) - most)]:
+        if now - _touched(entry) > IN_USE_SECONDS:
+            with suppress(OSError):  # another process may be removing it
+                remove_tree(entry)
+
+
+def _touched(entry: Path) -> float:
+    """When an entry was touched last; never for one that has been removed meanwhile."""
+    try:
+        return entry.lstat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _in_a_thread(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
@@ -80,7 +107,7 @@ def missing(files: Mapping[str, str]) -> list[str]:
     for name, digest in files.items():
         path = below_root(name)
         if path.is_file() and sha256_of(path) == digest:
-            os.utime(path)  # it is in use, so `keep_newest` keeps it
+            touch(path)
             _hashes[str(path), path.stat().st_size, path.stat().st_mtime_ns] = digest
         else:
             lacks.append(name)
@@ -88,11 +115,18 @@ def missing(files: Mapping[str, str]) -> list[str]:
 
 
 @_in_a_thread
-def put(name: str, offset: int, data: bytes, size: int, digest: str) -> None:
-    """Write a part of a file; with the last one it gets its name, if it is `size` bytes with this SHA-256."""
+def put(name: str, offset: int, data: bytes, size: int, digest: str, transfer: str) -> None:
+    """Write a part of a file; with the last one it gets its name, if it is `size` bytes with this SHA-256.
+
+    Args:
+        transfer: a name for all parts together: several supervisors may send the same file, and several workers of one
+            machine receive it, at the same time.
+    """
     path = below_root(name)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    part = path.with_name(f".{path.name}.{OF_THIS_PROCESS}.{digest[:8]}.part")
+    part = path.with_name(f".{path.name}.{digest[:8]}-{transfer}.part")
+    if offset == 0:
+        _remove_abandoned(path)
     with os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
         file.seek(offset)
         file.write(data)
@@ -103,6 +137,16 @@ def put(name: str, offset: int, data: bytes, size: int, digest: str) -> None:
         part.unlink()
         raise MachineFailed(f"{path.name} arrived damaged at {platform.node()}.")
     rename(part, path)
+    touch(path)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove what transfers of a file have left that were cut off."""
+    for entry in path.parent.iterdir():
+        if entry.name.startswith(f".{path.name}.") and entry.name.endswith(".part"):
+            with suppress(FileNotFoundError):  # another process has removed it, or given it its name
+                if time.time() - entry.stat().st_mtime > ABANDONED_SECONDS:
+                    entry.unlink()
 
 
 @_in_a_thread

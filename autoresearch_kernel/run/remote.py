@@ -42,15 +42,16 @@ from ..system.processes import kill_by_token
 from ..system.slot import VISIBLE, Seat, Slot, taking, usable_cpus
 from ..system.temporary import own_folder
 from .outcome import EndRun
-from .received import below_root, keep_newest, sha256_of
+from .received import below_root, keep_newest, sha256_of, touch
 from .training import Listener, Training, run_training
 
 PROCESS = secrets.token_hex(8)  # of this process: after a restart a worker may have the same address
 LEAST_FREE_BYTES = 64 * 2**20  # disk space without which no training is begun
 OUTPUT_LIMIT_CHARS = 200_000  # of the output that waits to be fetched; older output is dropped
-# The newest; what a supervisor misses it sends again. A run leaves a hand-over with its model, a notebook and a log.
-# As many of them may be in work as there are slots on the machine.
+# The newest, and all that is in use; what a supervisor misses it sends again. A run leaves a hand-over with its model,
+# a notebook and a log.
 KEPT_EXPERIMENTS, KEPT_FILES, KEPT_ARRAYS = 32, 120, 48
+TOUCH_SECONDS = 60.0  # after which a task says again what it uses, see `received.IN_USE_SECONDS`
 END_SECONDS = 20.0  # that a task may take to end what it runs
 FORGET_SECONDS = 3600.0  # after which a task that never began is forgotten
 
@@ -91,16 +92,26 @@ class Work:
     points: list[dict[str, Any]] = field(default_factory=list)  # all of the curve
     output: str = ""
     ending: Exception | None = None  # is raised in the task
+    used: tuple[Path, ...] = ()  # files and folders
+    touched: float = 0.0  # when these were touched last
     lock: threading.Lock = field(default_factory=threading.Lock)  # of `output`
 
     def tick(self, seconds: float = 0.0) -> None:
         """Raises what ends the task: the wish of its supervisor, or that the supervisor has vanished."""
         if seconds:
             self.seen = replace(self.seen, seconds=seconds)
+        if time.monotonic() - self.touched > TOUCH_SECONDS:
+            self.use(*self.used)
         if self.ending is not None:
             raise self.ending
         if (silent := time.monotonic() - self.asked) > self.lost_seconds:
             raise SupervisorGone(f"the supervisor has not asked for {silent:.0f} s")
+
+    def use(self, *paths: Path) -> None:
+        """Keep files and folders, and what they lie in, from being removed as long as the task ticks."""
+        self.used, self.touched = paths, time.monotonic()
+        for path in paths:
+            touch(path)
 
     def hear(self, text: str) -> None:
         with self.lock:
@@ -119,21 +130,29 @@ _described: dict[str, dict[str, Any]] = {}  # by the content of prepare.py
 # --- called directly, and not as tasks: each answers at once
 
 
-def introduce() -> dict[str, Any]:
-    """Which process, machine and part of the machine this is, and with which versions it works.
+async def introduce() -> dict[str, Any]:
+    """Which process, machine and part of the machine this is, and with which sandbox and versions it works.
 
     `part`: the GPUs and the processors that it may use; `lock`: the lock that its trainings take, of one GPU where they
-    use one.
+    use one; `versions`: those by which kinds of machine are told apart; `packages`: those on which scores depend.
+
+    Raises MachineFailed where there is no sandbox, and none was renounced.
     """
     _forget_settings_of_dask()
     _keep_log_short()
+    try:
+        sandbox = (await asyncio.to_thread(require_sandbox)).name  # the first call starts one
+    except SandboxMissing as none:
+        raise MachineFailed(f"{platform.node()}: {none}") from none
     versions = study_versions()
     return {
         "process": PROCESS,
         "host": f"{platform.node()} {boot_id()}",
         "part": (*(os.environ.get(name) for name in VISIBLE), usable_cpus()),
         "lock": str(lock_path()),
+        "sandbox": sandbox,
         "versions": {name: versions.get(name, "missing") for name in ("autoresearch-kernel", "python", "torch")},
+        "packages": versions,
     }
 
 
@@ -295,7 +314,7 @@ def _on_machine(order: Order) -> Iterator[None]:
 
 
 def describe(process: str, project: str, is_again: bool = False) -> dict[str, Any]:
-    """The hardware of this machine as a study records it, with its speed, and the name of its sandbox.
+    """The hardware of this machine as a study records it, with its speed.
 
     It is measured once, or `is_again` once more; then the higher speed counts.
     """
@@ -305,13 +324,12 @@ def describe(process: str, project: str, is_again: bool = False) -> dict[str, An
     before = _described.get(known)
     if before is None or is_again:
         try:
-            sandbox = require_sandbox().name
             with open_measuring_process(folder) as measuring:
                 facts = measuring.facts() | {"flops": measuring.training_flops()}
         except (OSError, RuntimeError) as error:
             raise MachineFailed(f"{platform.node()} could not be measured: {explain(error)}") from error
         flops = max(facts["flops"], before["flops"] if before is not None else 0.0)
-        _described[known] = facts | {"flops": flops, "sandbox": sandbox}
+        _described[known] = facts | {"flops": flops}
     return _described[known]
 
 
@@ -323,12 +341,12 @@ def train(order: Order, training: Training, experiment: str, corpus: str) -> Tra
     with _working(order) as work:
         project = below_root(order.project)
         folder = below_root(f"{order.project}/{experiment}")
-        keep_newest(folder.parent, KEPT_EXPERIMENTS)
-        folder.mkdir(parents=True, exist_ok=True)
-        keep_newest(folder, KEPT_FILES)
-        os.utime(folder)
-        _require_space(folder)
         own = replace(training, paths=ExperimentPaths(folder), project=project, corpus_dir=Path(corpus))
+        folder.mkdir(parents=True, exist_ok=True)
+        work.use(folder, own.paths.handover(own.run), own.paths.notebook(own.run), own.paths.runner_log(own.run))
+        keep_newest(folder.parent, KEPT_EXPERIMENTS)
+        keep_newest(folder, KEPT_FILES)
+        _require_space(folder)
         for left in _files(own):
             left.unlink(missing_ok=True)
         outcome = run_training(own, _listener(work))
@@ -392,11 +410,13 @@ def _job(order: Order, question: Question, work: Work) -> ScoringJob:
     def begins(pid: int) -> None:
         work.seen = replace(work.seen, is_working=True)
 
-    project = below_root(order.project)
+    project, artefact = below_root(order.project), below_root(question.artefact)
+    artefact.stat()  # one that was removed since it was sent is no fault of the code
+    work.use(artefact.parent)
     heldout = HeldOut(_array(question.rows), _array(question.token_bytes))
     keep_newest(below_root(question.rows).parent, KEPT_ARRAYS)
     return ScoringJob(
-        below_root(question.artefact),
+        artefact,
         heldout,
         question.settings,
         project,

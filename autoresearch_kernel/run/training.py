@@ -52,6 +52,11 @@ MOST_WORK_STOPPED = 0.02  # of its budget: processor time that a training may us
 LEAST_WORK_STOPPED_SECONDS = 0.5  # what may be the system's own inaccuracy
 
 
+def new_token() -> str:
+    """What the processes of one training, score or audit carry in their environment."""
+    return secrets.token_hex(16)
+
+
 @dataclass(frozen=True)
 class Training:
     """One training: its code, data, time and seed, and where its files go."""
@@ -69,7 +74,7 @@ class Training:
     startup_allowance_seconds: float
     handover_allowance_seconds: float
     study: str = ""  # its name, for other studies that wait for this machine
-    token: str = field(default_factory=lambda: secrets.token_hex(16))  # in the environment of each of its processes
+    token: str = field(default_factory=new_token)  # in the environment of each of its processes
     clock: str = "wall"  # or "steady", which counts the budget in seconds of normal speed
     normal_speed: float | None = None  # of the machine; None in the run that measures it, by the wall clock
     max_steps: int | None = None  # the budget in steps, instead of seconds

@@ -15,6 +15,7 @@ from ..core.format import count
 from ..core.state import Event, replay
 from ..core.types import NO_SANDBOX
 from ..record.history import events_so_far
+from ..record.provenance import last_versions
 from ..record.study import Study, StudyError
 from ..run.alike import MEMORY_TOLERANCE, SPEED_TOLERANCE, apart, unlike
 from ..run.backend import LOCAL, Backend, chosen_backend
@@ -30,7 +31,7 @@ from .presets import PresetError, measure_machine
 if TYPE_CHECKING:
     from .steps import Steps
 
-OF_THE_RECORD = ("versions", "sandbox")  # facts of a worker that are not its hardware
+OF_THE_RECORD = ("versions", "packages", "sandbox")  # facts of a worker that are not its hardware
 OF_A_WORKER = "is_worker"  # in the hardware of a study that began on a cluster
 A_CLUSTER = " of a cluster: "  # in the note that says what trains
 _LISTED = re.compile(rf"(?:Joined: )?[\d,]+ slots?{A_CLUSTER}(.*)", re.DOTALL)  # the whole note
@@ -79,10 +80,13 @@ def on_cluster(
     refuse_cluster(StudyOptions(cluster=address, agent=agent), study.clock, study.num_slots, study.name)
     os.close(take_lock(study.paths.lock))  # workers that train for another process answer late
     hardware: Mapping[str, Any] = study.facts["hardware"]
-    known = replay(events_so_far(study.paths.history)).kinds
+    events = list(events_so_far(study.paths.history))
+    known, versions = replay(events).kinds, last_versions({}, events)  # {} before the first session
 
-    def is_own(facts: Mapping[str, Any]) -> bool:
-        return not difference(hardware, facts)
+    def is_own(facts: Mapping[str, Any]) -> int:
+        """Of workers on such hardware, those with the study's versions go first; a session notes other versions."""
+        has_changed = any(versions.get(name) not in (None, version) for name, version in facts["versions"].items())
+        return 0 if difference(hardware, facts) else 1 if has_changed else 2
 
     with cluster_backend(address, study.project, is_own=is_own, known=known) as there:
         slots = there.divide(0)

@@ -7,8 +7,8 @@ training, scoring, audits, waiting. So no two threads are in the steps of a sess
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
@@ -103,5 +103,11 @@ def sharing(backend: Backend, baton: Baton, seat: Seat | None = None) -> Backend
         with baton.free():
             return backend.load()
 
+    def worker(is_next: bool) -> Mapping[str, Any]:
+        assert backend.worker is not None
+        with nullcontext() if seat is None else taking(seat):
+            return backend.worker(is_next)
+
+    own: dict[str, Any] = {} if backend.worker is None else {"worker": worker}
     clock = replace(backend.clock, sleep=sleep)
-    return replace(backend, train=train, score=score, audit=audit, clock=clock, load=load, duel=None)
+    return replace(backend, train=train, score=score, audit=audit, clock=clock, load=load, duel=None, **own)

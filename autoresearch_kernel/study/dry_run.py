@@ -16,7 +16,7 @@ from ..core.format import number
 from ..core.types import Progress, Proposal, RunOutcome, Status
 from ..record.archive import failure_output
 from ..record.study import sha256
-from ..run.training import Training
+from ..run.training import Training, new_token
 from ..scoring.job import HeldOut
 from ..scoring.scorer_process import ScoringFailed
 from ..system.machine import LONGEST_NAP_SECONDS
@@ -68,17 +68,16 @@ def _failure(session: Session, proposal: Proposal, number: int) -> str:
         if not failure.may_be_the_code:
             raise
         return f"crash: {failure}"
-    session.forget(training.token)
     if outcome.status is not None or outcome.artefact is None:
         has = f": within this limit a dry run sets up, compiles, makes {NUM_STEPS} steps and evaluates"
         why = has if outcome.status is Status.TIMEOUT else ""
         return f"{outcome.status}: {outcome.reason}{why}\n{failure_output(training.paths)}".strip()
     rows = _random_rows(session.heldout, study.facts["scoring"]["rows_per_batch"])
     left = training.limit_seconds - _seconds(outcome.measured, "total_seconds")
-    own = {"token": training.token, "may_quote": True, "limit_seconds": SCORING_SECONDS + max(0.0, left)}
+    own = {"may_quote": True, "limit_seconds": SCORING_SECONDS + max(0.0, left)}
     job = session.scoring_job(outcome.artefact, rows, **own)
     try:
-        _once_more_where_lost(lambda: session.backend.score(job))
+        _once_more_where_lost(lambda: session.backend.score(replace(job, token=new_token())))
     except ScoringFailed as failure:
         return f"The model that it handed over could not be scored: {failure}"
     except MachineFailed as failure:
@@ -90,13 +89,20 @@ def _failure(session: Session, proposal: Proposal, number: int) -> str:
 
 
 def _train(session: Session, training: Training) -> RunOutcome:
-    """Train, and once more where the worker, or what executes the notebook, ended meanwhile. Raises MachineFailed."""
-    listener = session.listener(training.token, on_tick=lambda seconds: session.tick())
+    """Train, and once more where the worker, or what executes the notebook, ended meanwhile. Raises MachineFailed.
+
+    Each time has a token of its own: a worker that answers again ends whatever has the first one.
+    """
 
     def train() -> RunOutcome:
         remove_tree(training.paths.folder)
         training.paths.folder.mkdir(parents=True)
-        return session.backend.train(training, listener)
+        token = new_token()
+        listener = session.listener(token, on_tick=lambda seconds: session.tick())
+        try:
+            return session.backend.train(replace(training, token=token), listener)
+        finally:
+            session.forget(token)
 
     return _once_more_where_lost(train)
 

@@ -109,7 +109,7 @@ def score_run(session: Session, experiment: Experiment, run: int) -> Evaluation 
         record(status=Status.CRASH, reason=f"scoring failed: {failure}")
         return None
     facts = {name: value for name, value in asdict(evaluation).items() if name != "nll_path"}
-    record(**facts, sandbox=session.sandbox, provenance=session.provenance(experiment), files=session.hashes(nll_path))
+    record(**facts, **session.made_with(experiment), files=session.hashes(nll_path))
     return evaluation
 
 

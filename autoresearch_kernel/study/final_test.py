@@ -51,6 +51,7 @@ def _test(session: Steps, heldout: HeldOut, champion: int, number: int, run: int
         score = partial(session.backend.score, nll_path=folder / "nll.npy")
         try:
             claim = despite_machine(session, lambda _: ask(session, score, about, heldout))
+            made_with = session.made_with(experiment)
             found = _audited(session, about, heldout, claim) if number > 0 else None
         except ScoringFailed as failure:
             raise StudyError(
@@ -71,8 +72,7 @@ def _test(session: Steps, heldout: HeldOut, champion: int, number: int, run: int
         num_bytes=claim.num_bytes,
         evaluation_seconds=claim.evaluation_seconds,
         audit=asdict(found) if found else None,
-        sandbox=session.sandbox,
-        provenance=session.provenance(experiment),
+        **made_with,
     )
 
 

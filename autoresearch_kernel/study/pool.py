@@ -42,7 +42,7 @@ LOOK_EVERY_SECONDS = 0.1  # for commands and slots that have become free
 ON_ANOTHER_SLOT = "an error on another slot"
 OF_A_SLOT = ("phase", "purpose", "experiment", "run", "since")  # fields of Activity
 SHARED = (
-    "study", "history", "lineage", "heldout", "inbox", "watch", "sandbox", "sandboxed", "enough", "left",
+    "study", "history", "lineage", "heldout", "inbox", "watch", "sandbox", "versions", "sandboxed", "enough", "left",
     "ends_hopeless", "is_interactive", "hooks", "_last_read", "_running",
 )  # fmt: skip
 Key = tuple[int, int | None]  # an experiment, and one run of it, or None for all of it

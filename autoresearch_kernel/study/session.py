@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from ..record.commands import Inbox
 from ..record.file_hashes import file_hashes
 from ..record.git import Lineage
 from ..record.history import History
-from ..record.provenance import provenance
+from ..record.provenance import provenance, same_versions
 from ..record.study import Study, StudyError, sha256, study_versions
 from ..run.backend import LOCAL, Backend
 from ..run.training import Listener, Training
@@ -55,7 +55,8 @@ class Session:
     inbox: Inbox
     watch: Watch = ignore
     backend: Backend = LOCAL
-    sandbox: str = ""  # that trainings and scorers run in, "none" without one
+    sandbox: str = ""  # that trainings and scorers run in on this machine, "none" without one
+    versions: Mapping[str, str] = field(default_factory=study_versions)  # that the event `opened` says
     sandboxed: Callable[[], dict[str, Any]] = dict  # `wrap` and `guard` of each ScoringJob
     enough: Callable[[], str] = lambda: ""  # why nothing more is to be proposed; "" while something is
     # Experiments and seconds until then, after so many experiments that are in work; None where there is no limit.
@@ -229,9 +230,19 @@ class Session:
             )
         return with_newlines(source)  # versions before 0.12 recorded the line ends that an agent wrote
 
-    def provenance(self, experiment: Experiment) -> str:
-        """Digest of all that a score of this experiment depends on."""
-        return provenance(self.study.facts, study_versions(), experiment.train_sha256)
+    def used_sandbox(self, *, is_next: bool = False) -> str:
+        """In which this session has worked last, or in which its next training runs as far as is known."""
+        return self.sandbox if self.backend.worker is None else str(self.backend.worker(is_next)["sandbox"])
+
+    def made_with(self, experiment: Experiment) -> dict[str, Any]:
+        """What is recorded with the last score, one of this experiment: its sandbox and provenance.
+
+        `versions` are recorded where they are not those of the session, as on a worker of another kind.
+        """
+        versions = self.versions if self.backend.worker is None else self.backend.worker(False)["packages"]
+        digest = provenance(self.study.facts, versions, experiment.train_sha256)
+        facts: dict[str, Any] = {"sandbox": self.used_sandbox(), "provenance": digest}
+        return facts if same_versions(versions, self.versions) else facts | {"versions": dict(versions)}
 
     def context(self) -> Context:
         """All that an agent may read now."""

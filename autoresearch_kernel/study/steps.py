@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -25,7 +25,7 @@ from ..core.types import Evaluation, Experiment, Progress, Proposal, RunOutcome,
 from ..record.commands import Inbox
 from ..record.git import open_lineage
 from ..record.history import History
-from ..record.provenance import changed_versions
+from ..record.provenance import changed_versions, last_versions
 from ..record.study import Study, StudyError, sha256, study_versions
 from ..run.backend import Backend, chosen_backend, for_slots
 from ..sandbox.kinds import SANDBOX, SandboxMissing, require_sandbox, scorer_options
@@ -260,18 +260,21 @@ def open_session(study: Study, watch: Watch = ignore, backend: Backend | None = 
         remove_abandoned()
         if not history.events:
             history.append("study_started", study=study.facts)
-        before = _last_versions(study, history.events)
+        before, versions = last_versions(study.facts, history.events), _versions(backend)
+        is_first = not any(event["event"] == "opened" for event in history.events)
         sandboxed = partial(scorer_options, study.project)
-        session = Steps(study, history, lineage, heldout, inbox, watch, backend, sandbox, sandboxed)
+        session = Steps(study, history, lineage, heldout, inbox, watch, backend, sandbox, versions, sandboxed)
         session.hooks.append(partial(notices.tick, session))
-        who = {"pid": os.getpid(), "boot_id": boot_id()}
-        history.append("opened", **who, sandbox=sandbox, versions=study_versions(), can_duel=backend.duel is not None)
+        who: dict[str, Any] = {"pid": os.getpid(), "boot_id": boot_id()}
+        who["sandbox"] = session.used_sandbox(is_next=True)
+        history.append("opened", **who, versions=versions, can_duel=backend.duel is not None)
         for call in take_asked(study.name):
             history.append("called", experiment=len(session.state.decided), **asdict(call))
         session.steering.answer_old(old_commands)
         if ended:
             session.note(f"{count(ended, 'process')} of a run that was cut off had to be ended.")
-        if changed := changed_versions(before, study_versions()):
+        # Nothing is scored yet in a study that begins on workers, whose versions may always have been other ones.
+        if not (is_first and backend.worker) and (changed := changed_versions(before, versions)):
             changes = "; ".join(f"{name} {new}, before {old}" for name, old, new in changed)
             session.note(f"Scores from here on are made by other versions: {changes}. Compare them with that in mind.")
         if lineage is None:
@@ -309,7 +312,6 @@ def _refuse_another_beginning(study: Study, history: History) -> None:
         )
 
 
-def _last_versions(study: Study, events: Sequence[Mapping[str, Any]]) -> Mapping[str, str]:
-    """Those that the last session ran with, or the study began with."""
-    opened = (event["versions"] for event in reversed(events) if event["event"] == "opened" and event.get("versions"))
-    return next(opened, study.facts.get("versions") or {})
+def _versions(backend: Backend) -> dict[str, str]:
+    """Those that make the scores of a session: of the workers of the study's own kind, where it has workers."""
+    return study_versions() if backend.worker is None else dict(backend.worker(True)["packages"])

@@ -81,7 +81,7 @@ class Attempt:
             self.training.token, on_metrics=self.monitor.at_point, on_tick=self.monitor.at_clock
         )
         self.where = {"experiment": experiment.number, "run": run}
-        self.has_begun = False
+        self.sandbox, self.has_begun, self.has_trained = "", False, False
         self.measured: dict[str, Any] = {}
         self.overtime = ""  # how far it worked beyond its budget; "" when it did not
 
@@ -89,7 +89,8 @@ class Attempt:
         """Record that it starts; the outcome of code that is refused without a training, else None."""
         check_prepare_py(self.session.study)
         made_again = forgotten(self.session, self.paths.of_run(self.run))
-        facts = {"seed": self.training.seed, "sandbox": self.session.sandbox, **made_again}
+        self.sandbox = self.session.used_sandbox(is_next=True)
+        facts = {"seed": self.training.seed, "sandbox": self.sandbox, **made_again}
         facts |= {"duel": self.duel} if self.duel else {}
         facts |= {"slot": self.session.slot_name} if self.session.slot_name else {}
         facts |= {"machine": self.session.machine} if self.session.machine else {}
@@ -97,7 +98,9 @@ class Attempt:
             facts["rule"] = recorded(asked)
         self.session.history.append("started", **self.where, **facts)
         self.has_begun = True
-        return _refused(self.experiment, self.training)
+        refused = _refused(self.experiment, self.training)
+        self.has_trained = refused is None
+        return refused
 
     def judge(self, outcome: RunOutcome) -> RunOutcome:
         """The outcome with what was measured; a timeout where it worked too long beyond its budget."""
@@ -114,10 +117,12 @@ class Attempt:
         interrupted(self.session, self.experiment, self.run, cause, why, self.measured)
 
     def record(self, outcome: RunOutcome) -> None:
-        """Record that it has ended."""
+        """Record that it has ended; with its sandbox where another worker than was expected trained it, in another."""
+        sandbox = self.session.used_sandbox() if self.has_trained else self.sandbox
         self.session.history.append(
             "trained",
             **self.where,
+            **({"sandbox": sandbox} if sandbox != self.sandbox else {}),
             status=outcome.status,
             reason=outcome.reason,
             measured=self.measured,

@@ -52,7 +52,7 @@ def train_trial(session: Steps, champion: Experiment, due: Due) -> None:
     check_prepare_py(session.study)
     training = _training(session, champion, due)
     made_again = forgotten(session, training.paths.of_run(due.run))
-    _record(session, "started", due, seed=training.seed, sandbox=session.sandbox, **made_again)
+    _record(session, "started", due, seed=training.seed, sandbox=session.used_sandbox(is_next=True), **made_again)
     session.tell(about)
     session.slept_before = session.clock.slept_seconds()
     try:
@@ -92,7 +92,7 @@ def score_trial(session: Steps, champion: Experiment, due: Due) -> None:
         facts |= {"num_bytes": found.num_bytes, "evaluation_seconds": found.evaluation_seconds}
     except ScoringFailed as failure:
         facts = {"status": Status.CRASH, "reason": f"scoring failed: {failure}"}
-    _record(session, "scored", due, **facts, sandbox=session.sandbox)
+    _record(session, "scored", due, **facts, sandbox=session.used_sandbox())
     _forget_model(paths, due.run)
 
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from autoresearch_kernel.run.conformance import check_backend
 from autoresearch_kernel.run.connection import ClusterRefused, Connection
 from autoresearch_kernel.run.outcome import EndRun
 from autoresearch_kernel.run.received import put
-from autoresearch_kernel.run.training import Listener, Training
+from autoresearch_kernel.run.training import Listener, Training, new_token
 from autoresearch_kernel.scoring.job import HeldOut, ScoringJob, ScoringSettings
 from autoresearch_kernel.study.across import measure_worker
 from autoresearch_kernel.study.finish import finish
@@ -41,7 +41,8 @@ from autoresearch_kernel.study.loop import research
 from autoresearch_kernel.system.locations import RUN_TOKEN
 from autoresearch_kernel.system.slot import Seat, taking
 from tests.conftest import COUNTING_TRAIN, PROJECT, counting_study
-from tests.study.test_loop import Scripted
+from tests.pretended import Machine
+from tests.study.test_loop import Scripted, with_cell
 from tests.study.test_night import events_of, state_of
 from tests.trainings import training
 
@@ -332,6 +333,42 @@ def test_a_study_on_a_cluster_trains_on_all_workers(
     assert (result.num_baseline_runs, result.num_champion_runs) == (3, 3)
 
 
+def test_a_study_comes_to_the_same_decisions_on_slots_on_a_cluster_and_where_trainings_are_pretended(
+    workers: Workers, project: Path, small_corpus: Path, no_pictures: None
+) -> None:
+    """Of an idea that is better, one that is worse, and one that fails."""
+    ideas = {"ALPHA": 0.1}, {"ALPHA": 3.0}, with_cell("raise RuntimeError('a bad idea')")
+    machine = Machine()
+
+    def pretended(training: Training, listener: Listener) -> RunOutcome:
+        if "a bad idea" in training.source:
+            return RunOutcome(Status.CRASH, "RuntimeError: a bad idea", None, None)
+        return machine.pretend_training(training, listener)
+
+    machine.train = pretended
+    where: dict[str, dict[str, Any]] = {
+        "pretended": {"backend": machine.backend}, "slots": {"backend": LOCAL}, "cluster": {"cluster": workers.address},
+    }  # fmt: skip
+    decided, scores = {}, {}
+    for name, options in where.items():
+        asked = {} if "cluster" in options else {"asked": {"slots": 2}}
+        study = study_of(project, small_corpus, name=name, time_budget_seconds=20.0, **asked)
+        list(research(study, Scripted(*ideas), experiments=3, **options))
+        state = state_of(study)
+        assert len(state.slots) == 2 and state.incumbent is not None
+        decided[name] = state.incumbent.number, [(e.number, e.parent, e.status, e.hypothesis) for e in state.decided]
+        runs = {(e.number, run.index): run.val_bpb for e in state.experiments for run in e.runs}
+        scores[name] = {key: val_bpb for key, val_bpb in runs.items() if val_bpb is not None}
+    assert decided["slots"] == decided["cluster"] == decided["pretended"]
+    assert [status for _, _, status, _ in decided["slots"][1]] == [
+        Status.KEEP, Status.KEEP, Status.DISCARD, Status.CRASH,
+    ]  # fmt: skip
+    both = scores["slots"].keys() & scores["cluster"].keys()
+    assert both >= {(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (2, 0)}
+    for key in both:
+        assert scores["slots"][key] == pytest.approx(scores["cluster"][key], abs=1e-6), key
+
+
 def test_a_worker_that_joins_trains_from_then_on(
     workers: Workers, project: Path, small_corpus: Path, no_pictures: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -370,16 +407,16 @@ def test_a_study_begins_with_the_hardware_of_a_worker(
 ) -> None:
     hardware = measure_worker(workers.address, project)
     assert {"device", "device_name", "dtype", "memory_mb", "flops", "num_threads"} <= set(hardware)
-    assert not {"versions", "sandbox"} & set(hardware)
+    assert not {"versions", "packages", "sandbox"} & set(hardware)
     study = counting_study(project, small_corpus, hardware=hardware | {"device_name": "another machine"})
     with pytest.raises(ClusterRefused, match=r"began on another machine, and the worker alpha .* has"):
         list(research(study, Scripted(), experiments=0, cluster=workers.address))
     assert not study.paths.history.exists()
 
 
-def study_of(project: Path, corpus: Path, source: str = COUNTING_TRAIN) -> Study:
+def study_of(project: Path, corpus: Path, **others: Any) -> Study:
     allowances = {"startup_allowance_seconds": 60.0, "handover_allowance_seconds": 30.0}
-    return counting_study(project, corpus, source=source, hardware={"device": "cpu"}, **allowances)
+    return counting_study(project, corpus, hardware={"device": "cpu"}, **(allowances | others))
 
 
 # --- faults
@@ -413,30 +450,54 @@ def test_a_worker_that_is_killed_while_it_trains_is_the_machines_fault(
         assert backend.train(again, Listener()).status is None
 
 
-@pytest.mark.parametrize("what", ["scores", "audits"])
-def test_a_worker_that_is_killed_while_it_scores_or_audits_is_the_machines_fault(
-    what: str, backend: Backend, workers: Workers, project: Path, small_corpus: Path
-) -> None:
+@dataclass
+class Question:
+    """A model that beta has trained, and that is slow to score, to be scored or audited there."""
+
+    backend: Backend
+    job: ScoringJob
+    nll_path: Path
+    what: str
+    token: str = field(default_factory=new_token)
+
+    def ask(self, on_progress: Callable[[float], None]) -> None:
+        """Ask beta; the scorer's processes have the token of this question."""
+        job = replace(self.job, token=self.token, on_progress=on_progress)
+        with on(self.backend, 1):
+            if self.what == "scores":
+                self.backend.score(job)
+            else:
+                self.backend.audit(job, np.load(self.nll_path), claim_seconds=1.0, seed=1)
+
+    def is_answered(self) -> bool:
+        """Whether the slot of beta scores the model and accepts its score."""
+        with on(self.backend, 1):
+            self.backend.score(self.job, nll_path=self.nll_path)
+            return self.backend.audit(self.job, np.load(self.nll_path), claim_seconds=1.0, seed=1).accepted
+
+
+@pytest.fixture(params=["scores", "audits"])
+def question(request: pytest.FixtureRequest, backend: Backend, project: Path, small_corpus: Path) -> Question:
     with on(backend, 1):
         outcome = backend.train(training_of(project, small_corpus, SLOW_TO_SCORE, number=4), Listener())
-    assert outcome.artefact is not None
-    job = job_of(outcome.artefact, small_corpus, project, token="a" * 32)
-    nll_path = project / "nll.npy"
-    if what == "audits":
-        with on(backend, 1):
-            backend.score(job, nll_path=nll_path)
+        assert outcome.artefact is not None
+        found = Question(backend, job_of(outcome.artefact, small_corpus, project), project / "nll.npy", request.param)
+        if found.what == "audits":
+            backend.score(found.job, nll_path=found.nll_path)
+    return found
+
+
+def test_a_worker_that_is_killed_while_it_scores_or_audits_is_the_machines_fault(
+    question: Question, workers: Workers
+) -> None:
     pid = workers.pid("beta")
     kill = in_the_middle(lambda: os.kill(pid, signal.SIGKILL))
-    with on(backend, 1), pytest.raises(MachineFailed, match="beta is gone"):
-        if what == "scores":
-            backend.score(replace(job, on_progress=kill))
-        else:
-            backend.audit(replace(job, on_progress=kill), np.load(nll_path), claim_seconds=1.0, seed=1)
-    until(lambda: not carriers("a" * 32), "the end of its processes")
+    with pytest.raises(MachineFailed, match="beta is gone") as failure:
+        question.ask(kill)
+    assert failure.value.may_be_the_code
+    until(lambda: not carriers(question.token), "the end of its processes")
     workers.wait_for("alpha", "beta")
-    with on(backend, 1):
-        assert backend.score(job, nll_path=nll_path).val_bpb > 0
-        assert backend.audit(job, np.load(nll_path), claim_seconds=1.0, seed=1).accepted
+    assert question.is_answered()
 
 
 def test_a_worker_that_is_killed_while_it_receives_a_model_gets_it_again(
@@ -467,22 +528,40 @@ def test_a_worker_that_is_killed_while_it_receives_a_model_gets_it_again(
     assert there.val_bpb == pytest.approx(LOCAL.score(job).val_bpb, abs=1e-6)
 
 
+@contextmanager
+def frozen(workers: Workers, name: str) -> Iterator[Callable[[Any], None]]:
+    """A callback that freezes the process of a worker; it thaws when this block is left."""
+    pid = workers.pid(name)
+    try:
+        yield in_the_middle(lambda: os.kill(pid, signal.SIGSTOP))
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 def test_a_frozen_worker_is_lost_and_its_training_ends_when_it_thaws(
     backend: Backend, workers: Workers, project: Path, small_corpus: Path
 ) -> None:
     asked = training_of(project, small_corpus, LASTING, time_budget_seconds=60.0, number=5)
-    pid = workers.pid("alpha")
-    freeze = in_the_middle(lambda: os.kill(pid, signal.SIGSTOP))
-    try:
+    with frozen(workers, "alpha") as freeze:
         with on(backend, 0), pytest.raises(MachineFailed, match="has not answered for"):
             backend.train(asked, Listener(on_metrics=freeze))
         with on(backend, 0):  # its slot has the other worker for now
             assert backend.train(training_of(project, small_corpus, number=6), Listener()).status is None
-    finally:
-        os.kill(pid, signal.SIGCONT)
     until(lambda: not carriers(asked.token), "the end of its processes")
     with on(backend, 0):
         assert backend.train(training_of(project, small_corpus, number=7), Listener()).status is None
+
+
+def test_a_worker_that_freezes_while_it_scores_or_audits_is_lost_until_it_thaws(
+    question: Question, workers: Workers
+) -> None:
+    with frozen(workers, "beta") as freeze:
+        with pytest.raises(MachineFailed, match="beta has not answered for") as failure:
+            question.ask(freeze)
+        assert failure.value.may_be_the_code
+        assert question.is_answered(), "its slot has the other worker for now"
+    until(lambda: not carriers(question.token), "the end of its processes")
+    assert question.is_answered()
 
 
 VANISH = "import sys; from tests.run.test_cluster import train_until_killed; train_until_killed(*sys.argv[1:])"
@@ -564,10 +643,10 @@ def test_a_file_that_arrives_damaged_is_refused(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path))
     with pytest.raises(MachineFailed, match="arrived damaged"):
-        asyncio.run(put("arrays/x.npy", 0, b"other bytes", 11, "0" * 64))
+        asyncio.run(put("arrays/x.npy", 0, b"other bytes", 11, "0" * 64, "t"))
     assert not list((tmp_path / "cluster" / "arrays").iterdir())
     with pytest.raises(MachineFailed, match="no name of a file of the cluster"):
-        asyncio.run(put("../x.npy", 0, b"", 0, "0" * 64))
+        asyncio.run(put("../x.npy", 0, b"", 0, "0" * 64, "t"))
 
 
 # --- what is refused

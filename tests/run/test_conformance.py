@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,8 @@ from autoresearch_kernel.run.outcome import EndRun
 from autoresearch_kernel.run.training import Listener, Training
 from autoresearch_kernel.scoring.job import ScoringSettings
 from autoresearch_kernel.scoring.scorer_process import ScoringFailed
-from tests.pretended import ACCEPTED
+from autoresearch_kernel.system.slot import Slot, TooManySlots, present_seat, usable_cpus
+from tests.pretended import ACCEPTED, Machine
 
 SETTINGS = ScoringSettings("cpu", "float32", 32, 1)
 
@@ -33,6 +35,37 @@ def test_this_machine_does_what_a_study_needs(project: Path, small_corpus: Path)
     assert [finding for finding in found if finding.problem] == []
     assert len(found) == len(conformance.CHECKS) > 9 and all(finding.seconds >= 0 for finding in found)
     assert not list((project / "studies").iterdir()), "nothing is left"
+
+
+@pytest.mark.skipif(len(usable_cpus()) == 1, reason="this machine has one processor, and no slots")
+def test_two_slots_of_this_machine_train_at_the_same_time(project: Path, small_corpus: Path) -> None:
+    trained: dict[str, tuple[float, float]] = {}
+
+    def train(training: Training, listener: Listener) -> RunOutcome:
+        seat, began = present_seat(), time.monotonic()
+        outcome = LOCAL.train(training, listener)
+        if seat is not None:
+            trained[seat.slot.name] = began, time.monotonic()
+        return outcome
+
+    (found,) = findings(replace(LOCAL, train=train), project, small_corpus, conformance.trains_on_each_slot)
+    assert found.problem == "" and {*trained} == {slot.name for slot in LOCAL.divide(2)}
+    (began, ended), (other_began, other_ended) = trained.values()
+    assert began < other_ended and other_began < ended
+
+
+def test_a_backend_that_cannot_be_divided_has_one_slot(project: Path, small_corpus: Path) -> None:
+    asked: list[int] = []
+
+    def divide(num_slots: int) -> tuple[Slot, ...]:
+        asked.append(num_slots)
+        if num_slots > 1:
+            raise TooManySlots("It has one GPU.")
+        return (Slot(0, "GPU 0"),)
+
+    hold = Machine.hold
+    (found,) = findings(replace(GOOD, divide=divide, hold=hold), project, small_corpus, conformance.trains_on_each_slot)
+    assert found.problem == "" and asked == [2, 1]
 
 
 # --- backends that do wrong: each pretends, but for one thing, to be one that does right

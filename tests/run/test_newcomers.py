@@ -17,10 +17,10 @@ from autoresearch_kernel.run.connection import ClusterRefused
 from autoresearch_kernel.run.newcomers import Newcomers
 from autoresearch_kernel.run.place import Place
 from autoresearch_kernel.run.places import Places
+from autoresearch_kernel.system.slot import Seat, taking
 
 FACTS: dict[str, Any] = {
     "device": "cuda", "device_name": "A100", "dtype": "bfloat16", "memory_mb": 81920, "flops": 1e14,
-    "sandbox": "bubblewrap",
 }  # fmt: skip
 VERSIONS = {"autoresearch-kernel": __version__, "python": "3.12.0", "torch": "2.13.0"}
 
@@ -44,10 +44,11 @@ class Pretended:
         *,
         slots: int = 1,
         where: dict[str, Any] | None = None,
+        sandbox: str = "bubblewrap",
         **facts: Any,
     ) -> None:
         where = {"host": host or address, "part": ("0", None, (0, 1)), "lock": f"lock of {address}"} | (where or {})
-        said = {"process": f"process {address}", "versions": VERSIONS} | where
+        said = {"process": f"process {address}", "versions": VERSIONS, "packages": VERSIONS, "sandbox": sandbox} | where
         self.workers = self.workers | {address: said}
         self.facts[address], self.slots[address] = FACTS | facts, slots
 
@@ -166,6 +167,33 @@ def test_a_worker_with_another_gpu_or_other_processors_is_measured_before_it_goe
         there.end("beta.3")
         there.measured.clear()
         newcomers._seen.clear()
+
+
+def test_a_worker_that_was_started_again_has_its_own_sandbox(
+    there: Pretended, places: Places, newcomers: Newcomers
+) -> None:
+    there.end("beta")
+    there.start("beta.2", host="beta", sandbox="none")
+    assert not places._takes_over(places.all[1], "beta.2")
+    (joined,) = news(newcomers)
+    assert "The worker beta has joined the cluster, and is left out. The worker beta has no sandbox" in joined.words
+    assert there.measured == ["beta"] and places.all[1].address == "beta"
+    there.end("beta.2")
+    there.start("beta.3", host="beta", sandbox="landlock")
+    assert not places._takes_over(places.all[1], "beta.3"), "what has another sandbox is measured"
+    assert "goes on as the slot beta" in news(newcomers)[0].words
+    with taking(Seat(places.divide(0)[1])):
+        assert places.worker(True)["sandbox"] == "landlock" and places.worker(True)["flops"] == FACTS["flops"]
+
+
+def test_a_worker_that_was_started_again_has_its_own_packages(there: Pretended, places: Places) -> None:
+    there.end("beta")
+    there.start("beta.2", host="beta")
+    there.workers["beta.2"]["packages"] = VERSIONS | {"numpy": "2.5.0"}
+    with taking(Seat(places.divide(0)[1])):
+        assert "numpy" not in places.worker(True)["packages"]
+        assert places._takes_over(places.all[1], "beta.2")
+        assert places.worker(True)["packages"]["numpy"] == "2.5.0"
 
 
 def test_slots_that_would_train_on_one_gpu_are_refused(there: Pretended, tmp_path: Path) -> None:
@@ -312,7 +340,8 @@ def test_a_worker_of_a_kind_that_was_given_up_becomes_a_slot_again(there: Preten
 
 
 def test_a_kind_is_named_as_in_the_record(there: Pretended, tmp_path: Path) -> None:
-    known = {"": {**FACTS, "versions": VERSIONS}, "the slow ones": {**FACTS, "flops": 5e13, "versions": VERSIONS}}
+    own = FACTS | {"versions": VERSIONS, "sandbox": "bubblewrap"}
+    known = {"": own, "the slow ones": own | {"flops": 5e13}}
     found = Places(there)  # type: ignore[arg-type]
     found.find(tmp_path, known=known)
     there.start("gamma", flops=5.2e13)

@@ -51,6 +51,21 @@ def test_a_machine_that_works_again_counts_as_sound(places: Places) -> None:
     assert [fail(places) for _ in range(MOST_FAILURES)] == ["alpha"] * MOST_FAILURES
 
 
+def test_a_slot_knows_which_worker_it_has_used_and_which_it_uses_next(places: Places) -> None:
+    for place, sandbox in zip(places.all, ("bubblewrap", "landlock", "none"), strict=True):
+        place.facts = {"sandbox": sandbox}
+    with taking(FIRST):
+        assert places.worker() == places.worker(True) == {"sandbox": "bubblewrap"}
+    for _ in range(MOST_FAILURES):
+        fail(places)
+    with taking(FIRST):
+        with places.taking(None) as place:
+            assert place.name == "beta"
+        assert places.worker() == {"sandbox": "landlock"} and places.worker(True) == {"sandbox": "bubblewrap"}
+    with taking(Seat(Slot(2, "charlie"))):
+        assert places.worker(True) == {"sandbox": "none"}
+
+
 @pytest.mark.parametrize("shares_processors", [True, False])
 def test_slots_of_one_machine_share_its_memory(shares_processors: bool, places: Places) -> None:
     places.all[1].host = "alpha"
