@@ -13,6 +13,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -51,6 +52,7 @@ MOST_SAID = 300  # characters of a tool's last words
 MOST_TOLD_BYTES = 2**20  # of the output that is read for people who watch
 MOST_LATE = 2  # attempts that may end at the deadline, which is up to twenty minutes each
 QUIET_SECONDS = 2.0  # in which the output did not grow: so it is not cut off between two edits
+WORKING_FOLDER = "empty"
 HELP_SECONDS = 30.0  # for --help and --version, which some tools begin with a look at the network
 INSTRUCTIONS = (
     "You propose one experiment with train.py. You have no tools and no files: answer the message with text alone, "
@@ -128,11 +130,11 @@ class CommandChat:
         program = self.program()
         if program is None:
             return ""
-        with own_folder() as folder:
-            try:
+        try:
+            with own_folder() as folder:
                 ended = run_program([program, *arguments], HELP_SECONDS, cwd=folder, env=self.environment(folder))
-            except (OSError, ProgramHung):
-                return ""
+        except (OSError, ProgramHung):
+            return ""
         return cleaned((ended.stdout + b"\n" + ended.stderr).decode("utf-8", "replace"))
 
     def context_tokens(self) -> int | None:
@@ -178,27 +180,46 @@ class CommandChat:
         program = self.program()
         if program is None:
             return Failure(f"there is no program {self.tool.command}", ServerCause.REQUEST, may_cost=False)
-        with own_folder() as folder:
-            working_folder = folder / "empty"
-            working_folder.mkdir()
-            (folder / "prompt.txt").write_text(prompt, encoding="utf-8")
-            (folder / "instructions.txt").write_text(INSTRUCTIONS, encoding="utf-8")
-            for name, text in self.tool.files.items():
-                (working_folder / name).parent.mkdir(parents=True, exist_ok=True)
-                (working_folder / name).write_text(text, encoding="utf-8")
-            given = {path.name for path in working_folder.iterdir()}
-            ended = run_contained(
-                [program, *self.arguments(folder)],
-                folder=folder,
-                working_folder=working_folder,
-                stdin=prompt.encode("utf-8") if self.tool.stdin else b"",
-                environment=self.environment(folder),
-                limit_seconds=self.limit_seconds,
-                on_look=self._tell_words(),
-            )
-            if left := sorted({path.name for path in working_folder.iterdir()} - given):
-                self.on_wait(f"{self.who} wrote {', '.join(left[:5])}; the file is removed, only the reply counts.")
+        ended, left = None, list[str]()
+        try:
+            with own_folder() as folder:
+                ended = self._run(program, prompt, folder)
+                left = self._left_in(folder)
+        except OSError as error:  # of this machine: its disk is full, or it starts no further process
+            why = quoted(f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
+            if ended is None:
+                failed = Call(self.model, 0, 0, 0.0, 0.0, failed=f"this machine cannot start it ({why})")
+                return Failure(failed.failed, ServerCause.SERVER, may_cost=False, call=failed)
+            self.on_wait(f"The temporary folder of {self.who} cannot be removed ({why}); its reply counts.")
+        if left:
+            self.on_wait(f"{self.who} wrote {', '.join(left[:5])}; the file is removed, only the reply counts.")
         return self._answer(prompt, ended)
+
+    def _run(self, program: str, prompt: str, folder: Path) -> Ended:
+        """Start the tool in an empty folder below `folder`, and wait for its end. Raises OSError."""
+        working_folder = folder / WORKING_FOLDER
+        working_folder.mkdir()
+        (folder / "prompt.txt").write_text(prompt, encoding="utf-8")
+        (folder / "instructions.txt").write_text(INSTRUCTIONS, encoding="utf-8")
+        for name, text in self.tool.files.items():
+            (working_folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (working_folder / name).write_text(text, encoding="utf-8")
+        return run_contained(
+            [program, *self.arguments(folder)],
+            folder=folder,
+            working_folder=working_folder,
+            stdin=prompt.encode("utf-8") if self.tool.stdin else b"",
+            environment=self.environment(folder),
+            limit_seconds=self.limit_seconds,
+            on_look=self._tell_words(),
+        )
+
+    def _left_in(self, folder: Path) -> list[str]:
+        """Names of what the tool wrote into its working folder."""
+        given = {Path(name).parts[0] for name in self.tool.files}
+        with suppress(OSError):  # it removed the folder, or closed it
+            return sorted({path.name for path in (folder / WORKING_FOLDER).iterdir()} - given)
+        return []
 
     def arguments(self, folder: Path) -> list[str]:
         """Of the program, for one question."""

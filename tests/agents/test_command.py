@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,6 +26,7 @@ from autoresearch_kernel.agents.tools import ToolError, find_tool, no_place_for,
 from autoresearch_kernel.core.agent import AgentUnavailable
 from autoresearch_kernel.core.types import Call
 from autoresearch_kernel.record.study import StudyError
+from autoresearch_kernel.system import contained, temporary
 from autoresearch_kernel.system.processes import descendants
 from tests.conftest import PROJECT
 from tests.fake_tool import FakeTool, step
@@ -258,6 +262,43 @@ def test_the_tool_works_in_an_empty_folder_that_is_removed(tool: FakeTool) -> No
     [(folder, files)] = tool.kept("folder")
     assert files == [] and not Path(folder).exists() and not Path(folder).parent.exists()
     assert said == ["fake-agent wrote prepare.py, train.py; the file is removed, only the reply counts."]
+
+
+def test_a_reply_counts_whatever_becomes_of_the_folder(tool: FakeTool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, said = chat(tool, step("removes", GOOD)), list[str]()
+    asked.on_wait = said.append
+    assert asked.ask(ASKED, 1000).answer == GOOD.strip() and said == []
+
+    def remove_tree(folder: Path) -> None:
+        shutil.rmtree(folder)
+        raise PermissionError(errno.EPERM, "Operation not permitted", "train.py")
+
+    monkeypatch.setattr(temporary, "remove_tree", remove_tree)
+    assert asked.ask(ASKED, 1000).answer == GOOD.strip() and tool.num_starts == 2
+    assert said == [
+        "The temporary folder of fake-agent cannot be removed (Operation not permitted: train.py); its reply counts."
+    ]
+
+
+@pytest.mark.parametrize("trouble", ["no room", "no process"])
+def test_a_machine_that_cannot_start_a_tool_now_is_asked_again(
+    tool: FakeTool, trouble: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, failed = chat(tool, GOOD), list[Call]()
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        code = errno.ENOSPC if trouble == "no room" else errno.EAGAIN
+        raise OSError(code, os.strerror(code))
+
+    module, name = (tempfile, "mkdtemp") if trouble == "no room" else (contained.subprocess, "Popen")
+    with monkeypatch.context() as refusing:
+        refusing.setattr(module, name, refuse)
+        with pytest.raises(ModelUnavailable, match="after 5 attempts: this machine cannot start it") as caught:
+            asked.ask(ASKED, 1000, failed.append)
+        assert asked.told(["--help"]) == ""
+    assert caught.value.cause is ServerCause.SERVER and caught.value.passes
+    assert len(failed) == 5 and not any(call.tokens_in or call.cost for call in failed)
+    assert asked.ask(ASKED, 1000).answer == GOOD.strip() and tool.num_starts == 1
 
 
 def test_the_tool_gets_no_secret_of_ours(tool: FakeTool, monkeypatch: pytest.MonkeyPatch) -> None:
