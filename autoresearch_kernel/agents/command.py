@@ -63,13 +63,15 @@ OURS = ("AUTORESEARCH_", "OPENAI_")  # variables that no tool gets unless its pr
 NESTED = ("CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT")
 _SECRET_NAME = re.compile(
     r"(?:^|_)(?:(?:api|access|private|secret)?_?key|token|secret|passw(?:or)?d|passphrase|cred(?:ential)?|auth|cookie"
-    r"|pat|dsn|jwt|conn(?:ection)?_?str(?:ing)?)s?(?:_|$)|apikey|[a-z](?:passw(?:or)?d|tokens?|secret)$"
+    r"|pat|dsn|jwt|conn(?:ection)?_?str(?:ing)?)s?(?:_|$)|apikey|webhook|[a-z](?:passw(?:or)?d|tokens?|secret)$"
     r"|(?<!^old)(?<!^)pwd$"
     r"|(?<!ask)(?<!com)(?<!by)(?<!tres)(?<!sur)(?<!over)(?<!under)(?<!multi)(?<!low)(?<!high)(?<!band)(?<!all)pass$"
     r"|(?<!desktop)(?<!full)_session$|^op_session_",  # of a password manager and such; those of a desktop are harmless
     re.IGNORECASE,
 )
-_USER_IN_URL = re.compile(r"://([^/@:\s]*:[^/@\s]+)@")  # with the password, as in postgres://me:secret@host/data
+# The user of an address, with the password or a key in its place, as in postgres://me:secret@host/data.
+_USER_IN_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/@:\s]*:[^/@\s]+|[^/@:?#\s]+)@")
+LEAST_KEY = 12  # characters of a user without a password who is kept out of texts, as a key; others are words
 
 
 class CommandChat:
@@ -93,7 +95,8 @@ class CommandChat:
         self.tool, self.asked_model = tool, model if tool.takes_model else None
         self.model = model or tool.name
         self.prices = prices or Prices()
-        if tool.cost and self.prices.cost(self.model, 1, 1) is None:  # the tool says afterwards what a call has cost
+        self._is_priced_by_tool = bool(tool.cost) and self.prices.cost(self.model, 1, 1) is None
+        if self._is_priced_by_tool:  # it says afterwards what a call has cost
             self.prices = Prices({**self.prices.table, self.model: (0.0, 0.0)})
         self.project, self.waits_seconds, self.sleep, self.now = project, tuple(waits_seconds), sleep, now
         self.limit_seconds = tool.limit_seconds
@@ -108,6 +111,10 @@ class CommandChat:
     @property
     def place(self) -> str:
         return self.tool.called
+
+    @property
+    def reports_cost(self) -> bool:
+        return self._is_priced_by_tool
 
     @property
     def facts(self) -> Mapping[str, str]:
@@ -245,12 +252,12 @@ class CommandChat:
                 continue
             is_count = name.upper().endswith("TOKENS") and _is_plain_value(value)  # such as MAX_THINKING_TOKENS
             may_be_secret = _SECRET_NAME.search(name) is not None and not is_count
-            users = _USER_IN_URL.findall(value)
+            users = [user for scheme, user in _USER_IN_URL.findall(value) if ":" in user or not _is_login(scheme)]
             is_wanted = any(fnmatchcase(name, pattern) for pattern in self.tool.keep)
             is_harmless = not (name.startswith(OURS) or may_be_secret or redact(value) != value)
             is_proxy = bool(users) and name.upper().endswith("PROXY") and not (name.startswith(OURS) or may_be_secret)
-            if users or (is_wanted and may_be_secret):
-                for secret in (value, *users):
+            if users or (is_wanted and may_be_secret and not _is_plain_value(value)):
+                for secret in (value, *(user for user in users if ":" in user or len(user) >= LEAST_KEY)):
                     keep_secret(secret)  # a tool may print its environment
             if is_wanted or is_proxy or (is_harmless and not users):
                 kept[name] = value
@@ -277,7 +284,9 @@ class CommandChat:
         call = self._call(prompt, said, ended.seconds)
         if failure is None:
             return Reply(redact(mended(said.reply)), "stop", call)
-        if not failure.may_cost:
+        is_counted = bool(said.tokens_in or said.tokens_out or said.cost)
+        has_replied = bool(said.reply) and (self.tool.output != "text" or looks_like_reply(said.reply))
+        if not (failure.may_cost or is_counted or has_replied):
             call = Call(self.model, 0, 0, 0.0, ended.seconds)
         failure.call = Call(**vars(call) | {"failed": failure.why})
         return failure
@@ -292,6 +301,9 @@ class CommandChat:
         if ended.is_flood:
             return Failure("it wrote more than 16 MB and was ended", ServerCause.SERVER)
         if said.error is not None:
+            if holds_proposal(said.reply, may_lack_end=True):
+                self.on_wait(f"{self.who} reported {quoted(said.error.message)!r} after a whole reply, which is used.")
+                return None
             return self._failed(said.error.words or said.error.message, said.error.status, said.error.message)
         words = self._own_words(ended, said)
         if ended.is_late:
@@ -378,8 +390,13 @@ def _beginning_of(path: Path) -> bytes:
 def _is_plain_value(value: str) -> bool:
     """Whether a value is a number or a switch, as of `..._MAX_OUTPUT_TOKENS`, and no secret."""
     return value.strip().lower() in ("true", "false", "yes", "no", "on", "off") or bool(
-        re.fullmatch(r"\s*-?\d{1,9}(?:\.\d+)?\s*", value)
+        re.fullmatch(r"\s*-?\d{1,12}(?:\.\d+)?\s*", value)
     )
+
+
+def _is_login(scheme: str) -> bool:
+    """Whether the user in an address of this scheme is a name alone, as git in ssh://git@host."""
+    return not {"ssh", "sftp", "rsync"}.isdisjoint(scheme.lower().split("+"))
 
 
 def version_in(text: str) -> str:

@@ -30,7 +30,7 @@ _FRAME = re.compile(r"^[ \t]*[╭╮╰╯┌┐└┘│─━═║╔╗╚�
 class Said:
     """What a tool said; counts are None where it reports none."""
 
-    reply: str = ""
+    reply: str = ""  # of the model; "" where the error stands in its place
     error: ErrorBody | None = None  # it says that there is no reply
     tokens_in: int | None = None
     tokens_out: int | None = None
@@ -49,9 +49,11 @@ def read_output(tool: Tool, stdout: bytes, stderr: bytes) -> Said:
         return Said(cleaned(out) if holds_proposal(cleaned(out)) else "", is_unreadable=True)
     counts = (_sum(objects, paths) for paths in (tool.tokens_in, tool.tokens_out, tool.cost))
     tokens_in, tokens_out, cost = counts
+    reply, error = _reply(objects, tool.reply), _error(objects, tool.failed)
+    is_error = error is not None and any(_reply([each], tool.failed) == reply for each in objects)
     return Said(
-        _reply(objects, tool.reply),
-        _error(objects, tool.failed),
+        "" if is_error else reply,
+        error,
         None if tokens_in is None else int(tokens_in),
         None if tokens_out is None else int(tokens_out),
         cost,

@@ -173,6 +173,9 @@ def test_a_page_to_visit_is_a_sign_in_only_where_the_words_say_so(words: str, ca
         ("Invalid API key · Fix external API key", ServerCause.KEY),
         ("Your credit balance is too low", ServerCause.QUOTA),
         ("Allow this command? [y/N]", ServerCause.PERMISSION),
+        ("Do you want to proceed? (yes/no)", ServerCause.PERMISSION),
+        ("I would lower the learning rate. Do you want to proceed with this change?", None),
+        ("A wider model needs your approval, as it requires permission to use more memory.", None),
         ("Pool empty, come back later", ServerCause.RATE),  # the preset's own words
         ("Who are you?", ServerCause.KEY),
     ],
