@@ -78,6 +78,9 @@ elif kind == "writes":
     for name in ("train.py", "prepare.py"):
         open(name, "w").write("print('edited')")
     out(text)
+elif kind == "removes":
+    os.rmdir(os.getcwd())
+    out(text)
 elif kind == "flood":
     for _ in range(20):
         out("A line of progress.\n" * 60_000)

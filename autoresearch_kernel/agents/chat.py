@@ -118,6 +118,10 @@ class Chat:
         return self.host
 
     @property
+    def reports_cost(self) -> bool:
+        return False  # the table of prices has it
+
+    @property
     def facts(self) -> Mapping[str, str]:
         return {}
 

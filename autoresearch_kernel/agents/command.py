@@ -13,6 +13,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -51,6 +52,7 @@ MOST_SAID = 300  # characters of a tool's last words
 MOST_TOLD_BYTES = 2**20  # of the output that is read for people who watch
 MOST_LATE = 2  # attempts that may end at the deadline, which is up to twenty minutes each
 QUIET_SECONDS = 2.0  # in which the output did not grow: so it is not cut off between two edits
+WORKING_FOLDER = "empty"
 HELP_SECONDS = 30.0  # for --help and --version, which some tools begin with a look at the network
 INSTRUCTIONS = (
     "You propose one experiment with train.py. You have no tools and no files: answer the message with text alone, "
@@ -61,13 +63,15 @@ OURS = ("AUTORESEARCH_", "OPENAI_")  # variables that no tool gets unless its pr
 NESTED = ("CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT")
 _SECRET_NAME = re.compile(
     r"(?:^|_)(?:(?:api|access|private|secret)?_?key|token|secret|passw(?:or)?d|passphrase|cred(?:ential)?|auth|cookie"
-    r"|pat|dsn|jwt|conn(?:ection)?_?str(?:ing)?)s?(?:_|$)|apikey|[a-z](?:passw(?:or)?d|tokens?|secret)$"
+    r"|pat|dsn|jwt|conn(?:ection)?_?str(?:ing)?)s?(?:_|$)|apikey|webhook|[a-z](?:passw(?:or)?d|tokens?|secret)$"
     r"|(?<!^old)(?<!^)pwd$"
     r"|(?<!ask)(?<!com)(?<!by)(?<!tres)(?<!sur)(?<!over)(?<!under)(?<!multi)(?<!low)(?<!high)(?<!band)(?<!all)pass$"
     r"|(?<!desktop)(?<!full)_session$|^op_session_",  # of a password manager and such; those of a desktop are harmless
     re.IGNORECASE,
 )
-_USER_IN_URL = re.compile(r"://([^/@:\s]*:[^/@\s]+)@")  # with the password, as in postgres://me:secret@host/data
+# The user of an address, with the password or a key in its place, as in postgres://me:secret@host/data.
+_USER_IN_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/@:\s]*:[^/@\s]+|[^/@:?#\s]+)@")
+LEAST_KEY = 12  # characters of a user without a password who is kept out of texts, as a key; others are words
 
 
 class CommandChat:
@@ -91,7 +95,8 @@ class CommandChat:
         self.tool, self.asked_model = tool, model if tool.takes_model else None
         self.model = model or tool.name
         self.prices = prices or Prices()
-        if tool.cost and self.prices.cost(self.model, 1, 1) is None:  # the tool says afterwards what a call has cost
+        self._is_priced_by_tool = bool(tool.cost) and self.prices.cost(self.model, 1, 1) is None
+        if self._is_priced_by_tool:  # it says afterwards what a call has cost
             self.prices = Prices({**self.prices.table, self.model: (0.0, 0.0)})
         self.project, self.waits_seconds, self.sleep, self.now = project, tuple(waits_seconds), sleep, now
         self.limit_seconds = tool.limit_seconds
@@ -106,6 +111,10 @@ class CommandChat:
     @property
     def place(self) -> str:
         return self.tool.called
+
+    @property
+    def reports_cost(self) -> bool:
+        return self._is_priced_by_tool
 
     @property
     def facts(self) -> Mapping[str, str]:
@@ -128,11 +137,11 @@ class CommandChat:
         program = self.program()
         if program is None:
             return ""
-        with own_folder() as folder:
-            try:
+        try:
+            with own_folder() as folder:
                 ended = run_program([program, *arguments], HELP_SECONDS, cwd=folder, env=self.environment(folder))
-            except (OSError, ProgramHung):
-                return ""
+        except (OSError, ProgramHung):
+            return ""
         return cleaned((ended.stdout + b"\n" + ended.stderr).decode("utf-8", "replace"))
 
     def context_tokens(self) -> int | None:
@@ -178,27 +187,46 @@ class CommandChat:
         program = self.program()
         if program is None:
             return Failure(f"there is no program {self.tool.command}", ServerCause.REQUEST, may_cost=False)
-        with own_folder() as folder:
-            working_folder = folder / "empty"
-            working_folder.mkdir()
-            (folder / "prompt.txt").write_text(prompt, encoding="utf-8")
-            (folder / "instructions.txt").write_text(INSTRUCTIONS, encoding="utf-8")
-            for name, text in self.tool.files.items():
-                (working_folder / name).parent.mkdir(parents=True, exist_ok=True)
-                (working_folder / name).write_text(text, encoding="utf-8")
-            given = {path.name for path in working_folder.iterdir()}
-            ended = run_contained(
-                [program, *self.arguments(folder)],
-                folder=folder,
-                working_folder=working_folder,
-                stdin=prompt.encode("utf-8") if self.tool.stdin else b"",
-                environment=self.environment(folder),
-                limit_seconds=self.limit_seconds,
-                on_look=self._tell_words(),
-            )
-            if left := sorted({path.name for path in working_folder.iterdir()} - given):
-                self.on_wait(f"{self.who} wrote {', '.join(left[:5])}; the file is removed, only the reply counts.")
+        ended, left = None, list[str]()
+        try:
+            with own_folder() as folder:
+                ended = self._run(program, prompt, folder)
+                left = self._left_in(folder)
+        except OSError as error:  # of this machine: its disk is full, or it starts no further process
+            why = quoted(f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
+            if ended is None:
+                failed = Call(self.model, 0, 0, 0.0, 0.0, failed=f"this machine cannot start it ({why})")
+                return Failure(failed.failed, ServerCause.SERVER, may_cost=False, call=failed)
+            self.on_wait(f"The temporary folder of {self.who} cannot be removed ({why}); its reply counts.")
+        if left:
+            self.on_wait(f"{self.who} wrote {', '.join(left[:5])}; the file is removed, only the reply counts.")
         return self._answer(prompt, ended)
+
+    def _run(self, program: str, prompt: str, folder: Path) -> Ended:
+        """Start the tool in an empty folder below `folder`, and wait for its end. Raises OSError."""
+        working_folder = folder / WORKING_FOLDER
+        working_folder.mkdir()
+        (folder / "prompt.txt").write_text(prompt, encoding="utf-8")
+        (folder / "instructions.txt").write_text(INSTRUCTIONS, encoding="utf-8")
+        for name, text in self.tool.files.items():
+            (working_folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (working_folder / name).write_text(text, encoding="utf-8")
+        return run_contained(
+            [program, *self.arguments(folder)],
+            folder=folder,
+            working_folder=working_folder,
+            stdin=prompt.encode("utf-8") if self.tool.stdin else b"",
+            environment=self.environment(folder),
+            limit_seconds=self.limit_seconds,
+            on_look=self._tell_words(),
+        )
+
+    def _left_in(self, folder: Path) -> list[str]:
+        """Names of what the tool wrote into its working folder."""
+        given = {Path(name).parts[0] for name in self.tool.files}
+        with suppress(OSError):  # it removed the folder, or closed it
+            return sorted({path.name for path in (folder / WORKING_FOLDER).iterdir()} - given)
+        return []
 
     def arguments(self, folder: Path) -> list[str]:
         """Of the program, for one question."""
@@ -224,12 +252,12 @@ class CommandChat:
                 continue
             is_count = name.upper().endswith("TOKENS") and _is_plain_value(value)  # such as MAX_THINKING_TOKENS
             may_be_secret = _SECRET_NAME.search(name) is not None and not is_count
-            users = _USER_IN_URL.findall(value)
+            users = [user for scheme, user in _USER_IN_URL.findall(value) if ":" in user or not _is_login(scheme)]
             is_wanted = any(fnmatchcase(name, pattern) for pattern in self.tool.keep)
             is_harmless = not (name.startswith(OURS) or may_be_secret or redact(value) != value)
             is_proxy = bool(users) and name.upper().endswith("PROXY") and not (name.startswith(OURS) or may_be_secret)
-            if users or (is_wanted and may_be_secret):
-                for secret in (value, *users):
+            if users or (is_wanted and may_be_secret and not _is_plain_value(value)):
+                for secret in (value, *(user for user in users if ":" in user or len(user) >= LEAST_KEY)):
                     keep_secret(secret)  # a tool may print its environment
             if is_wanted or is_proxy or (is_harmless and not users):
                 kept[name] = value
@@ -256,7 +284,9 @@ class CommandChat:
         call = self._call(prompt, said, ended.seconds)
         if failure is None:
             return Reply(redact(mended(said.reply)), "stop", call)
-        if not failure.may_cost:
+        is_counted = bool(said.tokens_in or said.tokens_out or said.cost)
+        has_replied = bool(said.reply) and (self.tool.output != "text" or looks_like_reply(said.reply))
+        if not (failure.may_cost or is_counted or has_replied):
             call = Call(self.model, 0, 0, 0.0, ended.seconds)
         failure.call = Call(**vars(call) | {"failed": failure.why})
         return failure
@@ -271,6 +301,9 @@ class CommandChat:
         if ended.is_flood:
             return Failure("it wrote more than 16 MB and was ended", ServerCause.SERVER)
         if said.error is not None:
+            if holds_proposal(said.reply, may_lack_end=True):
+                self.on_wait(f"{self.who} reported {quoted(said.error.message)!r} after a whole reply, which is used.")
+                return None
             return self._failed(said.error.words or said.error.message, said.error.status, said.error.message)
         words = self._own_words(ended, said)
         if ended.is_late:
@@ -357,8 +390,13 @@ def _beginning_of(path: Path) -> bytes:
 def _is_plain_value(value: str) -> bool:
     """Whether a value is a number or a switch, as of `..._MAX_OUTPUT_TOKENS`, and no secret."""
     return value.strip().lower() in ("true", "false", "yes", "no", "on", "off") or bool(
-        re.fullmatch(r"\s*-?\d{1,9}(?:\.\d+)?\s*", value)
+        re.fullmatch(r"\s*-?\d{1,12}(?:\.\d+)?\s*", value)
     )
+
+
+def _is_login(scheme: str) -> bool:
+    """Whether the user in an address of this scheme is a name alone, as git in ssh://git@host."""
+    return not {"ssh", "sftp", "rsync"}.isdisjoint(scheme.lower().split("+"))
 
 
 def version_in(text: str) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from ..core.format import duration
 from .causes import ServerCause
 from .command import CommandChat
+from .failures import Failure
 from .model import Reply
 from .server_check import ServerCheck
 from .tools import TOOLS, Tool, read_tools
@@ -28,7 +30,7 @@ def check_tool(chat: CommandChat) -> ServerCheck:
         call = answer.call if answer.call is not None and answer.call.tokens_in else None
         # What no wording explains is refused now: it would fail in each of the night's questions.
         cause = ServerCause.REQUEST if answer.cause is ServerCause.SERVER else answer.cause
-        return ServerCheck(chat.failure_words(answer), cause, call)
+        return ServerCheck(_fails(chat, answer), cause, call)
     finally:
         chat.limit_seconds = before
 
@@ -39,6 +41,17 @@ def _answers(chat: CommandChat, reply: Reply) -> str:
     return (
         f"{chat.tool.called}{version} answers ({about}{call.tokens_in} + {call.tokens_out} tokens). It is your own "
         "program with your own sign-in, so each proposal counts towards your usage limits there."
+    )
+
+
+def _fails(chat: CommandChat, failure: Failure) -> str:
+    """What failed and the next step; no field of the preset sets how long this question may take."""
+    if failure.cause is not ServerCause.SLOW:
+        return chat.failure_words(failure)
+    limit = duration(chat.limit_seconds)
+    return (
+        f"No reply from {chat.who} to one short question in {limit}: {failure.why}. Start {chat.tool.command} in a "
+        "terminal and ask it something, to see what it waits for."
     )
 
 

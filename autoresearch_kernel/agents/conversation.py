@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..core.agent import AgentUnavailable, NothingToPropose
@@ -288,8 +288,8 @@ class Conversation:
         chat = self.model.chat
 
         def send() -> None:
-            cost = chat.prices.cost(chat.model, tokens, most)
-            self.context.on_send(Call(chat.model, tokens, most, cost, 0.0, estimated=True))
+            known = self.spent.mean_cost if chat.reports_cost else chat.prices.cost(chat.model, tokens, most)
+            self.context.on_send(Call(chat.model, tokens, most, known, 0.0, estimated=True))
 
         def failed(call: Call) -> None:
             self._record_call(call)
@@ -309,7 +309,10 @@ class Conversation:
             limit = min(limit, limits.max_tokens - self.spent.tokens - prompt_tokens)
             if limit < LEAST_REPLY_TOKENS:
                 raise LimitReached(f"{limits.max_tokens:,} tokens")
-        if limits.max_cost is not None:
+        if limits.max_cost is not None and self.model.chat.reports_cost:
+            if limits.max_cost - self.spent.cost <= (self.spent.mean_cost or 0.0):  # which the next one may cost
+                raise LimitReached(f"${limits.max_cost:g}")
+        elif limits.max_cost is not None:
             prompt_cost, token_cost = self._price(prompt_tokens, 0), self._price(0, 1_000_000) / 1_000_000
             left = limits.max_cost - self.spent.cost - prompt_cost
             if token_cost > 0:
@@ -333,5 +336,7 @@ class Conversation:
         return cost
 
     def _record_call(self, call: Call) -> None:
+        if call.cost is None and self.model.chat.reports_cost:  # it was ended before it told its cost
+            call = replace(call, cost=self.spent.mean_cost)
         self.spent = self.spent.plus(call)
         self.context.on_call(call)

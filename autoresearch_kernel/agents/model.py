@@ -54,6 +54,11 @@ class ModelClient(Protocol):
         ...
 
     @property
+    def reports_cost(self) -> bool:
+        """Whether each call tells afterwards what it has cost, and no table tells it before."""
+        ...
+
+    @property
     def facts(self) -> Mapping[str, str]:
         """What the record of a proposal says of it besides the model."""
         ...

@@ -25,8 +25,9 @@ _SIGN_IN = (
     r"(?:\bsign[ -]?in\b|(?<!the )\blog[ -]?in\b(?! (?:your|the|a)\b)|authori[sz]e|authenticate|enter .{0,20}code)"
     r"|(?:specify|set) (?:the |an )?\w*(?:_API_KEY|_TOKEN)\b|invalid auth method|no authentication"
 )
+_PROMPT = r"\[y/n\]|\(y/n\)|\(yes/no\)|\[yes/no\]"  # which no model's prose ends with
 _PERMISSION = (
-    r"\[y/n\]|\(y/n\)|\(yes/no\)|(?:allow|approve|permit) (?:this|the) \w+.{0,40}\?"
+    rf"{_PROMPT}|(?:allow|approve|permit) (?:this|the) \w+.{0, 40}\?"
     r"|do you want to (?:proceed|allow|run)"
     r"|(?:requires?|needs?|waiting for|asks? for) (?:your )?(?:approval|permission)|do you trust"
 )
@@ -42,7 +43,7 @@ _OWN = {
     ServerCause.RATE: (_LIMIT,),
     ServerCause.QUOTA: (_LIMIT, _NO_CREDIT),
     ServerCause.KEY: (_SIGN_IN, _NO_KEY),
-    ServerCause.PERMISSION: (_PERMISSION,),
+    ServerCause.PERMISSION: (_PROMPT,),
 }
 
 

@@ -30,7 +30,7 @@ _FRAME = re.compile(r"^[ \t]*[╭╮╰╯┌┐└┘│─━═║╔╗╚�
 class Said:
     """What a tool said; counts are None where it reports none."""
 
-    reply: str = ""
+    reply: str = ""  # of the model; "" where the error stands in its place
     error: ErrorBody | None = None  # it says that there is no reply
     tokens_in: int | None = None
     tokens_out: int | None = None
@@ -44,14 +44,16 @@ def read_output(tool: Tool, stdout: bytes, stderr: bytes) -> Said:
     if tool.output == "text":
         text = cleaned(out)
         return Said(text or (cleaned(err) if holds_proposal(cleaned(err)) else ""))
-    objects = _objects(tool.output, out) or _objects("json", err)
+    objects = _objects(tool, out) or _told(tool, _values(err))
     if not objects:
         return Said(cleaned(out) if holds_proposal(cleaned(out)) else "", is_unreadable=True)
     counts = (_sum(objects, paths) for paths in (tool.tokens_in, tool.tokens_out, tool.cost))
     tokens_in, tokens_out, cost = counts
+    reply, error = _reply(objects, tool.reply), _error(objects, tool.failed)
+    is_error = error is not None and any(_reply([each], tool.failed) == reply for each in objects)
     return Said(
-        _reply(objects, tool.reply),
-        _error(objects, tool.failed),
+        "" if is_error else reply,
+        error,
         None if tokens_in is None else int(tokens_in),
         None if tokens_out is None else int(tokens_out),
         cost,
@@ -63,7 +65,7 @@ def words_so_far(tool: Tool, stdout: bytes) -> str:
     text = stdout.decode("utf-8", "replace")
     if tool.output == "text":
         return text
-    return _reply(_objects(tool.output, text[: text.rfind("\n") + 1]), tool.reply) + "\n" if "\n" in text else ""
+    return _reply(_objects(tool, text[: text.rfind("\n") + 1]), tool.reply) + "\n" if "\n" in text else ""
 
 
 def cleaned(text: str) -> str:
@@ -104,25 +106,41 @@ def values_at(value: Any, path: str) -> Iterator[Any]:
             yield found
 
 
-def _objects(form: str, text: str) -> list[dict[str, Any]]:
-    """The JSON objects in an output: one a line, or the last one that begins a line and is whole."""
-    if form == "lines":
-        lines = (line.strip() for line in text.splitlines())
-        read = (_parsed(line) for line in lines if line.startswith("{"))
-        return [value for value in read if value is not None]
-    for start in re.finditer(r"^\s*\{", text, re.MULTILINE):
-        if (value := _parsed(text[start.start() :].lstrip())) is not None:
-            return [value]
-    return []
+def _objects(tool: Tool, text: str) -> list[dict[str, Any]]:
+    """The JSON objects of an output that count: one a line, or the one that says how the question ended."""
+    if tool.output != "lines":
+        return _told(tool, _values(text))
+    lines = (line.strip() for line in text.splitlines())
+    values = (_value_at(line, 0)[0] for line in lines if line.startswith("{"))
+    return [value for value in values if isinstance(value, dict)]
 
 
-def _parsed(text: str) -> dict[str, Any] | None:
-    """The object with which a text begins."""
+def _told(tool: Tool, objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The last object that holds a reply or a failure, as lines of a log may stand around it; else the last of all."""
+    for each in reversed(objects):
+        if _reply([each], tool.reply) or _error([each], tool.failed) is not None:
+            return [each]
+    return objects[-1:]
+
+
+def _values(text: str) -> list[dict[str, Any]]:
+    """The whole JSON objects that begin a line of a text, and those of a list that begins one."""
+    found, end = list[dict[str, Any]](), 0
+    for start in re.finditer(r"^[ \t]*(?=[{\[])", text, re.MULTILINE):
+        if start.end() >= end:  # else it is a part of the value before
+            value, end = _value_at(text, start.end())
+            found += [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, dict)]
+    return found
+
+
+def _value_at(text: str, start: int) -> tuple[Any, int]:
+    """(the JSON value that begins there, where it ends); (None, start) for anything else."""
     try:
-        value, _ = json.JSONDecoder().raw_decode(text)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
+        return json.JSONDecoder().raw_decode(text, start)
+    except ValueError:
+        return None, start
+    except RecursionError:  # nobody means what is nested so deep, nor any part of it
+        return None, len(text)
 
 
 def _chosen(objects: Iterable[dict[str, Any]], place: Place) -> list[dict[str, Any]]:

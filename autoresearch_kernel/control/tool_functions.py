@@ -88,8 +88,9 @@ async def autoresearch_propose(
             raise StudyError(f"The edits have {len(edits)} characters. Send only the lines that change.")
         return verbs.propose(
             study,
-            train_source or verbs.with_edits(study, hypothesis[: verbs.MOST_REASON_CHARS], edits),
+            train_source,
             hypothesis,
+            edits=edits,
             expected=expected,
             refutation=refuted_by,
             experiment=experiment,

@@ -78,12 +78,13 @@ def propose(
     source: str,
     hypothesis: str,
     *,
+    edits: str = "",
     expected: str = "",
     refutation: str = "",
     experiment: int | None = None,
     timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> Answer:
-    """Hand over a train.py and wait until the study has taken or refused it.
+    """Hand over a train.py, or `edits` of the incumbent's, and wait until the study has taken or refused it.
 
     `experiment` is the number that the client was asked for: another one means that the study has gone on since.
     """
@@ -97,7 +98,13 @@ def propose(
     if turn.state != "yours":
         return _of_turn(study, turn)
     reasons = {"hypothesis": hypothesis.strip(), "expected": expected.strip(), "refutation": refutation.strip()}
-    if why := _wrong_proposal(source, reasons) or _other_number(study, experiment, number):
+    why = _wrong_reasons(reasons) or _other_number(study, experiment, number)
+    if edits and not why:
+        try:
+            source = _with_edits(study, reasons["hypothesis"], edits)
+        except StudyError as error:
+            why = str(error)
+    if why := why or _wrong_source(source):
         return Answer(study.name, "refused", why, number)
     since = now.state.num_events
     try:
@@ -111,14 +118,19 @@ def propose(
     return _await_outcome(study, since, digest, number, deadline)
 
 
-def _wrong_proposal(source: str, reasons: Mapping[str, str]) -> str:
-    """Why a proposal is not even looked at; "" for one that is."""
+def _wrong_reasons(reasons: Mapping[str, str]) -> str:
+    """Why a proposal is not even looked at, by its hypothesis and what belongs to it; "" for one that is."""
     if not reasons["hypothesis"]:
         return "There is no hypothesis. State the idea in one sentence that could turn out false."
     for name, text in reasons.items():
         if len(text) > MOST_REASON_CHARS:
             most = count(MOST_REASON_CHARS, "character")
             return f"The {name} has {count(len(text), 'character')}. Say it in at most {most}."
+    return ""
+
+
+def _wrong_source(source: str) -> str:
+    """Why a train.py is not even looked at; "" for one that is."""
     if len(source) > MOST_SOURCE_CHARS:
         most = count(MOST_SOURCE_CHARS, "character")
         return f"The train.py has {count(len(source), 'character')}. At most {most} are taken."
@@ -129,7 +141,7 @@ def _wrong_proposal(source: str, reasons: Mapping[str, str]) -> str:
     return ""
 
 
-def with_edits(study: Study, hypothesis: str, edits: str) -> str:
+def _with_edits(study: Study, hypothesis: str, edits: str) -> str:
     """The incumbent's train.py with search/replace blocks applied, as a model's reply is. Raises StudyError."""
     incumbent = actions.read_state(study).incumbent
     if incumbent is None:

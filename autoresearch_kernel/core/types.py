@@ -137,6 +137,12 @@ class Spent:
         """Those that count towards a limit of calls."""
         return self.calls - self.unread_calls
 
+    @property
+    def mean_cost(self) -> float | None:
+        """US dollars, of the calls whose price is known; None while there is none."""
+        num_known = self.calls - self.unread_calls - self.unpriced_calls
+        return self.cost / num_known if num_known > 0 else None
+
     def __add__(self, other: Spent) -> Spent:
         return Spent(*map(operator.add, astuple(self), astuple(other)))
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from autoresearch_kernel.agents import server
+from autoresearch_kernel.agents import command_check, server
 from autoresearch_kernel.agents.causes import ServerCause
 from autoresearch_kernel.agents.command import CommandChat, as_text, version_in
 from autoresearch_kernel.agents.command_check import check_tool, missing_flags
@@ -21,8 +25,9 @@ from autoresearch_kernel.agents.options import tool_chat
 from autoresearch_kernel.agents.server import PLACEHOLDERS, redact
 from autoresearch_kernel.agents.tools import ToolError, find_tool, no_place_for, read_tools
 from autoresearch_kernel.core.agent import AgentUnavailable
-from autoresearch_kernel.core.types import Call
+from autoresearch_kernel.core.types import Call, Spent
 from autoresearch_kernel.record.study import StudyError
+from autoresearch_kernel.system import contained, temporary
 from autoresearch_kernel.system.processes import descendants
 from tests.conftest import PROJECT
 from tests.fake_tool import FakeTool, step
@@ -205,6 +210,11 @@ def test_prose_about_files_that_a_model_does_not_see_is_a_reply(tool: FakeTool) 
     assert chat(tool, prose).ask(ASKED, 1000).answer == prose  # the conversation asks for the form
 
 
+def test_a_model_that_asks_whether_to_go_on_is_no_tool_that_asks_for_a_permission(tool: FakeTool) -> None:
+    prose = "I would lower ALPHA to 0.1, which needs your approval.\n\nDo you want to proceed with this change?"
+    assert chat(tool, prose).ask(ASKED, 1000).answer == prose  # the conversation asks for the form
+
+
 IN_THOUGHTS = f"Thinking...\n{GOOD}\n...done thinking.\n"
 
 
@@ -237,6 +247,54 @@ def test_a_long_log_that_ends_with_a_limit_is_understood(tool: FakeTool) -> None
     assert isinstance(failure, Failure) and failure.cause is ServerCause.RATE
 
 
+def reporting_chat(tool: FakeTool, *script: str | dict[str, Any], preset: str = "claude") -> CommandChat:
+    """Of the fake program, read as the preset says."""
+    asked = chat(tool, *script)
+    read = replace(read_tools(PROJECT)[preset], command=tool.line, arguments=(), environment={}, help=(), version=())
+    return CommandChat(read, waits_seconds=asked.waits_seconds)
+
+
+def result(words: str, tokens_in: int = 0, tokens_out: int = 0, cost: float = 0.0, **others: Any) -> str:
+    """What Claude Code prints."""
+    usage = {"input_tokens": tokens_in, "output_tokens": tokens_out}
+    return json.dumps({"type": "result", "result": words, "usage": usage, "total_cost_usd": cost} | others)
+
+
+@pytest.mark.parametrize(
+    ("tokens_in", "tokens_out", "cost", "is_counted"), [(0, 0, 0.0, False), (8_000, 90, 0.04, True)]
+)
+def test_a_failure_with_a_known_cause_is_booked_as_the_tool_reports_it(
+    tool: FakeTool, tokens_in: int, tokens_out: int, cost: float, is_counted: bool
+) -> None:
+    said = result("You've hit your usage limit", tokens_in, tokens_out, cost, is_error=True)
+    failure = reporting_chat(tool, step("say", said, 1)).ask_once("What next?")
+    assert isinstance(failure, Failure) and failure.cause is ServerCause.RATE and failure.call is not None
+    call = failure.call
+    assert (call.tokens_in, call.tokens_out, call.cost) == (tokens_in, tokens_out, cost)
+    assert Spent().plus(call).counted_calls == is_counted
+
+
+def test_half_a_reply_before_a_usage_limit_is_booked(tool: FakeTool) -> None:
+    message, limit = {"type": "agent_message", "text": GOOD[:-30]}, {"message": "You've hit your usage limit."}
+    events = [{"type": "item.completed", "item": message}, {"type": "turn.failed", "error": limit}]
+    said = "".join(json.dumps(event) + "\n" for event in events)
+    failure = reporting_chat(tool, step("say", said, 1), preset="codex").ask_once("What next?")
+    assert isinstance(failure, Failure) and failure.cause is ServerCause.RATE and failure.call is not None
+    assert failure.call.tokens_in > 0 and failure.call.tokens_out > 0 and failure.call.estimated
+
+
+def test_a_whole_proposal_counts_although_an_error_follows(tool: FakeTool) -> None:
+    message, error = {"type": "agent_message", "text": GOOD}, {"message": "stream disconnected before completion"}
+    events = [{"type": "item.completed", "item": message}, {"type": "turn.failed", "error": error}]
+    said, heard = "".join(json.dumps(event) + "\n" for event in events), list[str]()
+    asked = reporting_chat(tool, step("say", said, 1), preset="codex")
+    asked.on_wait = heard.append
+    assert asked.ask(ASKED, 1000).answer == GOOD.strip() and tool.num_starts == 1
+    assert "reported 'stream disconnected before completion' after a whole reply, which is used." in heard[0]
+    in_place_of_a_reply = reporting_chat(tool, step("say", result(GOOD, is_error=True), 1)).ask_once("What next?")
+    assert isinstance(in_place_of_a_reply, Failure)
+
+
 def test_a_prompt_that_is_too_long_is_said_with_its_numbers(tool: FakeTool) -> None:
     words = "Prompt is too long · the request is ~250000 tokens (limit 200000)"
     with pytest.raises(PromptTooLong) as caught:
@@ -258,6 +316,43 @@ def test_the_tool_works_in_an_empty_folder_that_is_removed(tool: FakeTool) -> No
     [(folder, files)] = tool.kept("folder")
     assert files == [] and not Path(folder).exists() and not Path(folder).parent.exists()
     assert said == ["fake-agent wrote prepare.py, train.py; the file is removed, only the reply counts."]
+
+
+def test_a_reply_counts_whatever_becomes_of_the_folder(tool: FakeTool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, said = chat(tool, step("removes", GOOD)), list[str]()
+    asked.on_wait = said.append
+    assert asked.ask(ASKED, 1000).answer == GOOD.strip() and said == []
+
+    def remove_tree(folder: Path) -> None:
+        shutil.rmtree(folder)
+        raise PermissionError(errno.EPERM, "Operation not permitted", "train.py")
+
+    monkeypatch.setattr(temporary, "remove_tree", remove_tree)
+    assert asked.ask(ASKED, 1000).answer == GOOD.strip() and tool.num_starts == 2
+    assert said == [
+        "The temporary folder of fake-agent cannot be removed (Operation not permitted: train.py); its reply counts."
+    ]
+
+
+@pytest.mark.parametrize("trouble", ["no room", "no process"])
+def test_a_machine_that_cannot_start_a_tool_now_is_asked_again(
+    tool: FakeTool, trouble: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, failed = chat(tool, GOOD), list[Call]()
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        code = errno.ENOSPC if trouble == "no room" else errno.EAGAIN
+        raise OSError(code, os.strerror(code))
+
+    module, name = (tempfile, "mkdtemp") if trouble == "no room" else (contained.subprocess, "Popen")
+    with monkeypatch.context() as refusing:
+        refusing.setattr(module, name, refuse)
+        with pytest.raises(ModelUnavailable, match="after 5 attempts: this machine cannot start it") as caught:
+            asked.ask(ASKED, 1000, failed.append)
+        assert asked.told(["--help"]) == ""
+    assert caught.value.cause is ServerCause.SERVER and caught.value.passes
+    assert len(failed) == 5 and not any(call.tokens_in or call.cost for call in failed)
+    assert asked.ask(ASKED, 1000).answer == GOOD.strip() and tool.num_starts == 1
 
 
 def test_the_tool_gets_no_secret_of_ours(tool: FakeTool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,10 +402,19 @@ def test_a_number_in_a_variable_about_tokens_is_no_secret(tool: FakeTool, monkey
     assert not {"PGPASSWORD", "MYSQL_PWD"} & set(environment) and "PWD" in environment
 
 
+def test_a_number_is_no_secret_whatever_its_variable_is_called(tool: FakeTool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLAUDE_CODE_API_KEY_HELPER_TTL_MS", "300000")
+    asked = chat(tool, GOOD.replace("0.1", "300000"))
+    asked.tool = replace(asked.tool, keep=("CLAUDE_*",))
+    assert "ALPHA = 300000" in asked.ask(ASKED, 1000).text
+    assert tool.environments[0]["CLAUDE_CODE_API_KEY_HELPER_TTL_MS"] == "300000"
+
+
 SECRET_NAMES = (
     "DB_PASS", "SMTP_PASS", "MAIL_PASS", "DBPASS", "GOOGLE_CREDS", "CI_JOB_JWT", "CI_JOB_JWT_V2", "GITHUBTOKEN",
     "BW_SESSION", "OP_SESSION_me", "AZURE_STORAGE_CONNECTION_STRING", "GITHUB_TOKEN", "PGPASSWORD", "MYSQL_PWD",
-    "OPENAI_ORG", "MY_PAT", "CLIENTSECRET", "CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT",
+    "OPENAI_ORG", "MY_PAT", "SLACK_WEBHOOK_URL", "DEPLOYWEBHOOK", "CLIENTSECRET", "CLAUDECODE",
+    "CLAUDE_CODE_ENTRYPOINT",
 )  # fmt: skip
 HARMLESS_NAMES = (
     "DESKTOP_SESSION", "GNOME_DESKTOP_SESSION_ID", "KDE_FULL_SESSION", "XDG_SESSION_TYPE", "XDG_SESSION_ID",
@@ -320,6 +424,8 @@ HARMLESS_NAMES = (
 URLS = {
     "DATABASE_URL": "postgres://me:pw@db.example.org/data",
     "CACHE": "redis://:a-password@cache.example.org",
+    "GIT_REMOTE": "https://ghp_0123456789abcdefghij@github.com/me/data.git",
+    "SENTRY": "https://0123456789abcdef0123456789abcdef@errors.example.org/7",
     "INDEX": "https://one.example.org https://me:pw@two.example.org/simple",
 }
 
@@ -330,6 +436,9 @@ def test_secrets_are_known_by_their_names_and_addresses_by_their_passwords(
     for name in (*SECRET_NAMES, *HARMLESS_NAMES):
         monkeypatch.setenv(name, f"value of {name}")
     proxy, plain = "http://me:pw-of-proxy@proxy.example.org:8080", "https://example.org:443/a@b"
+    remote = "ssh://git@github.com/me/data.git git+ssh://git@example.org/data https://example.org?mail=me@example.org"
+    monkeypatch.setenv("SSH_REMOTE", remote)
+    monkeypatch.setenv("OWN_URL", "https://model@example.org/data")
     for name, value in (URLS | {"https_proxy": proxy, "HTTP_PROXY": proxy, "PLAIN_URL": plain}).items():
         monkeypatch.setenv(name, value)
     asked = chat(tool)
@@ -337,12 +446,14 @@ def test_secrets_are_known_by_their_names_and_addresses_by_their_passwords(
         asked.tool = replace(asked.tool, keep=keep)
         environment = asked.environment(tmp_path)
         assert not {*SECRET_NAMES, *URLS} & environment.keys() and not {*HARMLESS_NAMES} - environment.keys()
+        assert environment["SSH_REMOTE"] == remote and "OWN_URL" not in environment
         assert (environment["https_proxy"], environment["HTTP_PROXY"], environment["PLAIN_URL"]) == (
             proxy,
             proxy,
             plain,
         )
     assert redact(f"{proxy}; me:pw-of-proxy; {plain}") == f"[key]; [key]; {plain}"
+    assert redact("the model; ghp_0123456789abcdefghij") == "the model; [key]"
     assert all(redact(f"({value})") == "([key])" for value in URLS.values())
 
 
@@ -413,6 +524,16 @@ def test_the_check_refuses_what_a_user_has_to_change(
 ) -> None:
     found = check_tool(chat(tool, behaviour))
     assert found.refuses is refuses and words in found.words
+
+
+def test_the_check_does_not_advise_a_limit_that_it_does_not_read(
+    tool: FakeTool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command_check, "ANSWER_SECONDS", 1.0)
+    asked = chat(tool, step("hang"))
+    found = check_tool(asked)
+    assert found.cause is ServerCause.SLOW and asked.limit_seconds == 30.0
+    assert "to one short question in 1 s" in found.words and "limit_seconds" not in found.words
 
 
 def test_a_tool_that_is_not_there_is_said_with_the_presets(tmp_path: Path) -> None:

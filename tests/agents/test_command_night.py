@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ import pytest
 from autoresearch_kernel.agents.command import CommandChat
 from autoresearch_kernel.agents.llm import LLMAgent
 from autoresearch_kernel.agents.options import chat_of, make_agent
-from autoresearch_kernel.agents.tools import find_tool
+from autoresearch_kernel.agents.tools import find_tool, read_tools
 from autoresearch_kernel.cli import main
+from autoresearch_kernel.core.agent import AgentUnavailable
 from autoresearch_kernel.core.state import Event, replay
-from autoresearch_kernel.core.types import Evaluation, Experiment, Limits, RunOutcome, Status
+from autoresearch_kernel.core.types import Call, Evaluation, Experiment, Limits, RunOutcome, Status
 from autoresearch_kernel.record.history import read_events, read_state
 from autoresearch_kernel.record.study import Study, StudyError
 from autoresearch_kernel.run.training import Listener, Training
@@ -28,6 +29,7 @@ from autoresearch_kernel.study.loop import research
 from autoresearch_kernel.study.options import OptionRefused, StudyOptions, agent_of, agent_options
 from autoresearch_kernel.study.server_start import ASKED, require_server
 from autoresearch_kernel.system.processes import descendants
+from tests.agents.test_prompt import full_night
 from tests.conftest import PROJECT, counting_study, forget_views, make_project
 from tests.fake_tool import FakeTool, step
 from tests.pretended import Machine
@@ -236,7 +238,7 @@ def test_a_study_goes_on_with_another_tool(
 def test_a_study_asks_its_tool_before_anything_trains(
     study: Study, tool: FakeTool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(ASKED, raising=False)
+    monkeypatch.setenv(ASKED, "{}")  # what the question leaves there is gone after the test
     said: list[str] = []
     chat = CommandChat(find_tool(tool.line, PROJECT))
     tool.play([step("say", "Not logged in", 1)])
@@ -245,7 +247,41 @@ def test_a_study_asks_its_tool_before_anything_trains(
     tool.play(["OK"])
     require_server(study.name, chat, study.project, said.append)
     assert "fake-agent answers" in said[0]
-    monkeypatch.delenv(ASKED)
+
+
+def reported(words: str, dollars: float) -> str:
+    """What a tool prints that reports what a call costs."""
+    usage = {"input_tokens": 9_000, "output_tokens": 80}
+    return json.dumps({"type": "result", "result": words, "usage": usage, "total_cost_usd": dollars})
+
+
+def test_a_limit_of_cost_is_kept_by_what_the_calls_before_have_cost(
+    study: Study, tool: FakeTool, machine: Machine
+) -> None:
+    """Five calls of $0.04 each fit $0.23 and a sixth does not; one is killed before it tells its cost."""
+    tool.play([
+        reported(alpha("0.01"), 0.04), step("killed", "{"), reported(line("LINE = 2"), 0.04),
+        reported("Prose.", 0.04), reported(line("LINE = 3"), 0.04), reported(line("LINE = 4"), 0.04),
+    ])  # fmt: skip
+    preset = replace(read_tools(PROJECT)["claude"], command=tool.line, arguments=(), environment={}, version=())
+    agent = LLMAgent(CommandChat(preset, waits_seconds=(0.0,)), name="command")
+    done = list(research(study, agent, experiments=9, limits=Limits(max_cost=0.23)))
+    assert len(done) == 4 and tool.num_starts == 5
+    calls = [e for e in read_events(study.paths.history) if e["event"] == "called"]
+    assert [call["cost"] for call in calls] == [pytest.approx(0.04)] * 5 and "killed" in calls[1]["failed"]
+    state = read_state(study.paths.history)
+    assert state.spent.cost == pytest.approx(0.2) and state.spent.unpriced_calls == 0
+    [finished] = [e for e in read_events(study.paths.history) if e["event"] == "finished"]
+    assert finished["reason"] == "the limit of $0.23 is reached"
+
+
+def test_a_call_that_is_given_up_is_booked_by_what_the_others_have_cost(study: Study, tool: FakeTool) -> None:
+    tool.play([reported("Prose.", 0.04), reported("More prose.", 0.02), step("hang")])
+    preset = replace(read_tools(PROJECT)["claude"], command=tool.line, arguments=(), environment={}, version=())
+    sent, context = list[Call](), replace(full_night(3), on_send=lambda call: sent.append(call))
+    with pytest.raises(AgentUnavailable):
+        LLMAgent(CommandChat(replace(preset, limit_seconds=1.0), waits_seconds=())).propose(context)
+    assert [call.cost for call in sent[:3]] == [None, pytest.approx(0.04), pytest.approx(0.03)]
 
 
 def test_a_limit_of_cost_needs_a_tool_that_reports_costs(study: Study) -> None:

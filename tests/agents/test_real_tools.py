@@ -18,6 +18,7 @@ from autoresearch_kernel.agents.causes import ServerCause
 from autoresearch_kernel.agents.command import CommandChat
 from autoresearch_kernel.agents.command_check import missing_flags
 from autoresearch_kernel.agents.failures import Failure
+from autoresearch_kernel.agents.model import Reply
 from autoresearch_kernel.agents.tools import Tool, read_tools
 from tests.conftest import PROJECT
 from tests.nights import PROGRAM
@@ -129,3 +130,17 @@ def test_a_tool_that_is_not_signed_in_says_how(
     failure = asked.ask_once("What next?")
     assert isinstance(failure, Failure) and failure.cause is ServerCause.KEY and not server.posts
     assert "Run `claude` in a terminal and type /login." in asked.failure_words(failure)
+
+
+@pytest.mark.parametrize("is_switched_off", [True, False], ids=["preset", "without the preset's --settings"])
+def test_a_user_s_verbose_setting_loses_no_reply(
+    is_switched_off: bool, server: ToolServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tool_at("claude", server, tmp_path / "home", monkeypatch)
+    (tmp_path / "home" / ".claude.json").write_text('{"verbose": true}')
+    if not is_switched_off:
+        at = tool.arguments.index("--settings")
+        tool = replace(tool, arguments=(*tool.arguments[:at], *tool.arguments[at + 2 :]))
+    reply = chat(tool).ask_once("What next?")
+    assert isinstance(reply, Reply) and reply.answer == REPLY.strip()
+    assert (reply.call.tokens_in, reply.call.tokens_out, reply.call.estimated) == (1234, 55, False)

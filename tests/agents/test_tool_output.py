@@ -75,6 +75,32 @@ def test_the_reply_and_its_usage_are_found(name: str, out: Any, counts: tuple[in
     assert said(name, banner + text, "a warning on standard error").reply == REPLY
 
 
+LOG = json.dumps({"level": "warn", "msg": "a new version is there", "usage": {"input_tokens": 5}})
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_list_of_events_is_read_as_its_last_result(indent: int | None) -> None:
+    """Claude Code prints one with `verbose` among the settings of its user."""
+    events = [{"type": "system", "subtype": "init"}, {"type": "assistant", "message": {"usage": {"input_tokens": 7}}}]
+    read = said("claude", "A warning\n" + json.dumps([*events, CLAUDE, {"type": "system"}], indent=indent))
+    assert (read.reply, read.tokens_in, read.tokens_out, read.cost) == (REPLY, 8_312, 55, 0.0421)
+    failed = said("claude", json.dumps([*events, claude_error(401, "Invalid API key")], indent=indent))
+    assert failed.error is not None and failed.error.status == 401 and failed.tokens_in == 8_312
+    assert said("claude", json.dumps([*events, CLAUDE])[:-20]) == Said(is_unreadable=True)
+    assert said("claude", "[" * 10**6 + "]" * 10**6).is_unreadable
+
+
+@pytest.mark.parametrize("around", [(LOG, ""), ("", LOG), (LOG, LOG), ("[warn] slow", "{} done"), ("[1, 2]", "[]")])
+def test_lines_of_a_log_around_the_result_hide_nothing(around: tuple[str, str]) -> None:
+    for name, result, tokens in (("claude", CLAUDE, 8_312), ("gemini", GEMINI, 8_000)):
+        read = said(name, f"{around[0]}\n{json.dumps(result, indent=2)}\n{around[1]}\n")
+        assert (read.reply, read.tokens_in, read.error) == (REPLY, tokens, None)
+    failed = said("gemini", "", f"{around[0]}\n{gemini_error(400, 'too large')}{around[1]}\n")
+    assert failed.error is not None and failed.error.status == 400
+    again = said("claude", json.dumps(claude_error(529, "Overloaded")) + "\n" + json.dumps(CLAUDE))
+    assert again.reply == REPLY and again.error is None
+
+
 def gemini_error(status: int, message: str) -> str:
     body = {"session_id": "x", "error": {"type": "Error", "message": message, "code": status}}
     return f"Attempt 1 failed with status {status}.\n    at file:///x.js:1\n{json.dumps(body, indent=2)}\n"
@@ -147,6 +173,9 @@ def test_a_page_to_visit_is_a_sign_in_only_where_the_words_say_so(words: str, ca
         ("Invalid API key · Fix external API key", ServerCause.KEY),
         ("Your credit balance is too low", ServerCause.QUOTA),
         ("Allow this command? [y/N]", ServerCause.PERMISSION),
+        ("Do you want to proceed? (yes/no)", ServerCause.PERMISSION),
+        ("I would lower the learning rate. Do you want to proceed with this change?", None),
+        ("A wider model needs your approval, as it requires permission to use more memory.", None),
         ("Pool empty, come back later", ServerCause.RATE),  # the preset's own words
         ("Who are you?", ServerCause.KEY),
     ],

@@ -59,6 +59,12 @@ def test_an_agent_plays_a_night_with_the_tools(night: Study) -> None:
             await call("hint", text="think of the smoothing")
             assert (await call("status"))["hints"] == ["think of the smoothing"]
 
+            edits = "<<<<<<< SEARCH\nNO_SUCH_LINE = 1\n=======\nNO_SUCH_LINE = 2\n>>>>>>> REPLACE\n"
+            wrong = await call("propose", hypothesis="A line that is not there", edits=edits, experiment=1)
+            assert wrong["state"] == "refused" and "The edits were not applied." in wrong["message"]
+            late = await call("propose", hypothesis="A line that is not there", edits=edits, experiment=7)
+            assert late["state"] == "refused" and "now waits for experiment 0001, not 0007" in late["message"]
+
             source = (await call("read_train"))["train_source"]
             taken = await call("propose", hypothesis="Less smoothing helps", train_source=alpha(0.01, source))
             assert taken["state"] == "accepted"
@@ -78,6 +84,7 @@ def test_an_agent_plays_a_night_with_the_tools(night: Study) -> None:
             until(lambda: events_of(night, "stopped"))
             assert (await call("wait"))["experiment"] == 1
             assert (await call("ask"))["state"] == "not running"
+            assert (await call("propose", hypothesis="Too late", edits=edits))["state"] == "not running"
 
     asyncio.run(play())
 
