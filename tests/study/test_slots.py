@@ -138,7 +138,17 @@ def test_what_is_promising_of_a_wave_is_tried_together_and_the_best_stack_is_kep
 ) -> None:
     study = study_of(project, small_corpus, 3)
     ideas = [{"ALPHA": 0.2}, {"BETA": 0.1}, {"GAMMA": 0.3}, *({"DELTA": 2 + i / 10} for i in range(19))]
-    landscape.seconds = 0.2  # so that a slot is free while stacks are in work, also on a busy machine
+
+    def wait(experiment: int, run: int) -> None:
+        """The stacks train until the incumbent has run again, however slow the machine is."""
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            state = state_of(study)
+            if state.experiments[experiment].agent != "stack" or len(state.experiments[0].scores) >= 4:
+                return
+            time.sleep(0.02)
+
+    landscape.during = wait
     list(research(study, scripted(*ideas), experiments=12))
     state = state_of(study)
     stacking = events_of(study, "stacking")[0]
