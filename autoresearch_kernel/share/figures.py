@@ -135,13 +135,13 @@ def _needed(recorded: Recorded, version: tuple[float, ...]) -> Iterator[str]:
     yield from ("experiments", "kept")
     if recorded.result is not None:
         yield from ("result-difference", "result-error", "result-baseline-bpb", "result-champion-bpb")
-    is_new, is_newer = version >= (0, 12, 0), version > (0, 12, 0)
+    is_new = version >= (0, 12, 0)
     if is_new:
         yield from (name for name in ("discarded", "failed", "refused") if FIGURES[name](recorded))
         known = ["result-low", "result-high", "result-val-difference", "result-val-error"]
-        known += ["result-judged-difference", "result-judged-error"] if is_newer else []
+        known += ["result-judged-difference", "result-judged-error"]
         if FIGURES["baseline-bpb"](recorded) is not None:
-            known += ["baseline-bpb", *(["baseline-error"] if is_newer else [])]
+            known += ["baseline-bpb", "baseline-error"]
             known += ["champion-bpb"] if recorded.incumbent else []
         yield from (name for name in known if FIGURES[name](recorded) is not None)
     for number, decided in sorted(recorded.decided.items()):

@@ -721,14 +721,14 @@
   /** The names of the figures that a page of this history, of this version, must have and has not. */
   function missing(page, recorded, version) {
     const names = ["experiments", "kept"], has = new Set(page.figures.map(({ name }) => name));
-    const isThere = (value) => orNull(value) !== null, isNew = order(version) >= 0, isNewer = order(version) > 0;
+    const isThere = (value) => orNull(value) !== null, isNew = order(version) >= 0;
     if (recorded.result) names.push("result-difference", "result-error", "result-baseline-bpb", "result-champion-bpb");
     if (isNew) {
       names.push(...["discarded", "failed", "refused"].filter((name) => FIGURES[name](recorded)));
       const known = ["result-low", "result-high", "result-val-difference", "result-val-error"];
-      if (isNewer) known.push("result-judged-difference", "result-judged-error");
+      known.push("result-judged-difference", "result-judged-error");
       if (isThere(FIGURES["baseline-bpb"](recorded))) {
-        known.push("baseline-bpb", ...(isNewer ? ["baseline-error"] : []));
+        known.push("baseline-bpb", "baseline-error");
         if (recorded.incumbent) known.push("champion-bpb");
       }
       names.push(...known.filter((name) => isThere(FIGURES[name](recorded))));
