@@ -613,11 +613,11 @@ def of_program(files: Files, **named: str) -> Files:
 
 
 @pytest.mark.parametrize("name", ["baseline-error", "result-judged-difference", "result-judged-error"])
-def test_a_page_of_a_later_version_must_mark_more_figures(files: Files, name: str) -> None:
+def test_a_page_of_this_and_of_a_later_version_must_mark_more_figures(files: Files, name: str) -> None:
     forge, row, words = without_mark(name)
-    later = of_program(files, version="0.13.0")
-    assert problems_of(later) == [] and problems_of(forge(files)) == []
-    assert problems_of(forge(later)) == [(row, PAGE, words)]
+    earlier, later = (of_program(files, version=version) for version in ("0.11.0", "0.13.0"))
+    assert problems_of(earlier) == problems_of(later) == problems_of(forge(earlier)) == []
+    assert problems_of(forge(files)) == problems_of(forge(later)) == [(row, PAGE, words)]
 
 
 @pytest.mark.parametrize("version", ["0.11.0", "0.9.12"])
