@@ -141,13 +141,15 @@ check("winner", luck_of_the_lowest)
 # </details>
 
 # %% [markdown] tags=["solution"]
-# The lowest of 20 is 1.87 sigma below the truth on average, and the lowest of 100 is 2.51. There was no cheating:
-# choosing the best of many noisy numbers is enough. This is called the *winner's curse*. The *champion* of a study is
-# the code that was kept last. Its score was chosen because it is low, so it is too low on average, and therefore the
-# project trains the champion again, with new seeds, before it reports a result.
+# The lowest of 20 is 1.87 sigma below the truth on average, and the lowest of 100 is 2.51. (The median would be 1.82
+# for 20: the mean also counts how far below the rare, very lucky scores are.) There was no cheating: choosing the best
+# of many noisy numbers is enough. This is called the *winner's curse*. The *champion* of a study is the code that was
+# kept last. Its score was chosen because it is low, so it is too low on average, and therefore the project trains the
+# champion again, with new seeds, before it reports a result.
 
 # %% [markdown]
-# Move the sliders: more changes that do nothing, and more noise. Both make the "discovery" larger.
+# The green curve shows where the lowest score lies, and the dashed line is its mean. Move the sliders: more changes
+# that do nothing, and more noise. Both make the "discovery" larger.
 
 # %%
 from autoresearch_kernel.lab.lessons.sliders import sliders
@@ -224,11 +226,12 @@ check("greedy", greedy)
 print(f"greedy keeps {len(greedy(first))} of the changes; the study kept {len(recorded_night.kept_numbers())}")
 
 # %% [markdown]
-# The orange line is greedy's bar. The green dots are what the study really kept. Its rule does not compare with the
+# The orange line is greedy's bar: the score that the next change has to beat. The green dots are what the study really
+# kept. The three highest of the 101 scores are outside of the picture. The rule of the study does not compare with the
 # lowest score. It compares with the score of the code that was kept last, without the luck that it expects in that
-# score. Therefore some green dots lie above the orange line. Eight of the sixteen kept changes were below that by a
-# clear margin, and the rule kept them at once, after a single run. The other eight were lower by less, which may be
-# luck: the rule ran them a second time before it kept them.
+# score. Therefore some green dots lie above the orange line. Eight of the sixteen kept changes were far below the score
+# that the rule compared them with, and the rule kept them at once, after a single run. The other eight were lower by
+# less, which may be luck: the rule ran them a second time before it kept them.
 #
 # The changes were proposed for the code that the study had kept. A greedy night would have got other proposals, so this
 # is what greedy makes of these scores, and no complete night of greedy.
@@ -287,17 +290,18 @@ check("regress", mean_rise)
 # In a recorded night the truth is not known. In a simulated one it is. A simulated night has 120 trainings; most
 # proposals are a little worse than the incumbent, 28 % are better by a typical 0.0002 bits per byte, and a score has a
 # sigma of 0.0003 (`docs/decisions.md` among the files of the program says where these numbers come from). The next cell
-# shows one night of each rule. `true_gain` is what the kept code gained in truth, `reported_gain` is what the scores
-# say, and `kept_in_vain` counts the kept changes that made nothing better.
+# shows one night of each rule. `true_gain` is what the kept code gained in truth, in bits per byte, and `reported_gain`
+# is what the scores say. `kept` counts the changes that were kept, and `kept_in_vain` those of them that made nothing
+# better. `confirmations` counts the second runs.
 
 # %%
 from autoresearch_kernel.lab.lessons.simulated_nights import mean_and_error, simulate, simulate_many
 
-print(simulate("greedy", seed=1))
-print(simulate("confirm", seed=1))
+for rule in ("greedy", "confirm"):
+    print(f"{rule:8} {simulate(rule, seed=1)}")
 
 # %% [markdown]
-# The result of one night depends much on luck. Here are forty nights of each rule, with the same proposals for both.
+# The result of one night depends a lot on luck. Here are forty nights of each rule, with the same proposals for both.
 # The rule `confirm` is the project's own: its repeated runs count among the same 120 trainings. All gains are in
 # thousandths of a bit per byte.
 
@@ -309,8 +313,8 @@ for rule, nights in rules.items():
     print(f"{rule:8} true gain {gain:.2f} ± {error:.2f}, reported {said:.2f}")
 
 # %% [markdown]
-# The errors are large because nights differ much. But both rules met the same nights, so their difference in each night
-# is known better than either mean. This is called a *paired* comparison.
+# The errors are large because nights differ a lot. But both rules met the same nights, so their difference in each
+# night is known better than either mean. This is called a *paired* comparison.
 
 # %%
 pairs_of_nights = zip(rules["greedy"], rules["confirm"], strict=True)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 WIDTH_INCHES = 7.0
 NORMAL = NormalDist()
+MARGIN_BPB = 0.02  # of the picture of a night, above and below
 
 
 def scores_figure(scores: Sequence[float], more: Sequence[float] = ()) -> Picture:
@@ -75,11 +76,16 @@ def night_figure(scores: Sequence[float], greedy: Sequence[int], kept: Sequence[
     steps = [0, *greedy, len(scores) - 1]
     levels = [scores[i] for i in steps[:-1]] + [scores[steps[-2]]]
     axes.step(steps, levels, where="post", color=ORANGE, linewidth=1.3, label="lowest so far (greedy)")
-    axes.set_ylim(min(scores) - 0.02, sorted(scores)[int(0.95 * len(scores))] + 0.02)
+    axes.set_ylim(min(scores) - MARGIN_BPB, highest_shown(scores))
     axes.set_xlabel("experiment", fontsize=8.5, color=INK)
     axes.set_ylabel("val_bpb", fontsize=8.5, color=INK)
     axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
     return Picture(png(figure), f"{len(scores)} first scores; greedy keeps {len(greedy)}, the study kept {len(kept)}")
+
+
+def highest_shown(scores: Sequence[float]) -> float:
+    """The upper edge of the picture of a night: a few very high scores would press all others together."""
+    return sorted(scores)[int(0.95 * len(scores))] + MARGIN_BPB
 
 
 def pairs_figure(pairs: Sequence[tuple[float, float]]) -> Picture:

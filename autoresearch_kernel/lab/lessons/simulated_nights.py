@@ -40,6 +40,10 @@ class SimulatedNight:
     confirmations: int = 0
     truth: tuple[float, ...] = field(default=(), repr=False)  # the true gain after each training
 
+    def __str__(self) -> str:
+        gains = f"true_gain {self.true_gain:.4f}, reported_gain {self.reported_gain:.4f}"
+        return f"{gains}, kept {self.kept}, kept_in_vain {self.kept_in_vain}, confirmations {self.confirmations}"
+
     @property
     def exaggeration(self) -> float:
         """What is reported beyond the truth."""

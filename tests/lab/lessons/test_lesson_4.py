@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
-from statistics import fmean, stdev
+from pathlib import Path
+from statistics import NormalDist, fmean, stdev
+from typing import Any
 
+import numpy as np
 import pytest
 
 from autoresearch_kernel.lab.lessons import noise_figures, recorded_night
-from autoresearch_kernel.lab.lessons.checks_4 import LUCK_OF_HUNDRED, LUCK_OF_TWENTY, THRESHOLDS
+from autoresearch_kernel.lab.lessons.answers import check
+from autoresearch_kernel.lab.lessons.build import FOLDER
+from autoresearch_kernel.lab.lessons.checks_4 import HALF_WAY_TO_MEDIAN, LUCK, MEDIAN_OF_TWENTY, THRESHOLDS
 from autoresearch_kernel.lab.lessons.data import recorded
+from autoresearch_kernel.lab.lessons.exercise import WrongAnswer
+from autoresearch_kernel.lab.lessons.learned import PROGRESS_FILE
 from autoresearch_kernel.lab.lessons.simulated_nights import TRAININGS, mean_and_error, simulate, simulate_many
+from tests.conftest import PROJECT
 
 PNG = b"\x89PNG"
 
@@ -61,14 +70,41 @@ def test_no_fixed_threshold_gains_more_than_none() -> None:
 
 def test_the_luck_of_the_lowest_is_what_the_check_expects() -> None:
     """Against a sum over the distribution of the lowest of n: n·φ(x)·(1 − Φ(x))^(n − 1)."""
-    from statistics import NormalDist
-
     normal = NormalDist()
-    for count, expected in ((20, LUCK_OF_TWENTY), (100, LUCK_OF_HUNDRED)):
+    for count, expected in LUCK.items():
         places = [-6 + i * 0.001 for i in range(12_000)]
         weights = [count * normal.pdf(x) * (1 - normal.cdf(x)) ** (count - 1) for x in places]
         mean = sum(x * w for x, w in zip(places, weights, strict=True)) / sum(weights)
         assert mean == pytest.approx(expected, abs=0.002)
+        assert median_of_the_lowest(count) - expected == pytest.approx(2 * HALF_WAY_TO_MEDIAN, abs=0.003)
+    assert median_of_the_lowest(20) == pytest.approx(MEDIAN_OF_TWENTY, abs=0.005)
+
+
+def median_of_the_lowest(count: int) -> float:
+    """Half of all drawings of so many scores have their lowest below this."""
+    return NormalDist().inv_cdf(1 - 0.5 ** (1 / count))
+
+
+@pytest.mark.parametrize("is_drawn_anew", [True, False], ids=["one generator", "one seed in each call"])
+def test_the_mean_of_the_lowest_is_right_and_their_median_gets_its_sentence_whatever_the_luck(
+    is_drawn_anew: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PROGRESS_FILE, str(tmp_path / "lessons.json"))
+    for seed in range(10):
+        check("winner", luck_by(np.mean, seed, is_drawn_anew))
+        with pytest.raises(WrongAnswer, match=r"This is the median of the lowest scores, -1\.82 for 20"):
+            check("winner", luck_by(np.median, seed, is_drawn_anew))
+
+
+def luck_by(centre: Callable[[Any], Any], seed: int, is_drawn_anew: bool) -> Callable[[int], float]:
+    """A learner's function with 2000 drawings, as the exercise asks."""
+    shared = np.random.default_rng(seed)
+
+    def luck_of_the_lowest(count: int) -> float:
+        rng = shared if is_drawn_anew else np.random.default_rng(seed)
+        return float(centre(rng.normal(size=(2000, count)).min(axis=1)))
+
+    return luck_of_the_lowest
 
 
 def test_the_recorded_night_has_what_the_exercises_ask_for() -> None:
@@ -79,6 +115,13 @@ def test_the_recorded_night_has_what_the_exercises_ask_for() -> None:
     assert fmean(rises) > 2 * stdev(rises) / len(rises) ** 0.5
     with_two_runs = [number for number in kept if first[number] in {first_score for first_score, _ in pairs}]
     assert len(kept) == 16 and len(with_two_runs) == 8, "the lesson says how many were kept after a single run"
+    assert sum(score > noise_figures.highest_shown(first) for score in first) == 3
+    assert "The three highest of the 101 scores" in (PROJECT / FOLDER / "4-noise.py").read_text()
+
+
+def test_a_night_shows_its_numbers_without_digits_that_mean_nothing() -> None:
+    words = "true_gain 0.0034, reported_gain 0.0042, kept 11, kept_in_vain 0, confirmations 0"
+    assert str(simulate("greedy", seed=1)) == words
 
 
 def test_the_recorded_runs_of_one_code_differ() -> None:
