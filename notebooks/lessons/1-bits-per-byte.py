@@ -101,8 +101,8 @@ surprise(1 / 256)
 #
 # ★★☆ · 5 minutes
 #
-# The simplest model counts how often each byte occurs in `train`. Its probability for a byte is
-# `counts[byte] / total`, whatever came before. Write `letter_bits(counts, data)`: the mean surprise of the bytes of
+# The simplest model counts how often each byte occurs in `train`. Its probability for a byte is `counts[byte] / total`,
+# and does not depend on the bytes before it. Write `letter_bits(counts, data)`: the mean surprise of the bytes of
 # `data` under this model. A loop over `data` gives the bytes as numbers, and these are the keys of `counts`.
 #
 # **Predict first:** how many bits per byte does this model need for Python code? It was 8 without any knowledge.
@@ -156,8 +156,8 @@ letter_bits(counts, text.train[:100_000])
 #
 # ★★☆ · 5 minutes
 #
-# A byte that never came in `train` has probability 0, and its surprise is infinite: one such byte would ruin the mean.
-# The remedy is to add a small number `alpha` to the count of each of the 256 bytes. Write
+# A byte that never occurs in `train` has probability 0, and its surprise is infinite: with one such byte in `val`, the
+# mean would be infinite, too. The remedy is to add a small number `alpha` to the count of each of the 256 bytes. Write
 # `smoothed(counts, byte, alpha)`, the probability after this. All 256 probabilities must add up to 1.
 #
 # **Predict first:** three `a` and one `b` were counted. With alpha = 1, what is the probability of a `c`?
@@ -192,8 +192,8 @@ check("smoothed", smoothed)
 # </details>
 
 # %% [markdown] tags=["solution"]
-# The `c` has probability 1/260: its count is 0 + 1, and the total is 4 + 256. What a model gives to bytes that never
-# came it takes from those that came. Too large an alpha makes the model forget what it counted.
+# The `c` has probability 1/260: its count is 0 + 1, and the total is 4 + 256. The probability that a model gives to
+# bytes that it never saw is taken from those that it saw. Too large an alpha makes the model forget what it counted.
 
 # %% [markdown]
 # ## One byte of memory
@@ -459,8 +459,8 @@ trained = train_by_hand(seconds)
 trained
 
 # %% [markdown]
-# Your own function gives nearly the same number from the training loss, which was measured on the text of the training
-# and not on `val`:
+# Your own function turns the training loss into bits per byte. The result is a little different from `val_bpb`, because
+# the training loss was measured on the text of the training and not on `val`:
 
 # %%
 bits_per_byte(trained.train_loss, trained.bytes_per_token)
@@ -509,7 +509,7 @@ check("compressed", packed_bytes)
 
 # %% [markdown] tags=["solution"]
 # A file of n bytes needs n times `bpb` bits, and 8 bits are a byte. A model of 2 bits per byte packs a file to a
-# quarter. A program such as `xz` does the same with a model that it makes up while it reads.
+# quarter. A program such as `xz` does the same with a model that it builds while it reads the file.
 
 # %% [markdown]
 # The same for `val`, and what `xz` makes of it:
@@ -523,8 +523,8 @@ print(f"train.py: {packed_bytes(trained.val_bpb, len(text.val)):7,.0f} bytes")
 # %% [markdown]
 # ## What a sealed split is for
 #
-# This project splits text into four parts. `train` is for learning. `dev` is for an agent to look at. `val` decides
-# which change is kept. `test` is opened once, at the end.
+# This project splits text into four parts. `train` is for learning. `dev` is the part that an agent may look at. `val`
+# decides which change is kept. `test` is opened once, at the end.
 #
 # ### Exercise 1.10 · The number that you may report
 #

@@ -96,7 +96,7 @@ spread(baseline.scores)
 # ## Read a loss curve
 #
 # The picture of the baseline, further up, shows the training loss over the seconds of a run, in nats per token. Where
-# the curve begins above the frame, the word "from" and a number say with which value.
+# the curve begins above the upper edge of the picture, the word "from" and a number give its first value.
 #
 # ### Exercise 2.2 · Where a curve begins
 #
@@ -410,10 +410,10 @@ check("verdicts", verdicts)
 # </details>
 
 # %% [markdown] tags=["solution"]
-# Two are kept, challengers 3 and 4. Challenger 1 is not better. Challenger 2 is better by 2 σ. Chance alone brings 2 σ
-# at least once in 44 tries, and a night has more tries than that. Challenger 3 is better by more than chance brings.
-# Challenger 4 was confirmed: its mean has to be better by a quarter of σ only, because its first score was better, too.
-# Lesson 4 measures what this rule is worth.
+# Two are kept, challengers 3 and 4. Challenger 1 is not better. Challenger 2 is better by 2 σ. Chance alone brings that
+# in one of 44 tries or more often, and a night has more tries than that. Challenger 3 is better by more than chance
+# brings. Challenger 4 was confirmed: its mean has to be better by a quarter of σ only, because its first score was
+# better, too. Lesson 4 measures what this rule is worth.
 
 # %% [markdown]
 # If the rule wants one more run of your idea, this cell makes it.

@@ -48,8 +48,8 @@ prompt["The record"]
 #
 # ★☆☆ · 5 minutes
 #
-# Read the section `What counts`. Below which difference, in bits per byte, does one run of a new idea say nothing about
-# the incumbent? Assign the number to `says_nothing_below`.
+# The score of one run of a new idea is compared with the score of the incumbent. Read the section `What counts`: below
+# which difference, in bits per byte, does this comparison say nothing? Assign the number to `says_nothing_below`.
 #
 # **Predict first:** is it smaller than sigma, equal to it, or larger?
 
@@ -244,8 +244,8 @@ for name, recording in server.recordings.items():
     print(f"--- {name}\n{recording.program}")
 
 # %% [markdown]
-# Ask once for each program and train what comes. These are two runs of three seconds each, or four where the rule wants
-# to see a promising change again. On a slow laptop you see recorded results here.
+# Ask once for each program and train what the model proposes. These are two runs of three seconds each, or up to four
+# where the rule wants to see a promising change again. With 0 seconds you see recorded results.
 
 # %%
 from IPython.display import display

@@ -26,9 +26,9 @@ from autoresearch_kernel.lab.lessons import check, lesson_seconds, predict, prog
 #    follows, because it never receives it. Where B says something else than A, the claim was wrong.
 # 4. The supervisor compares both, and measures the time of the training from outside.
 #
-# First the honest `train.py`: three runs of two seconds each, which later attempts are compared with. On a slow laptop,
-# write `0` in place of `lesson_seconds(2)`: then you see recorded results, and only a `train.py` of your own trains,
-# for a second.
+# First the honest `train.py`: three runs of two seconds each, or a few more where the speed of your machine changes.
+# Later attempts are compared with them. On a slow laptop, write `0` in place of `lesson_seconds(2)`: then you see
+# recorded results, and only a `train.py` of your own trains, for a second.
 # %%
 from autoresearch_kernel.lab.lessons.broken_trains import seen_by_audit
 from autoresearch_kernel.lab.lessons.small_study import baseline_scores, small_study, small_train, try_out

@@ -170,10 +170,10 @@ def _best_length(answer: Any) -> str:
     require(
         number != memorised or memorised == best,
         f"With {memorised} bytes the model is best on the text that it counted: it knows that text by heart. "
-        "Choose by the text that it never saw, the column `val`.",
+        "Choose by the text that it never saw: take the numbers on val.",
     )
     require(
-        number != 0, "With 0 bytes the model only knows how frequent each byte is. The column `val` falls at first."
+        number != 0, "With 0 bytes the model only knows how frequent each byte is. The numbers on val fall at first."
     )
     require(
         number == int(number) and int(number) in found,
@@ -184,7 +184,7 @@ def _best_length(answer: Any) -> str:
     require(
         number == best,
         f"{int(number)} bytes cost {worse:.2f} bits per byte more on val than the best length. A {side} one is worse: "
-        "look for the lowest number in the column `val`.",
+        "look for the lowest number on val.",
     )
     return (
         f"On val, {best} bytes are best, with {found[best][1]:.2f} bits per byte. On its own text the model seems to "
