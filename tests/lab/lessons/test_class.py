@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
+from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
 
 from autoresearch_kernel.cli import main
 from autoresearch_kernel.lab.lessons.build import FOLDER, sources
+from autoresearch_kernel.lab.lessons.course import exercises_of
+from autoresearch_kernel.lab.lessons.data import SECONDS
 from autoresearch_kernel.lab.lessons.form import PLACEHOLDER
+from autoresearch_kernel.lab.lessons.learned import PROGRESS_FILE
 from autoresearch_kernel.run.kernelspec import install_kernelspec
 from autoresearch_kernel.system.locations import project_root
 from tests.conftest import PROJECT
+from tests.lab.lessons.answers import Listed, listed_answers
+from tests.lab.lessons.students import RIGHT, Student, graded_cell, shown, twenty_students
 
 SLUGS = [source.stem for _, source in sources(PROJECT)]
 FIRST = "1-bits-per-byte"
@@ -72,6 +81,45 @@ def test_a_class_is_not_made_over_other_files(tmp_path: Path, capsys: pytest.Cap
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
+def test_twenty_students_get_their_points_and_sentences_where_nothing_but_the_cells_is_run(
+    class_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What nbgrader grades below, for an environment without it."""
+    monkeypatch.setenv(PROGRESS_FILE, str(tmp_path / "lessons.json"))
+    monkeypatch.setenv(SECONDS, "0")
+    solved = lesson(class_folder / "instructor", FIRST)
+    for student in twenty_students(solved, answers_of_lesson(1)):
+        said = said_by_checks(student.notebook(lesson(class_folder / "student", FIRST)), solved)
+        assert said.keys() == student.answers.keys()
+        for name, answer in student.answers.items():
+            assert answer.says in said[name] and said[name].startswith(RIGHT) == answer.is_right, (student.name, name)
+
+
+def said_by_checks(notebook: nbformat.NotebookNode, locked: nbformat.NotebookNode) -> dict[str, str]:
+    """What each check prints or raises; errors stop no cell, and the cells of checks are those that were handed out."""
+    names: dict[str, Any] = {}
+    said = {}
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            grade = cell.metadata.get("nbgrader", {})
+            source = graded_cell(locked, grade.grade_id).source if grade.get("grade") else cell.source
+            words = said_by(source, names)
+            if grade.get("grade"):
+                said[grade.grade_id.removeprefix("check-")] = words
+    return said
+
+
+def said_by(source: str, names: dict[str, Any]) -> str:
+    """What a cell prints, or its error."""
+    printed = io.StringIO()
+    try:
+        with redirect_stdout(printed):
+            exec(compile(source, "a cell", "exec"), names)
+    except Exception as error:  # of a student's code, which may raise anything
+        return f"{type(error).__name__}: {error}"
+    return printed.getvalue()
+
+
 # --- nbgrader
 
 
@@ -98,44 +146,64 @@ def course(class_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return shutil.copytree(class_folder / "nbgrader", tmp_path / "course")
 
 
-def answered(released: Path, right: int, submitted: Path) -> None:
-    """What a student hands in who has answered the first `right` exercises, with the solutions, and no other."""
-    source = nbformat.read(released.parents[2] / "source" / released.parent.name / released.name, as_version=4)
-    solutions = {
-        cell.metadata.nbgrader.grade_id: cell.source
-        for cell in source.cells
-        if cell.metadata.get("nbgrader", {}).get("solution")
-    }
-    known = list(solutions)[:right]
-    notebook = nbformat.read(released, as_version=4)
-    for cell in notebook.cells:
-        grade = cell.metadata.get("nbgrader", {})
-        if grade.get("solution") and grade["grade_id"] in known:
-            cell.source = solutions[grade["grade_id"]]
-    submitted.parent.mkdir(parents=True)
-    nbformat.write(notebook, submitted)
-
-
 def test_nbgrader_validates_releases_and_grades_twenty_students(course: Path) -> None:
     for slug in SLUGS:
         nbgrader(course, "generate_assignment", slug, "--create")
-    released = course / "release" / FIRST / f"{FIRST}.ipynb"
+    source, released = (course / folder / FIRST / f"{FIRST}.ipynb" for folder in ("source", "release"))
     text = released.read_text()
     assert "SOLUTION" not in text and PLACEHOLDER in text
-    points = [
-        cell.metadata.nbgrader.points
-        for cell in nbformat.read(released, as_version=4).cells
-        if cell.metadata.get("nbgrader", {}).get("grade")
-    ]
-    expected = {}
-    for number in range(NUM_STUDENTS):
-        right = number % (len(points) + 1)
-        name = f"student{number:02d}"
-        expected[name] = sum(points[:right])
-        answered(released, right, course / "submitted" / name / FIRST / f"{FIRST}.ipynb")
+    students = twenty_students(nbformat.read(source, as_version=4), answers_of_lesson(1))
+    assert len({student.name for student in students}) == NUM_STUDENTS
+    for student in students:
+        hand_in(course, student)
     nbgrader(course, "autograde", FIRST, "--create")
-    assert scores(course) == expected and max(expected.values()) == sum(points)
+    points = points_of(nbformat.read(released, as_version=4))
+    expected = {s.name: {name: points[name] * a.is_right for name, a in s.answers.items()} for s in students}
+    assert exercise_scores(course, expected) == expected
+    assert scores(course) == {name: sum(of_exercises.values()) for name, of_exercises in expected.items()}
+    assert unsaid(course, students) == []
     assert not (course / "studies").exists()
+
+
+def answers_of_lesson(number: int) -> list[Listed]:
+    """The listed answers of a lesson."""
+    names = {exercise.name for exercise in exercises_of(number)}
+    return [answer for answer in listed_answers() if answer.exercise in names]
+
+
+def hand_in(course: Path, student: Student) -> None:
+    """Put the student's notebook where nbgrader looks for it."""
+    submitted = course / "submitted" / student.name / FIRST / f"{FIRST}.ipynb"
+    submitted.parent.mkdir(parents=True)
+    released = nbformat.read(course / "release" / FIRST / f"{FIRST}.ipynb", as_version=4)
+    nbformat.write(student.notebook(released), submitted)
+
+
+def points_of(notebook: nbformat.NotebookNode) -> dict[str, float]:
+    """The points of each exercise."""
+    grades = [cell.metadata.nbgrader for cell in notebook.cells if cell.metadata.get("nbgrader", {}).get("grade")]
+    return {grade.grade_id.removeprefix("check-"): grade.points for grade in grades}
+
+
+def exercise_scores(course: Path, names: Iterable[str]) -> dict[str, dict[str, float]]:
+    """The points that each student got for each exercise, as nbgrader's gradebook has them."""
+    from nbgrader.api import Gradebook
+
+    with Gradebook(f"sqlite:///{course / 'gradebook.db'}") as book:
+        grades = {name: book.find_submission(FIRST, name).notebooks[0].grades for name in names}
+        return {name: {g.name.removeprefix("check-"): g.score for g in of_one} for name, of_one in grades.items()}
+
+
+def unsaid(course: Path, students: Iterable[Student]) -> list[tuple[str, str, str]]:
+    """The sentences that a student should find in the graded notebook, and that its check does not show."""
+    missing = []
+    for student in students:
+        path = course / "autograded" / student.name / FIRST / f"{FIRST}.ipynb"
+        graded = nbformat.read(path, as_version=4)
+        for name, answer in student.answers.items():
+            if answer.says not in shown(graded_cell(graded, f"check-{name}")):
+                missing.append((student.name, name, answer.says))
+    return missing
 
 
 def scores(course: Path) -> dict[str, float]:
