@@ -41,9 +41,9 @@ HOMES = {
         *(f"lab/panel/{part}.py" for part in ("panel", "view", "elements", "form")), "lab/lessons/sliders.py",
     },
     "anywidget": {"lab/panel/elements.py", "lab/panel/player.py"},
-    "dask": {"run/remote.py", "run/slurm.py"},
+    "dask": {"run/local_cluster.py", "run/remote.py", "run/slurm.py"},
     "dask_jobqueue": {"run/slurm.py"},
-    "distributed": {"run/connection.py", "run/slurm.py"},
+    "distributed": {"run/connection.py", "run/local_cluster.py", "run/slurm.py"},
     "prepare": {
         "control/gpu_check/in_torch.py",
         *(

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..run.cluster import cluster_backend
 from ..run.conformance import check_backend
 from ..run.connection import ClusterRefused
+from ..run.local_cluster import cluster_at
 from ..scoring.job import ScoringSettings
 from ..study.across import workers_words
 from ..system.locations import cache_dir
@@ -26,7 +27,7 @@ def examine_cluster(address: str, project: Path) -> Iterator[Check]:
     corpus_dir, heldout_dir = corpus
     meta = json.loads((corpus_dir / "meta.json").read_text(encoding="utf-8"))
     try:
-        with cluster_backend(address, project) as backend:
+        with cluster_at(address) as found_at, cluster_backend(found_at, project) as backend:
             slots = backend.divide(0)
             yield Check("cluster", "ok", workers_words(slots))
             facts = next(slot.facts for slot in slots if not slot.machine)  # of the most frequent kind

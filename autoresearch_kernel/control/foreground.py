@@ -25,6 +25,7 @@ from ..core.state import StudyState, replay
 from ..core.types import NO_SANDBOX, Experiment, Limits, Status
 from ..record.history import events_so_far
 from ..record.study import Study, StudyError, check_unchanged, open_study, study_exists
+from ..run.local_cluster import LOCAL, cluster_at
 from ..sandbox.kinds import SANDBOX
 from ..show.attribution_words import ALONE, attribution_lines
 from ..show.cost import plan_words, spent_words, tool_words
@@ -39,6 +40,7 @@ from ..study.options import (
     agent_of,
     limits_of,
     refuse_cluster,
+    refuse_detached_workers,
     refuse_other_settings,
     slurm_jobs,
     supervisor_words,
@@ -71,10 +73,11 @@ def run(name: str, project: Path, asked: StudyOptions, is_detached: bool = False
 def _with_workers(
     name: str, project: Path, asked: StudyOptions, is_detached: bool = False, most_jobs: int | None = None
 ) -> Iterator[StudyOptions]:
-    """The options, with the cluster of the workers that Slurm starts for this block where users ask for them."""
+    """The options, with the cluster of the workers that are started for this block where users ask for them."""
     jobs = slurm_jobs(asked, is_detached)
     if jobs is None:
-        yield asked
+        with _with_local_worker(asked, is_detached) as given:
+            yield given
         return
     if most_jobs is not None:
         jobs = replace(jobs, count=min(jobs.count, most_jobs))
@@ -91,6 +94,17 @@ def _with_workers(
     folder = cache_dir() / "slurm" / name
     with signals_as_ctrl_c(), slurm_workers(jobs, folder, say) as address:
         yield replace(asked, slurm=None, cluster=address)
+
+
+@contextmanager
+def _with_local_worker(asked: StudyOptions, is_detached: bool) -> Iterator[StudyOptions]:
+    """The options, with the address of a worker that is started here for this block where users ask for `local`."""
+    if asked.cluster != LOCAL:
+        yield asked
+        return
+    refuse_detached_workers("cluster local", is_detached)
+    with signals_as_ctrl_c(), cluster_at(LOCAL) as address:
+        yield replace(asked, cluster=address)
 
 
 def _run(name: str, project: Path, asked: StudyOptions, is_detached: bool, where: str) -> None:

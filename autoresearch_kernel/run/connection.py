@@ -76,13 +76,7 @@ class Connection:
 
     def open(self) -> None:
         """Connect to a scheduler that has workers. Raises ClusterRefused."""
-        try:
-            import distributed  # noqa: F401
-        except ModuleNotFoundError as error:
-            raise ClusterRefused(
-                "--cluster needs Dask. `make setup EXTRAS=cluster` installs it in a checkout, elsewhere "
-                '`pip install "autoresearch-kernel[cluster]"`; here and on each machine of the cluster.'
-            ) from error
+        require_dask()
         try:
             self.list_workers()
         except MachineFailed as failure:
@@ -293,6 +287,17 @@ class Connection:
             for offset in range(0, max(1, size), CHUNK_BYTES):
                 part = file.read(CHUNK_BYTES)
                 self.ask(address, received.put, name, offset, part, size, digest, transfer, tick=tick)
+
+
+def require_dask() -> None:
+    """Raise ClusterRefused where Dask is not installed."""
+    try:
+        import distributed  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ClusterRefused(
+            "--cluster needs Dask. `make setup EXTRAS=cluster` installs it in a checkout, elsewhere "
+            '`pip install "autoresearch-kernel[cluster]"`; here and on each machine of the cluster.'
+        ) from error
 
 
 def sha256(data: bytes | Path) -> str:

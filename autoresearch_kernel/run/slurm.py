@@ -18,13 +18,13 @@ from typing import Any
 from ..core.format import count, duration
 from ..system.explain import explain
 from .connection import SLOT, ClusterRefused
+from .local_cluster import HERE_ALONE, own_keys
 from .slurm_jobs import SlurmJobs
 
 LOOK_SECONDS = 0.5
 GONE_SECONDS = 30.0  # between two questions whether any job is left, while none has a worker
 SAY_SECONDS = 300.0  # between two lines that say how many jobs still wait in the queue
 DEFAULTS = ("--mem=", "-t ", "--cpus-per-task=")  # directives that dask-jobqueue writes: only a user asks for these
-HERE_ALONE = "127.0.0.1:0"  # Dask serves web pages about itself, with and without a dashboard
 LEFT_AFTER_SECONDS = 60  # a worker ends, and its job with it, so long after the supervisor's scheduler is gone
 
 
@@ -39,13 +39,7 @@ def slurm_workers(jobs: SlurmJobs, folder: Path, say: Callable[[str], None]) -> 
     Raises ClusterRefused without Slurm or dask-jobqueue, and when Slurm refuses the jobs.
     """
     import_dask()
-    import dask
-    from distributed.security import Security
-
-    own = Security.temporary()
-    keys = {f"distributed.comm.tls.{role}.{part}": getattr(own, f"tls_{role}_{part}")
-            for role in ("client", "scheduler", "worker") for part in ("key", "cert")}  # fmt: skip
-    with dask.config.set({**keys, "distributed.comm.tls.ca-file": own.tls_ca_file}):  # for each connection from here on
+    with own_keys() as own:
         failures: list[str] = []
         cluster = _start(jobs, folder, own, failures)
         try:

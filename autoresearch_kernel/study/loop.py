@@ -17,7 +17,7 @@ from ..core.duel import DuelMode
 from ..core.next_step import Action, Step, late_scores, next_step
 from ..core.types import Experiment, Limits, Progress, ignore, scores_of
 from ..record.study import Study, check_unchanged
-from ..run.backend import Backend
+from ..run.backend import Backend, Joined
 from ..system.explain import explain
 from .across import note_workers, on_cluster
 from .disk_space import forget_artefacts
@@ -93,18 +93,23 @@ def research(
         despite_full_disk(session, lambda: recover(session))
         goal.begin()
         num_slots = session.backend.num_slots or study.num_slots
-        if num_slots > 1:
+        champion = (yield from _one_by_one(session, agent, goal)) if num_slots == 1 else Joined()
+        if isinstance(champion, Joined):
             with open_pool(session, num_slots) as pool:
+                pool.joined = champion
                 champion = yield from pool.run(agent, goal)
-        else:
-            champion = yield from _one_by_one(session, agent, goal)
         despite_full_disk(session, lambda: conclude(session, champion, goal.why_ending))
 
 
-def _one_by_one(session: Steps, agent: Agent, goal: Goal) -> Generator[Experiment, None, int]:
-    """Yield each experiment as it is decided; returns the number of the champion, to be concluded."""
+def _one_by_one(session: Steps, agent: Agent, goal: Goal) -> Generator[Experiment, None, int | Joined]:
+    """Yield each experiment as it is decided; returns the number of the champion, to be concluded.
+
+    Returns machines that have joined meanwhile, once no experiment is in work: the study goes on with several slots.
+    """
     step: Step | None = None
     while step is None or step.action is not Action.CONCLUDE:
+        if (joined := _joined(session, goal)).slots:
+            return joined
         try:
             step = despite_full_disk(session, lambda: _advance(session, agent, goal))
         except NothingToPropose as end:
@@ -112,6 +117,17 @@ def _one_by_one(session: Steps, agent: Agent, goal: Goal) -> Generator[Experimen
             goal.why_ending = end.reason
         yield from goal.news()
     return step.experiment
+
+
+def _joined(session: Steps, goal: Goal) -> Joined:
+    """What has joined a study with one slot; a machine that is left out is noted here."""
+    is_between = session.state.incumbent is not None and session.state.unfinished is None
+    if session.backend.joined is None or goal.why_ending or not is_between:
+        return Joined()
+    joined = session.backend.joined({""})
+    if joined.words and not joined.slots:
+        session.note(joined.words)
+    return joined
 
 
 def _advance(session: Steps, agent: Agent, goal: Goal) -> Step:

@@ -183,7 +183,8 @@ class StudyOptions:
     )  # fmt: skip
     cluster: str | None = _option(
         str, "train on all workers of a Dask cluster at the same time: the address of its scheduler, as "
-        "tcp://host:8786", metavar="ADDRESS", unit="the address of a Dask scheduler",
+        "tcp://host:8786; local starts one worker on this machine, to try it", metavar="ADDRESS",
+        unit="the address of a Dask scheduler",
     )  # fmt: skip
     slurm: str | None = _option(
         str, "let Slurm start the workers: options of sbatch and how many jobs, as partition=gpu,gres=gpu:1,count=8",
@@ -364,16 +365,21 @@ def slurm_jobs(asked: StudyOptions, is_detached: bool) -> SlurmJobs | None:
     if asked.cluster is not None:
         words = "--slurm starts a cluster, and --cluster names one that is there. Leave one of them out."
         raise OptionRefused("slurm", words)
-    if is_detached:
-        words = (
-            "The jobs of --slurm end with the command that submits them, so it is not for --detach. Leave --detach "
-            "out, and start the command in `tmux` or with `nohup`, which keep it when the terminal closes."
-        )
-        raise OptionRefused("slurm", words)
+    refuse_detached_workers("slurm", is_detached)
     try:
         return read_jobs(asked.slurm)
     except ValueError as error:
         raise OptionRefused("slurm", f"--slurm {asked.slurm}: {error}") from error
+
+
+def refuse_detached_workers(option: str, is_detached: bool) -> None:
+    """Raise OptionRefused for a command in the background whose workers end with the command that starts them."""
+    if is_detached:
+        words = (
+            f"The workers of --{option} end with the command that starts them, so it is not for --detach. Leave "
+            "--detach out, and start the command in `tmux` or with `nohup`, which keep it when the terminal closes."
+        )
+        raise OptionRefused(option.partition(" ")[0], words)
 
 
 def agent_options(agent: str, asked: StudyOptions, environment: Mapping[str, str]) -> dict[str, Any]:

@@ -258,6 +258,26 @@ def test_machines_that_join_train_from_then_on(
     assert "It has another version." in notes and "Joined: 2 slots of a cluster: gamma. It is Xeon" in notes
 
 
+def test_a_study_with_one_slot_goes_on_with_a_machine_that_joins(
+    project: Path, small_corpus: Path, mixed: Mixed, machine: Machine
+) -> None:
+    study = study_of(project, small_corpus, 1)
+    news = [
+        Joined((Slot(1, "gamma", facts=FACTS),)),
+        *[Joined()] * 4,
+        Joined(words="The worker delta has joined the cluster, and is left out."),
+    ]
+    backend = replace(machine.backend, num_slots=1, joined=lambda _: news.pop() if news else Joined())
+    ideas = scripted(*[{"ALPHA": 2.0 + i / 8} for i in range(24)])
+    told = [e.number for e in research(study, ideas, experiments=24, backend=backend)]
+    state = state_of(study)
+    assert sorted(told) == [*range(len(state.decided))] and len(told) == 25
+    assert [e["names"] for e in events_of(study, "slots")] == [["slot 1"], ["slot 1", "gamma"]]
+    assert mixed.most_at_once == 2 and mixed.by_slot["gamma"] > 0 and kept(study) == [0]
+    notes = "\n".join(e["text"] for e in events_of(study, "note"))
+    assert "is left out." in notes and "Joined: 1 slot of a cluster: gamma. It is Xeon" in notes
+
+
 def _accepted() -> Any:
     from tests.pretended import ACCEPTED
 

@@ -292,7 +292,8 @@ def studied(measured_project: Path, small_corpus: Path, tmp_path_factory: pytest
 def test_a_leak_in_a_study_is_rejected_never_kept_and_leaves_no_score(studied: Study) -> None:
     state = replay(read_events(studied.paths.history))
     leak, run = state.experiments[1], state.experiments[1].runs[0]
-    assert leak.status is Status.REJECTED and leak.val_bpb is None and leak.scores == ()
+    assert leak.status is Status.REJECTED, leak.reason
+    assert leak.val_bpb is None and leak.scores == ()
     assert run.claimed_bpb is not None and run.claimed_bpb < state.experiments[0].val_bpb - 0.5
     assert run.audit is not None and not run.audit.accepted and leak.reason == run.audit.reason
     assert state.incumbent is not None and state.incumbent.number == 0

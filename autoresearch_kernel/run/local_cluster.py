@@ -1,0 +1,67 @@
+"""A Dask cluster of one worker on this machine, to try what `--cluster` does: `local_worker` starts and ends it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from .connection import SLOT, require_dask
+
+LOCAL = "local"  # in the place of an address: `--cluster local`
+OUT_OF_REACH = "import os\nos.setpgrp()"  # Ctrl-C in a terminal is for the supervisor, which ends what the worker does
+HERE_ALONE = "127.0.0.1:0"  # Dask serves web pages about itself, with and without a dashboard
+
+
+@contextmanager
+def cluster_at(address: str) -> Iterator[str]:
+    """The address of a scheduler; where `local` is asked for, of one that is started for this block."""
+    if address != LOCAL:
+        yield address
+        return
+    with local_worker() as started:
+        yield started
+
+
+@contextmanager
+def local_worker() -> Iterator[str]:
+    """The address of a scheduler whose only worker is a process of this machine, until this block is left.
+
+    Raises ClusterRefused without Dask.
+    """
+    require_dask()
+    from distributed import LocalCluster
+
+    with (
+        own_keys() as keys,
+        LocalCluster(
+            n_workers=1,
+            threads_per_worker=1,
+            resources={SLOT: 1},
+            memory_limit=None,
+            preload=OUT_OF_REACH,
+            silence_logs=logging.ERROR,
+            host="127.0.0.1",
+            security=keys,
+            dashboard_address=HERE_ALONE,
+            worker_dashboard_address=HERE_ALONE,
+        ) as cluster,
+    ):
+        yield str(cluster.scheduler_address)
+
+
+@contextmanager
+def own_keys() -> Iterator[Any]:
+    """Keys for TLS that are made for this block; each connection that is opened within it uses them.
+
+    Yields a distributed.Security. Without it other users of the machine could give the workers programs to run.
+    """
+    import dask
+    from distributed.security import Security
+
+    own = Security.temporary()
+    keys = {f"distributed.comm.tls.{role}.{part}": getattr(own, f"tls_{role}_{part}")
+            for role in ("client", "scheduler", "worker") for part in ("key", "cert")}  # fmt: skip
+    with dask.config.set({**keys, "distributed.comm.tls.ca-file": own.tls_ca_file}):
+        yield own
