@@ -89,7 +89,7 @@ def shares(dice: random.Random, cases: int, make: Callable[[], Case], first: int
         answer, needed = answer_to(dice, *make(), first, most)
         answers[answer] += 1
         pairs += needed
-    told = (answers[name] / cases for name in ("agrees", "contradicts", "cannot tell"))
+    told = [answers[name] / cases for name in ("agrees", "contradicts", "cannot tell")]
     most_error = max(math.sqrt(share * (1 - share) / cases) for share in told)
     return " ".join(f"{share:9.1%}" for share in told) + f"  ± {most_error:.1%}  {pairs / cases:5.1f} pairs"
 
