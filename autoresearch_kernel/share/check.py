@@ -27,9 +27,9 @@ from ..source.diff import applied
 from . import chain
 from .bundle import CHANGED, Bundle
 from .decisions import check_decisions, decide_again
-from .figures import Page, fits, missing, read_page, value_of
+from .figures import Page, fits, known, missing, read_page
 from .manifest import FORMAT, HISTORY, MANIFEST, PAGE, TABLE, embedded, file_facts, is_sealed
-from .recorded import Recorded
+from .recorded import UNFIT, Recorded
 from .remade import differing, is_of_this_program
 from .settings import SETTINGS, problems_of_settings
 
@@ -91,10 +91,6 @@ _WORDS = {  # noun and what is so
     "remade": ("text", "of pages and tables that this program makes again from the record in the same words"),
 }
 OLD = "the version that recorded them kept no numbers"
-UNFIT = (  # what values that no supervisor writes may end in
-    KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, AssertionError, RecursionError,
-    HistoryDamaged,
-)  # fmt: skip
 OF_COMMAND = ("rule", "remade")  # rows of the command alone, which a page cannot have
 
 
@@ -270,11 +266,7 @@ def _figures(whole: Bundle, page: Page | None, recorded: Recorded, version: Any)
     findings, checked = [], 0
     for name, text in page.figures if page else ():
         checked += 1
-        try:
-            is_so = fits(text, value_of(name, recorded))
-        except (KeyError, TypeError, ValueError):
-            is_so = False
-        if not is_so:
+        if not fits(text, known(name, recorded)):
             findings.append(Finding(PAGE, f'its figure "{name}" says "{text.strip()}", and the history does not'))
     for name in missing(page, recorded, version) if page else ():
         checked += 1

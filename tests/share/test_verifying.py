@@ -386,6 +386,10 @@ def other_figure(name: str) -> Callable[[str], str]:
     return lambda text: re.sub(f'(data-figure="{name}">)[^<]+<', r"\g<1>9.8765<", text)
 
 
+SINCE_0_13 = (  # those of them that the page of the night shows
+    "sigma", "sigma-degrees", "repeated-runs", "champion-difference", "champion-error", "baseline-runs", "budget",
+    "result-champion-runs", "result-baseline-runs", "runs-3", "sigmas-3",
+)  # fmt: skip
 FORGERIES: dict[str, tuple[Callable[[Files], Files], str, str]] = {
     "a verdict is turned": (with_events(turn), "decisions", "its numbers say keep"),
     "a score is better than its decision": (with_events(better_score), "decisions", "not the scores of its runs"),
@@ -432,13 +436,14 @@ FORGERIES: dict[str, tuple[Callable[[Files], Files], str, str]] = {
         for name in (
             "discarded", "failed", "refused", "result-low", "result-high", "result-val-difference", "result-val-error",
             "difference-3", "difference-error-3", "baseline-error", "result-judged-difference", "result-judged-error",
+            *SINCE_0_13,
         )
     },
     **{
         f"a figure without its mark, {name}": without_mark(name)
         for name in (
             "bpb-3", "baseline-bpb", "champion-bpb", "discarded", "failed", "refused", "status-3", "difference-error-3",
-            "result-low", "result-high", "result-val-difference", "result-val-error",
+            "result-low", "result-high", "result-val-difference", "result-val-error", *SINCE_0_13,
         )
     },
     **{
@@ -612,12 +617,51 @@ def of_program(files: Files, **named: str) -> Files:
 # --- figures that pages of another version have
 
 
+def with_calls(words: str) -> Callable[[Files], Files]:
+    """A history with two calls of a model without a price, and a page that says this of its 31 431 tokens."""
+
+    def forge(files: Files) -> Files:
+        events = events_in(files)
+        call = {
+            "event": "called",
+            "experiment": 1,
+            "model": "m",
+            "cost": None,
+            "seconds": 1.0,
+            "time": events[-1]["time"],
+        }
+        for tokens_in, tokens_out in ((30_000, 31), (1_000, 400)):
+            events.append({"seq": len(events) + 1, **call, "tokens_in": tokens_in, "tokens_out": tokens_out})
+        said = f'<p>The model used <span data-figure="tokens">{words}</span> tokens.</p></main>'
+        return resealed(files | {PAGE: files[PAGE].replace(b"</main>", said.encode())}, events)
+
+    return forge
+
+
 @pytest.mark.parametrize("name", ["baseline-error", "result-judged-difference", "result-judged-error"])
 def test_a_page_of_this_and_of_a_later_version_must_mark_more_figures(files: Files, name: str) -> None:
     forge, row, words = without_mark(name)
-    earlier, later = (of_program(files, version=version) for version in ("0.11.0", "0.13.0"))
+    earlier, later = (of_program(files, version=version) for version in ("0.11.0", "0.14.0"))
     assert problems_of(earlier) == problems_of(later) == problems_of(forge(earlier)) == []
     assert problems_of(forge(files)) == problems_of(forge(later)) == [(row, PAGE, words)]
+
+
+@pytest.mark.parametrize("name", SINCE_0_13)
+def test_a_page_before_0_13_need_not_mark_what_later_ones_must(files: Files, name: str) -> None:
+    forge, row, words = without_mark(name)
+    assert problems_of(forge(of_program(files, version="0.12.9"))) == []
+    assert problems_of(forge(files)) == problems_of(forge(of_program(files, version="0.14.0"))) == [(row, PAGE, words)]
+
+
+@pytest.mark.parametrize(
+    ("words", "is_right"), [("31.4 k", True), ("31.5 k", False), ("31\u2009431", True), ("31.4 M", False)]
+)
+def test_what_a_model_used_is_compared_in_its_unit(files: Files, words: str, is_right: bool) -> None:
+    found = problems_of(with_calls(words)(files))
+    wrong = ("figures", PAGE, f'its figure "tokens" says "{words}", and the history does not')
+    assert found == ([] if is_right else [wrong])
+    without = with_file(PAGE, lambda text: text.replace('data-figure="tokens"', ""))(with_calls(words)(files))
+    assert problems_of(without) == [("figures", PAGE, 'its figure "tokens" is not there, and the history has it')]
 
 
 @pytest.mark.parametrize("version", ["0.11.0", "0.9.12"])
