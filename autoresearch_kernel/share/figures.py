@@ -6,9 +6,10 @@ the value to as many decimals as the text has. The names are those of FIGURES, a
 an experiment, as `bpb-12`; a status is compared as a word. `missing` names the figures that a page must have, so that
 one cannot be changed by taking its mark away; pages of earlier versions had fewer of them.
 
-Some figures have no mark: times and durations, limits, how busy the machine was, what an attribution found, what
-study.json says of the machine and the corpus, and all figures on the pages of experiments. The command makes the pages
-again, and so checks these too (`remade.py`).
+The page of an experiment marks the figures at its top in the same way. Some figures have no mark: times and durations,
+limits, how busy the machine was, what an attribution found, what study.json says of the machine and the corpus, and the
+grounds, seconds and curves on the pages of experiments. The command makes the pages again, and so checks these too
+(`remade.py`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from html.parser import HTMLParser
 from typing import Any
 
@@ -152,7 +154,9 @@ class Page(HTMLParser):
             self._tag = ""
 
 
+@lru_cache(maxsize=128)
 def read_page(html: str) -> Page:
+    """Nobody changes what it returns: a bundle's pages are read once in a process."""
     page = Page()
     page.feed(html)
     page.close()
@@ -165,8 +169,19 @@ def missing(page: Page, recorded: Recorded, version: Any) -> Iterator[str]:
     Args:
         version: of the program that made the bundle, as its manifest names it; None where it is not known.
     """
+    yield from _without(page, _needed(recorded, _numbers(version)))
+
+
+def missing_of(page: Page, number: int, recorded: Recorded, version: Any) -> Iterator[str]:
+    """The same of the page of an experiment, which has marks since 0.13."""
+    numbers = _numbers(version)
+    if numbers >= (0, 13, 0) and number in recorded.decided:
+        yield from _without(page, _needed_of(number, recorded, numbers))
+
+
+def _without(page: Page, needed: Iterator[str]) -> Iterator[str]:
     has = {name for name, _ in page.figures}
-    yield from (name for name in dict.fromkeys(_needed(recorded, _numbers(version))) if name not in has)
+    yield from (name for name in dict.fromkeys(needed) if name not in has)
 
 
 def _needed(recorded: Recorded, version: tuple[float, ...]) -> Iterator[str]:
@@ -184,16 +199,23 @@ def _needed(recorded: Recorded, version: tuple[float, ...]) -> Iterator[str]:
         names += SINCE_0_13 if is_latest else []
         yield from (name for name in names if known(name, recorded) is not None)
     yield from (f"runs-{number}" for number in sorted(recorded.runs) if is_latest)
-    for number, decided in sorted(recorded.decided.items()):
-        has_score, status = decided.get("val_bpb") is not None, decided["status"]
-        is_compared = has_score and decided.get("incumbent_bpb") is not None
-        yield from [f"bpb-{number}"] if has_score else []
-        yield from [f"incumbent-bpb-{number}", f"difference-{number}"] if is_compared else []
-        yield from [f"difference-error-{number}"] if is_new and is_compared and error_of(decided) is not None else []
-        yield from [f"sigmas-{number}"] if is_latest and is_compared and _sigmas(decided) is not None else []
-        is_baseline, is_ended_early = recorded.parents[number] is None, status == "discard" and not has_score
-        has_other_word = is_ended_early or (is_baseline and status == "keep")  # which the page has for it
-        yield from [f"status-{number}"] if is_new and not has_other_word else []
+    for number in sorted(recorded.decided):
+        yield from _needed_of(number, recorded, version)
+
+
+def _needed_of(number: int, recorded: Recorded, version: tuple[float, ...]) -> Iterator[str]:
+    """The figures of a decided experiment."""
+    decided = recorded.decided[number]
+    has_score, status = decided.get("val_bpb") is not None, decided["status"]
+    is_compared = has_score and decided.get("incumbent_bpb") is not None
+    is_new, is_latest = version >= (0, 12, 0), version >= (0, 13, 0)
+    yield from [f"bpb-{number}"] if has_score else []
+    yield from [f"incumbent-bpb-{number}", f"difference-{number}"] if is_compared else []
+    yield from [f"difference-error-{number}"] if is_new and is_compared and error_of(decided) is not None else []
+    yield from [f"sigmas-{number}"] if is_latest and is_compared and _sigmas(decided) is not None else []
+    is_baseline, is_ended_early = recorded.parents[number] is None, status == "discard" and not has_score
+    has_other_word = is_ended_early or (is_baseline and status == "keep")  # which the page has for it
+    yield from [f"status-{number}"] if is_new and not has_other_word else []
 
 
 def _numbers(version: Any) -> tuple[float, ...]:

@@ -79,6 +79,12 @@ def mark(experiment: Experiment) -> str:
     return f'<span class="mark-{kind}" aria-hidden="true">{sign}</span>'
 
 
+def status_html(experiment: Experiment) -> str:
+    """How it ended, marked where the history has the same word."""
+    word = status_word(experiment)
+    return figure(f"status-{experiment.number}", word) if word == experiment.status else text(word)
+
+
 def _navigation(material: Material) -> str:
     carries = [("attribution", "Attribution")] if attribution_lines(material.state) else []
     parts = (
@@ -182,12 +188,11 @@ def _table(material: Material) -> str:
 def _row(experiment: Experiment) -> str:
     compared, number, word = experiment.compared, experiment.number, status_word(experiment)
     theirs, difference = (compared.theirs, compared.difference) if compared else (None, None)
-    status = figure(f"status-{number}", word) if word == experiment.status else text(word)
     decided_at = plain(experiment.decided_at.replace("T", " ")[:16])
     cells = (
         (str(number), anchor(target(number), f"{number:04d}")),
         (idea(experiment), text(idea(experiment))),
-        (word, f"{mark(experiment)} {status}"),
+        (word, f"{mark(experiment)} {status_html(experiment)}"),
         (_plain(experiment.val_bpb), _score(f"bpb-{number}", experiment.val_bpb)),
         (_plain(theirs), _score(f"incumbent-bpb-{number}", theirs)),
         (_plain(difference), _difference(experiment)),

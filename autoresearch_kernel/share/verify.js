@@ -957,7 +957,7 @@
   }
   /** The names of the figures that a page of this history, of this version, must have and has not. */
   function missing(page, recorded, version) {
-    const names = ["experiments", "kept"], has = new Set(page.figures.map(({ name }) => name));
+    const names = ["experiments", "kept"];
     const isThere = (value) => orNull(value) !== null, isNew = order(version, 12) >= 0, isLatest = order(version, 13) >= 0;
     if (recorded.result) names.push("result-difference", "result-error", "result-baseline-bpb", "result-champion-bpb");
     if (isNew) {
@@ -972,18 +972,32 @@
       names.push(...known.filter((name) => valueOf(name, recorded) !== null));
     }
     if (isLatest) names.push(...experimentsOf(recorded, false).map(({ number }) => `runs-${number}`));
-    for (const number of Object.keys(recorded.decided).map(Number).sort((a, b) => a - b)) {
-      const decided = recorded.decided[number], hasScore = isThere(decided.val_bpb);
-      const isCompared = hasScore && isThere(decided.incumbent_bpb);
-      if (hasScore) names.push(`bpb-${number}`);
-      if (isCompared) names.push(`incumbent-bpb-${number}`, `difference-${number}`);
-      if (isNew && isCompared && errorOf(decided) !== null) names.push(`difference-error-${number}`);
-      if (isLatest && isCompared && sigmasOf(decided) !== null) names.push(`sigmas-${number}`);
-      const isEndedEarly = decided.status === "discard" && !hasScore;
-      const isBaseline = recorded.parents[number] === null && decided.status === "keep";
-      if (isNew && !isEndedEarly && !isBaseline) names.push(`status-${number}`);
-    }
+    for (const number of Object.keys(recorded.decided).map(Number).sort((a, b) => a - b))
+      names.push(...neededOf(number, recorded, version));
+    return absentFrom(page, names);
+  }
+  /** The same of the page of an experiment, which has marks since 0.13. */
+  function missingOf(page, number, recorded, version) {
+    const isMarked = order(version, 13) >= 0 && recorded.decided[number];
+    return isMarked ? absentFrom(page, neededOf(number, recorded, version)) : [];
+  }
+  function absentFrom(page, names) {
+    const has = new Set(page.figures.map(({ name }) => name));
     return Array.from(new Set(names)).filter((name) => !has.has(name));
+  }
+  /** The figures of a decided experiment. */
+  function neededOf(number, recorded, version) {
+    const decided = recorded.decided[number], hasValue = (name) => of(decided, name) !== null, names = [];
+    const hasScore = hasValue("val_bpb"), isCompared = hasScore && hasValue("incumbent_bpb");
+    const isNew = order(version, 12) >= 0, isLatest = order(version, 13) >= 0;
+    if (hasScore) names.push(`bpb-${number}`);
+    if (isCompared) names.push(`incumbent-bpb-${number}`, `difference-${number}`);
+    if (isNew && isCompared && errorOf(decided) !== null) names.push(`difference-error-${number}`);
+    if (isLatest && isCompared && sigmasOf(decided) !== null) names.push(`sigmas-${number}`);
+    const isEndedEarly = decided.status === "discard" && !hasScore;
+    const isBaseline = recorded.parents[number] === null && decided.status === "keep";
+    if (isNew && !isEndedEarly && !isBaseline) names.push(`status-${number}`);
+    return names;
   }
   /** Of a version against 0.minor.0: below, 0 or above; one that cannot be read counts as new, none as old. */
   function order(version, minor) {
@@ -1019,16 +1033,22 @@
     return Math.abs(Number(found[1]) * unit - value) <= 0.5 * last + ROUNDING;
   }
 
-  function checkFigures(page, table, recorded, version) {
+  function checkFigures(page, text, recorded, version) {
+    const table = text(TABLE);
     const row = { name: "figures", checked: 0, unchecked: 0, why: "a file with figures is not whole", findings: [] };
-    for (const { name, text } of page ? page.figures : []) {
-      row.checked++;
-      if (!fits(text, valueOf(name, recorded)))
-        row.findings.push([PAGE, `its figure "${name}" says "${text.trim()}", and the history does not`]);
-    }
-    for (const name of page ? missing(page, recorded, version) : []) {
-      row.checked++;
-      row.findings.push([PAGE, `its figure "${name}" is not there, and the history has it`]);
+    const look = (path, { figures }, lacks) => {
+      row.checked += figures.length + lacks.length;
+      for (const { name, text: said } of figures)
+        if (!fits(said, valueOf(name, recorded)))
+          row.findings.push([path, `its figure "${name}" says "${said.trim()}", and the history does not`]);
+      for (const name of lacks) row.findings.push([path, `its figure "${name}" is not there, and the history has it`]);
+    };
+    if (page) look(PAGE, page, missing(page, recorded, version));
+    for (const { number } of experimentsOf(recorded, false)) {
+      const path = `experiments/${numbered(number)}/${PAGE}`, html = text(path);
+      if (html === null) continue;
+      const own = pageOf(new DOMParser().parseFromString(html, "text/html"));
+      look(path, own, missingOf(own, number, recorded, version));
     }
     for (const problem of table === null ? [] : problemsOfTable(table, recorded)) {
       row.checked++;
@@ -1207,7 +1227,7 @@
       why: found.unchecked ? OLD : "there is none", findings: found.problems.map((problem) => [HISTORY, problem]),
     };
     const lineage = await checkLineage(text, files, recorded);
-    const figures = checkFigures(page, text(TABLE), recorded, manifest && orNull(manifest.version));
+    const figures = checkFigures(page, text, recorded, manifest && orNull(manifest.version));
     return { isHistoryWhole: true, rows: [history, lineage, decisions, figures] };
   }
 

@@ -471,6 +471,16 @@ FORGERIES: dict[str, tuple[Callable[[Files], Files], str, str]] = {
             ("versions", "torch"), ("invented",),
         )
     },
+    "a figure on the page of an experiment": (
+        with_file("experiments/0003/index.html", other_figure("difference-3")),
+        "figures",
+        'its figure "difference-3" says "9.8765"',
+    ),
+    "a page of an experiment without a mark": (
+        with_file("experiments/0003/index.html", lambda text: text.replace('data-figure="sigmas-3"', "")),
+        "figures",
+        'its figure "sigmas-3" is not there, and the history has it',
+    ),
     "a setting that was left out": (
         with_file("study.json", lambda text: text.replace('"hardware"', '"hard_to_say"')),
         "history",
@@ -615,6 +625,23 @@ def of_program(files: Files, **named: str) -> Files:
 
 
 # --- figures that pages of another version have
+
+
+PAGE_OF_3 = "experiments/0003/index.html"
+
+
+@pytest.mark.parametrize(
+    "name", ["bpb-3", "incumbent-bpb-3", "difference-3", "difference-error-3", "sigmas-3", "status-3"]
+)
+def test_the_page_of_an_experiment_marks_what_it_says_first(files: Files, name: str) -> None:
+    forged = with_file(PAGE_OF_3, other_figure(name))(files)
+    assert problems_of(forged) == [
+        ("figures", PAGE_OF_3, f'its figure "{name}" says "9.8765", and the history does not')
+    ]
+    lacks = with_file(PAGE_OF_3, lambda text: text.replace(f'data-figure="{name}"', ""))
+    words = f'its figure "{name}" is not there, and the history has it'
+    assert problems_of(lacks(files)) == [("figures", PAGE_OF_3, words)]
+    assert problems_of(lacks(of_program(files, version="0.12.9"))) == []
 
 
 def with_calls(words: str) -> Callable[[Files], Files]:
