@@ -170,14 +170,15 @@ def _baseline(material: Material) -> Iterator[str]:
 
 def _decisions(material: Material) -> Iterator[str]:
     done = tried(material)
-    kept = figure("kept", str(sum(e.status is Status.KEEP for e in done)))
+    num_kept = sum(e.status is Status.KEEP for e in done)
+    kept = f"{figure('kept', str(num_kept))} {'was' if num_kept == 1 else 'were'} kept"
     kinds = [
         ("discarded", "discarded", sum(e.status is Status.DISCARD for e in done)),
         ("failed", "failed", sum(e.status in FAILED for e in done)),
         ("refused", "refused by the audit", sum(e.status is Status.REJECTED for e in done)),
     ]
     others = [f"{figure(name, str(number))} {kind}" for name, kind, number in kinds if number]
-    yield f"Of these, {', '.join([f'{kept} were kept', *others])}."
+    yield f"Of these, {', '.join([kept, *others])}."
 
 
 def _champion(material: Material) -> Iterator[str]:
