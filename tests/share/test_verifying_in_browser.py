@@ -15,12 +15,14 @@ import pytest
 
 from autoresearch_kernel.core.grounds import DuelGrounds, Grounds, recorded
 from autoresearch_kernel.core.student import as_known, quantile
+from autoresearch_kernel.record.bundle import NIGHTS
 from autoresearch_kernel.share.bundle import Bundle
 from autoresearch_kernel.share.check import UNKNOWN, check_bundle
 from autoresearch_kernel.share.figures import FIGURES, known
 from autoresearch_kernel.share.manifest import HISTORY, MANIFEST
 from autoresearch_kernel.share.recorded import Recorded
 from tests.bundles import Files, events_in, files_of, flipped, with_events, zip_of
+from tests.conftest import PROJECT
 from tests.journeys.conftest import FLAGS, browser_path
 from tests.share.test_pages import SIZES, Visit
 from tests.share.test_verifying import FORGERIES, with_calls
@@ -82,6 +84,12 @@ def test_a_night_on_several_slots_gets_the_same_rows(page: Visit, slots: Path) -
 def test_a_night_of_duels_gets_the_same_rows(page: Visit, duels: Path) -> None:
     found = says(page, duels)
     assert found == python_says(files_of(duels)) and not any(findings for *_, findings in found)
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / NIGHTS).glob("*.zip")), ids=lambda path: path.stem)
+def test_a_recorded_night_gets_the_same_rows(page: Visit, path: Path) -> None:
+    found = says(page, path)
+    assert found == python_says(files_of(path)) and not any(findings for *_, findings in found)
 
 
 def test_damaged_bundles_get_the_same_findings(page: Visit, files: Files, tmp_path: Path) -> None:
