@@ -10,9 +10,10 @@ found:
   INFLATED_SIGMAS of the study's run-to-run deviations;
 - *cannot tell*: neither; more seeds may tell.
 
-CHANCE_CONTRADICTS and CHANCE_AGREES are those of one look. The command looks again after each further pair, so the
-chance over all looks is larger; docs/sharing-verify.md has the shares that a simulation found, and
-tests/core/test_rerun.py repeats it.
+The command looks again after each further pair, so the chance of a wrong answer over all looks is larger than that of
+one. A look that others may follow therefore asks for more (CHANCE_BETWEEN) than the last one, which has nearly the
+whole chance for itself. docs/sharing-verify.md has the shares that a simulation found, and tests/core/test_rerun.py
+repeats it.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ from typing import Literal
 from .decide import mean
 from .student import quantile
 
-FIRST_SEEDS, MOST_SEEDS = 3, 12  # pairs of trainings before the first look, and at most
-CHANCE_CONTRADICTS, CHANCE_AGREES = 0.015, 0.01  # one-sided, of each look
+FIRST_SEEDS, MOST_SEEDS = 3, 24  # pairs of trainings before the first look, and at most
+CHANCE_BETWEEN = 0.01  # one-sided, of each look that others may follow
+CHANCE_CONTRADICTS, CHANCE_AGREES = 0.035, 0.04  # the same of the last look: of a shortfall, and of none of 3 sigma
+CHANCE_OF_DIRECTION = 0.01  # that an effect without the claimed direction seems to have it
 INFLATED_SIGMAS = 3.0
 INTERVAL = 0.025  # of the shown interval, on each side
 
@@ -74,12 +77,14 @@ class Rerun:
         return both * claim.error < INFLATED_SIGMAS * self.claim.sigma
 
 
-def rerun_says(claim: Claim, mine: Sequence[float], theirs: Sequence[float]) -> Rerun:
+def rerun_says(claim: Claim, mine: Sequence[float], theirs: Sequence[float], is_last: bool = True) -> Rerun:
     """The answer of these runs.
 
     Args:
         mine, theirs: scores of the experiment and of its parent on this machine, at least two each.
+        is_last: no more runs follow where these cannot tell.
     """
+    of_contradiction, of_agreement = (CHANCE_CONTRADICTS, CHANCE_AGREES) if is_last else (CHANCE_BETWEEN,) * 2
     here, claimed = difference_of(mine, theirs), claim.difference
     direction = math.copysign(1.0, claimed.bpb)
     shortfall = Difference(
@@ -87,10 +92,10 @@ def rerun_says(claim: Claim, mine: Sequence[float], theirs: Sequence[float]) -> 
     )
     excluded = shortfall.bpb - INFLATED_SIGMAS * claim.sigma
     answer: Answer = "cannot tell"
-    if _is_above_zero(shortfall.bpb, shortfall, CHANCE_CONTRADICTS):
+    if _is_above_zero(shortfall.bpb, shortfall, of_contradiction):
         answer = "contradicts"
-    elif _is_above_zero(direction * here.bpb, here, CHANCE_AGREES) and _is_above_zero(
-        -excluded, shortfall, CHANCE_AGREES
+    elif _is_above_zero(direction * here.bpb, here, CHANCE_OF_DIRECTION) and _is_above_zero(
+        -excluded, shortfall, of_agreement
     ):
         answer = "agrees"
     return Rerun(answer, claim, here, shortfall, min(len(mine), len(theirs)))

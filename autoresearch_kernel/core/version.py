@@ -1,3 +1,3 @@
 """The version of this program. A study records it, and `autoresearch verify` compares it."""
 
-__version__ = "0.12.0"
+__version__ = "0.13.0"

@@ -50,6 +50,7 @@ FEWEST_NOTEBOOKS = 10  # among which these bytes are shared at least
 MOST_EMBEDDED_BYTES = 10_000_000  # of code that index.html holds for its check
 ALL_MESSAGES_CHARACTERS = 10_000_000  # of prompts and replies, which each stand in a page and in a file
 FEWEST_CONVERSATIONS, MOST_OF_A_MESSAGE = 10, 150_000  # among which these are shared at least; characters
+CUT = re.compile(r"\n\[\.\.\. ([\d,]+) characters more \.\.\.\]\Z", re.ASCII)  # how a message ends that was cut
 VERIFY = "verify.js"
 Say = Callable[[int, int], None]  # hears how many experiments of how many are done
 
@@ -217,10 +218,12 @@ def _shortened(conversations: Mapping[int, Conversation]) -> dict[int, Conversat
 
 
 def _cut(message: dict[str, str], most: int) -> dict[str, str]:
-    said = message.get("content", "")
+    said, earlier = message.get("content", ""), 0
+    if found := CUT.search(said):  # of an unpacked bundle, which is shared again
+        said, earlier = said[: found.start()], int(found[1].replace(",", ""))
     if len(said) <= most:
         return message
-    return message | {"content": f"{said[:most]}\n[... {len(said) - most:,} characters more ...]"}
+    return message | {"content": f"{said[:most]}\n[... {len(said) - most + earlier:,} characters more ...]"}
 
 
 def _diffs(material: Material) -> dict[int, str]:

@@ -16,7 +16,7 @@ new text.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,9 +27,9 @@ from ..source.diff import applied
 from . import chain
 from .bundle import CHANGED, Bundle
 from .decisions import check_decisions, decide_again
-from .figures import Page, fits, missing, read_page, value_of
+from .figures import Page, fits, known, missing, missing_of, read_page
 from .manifest import FORMAT, HISTORY, MANIFEST, PAGE, TABLE, embedded, file_facts, is_sealed
-from .recorded import Recorded
+from .recorded import UNFIT, Recorded
 from .remade import differing, is_of_this_program
 from .settings import SETTINGS, problems_of_settings
 
@@ -91,10 +91,6 @@ _WORDS = {  # noun and what is so
     "remade": ("text", "of pages and tables that this program makes again from the record in the same words"),
 }
 OLD = "the version that recorded them kept no numbers"
-UNFIT = (  # what values that no supervisor writes may end in
-    KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, AssertionError, RecursionError,
-    HistoryDamaged,
-)  # fmt: skip
 OF_COMMAND = ("rule", "remade")  # rows of the command alone, which a page cannot have
 
 
@@ -267,22 +263,26 @@ def _train(number: int) -> str:
 
 
 def _figures(whole: Bundle, page: Page | None, recorded: Recorded, version: Any) -> Row:
-    findings, checked = [], 0
-    for name, text in page.figures if page else ():
-        checked += 1
-        try:
-            is_so = fits(text, value_of(name, recorded))
-        except (KeyError, TypeError, ValueError):
-            is_so = False
-        if not is_so:
-            findings.append(Finding(PAGE, f'its figure "{name}" says "{text.strip()}", and the history does not'))
-    for name in missing(page, recorded, version) if page else ():
-        checked += 1
-        findings.append(Finding(PAGE, f'its figure "{name}" is not there, and the history has it'))
+    checked, findings = _of_page(PAGE, page, missing(page, recorded, version), recorded) if page else (0, [])
+    for number in sorted(recorded.parents):
+        path = f"experiments/{number:04d}/{PAGE}"
+        if (html := whole.text(path)) is not None:
+            own = read_page(html)
+            more, found = _of_page(path, own, missing_of(own, number, recorded, version), recorded)
+            checked, findings = checked + more, findings + found
     rows = list(_rows_of_table(whole, recorded))
     findings += [Finding(TABLE, problem) for problem in rows if problem]
     is_read = page is not None and TABLE in whole.files
     return Row("figures", checked + len(rows), tuple(findings), int(not is_read), "a file with figures is not whole")
+
+
+def _of_page(path: str, page: Page, lacks: Iterable[str], recorded: Recorded) -> tuple[int, list[Finding]]:
+    """How many figures of a page were looked at, and what is wrong with them."""
+    wrong = [(name, text.strip()) for name, text in page.figures if not fits(text, known(name, recorded))]
+    absent = list(lacks)
+    findings = [Finding(path, f'its figure "{name}" says "{said}", and the history does not') for name, said in wrong]
+    findings += [Finding(path, f'its figure "{name}" is not there, and the history has it') for name in absent]
+    return len(page.figures) + len(absent), findings
 
 
 def _rows_of_table(whole: Bundle, recorded: Recorded) -> Iterator[str]:

@@ -6,17 +6,17 @@ import html
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..core.format import count, plain
+from ..core.format import bpb, count, plain, signed
 from ..core.sanitize import readable
 from ..core.types import Experiment
 from ..show.html import details, diff_html, facts, printed, text
 from ..show.svg_curve import curve_svg
-from ..show.words import argument, grounds, score_and_difference, status_word, title
+from ..show.words import argument, grounds, score_and_difference, title
 from ..source.gate import CURVE, HEADING, VERDICT
-from .layout import anchor, page, section, wide
+from .layout import anchor, mark_in, page, section, wide
 from .material import CONVERSATION, Material, Notebook
 from .notebook import NEEDS, joined
-from .overview import mark
+from .overview import mark, status_html
 
 MOST_SOURCE_LINES = 40  # of a cell that are shown unfolded
 MOST_OF_AN_END = 6_000  # characters of the beginning and of the end of a long message
@@ -38,11 +38,10 @@ def experiment_page(
         sources: names of the files beside this page.
         version: of the program that makes the bundle.
     """
-    state = status_word(experiment)
     body = [
         _navigation(material, experiment),
         f"<header>\n<h1>{text(title(experiment))}</h1>\n"
-        f'<p class="number">{mark(experiment)} {text(state)} · {text(score_and_difference(experiment) or "no score")}'
+        f'<p class="number">{mark(experiment)} {status_html(experiment)} · {_score(experiment) or "no score"}'
         f"</p>\n<p>{text(plain(experiment.reason))}</p>\n</header>",
         '<main id="main">',
         section("The idea", "idea", *_idea(experiment)),
@@ -55,6 +54,22 @@ def experiment_page(
         "</main>",
     ]
     return page(f"{experiment.number:04d} · {material.study.name}", body, version=version)
+
+
+def _score(experiment: Experiment) -> str:
+    """As `score_and_difference` has it, with its figures marked."""
+    number, compared = experiment.number, experiment.compared
+    if experiment.val_bpb is None:
+        return text(score_and_difference(experiment))
+    figures = [(f"bpb-{number}", "val_bpb ", bpb(experiment.val_bpb))]
+    if compared is not None:
+        figures += [(f"incumbent-bpb-{number}", "incumbent's ", bpb(compared.theirs))]
+        figures += [(f"difference-{number}", ": ", signed(compared.difference))]
+        error = compared.error
+        figures += [(f"difference-error-{number}", " ± ", f"{error:.4f}")] if error is not None else []
+        sigmas = compared.in_sigmas.removesuffix(" σ")
+        figures += [(f"sigmas-{number}", " (", sigmas)] if sigmas else []
+    return mark_in(score_and_difference(experiment), *figures)
 
 
 def _navigation(material: Material, experiment: Experiment) -> str:

@@ -6,9 +6,10 @@ the value to as many decimals as the text has. The names are those of FIGURES, a
 an experiment, as `bpb-12`; a status is compared as a word. `missing` names the figures that a page must have, so that
 one cannot be changed by taking its mark away; pages of earlier versions had fewer of them.
 
-What takes more than this to compute has no mark: sigma of all runs and its degrees of freedom, differences in sigma,
-the champion's difference from the baseline, what the machine's speed, costs and attributions say, and all figures on
-the pages of experiments. The command makes the pages again, and so checks these too (`remade.py`).
+The page of an experiment marks the figures at its top in the same way. Some figures have no mark: times and durations,
+limits, how busy the machine was, what an attribution found, what study.json says of the machine and the corpus, and the
+grounds, seconds and curves on the pages of experiments. The command makes the pages again, and so checks these too
+(`remade.py`).
 """
 
 from __future__ import annotations
@@ -16,17 +17,21 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from html.parser import HTMLParser
 from typing import Any
 
+from ..core.comparison import Comparison
 from ..core.contrast import found_by
-from ..core.format import MINUS
+from ..core.drift import STEADY, machine_speeds
+from ..core.format import MINUS, THIN_SPACE
 from ..core.state import from_event
 from ..core.types import FAILED, Result
-from .recorded import Recorded
+from .recorded import UNFIT, Recorded
 
 Value = float | int | str | None
 ROUNDING = 1e-9  # of a value that lies half-way between two figures
+UNITS = {"": 1.0, " k": 1e3, " M": 1e6}  # of numbers of tokens
 
 FIGURES: dict[str, Callable[[Recorded], Value]] = {
     "experiments": lambda recorded: sum(number > 0 for number in recorded.decided),  # without the baseline
@@ -49,11 +54,34 @@ FIGURES: dict[str, Callable[[Recorded], Value]] = {
     "result-baseline-bpb": lambda recorded: _of(recorded.result, "baseline_test_bpb"),
     "result-champion-bpb": lambda recorded: _of(recorded.result, "champion_test_bpb"),
 }
+SINCE_0_13: dict[str, Callable[[Recorded], Value]] = {  # None where the page does not show it
+    "sigma": lambda recorded: recorded.state.sigma,
+    "sigma-degrees": lambda recorded: recorded.state.noise.degrees_of_freedom or None,
+    "repeated-runs": lambda recorded: _repeated_runs(recorded) if recorded.state.sigma is not None else None,
+    "champion-difference": lambda recorded: _between_decisions(recorded).get("difference"),
+    "champion-error": lambda recorded: _between_decisions(recorded).get("error"),
+    "end-champion-bpb": lambda recorded: _at_end(recorded).get("champion_bpb"),
+    "end-baseline-bpb": lambda recorded: _at_end(recorded).get("baseline_bpb"),
+    "end-difference": lambda recorded: _at_end(recorded).get("difference"),
+    "end-error": lambda recorded: _at_end(recorded).get("difference_standard_error"),
+    "baseline-runs": lambda recorded: _baseline_runs(recorded),
+    "budget": lambda recorded: recorded.state.study.get("time_budget_seconds"),
+    "result-champion-runs": lambda recorded: _of(recorded.result, "num_champion_runs"),
+    "result-baseline-runs": lambda recorded: _of(recorded.result, "num_baseline_runs"),
+    "result-looks": lambda recorded: _looks(recorded),
+    "given-back": lambda recorded: len(recorded.state.refusals) or None,
+    "tokens": lambda recorded: recorded.state.spent.tokens if recorded.state.spent.calls else None,
+    "cost": lambda recorded: _cost(recorded),
+    "speed-low": lambda recorded: min(_speeds(recorded), default=None),
+    "speed-high": lambda recorded: max(_speeds(recorded), default=None),
+}
+FIGURES |= SINCE_0_13
 OF_EXPERIMENT: dict[str, Callable[[Mapping[str, Any]], Value]] = {  # of its decision
     "bpb": lambda decided: decided.get("val_bpb"),
     "incumbent-bpb": lambda decided: decided.get("incumbent_bpb"),
     "difference": lambda decided: decided["val_bpb"] - decided["incumbent_bpb"],
     "difference-error": lambda decided: error_of(decided),
+    "sigmas": lambda decided: _sigmas(decided),
     "status": lambda decided: decided["status"],
 }
 
@@ -63,7 +91,17 @@ def value_of(name: str, recorded: Recorded) -> Value:
     if name in FIGURES:
         return FIGURES[name](recorded)
     kind, _, number = name.rpartition("-")
+    if kind == "runs":
+        return len(recorded.runs[int(number)])
     return OF_EXPERIMENT[kind](recorded.decided[int(number)])
+
+
+def known(name: str, recorded: Recorded) -> Value:
+    """The value of a figure; None where the history has none."""
+    try:
+        return value_of(name, recorded)
+    except UNFIT:
+        return None
 
 
 def fits(text: str, value: Value) -> bool:
@@ -71,15 +109,17 @@ def fits(text: str, value: Value) -> bool:
     if isinstance(value, str):
         return text.strip() == value
     said = number_in(text)
-    return said is not None and value is not None and abs(said[0] - value) <= 0.5 * 10.0 ** -said[1] + ROUNDING
+    return said is not None and value is not None and abs(said[0] - value) <= 0.5 * said[1] + ROUNDING
 
 
-def number_in(text: str) -> tuple[float, int] | None:
-    """The number that a figure's text says, and its decimals; None for a text that is no number."""
-    plain = text.strip().replace(MINUS, "-")
-    if not re.fullmatch(r"[+-]?\d+(\.\d+)?", plain, flags=re.ASCII):
+def number_in(text: str) -> tuple[float, float] | None:
+    """The number that a figure's text says, and what its last digit stands for; None for a text that is no number."""
+    plain = text.strip().replace(MINUS, "-").replace(THIN_SPACE, "")
+    found = re.fullmatch(r"([+-]?\d+(?:\.(\d+))?)( k| M)?", plain, flags=re.ASCII)
+    if found is None:
         return None
-    return float(plain), len(plain.partition(".")[2])
+    unit = UNITS[found[3] or ""]
+    return float(found[1]) * unit, 10.0 ** -len(found[2] or "") * unit
 
 
 class Page(HTMLParser):
@@ -114,7 +154,9 @@ class Page(HTMLParser):
             self._tag = ""
 
 
+@lru_cache(maxsize=128)
 def read_page(html: str) -> Page:
+    """Nobody changes what it returns: a bundle's pages are read once in a process."""
     page = Page()
     page.feed(html)
     page.close()
@@ -127,32 +169,53 @@ def missing(page: Page, recorded: Recorded, version: Any) -> Iterator[str]:
     Args:
         version: of the program that made the bundle, as its manifest names it; None where it is not known.
     """
+    yield from _without(page, _needed(recorded, _numbers(version)))
+
+
+def missing_of(page: Page, number: int, recorded: Recorded, version: Any) -> Iterator[str]:
+    """The same of the page of an experiment, which has marks since 0.13."""
+    numbers = _numbers(version)
+    if numbers >= (0, 13, 0) and number in recorded.decided:
+        yield from _without(page, _needed_of(number, recorded, numbers))
+
+
+def _without(page: Page, needed: Iterator[str]) -> Iterator[str]:
     has = {name for name, _ in page.figures}
-    yield from (name for name in dict.fromkeys(_needed(recorded, _numbers(version))) if name not in has)
+    yield from (name for name in dict.fromkeys(needed) if name not in has)
 
 
 def _needed(recorded: Recorded, version: tuple[float, ...]) -> Iterator[str]:
     yield from ("experiments", "kept")
     if recorded.result is not None:
         yield from ("result-difference", "result-error", "result-baseline-bpb", "result-champion-bpb")
-    is_new = version >= (0, 12, 0)
+    is_new, is_latest = version >= (0, 12, 0), version >= (0, 13, 0)
     if is_new:
         yield from (name for name in ("discarded", "failed", "refused") if FIGURES[name](recorded))
-        known = ["result-low", "result-high", "result-val-difference", "result-val-error"]
-        known += ["result-judged-difference", "result-judged-error"]
+        names = ["result-low", "result-high", "result-val-difference", "result-val-error"]
+        names += ["result-judged-difference", "result-judged-error"]
         if FIGURES["baseline-bpb"](recorded) is not None:
-            known += ["baseline-bpb", "baseline-error"]
-            known += ["champion-bpb"] if recorded.incumbent else []
-        yield from (name for name in known if FIGURES[name](recorded) is not None)
-    for number, decided in sorted(recorded.decided.items()):
-        has_score, status = decided.get("val_bpb") is not None, decided["status"]
-        is_compared = has_score and decided.get("incumbent_bpb") is not None
-        yield from [f"bpb-{number}"] if has_score else []
-        yield from [f"incumbent-bpb-{number}", f"difference-{number}"] if is_compared else []
-        yield from [f"difference-error-{number}"] if is_new and is_compared and error_of(decided) is not None else []
-        is_baseline, is_ended_early = recorded.parents[number] is None, status == "discard" and not has_score
-        has_other_word = is_ended_early or (is_baseline and status == "keep")  # which the page has for it
-        yield from [f"status-{number}"] if is_new and not has_other_word else []
+            names += ["baseline-bpb", "baseline-error"]
+            names += ["champion-bpb"] if recorded.incumbent else []
+        names += SINCE_0_13 if is_latest else []
+        yield from (name for name in names if known(name, recorded) is not None)
+    yield from (f"runs-{number}" for number in sorted(recorded.runs) if is_latest)
+    for number in sorted(recorded.decided):
+        yield from _needed_of(number, recorded, version)
+
+
+def _needed_of(number: int, recorded: Recorded, version: tuple[float, ...]) -> Iterator[str]:
+    """The figures of a decided experiment."""
+    decided = recorded.decided[number]
+    has_score, status = decided.get("val_bpb") is not None, decided["status"]
+    is_compared = has_score and decided.get("incumbent_bpb") is not None
+    is_new, is_latest = version >= (0, 12, 0), version >= (0, 13, 0)
+    yield from [f"bpb-{number}"] if has_score else []
+    yield from [f"incumbent-bpb-{number}", f"difference-{number}"] if is_compared else []
+    yield from [f"difference-error-{number}"] if is_new and is_compared and error_of(decided) is not None else []
+    yield from [f"sigmas-{number}"] if is_latest and is_compared and _sigmas(decided) is not None else []
+    is_baseline, is_ended_early = recorded.parents[number] is None, status == "discard" and not has_score
+    has_other_word = is_ended_early or (is_baseline and status == "keep")  # which the page has for it
+    yield from [f"status-{number}"] if is_new and not has_other_word else []
 
 
 def _numbers(version: Any) -> tuple[float, ...]:
@@ -172,6 +235,66 @@ def error_of(decided: Mapping[str, Any]) -> float | None:
         return float(known)
     mine, theirs = decided.get("standard_error"), decided.get("incumbent_standard_error")
     return None if mine is None or theirs is None else math.hypot(mine, theirs)
+
+
+def _sigmas(decided: Mapping[str, Any]) -> float | None:
+    """The difference in sigma, as it was known at the decision; None where it was not."""
+    mine, theirs = decided["val_bpb"], decided["incumbent_bpb"]
+    if (error := decided.get("difference_error")) is not None:  # of a duel
+        return Comparison(mine, theirs, sigma=error).sigmas
+    errors = decided.get("standard_error"), decided.get("incumbent_standard_error")
+    sigma, degrees = decided.get("sigma"), decided.get("degrees_of_freedom")
+    return Comparison(mine, theirs, *errors, sigma, degrees_of_freedom=degrees).sigmas
+
+
+def _between_decisions(recorded: Recorded) -> dict[str, float | None]:
+    """Difference of the champion from the baseline, each as it was decided, and its error; empty without both."""
+    mine, theirs = (recorded.decided.get(number or 0, {}) for number in (recorded.incumbent, 0))
+    scores = mine.get("val_bpb"), theirs.get("val_bpb")
+    if not recorded.incumbent or scores[0] is None or scores[1] is None:
+        return {}
+    errors = mine.get("standard_error"), theirs.get("standard_error")
+    error = None if errors[0] is None or errors[1] is None else math.hypot(errors[0], errors[1])
+    return {"difference": scores[0] - scores[1], "error": error}
+
+
+def _at_end(recorded: Recorded) -> dict[str, Any]:
+    """What the last session measured of the champion and of the baseline; empty where it did not."""
+    found = next((event for event in reversed(recorded.events) if event["event"] == "finished"), {})
+    has_champion = bool(_between_decisions(recorded))
+    if not (has_champion and found.get("champion") == recorded.incumbent and found.get("baseline_bpb")):
+        return {}
+    return {**found, "difference": found["champion_bpb"] - found["baseline_bpb"]}
+
+
+def _baseline_runs(recorded: Recorded) -> int | None:
+    """How many runs the baseline's score is the mean of; None where it has no score."""
+    if _of(recorded.decided.get(0), "val_bpb") is None:
+        return None
+    return sum(run["val_bpb"] is not None and run["decided"] is None for run in recorded.runs[0].values())
+
+
+def _repeated_runs(recorded: Recorded) -> int:
+    """Runs of code that had run before, on the kind of machine of its first score."""
+    return sum(max(0, len(experiment.scores) - 1) for experiment in recorded.state.experiments)
+
+
+def _looks(recorded: Recorded) -> int | None:
+    """How many champions the test split was opened for; None for one."""
+    looks = recorded.result["num_looks"] if recorded.result else 0
+    return looks if looks > 1 else None
+
+
+def _cost(recorded: Recorded) -> float | None:
+    """US dollars of the calls whose price is known; None without one."""
+    spent = recorded.state.spent
+    return spent.cost if spent.unpriced_calls < spent.calls else None
+
+
+def _speeds(recorded: Recorded) -> list[float]:
+    """The machine's speeds relative to the start; none of a steady machine."""
+    speeds = [speed for _, speed in machine_speeds(recorded.state.experiments)]
+    return speeds if any(abs(speed - 1) > STEADY for speed in speeds) else []
 
 
 def _end(recorded: Recorded, which: int) -> Value:

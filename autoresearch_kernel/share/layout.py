@@ -70,6 +70,20 @@ def figure(name: str, words: str) -> str:
     return f'<span data-figure="{name}">{text(words)}</span>'
 
 
+def mark_in(words: str, *figures: tuple[str, str, str]) -> str:
+    """Words of another part as HTML, with marks for figures in them.
+
+    Args:
+        figures: of each, in the order in which they stand there: its name, what is before it, and its own text.
+    """
+    done = ""
+    for name, before, value in figures:
+        start, found, words = words.partition(before + value)
+        assert found, f"{value} is not in the words"
+        done += text(start + before) + figure(name, value)
+    return done + text(words)
+
+
 def wide(label: str, inner: str) -> str:
     """Something that may be wider than a small screen: it scrolls by itself, also by keys."""
     return f'<div class="wide" role="region" aria-label="{text(label)}" tabindex="0">{inner}</div>'

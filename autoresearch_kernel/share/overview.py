@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..core.comparison import Comparison
 from ..core.decide import best
-from ..core.format import bpb, clock, count, plain, thousands, with_error
+from ..core.format import bpb, clock, count, plain, thousands
 from ..core.types import FAILED, Experiment, Status
 from ..show.attribution_words import ALONE, attribution_lines
-from ..show.cost import spent_words
-from ..show.html import MARKS, diff_html, facts, folded, text
+from ..show.html import MARKS, diff_html, facts_of_html, folded, text
 from ..show.plot_scale import later_runs
-from ..show.study_words import gain_words
 from ..show.svg_progress import progress_svg
 from ..show.words import argument, given_back_words, idea, is_ended_early, status_word, title
-from .layout import anchor, asset, data_element, figure, page, paragraph, section, wide
+from .layout import anchor, asset, data_element, figure, mark_in, page, paragraph, section, wide
 from .material import Material
-from .story import marked, result_html, speed_words, story, tried
+from .story import budget_html, marked, marked_gain, result_html, speed_html, spent_html, story, tried
 
 MOST_GIVEN_BACK, MOST_WORDS = 20, 300  # proposals that are listed, and characters of each part of one
 BROAD, NARROW = (1048.0, 430.0), (370.0, 330.0)  # pixels of the picture on a large and on a small screen
@@ -59,7 +56,7 @@ def overview(
         section("What carries the gain", "attribution", *_attribution(material)),
         section("All experiments", "all", _filter(material), wide("All experiments", _table(material))),
         section("What failed, and why", "failed", _failed(material)),
-        section("How it was measured", "facts", facts(_facts(material))),
+        section("How it was measured", "facts", facts_of_html(_facts(material))),
         _verify_part(),
         section("With the program", "program", _with_program(material)),
         section("Files of this bundle", "files", _files(material), _removed(removed)),
@@ -80,6 +77,12 @@ def mark(experiment: Experiment) -> str:
     sign = MARKS[experiment.status][0] if experiment.status is not None else "◐"
     sign = "◆" if experiment.parent is None and experiment.status is Status.KEEP else sign
     return f'<span class="mark-{kind}" aria-hidden="true">{sign}</span>'
+
+
+def status_html(experiment: Experiment) -> str:
+    """How it ended, marked where the history has the same word."""
+    word = status_word(experiment)
+    return figure(f"status-{experiment.number}", word) if word == experiment.status else text(word)
 
 
 def _navigation(material: Material) -> str:
@@ -123,7 +126,7 @@ def _legend(material: Material) -> Iterator[tuple[str, str, str]]:
             yield kind, sign, f"{words} {thousands(number)}"
     yield "keep", "—", "score of the incumbent"
     if sigma:
-        yield "pending", "▒", f"noise of a run, ± {sigma:.4f}"
+        yield "pending", "▒", f"noise of a run, ± {figure('sigma', f'{sigma:.4f}')}"
     if any(later_runs(e) for e in material.state.decided):
         yield "keep", "▽", "a kept change that ran again later"
 
@@ -156,8 +159,7 @@ def _scores(experiment: Experiment) -> str:
     mine = figure(f"bpb-{number}", bpb(experiment.val_bpb))
     if compared is None:
         return f"val_bpb {mine}"
-    words = text(with_error(compared.difference, compared.error))
-    gain = text(gain_words(compared.difference, compared.error)).replace(words, _with_error(number, compared))
+    gain = marked_gain(compared, f"difference-{number}", f"difference-error-{number}")
     return f"{mine} against {figure(f'incumbent-bpb-{number}', bpb(compared.theirs))}: {gain}"
 
 
@@ -186,16 +188,15 @@ def _table(material: Material) -> str:
 def _row(experiment: Experiment) -> str:
     compared, number, word = experiment.compared, experiment.number, status_word(experiment)
     theirs, difference = (compared.theirs, compared.difference) if compared else (None, None)
-    status = figure(f"status-{number}", word) if word == experiment.status else text(word)
     decided_at = plain(experiment.decided_at.replace("T", " ")[:16])
     cells = (
         (str(number), anchor(target(number), f"{number:04d}")),
         (idea(experiment), text(idea(experiment))),
-        (word, f"{mark(experiment)} {status}"),
+        (word, f"{mark(experiment)} {status_html(experiment)}"),
         (_plain(experiment.val_bpb), _score(f"bpb-{number}", experiment.val_bpb)),
         (_plain(theirs), _score(f"incumbent-bpb-{number}", theirs)),
         (_plain(difference), _difference(experiment)),
-        (str(len(experiment.runs)), str(len(experiment.runs))),
+        (str(len(experiment.runs)), figure(f"runs-{number}", str(len(experiment.runs)))),
         (decided_at, text(decided_at) or "not decided"),
     )
     drawn = "".join(
@@ -218,13 +219,10 @@ def _difference(experiment: Experiment) -> str:
     compared = experiment.compared
     if compared is None:
         return "–"
-    sigmas = f"<br>{text(compared.in_sigmas)}" if compared.in_sigmas else ""
-    return f"{_with_error(experiment.number, compared)}{sigmas}"
-
-
-def _with_error(number: int, compared: Comparison) -> str:
-    name, of_error = f"difference-{number}", f"difference-error-{number}"
-    return marked(compared.difference, compared.error, name, of_error)
+    number, words = experiment.number, compared.in_sigmas
+    sigmas = f"<br>{mark_in(words, (f'sigmas-{number}', '', words.removesuffix(' σ')))}" if words else ""
+    names = f"difference-{number}", f"difference-error-{number}"
+    return f"{marked(compared.difference, compared.error, *names)}{sigmas}"
 
 
 def _failed(material: Material) -> str:
@@ -252,30 +250,28 @@ def _given_back(material: Material) -> str:
         for refusal in refused[:MOST_GIVEN_BACK]
     )
     more = f" The first {MOST_GIVEN_BACK} are:" if len(refused) > MOST_GIVEN_BACK else ""
-    number = count(len(refused), "proposal")
-    return f"<p>Given back to the agent before it trained: {number}.{more}</p><ul>{items}</ul>"
+    number, noun = count(len(refused), "proposal").split(" ")
+    told = f"{figure('given-back', number)} {noun}"
+    return f"<p>Given back to the agent before it trained: {told}.{more}</p><ul>{items}</ul>"
 
 
 def _facts(material: Material) -> Iterator[tuple[str, str]]:
-    """Names and values, of which those without a value are left out."""
+    """Names and values as HTML, of which those without a value are left out."""
     known, state = material.study.facts, material.state
     corpus, hardware, options = known["corpus"], known["hardware"], known.get("agent_options") or {}
-    yield (
-        "agent",
-        " · ".join(
-            f"{name} {value}" for name, value in {"": known["agent"], **options}.items() if value is not None
-        ).strip(),
-    )
-    yield "corpus", f"{corpus.get('corpus')}, content {str(corpus.get('content_sha256'))[:12]}"
-    yield "tokens", f"vocabulary {corpus.get('vocab_size')}, context {corpus.get('sequence_length')}"
-    yield "budget", f"{known['time_budget_seconds']:g} s of training a run, clock {known.get('clock') or 'wall'}"
-    yield "hardware", ", ".join(f"{value} {unit}".strip() for value, unit in _hardware(hardware))
+    agent = {"": known["agent"], **options}
+    sandboxes = {run.sandbox or "not recorded" for e in state.experiments for run in e.runs}
+    yield "agent", text(" · ".join(f"{name} {value}" for name, value in agent.items() if value is not None).strip())
+    yield "corpus", text(f"{corpus.get('corpus')}, content {str(corpus.get('content_sha256'))[:12]}")
+    yield "tokens", text(f"vocabulary {corpus.get('vocab_size')}, context {corpus.get('sequence_length')}")
+    yield "budget", f"{budget_html(material)} s of training a run, clock {text(known.get('clock') or 'wall')}"
+    yield "hardware", text(", ".join(f"{value} {unit}".strip() for value, unit in _hardware(hardware)))
     yield "noise", _noise(material)
-    yield "machine", speed_words(material) or "its speed was steady"
-    yield "sandbox", ", ".join(sorted({run.sandbox or "not recorded" for e in state.experiments for run in e.runs}))
-    yield "cost", spent_words(state.spent, state.limits) or "no language model was asked"
-    yield "versions", ", ".join(f"{name} {version}" for name, version in (known.get("versions") or {}).items())
-    yield "made", f"{clock(material.events[0]['time'])} to {clock(material.events[-1]['time'])}"
+    yield "machine", speed_html(material) or "its speed was steady"
+    yield "sandbox", text(", ".join(sorted(sandboxes)))
+    yield "cost", spent_html(material) or "no language model was asked"
+    yield "versions", text(", ".join(f"{name} {version}" for name, version in (known.get("versions") or {}).items()))
+    yield "made", text(f"{clock(material.events[0]['time'])} to {clock(material.events[-1]['time'])}")
 
 
 def _hardware(hardware: Mapping[str, Any]) -> Iterator[tuple[Any, str]]:
@@ -290,8 +286,9 @@ def _noise(material: Material) -> str:
         return "not known: no code ran twice"
     reruns = sum(len(e.scores) - 1 for e in material.state.experiments if len(e.scores) > 1)
     return (
-        f"σ = {noise.sigma:.4f} bits per byte from run to run, {noise.degrees_of_freedom} degrees of freedom, "
-        f"{thousands(reruns)} repeated runs"
+        f"σ = {figure('sigma', f'{noise.sigma:.4f}')} bits per byte from run to run, "
+        f"{figure('sigma-degrees', str(noise.degrees_of_freedom))} degrees of freedom, "
+        f"{figure('repeated-runs', thousands(reruns))} repeated runs"
     )
 
 

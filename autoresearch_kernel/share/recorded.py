@@ -1,14 +1,21 @@
 """What the check needs of a bundle's history: the scores of all runs, the decisions, and who was the incumbent. Pure.
 
-It is smaller than `core/state.py`, on purpose: verify.js has the same fold, line by line, and both must agree.
+It is smaller than `core/state.py`, on purpose: verify.js has the same fold, line by line, and both must agree. Figures
+that rest on more, such as sigma, are asked of the state that the program itself makes of the same events.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-from ..core.state import Event
+from ..core.state import Event, HistoryDamaged, StudyState, replay
+
+UNFIT = (  # what values that no supervisor writes may end in
+    KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, AssertionError, RecursionError,
+    HistoryDamaged,
+)  # fmt: skip
 
 
 @dataclass
@@ -25,6 +32,12 @@ class Recorded:
     looks: set[int | None] = field(default_factory=set)  # champions that the test split was opened for
     results: list[Event] = field(default_factory=list)
     has_numbers: bool = False  # a decision kept the numbers that it was made from
+    events: list[Event] = field(default_factory=list)  # that were added
+
+    @cached_property
+    def state(self) -> StudyState:
+        """What the program makes of the events, to be asked for after the last one. Raises HistoryDamaged."""
+        return replay(self.events)
 
     @property
     def incumbent(self) -> int | None:
@@ -52,6 +65,7 @@ class Recorded:
         add = getattr(self, f"_on_{event['event']}", None)
         if add is not None:
             add(event)
+        self.events.append(event)
 
     def _run(self, event: Event) -> dict[str, Any]:
         return self.runs[event["experiment"]][event["run"]]

@@ -273,8 +273,9 @@ def _answer(session: Steps, question: Question, seeds: int, most_seeds: int) -> 
     pairs = min(len(theirs), len(mine))
     if pairs < max(2, seeds):
         return None
-    answer = rerun_says(question.claim, mine[:pairs], theirs[:pairs])
-    return None if answer.answer == "cannot tell" and pairs < most_seeds else answer
+    is_last = pairs >= most_seeds
+    answer = rerun_says(question.claim, mine[:pairs], theirs[:pairs], is_last)
+    return answer if is_last or answer.answer != "cannot tell" else None
 
 
 def _train_pair(session: Steps, question: Question, target: int) -> None:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..core.comparison import Comparison
 from ..core.contrast import CONFIDENCE, Interval, interval_on_test
 from ..core.decide import best
 from ..core.drift import STEADY, machine_speeds
 from ..core.format import bpb, clock, count, duration, percent, plain, signed
 from ..core.types import FAILED, Experiment, Status
-from ..show.cost import spent_words
+from ..show.cost import money, spent_words, tokens
 from ..show.html import text
 from ..show.study_words import (
     against_baseline,
@@ -25,7 +26,7 @@ from ..show.study_words import (
 )
 from ..show.words import UNTRUSTED, mistrust, title
 from ..system.files import seconds_of
-from .layout import figure
+from .layout import figure, mark_in
 from .material import Material
 
 
@@ -51,7 +52,10 @@ def result_html(material: Material) -> list[str]:
             "gain may be luck."
         ]
     interval = interval_on_test(material.state)
-    seeds = f"{result.num_champion_runs} fresh seeds of the champion and {result.num_baseline_runs} of the baseline"
+    seeds = (
+        f"{figure('result-champion-runs', str(result.num_champion_runs))} fresh seeds of the champion and "
+        f"{figure('result-baseline-runs', str(result.num_baseline_runs))} of the baseline"
+    )
     sentences = [
         f"On text that decided nothing, the sealed test split, the champion scores "
         f"{figure('result-champion-bpb', bpb(result.champion_test_bpb))} and the baseline "
@@ -66,7 +70,8 @@ def result_html(material: Material) -> list[str]:
         text(failed_words(result)),
     ]
     if result.num_looks > 1:
-        sentences.append(f"The test split was opened for {result.num_looks} champions; each look wears it out.")
+        looks = figure("result-looks", str(result.num_looks))
+        sentences.append(f"The test split was opened for {looks} champions; each look wears it out.")
     return list(filter(None, sentences))
 
 
@@ -74,6 +79,22 @@ def marked(difference: float, error: float | None, name: str, of_error: str) -> 
     """As `with_error` has it, with the names of both figures."""
     words = figure(name, signed(difference))
     return words if error is None else f"{words} ± {figure(of_error, f'{error:.4f}')}"
+
+
+def marked_gain(compared: Comparison, name: str, of_error: str) -> str:
+    """As `gain_words` has it, with the names of both figures."""
+    words = gain_words(compared.difference, compared.error)
+    figures = [(name, "", signed(compared.difference))]
+    figures += [(of_error, " ± ", f"{compared.error:.4f}")] if compared.error is not None else []
+    return mark_in(words, *figures)
+
+
+def spent_html(material: Material) -> str:
+    """As `spent_words` has it."""
+    spent, words = material.state.spent, spent_words(material.state.spent, material.state.limits)
+    figures = [("tokens", "", tokens(spent.tokens))] if spent.calls else []
+    figures += [("cost", " · $", money(spent).partition(" ")[0][1:])] if spent.unpriced_calls < spent.calls else []
+    return mark_in(words, *figures)
 
 
 def _of_result(of: str, difference: float, error: float | None) -> str:
@@ -93,12 +114,13 @@ def tried(material: Material) -> tuple[Experiment, ...]:
     return tuple(e for e in material.state.decided if e.number > 0)
 
 
-def speed_words(material: Material) -> str:
+def speed_html(material: Material) -> str:
     """How the machine's speed changed; "" for a steady one."""
     speeds = [speed for _, speed in machine_speeds(material.state.experiments)]
     if not speeds or max(abs(speed - 1) for speed in speeds) <= STEADY:
         return ""
-    return f"The machine ran at {min(speeds):.2f} to {max(speeds):.2f} times its speed at the start."
+    low, high = figure("speed-low", f"{min(speeds):.2f}"), figure("speed-high", f"{max(speeds):.2f}")
+    return f"The machine ran at {low} to {high} times its speed at the start."
 
 
 def _running(material: Material) -> Iterator[str]:
@@ -116,12 +138,17 @@ def _beginning(material: Material) -> Iterator[str]:
     noun = "experiment was" if len(tried(material)) == 1 else "experiments were"
     yield (
         f"From {text(clock(events[0]['time']))} on, for {duration(seconds)}, {number} {noun} made with the agent "
-        f"{text(agent)}. Each run had a budget of {facts['time_budget_seconds']:g} s on "
+        f"{text(agent)}. Each run had a budget of {budget_html(material)} s on "
         f"{text(plain(str(facts['hardware'].get('device_name', '?')), 80))} and the corpus "
         f"{text(plain(str(facts['corpus'].get('corpus', '?')), 40))}."
     )
-    if spent := spent_words(state.spent, state.limits):
-        yield f"The model used {text(spent)}."
+    if state.spent.calls:
+        yield f"The model used {spent_html(material)}."
+
+
+def budget_html(material: Material) -> str:
+    """Seconds of training of a run."""
+    return figure("budget", f"{material.study.facts['time_budget_seconds']:g}")
 
 
 def _baseline(material: Material) -> Iterator[str]:
@@ -131,25 +158,27 @@ def _baseline(material: Material) -> Iterator[str]:
         return
     error = baseline.standard_error
     shown = f" ± {figure('baseline-error', f'{error:.4f}')}" if error is not None else ""
-    runs = count(len(baseline.judged_runs), "run")
+    number, noun = count(len(baseline.judged_runs), "run").split(" ")
+    runs = f"{figure('baseline-runs', number)} {noun}"
     yield (
         f"The baseline scored {figure('baseline-bpb', bpb(baseline.val_bpb))}{shown} bits per byte (val_bpb; lower "
         f"is better), the mean of {runs}."
     )
     if sigma is not None:
-        yield f"Two runs of the same code differ by a standard deviation of σ = {sigma:.4f}."
+        yield f"Two runs of the same code differ by a standard deviation of σ = {figure('sigma', f'{sigma:.4f}')}."
 
 
 def _decisions(material: Material) -> Iterator[str]:
     done = tried(material)
-    kept = figure("kept", str(sum(e.status is Status.KEEP for e in done)))
+    num_kept = sum(e.status is Status.KEEP for e in done)
+    kept = f"{figure('kept', str(num_kept))} {'was' if num_kept == 1 else 'were'} kept"
     kinds = [
         ("discarded", "discarded", sum(e.status is Status.DISCARD for e in done)),
         ("failed", "failed", sum(e.status in FAILED for e in done)),
         ("refused", "refused by the audit", sum(e.status is Status.REJECTED for e in done)),
     ]
     others = [f"{figure(name, str(number))} {kind}" for name, kind, number in kinds if number]
-    yield f"Of these, {', '.join([f'{kept} were kept', *others])}."
+    yield f"Of these, {', '.join([kept, *others])}."
 
 
 def _champion(material: Material) -> Iterator[str]:
@@ -164,14 +193,21 @@ def _champion(material: Material) -> Iterator[str]:
         f"The last change that was kept, {text(title(champion))}, scored "
         f"{figure('champion-bpb', bpb(champion.val_bpb))} against the baseline’s "
         f"{figure('baseline-bpb', bpb(baseline.val_bpb))}, each as it was decided: "
-        f"{text(gain_words(compared.difference, compared.error))}."
+        f"{marked_gain(compared, 'champion-difference', 'champion-error')}."
     )
     finished = material.finished
     if finished is not None and finished.get("champion") == champion.number and finished.get("baseline_bpb"):
-        yield f"By comparable runs at the end: {text(against_baseline(compared_at_end(finished)))}."
+        yield f"By comparable runs at the end: {_at_end(compared_at_end(finished))}."
+
+
+def _at_end(compared: Comparison) -> str:
+    """As `against_baseline` has it."""
+    words = against_baseline(compared).removesuffix(gain_words(compared.difference, compared.error))
+    scores = (("end-champion-bpb", " ", bpb(compared.mine)), ("end-baseline-bpb", " ", bpb(compared.theirs)))
+    return mark_in(words, *scores) + marked_gain(compared, "end-difference", "end-error")
 
 
 def _trust(material: Material) -> Iterator[str]:
-    yield from (text(words) for words in (speed_words(material), machine_words(material.state)) if words)
+    yield from filter(None, (speed_html(material), text(machine_words(material.state))))
     if mistrust(*material.state.experiments):
         yield f"<strong>Some runs are {UNTRUSTED}: their code could have changed any figure.</strong>"

@@ -208,6 +208,10 @@
     looks = new Set(); // champions that the test split was opened for
     results = [];
     hasNumbers = false; // a decision kept the numbers that it was made from
+    study = {}; // study.json, as the history has it
+    finished = null; // the last event of that name
+    numGivenBack = 0; // proposals
+    calls = []; // questions to a language model
 
     get incumbent() {
       return last(this.kept);
@@ -230,6 +234,18 @@
       const add = this["on_" + event.event];
       if (typeof add === "function") add.call(this, event);
     }
+    on_study_started(event) {
+      this.study = event.study;
+    }
+    on_finished(event) {
+      this.finished = event;
+    }
+    on_refused() {
+      this.numGivenBack++;
+    }
+    on_called(event) {
+      this.calls.push(event);
+    }
     on_proposed(event) {
       const number = need(event, "experiment");
       this.parents[number] = need(event, "parent");
@@ -239,13 +255,15 @@
     }
     on_started(event) {
       const number = need(event, "experiment");
-      const decided = this.decided[number] ? Object.keys(this.decided).length : null;
+      const count = Object.keys(this.decided).length, decided = this.decided[number] ? count : null;
+      const place = decided === null ? Math.min(count, number) : Math.max(count, number + 1); // `num_decided` in core/state.py
       need(this.runs, number)[need(event, "run")] = {
-        status: "interrupted", val_bpb: null, machine: event.machine || "", decided,
+        status: "interrupted", val_bpb: null, machine: event.machine || "", decided, place, measured: {},
       };
     }
     on_trained(event) {
       this.run(event).status = need(event, "status");
+      this.run(event).measured = event.measured || {};
     }
     on_interrupted(event) {
       this.run(event).status = "interrupted";
@@ -253,13 +271,17 @@
     on_scored(event) {
       const run = this.run(event);
       run.val_bpb = orNull(event.val_bpb);
+      run.error = event.standard_error || 0;
+      run.measured = { ...run.measured, num_scored: event.num_tokens, num_bytes: event.num_bytes };
       if (run.val_bpb === null) run.status = need(event, "status");
     }
     on_audited(event) {
       const run = this.run(event), number = event.experiment;
+      run.isAudited = true;
       if (need(event, "accepted")) {
         if (run.val_bpb === null) throw new Misfit("val_bpb");
         run.val_bpb += need(event, "correction_bpb");
+        run.error = Math.hypot(run.error, event.standard_error);
         return;
       }
       run.status = "rejected";
@@ -582,6 +604,175 @@
     return [found, recorded];
   }
 
+  // --- the noise of all runs: core/noise.py, core/drift.py and core/speed_worth.py
+
+  const FEWEST_LIKE_RUNS = 3, SAME_SPEED = 1.15, MACHINE_ERROR = 0.04, CLOCK_ERROR = 0.01, STEADY = 0.1;
+  const LEAST_TOLERANCE = 1.02, LEAST_MACHINE_TOLERANCE = 1.1, EVALUATION_SHARE = 0.1;
+  const USUAL = { cpu: [0.23, 20], other: [0.047, 300] }, BUDGET_POWER = 0.3, CURVE_SHARE = 0.6;
+  const PRIOR_ERROR = 0.5, MOST_TIMES = 3, LARGEST = 1e15, LEAST_SIGMA = 1e-9;
+  const RECENT_RUNS = 9, RERUN_WEIGHT = 5, MEASURED_WEIGHT = 3;
+
+  const sum = (values) => values.reduce((total, value) => total + value, 0);
+  const average = (values) => sum(values) / values.length;
+  function median(values) {
+    const sorted = values.slice().sort((a, b) => a - b), middle = sorted.length >> 1;
+    return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+  }
+  const positive = (value) => (typeof value === "number" && value > 0 && value < LARGEST ? value : null);
+  const machineSpeed = ({ measured }) =>
+    positive(measured.budget_speed === undefined ? measured.machine_speed : measured.budget_speed);
+  function tokenSpeed({ measured }) {
+    const tokens = positive(measured.num_tokens), seconds = positive(measured.counted_seconds);
+    return tokens && seconds ? tokens / seconds : positive(measured.tokens_per_second);
+  }
+  const hasScore = (run) => run.val_bpb !== null;
+
+  /** Experiments in their order, with their runs; late runs of a kept one that await their audit are left out. */
+  function experimentsOf(recorded, isAudited) {
+    return Object.keys(recorded.runs).map(Number).sort((a, b) => a - b).map((number) => {
+      const { status } = recorded.decided[number] || {}, all = recorded.runs[number];
+      const runs = Object.keys(all).map(Number).sort((a, b) => a - b).map((index) => all[index]);
+      const isWaiting = (run) => number > 0 && status === "keep" && run.decided !== null && hasScore(run) && !run.isAudited;
+      return { number, status, runs: isAudited ? runs.filter((run) => !isWaiting(run)) : runs };
+    });
+  }
+  const ofMachine = (runs, machine) => runs.filter((run) => run.machine === machine);
+  function areAlike(one, other, factor) {
+    const ratios = [[LEAST_MACHINE_TOLERANCE, machineSpeed], [LEAST_TOLERANCE, tokenSpeed]]
+      .filter(([, speed]) => speed(one) && speed(other))
+      .map(([least, speed]) => [Math.max(factor, least), speed(one) / speed(other)]);
+    return !ratios.length || ratios.some(([most, ratio]) => 1 / most <= ratio && ratio <= most);
+  }
+  const alikeTo = (run, runs, factor) => runs.filter((other) => other === run || areAlike(run, other, factor));
+  /** Scored runs in groups that the machine made at one speed, the largest group first. */
+  function alikeGroups(runs, factor) {
+    const groups = [];
+    for (let left = runs.filter(hasScore); left.length; ) {
+      const found = left.map((run) => alikeTo(run, left, factor));
+      const group = found.reduce((best, one) => (one.length > best.length ? one : best));
+      groups.push(group);
+      left = left.filter((run) => !group.includes(run));
+    }
+    return groups;
+  }
+  /** [speed, score] of the scored runs, by one measure for all. */
+  function speedsAndScores(runs, isTrusted) {
+    const scored = runs.filter(hasScore), measures = [tokenSpeed, machineSpeed];
+    const speed = (isTrusted ? measures : measures.reverse()).find((of) => scored.every(of));
+    return speed ? scored.map((run) => [speed(run), run.val_bpb]) : [];
+  }
+  /** Standard deviation within groups and its degrees of freedom; null where no group has two values. */
+  function scatterOf(groups, least = 0) {
+    const squares = groups.map((values) => sum(values.map((value) => (value - mean(values)) ** 2)));
+    const degrees = sum(groups.map((values) => values.length - 1));
+    return degrees ? [Math.max(least, Math.sqrt(sum(squares) / degrees)), degrees] : [null, 0];
+  }
+  function expectedWorth(baseline, study) {
+    const found = baseline.map(({ measured }) => measured).filter((m) => positive(m.curve_slope) && m.num_bytes && m.num_scored);
+    if (found.length)
+      return median(found.map((m) => ((CURVE_SHARE * m.curve_slope) / Math.LN2) * m.num_scored / m.num_bytes));
+    const device = (study.hardware || {}).device || "cpu", [worth, at] = device === "cpu" ? USUAL.cpu : USUAL.other;
+    return worth * (at / (study.time_budget_seconds || USUAL.cpu[1])) ** BUDGET_POWER;
+  }
+  /** What a factor of e in speed is worth, by runs of the same code at several speeds. */
+  function worthOf(groups, expected, sigma) {
+    let squares = 0, products = 0;
+    for (const group of groups) {
+      const logs = group.map(([speed]) => Math.log(speed)), scores = group.map(([, score]) => score);
+      squares += sum(logs.map((x) => (x - average(logs)) ** 2));
+      products -= sum(logs.map((x, i) => (x - average(logs)) * (scores[i] - average(scores))));
+    }
+    if (!squares) return expected;
+    const weight = (Math.max(sigma, LEAST_SIGMA) / (PRIOR_ERROR * expected)) ** 2;
+    const found = (weight * expected + products) / (weight + squares);
+    return Math.min(MOST_TIMES * expected, Math.max(expected / MOST_TIMES, found));
+  }
+  /** [sigma, degrees of freedom] of all runs; [null, 0] while nothing ran twice. */
+  function noiseOf(recorded) {
+    const judged = experimentsOf(recorded, true).filter(({ status }) => status !== "rejected");
+    const start = experimentsOf(recorded, true)[0], baseline = ofMachine(start ? start.runs : [], "");
+    const scored = baseline.filter(hasScore);
+    const isLike = scored.some((run) => alikeTo(run, scored, SAME_SPEED).length >= FEWEST_LIKE_RUNS);
+    const isUnsteady = scored.length >= FEWEST_LIKE_RUNS && !isLike, within = isUnsteady ? Infinity : SAME_SPEED;
+    const ofKinds = judged.flatMap(({ number, runs }) =>
+      [...new Set(runs.map((run) => run.machine))].map((kind) => [number, ofMachine(runs, kind)]));
+    const groups = ofKinds.flatMap(([, runs]) => alikeGroups(runs, within)).map((group) => group.map((run) => run.val_bpb));
+    const [scatter, degrees] = scatterOf(groups);
+    if (scatter === null) return [null, 0];
+    const speeds = ofKinds.filter(([, runs]) => runs.length > 1).map(([number, runs]) => speedsAndScores(runs, number === 0));
+    const errors = scored.filter((run) => run.error).map((run) => run.error);
+    const hasJitter = judged.length && judged[0].number === 0 && !isUnsteady;
+    const jitter = hasJitter ? jitterOf(alikeGroups(baseline, within)) : 0;
+    const expected = expectedWorth(baseline, recorded.study), evaluation = errors.length ? EVALUATION_SHARE * median(errors) : 0;
+    const least = (worth) => Math.hypot(evaluation, worth * Math.max(jitter, leastJitter(baseline)));
+    const worth = worthOf(speeds, expected, Math.max(scatter, least(expected)));
+    return [Math.max(least(worth), scatter), degrees];
+  }
+  const jitterOf = (groups) =>
+    scatterOf(groups.map((group) => speedsAndScores(group, true).map(([speed]) => Math.log(speed))).filter((logs) => logs.length))[0] || 0;
+  function leastJitter(runs) {
+    if (runs.some(({ measured }) => positive(measured.budget_speed))) return CLOCK_ERROR;
+    return runs.some(machineSpeed) ? MACHINE_ERROR : 0;
+  }
+  /** Runs of code that had run before, on the kind of machine of its first score. */
+  const repeatedRuns = (recorded) => sum(experimentsOf(recorded, false).map(({ runs }) => {
+    const scored = runs.filter(hasScore);
+    return scored.length ? ofMachine(scored, scored[0].machine).length - 1 : 0;
+  }));
+
+  /** The machine's speeds over the study relative to its start; none of a steady machine. */
+  function speedsOf(recorded) {
+    const own = experimentsOf(recorded, false).map((one) => ({ ...one, runs: ofMachine(one.runs, "") }));
+    const started = (own.length ? own[0].runs : []).filter((run) => hasScore(run) && run.place <= 0);
+    const first = started.map(machineSpeed).filter(Boolean), measuredAt = {}, speeds = [];
+    const runs = own.flatMap(({ number, runs }) => runs.filter((run) => run.val_bpb).map((run) => ({ number, run })));
+    let recent = Array(RECENT_RUNS).fill(1);
+    for (const { number, run } of runs.sort((a, b) => a.run.place - b.run.place || a.number - b.number)) {
+      const isRerun = run.place > number, now = machineSpeed(run), relative = orNull(run.measured.relative_speed);
+      let weight = MEASURED_WEIGHT, speed = now && first.length ? now / median(first) : null;
+      if (speed === null && relative !== null) {
+        weight = isRerun ? RERUN_WEIGHT : 1;
+        const before = measuredAt[isRerun ? number : recorded.parents[number]];
+        speed = (before === undefined ? 1 : before) * relative;
+      }
+      if (speed !== null) {
+        recent = [...recent, ...Array(weight).fill(speed)].slice(-RECENT_RUNS);
+        speeds.push(median(recent));
+      }
+      measuredAt[number] = speed !== null && isRerun ? speed : median(recent);
+    }
+    return speeds.some((speed) => Math.abs(speed - 1) > STEADY) ? speeds : [];
+  }
+
+  // --- a difference in sigma: core/comparison.py and `as_known` in core/student.py
+
+  const LINEAR_BELOW = 0.5, LEAST_TAIL = 1e-300, MOST_NORMAL = 40, NUM_FRACTIONS = 2000;
+
+  /** Probability above z > 0 of the normal distribution, by the continued fraction of Laplace. */
+  function normalTail(z) {
+    let fraction = z;
+    for (let k = NUM_FRACTIONS; k > 0; k--) fraction = z + k / fraction;
+    return Math.exp((-z * z) / 2) / Math.sqrt(2 * Math.PI) / fraction;
+  }
+  function asKnown(t, degrees) {
+    if (!degrees) return t;
+    const reached = Math.max(Math.abs(t), LINEAR_BELOW), chance = Math.max(LEAST_TAIL, tail(reached, degrees));
+    let low = 0, high = MOST_NORMAL;
+    for (let i = 0; i < 60; i++) {
+      const middle = (low + high) / 2;
+      if (normalTail(middle) > chance) low = middle;
+      else high = middle;
+    }
+    return (t * high) / reached;
+  }
+  function sigmasOf(decided) {
+    const difference = decided.val_bpb - decided.incumbent_bpb, ofDuel = orNull(decided.difference_error);
+    const sigma = ofDuel === null ? decided.sigma : ofDuel;
+    if (!sigma || !isNumber(decided.val_bpb) || !isNumber(decided.incumbent_bpb)) return null;
+    if (ofDuel !== null) return difference / sigma;
+    return asKnown(difference / Math.max(sigma, decided.incumbent_standard_error || 0), decided.degrees_of_freedom);
+  }
+
   // --- code and diffs
 
   const linesOf = (text) => text.match(/[^\n]*\n|[^\n]+$/g) || [];
@@ -670,11 +861,34 @@
     "result-baseline-bpb": (r) => of(r.result, "baseline_test_bpb"),
     "result-champion-bpb": (r) => of(r.result, "champion_test_bpb"),
   };
+  const SINCE_0_13 = { // null where the page does not show it
+    "sigma": (r) => noiseOf(r)[0],
+    "sigma-degrees": (r) => noiseOf(r)[1] || null,
+    "repeated-runs": (r) => (noiseOf(r)[0] === null ? null : repeatedRuns(r)),
+    "champion-difference": (r) => betweenDecisions(r).difference,
+    "champion-error": (r) => betweenDecisions(r).error,
+    "end-champion-bpb": (r) => atEnd(r).champion_bpb,
+    "end-baseline-bpb": (r) => atEnd(r).baseline_bpb,
+    "end-difference": (r) => atEnd(r).difference,
+    "end-error": (r) => atEnd(r).difference_standard_error,
+    "baseline-runs": baselineRuns,
+    "budget": (r) => r.study.time_budget_seconds,
+    "result-champion-runs": (r) => of(r.result, "num_champion_runs"),
+    "result-baseline-runs": (r) => of(r.result, "num_baseline_runs"),
+    "result-looks": (r) => ((of(r.result, "num_looks") || 0) > 1 ? r.result.num_looks : null),
+    "given-back": (r) => r.numGivenBack || null,
+    "tokens": (r) => (r.calls.length ? sum(r.calls.map((call) => call.tokens_in + call.tokens_out)) : null),
+    "cost": costOf,
+    "speed-low": (r) => (speedsOf(r).length ? Math.min(...speedsOf(r)) : null),
+    "speed-high": (r) => (speedsOf(r).length ? Math.max(...speedsOf(r)) : null),
+  };
+  Object.assign(FIGURES, SINCE_0_13);
   const OF_EXPERIMENT = {
     "bpb": (decided) => of(decided, "val_bpb"),
     "incumbent-bpb": (decided) => of(decided, "incumbent_bpb"),
     "difference": (decided) => (isNumber(decided.val_bpb) && isNumber(decided.incumbent_bpb) ? decided.val_bpb - decided.incumbent_bpb : null),
     "difference-error": (decided) => errorOf(decided),
+    "sigmas": sigmasOf,
     "status": (decided) => decided.status,
   };
   const FAILED = ["crash", "timeout", "invalid", "interrupted"];
@@ -690,6 +904,29 @@
     if (isNumber(decided.difference_error)) return decided.difference_error;
     const errors = [decided.standard_error, decided.incumbent_standard_error];
     return errors.every(isNumber) ? Math.hypot(...errors) : null;
+  }
+  /** Difference of the champion from the baseline, each as it was decided, and its error; empty without both. */
+  function betweenDecisions(recorded) {
+    const [mine, theirs] = [recorded.decided[recorded.incumbent || 0], recorded.decided[0]];
+    if (!recorded.incumbent || of(mine, "val_bpb") === null || of(theirs, "val_bpb") === null) return {};
+    const errors = [mine.standard_error, theirs.standard_error];
+    return { difference: mine.val_bpb - theirs.val_bpb, error: errors.every(isNumber) ? Math.hypot(...errors) : null };
+  }
+  /** What the last session measured of the champion and of the baseline; empty where it did not. */
+  function atEnd(recorded) {
+    const found = recorded.finished || {}, hasChampion = betweenDecisions(recorded).difference !== undefined;
+    if (!hasChampion || found.champion !== recorded.incumbent || !found.baseline_bpb) return {};
+    return { ...found, difference: found.champion_bpb - found.baseline_bpb };
+  }
+  /** How many runs the baseline's score is the mean of; null where it has no score. */
+  function baselineRuns(recorded) {
+    if (of(recorded.decided[0], "val_bpb") === null) return null;
+    return Object.values(recorded.runs[0]).filter((run) => hasScore(run) && run.decided === null).length;
+  }
+  /** US dollars of the calls whose price is known; null without one. */
+  function costOf({ calls }) {
+    const known = calls.map((call) => orNull(call.cost)).filter((cost) => cost !== null);
+    return known.length ? sum(known) : null;
   }
   /** A mean with the error that its scores give it, where they are those that it is the mean of. */
   function estimateOf(scores, count, mean) {
@@ -720,8 +957,8 @@
   }
   /** The names of the figures that a page of this history, of this version, must have and has not. */
   function missing(page, recorded, version) {
-    const names = ["experiments", "kept"], has = new Set(page.figures.map(({ name }) => name));
-    const isThere = (value) => orNull(value) !== null, isNew = order(version) >= 0;
+    const names = ["experiments", "kept"];
+    const isThere = (value) => orNull(value) !== null, isNew = order(version, 12) >= 0, isLatest = order(version, 13) >= 0;
     if (recorded.result) names.push("result-difference", "result-error", "result-baseline-bpb", "result-champion-bpb");
     if (isNew) {
       names.push(...["discarded", "failed", "refused"].filter((name) => FIGURES[name](recorded)));
@@ -731,52 +968,87 @@
         known.push("baseline-bpb", "baseline-error");
         if (recorded.incumbent) known.push("champion-bpb");
       }
-      names.push(...known.filter((name) => isThere(FIGURES[name](recorded))));
+      if (isLatest) known.push(...Object.keys(SINCE_0_13));
+      names.push(...known.filter((name) => valueOf(name, recorded) !== null));
     }
-    for (const number of Object.keys(recorded.decided).map(Number).sort((a, b) => a - b)) {
-      const decided = recorded.decided[number], hasScore = isThere(decided.val_bpb);
-      const isCompared = hasScore && isThere(decided.incumbent_bpb);
-      if (hasScore) names.push(`bpb-${number}`);
-      if (isCompared) names.push(`incumbent-bpb-${number}`, `difference-${number}`);
-      if (isNew && isCompared && errorOf(decided) !== null) names.push(`difference-error-${number}`);
-      const isEndedEarly = decided.status === "discard" && !hasScore;
-      const isBaseline = recorded.parents[number] === null && decided.status === "keep";
-      if (isNew && !isEndedEarly && !isBaseline) names.push(`status-${number}`);
-    }
+    if (isLatest) names.push(...experimentsOf(recorded, false).map(({ number }) => `runs-${number}`));
+    for (const number of Object.keys(recorded.decided).map(Number).sort((a, b) => a - b))
+      names.push(...neededOf(number, recorded, version));
+    return absentFrom(page, names);
+  }
+  /** The same of the page of an experiment, which has marks since 0.13. */
+  function missingOf(page, number, recorded, version) {
+    const isMarked = order(version, 13) >= 0 && recorded.decided[number];
+    return isMarked ? absentFrom(page, neededOf(number, recorded, version)) : [];
+  }
+  function absentFrom(page, names) {
+    const has = new Set(page.figures.map(({ name }) => name));
     return Array.from(new Set(names)).filter((name) => !has.has(name));
   }
-  /** Of a version against 0.12.0: below, 0 or above; one that cannot be read counts as new, none as old. */
-  function order(version) {
+  /** The figures of a decided experiment. */
+  function neededOf(number, recorded, version) {
+    const decided = recorded.decided[number], hasValue = (name) => of(decided, name) !== null, names = [];
+    const hasScore = hasValue("val_bpb"), isCompared = hasScore && hasValue("incumbent_bpb");
+    const isNew = order(version, 12) >= 0, isLatest = order(version, 13) >= 0;
+    if (hasScore) names.push(`bpb-${number}`);
+    if (isCompared) names.push(`incumbent-bpb-${number}`, `difference-${number}`);
+    if (isNew && isCompared && errorOf(decided) !== null) names.push(`difference-error-${number}`);
+    if (isLatest && isCompared && sigmasOf(decided) !== null) names.push(`sigmas-${number}`);
+    const isEndedEarly = decided.status === "discard" && !hasScore;
+    const isBaseline = recorded.parents[number] === null && decided.status === "keep";
+    if (isNew && !isEndedEarly && !isBaseline) names.push(`status-${number}`);
+    return names;
+  }
+  /** Of a version against 0.minor.0: below, 0 or above; one that cannot be read counts as new, none as old. */
+  function order(version, minor) {
     const found = /^(\d+)\.(\d+)\.(\d+)/.exec(typeof version === "string" ? version : "");
     if (!found) return version === null ? -1 : 1;
     const numbers = found.slice(1).map(Number);
-    return numbers[0] || numbers[1] - 12 || numbers[2];
+    return numbers[0] || numbers[1] - minor || numbers[2];
   }
 
+  /** The value of a figure; null where the history has none. */
   function valueOf(name, recorded) {
+    try {
+      const value = orNull(computed(name, recorded));
+      return Number.isNaN(value) ? null : value;
+    } catch (error) {
+      if (error instanceof Misfit || error instanceof TypeError) return null;
+      throw error;
+    }
+  }
+  function computed(name, recorded) {
     if (Object.hasOwn(FIGURES, name)) return FIGURES[name](recorded);
     const [, kind, number] = /^(.*)-(\d+)$/.exec(name) || [];
+    if (kind === "runs") return recorded.runs[Number(number)] && Object.keys(recorded.runs[Number(number)]).length;
     const decided = number === undefined ? undefined : recorded.decided[Number(number)];
     return Object.hasOwn(OF_EXPERIMENT, kind || "") && decided ? OF_EXPERIMENT[kind](decided) : null;
   }
   function fits(text, value) {
     if (typeof value === "string") return text.trim() === value;
-    const plain = text.trim().replaceAll("\u2212", "-");
-    if (value === null || !/^[+-]?\d+(\.\d+)?$/.test(plain)) return false;
-    const decimals = (plain.split(".")[1] || "").length;
-    return Math.abs(Number(plain) - value) <= 0.5 * 10 ** -decimals + ROUNDING;
+    const plain = text.trim().replaceAll("\u2212", "-").replaceAll("\u2009", "");
+    const found = /^([+-]?\d+(?:\.(\d+))?)( k| M)?$/.exec(plain);
+    if (value === null || !found) return false;
+    const unit = { " k": 1e3, " M": 1e6 }[found[3]] || 1, last = 10 ** -(found[2] || "").length * unit;
+    return Math.abs(Number(found[1]) * unit - value) <= 0.5 * last + ROUNDING;
   }
 
-  function checkFigures(page, table, recorded, version) {
+  function checkFigures(page, text, recorded, version) {
+    const table = text(TABLE);
     const row = { name: "figures", checked: 0, unchecked: 0, why: "a file with figures is not whole", findings: [] };
-    for (const { name, text } of page ? page.figures : []) {
-      row.checked++;
-      if (!fits(text, valueOf(name, recorded)))
-        row.findings.push([PAGE, `its figure "${name}" says "${text.trim()}", and the history does not`]);
-    }
-    for (const name of page ? missing(page, recorded, version) : []) {
-      row.checked++;
-      row.findings.push([PAGE, `its figure "${name}" is not there, and the history has it`]);
+    const look = (path, { figures }, lacks) => {
+      row.checked += figures.length + lacks.length;
+      for (const { name, text: said } of figures)
+        if (!fits(said, valueOf(name, recorded)))
+          row.findings.push([path, `its figure "${name}" says "${said.trim()}", and the history does not`]);
+      for (const name of lacks) row.findings.push([path, `its figure "${name}" is not there, and the history has it`]);
+    };
+    if (page) look(PAGE, page, missing(page, recorded, version));
+    for (const { number } of experimentsOf(recorded, false)) {
+      const path = `experiments/${numbered(number)}/${PAGE}`, html = text(path);
+      if (html === null) continue;
+      const own = pageOf(new DOMParser().parseFromString(html, "text/html"));
+      look(path, own, missingOf(own, number, recorded, version));
     }
     for (const problem of table === null ? [] : problemsOfTable(table, recorded)) {
       row.checked++;
@@ -925,6 +1197,13 @@
     }
   }
 
+  /** Each figure that a page of this version may mark, with its value: for tests. */
+  function figuresOf(events) {
+    const recorded = new Recorded();
+    for (const event of events) recorded.add(event);
+    return Object.fromEntries(Object.keys(FIGURES).map((name) => [name, valueOf(name, recorded)]));
+  }
+
   /** The rows of the check of a bundle, as share/check.py has them. */
   async function checkBundle(bundle) {
     const [files, manifest] = await checkFiles(bundle), bad = new Set(files.findings.map(([name]) => name));
@@ -948,7 +1227,7 @@
       why: found.unchecked ? OLD : "there is none", findings: found.problems.map((problem) => [HISTORY, problem]),
     };
     const lineage = await checkLineage(text, files, recorded);
-    const figures = checkFigures(page, text(TABLE), recorded, manifest && orNull(manifest.version));
+    const figures = checkFigures(page, text, recorded, manifest && orNull(manifest.version));
     return { isHistoryWhole: true, rows: [history, lineage, decisions, figures] };
   }
 
@@ -1071,7 +1350,7 @@
   }
 
   globalThis.verifyBundle = {
-    sha256, ownSha256, crc32, readZip, checkBundle, checkOwnPage, quantile, ofRuns, ofDuel,
+    sha256, ownSha256, crc32, readZip, checkBundle, checkOwnPage, quantile, ofRuns, ofDuel, asKnown, figuresOf,
   };
   const section = globalThis.document && document.getElementById("verify");
   if (section) build(section);

@@ -139,10 +139,15 @@ def folded(words: str, shown: Callable[[str], str] = paragraph) -> str:
 
 def facts(rows: Iterable[tuple[str, str]]) -> str:
     """Names and values in two columns; both are text, rows without a value are left out."""
+    return facts_of_html((name, text(value)) for name, value in rows)
+
+
+def facts_of_html(rows: Iterable[tuple[str, str]]) -> str:
+    """The same of values that are HTML."""
     cells = "".join(
         f'<tr style="background:none"><th scope="row" style="text-align:left;font-weight:normal;color:{FAINT};'
         f'padding:1px 16px 1px 0;vertical-align:top;white-space:nowrap">{text(name)}</th>'
-        f'<td style="text-align:left;padding:1px 0">{text(value)}</td></tr>'
+        f'<td style="text-align:left;padding:1px 0">{value}</td></tr>'
         for name, value in rows
         if value
     )

@@ -21,7 +21,7 @@ import pytest
 from autoresearch_kernel.core.sanitize import Rule, readable
 from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.record.history import read_state
-from autoresearch_kernel.record.study import StudyError
+from autoresearch_kernel.record.study import StudyError, open_folder
 from autoresearch_kernel.share import build
 from autoresearch_kernel.share.build import Made, make_bundle
 from autoresearch_kernel.share.bundle import read_bundle
@@ -452,6 +452,26 @@ def test_long_messages_are_cut_so_that_a_bundle_stays_small(alice: Path, monkeyp
     assert said[0]["content"].startswith("Prop") and "characters more ...]" in said[0]["content"]
     assert len(said[0]["content"]) < 60
     assert said[0]["content"].split("\n")[1].encode() in files["nov23/experiments/0001/index.html"]
+
+
+@pytest.mark.parametrize("limit", [1_000, 500])
+def test_a_cut_message_says_how_long_it_was_also_when_its_bundle_is_shared_again(
+    alice: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: int,
+) -> None:
+    monkeypatch.setattr(build, "ALL_MESSAGES_CHARACTERS", 1_000)
+    made, leak = tmp_path / "first.zip", "word " * 100
+    made.write_bytes(bundle(make_night(alice, leak=leak)).data)
+    with zipfile.ZipFile(made) as opened:
+        opened.extractall(tmp_path)
+    monkeypatch.setattr(build, "ALL_MESSAGES_CHARACTERS", limit)
+    again = make_bundle(read_material(open_folder(tmp_path / "nov23"), has_prompts=True), (), MADE_AT, ignore_progress)
+    asked = json.loads(files_of(again)["nov23/experiments/0001/conversation.json"])[0]["content"]
+    kept, _, end = asked.partition("\n[... ")
+    assert end.endswith(" characters more ...]") and len(kept) == limit // 20
+    assert len(kept) + int(end.split(" ")[0]) == len(f"Propose. {leak}")
 
 
 def test_the_page_shows_how_a_long_message_begins_and_ends_and_the_file_has_all_of_it(alice: Path) -> None:  # noqa: F811

@@ -260,6 +260,6 @@ def test_proposals_that_were_given_back_before_they_trained_are_listed() -> None
     refusals = tuple(Refusal(n, Objection.DRY_RUN, "TypeError: <b>no</b>", f"Idea {n}") for n in range(1, 31))
     material: Any = SimpleNamespace(state=SimpleNamespace(refusals=refusals))
     shown = overview._given_back(material)
-    assert "30 proposals. The first 20 are:" in shown and shown.count("<li>") == 20
+    assert 'data-figure="given-back">30</span> proposals. The first 20 are:' in shown and shown.count("<li>") == 20
     assert "Idea 1:" in shown and "&lt;b&gt;no" in shown and "<b>no" not in shown
     assert overview._given_back(SimpleNamespace(state=SimpleNamespace(refusals=()))) == ""  # type: ignore[arg-type]

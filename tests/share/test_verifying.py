@@ -386,6 +386,10 @@ def other_figure(name: str) -> Callable[[str], str]:
     return lambda text: re.sub(f'(data-figure="{name}">)[^<]+<', r"\g<1>9.8765<", text)
 
 
+SINCE_0_13 = (  # those of them that the page of the night shows
+    "sigma", "sigma-degrees", "repeated-runs", "champion-difference", "champion-error", "baseline-runs", "budget",
+    "result-champion-runs", "result-baseline-runs", "runs-3", "sigmas-3",
+)  # fmt: skip
 FORGERIES: dict[str, tuple[Callable[[Files], Files], str, str]] = {
     "a verdict is turned": (with_events(turn), "decisions", "its numbers say keep"),
     "a score is better than its decision": (with_events(better_score), "decisions", "not the scores of its runs"),
@@ -432,13 +436,14 @@ FORGERIES: dict[str, tuple[Callable[[Files], Files], str, str]] = {
         for name in (
             "discarded", "failed", "refused", "result-low", "result-high", "result-val-difference", "result-val-error",
             "difference-3", "difference-error-3", "baseline-error", "result-judged-difference", "result-judged-error",
+            *SINCE_0_13,
         )
     },
     **{
         f"a figure without its mark, {name}": without_mark(name)
         for name in (
             "bpb-3", "baseline-bpb", "champion-bpb", "discarded", "failed", "refused", "status-3", "difference-error-3",
-            "result-low", "result-high", "result-val-difference", "result-val-error",
+            "result-low", "result-high", "result-val-difference", "result-val-error", *SINCE_0_13,
         )
     },
     **{
@@ -466,6 +471,16 @@ FORGERIES: dict[str, tuple[Callable[[Files], Files], str, str]] = {
             ("versions", "torch"), ("invented",),
         )
     },
+    "a figure on the page of an experiment": (
+        with_file("experiments/0003/index.html", other_figure("difference-3")),
+        "figures",
+        'its figure "difference-3" says "9.8765"',
+    ),
+    "a page of an experiment without a mark": (
+        with_file("experiments/0003/index.html", lambda text: text.replace('data-figure="sigmas-3"', "")),
+        "figures",
+        'its figure "sigmas-3" is not there, and the history has it',
+    ),
     "a setting that was left out": (
         with_file("study.json", lambda text: text.replace('"hardware"', '"hard_to_say"')),
         "history",
@@ -612,12 +627,68 @@ def of_program(files: Files, **named: str) -> Files:
 # --- figures that pages of another version have
 
 
+PAGE_OF_3 = "experiments/0003/index.html"
+
+
+@pytest.mark.parametrize(
+    "name", ["bpb-3", "incumbent-bpb-3", "difference-3", "difference-error-3", "sigmas-3", "status-3"]
+)
+def test_the_page_of_an_experiment_marks_what_it_says_first(files: Files, name: str) -> None:
+    forged = with_file(PAGE_OF_3, other_figure(name))(files)
+    assert problems_of(forged) == [
+        ("figures", PAGE_OF_3, f'its figure "{name}" says "9.8765", and the history does not')
+    ]
+    lacks = with_file(PAGE_OF_3, lambda text: text.replace(f'data-figure="{name}"', ""))
+    words = f'its figure "{name}" is not there, and the history has it'
+    assert problems_of(lacks(files)) == [("figures", PAGE_OF_3, words)]
+    assert problems_of(lacks(of_program(files, version="0.12.9"))) == []
+
+
+def with_calls(words: str) -> Callable[[Files], Files]:
+    """A history with two calls of a model without a price, and a page that says this of its 31 431 tokens."""
+
+    def forge(files: Files) -> Files:
+        events = events_in(files)
+        call = {
+            "event": "called",
+            "experiment": 1,
+            "model": "m",
+            "cost": None,
+            "seconds": 1.0,
+            "time": events[-1]["time"],
+        }
+        for tokens_in, tokens_out in ((30_000, 31), (1_000, 400)):
+            events.append({"seq": len(events) + 1, **call, "tokens_in": tokens_in, "tokens_out": tokens_out})
+        said = f'<p>The model used <span data-figure="tokens">{words}</span> tokens.</p></main>'
+        return resealed(files | {PAGE: files[PAGE].replace(b"</main>", said.encode())}, events)
+
+    return forge
+
+
 @pytest.mark.parametrize("name", ["baseline-error", "result-judged-difference", "result-judged-error"])
 def test_a_page_of_this_and_of_a_later_version_must_mark_more_figures(files: Files, name: str) -> None:
     forge, row, words = without_mark(name)
-    earlier, later = (of_program(files, version=version) for version in ("0.11.0", "0.13.0"))
+    earlier, later = (of_program(files, version=version) for version in ("0.11.0", "0.14.0"))
     assert problems_of(earlier) == problems_of(later) == problems_of(forge(earlier)) == []
     assert problems_of(forge(files)) == problems_of(forge(later)) == [(row, PAGE, words)]
+
+
+@pytest.mark.parametrize("name", SINCE_0_13)
+def test_a_page_before_0_13_need_not_mark_what_later_ones_must(files: Files, name: str) -> None:
+    forge, row, words = without_mark(name)
+    assert problems_of(forge(of_program(files, version="0.12.9"))) == []
+    assert problems_of(forge(files)) == problems_of(forge(of_program(files, version="0.14.0"))) == [(row, PAGE, words)]
+
+
+@pytest.mark.parametrize(
+    ("words", "is_right"), [("31.4 k", True), ("31.5 k", False), ("31\u2009431", True), ("31.4 M", False)]
+)
+def test_what_a_model_used_is_compared_in_its_unit(files: Files, words: str, is_right: bool) -> None:
+    found = problems_of(with_calls(words)(files))
+    wrong = ("figures", PAGE, f'its figure "tokens" says "{words}", and the history does not')
+    assert found == ([] if is_right else [wrong])
+    without = with_file(PAGE, lambda text: text.replace('data-figure="tokens"', ""))(with_calls(words)(files))
+    assert problems_of(without) == [("figures", PAGE, 'its figure "tokens" is not there, and the history has it')]
 
 
 @pytest.mark.parametrize("version", ["0.11.0", "0.9.12"])

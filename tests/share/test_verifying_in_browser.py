@@ -14,14 +14,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from autoresearch_kernel.core.grounds import DuelGrounds, Grounds, recorded
-from autoresearch_kernel.core.student import quantile
+from autoresearch_kernel.core.student import as_known, quantile
+from autoresearch_kernel.record.bundle import NIGHTS
 from autoresearch_kernel.share.bundle import Bundle
 from autoresearch_kernel.share.check import UNKNOWN, check_bundle
+from autoresearch_kernel.share.figures import FIGURES, known
 from autoresearch_kernel.share.manifest import HISTORY, MANIFEST
+from autoresearch_kernel.share.recorded import Recorded
 from tests.bundles import Files, events_in, files_of, flipped, with_events, zip_of
+from tests.conftest import PROJECT
 from tests.journeys.conftest import FLAGS, browser_path
 from tests.share.test_pages import SIZES, Visit
-from tests.share.test_verifying import FORGERIES
+from tests.share.test_verifying import FORGERIES, with_calls
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -80,6 +84,12 @@ def test_a_night_on_several_slots_gets_the_same_rows(page: Visit, slots: Path) -
 def test_a_night_of_duels_gets_the_same_rows(page: Visit, duels: Path) -> None:
     found = says(page, duels)
     assert found == python_says(files_of(duels)) and not any(findings for *_, findings in found)
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / NIGHTS).glob("*.zip")), ids=lambda path: path.stem)
+def test_a_recorded_night_gets_the_same_rows(page: Visit, path: Path) -> None:
+    found = says(page, path)
+    assert found == python_says(files_of(path)) and not any(findings for *_, findings in found)
 
 
 def test_damaged_bundles_get_the_same_findings(page: Visit, files: Files, tmp_path: Path) -> None:
@@ -146,6 +156,73 @@ def test_its_rule_is_the_rule(page: Visit) -> None:
         "(all) => all.map((n) => [verifyBundle.quantile(1e-5, n), verifyBundle.quantile(0.01, n)])", degrees
     )
     assert reached == [[pytest.approx(quantile(1e-5, n)), pytest.approx(quantile(0.01, n))] for n in degrees]
+
+
+@pytest.mark.parametrize("words", ["31.4 k", "31.5 k", "31\u2009431", "31.4 M"])
+def test_what_a_model_used_gets_the_same_findings(page: Visit, files: Files, tmp_path: Path, words: str) -> None:
+    forged = with_calls(words)(files)
+    assert says(page, zip_of(forged, tmp_path / "calls.zip")) == python_says(forged)
+
+
+def test_its_figures_are_those_of_the_program_whatever_the_machine_did(page: Visit, files: Files, slots: Path) -> None:
+    """Of 120 histories with other scores, speeds, kinds of machine, audits and calls."""
+    dice, seen = random.Random(13), dict.fromkeys(FIGURES, 0)
+    for n in range(120):
+        events = _changed(events_in(files if n % 4 else files_of(slots)), dice)
+        recorded = Recorded()
+        for event in events:
+            recorded.add(event)
+        mine = {name: known(name, recorded) for name in FIGURES}
+        found = page.page.evaluate("(events) => verifyBundle.figuresOf(events)", events)
+        assert found == {name: value and pytest.approx(value, rel=1e-9) for name, value in mine.items()}
+        for name, value in mine.items():
+            seen[name] += value is not None
+    assert min(seen.values()) > 0, seen
+
+
+def _changed(events: list[dict[str, Any]], dice: random.Random) -> list[dict[str, Any]]:
+    """A history that the supervisor could have written on another machine; its decisions are what they were."""
+    names = dice.sample(MEASURED, dice.randrange(len(MEASURED) + 1))
+    scatter, speeds, has_kinds = dice.choice((0.001, 0.02)), dice.choice((0.01, 0.1, 0.5)), dice.random() < 0.3
+    for event in events:
+        kind = event["event"]
+        if kind == "study_started":
+            event["study"] |= {
+                "time_budget_seconds": dice.choice((5, 300.5)),
+                "hardware": {"device": dice.choice(DEVICES)},
+            }
+        elif kind == "started" and has_kinds:
+            event["machine"] = dice.choice(("", "", "a faster kind"))
+        elif kind == "trained" and event.get("measured"):
+            some = {name: dice.lognormvariate(5, speeds) for name in names if dice.random() < 0.95}
+            event["measured"] = (
+                {"curve_slope": dice.random()} | some | {"relative_speed": dice.lognormvariate(0, speeds)}
+            )
+        elif kind == "scored" and event.get("val_bpb") is not None:
+            event["val_bpb"] += dice.gauss(0, scatter)
+            event["standard_error"] = dice.choice((None, 0.01, 0.03))
+        elif kind == "audited" and dice.random() < 0.1:
+            event["event"] = "note"
+        elif kind == "result":
+            event["num_looks"] = dice.choice((1, 2))
+        elif kind == "stopped" and dice.random() < 0.5:
+            event |= {"event": "note", "text": ""}
+    for _ in range(dice.randrange(3)):
+        call = {"experiment": 2, "model": "m", "tokens_in": dice.randrange(10**6), "tokens_out": 5, "seconds": 1.0}
+        events.append({"event": "called", "cost": dice.choice((None, 0.25)), "time": events[-1]["time"], **call})
+    refusal = {"experiment": 2, "objection": "repeat", "why": "", "hypothesis": ""}
+    return events + [{"event": "refused", **refusal} for _ in range(dice.randrange(3))]
+
+
+DEVICES = ("cpu", "cuda")
+MEASURED = ("machine_speed", "budget_speed", "num_tokens", "counted_seconds", "tokens_per_second")
+
+
+def test_its_differences_in_sigma_are_those_of_the_program(page: Visit) -> None:
+    dice = random.Random(6)
+    pairs = [(dice.gauss(0, 8), dice.choice((None, 0, 1, 2, 5, 20, 300))) for _ in range(60)] + [(0.0, 3), (-900.0, 40)]
+    found = page.page.evaluate("(pairs) => pairs.map(([t, degrees]) => verifyBundle.asKnown(t, degrees))", pairs)
+    assert found == [pytest.approx(as_known(*pair), abs=1e-6) for pair in pairs]
 
 
 def _of_runs(dice: random.Random) -> Grounds:
