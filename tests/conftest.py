@@ -38,7 +38,7 @@ SLOW_FILES = (
     "test_main_job.py", "faults/test_faults.py", "journeys/test_panel_journey.py", "journeys/test_notebooks_journey.py",
     "test_machines.py", "lab/lessons/test_execution.py", "control/test_supervisor.py", "lab/lessons/test_class.py",
     "lab/lessons/test_lesson_6.py", "journeys/test_lessons_journey.py", "study/test_loop.py", "trust/test_escapes.py",
-    "run/test_cluster.py",
+    "run/test_cluster.py", "agents/test_command_real_night.py",
     "trust/test_channels.py", "trust/test_cheats.py", "control/test_gpu_check.py", "study/test_create.py",
     "agents/test_llm.py", "run/test_interactive.py", "run/test_duel.py", "run/test_training.py", "test_set_up.py",
     "study/test_auditing.py", "study/test_proposals.py", "sandbox/test_template.py", "agents/test_command.py",
