@@ -37,7 +37,8 @@ from .system.start import python_command
 Arguments = argparse.Namespace
 OF_A_MEASUREMENT = ("cluster", "slurm", "wait_for_quiet", "unsafe")  # options of `finish` and `attribute`
 ON_A_WORKER = (
-    "train on a worker of this Dask cluster, of the kind that the study began on: the address of its scheduler"
+    "train on a worker of this Dask cluster, of the kind that the study began on: the address of its scheduler, or "
+    "local for one that is started on this machine"
 )
 IN_A_JOB = "let Slurm start that worker: options of sbatch, as partition=gpu,gres=gpu:1,count=1"
 
@@ -473,7 +474,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
             _argument("--with", dest="with_", nargs="?", const="all", metavar="TOOL", help="ask a command-line tool, "
                       "as claude or codex; without a name, list those that are installed"),
             _argument("--cluster", metavar="ADDRESS", help="train, score and audit on the workers of a Dask cluster "
-                      "instead, about a minute and a half"), JSON,
+                      "instead, or with `local` on one on this machine, about a minute and a half"), JSON,
         )),
         Command("gpu-check", _gpu_check, "measure a GPU in at most 8 minutes, and write a file to post", (
             _argument("--device", choices=DEVICES, default="auto", help="to check (default auto: the fastest one)"),

@@ -26,6 +26,7 @@ from ..core.types import NO_SANDBOX, Experiment, Limits, Status
 from ..record.history import events_so_far
 from ..record.study import Study, StudyError, check_unchanged, open_study, study_exists
 from ..run.local_cluster import LOCAL, cluster_at
+from ..run.slurm_jobs import SlurmJobs
 from ..sandbox.kinds import SANDBOX
 from ..show.attribution_words import ALONE, attribution_lines
 from ..show.cost import plan_words, spent_words, tool_words
@@ -75,36 +76,37 @@ def _with_workers(
 ) -> Iterator[StudyOptions]:
     """The options, with the cluster of the workers that are started for this block where users ask for them."""
     jobs = slurm_jobs(asked, is_detached)
-    if jobs is None:
-        with _with_local_worker(asked, is_detached) as given:
-            yield given
+    if jobs is None and asked.cluster != LOCAL:
+        yield asked
         return
-    if most_jobs is not None:
-        jobs = replace(jobs, count=min(jobs.count, most_jobs))
-    from ..run.slurm import slurm_workers
-
-    if study_exists(name, project):  # what would be refused later is refused before anything waits in a queue
-        study = open_study(name, project)
-        check_unchanged(study)
-        refuse_other_settings(study, replace(asked, agent=None if most_jobs else study.agent))
-        if lock_holder(study.paths.lock) is not None:
-            raise StudyError(f"Study {name!r} runs already: `{shell_command(f'status --name {name}')}` shows it.")
-    else:
-        refuse_cluster(asked, asked.clock, asked.value("slots"))
-    folder = cache_dir() / "slurm" / name
-    with signals_as_ctrl_c(), slurm_workers(jobs, folder, say) as address:
+    if jobs is None:
+        refuse_detached_workers("cluster local", is_detached)
+    _refuse_before_workers(name, project, asked, is_measurement=most_jobs is not None)
+    with signals_as_ctrl_c(), _workers(name, jobs, most_jobs) as address:
         yield replace(asked, slurm=None, cluster=address)
 
 
-@contextmanager
-def _with_local_worker(asked: StudyOptions, is_detached: bool) -> Iterator[StudyOptions]:
-    """The options, with the address of a worker that is started here for this block where users ask for `local`."""
-    if asked.cluster != LOCAL:
-        yield asked
+def _refuse_before_workers(name: str, project: Path, asked: StudyOptions, is_measurement: bool) -> None:
+    """Raise what would be refused later, before a worker is started or a job waits in a queue."""
+    if not study_exists(name, project):
+        refuse_cluster(asked, asked.clock, asked.value("slots"))
         return
-    refuse_detached_workers("cluster local", is_detached)
-    with signals_as_ctrl_c(), cluster_at(LOCAL) as address:
-        yield replace(asked, cluster=address)
+    study = open_study(name, project)
+    check_unchanged(study)
+    refuse_other_settings(study, replace(asked, agent=None if is_measurement else study.agent))
+    refuse_cluster(asked, study.clock, study.num_slots, name)
+    if lock_holder(study.paths.lock) is not None:
+        raise StudyError(f"Study {name!r} runs already: `{shell_command(f'status --name {name}')}` shows it.")
+
+
+def _workers(name: str, jobs: SlurmJobs | None, most_jobs: int | None) -> AbstractContextManager[str]:
+    """The address of a scheduler with workers: those of Slurm's jobs, else one on this machine."""
+    if jobs is None:
+        return cluster_at(LOCAL)
+    from ..run.slurm import slurm_workers
+
+    fewer = replace(jobs, count=min(jobs.count, most_jobs)) if most_jobs is not None else jobs
+    return slurm_workers(fewer, cache_dir() / "slurm" / name, say)
 
 
 def _run(name: str, project: Path, asked: StudyOptions, is_detached: bool, where: str) -> None:

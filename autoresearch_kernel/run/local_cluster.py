@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .connection import SLOT, require_dask
+from ..system.explain import explain
+from .connection import SLOT, ClusterRefused, require_dask
 
 LOCAL = "local"  # in the place of an address: `--cluster local`
 OUT_OF_REACH = "import os\nos.setpgrp()"  # Ctrl-C in a terminal is for the supervisor, which ends what the worker does
@@ -28,14 +29,19 @@ def cluster_at(address: str) -> Iterator[str]:
 def local_worker() -> Iterator[str]:
     """The address of a scheduler whose only worker is a process of this machine, until this block is left.
 
-    Raises ClusterRefused without Dask.
+    Raises ClusterRefused without Dask, and where the worker does not start.
     """
     require_dask()
+    with own_keys() as keys, _started(keys) as cluster:
+        yield str(cluster.scheduler_address)
+
+
+def _started(keys: Any) -> Any:
+    """A distributed.LocalCluster of one worker."""
     from distributed import LocalCluster
 
-    with (
-        own_keys() as keys,
-        LocalCluster(
+    try:
+        return LocalCluster(
             n_workers=1,
             threads_per_worker=1,
             resources={SLOT: 1},
@@ -46,9 +52,9 @@ def local_worker() -> Iterator[str]:
             security=keys,
             dashboard_address=HERE_ALONE,
             worker_dashboard_address=HERE_ALONE,
-        ) as cluster,
-    ):
-        yield str(cluster.scheduler_address)
+        )
+    except (OSError, RuntimeError, TimeoutError) as error:
+        raise ClusterRefused(f"No worker could be started on this machine: {explain(error)}") from error
 
 
 @contextmanager

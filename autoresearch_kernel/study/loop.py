@@ -68,7 +68,7 @@ def research(
         notify: a command that is told of news, as with `run --notify`; "none" for no more notices, None for as it was.
         watch: called with what is happening now.
         backend: what trains, scores and audits, and the clock; this machine when left out.
-        cluster: address of the scheduler of a Dask cluster whose workers are the backend.
+        cluster: address of the scheduler of a Dask cluster whose workers are the backend; `local` is for the command.
 
     A study that was cut off is resumed where its history ends, and the supervisor waits while the disk is full. Raises
     StudyError when it cannot go on (a changed prepare.py or corpus, a baseline that does not train, an agent that fails
@@ -107,8 +107,11 @@ def _one_by_one(session: Steps, agent: Agent, goal: Goal) -> Generator[Experimen
     Returns machines that have joined meanwhile, once no experiment is in work: the study goes on with several slots.
     """
     step: Step | None = None
+    joined = Joined()
     while step is None or step.action is not Action.CONCLUDE:
-        if (joined := _joined(session, goal)).slots:
+        joined = joined if joined.slots else _joined(session)
+        is_between = session.state.incumbent is not None and session.state.unfinished is None
+        if joined.slots and is_between and not goal.why_ending:
             return joined
         try:
             step = despite_full_disk(session, lambda: _advance(session, agent, goal))
@@ -119,12 +122,9 @@ def _one_by_one(session: Steps, agent: Agent, goal: Goal) -> Generator[Experimen
     return step.experiment
 
 
-def _joined(session: Steps, goal: Goal) -> Joined:
-    """What has joined a study with one slot; a machine that is left out is noted here."""
-    is_between = session.state.incumbent is not None and session.state.unfinished is None
-    if session.backend.joined is None or goal.why_ending or not is_between:
-        return Joined()
-    joined = session.backend.joined({""})
+def _joined(session: Steps) -> Joined:
+    """What has joined a study with one slot, which is asked at each step; what is no new slot is noted here."""
+    joined = Joined() if session.backend.joined is None else session.backend.joined({""})
     if joined.words and not joined.slots:
         session.note(joined.words)
     return joined

@@ -363,7 +363,7 @@ def slurm_jobs(asked: StudyOptions, is_detached: bool) -> SlurmJobs | None:
     if asked.slurm is None:
         return None
     if asked.cluster is not None:
-        words = "--slurm starts a cluster, and --cluster names one that is there. Leave one of them out."
+        words = "--slurm starts workers, and --cluster names others. Leave one of them out."
         raise OptionRefused("slurm", words)
     refuse_detached_workers("slurm", is_detached)
     try:

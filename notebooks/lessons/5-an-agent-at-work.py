@@ -245,7 +245,7 @@ for name, recording in server.recordings.items():
 
 # %% [markdown]
 # Ask once for each program and train what the model proposes. These are two runs of three seconds each, or up to four
-# where the rule wants to see a promising change again. With 0 seconds you see recorded results.
+# where the rule wants to see a promising change again. If you write 0 for the seconds, you see recorded results.
 
 # %%
 from IPython.display import display

@@ -263,8 +263,8 @@ def test_a_study_with_one_slot_goes_on_with_a_machine_that_joins(
 ) -> None:
     study = study_of(project, small_corpus, 1)
     news = [
-        Joined((Slot(1, "gamma", facts=FACTS),)),
-        *[Joined()] * 4,
+        Joined((Slot(1, "gamma", facts=FACTS),)),  # in the middle of an experiment
+        *[Joined()] * 13,
         Joined(words="The worker delta has joined the cluster, and is left out."),
     ]
     backend = replace(machine.backend, num_slots=1, joined=lambda _: news.pop() if news else Joined())

@@ -507,7 +507,7 @@ def test_what_a_cluster_cannot_do_is_refused(option: dict[str, Any], words: str)
 @pytest.mark.parametrize(
     ("asked", "is_detached", "words"),
     [
-        (StudyOptions(slurm="count=2", cluster="tcp://127.0.0.1:8786"), False, "--cluster names one that is there"),
+        (StudyOptions(slurm="count=2", cluster="tcp://127.0.0.1:8786"), False, "--cluster names others"),
         (StudyOptions(slurm="count=2"), True, "it is not for --detach"),
         (StudyOptions(slurm="partition=gpu"), False, "--slurm partition=gpu: count is missing"),
     ],

@@ -18,6 +18,7 @@ LUCK_TOLERANCE = 0.12
 MEDIAN_OF_TWENTY = -1.82  # of the lowest of 20; the median of each of LUCK is 0.043 to 0.046 higher than the mean
 HALF_WAY_TO_MEDIAN = 0.022
 NOISIEST_CALL = 0.03  # sigma from call to call: about 0.01 with 2000 drawings
+LOWEST_POSSIBLE = -7.0  # below it is a sum of scores
 LOWEST_OF_COLUMNS = -3.0  # below it is the lowest of thousands, and not of 20
 
 
@@ -64,6 +65,10 @@ def _winner(answer: Any) -> str:
     first, again = ({count: _luck(answer, count) for count in LUCK} for _ in range(2))
     found = {count: (first[count] + again[count]) / 2 for count in LUCK}
     require(
+        max(first[20], again[20]) > LOWEST_POSSIBLE,
+        f"Your function gives {found[20]:.4g} for 20, and no score lies so low: is that a sum? Return the mean.",
+    )
+    require(
         max(first[20], again[20]) > LOWEST_OF_COLUMNS,
         f"Your function gives {found[20]:.2f} for 20: that is the lowest of thousands of scores. A drawing is a row of "
         "the array, and `min(axis=0)` takes the lowest of each column: use `axis=1`.",
@@ -84,7 +89,7 @@ def _winner(answer: Any) -> str:
     require(
         fmean(found[count] - mean for count, mean in LUCK.items()) < HALF_WAY_TO_MEDIAN,
         f"This is the median of the lowest scores, {MEDIAN_OF_TWENTY:.2f} for 20. Their mean is lower, because a few "
-        "of them are far below the others: take the mean.",
+        "of them are far below the others: take the mean. If you do, draw more often: 2000 times are enough.",
     )
     return "The lowest of 20 is 1.87 sigma too low, the lowest of 100 is 2.51: the more you try, the luckier the best."
 

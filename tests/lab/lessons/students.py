@@ -78,7 +78,7 @@ def twenty_students(solved: NotebookNode, listed: Sequence[Listed]) -> list[Stud
 
 
 def _mixed(number: int, right: Mapping[str, Answer], wrong: Mapping[str, Sequence[Answer]]) -> Student:
-    """A student with wrong answers, right ones and empty cells; together they give most of the wrong answers."""
+    """A student with wrong answers, right ones and empty cells; together they give many of the wrong answers."""
     turn = number // 2
     answers = {}
     for place, name in enumerate(right):
