@@ -48,6 +48,7 @@ class DiskSpace:
         self.reserve.release()
         forget_artefacts(self.session.study, self.session.state, limit_bytes=0)
         self.session.note(f"The disk is full ({error}).")
+        self.steering.end_unrecorded_pause()
         self.make()
 
     def after_crash(self) -> str:

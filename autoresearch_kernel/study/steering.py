@@ -47,6 +47,7 @@ class Steering:
         self._is_sent_on = False  # a user wants a wait to end
         self._is_idle = False  # it waits before a training, and a pause begins at once
         self._is_reviewing = False  # it waits for a user's verdict
+        self._num_waits = 0  # pauses that go on now, on any slot
         self._verdict: tuple[Command, bytes | OSError] | None = None  # and the file under review as it was then
         self._look: Callable[[], bytes | OSError] = bytes
 
@@ -161,12 +162,25 @@ class Steering:
         facts = {"is_review": True} if self._is_reviewing else {}
         self.session.history.append("paused", reason=reason, by_person=is_asked, **facts)
         phase = "reviewing" if self._is_reviewing else "paused"
-        with self.session.telling(Progress(phase, text=f"Paused: {reason}")):
+        with self._waits(), self.session.telling(Progress(phase, text=f"Paused: {reason}")):
             while not until() and not self.stopping:
                 self.session.tick()
                 self.session.clock.sleep(LOOK_EVERY_SECONDS)
         if not self.stopping:
             self.session.history.append("resumed", reason=then)
+
+    @contextmanager
+    def _waits(self) -> Iterator[None]:
+        self._num_waits += 1
+        try:
+            yield
+        finally:
+            self._num_waits -= 1
+
+    def end_unrecorded_pause(self) -> None:
+        """Record the end of a pause that a full disk has kept out of the record; the study goes on already."""
+        if self.session.state.paused and not self._num_waits and not self.stopping:
+            self.session.history.append("resumed", reason="it has gone on, and the full disk kept that from the record")
 
     @contextmanager
     def idle(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ python -m tests.faults --plant in-place --sample 50  with a bug that must be fou
 from __future__ import annotations
 
 import argparse
+import math
 import multiprocessing
 import random
 import shutil
@@ -28,6 +29,7 @@ from .plants import PLANTS
 from .server import Fault
 
 SEED = 20  # of which faults a sample holds
+SHARE_OF_TOOL = 0.13  # of a sample; each of these faults takes several times as long as another
 ALL_KILLS = 50
 KILLS = "kills in a real study"
 MOST_SHOWN = 20  # violations in full
@@ -43,8 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         began = time.monotonic()
         plant = PLANTS[options.plant]
         reference = None if only_kills else server.make_reference(base, plant)
-        faults = [] if reference is None else _chosen(reference.faults, options)
-        num_operations = 0 if reference is None else len({fault.operation.number for fault in reference.faults})
+        known = () if reference is None else _known(base, reference, options)
+        faults = [] if reference is None else _chosen(known, options)
+        num_operations = len({fault.operation.number for fault in known})
         print(f"{num_operations} operations; {len(faults)} faults and {num_kills} kills to try", flush=True)
         board = _Board(len(faults), began, options.plant)
         context = multiprocessing.get_context("fork")
@@ -77,6 +80,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def _known(base: Path, reference: server.Reference, options: argparse.Namespace) -> tuple[Fault, ...]:
+    """All faults; those of the study of a tool are not needed to find a planted bug."""
+    if options.plant != "none":
+        return reference.faults
+    return (*reference.faults, *server.make_tool_faults(base, reference.faults[-1].operation.number))
+
+
 def _chosen(faults: Sequence[Fault], options: argparse.Namespace) -> list[Fault]:
     found = [
         fault
@@ -89,10 +99,18 @@ def _chosen(faults: Sequence[Fault], options: argparse.Namespace) -> list[Fault]
         raise SystemExit("There is no such fault. `--what ''` names all.")
     if options.sample is None or options.sample >= len(found):
         return found
-    shuffled = random.Random(SEED).sample(found, len(found))
-    firsts = {(fault.operation.kind, fault.fault): fault for fault in reversed(shuffled)}  # one of every kind
+    of_tool = [fault for fault in found if fault.by_tool]
+    num_of_tool = min(len(of_tool), math.ceil(options.sample * SHARE_OF_TOOL))
+    others = [fault for fault in found if not fault.by_tool]
+    return [*_sample(of_tool, num_of_tool), *_sample(others, options.sample - num_of_tool)]
+
+
+def _sample(faults: Sequence[Fault], size: int) -> list[Fault]:
+    """So many faults, first one of every kind."""
+    shuffled = random.Random(SEED).sample(faults, len(faults))
+    firsts = {(fault.operation.kind, fault.fault): fault for fault in reversed(shuffled)}
     rest = [fault for fault in shuffled if fault not in firsts.values()]
-    return [*firsts.values(), *rest][: options.sample]
+    return [*firsts.values(), *rest][:size]
 
 
 class _Board:

@@ -23,7 +23,7 @@ from autoresearch_kernel.run.notebook import set_verdict
 from autoresearch_kernel.system.locations import RUN_TOKEN
 from autoresearch_kernel.system.processes import adopt_orphans
 
-from . import check, stub
+from . import check, stub, tool
 from .operations import Injector, Log, Operation, faults_of
 
 LIMIT_SECONDS = 60.0  # for a study that takes half a second
@@ -47,6 +47,7 @@ class Fault:
     operation: Operation  # numbered over all starts, as a person names it
     fault: str
     real_views: bool = False
+    by_tool: bool = False  # of the study whose agent is a command-line tool; see `tool.py`
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,37 @@ def make_reference(base: Path, plant: Plant) -> Reference:
     return Reference(template, interrupted, tuple(_numbered(found)), outcome)
 
 
+def make_tool_faults(base: Path, number: int) -> tuple[Fault, ...]:
+    """What may happen to the study that a tool proposes, while it is asked; operations are numbered after `number`.
+
+    That it repeats its operations is not looked at here: a fault that meets another one is a violation.
+    """
+    template = base / "tool-template"
+    stub.make_template(template)
+    listed = _of_tool(template, base / "tool-reference")
+    asked = tool.while_asked(listed)
+    found = [replace(fault, by_tool=True) for fault in _faults(template, listed, lambda o: o.number in asked)]
+    numbers = {target: number + n for n, target in enumerate(dict.fromkeys(fault.target for fault in found), 1)}
+    return tuple(replace(f, operation=replace(f.operation, number=numbers[f.target])) for f in found)
+
+
+def _of_tool(template: Path, folder: Path) -> tuple[Operation, ...]:
+    """Every operation of the study that a tool proposes, without faults. Raises RuntimeError when that goes wrong."""
+    adopt_orphans()  # what tells of the last news may outlive the supervisor
+    shutil.copytree(template, folder)
+    log = folder / "log-1"
+    status = in_child(lambda: tool.drive(folder, Injector(Log(log), folder / "project")), log)
+
+    def look() -> list[str]:
+        stub.make_views_cheap()
+        return tool.wrong_with(folder, [log])
+
+    problems = [said(log)] if status else [*orphans(), *_found(look, folder / "log-3")]
+    if problems:
+        raise RuntimeError(f"The study of a tool did not go on without faults ({status}): {problems}")
+    return tuple(Operation(e["number"], e["kind"], e["what"]) for e in Log.read(log, "operation"))
+
+
 def _faults(start: Path, operations: Sequence[Operation], chosen: Callable[[Operation], bool]) -> Iterator[Fault]:
     for operation, following in zip(operations, [*operations[1:], None], strict=True):
         if chosen(operation):
@@ -170,14 +202,18 @@ def _try(folder: Path, fault: Fault, outcome: check.Outcome, plant: Plant) -> li
     project, operation = folder / "project", fault.operation
 
     def drive(log: str, target: int) -> None:
-        _drive(folder, log, plant, target, fault.fault, real_views=fault.real_views)
+        if fault.by_tool:
+            plant()
+            return tool.drive(folder, Injector(Log(folder / log), project, target, fault.fault))
+        return _drive(folder, log, plant, target, fault.fault, real_views=fault.real_views)
 
-    def look() -> None:
+    def look() -> list[str]:
         if not fault.real_views:
             stub.make_views_cheap()
         logs = sorted(folder.glob("log-[012]"))
-        for problem in check.after_resume(project, logs, outcome, check.Allowed.by(operation, fault.fault)):
-            found.say("problem", text=problem)
+        if fault.by_tool:
+            return tool.wrong_with(folder, logs)
+        return check.after_resume(project, logs, outcome, check.Allowed.by(operation, fault.fault))
 
     first = in_child(lambda: drive("log-1", fault.target), folder / "log-1")
     hit = [(entry["kind"], entry["what"]) for entry in Log.read(folder / "log-1", "hit")]
@@ -190,10 +226,20 @@ def _try(folder: Path, fault: Fault, outcome: check.Outcome, plant: Plant) -> li
     if second:
         return [*problems, f"it could not be resumed ({second}): {said(folder / 'log-2')}"]
     problems += orphans()
-    found = Log(folder / "log-3")
-    if third := in_child(look, found.path):
-        problems.append(f"the check itself failed ({third}): {said(found.path)}")
-    return problems + [entry["text"] for entry in Log.read(found.path, "problem")]
+    return problems + _found(look, folder / "log-3")
+
+
+def _found(look: Callable[[], list[str]], log: Path) -> list[str]:
+    """What a forked process finds wrong, which may replace what this one needs as it is."""
+    problems = Log(log)
+
+    def tell() -> None:
+        for problem in look():
+            problems.say("problem", text=problem)
+
+    status = in_child(tell, log)
+    failed = [f"the check itself failed ({status}): {said(log)}"] if status else []
+    return failed + [entry["text"] for entry in Log.read(log, "problem")]
 
 
 def in_child(work: Callable[[], object], log: Path) -> int:

@@ -107,40 +107,48 @@ def heldout_of(folder: Path) -> Path:
     return folder / "heldout" / "stub"
 
 
-def take_study(folder: Path) -> Study:
-    """The study in `folder`, created where it is not there yet."""
+def take_study(folder: Path, **others: Any) -> Study:
+    """The study in `folder`, created where it is not there yet; `others` are settings of `create_study` to replace."""
     project = folder / "project"
     if study_exists(NAME, project):
         return open_study(NAME, project)
+    settings: dict[str, Any] = {
+        "preset": {"name": "none", "parameters": {}, "reason": "a test"},
+        "agent": "scripted",
+        "time_budget_seconds": 1.0,
+        "scoring": {"device": "cpu", "dtype": "float32", "rows_per_batch": 1, "num_threads": 1},
+        "hardware": {"device": "cpu", "device_name": "a test machine"},
+    }
     return create_study(
         NAME,
         project=project,
         corpus_dir=corpus_of(folder),
         heldout_dir=heldout_of(folder),
         baseline_source=BASELINE,
-        preset={"name": "none", "parameters": {}, "reason": "a test"},
-        agent="scripted",
-        time_budget_seconds=1.0,
-        scoring={"device": "cpu", "dtype": "float32", "rows_per_batch": 1, "num_threads": 1},
-        hardware={"device": "cpu", "device_name": "a test machine"},
+        **(settings | others),
     )
 
 
 def drive(folder: Path, injector: Injector, *, real_views: bool = False) -> None:
     """Start or continue the study, go on until the agent has nothing left to propose, finish and attribute it."""
-    os.chdir(folder / "project")
-    injector.install()
-    stub = Stub(injector)
-    backend = Backend(stub.train, stub.score, stub.audit, load=lambda: Load((), 2))
-    replace_in(disk_space, Reserve=partial(Reserve, size_bytes=RESERVE_BYTES))
-    replace_in(tempfile, tempdir=str(folder))  # what a killed process leaves there goes with the folder
-    if not real_views:
-        make_views_cheap()
+    backend = begin(folder, injector, real_views=real_views)
     study = take_study(folder)
     for _ in loop.research(study, Scripted(injector), experiments=len(IDEAS) + 1, backend=backend):
         pass
     finish(study, backend=backend)
     attribute(study, LEAST_SEEDS, backend=backend)
+
+
+def begin(folder: Path, injector: Injector, *, real_views: bool = False) -> Backend:
+    """Make this process one in which an operation may fail; what trains and scores there."""
+    os.chdir(folder / "project")
+    injector.install()
+    stub = Stub(injector)
+    replace_in(disk_space, Reserve=partial(Reserve, size_bytes=RESERVE_BYTES))
+    replace_in(tempfile, tempdir=str(folder))  # what a killed process leaves there goes with the folder
+    if not real_views:
+        make_views_cheap()
+    return Backend(stub.train, stub.score, stub.audit, load=lambda: Load((), 2))
 
 
 def make_views_cheap() -> None:
@@ -226,9 +234,10 @@ class Stub:
         (handover / "handover.json").write_text(json.dumps(measured))
         return RunOutcome(None, "", paths.artefact(run), paths.notebook(run), measured)
 
-    def score(self, job: ScoringJob, nll_path: Path) -> Evaluation:
-        """On validation rows, or on test rows, whose nats no study keeps."""
-        artefact, split = job.artefact, "val" if "experiments" in nll_path.parts else "test"
+    def score(self, job: ScoringJob, nll_path: Path | None = None) -> Evaluation:
+        """On validation rows, or on test rows, whose nats no study keeps; in a dry run on rows that nobody keeps."""
+        artefact = job.artefact
+        split = "val" if nll_path is None or "experiments" in nll_path.parts else "test"
         busy = BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         who = f"scorer {artefact.parents[1].name} {artefact.parent.name} {split}"
         with self.injector.conversation(who, busy) as reply, _process(job.token, job.on_spawn):
@@ -237,9 +246,10 @@ class Stub:
             if fault == "failure":
                 raise ScoringFailed("the scorer was killed by signal 9")
             self.injector.end(fault)
-        buffer = io.BytesIO()
-        np.save(buffer, np.full(4, val_bpb, dtype="<f4"))
-        write_atomic(nll_path, buffer.getvalue())
+        if nll_path is not None:
+            buffer = io.BytesIO()
+            np.save(buffer, np.full(4, val_bpb, dtype="<f4"))
+            write_atomic(nll_path, buffer.getvalue())
         return Evaluation(val_bpb, 0.0001, 4, 4, 0.5, nll_path)
 
     def audit(self, job: ScoringJob, nll: Any, **facts: Any) -> Audit:

@@ -24,9 +24,9 @@ def faults(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_study_survives_a_fault_of_every_kind_and_kills_of_its_processes(small_corpus: Path) -> None:
-    done = faults("--sample", "40", "--kills", "4", "--corpus", str(small_corpus))
+    done = faults("--sample", "46", "--kills", "4", "--corpus", str(small_corpus))
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    assert done.stdout.rstrip().endswith("40 faults, 0 violations")
+    assert done.stdout.rstrip().endswith("46 faults, 0 violations")
     assert "4 kills in a real study: held" in done.stdout
     for damage in ("torn tails", "flipped bytes", "two at once"):
         assert f"{damage}: held" in done.stdout

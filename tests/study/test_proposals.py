@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -28,6 +30,7 @@ from autoresearch_kernel.core.types import (
 )
 from autoresearch_kernel.lab.panel.pages import notes
 from autoresearch_kernel.record.commands import send
+from autoresearch_kernel.record.history import History, read_events
 from autoresearch_kernel.record.study import Study, StudyError
 from autoresearch_kernel.run.training import Listener as TrainingListener
 from autoresearch_kernel.run.training import Training
@@ -159,6 +162,31 @@ def test_a_person_may_send_a_pause_for_the_agent_on(study: Study, tried: list[in
     begun = time.monotonic()
     done = list(research(study, Listener(AgentUnavailable("down"), {"ALPHA": 0.5}), experiments=1, watch=watch))
     assert len(done) == 2 and time.monotonic() - begun < 20
+
+
+@pytest.mark.parametrize("event", ["paused", "resumed"])
+def test_a_pause_whose_record_finds_the_disk_full_does_not_stand_there_for_good(
+    study: Study,  # noqa: F811
+    tried: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    event: str,
+) -> None:
+    append, failures = History.append, []
+
+    def full_once(self: History, kind: str, /, **fields: Any) -> Any:
+        if kind == event and not failures:
+            failures.append(kind)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return append(self, kind, **fields)
+
+    monkeypatch.setattr(History, "append", full_once)
+    seen: list[str] = []
+    agent = Listener(AgentUnavailable("down"), AgentUnavailable("down"), {"ALPHA": 0.5})
+    for _ in research(study, agent, experiments=1, watch=lambda progress: seen.append(state_of(study).paused)):
+        assert not state_of(study).paused
+    kinds = [e["event"] for e in read_events(study.paths.history) if e["event"] in ("paused", "resumed")]
+    assert failures == [event] and kinds == ["paused", "resumed"] * (1 if event == "paused" else 2)
+    assert [e["experiment"] for e in events_of(study, "decided")] == [0, 1] and any(seen)
 
 
 def test_hours_end_also_while_an_agent_cannot_answer(
