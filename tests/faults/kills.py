@@ -231,7 +231,7 @@ class Killer:
         causes = {Status.CRASH: self.harmed, Status.INTERRUPTED: self.interrupted}
         causes |= {Status.REJECTED: self.harmed}  # an audit whose process ended twice
         if not accepted and number not in causes.get(status or Status.INVALID, set()):
-            yield f"experiment {number} ended as {status} and nobody had killed what belonged to it"
+            yield f"experiment {number} ended as {status} although none of its processes was killed"
         if accepted != (val_bpb is not None):
             yield f"experiment {number} is {status} with the score {val_bpb}"
 

@@ -235,7 +235,7 @@ class Stub:
         return RunOutcome(None, "", paths.artefact(run), paths.notebook(run), measured)
 
     def score(self, job: ScoringJob, nll_path: Path | None = None) -> Evaluation:
-        """On validation rows, or on test rows, whose nats no study keeps; in a dry run on rows that nobody keeps."""
+        """On validation rows, or on test rows, whose nats no study keeps, nor those of a dry run."""
         artefact = job.artefact
         split = "val" if nll_path is None or "experiments" in nll_path.parts else "test"
         busy = BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))

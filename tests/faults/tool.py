@@ -158,7 +158,7 @@ def wrong_with(folder: Path, logs: Sequence[Path]) -> list[str]:
 
 
 def _proposals(events: Sequence[Event], num_starts: int) -> Iterator[str]:
-    """Each is a reply of the tool, is used once and is decided once; nobody else proposes."""
+    """Each is a reply of the tool, is used once and is decided once; only the tool proposes."""
     state = replay(list(events))
     decided = [event["experiment"] for event in events if event["event"] == "decided"]
     if sorted(decided) != list(range(NUM_EXPERIMENTS + 1)):

@@ -125,7 +125,7 @@ def holder_of(place: Path) -> Any:
     from autoresearch_kernel.system.files import lock_holder
 
     holder = lock_holder(open_study("first", place).paths.lock)
-    assert holder is not None, "nobody runs the study"
+    assert holder is not None, "no process runs the study"
     return holder["pid"]
 
 
