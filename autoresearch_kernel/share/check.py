@@ -27,7 +27,7 @@ from ..source.diff import applied
 from . import chain
 from .bundle import CHANGED, Bundle
 from .decisions import check_decisions, decide_again
-from .figures import Page, fits, known, missing, missing_of, read_page
+from .figures import OF_STATE, Page, fits, known, missing, missing_of, read_page
 from .manifest import FORMAT, HISTORY, MANIFEST, PAGE, TABLE, embedded, file_facts, is_sealed
 from .recorded import UNFIT, Recorded
 from .remade import differing, is_of_this_program
@@ -91,6 +91,7 @@ _WORDS = {  # noun and what is so
     "remade": ("text", "of pages and tables that this program makes again from the record in the same words"),
 }
 OLD = "the version that recorded them kept no numbers"
+UNREADABLE = "the program cannot read an event of it, so figures that rest on all of them are not checked"
 OF_COMMAND = ("rule", "remade")  # rows of the command alone, which a page cannot have
 
 
@@ -270,6 +271,7 @@ def _figures(whole: Bundle, page: Page | None, recorded: Recorded, version: Any)
             own = read_page(html)
             more, found = _of_page(path, own, missing_of(own, number, recorded, version), recorded)
             checked, findings = checked + more, findings + found
+    findings += [] if recorded.is_fit else [Finding(HISTORY, UNREADABLE)]
     rows = list(_rows_of_table(whole, recorded))
     findings += [Finding(TABLE, problem) for problem in rows if problem]
     is_read = page is not None and TABLE in whole.files
@@ -278,11 +280,13 @@ def _figures(whole: Bundle, page: Page | None, recorded: Recorded, version: Any)
 
 def _of_page(path: str, page: Page, lacks: Iterable[str], recorded: Recorded) -> tuple[int, list[Finding]]:
     """How many figures of a page were looked at, and what is wrong with them."""
-    wrong = [(name, text.strip()) for name, text in page.figures if not fits(text, known(name, recorded))]
+    left_out = frozenset() if recorded.is_fit else OF_STATE
+    figures = [(name, text) for name, text in page.figures if name not in left_out]
+    wrong = [(name, text.strip()) for name, text in figures if not fits(text, known(name, recorded))]
     absent = list(lacks)
     findings = [Finding(path, f'its figure "{name}" says "{said}", and the history does not') for name, said in wrong]
     findings += [Finding(path, f'its figure "{name}" is not there, and the history has it') for name in absent]
-    return len(page.figures) + len(absent), findings
+    return len(figures) + len(absent), findings
 
 
 def _rows_of_table(whole: Bundle, recorded: Recorded) -> Iterator[str]:

@@ -58,18 +58,33 @@ def experiment_page(
 
 def _score(experiment: Experiment) -> str:
     """As `score_and_difference` has it, with its figures marked."""
-    number, compared = experiment.number, experiment.compared
+    number, compared, own_error = experiment.number, experiment.compared, experiment.standard_error
     if experiment.val_bpb is None:
-        return text(score_and_difference(experiment))
+        claimed = (f"claimed-{number}", "claimed ", bpb(experiment.claimed_bpb))
+        return mark_in(score_and_difference(experiment), claimed)
     figures = [(f"bpb-{number}", "val_bpb ", bpb(experiment.val_bpb))]
-    if compared is not None:
+    if compared is None:
+        figures += [(f"error-{number}", " ± ", f"{own_error:.4f}")] if own_error else []
+    else:
         figures += [(f"incumbent-bpb-{number}", "incumbent's ", bpb(compared.theirs))]
         figures += [(f"difference-{number}", ": ", signed(compared.difference))]
         error = compared.error
         figures += [(f"difference-error-{number}", " ± ", f"{error:.4f}")] if error is not None else []
         sigmas = compared.in_sigmas.removesuffix(" σ")
         figures += [(f"sigmas-{number}", " (", sigmas)] if sigmas else []
-    return mark_in(score_and_difference(experiment), *figures)
+    return mark_in(score_and_difference(experiment), *figures, *_means(experiment))
+
+
+def _means(experiment: Experiment) -> Iterator[tuple[str, str, str]]:
+    """How many runs a score is the mean of, and what later runs say: names, what is before each, and its text."""
+    number, judged, runs = experiment.number, len(experiment.judged_runs), len(experiment.scores)
+    if judged > 1:
+        yield f"judged-runs-{number}", "mean of ", str(judged)
+    if 0 < judged < runs:
+        yield f"runs-so-far-{number}", "mean of its ", str(runs)
+        yield f"bpb-so-far-{number}", " runs so far ", bpb(experiment.mean_bpb)
+        if error := experiment.mean_standard_error:
+            yield f"error-so-far-{number}", " ± ", f"{error:.4f}"
 
 
 def _navigation(material: Material, experiment: Experiment) -> str:

@@ -6,17 +6,20 @@ the value to as many decimals as the text has. The names are those of FIGURES, a
 an experiment, as `bpb-12`; a status is compared as a word. `missing` names the figures that a page must have, so that
 one cannot be changed by taking its mark away; pages of earlier versions had fewer of them.
 
-The page of an experiment marks the figures at its top in the same way. Some figures have no mark: times and durations,
-limits, how busy the machine was, what an attribution found, what study.json says of the machine and the corpus, and the
-grounds, seconds and curves on the pages of experiments. The command makes the pages again, and so checks these too
-(`remade.py`).
+The page of an experiment marks all figures in the line below its title: score, difference, errors, how many runs a mean
+is of, what later runs say, and what a refused score claimed. Some figures have no mark: times and durations, limits and
+the calls that count towards them, calls without a price, how busy the machine was, what an attribution found, how often
+something was removed and how many notebooks there are, what study.json says of the machine and the corpus, figures in
+reasons, titles and pictures, and all others on the pages of experiments, as in grounds, notebooks and curves. The
+command makes the pages again, and so checks these too (`remade.py`). A figure that stands several times on a page needs
+one mark; every mark is checked.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from html.parser import HTMLParser
 from typing import Any
@@ -69,6 +72,7 @@ SINCE_0_13: dict[str, Callable[[Recorded], Value]] = {  # None where the page do
     "result-champion-runs": lambda recorded: _of(recorded.result, "num_champion_runs"),
     "result-baseline-runs": lambda recorded: _of(recorded.result, "num_baseline_runs"),
     "result-looks": lambda recorded: _looks(recorded),
+    "result-failed": lambda recorded: _of(recorded.result, "num_failed_runs") or None,
     "given-back": lambda recorded: len(recorded.state.refusals) or None,
     "tokens": lambda recorded: recorded.state.spent.tokens if recorded.state.spent.calls else None,
     "cost": lambda recorded: _cost(recorded),
@@ -78,22 +82,36 @@ SINCE_0_13: dict[str, Callable[[Recorded], Value]] = {  # None where the page do
 FIGURES |= SINCE_0_13
 OF_EXPERIMENT: dict[str, Callable[[Mapping[str, Any]], Value]] = {  # of its decision
     "bpb": lambda decided: decided.get("val_bpb"),
+    "error": lambda decided: decided.get("standard_error"),
     "incumbent-bpb": lambda decided: decided.get("incumbent_bpb"),
     "difference": lambda decided: decided["val_bpb"] - decided["incumbent_bpb"],
     "difference-error": lambda decided: error_of(decided),
     "sigmas": lambda decided: _sigmas(decided),
     "status": lambda decided: decided["status"],
 }
+OF_RUNS: dict[str, Callable[[Recorded, int], Value]] = {  # of an experiment's runs
+    "runs": lambda recorded, number: len(recorded.runs[number]),
+    "judged-runs": lambda recorded, number: _judged_runs(recorded, number),
+    "runs-so-far": lambda recorded, number: len(_scores(recorded, number)),
+    "bpb-so-far": lambda recorded, number: _mean(_scores(recorded, number)),
+    "error-so-far": lambda recorded, number: _error_so_far(recorded, number),
+    "claimed": lambda recorded, number: _mean(_claims(recorded, number)),
+}
+OF_STATE = frozenset(  # figures that rest on all that the program makes of the events
+    {"sigma", "sigma-degrees", "repeated-runs", "budget", "given-back", "tokens", "cost", "speed-low", "speed-high"}
+)
+OF_AN_EXPERIMENT = re.compile(r"(.+)-(\d+)", flags=re.ASCII)
 
 
 def value_of(name: str, recorded: Recorded) -> Value:
     """The value of a figure. Raises KeyError for a name that is not known, or an experiment that is not decided."""
     if name in FIGURES:
         return FIGURES[name](recorded)
-    kind, _, number = name.rpartition("-")
-    if kind == "runs":
-        return len(recorded.runs[int(number)])
-    return OF_EXPERIMENT[kind](recorded.decided[int(number)])
+    found = OF_AN_EXPERIMENT.fullmatch(name)
+    if found is None:
+        raise KeyError(name)
+    kind, number = found[1], int(found[2])
+    return OF_RUNS[kind](recorded, number) if kind in OF_RUNS else OF_EXPERIMENT[kind](recorded.decided[number])
 
 
 def known(name: str, recorded: Recorded) -> Value:
@@ -154,9 +172,9 @@ class Page(HTMLParser):
             self._tag = ""
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=40)  # the tests check one bundle hundreds of times; it keeps as many whole pages in memory
 def read_page(html: str) -> Page:
-    """Nobody changes what it returns: a bundle's pages are read once in a process."""
+    """Nobody changes what it returns."""
     page = Page()
     page.feed(html)
     page.close()
@@ -176,10 +194,10 @@ def missing_of(page: Page, number: int, recorded: Recorded, version: Any) -> Ite
     """The same of the page of an experiment, which has marks since 0.13."""
     numbers = _numbers(version)
     if numbers >= (0, 13, 0) and number in recorded.decided:
-        yield from _without(page, _needed_of(number, recorded, numbers))
+        yield from _without(page, (*_needed_of(number, recorded, numbers), *_needed_at_top(number, recorded)))
 
 
-def _without(page: Page, needed: Iterator[str]) -> Iterator[str]:
+def _without(page: Page, needed: Iterable[str]) -> Iterator[str]:
     has = {name for name, _ in page.figures}
     yield from (name for name in dict.fromkeys(needed) if name not in has)
 
@@ -216,6 +234,20 @@ def _needed_of(number: int, recorded: Recorded, version: tuple[float, ...]) -> I
     is_baseline, is_ended_early = recorded.parents[number] is None, status == "discard" and not has_score
     has_other_word = is_ended_early or (is_baseline and status == "keep")  # which the page has for it
     yield from [f"status-{number}"] if is_new and not has_other_word else []
+
+
+def _needed_at_top(number: int, recorded: Recorded) -> Iterator[str]:
+    """What the page of an experiment marks beside them, as `score_and_difference` in show/words.py has it."""
+    decided, judged = recorded.decided[number], _judged_runs(recorded, number)
+    if decided.get("val_bpb") is None:
+        yield from [f"claimed-{number}"] if decided["status"] == "rejected" and _claims(recorded, number) else []
+        return
+    if decided.get("incumbent_bpb") is None and decided.get("standard_error"):
+        yield f"error-{number}"
+    yield from [f"judged-runs-{number}"] if judged > 1 else []
+    if 0 < judged < len(_scores(recorded, number)):
+        yield from (f"runs-so-far-{number}", f"bpb-so-far-{number}")
+        yield from [f"error-so-far-{number}"] if _error_so_far(recorded, number) else []
 
 
 def _numbers(version: Any) -> tuple[float, ...]:
@@ -271,7 +303,35 @@ def _baseline_runs(recorded: Recorded) -> int | None:
     """How many runs the baseline's score is the mean of; None where it has no score."""
     if _of(recorded.decided.get(0), "val_bpb") is None:
         return None
-    return sum(run["val_bpb"] is not None and run["decided"] is None for run in recorded.runs[0].values())
+    return _judged_runs(recorded, 0)
+
+
+def _judged_runs(recorded: Recorded, number: int) -> int:
+    """How many scored runs of an experiment began before its decision."""
+    return sum(run["val_bpb"] is not None and run["decided"] is None for run in recorded.runs[number].values())
+
+
+def _scores(recorded: Recorded, number: int) -> list[float]:
+    """Of all runs of an experiment so far, on the kind of machine of its first score."""
+    scored = [run for _, run in sorted(recorded.runs[number].items()) if run["val_bpb"] is not None]
+    return [run["val_bpb"] for run in scored if run["machine"] == scored[0]["machine"]]
+
+
+def _claims(recorded: Recorded, number: int) -> list[float]:
+    """What the scorer said of each run, before the audit."""
+    runs = [run for _, run in sorted(recorded.runs[number].items())]
+    claims = [run["val_bpb"] if run["claimed"] is None else run["claimed"] for run in runs]
+    return [claim for claim in claims if claim is not None]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None
+
+
+def _error_so_far(recorded: Recorded, number: int) -> float | None:
+    """Of the mean of all runs so far, with the sigma of the decision."""
+    sigma, scores = recorded.decided[number].get("sigma"), _scores(recorded, number)
+    return sigma / math.sqrt(len(scores)) if sigma is not None and scores else None
 
 
 def _repeated_runs(recorded: Recorded) -> int:

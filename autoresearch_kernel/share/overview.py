@@ -116,14 +116,14 @@ def _legend(material: Material) -> Iterator[tuple[str, str, str]]:
     """Kind, sign and words of each mark that the picture has."""
     done, sigma = tried(material), material.state.sigma
     yield "keep", "◆", "baseline"
-    for kind, sign, words, number in (
-        ("keep", "●", "kept", sum(e.status is Status.KEEP for e in done)),
-        ("discard", "○", "discarded", sum(e.status is Status.DISCARD for e in done)),
-        ("rejected", "▲", "refused by the audit", sum(e.status is Status.REJECTED for e in done)),
-        ("failed", "×", "failed, on the lowest line", sum(e.status in FAILED for e in done)),
+    for name, kind, sign, words, number in (
+        ("kept", "keep", "●", "kept", sum(e.status is Status.KEEP for e in done)),
+        ("discarded", "discard", "○", "discarded", sum(e.status is Status.DISCARD for e in done)),
+        ("refused", "rejected", "▲", "refused by the audit", sum(e.status is Status.REJECTED for e in done)),
+        ("failed", "failed", "×", "failed, on the lowest line", sum(e.status in FAILED for e in done)),
     ):
         if number:
-            yield kind, sign, f"{words} {thousands(number)}"
+            yield kind, sign, f"{words} {figure(name, thousands(number))}"
     yield "keep", "—", "score of the incumbent"
     if sigma:
         yield "pending", "▒", f"noise of a run, ± {figure('sigma', f'{sigma:.4f}')}"

@@ -57,6 +57,14 @@ class Recorded:
         statuses = [run["status"] for _, run in sorted(runs.items())]
         return "rejected" if "rejected" in statuses and number > 0 else statuses[-1] if statuses else None
 
+    @cached_property
+    def is_fit(self) -> bool:
+        """Whether the program can read all events, to be asked after the last one; this fold looks at fewer of them."""
+        try:
+            return bool(self.state)
+        except UNFIT:
+            return False
+
     def has_score(self, number: int) -> bool:
         return any(run["val_bpb"] is not None for run in self.runs[number].values())
 
@@ -78,7 +86,7 @@ class Recorded:
     def _on_started(self, event: Event) -> None:
         number, machine = event["experiment"], event.get("machine") or ""
         decided = len(self.decided) if number in self.decided else None
-        run = {"status": "interrupted", "val_bpb": None, "machine": machine, "decided": decided}
+        run = {"status": "interrupted", "val_bpb": None, "claimed": None, "machine": machine, "decided": decided}
         self.runs[number][event["run"]] = run
 
     def _on_trained(self, event: Event) -> None:
@@ -95,6 +103,7 @@ class Recorded:
 
     def _on_audited(self, event: Event) -> None:
         run, number = self._run(event), event["experiment"]
+        run["claimed"] = run["val_bpb"]
         if event["accepted"]:
             run["val_bpb"] += event["correction_bpb"]
             return

@@ -239,6 +239,8 @@ def rerun(
 ) -> Rerun | None:
     """Train both codes in turns until there is an answer; None when a user stopped it, and the same call goes on.
 
+    An answer that was found stays, also where more pairs are allowed later; *cannot tell* is none.
+
     Args:
         seeds: pairs of trainings before the first answer.
         most_seeds: pairs at most, while it cannot tell.
@@ -249,6 +251,8 @@ def rerun(
     with open_session(study, watch, backend) as session, ended_on_record(session):
         session.ends_hopeless = False  # a run that is ended early has no score
         despite_full_disk(session, partial(resume, session))
+        if (found := _found_before(session, question)) is not None:
+            return found
         while True:
             answer = _answer(session, question, seeds, most_seeds)
             if answer is not None:
@@ -276,6 +280,17 @@ def _answer(session: Steps, question: Question, seeds: int, most_seeds: int) -> 
     is_last = pairs >= most_seeds
     answer = rerun_says(question.claim, mine[:pairs], theirs[:pairs], is_last)
     return answer if is_last or answer.answer != "cannot tell" else None
+
+
+def _found_before(session: Steps, question: Question) -> Rerun | None:
+    """The first answer to this claim that the record has; None where it has none that tells."""
+    claim = asdict(question.claim)
+    events = (e for e in session.history.events if e["event"] == "reran" and e["answer"] != "cannot tell")
+    event = next((e for e in events if e["claim"] == claim), None)
+    if event is None:
+        return None
+    here, shortfall = (Difference(**event[name]) for name in ("here", "shortfall"))
+    return Rerun(event["answer"], question.claim, here, shortfall, event["num_seeds"])
 
 
 def _train_pair(session: Steps, question: Question, target: int) -> None:

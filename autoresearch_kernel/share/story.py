@@ -11,7 +11,7 @@ from ..core.comparison import Comparison
 from ..core.contrast import CONFIDENCE, Interval, interval_on_test
 from ..core.decide import best
 from ..core.drift import STEADY, machine_speeds
-from ..core.format import bpb, clock, count, duration, percent, plain, signed
+from ..core.format import bpb, clock, count, duration, percent, plain, signed, thousands
 from ..core.types import FAILED, Experiment, Status
 from ..show.cost import money, spent_words, tokens
 from ..show.html import text
@@ -67,7 +67,7 @@ def result_html(material: Material) -> list[str]:
         f"that led there add up to "
         f"{_of_result('judged-', result.judged_difference, result.judged_standard_error)}.",
         text(unclear_words(result.test_difference, result.test_standard_error, interval)),
-        text(failed_words(result)),
+        mark_in(failed_words(result), ("result-failed", "", thousands(result.num_failed_runs))),
     ]
     if result.num_looks > 1:
         looks = figure("result-looks", str(result.num_looks))

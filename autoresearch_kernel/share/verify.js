@@ -258,7 +258,7 @@
       const count = Object.keys(this.decided).length, decided = this.decided[number] ? count : null;
       const place = decided === null ? Math.min(count, number) : Math.max(count, number + 1); // `num_decided` in core/state.py
       need(this.runs, number)[need(event, "run")] = {
-        status: "interrupted", val_bpb: null, machine: event.machine || "", decided, place, measured: {},
+        status: "interrupted", val_bpb: null, claimed: null, machine: event.machine || "", decided, place, measured: {},
       };
     }
     on_trained(event) {
@@ -278,6 +278,7 @@
     on_audited(event) {
       const run = this.run(event), number = event.experiment;
       run.isAudited = true;
+      run.claimed = run.val_bpb;
       if (need(event, "accepted")) {
         if (run.val_bpb === null) throw new Misfit("val_bpb");
         run.val_bpb += need(event, "correction_bpb");
@@ -876,6 +877,7 @@
     "result-champion-runs": (r) => of(r.result, "num_champion_runs"),
     "result-baseline-runs": (r) => of(r.result, "num_baseline_runs"),
     "result-looks": (r) => ((of(r.result, "num_looks") || 0) > 1 ? r.result.num_looks : null),
+    "result-failed": (r) => of(r.result, "num_failed_runs") || null,
     "given-back": (r) => r.numGivenBack || null,
     "tokens": (r) => (r.calls.length ? sum(r.calls.map((call) => call.tokens_in + call.tokens_out)) : null),
     "cost": costOf,
@@ -885,11 +887,20 @@
   Object.assign(FIGURES, SINCE_0_13);
   const OF_EXPERIMENT = {
     "bpb": (decided) => of(decided, "val_bpb"),
+    "error": (decided) => of(decided, "standard_error"),
     "incumbent-bpb": (decided) => of(decided, "incumbent_bpb"),
     "difference": (decided) => (isNumber(decided.val_bpb) && isNumber(decided.incumbent_bpb) ? decided.val_bpb - decided.incumbent_bpb : null),
     "difference-error": (decided) => errorOf(decided),
     "sigmas": sigmasOf,
     "status": (decided) => decided.status,
+  };
+  const OF_RUNS = {
+    "runs": (r, number) => runsOf(r, number).length,
+    "judged-runs": judgedRuns,
+    "runs-so-far": (r, number) => scoresSoFar(r, number).length,
+    "bpb-so-far": (r, number) => meanOf(scoresSoFar(r, number)),
+    "error-so-far": errorSoFar,
+    "claimed": (r, number) => meanOf(claimsOf(r, number)),
   };
   const FAILED = ["crash", "timeout", "invalid", "interrupted"];
   const isNumber = (value) => typeof value === "number";
@@ -921,7 +932,32 @@
   /** How many runs the baseline's score is the mean of; null where it has no score. */
   function baselineRuns(recorded) {
     if (of(recorded.decided[0], "val_bpb") === null) return null;
-    return Object.values(recorded.runs[0]).filter((run) => hasScore(run) && run.decided === null).length;
+    return judgedRuns(recorded, 0);
+  }
+  /** Of an experiment, in their order. */
+  function runsOf(recorded, number) {
+    const runs = need(recorded.runs, number);
+    return Object.keys(runs).map(Number).sort((a, b) => a - b).map((index) => runs[index]);
+  }
+  /** How many scored runs of an experiment began before its decision. */
+  function judgedRuns(recorded, number) {
+    return runsOf(recorded, number).filter((run) => hasScore(run) && run.decided === null).length;
+  }
+  /** Of all runs of an experiment so far, on the kind of machine of its first score. */
+  function scoresSoFar(recorded, number) {
+    const scored = runsOf(recorded, number).filter(hasScore);
+    return scored.filter((run) => run.machine === scored[0].machine).map((run) => run.val_bpb);
+  }
+  /** What the scorer said of each run, before the audit. */
+  function claimsOf(recorded, number) {
+    const claims = runsOf(recorded, number).map((run) => (run.claimed === null ? run.val_bpb : run.claimed));
+    return claims.filter((claim) => claim !== null);
+  }
+  const meanOf = (values) => (values.length ? average(values) : null);
+  /** Of the mean of all runs so far, with the sigma of the decision. */
+  function errorSoFar(recorded, number) {
+    const sigma = of(need(recorded.decided, number), "sigma"), scores = scoresSoFar(recorded, number);
+    return sigma !== null && scores.length ? sigma / Math.sqrt(scores.length) : null;
   }
   /** US dollars of the calls whose price is known; null without one. */
   function costOf({ calls }) {
@@ -979,7 +1015,21 @@
   /** The same of the page of an experiment, which has marks since 0.13. */
   function missingOf(page, number, recorded, version) {
     const isMarked = order(version, 13) >= 0 && recorded.decided[number];
-    return isMarked ? absentFrom(page, neededOf(number, recorded, version)) : [];
+    if (!isMarked) return [];
+    return absentFrom(page, [...neededOf(number, recorded, version), ...neededAtTop(number, recorded)]);
+  }
+  /** What the page of an experiment marks beside them. */
+  function neededAtTop(number, recorded) {
+    const decided = recorded.decided[number], judged = judgedRuns(recorded, number), names = [];
+    if (of(decided, "val_bpb") === null)
+      return decided.status === "rejected" && claimsOf(recorded, number).length ? [`claimed-${number}`] : [];
+    if (of(decided, "incumbent_bpb") === null && decided.standard_error) names.push(`error-${number}`);
+    if (judged > 1) names.push(`judged-runs-${number}`);
+    if (judged > 0 && judged < scoresSoFar(recorded, number).length) {
+      names.push(`runs-so-far-${number}`, `bpb-so-far-${number}`);
+      if (errorSoFar(recorded, number)) names.push(`error-so-far-${number}`);
+    }
+    return names;
   }
   function absentFrom(page, names) {
     const has = new Set(page.figures.map(({ name }) => name));
@@ -1019,8 +1069,8 @@
   }
   function computed(name, recorded) {
     if (Object.hasOwn(FIGURES, name)) return FIGURES[name](recorded);
-    const [, kind, number] = /^(.*)-(\d+)$/.exec(name) || [];
-    if (kind === "runs") return recorded.runs[Number(number)] && Object.keys(recorded.runs[Number(number)]).length;
+    const [, kind, number] = /^(.+)-(\d+)$/.exec(name) || [];
+    if (Object.hasOwn(OF_RUNS, kind || "")) return OF_RUNS[kind](recorded, Number(number));
     const decided = number === undefined ? undefined : recorded.decided[Number(number)];
     return Object.hasOwn(OF_EXPERIMENT, kind || "") && decided ? OF_EXPERIMENT[kind](decided) : null;
   }
@@ -1197,11 +1247,11 @@
     }
   }
 
-  /** Each figure that a page of this version may mark, with its value: for tests. */
-  function figuresOf(events) {
+  /** Figures by their names, with their values: for tests. */
+  function figuresOf(events, names) {
     const recorded = new Recorded();
     for (const event of events) recorded.add(event);
-    return Object.fromEntries(Object.keys(FIGURES).map((name) => [name, valueOf(name, recorded)]));
+    return Object.fromEntries(names.map((name) => [name, valueOf(name, recorded)]));
   }
 
   /** The rows of the check of a bundle, as share/check.py has them. */

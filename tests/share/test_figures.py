@@ -100,6 +100,28 @@ def test_the_page_marks_how_often_the_test_split_was_opened_and_what_was_paid(tm
     assert problems_in(bundle) == []
 
 
+def test_the_page_of_an_experiment_marks_all_figures_below_its_title(tmp_path: Path) -> None:
+    """The baseline's error, the runs that a mean is of, and what runs after a decision say."""
+    night = make_night(tmp_path / "project")
+    source = night.study.train_source(1)
+    for run, score in ((1, 1.462), (2, 1.47)):
+        night.train(1, source, run)
+        night.writer.score(1, score, run)
+    night.train(2, source)
+    night.writer.score(2, 1.2)
+    night.writer.append(
+        "audited", experiment=2, run=0, accepted=False, correction_bpb=0.0, standard_error=0.0, num_cuts=256,
+        num_mismatches=99, reason="99 of 256 answers differ", seconds=0.1,
+    )  # fmt: skip
+    bundle = shared(night, tmp_path / "nov23.zip")
+    of = [figures_in(bundle, f"experiments/{number:04d}/{PAGE}") for number in range(3)]
+    assert (of[0]["error-0"], of[0]["judged-runs-0"]) == ("0.0010", "3")
+    assert [of[1][f"{name}-so-far-1"] for name in ("runs", "bpb", "error")] == ["3", "1.4640", "0.0012"]
+    assert of[2] == {"claimed-2": "1.2000", "status-2": "rejected"}
+    assert problems_in(bundle) == []
+    assert all('data-figure="kept">1<' in part for part in (bundle.text(PAGE) or "").split("legend")[-1:])
+
+
 def test_words_without_the_figure_are_shown_without_its_mark() -> None:
     """Then the check reports that the mark is missing; nothing ends `share`."""
     assert mark_in("1.5 < 2 for $3", ("two", "", "2"), ("cost", " · $", "3")) == (

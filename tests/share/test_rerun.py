@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from autoresearch_kernel.cli import main
-from autoresearch_kernel.core.rerun import Claim, Difference
+from autoresearch_kernel.core.rerun import Claim, Difference, Rerun, rerun_says
 from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.core.types import Audit, RunOutcome, Status
 from autoresearch_kernel.record.history import read_events, read_state
 from autoresearch_kernel.record.study import Study
 from autoresearch_kernel.run.training import Listener, Training
+from autoresearch_kernel.share import rerun as rerun_module
 from autoresearch_kernel.share.bundle import Bundle, read_bundle
 from autoresearch_kernel.share.check import events_of
 from autoresearch_kernel.share.rerun import CannotRerun, Question, open_or_start, question_of, rerun, scores_here
@@ -92,6 +93,35 @@ def test_an_inflated_gain_is_contradicted_and_the_same_call_trains_nothing_again
         assert answer is not None and answer.answer == "contradicts"
     assert len(machine.trained) == 2 * answer.num_seeds
     assert start(question, small_corpus).facts == study.facts, "the folder is found again"
+
+
+def test_an_answer_stays_when_more_pairs_are_allowed_later(
+    night: Path, kept: int, small_corpus: Path, home: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was the last look's, which asks for less than one that others may follow."""
+    question, lasts = question_of(read_bundle(night), kept), list[bool]()
+    study = start(question, small_corpus)
+
+    def says(claim: Claim, mine: list[float], theirs: list[float], is_last: bool) -> Rerun:
+        lasts.append(is_last)
+        return replace(rerun_says(claim, mine, theirs), answer="contradicts" if is_last else "cannot tell")
+
+    monkeypatch.setattr(rerun_module, "rerun_says", says)
+    first = rerun(question, study, most_seeds=4, backend=machine.backend)
+    assert first is not None and first.answer == "contradicts" and lasts == [False, True]
+    again = rerun(question, study, most_seeds=6, backend=machine.backend)
+    assert again == first and len(machine.trained) == 8
+
+
+def test_an_open_answer_does_not_stay(
+    night: Path, kept: int, small_corpus: Path, home: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    question = question_of(read_bundle(night), kept)
+    study = start(question, small_corpus)
+    monkeypatch.setattr(rerun_module, "rerun_says", lambda *of: replace(rerun_says(*of), answer="cannot tell"))
+    for most in (3, 4):
+        answer = rerun(question, study, most_seeds=most, backend=machine.backend)
+        assert answer is not None and (answer.answer, answer.num_seeds) == ("cannot tell", most)
 
 
 def test_a_rerun_that_was_cut_off_goes_on_and_counts_what_it_has(

@@ -20,7 +20,7 @@ from autoresearch_kernel.core.version import __version__
 from autoresearch_kernel.share import build
 from autoresearch_kernel.share.build import ignore_progress, make_bundle
 from autoresearch_kernel.share.bundle import Bundle, NotABundle, read_bundle
-from autoresearch_kernel.share.check import UNKNOWN, Row, check_bundle
+from autoresearch_kernel.share.check import UNKNOWN, UNREADABLE, Row, check_bundle
 from autoresearch_kernel.share.crate import CRATE
 from autoresearch_kernel.share.manifest import HISTORY, MANIFEST, PAGE, file_facts, manifest_text
 from autoresearch_kernel.share.material import read_material
@@ -481,6 +481,26 @@ FORGERIES: dict[str, tuple[Callable[[Files], Files], str, str]] = {
         "figures",
         'its figure "sigmas-3" is not there, and the history has it',
     ),
+    **{
+        f"the mark of a refused score, {how}": (
+            with_file(f"experiments/{REFUSED:04d}/index.html", change), "figures",
+            f'its figure "claimed-{REFUSED}" {words}',
+        )
+        for how, change, words in (
+            ("changed", other_figure(f"claimed-{REFUSED}"), 'says "9.8765"'),
+            ("gone", lambda text: text.replace(f'data-figure="claimed-{REFUSED}"', ""), "is not there, and the"),
+        )
+    },
+    "a name with a sign before its number": (
+        with_file(PAGE, lambda text: text.replace('data-figure="bpb-3"', 'data-figure="bpb-+3"')),
+        "figures",
+        'its figure "bpb-+3" says',
+    ),
+    "a name with digits of another script": (
+        with_file(PAGE, lambda text: text.replace('data-figure="bpb-3"', 'data-figure="bpb-\u0663"')),
+        "figures",
+        'its figure "bpb-\u0663" says',
+    ),
     "a setting that was left out": (
         with_file("study.json", lambda text: text.replace('"hardware"', '"hard_to_say"')),
         "history",
@@ -729,6 +749,20 @@ def huge_scores(events: list[Event]) -> None:
     for event in events:
         if event["event"] == "tested" and event["test_bpb"] is not None:
             event["test_bpb"] *= 1e160
+
+
+@pytest.mark.parametrize("kind", ["limits", "called", "refused"])
+def test_an_event_that_the_program_alone_reads_is_one_finding_and_not_one_for_each_figure(
+    files: Files, kind: str
+) -> None:
+    """The page in a browser looks at fewer fields of such events, or at none."""
+
+    def add(events: list[Event]) -> None:
+        events.append({"seq": len(events) + 1, "event": kind, "time": events[-1]["time"], "tokens_in": "many"})
+
+    row = rows_of(with_events(add)(files))["figures"]
+    assert [str(finding) for finding in row.findings] == [f"{HISTORY}: {UNREADABLE}"]
+    assert row.checked < rows_of(files)["figures"].checked
 
 
 @pytest.mark.parametrize("forge", [null_run, huge_scores])

@@ -18,7 +18,7 @@ from autoresearch_kernel.core.student import as_known, quantile
 from autoresearch_kernel.record.bundle import NIGHTS
 from autoresearch_kernel.share.bundle import Bundle
 from autoresearch_kernel.share.check import UNKNOWN, check_bundle
-from autoresearch_kernel.share.figures import FIGURES, known
+from autoresearch_kernel.share.figures import FIGURES, OF_EXPERIMENT, OF_RUNS, known
 from autoresearch_kernel.share.manifest import HISTORY, MANIFEST
 from autoresearch_kernel.share.recorded import Recorded
 from tests.bundles import Files, events_in, files_of, flipped, with_events, zip_of
@@ -166,18 +166,22 @@ def test_what_a_model_used_gets_the_same_findings(page: Visit, files: Files, tmp
 
 def test_its_figures_are_those_of_the_program_whatever_the_machine_did(page: Visit, files: Files, slots: Path) -> None:
     """Of 120 histories with other scores, speeds, kinds of machine, audits and calls."""
-    dice, seen = random.Random(13), dict.fromkeys(FIGURES, 0)
+    names = [*FIGURES, *(f"{kind}-{number}" for kind in (*OF_RUNS, *OF_EXPERIMENT) for number in range(12))]
+    dice, seen = random.Random(13), dict.fromkeys(names, 0)
     for n in range(120):
         events = _changed(events_in(files if n % 4 else files_of(slots)), dice)
         recorded = Recorded()
         for event in events:
             recorded.add(event)
-        mine = {name: known(name, recorded) for name in FIGURES}
-        found = page.page.evaluate("(events) => verifyBundle.figuresOf(events)", events)
-        assert found == {name: value and pytest.approx(value, rel=1e-9) for name, value in mine.items()}
+        mine = {name: known(name, recorded) for name in names}
+        found = page.page.evaluate("([events, names]) => verifyBundle.figuresOf(events, names)", [events, names])
+        for name, value in mine.items():
+            is_number, near = isinstance(value, int | float), 1e-6 if name.startswith("sigmas-") else 1e-12
+            assert found[name] == (pytest.approx(value, rel=1e-9, abs=near) if is_number else value), name
         for name, value in mine.items():
             seen[name] += value is not None
-    assert min(seen.values()) > 0, seen
+    assert all(seen[name] for name in FIGURES), seen
+    assert all(any(seen[f"{kind}-{number}"] for number in range(12)) for kind in (*OF_RUNS, *OF_EXPERIMENT)), seen
 
 
 def _changed(events: list[dict[str, Any]], dice: random.Random) -> list[dict[str, Any]]:
@@ -204,7 +208,7 @@ def _changed(events: list[dict[str, Any]], dice: random.Random) -> list[dict[str
         elif kind == "audited" and dice.random() < 0.1:
             event["event"] = "note"
         elif kind == "result":
-            event["num_looks"] = dice.choice((1, 2))
+            event |= {"num_looks": dice.choice((1, 2)), "num_failed_runs": dice.choice((0, 1, 3))}
         elif kind == "stopped" and dice.random() < 0.5:
             event |= {"event": "note", "text": ""}
     for _ in range(dice.randrange(3)):
