@@ -172,9 +172,9 @@ class Page(HTMLParser):
             self._tag = ""
 
 
-@lru_cache(maxsize=40)  # the tests check one bundle hundreds of times; it keeps as many whole pages in memory
+@lru_cache(maxsize=40)  # the tests check one bundle hundreds of times; this keeps as many whole pages in memory
 def read_page(html: str) -> Page:
-    """Nobody changes what it returns."""
+    """The page of a text. All callers get the same object, so none may change it."""
     page = Page()
     page.feed(html)
     page.close()
