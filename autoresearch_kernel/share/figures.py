@@ -311,15 +311,21 @@ def _judged_runs(recorded: Recorded, number: int) -> int:
     return sum(run["val_bpb"] is not None and run["decided"] is None for run in recorded.runs[number].values())
 
 
+def _in_order(recorded: Recorded, number: int) -> list[dict[str, Any]]:
+    """The runs of an experiment; one whose number is none is named elsewhere."""
+    runs = recorded.runs[number]
+    return [runs[index] for index in sorted(index for index in runs if isinstance(index, int))]
+
+
 def _scores(recorded: Recorded, number: int) -> list[float]:
     """Of all runs of an experiment so far, on the kind of machine of its first score."""
-    scored = [run for _, run in sorted(recorded.runs[number].items()) if run["val_bpb"] is not None]
+    scored = [run for run in _in_order(recorded, number) if run["val_bpb"] is not None]
     return [run["val_bpb"] for run in scored if run["machine"] == scored[0]["machine"]]
 
 
 def _claims(recorded: Recorded, number: int) -> list[float]:
     """What the scorer said of each run, before the audit."""
-    runs = [run for _, run in sorted(recorded.runs[number].items())]
+    runs = _in_order(recorded, number)
     claims = [run["val_bpb"] if run["claimed"] is None else run["claimed"] for run in runs]
     return [claim for claim in claims if claim is not None]
 

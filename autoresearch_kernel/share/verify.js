@@ -937,7 +937,7 @@
   /** Of an experiment, in their order. */
   function runsOf(recorded, number) {
     const runs = need(recorded.runs, number);
-    return Object.keys(runs).map(Number).sort((a, b) => a - b).map((index) => runs[index]);
+    return Object.keys(runs).map(Number).filter(Number.isInteger).sort((a, b) => a - b).map((index) => runs[index]);
   }
   /** How many scored runs of an experiment began before its decision. */
   function judgedRuns(recorded, number) {
