@@ -27,7 +27,7 @@ from ..source.diff import applied
 from . import chain
 from .bundle import CHANGED, Bundle
 from .decisions import check_decisions, decide_again
-from .figures import OF_STATE, Page, fits, known, missing, missing_of, read_page
+from .figures import Page, fits, known, missing, missing_of, needs_state, read_page
 from .manifest import FORMAT, HISTORY, MANIFEST, PAGE, TABLE, embedded, file_facts, is_sealed
 from .recorded import UNFIT, Recorded
 from .remade import differing, is_of_this_program
@@ -42,8 +42,6 @@ UNKNOWN = (  # what no check of a bundle can know
     "is not found out.",
     "Whether sentences and pictures of the pages say what the record says, where the check is made in a browser: the "
     "command makes the pages again and compares them. Where they differ and another program made them, it cannot tell.",
-    "Whether an attribution follows from its trainings, where the check is made in a browser: the command computes it "
-    "again.",
     "Whether experiments were left out before the history began, or whether a better study was not shared.",
     "What the cleaning removed: names, paths and keys were replaced before the hashes were made.",
 )
@@ -280,8 +278,7 @@ def _figures(whole: Bundle, page: Page | None, recorded: Recorded, version: Any)
 
 def _of_page(path: str, page: Page, lacks: Iterable[str], recorded: Recorded) -> tuple[int, list[Finding]]:
     """How many figures of a page were looked at, and what is wrong with them."""
-    left_out = frozenset() if recorded.is_fit else OF_STATE
-    figures = [(name, text) for name, text in page.figures if name not in left_out]
+    figures = [(name, text) for name, text in page.figures if recorded.is_fit or not needs_state(name)]
     wrong = [(name, text.strip()) for name, text in figures if not fits(text, known(name, recorded))]
     absent = list(lacks)
     findings = [Finding(path, f'its figure "{name}" says "{said}", and the history does not') for name, said in wrong]

@@ -22,7 +22,7 @@ from ..core.next_step import Action, grounds_of_rule, next_step
 from ..core.state import Event, replay
 from ..core.thresholds import RULE_VERSION, Thresholds
 from .figures import error_of
-from .recorded import Recorded
+from .recorded import UNFIT, Recorded
 
 TOLERANCE = 1e-9  # relative, between numbers that were computed in another order
 MEASURED_TOLERANCE = 1e-6  # the same of what rests on logarithms of speeds
@@ -51,6 +51,8 @@ def check_decisions(events: Iterable[Event]) -> tuple[Decided, Recorded]:
                 _count(found, event, f"the confirmation: {problem}" if problem else problem)
             elif event["event"] == "result" and (problem := _of_result(event, recorded)):
                 found.problems.append(f"the result: {problem}")
+            elif event["event"] == "attribution" and (problem := _of_attribution(event, recorded)):
+                found.problems.append(f"the attribution of {event['champion']:04d}: {problem}")
             recorded.add(event)
         except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError):
             found.problems.append(f"line {number} does not fit the lines before it")
@@ -264,19 +266,30 @@ def _is_near(one: float | None, other: float | None, tolerance: float = TOLERANC
     return math.isclose(one, other, rel_tol=tolerance, abs_tol=tolerance)
 
 
+def _of_attribution(event: Event, recorded: Recorded) -> str:
+    """What is wrong with the effects that an attribution ended with; "" also for records without them."""
+    if event["what"] != "ended" or not event.get("effects"):
+        return ""
+    try:
+        state = replay(recorded.events)
+    except UNFIT:  # the check of the figures names an event that cannot be read
+        return ""
+    one = next((a for a in state.attributions if a.champion == event["champion"]), None)
+    if one is None:
+        return "it ends without a beginning"
+    found = effects(replace(one, is_ended=False, settled=()), state.noise)
+    is_same = _is_same(event["effects"], [asdict(effect) for effect in found])
+    return "" if is_same else "its effects do not follow from its trainings"
+
+
 # --- by the installed rule
 
 
 def decide_again(events: Sequence[Event]) -> Decided:
-    """Whether the installed rule gets the same numbers from all runs before, and asked for each further run.
-
-    What an attribution ended with is computed again from its trainings as well.
-    """
+    """Whether the installed rule gets the same numbers from all runs before, and asked for each further run."""
     found = Decided()
     has_numbers = any(event.get("rule") for event in events if event["event"] == "decided")
     for place, event in enumerate(events):
-        if event["event"] == "attribution" and (problem := _of_attribution(event, events[:place])):
-            found.problems.append(f"the attribution of {event['champion']:04d}: {problem}")
         if event["event"] not in ("decided", "started"):
             continue
         rule = event.get("rule")
@@ -310,17 +323,6 @@ def _of_run(event: Event, before: Sequence[Event]) -> str:
     step = next_step(state)  # a run whose files are lost when it is to be scored or audited trains again
     is_due = step.action in (Action.TRAIN, Action.SCORE, Action.AUDIT) and (step.experiment, step.run) == (number, run)
     return "" if is_due else f"its run {run + 1} was not asked for by the rule"
-
-
-def _of_attribution(event: Event, before: Sequence[Event]) -> str:
-    """What is wrong with the effects that an attribution ended with; "" also for records without them."""
-    if event["what"] != "ended" or not event.get("effects"):
-        return ""
-    state = replay(before)
-    one = next(a for a in state.attributions if a.champion == event["champion"])
-    found = effects(replace(one, is_ended=False, settled=()), state.noise)
-    is_same = _is_same(event["effects"], [asdict(effect) for effect in found])
-    return "" if is_same else "its effects do not follow from its trainings"
 
 
 def _is_same(one: Any, other: Any) -> bool:

@@ -8,7 +8,7 @@ one cannot be changed by taking its mark away; pages of earlier versions had few
 
 The page of an experiment marks all figures in the line below its title: score, difference, errors, how many runs a mean
 is of, what later runs say, and what a refused score claimed. Some figures have no mark: times and durations, limits and
-the calls that count towards them, calls without a price, how busy the machine was, what an attribution found, how often
+the calls that count towards them, calls without a price, how busy the machine was, how far an attribution is, how often
 something was removed and how many notebooks there are, what study.json says of the machine and the corpus, figures in
 reasons, titles and pictures, and all others on the pages of experiments, as in grounds, notebooks and curves. The
 command makes the pages again, and so checks these too (`remade.py`). A figure that stands several times on a page needs
@@ -24,12 +24,14 @@ from functools import lru_cache
 from html.parser import HTMLParser
 from typing import Any
 
+from ..core.attribution import Effect
 from ..core.comparison import Comparison
 from ..core.contrast import found_by
 from ..core.drift import STEADY, machine_speeds
 from ..core.format import MINUS, THIN_SPACE
 from ..core.state import from_event
 from ..core.types import FAILED, Result
+from ..show.attribution_words import VERDICTS
 from .recorded import UNFIT, Recorded
 
 Value = float | int | str | None
@@ -76,6 +78,7 @@ SINCE_0_13: dict[str, Callable[[Recorded], Value]] = {  # None where the page do
     "given-back": lambda recorded: len(recorded.state.refusals) or None,
     "tokens": lambda recorded: recorded.state.spent.tokens if recorded.state.spent.calls else None,
     "cost": lambda recorded: _cost(recorded),
+    "attribution-seeds": lambda recorded: _num_seeds(recorded),
     "speed-low": lambda recorded: min(_speeds(recorded), default=None),
     "speed-high": lambda recorded: max(_speeds(recorded), default=None),
 }
@@ -97,9 +100,22 @@ OF_RUNS: dict[str, Callable[[Recorded, int], Value]] = {  # of an experiment's r
     "error-so-far": lambda recorded, number: _error_so_far(recorded, number),
     "claimed": lambda recorded, number: _mean(_claims(recorded, number)),
 }
+OF_CHANGE: dict[str, Callable[[Effect], Value]] = {  # of what a kept change is worth, by an attribution
+    "part": lambda effect: VERDICTS[effect.part][0],
+    "without-bpb": lambda effect: effect.without_bpb,
+    "with-bpb": lambda effect: effect.with_bpb,
+    "gain": lambda effect: effect.gain,
+    "gain-error": lambda effect: effect.error,
+    "gain-low": lambda effect: effect.low,
+    "gain-high": lambda effect: effect.high,
+    "gain-seeds": lambda effect: None if effect.gain is None else effect.num_seeds,
+}
 OF_STATE = frozenset(  # figures that rest on all that the program makes of the events
-    {"sigma", "sigma-degrees", "repeated-runs", "budget", "given-back", "tokens", "cost", "speed-low", "speed-high"}
-)
+    {
+        "sigma", "sigma-degrees", "repeated-runs", "budget", "given-back", "tokens", "cost", "speed-low", "speed-high",
+        "attribution-seeds",
+    }
+)  # fmt: skip
 OF_AN_EXPERIMENT = re.compile(r"(.+)-(\d+)", flags=re.ASCII)
 
 
@@ -111,6 +127,8 @@ def value_of(name: str, recorded: Recorded) -> Value:
     if found is None:
         raise KeyError(name)
     kind, number = found[1], int(found[2])
+    if kind in OF_CHANGE:
+        return OF_CHANGE[kind](recorded.effects[number])
     return OF_RUNS[kind](recorded, number) if kind in OF_RUNS else OF_EXPERIMENT[kind](recorded.decided[number])
 
 
@@ -120,6 +138,12 @@ def known(name: str, recorded: Recorded) -> Value:
         return value_of(name, recorded)
     except UNFIT:
         return None
+
+
+def needs_state(name: str) -> bool:
+    """Whether a figure can only be computed where the program can read all events."""
+    found = OF_AN_EXPERIMENT.fullmatch(name)
+    return name in OF_STATE or (found is not None and found[1] in OF_CHANGE)
 
 
 def fits(text: str, value: Value) -> bool:
@@ -215,6 +239,7 @@ def _needed(recorded: Recorded, version: tuple[float, ...]) -> Iterator[str]:
             names += ["baseline-bpb", "baseline-error"]
             names += ["champion-bpb"] if recorded.incumbent else []
         names += SINCE_0_13 if is_latest else []
+        names += [f"{kind}-{change}" for change in _changes(recorded) for kind in OF_CHANGE] if is_latest else []
         yield from (name for name in names if known(name, recorded) is not None)
     yield from (f"runs-{number}" for number in sorted(recorded.runs) if is_latest)
     for number in sorted(recorded.decided):
@@ -349,6 +374,16 @@ def _looks(recorded: Recorded) -> int | None:
     """How many champions the test split was opened for; None for one."""
     looks = recorded.result["num_looks"] if recorded.result else 0
     return looks if looks > 1 else None
+
+
+def _num_seeds(recorded: Recorded) -> int | None:
+    """Of each variant at most; None where the champion's changes were not taken out."""
+    return recorded.state.attribution.num_seeds if recorded.effects and recorded.state.attribution else None
+
+
+def _changes(recorded: Recorded) -> tuple[int, ...]:
+    """The kept changes whose worth an attribution says."""
+    return tuple(recorded.effects) if recorded.is_fit else ()
 
 
 def _cost(recorded: Recorded) -> float | None:

@@ -60,9 +60,14 @@ def paragraph(sentences: Iterable[str]) -> str:
     return f"<p>{joined}</p>" if joined else ""
 
 
-def anchor(target: str, words: str) -> str:
+def anchor(path: str, words: str) -> str:
     """A link within the bundle."""
-    return f'<a href="{text(target)}">{text(words)}</a>'
+    return f'<a href="{text(path)}">{text(words)}</a>'
+
+
+def target(number: int) -> str:
+    """The page of an experiment, from index.html."""
+    return f"experiments/{number:04d}/index.html"
 
 
 def figure(name: str, words: str) -> str:

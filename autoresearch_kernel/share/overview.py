@@ -8,12 +8,12 @@ from typing import Any
 from ..core.decide import best
 from ..core.format import bpb, clock, count, plain, thousands
 from ..core.types import FAILED, Experiment, Status
-from ..show.attribution_words import ALONE, attribution_lines
 from ..show.html import MARKS, diff_html, facts_of_html, folded, text
 from ..show.plot_scale import later_runs
 from ..show.svg_progress import progress_svg
 from ..show.words import argument, given_back_words, idea, is_ended_early, status_word, title
-from .layout import anchor, asset, data_element, figure, mark_in, page, paragraph, section, wide
+from .attributed import attribution_html
+from .layout import anchor, asset, data_element, figure, mark_in, page, paragraph, section, target, wide
 from .material import Material
 from .story import budget_html, marked, marked_gain, result_html, speed_html, spent_html, story, tried
 
@@ -53,7 +53,7 @@ def overview(
         section("Every experiment in one picture", "picture", _picture(material)),
         section("Result", "result", paragraph(result_html(material))),
         section("What was kept", "kept", *_kept(material, diffs)),
-        section("What carries the gain", "attribution", *_attribution(material)),
+        section("What carries the gain", "attribution", *attribution_html(material)),
         section("All experiments", "all", _filter(material), wide("All experiments", _table(material))),
         section("What failed, and why", "failed", _failed(material)),
         section("How it was measured", "facts", facts_of_html(_facts(material))),
@@ -64,11 +64,6 @@ def overview(
     ]
     scripts = [asset("page.js"), *filter(None, [verify_js])]
     return page(f"{name} · autoresearch", body, version=version, scripts=scripts, data=data_element("bundle", data))
-
-
-def target(number: int) -> str:
-    """The page of an experiment, from index.html."""
-    return f"experiments/{number:04d}/index.html"
 
 
 def mark(experiment: Experiment) -> str:
@@ -86,7 +81,7 @@ def status_html(experiment: Experiment) -> str:
 
 
 def _navigation(material: Material) -> str:
-    carries = [("attribution", "Attribution")] if attribution_lines(material.state) else []
+    carries = [("attribution", "Attribution")] if any(attribution_html(material)) else []
     parts = (
         ("night", "The night"), ("picture", "Picture"), ("result", "Result"), ("kept", "Kept"), *carries,
         ("all", "Experiments"), ("failed", "Failures"), ("facts", "Measurement"), ("verify-heading", "Verify"),
@@ -131,14 +126,6 @@ def _legend(material: Material) -> Iterator[tuple[str, str, str]]:
         yield "keep", "▽", "a kept change that ran again later"
 
 
-def _attribution(material: Material) -> Iterator[str]:
-    """Which kept changes carry the gain, as runs without each of them say; nothing where that was not measured."""
-    lines = attribution_lines(material.state)
-    if lines:
-        yield f"<p>{text(lines[0])} {text(ALONE)}</p>"
-        yield "<ul>" + "".join(f"<li>{text(line.strip())}</li>" for line in lines[1:]) + "</ul>"
-
-
 def _kept(material: Material, diffs: Mapping[int, str]) -> Iterator[str]:
     """The lineage: each kept change with its scores, its reasons and its diff, the first one first."""
     kept = [e for e in tried(material) if e.status is Status.KEEP]
@@ -180,7 +167,7 @@ def _table(material: Material) -> str:
     rows = "".join(_row(experiment) for experiment in material.state.experiments)
     caption = "Scores in bits per byte, lower is better. A difference is the one that the decision was made on."
     return (
-        f'<table id="experiments"><caption>{caption}</caption><thead><tr>{heads}</tr></thead>'
+        f'<table id="experiments" class="study"><caption>{caption}</caption><thead><tr>{heads}</tr></thead>'
         f"<tbody>{rows}</tbody></table>"
     )
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from ..core.attribution import Effect, effects
 from ..core.state import Event, HistoryDamaged, StudyState, replay
 
 UNFIT = (  # what values that no supervisor writes may end in
@@ -64,6 +65,14 @@ class Recorded:
             return bool(self.state)
         except UNFIT:
             return False
+
+    @cached_property
+    def effects(self) -> dict[int, Effect]:
+        """Kept change -> what it is worth in the champion; empty without an attribution. Raises what `state` raises."""
+        attribution = self.state.attribution
+        if attribution is None or not attribution.variants:
+            return {}
+        return {effect.change: effect for effect in effects(attribution, self.state.noise)}
 
     def has_score(self, number: int) -> bool:
         return any(run["val_bpb"] is not None for run in self.runs[number].values())

@@ -20,8 +20,6 @@
     "Whether sentences and pictures of the pages say what the record says, where the check is made in a browser: the " +
       "command makes the pages again and compares them. Where they differ and another program made them, it cannot " +
       "tell.",
-    "Whether an attribution follows from its trainings, where the check is made in a browser: the command computes " +
-      "it again.",
     "Whether experiments were left out before the history began, or whether a better study was not shared.",
     "What the cleaning removed: names, paths and keys were replaced before the hashes were made.",
   ];
@@ -212,6 +210,7 @@
     finished = null; // the last event of that name
     numGivenBack = 0; // proposals
     calls = []; // questions to a language model
+    attributions = []; // events of that name
 
     get incumbent() {
       return last(this.kept);
@@ -245,6 +244,9 @@
     }
     on_called(event) {
       this.calls.push(event);
+    }
+    on_attribution(event) {
+      this.attributions.push(event);
     }
     on_proposed(event) {
       const number = need(event, "experiment");
@@ -594,6 +596,9 @@
         } else if (event.event === "result") {
           const problem = ofResult(event, recorded);
           if (problem) found.problems.push(`the result: ${problem}`);
+        } else if (event.event === "attribution") {
+          const problem = ofAttribution(event, recorded);
+          if (problem) found.problems.push(`the attribution of ${numbered(event.champion)}: ${problem}`);
         }
         recorded.add(event);
       } catch (error) {
@@ -745,6 +750,110 @@
     return speeds.some((speed) => Math.abs(speed - 1) > STEADY) ? speeds : [];
   }
 
+  // --- what each kept change is worth, by trainings without it: core/attribution.py
+
+  const CHANCE = 0.025, CHANCE_EARLY = 0.001, LEAST_SEEDS = 2, LEAST_GAIN_SIGMAS = 1.5;
+  const MOST_ATTEMPTS = 2, MOST_FAILURES = 2, MEASURED_TOLERANCE = 1e-6;
+  const PARTS = { // in words, as show/attribution_words.py has them
+    carries: "carries gain", luck: "was luck", costs: "costs more than it brings", unclear: "is unclear after all seeds",
+    tangled: "cannot be taken out alone", replaced: "was replaced by a later change", open: "is not settled yet",
+  };
+
+  /** The attribution of a champion after all events of the kind so far; null where none has begun. */
+  function attributionOf(champion, events) {
+    let found = null;
+    for (const event of events.filter((one) => need(one, "champion") === champion)) {
+      if (event.what === "begun") {
+        const variants = found ? found.variants : new Map(), numSeeds = need(event, "num_seeds");
+        found = { champion, changes: need(event, "changes"), numSeeds, variants, settled: [] };
+      } else if (found === null) throw new Misfit("begun");
+      else if (event.what === "ended") found.settled = event.effects || [];
+      else if (event.what === "variant") {
+        const { without, obstacle = null, why = "" } = event;
+        found.variants.set(without, { without, obstacle, why, trials: [] });
+      } else if (["started", "interrupted", "trained", "scored"].includes(event.what))
+        addTrial(need(found.variants.get(event.without), "trials"), event);
+    }
+    return found;
+  }
+  function addTrial(trials, event) {
+    const run = need(event, "run"), before = trials[run];
+    const fresh = { status: "interrupted", val_bpb: null, reason: "", attempts: before ? before.attempts + 1 : 1 };
+    if (event.what === "started" && (before || run === trials.length)) trials[run] = fresh;
+    else if (event.what === "interrupted") {
+      const attempts = need(before, "attempts") - (event.cause === "gone" ? 0 : 1);
+      trials[run] = { ...before, status: "interrupted", reason: event.reason, attempts };
+    } else {
+      const val_bpb = event.what === "scored" ? orNull(event.val_bpb) : need(before, "val_bpb");
+      trials[run] = { ...before, status: orNull(event.status), val_bpb, reason: event.reason || "" };
+    }
+  }
+
+  /** What each kept change is worth, oldest first, as the program has it. */
+  function effectsOf({ changes, numSeeds, variants }, [sigma, freedom]) {
+    const scoresOf = (variant) => variant.trials.map((trial) => trial.val_bpb).filter((score) => score !== null);
+    const groups = Array.from(variants.values(), scoresOf).filter((scores) => scores.length > 1);
+    const control = variants.has(null) ? scoresOf(variants.get(null)) : [];
+    let degrees = sum(groups.map((scores) => scores.length - 1));
+    let squares = sum(groups.map((scores) => sum(scores.map((score) => (score - mean(scores)) ** 2))));
+    if (sigma !== null) [degrees, squares] = [degrees + freedom, squares + freedom * sigma ** 2];
+    const noise = degrees ? { sd: Math.sqrt(squares / degrees), degrees } : null;
+    return changes.map((change) => {
+      const variant = variants.get(change);
+      if (!variant) return withoutGain(change, "open");
+      return effectOf(variant, scoresOf(variant), control, noise, numSeeds);
+    });
+  }
+  const withoutGain = (change, part, num_seeds = 0, why = "") => ({
+    change, part, without_bpb: null, with_bpb: null, gain: null, error: null, low: null, high: null, num_seeds, why,
+  });
+  function effectOf({ without, obstacle, why, trials }, scores, control, noise, numSeeds) {
+    const isCutOff = ({ status, attempts }) => status === "interrupted" && attempts < MOST_ATTEMPTS;
+    const failures = trials.filter((trial) => trial.status !== null && !isCutOff(trial)), failed = last(failures);
+    const reason = why || (failed ? `${failed.status}: ${failed.reason}` : "");
+    if (obstacle === "same") return withoutGain(without, "replaced", 0, why);
+    if (["conflict", "dry run"].includes(obstacle) || failures.length >= MOST_FAILURES)
+      return withoutGain(without, "tangled", 0, reason);
+    if (!scores.length || !control.length || !noise) return withoutGain(without, "open", scores.length);
+    const without_bpb = mean(scores), with_bpb = mean(control), gain = without_bpb - with_bpb;
+    const error = noise.sd * Math.sqrt(1 / scores.length + 1 / control.length);
+    const isLast = trials.filter((trial) => !isCutOff(trial)).length >= numSeeds;
+    const reach = error * quantile(isLast ? CHANCE : CHANCE_EARLY, noise.degrees);
+    const isShort = Math.min(scores.length, control.length) < LEAST_SEEDS && !isLast;
+    const part = isShort ? "open" : partOf(gain, reach, LEAST_GAIN_SIGMAS * noise.sd, isLast);
+    const half = error * quantile(CHANCE, noise.degrees), [low, high] = [gain - half, gain + half];
+    return { ...withoutGain(without, part, scores.length), without_bpb, with_bpb, gain, error, low, high };
+  }
+  function partOf(gain, reach, leastGain, isLast) {
+    if (gain - reach > 0) return "carries";
+    if (gain + reach < 0) return "costs";
+    if (gain + reach < leastGain) return "luck";
+    return isLast ? "unclear" : "open";
+  }
+  /** What is wrong with the effects that an attribution ended with; "" also for records without them. */
+  function ofAttribution(event, recorded) {
+    if (need(event, "what") !== "ended" || !(event.effects || []).length) return "";
+    const one = attributionOf(event.champion, recorded.attributions);
+    if (one === null) return "it ends without a beginning";
+    const isSame = areLike(event.effects, effectsOf(one, noiseOf(recorded)));
+    return isSame ? "" : "its effects do not follow from its trainings";
+  }
+  /** Whether two values of JSON are the same, numbers but for rounding. */
+  function areLike(one, other) {
+    if ([one, other].every(isNumber))
+      return Math.abs(one - other) <= MEASURED_TOLERANCE * Math.max(1, Math.abs(one), Math.abs(other));
+    if ([one, other].some((value) => typeof value !== "object" || value === null)) return one === other;
+    const names = Object.keys(one), isAsLong = names.length === Object.keys(other).length;
+    return isAsLong && names.every((name) => Object.hasOwn(other, name) && areLike(one[name], other[name]));
+  }
+  /** The effects of the present champion by their changes, those that were recorded where it has ended. */
+  function presentEffects(recorded) {
+    const one = attributionOf(recorded.incumbent, recorded.attributions);
+    if (one === null || !one.variants.size) return { numSeeds: null, effects: {} };
+    const found = one.settled.length ? one.settled : effectsOf(one, noiseOf(recorded));
+    return { numSeeds: one.numSeeds, effects: Object.fromEntries(found.map((effect) => [effect.change, effect])) };
+  }
+
   // --- a difference in sigma: core/comparison.py and `as_known` in core/student.py
 
   const LINEAR_BELOW = 0.5, LEAST_TAIL = 1e-300, MOST_NORMAL = 40, NUM_FRACTIONS = 2000;
@@ -881,6 +990,7 @@
     "given-back": (r) => r.numGivenBack || null,
     "tokens": (r) => (r.calls.length ? sum(r.calls.map((call) => call.tokens_in + call.tokens_out)) : null),
     "cost": costOf,
+    "attribution-seeds": (r) => presentEffects(r).numSeeds,
     "speed-low": (r) => (speedsOf(r).length ? Math.min(...speedsOf(r)) : null),
     "speed-high": (r) => (speedsOf(r).length ? Math.max(...speedsOf(r)) : null),
   };
@@ -901,6 +1011,16 @@
     "bpb-so-far": (r, number) => meanOf(scoresSoFar(r, number)),
     "error-so-far": errorSoFar,
     "claimed": (r, number) => meanOf(claimsOf(r, number)),
+  };
+  const OF_CHANGE = { // of what a kept change is worth, by an attribution
+    "part": (effect) => orNull(PARTS[effect.part]),
+    "without-bpb": (effect) => effect.without_bpb,
+    "with-bpb": (effect) => effect.with_bpb,
+    "gain": (effect) => effect.gain,
+    "gain-error": (effect) => effect.error,
+    "gain-low": (effect) => effect.low,
+    "gain-high": (effect) => effect.high,
+    "gain-seeds": (effect) => (orNull(effect.gain) === null ? null : effect.num_seeds),
   };
   const FAILED = ["crash", "timeout", "invalid", "interrupted"];
   const isNumber = (value) => typeof value === "number";
@@ -1004,13 +1124,22 @@
         known.push("baseline-bpb", "baseline-error");
         if (recorded.incumbent) known.push("champion-bpb");
       }
-      if (isLatest) known.push(...Object.keys(SINCE_0_13));
+      if (isLatest) known.push(...Object.keys(SINCE_0_13), ...figuresOfChanges(recorded));
       names.push(...known.filter((name) => valueOf(name, recorded) !== null));
     }
     if (isLatest) names.push(...experimentsOf(recorded, false).map(({ number }) => `runs-${number}`));
     for (const number of Object.keys(recorded.decided).map(Number).sort((a, b) => a - b))
       names.push(...neededOf(number, recorded, version));
     return absentFrom(page, names);
+  }
+  function figuresOfChanges(recorded) {
+    try {
+      const changes = Object.keys(presentEffects(recorded).effects);
+      return changes.flatMap((change) => Object.keys(OF_CHANGE).map((kind) => `${kind}-${change}`));
+    } catch (error) {
+      if (error instanceof Misfit || error instanceof TypeError) return []; // the command names what cannot be read
+      throw error;
+    }
   }
   /** The same of the page of an experiment, which has marks since 0.13. */
   function missingOf(page, number, recorded, version) {
@@ -1070,6 +1199,10 @@
   function computed(name, recorded) {
     if (Object.hasOwn(FIGURES, name)) return FIGURES[name](recorded);
     const [, kind, number] = /^(.+)-(\d+)$/.exec(name) || [];
+    if (Object.hasOwn(OF_CHANGE, kind || "")) {
+      const effect = presentEffects(recorded).effects[Number(number)];
+      return effect ? OF_CHANGE[kind](effect) : null;
+    }
     if (Object.hasOwn(OF_RUNS, kind || "")) return OF_RUNS[kind](recorded, Number(number));
     const decided = number === undefined ? undefined : recorded.decided[Number(number)];
     return Object.hasOwn(OF_EXPERIMENT, kind || "") && decided ? OF_EXPERIMENT[kind](decided) : null;

@@ -44,6 +44,7 @@ SETTINGS = {
 }
 RAN, EMPTY = re.compile(r"\[\d+\]"), re.compile(r"\[\s*\]")  # prompts of a cell
 LOOK_EVERY_MS = 50  # while something is waited for
+MENU_MS = 10_000  # until an entry of a menu is there
 MUST = "AUTORESEARCH_JOURNEYS"  # set to `must` where a missing browser is a failure and no reason to skip
 
 
@@ -140,11 +141,28 @@ class Browser:
 
     def restart_kernel(self) -> None:
         """Through the menu; the server has answered that it is done before anything is run."""
-        self.page.get_by_role("menuitem", name="Kernel", exact=True).click()
-        self.page.get_by_text("Restart Kernel…", exact=True).click()
+        self.choose("Kernel", "Restart Kernel…")
         with self.page.expect_response(lambda response: response.url.split("?")[0].endswith("/restart")):
             self.page.get_by_role("button", name="Confirm Kernel Restart").click()
         self.await_kernel()
+
+    def choose(self, menu: str, *entries: str) -> None:
+        """Choose the last entry of a menu; open the menu again where a dialog of Lab has closed it meanwhile."""
+        from playwright.sync_api import TimeoutError as TooLate
+
+        opened = self.page.locator(".lm-Menu")
+        for is_last_try in (False, False, True):
+            self.page.get_by_role("menuitem", name=menu, exact=True).click()
+            try:
+                for entry in entries[:-1]:
+                    opened.get_by_text(entry, exact=True).hover(timeout=MENU_MS)
+                opened.get_by_text(entries[-1], exact=True).click(timeout=MENU_MS)
+                return
+            except TooLate:
+                if is_last_try:
+                    raise
+                if opened.count():
+                    self.page.keyboard.press("Escape")
 
     def cell(self, number: int) -> Locator:
         """The code cell of that number, counted from 0."""

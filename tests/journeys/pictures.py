@@ -74,10 +74,7 @@ def main() -> None:
 
 def show_panel(browser: Browser, lab: Lab) -> None:
     browser.open(lab, CONTROL)
-    browser.page.get_by_role("menuitem", name="View", exact=True).click()
-    browser.page.get_by_text("Appearance", exact=True).hover()
-    browser.page.get_by_text("Show Left Sidebar", exact=True).click()
-    browser.page.keyboard.press("Escape")
+    browser.choose("View", "Appearance", "Show Left Sidebar")
     browser.run(0)
     browser.page.locator(".ar-panel").wait_for()
     browser.page.wait_for_timeout(2_000)

@@ -314,9 +314,7 @@ def test_keys_lead_between_the_filter_and_the_table(lab: Lab, browser: Browser, 
 
 
 def choose_theme(browser: Browser, name: str) -> None:
-    browser.page.get_by_role("menuitem", name="Settings", exact=True).click()
-    browser.page.get_by_text("Theme", exact=True).hover()
-    browser.page.get_by_role("menuitem", name=name, exact=True).click()
+    browser.choose("Settings", "Theme", name)
     browser.page.wait_for_function("name => document.body.dataset.jpThemeName === name", arg=name)
 
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import shutil
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.bundles import Files, files_of, make_bundle_of_night
+from tests.journeys.conftest import FLAGS, browser_path
 from tests.ready import made_once
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +45,13 @@ def slots(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> Path:
 def files(night: Path) -> Files:
     """The files of `night`."""
     return files_of(night)
+
+
+@pytest.fixture(scope="module")
+def driven() -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=browser_path(), args=FLAGS)
+        yield browser
+        browser.close()

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from autoresearch_kernel.share.bundle import Bundle
-from autoresearch_kernel.share.check import Row, check_bundle
-from autoresearch_kernel.share.manifest import HISTORY
+from autoresearch_kernel.share.check import check_bundle
+from autoresearch_kernel.share.figures import OF_CHANGE
+from autoresearch_kernel.share.manifest import HISTORY, PAGE
 from autoresearch_kernel.study.attribution import attribute
-from tests.bundles import Event, Files, files_of, share, with_events
+from tests.bundles import Event, Files, files_of, share, with_events, with_file, zip_of
 from tests.pretended import Machine
+from tests.share.test_pages import Visit
+from tests.share.test_verifying import of_program, other_figure, without_mark
+from tests.share.test_verifying_in_browser import python_says, says
 from tests.study.test_attribution import night, plant, turned
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 KNOBS = ("WIDE", "DEEP")  # the first carries gain, and the second had luck
 WORDS = "the attribution of 0002: its effects do not follow from its trainings"
@@ -28,8 +36,9 @@ def attributed(project: Path, small_corpus: Path, machine: Machine, tmp_path: Pa
     return files_of(share(study, tmp_path / "nov23.zip"))
 
 
-def rule_of(files: Files) -> Row:
-    return next(row for row in check_bundle(Bundle(dict(files))) if row.name == "rule")
+def problems_of(files: Files) -> list[tuple[str, str, str]]:
+    rows = check_bundle(Bundle(dict(files)))
+    return [(row.name, finding.file, finding.problem) for row in rows for finding in row.findings]
 
 
 def ended(events: list[Event]) -> Event:
@@ -58,9 +67,50 @@ def other_trial(events: list[Event]) -> None:
     scored["val_bpb"] += 0.01
 
 
-def test_an_attribution_follows_from_its_trainings_or_is_named(attributed: Files) -> None:
-    assert not any(row.findings for row in check_bundle(Bundle(dict(attributed))))
-    forgeries: tuple[Callable[[list[Event]], None], ...] = (better_gain, no_luck, narrow, fewer, other_trial)
-    for forge in forgeries:
-        found = [(finding.file, finding.problem) for finding in rule_of(with_events(forge)(attributed)).findings]
-        assert found == [(HISTORY, WORDS)], forge
+EFFECTS: tuple[Callable[[list[Event]], None], ...] = (better_gain, no_luck, narrow, fewer, other_trial)
+FIGURES = ("attribution-seeds", *(f"{kind}-1" for kind in OF_CHANGE))
+
+
+def test_an_attribution_follows_from_its_trainings_or_is_named(
+    attributed: Files, driven: Browser, tmp_path: Path
+) -> None:
+    """In the page, too: by the command and by the page the same findings, also of its figures."""
+    (tmp_path / PAGE).write_bytes(attributed[PAGE])
+    visit = Visit(driven, tmp_path / PAGE)
+    assert problems_of(attributed) == []
+    assert says(visit, zip_of(attributed, tmp_path / "honest.zip")) == python_says(attributed)
+    for forge in EFFECTS:
+        forged = with_events(forge)(attributed)
+        assert ("decisions", HISTORY, WORDS) in problems_of(forged), forge
+        assert says(visit, zip_of(forged, tmp_path / "forged.zip")) == python_says(forged)
+    for name in FIGURES:
+        forged = with_file(PAGE, other_figure(name))(attributed)
+        said = f'its figure "{name}" says "9.8765", and the history does not'
+        assert ("figures", PAGE, said) in problems_of(forged)
+        assert says(visit, zip_of(forged, tmp_path / "forged.zip")) == python_says(forged)
+        forge_mark, row, words = without_mark(name)
+        assert (row, PAGE, words) in problems_of(forge_mark(attributed))
+        earlier = of_program(forge_mark(attributed), version="0.12.9")
+        assert not any(problem == words for _, _, problem in problems_of(earlier))
+
+
+def test_an_attribution_that_has_not_ended_has_figures_of_its_trainings_so_far(
+    project: Path, small_corpus: Path, machine: Machine, driven: Browser, tmp_path: Path
+) -> None:
+    plant(machine)
+    study = night(project, small_corpus, *map(turned, KNOBS))
+    assert attribute(study)
+    lines = study.paths.history.read_text(encoding="utf-8").splitlines(keepends=True)
+    scored = [place for place, line in enumerate(lines) if '"what": "scored"' in line]
+    study.paths.history.write_text("".join(lines[: scored[4] + 1]), encoding="utf-8")
+    files = files_of(share(study, tmp_path / "nov23.zip"))
+    page = files[PAGE].decode()
+    assert "It has not ended: training 6 of at most" in page and "is not settled yet" in page
+    (tmp_path / PAGE).write_bytes(files[PAGE])
+    visit = Visit(driven, tmp_path / PAGE)
+    assert problems_of(files) == []
+    for name in FIGURES:
+        forged = with_file(PAGE, other_figure(name))(files)
+        said = f'its figure "{name}" says "9.8765", and the history does not'
+        assert ("figures", PAGE, said) in problems_of(forged)
+        assert says(visit, zip_of(forged, tmp_path / "forged.zip")) == python_says(forged)

@@ -18,12 +18,12 @@ from autoresearch_kernel.core.student import as_known, quantile
 from autoresearch_kernel.record.bundle import NIGHTS
 from autoresearch_kernel.share.bundle import Bundle
 from autoresearch_kernel.share.check import UNKNOWN, check_bundle
-from autoresearch_kernel.share.figures import FIGURES, OF_EXPERIMENT, OF_RUNS, known
+from autoresearch_kernel.share.figures import FIGURES, OF_CHANGE, OF_EXPERIMENT, OF_RUNS, known
 from autoresearch_kernel.share.manifest import HISTORY, MANIFEST
 from autoresearch_kernel.share.recorded import Recorded
+from autoresearch_kernel.show.attribution_words import VERDICTS
 from tests.bundles import Files, events_in, files_of, flipped, with_events, zip_of
 from tests.conftest import PROJECT
-from tests.journeys.conftest import FLAGS, browser_path
 from tests.share.test_pages import SIZES, Visit
 from tests.share.test_verifying import FORGERIES, with_calls
 
@@ -36,16 +36,6 @@ CHECK = """async (packed) => {
   const rows = await verifyBundle.checkBundle(await verifyBundle.readZip(bytes));
   return rows.map((row) => [row.name, row.checked, row.unchecked, row.findings]);
 }"""
-
-
-@pytest.fixture(scope="module")
-def driven() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=browser_path(), args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -166,14 +156,16 @@ def test_what_a_model_used_gets_the_same_findings(page: Visit, files: Files, tmp
 
 def test_its_figures_are_those_of_the_program_whatever_the_machine_did(page: Visit, files: Files, slots: Path) -> None:
     """Of 120 histories with other scores, speeds, kinds of machine, audits and calls."""
-    names = [*FIGURES, *(f"{kind}-{number}" for kind in (*OF_RUNS, *OF_EXPERIMENT) for number in range(12))]
-    dice, seen = random.Random(13), dict.fromkeys(names, 0)
+    of_experiments = (*OF_RUNS, *OF_EXPERIMENT, *OF_CHANGE)
+    names = [*FIGURES, *(f"{kind}-{number}" for kind in of_experiments for number in range(27))]
+    dice, seen, parts = random.Random(13), dict.fromkeys(names, 0), set()
     for n in range(120):
         events = _changed(events_in(files if n % 4 else files_of(slots)), dice)
         recorded = Recorded()
         for event in events:
             recorded.add(event)
         mine = {name: known(name, recorded) for name in names}
+        parts |= {effect.part for effect in recorded.effects.values()}
         found = page.page.evaluate("([events, names]) => verifyBundle.figuresOf(events, names)", [events, names])
         for name, value in mine.items():
             is_number, near = isinstance(value, int | float), 1e-6 if name.startswith("sigmas-") else 1e-12
@@ -181,7 +173,8 @@ def test_its_figures_are_those_of_the_program_whatever_the_machine_did(page: Vis
         for name, value in mine.items():
             seen[name] += value is not None
     assert all(seen[name] for name in FIGURES), seen
-    assert all(any(seen[f"{kind}-{number}"] for number in range(12)) for kind in (*OF_RUNS, *OF_EXPERIMENT)), seen
+    assert all(any(seen[f"{kind}-{number}"] for number in range(27)) for kind in of_experiments), seen
+    assert parts == set(VERDICTS)
 
 
 def _changed(events: list[dict[str, Any]], dice: random.Random) -> list[dict[str, Any]]:
@@ -215,7 +208,34 @@ def _changed(events: list[dict[str, Any]], dice: random.Random) -> list[dict[str
         call = {"experiment": 2, "model": "m", "tokens_in": dice.randrange(10**6), "tokens_out": 5, "seconds": 1.0}
         events.append({"event": "called", "cost": dice.choice((None, 0.25)), "time": events[-1]["time"], **call})
     refusal = {"experiment": 2, "objection": "repeat", "why": "", "hypothesis": ""}
-    return events + [{"event": "refused", **refusal} for _ in range(dice.randrange(3))]
+    events += [{"event": "refused", **refusal} for _ in range(dice.randrange(3))]
+    return events + [{"event": "attribution", **event} for event in _taken_out(events, dice)]
+
+
+def _taken_out(events: list[dict[str, Any]], dice: random.Random) -> Iterator[dict[str, Any]]:
+    """Events of an attribution of the champion that is under way, with trainings of every kind."""
+    kept = [event["experiment"] for event in events if event["event"] == "decided" and event["status"] == "keep"]
+    of = {"champion": kept[-1]}
+    num_seeds, level, scatter = dice.randrange(1, 5), 1.5, dice.choice((0.001, 0.05))
+    yield of | {"what": "begun", "changes": kept[1:], "num_seeds": num_seeds}
+    for without in [None, *dice.sample(kept[1:], dice.randrange(len(kept)))]:
+        obstacle = dice.choice((None,) * 5 + ("conflict", "same", "dry run")) if without else None
+        one = of | {"without": without}
+        yield one | {"what": "variant", "obstacle": obstacle, "why": "it is so" if obstacle else ""}
+        worth = dice.choice((-0.1, 0.0, 0.0, 0.1)) if without else 0.0
+        for run in range(0 if obstacle else dice.randrange(num_seeds + 1)):
+            yield one | {"what": "started", "run": run, "seed": run}
+            kind = dice.choice(("scored",) * 6 + ("crash", "cut off", "not scored", "again"))
+            if kind == "cut off":
+                yield one | {"what": "interrupted", "run": run, "cause": dice.choice(("gone", "slow")), "reason": "x"}
+            if kind == "again":
+                yield one | {"what": "started", "run": run, "seed": run + 9}
+            if kind in ("scored", "not scored", "crash"):
+                yield one | {"what": "trained", "run": run, "status": kind if kind == "crash" else None, "reason": "x"}
+            if kind in ("scored", "not scored"):
+                scored = {"val_bpb": level + worth + dice.gauss(0, scatter), "status": None}
+                lost = {"val_bpb": None, "status": "invalid", "reason": "no model"}
+                yield one | {"what": "scored", "run": run} | (scored if kind == "scored" else lost)
 
 
 DEVICES = ("cpu", "cuda")
