@@ -94,6 +94,19 @@ def shares(dice: random.Random, cases: int, make: Callable[[], Case], first: int
     return " ".join(f"{share:9.1%}" for share in told) + f"  ± {most_error:.1%}  {pairs / cases:5.1f} pairs"
 
 
+def by_truth(dice: random.Random, cases: int, degrees: int) -> Iterator[str]:
+    """Of changes that the rule kept: how many have no true gain or most of the claimed one, and their answers."""
+    make = chosen_claims(dice, degrees)
+    kept = [next(make) for _ in range(cases)]
+    for what, of in (
+        ("no true gain", [case for case in kept if case[0] >= 0]),
+        ("at least half of the claim true", [case for case in kept if case[0] <= case[1].difference.bpb / 2]),
+    ):
+        share, each = len(of) / cases, iter(of)
+        told = f"{what}: {share:.0%} ± {math.sqrt(share * (1 - share) / cases):.1%} of {cases} kept"
+        yield f"{told:<66} {shares(dice, len(of), lambda each=each: next(each), FIRST_SEEDS, MOST_SEEDS)}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="How often `autoresearch rerun` is right, in simulated studies.")
     parser.add_argument("--cases", type=int, default=4000)
@@ -113,6 +126,8 @@ def main() -> None:
             what = f"seeds {first}..{most}, 12 degrees, {runs} runs against {theirs}, gain 4"
             print(f"{what + ', honest':<66} {shares(dice, cases, make, first, most)}")
             print(f"{what + ', inflated':<66} {shares(dice, cases, lambda m=make: inflated(m()), first, most)}")
+    for line in by_truth(dice, cases, 12):
+        print(line)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from ..core.contrast import CONFIDENCE, Interval, interval_on_test
 from ..core.decide import best
 from ..core.drift import STEADY, machine_speeds
 from ..core.format import bpb, clock, count, duration, percent, plain, signed, thousands
+from ..core.playback import Timeline
 from ..core.types import FAILED, Experiment, Status
 from ..show.cost import money, spent_words, tokens
 from ..show.html import text
@@ -131,13 +132,14 @@ def _running(material: Material) -> Iterator[str]:
 
 def _beginning(material: Material) -> Iterator[str]:
     facts, state, events = material.study.facts, material.state, material.events
-    seconds = seconds_of(events[-1]["time"]) - seconds_of(events[0]["time"])
+    ended = max((n for n, event in enumerate(events) if event["event"] == "decided"), default=-1)
+    seconds = Timeline.of(events, seconds_of).moments[-1 if material.is_running else ended]
     options = facts.get("agent_options") or {}
     agent = plain(f"{facts['agent']}{', ' + str(options['model']) if options.get('model') else ''}", 80)
     number = figure("experiments", str(len(tried(material))))
     noun = "experiment was" if len(tried(material)) == 1 else "experiments were"
     yield (
-        f"From {text(clock(events[0]['time']))} on, for {duration(seconds)}, {number} {noun} made with the agent "
+        f"From {text(clock(events[0]['time']))} on, in {duration(seconds)}, {number} {noun} made with the agent "
         f"{text(agent)}. Each run had a budget of {budget_html(material)} s on "
         f"{text(plain(str(facts['hardware'].get('device_name', '?')), 80))} and the corpus "
         f"{text(plain(str(facts['corpus'].get('corpus', '?')), 40))}."
@@ -178,7 +180,7 @@ def _decisions(material: Material) -> Iterator[str]:
         ("refused", "refused by the audit", sum(e.status is Status.REJECTED for e in done)),
     ]
     others = [f"{figure(name, str(number))} {kind}" for name, kind, number in kinds if number]
-    yield f"Of these, {', '.join([kept, *others])}."
+    yield f"Of the experiments, {', '.join([kept, *others])}."
 
 
 def _champion(material: Material) -> Iterator[str]:

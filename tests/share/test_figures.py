@@ -18,7 +18,7 @@ from autoresearch_kernel.share.layout import mark_in
 from autoresearch_kernel.share.manifest import PAGE
 from autoresearch_kernel.share.material import Material, read_material
 from autoresearch_kernel.share.recorded import Recorded
-from autoresearch_kernel.share.story import spent_html
+from autoresearch_kernel.share.story import spent_html, story
 from tests.shared_night import Night, make_night
 
 
@@ -78,6 +78,19 @@ def test_tokens_and_cost_are_marked_whatever_their_price_and_limits(
     assert (figures["tokens"], figures.get("cost")) == (f"{30.431 * len(costs):.1f} k", words)
     assert all(fits(text, known(name, recorded)) for name, text in figures.items())
     assert (known("cost", recorded) is None) == (words is None)
+
+
+def test_the_story_tells_how_long_the_experiments_took_whatever_came_days_later(material: Material) -> None:
+    """Sessions are added up, without the time between them; `finish` and `attribute` decide nothing."""
+    at_once = story(material)[0]
+    assert " on, in 10 min, " in at_once
+    later = {"time": "2027-03-01T08:00:00.000Z"}
+    assert story(with_events(material, [{"event": "opened", **later}, {"event": "note", **later}]))[0] == at_once
+    decided = next(event for event in material.events if event["event"] == "decided")
+    more = [{"event": "opened", **later}, {**decided, **later}]
+    assert story(with_events(material, more))[0] == at_once
+    hour = {"time": "2027-03-01T09:00:00.000Z"}
+    assert " on, in 1 h 10 min, " in story(with_events(material, [*more, {**decided, **hour}]))[0]
 
 
 # --- a whole page

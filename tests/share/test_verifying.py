@@ -566,7 +566,7 @@ def test_the_page_must_hold_what_the_files_hold(files: Files) -> None:
 # --- the pages, made again by the program that made them
 
 WORDS = {  # file -> what is written over it
-    "index.html": ("Of these, ", "Of these, all that matters: "),
+    "index.html": ("Of the experiments, ", "Of the experiments, all that matters: "),
     "experiments/0003/index.html": ("Proposed by the agent", "Dreamt of by the agent"),
     "results.tsv": ("ALPHA", "BETA"),
     "ro-crate-metadata.json": ("experiments were made", "experiments were dreamt of"),

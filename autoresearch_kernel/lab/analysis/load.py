@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 from ...core.attribution import effects
-from ...core.state import Event
+from ...core.playback import Timeline
 from ...core.types import Experiment
 from ...record.archive import StudyArchive
 from ...record.bundle import OPTIMISER, night_names, night_path, unpacked_study
@@ -126,7 +125,7 @@ def _of_study(study: Study) -> Analysis:
         tuple(_with_subjects(state.decided, StudyArchive(study.paths))),
         sigma=state.sigma,
         spent=state.spent_by_experiment,
-        seconds=_seconds_open(events),
+        seconds=Timeline.of(events, seconds_of).seconds if events else None,
         finished=finished,
         machine=machine_words(state),
         note=damage,
@@ -144,11 +143,3 @@ def _with_subjects(experiments: Iterable[Experiment], archive: StudyArchive) -> 
             found = subjects(before, after) if before and after else ()
             e = replace(e, details={**e.details, "subjects": list(found)}) if found else e
         yield e
-
-
-def _seconds_open(events: Sequence[Event]) -> float | None:
-    """During which a supervisor held the study: not the time between one that ended and the next one."""
-    if not events:
-        return None
-    gaps = [seconds_of(b["time"]) - seconds_of(a["time"]) for a, b in pairwise(events) if b["event"] != "opened"]
-    return max(0.0, sum(gaps))
