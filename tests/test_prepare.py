@@ -18,6 +18,7 @@ import torch
 
 import prepare
 from autoresearch_kernel.corpora.tokens import train_tokenizer
+from autoresearch_kernel.sandbox.policy import hidden_paths
 from autoresearch_kernel.scoring.job import Wrap, no_sandbox
 from autoresearch_kernel.system.locations import cache_dir
 from autoresearch_kernel.system.steady_clock import LAYOUT, LEAST_RATE, MOST_RATE
@@ -291,6 +292,21 @@ def test_a_count_that_is_just_being_written_leaves_the_last_one(
         count.write_bytes(torn)
         before, counted, after = clock.elapsed, clock.counted_seconds, clock.elapsed
         assert 1.2 * before <= counted <= 1.2 * after + 1e-6
+
+
+@pytest.mark.parametrize("budget", [0, -1.0, math.nan, math.inf])
+def test_a_budget_that_is_no_time_is_named(budget: float) -> None:
+    with pytest.raises(prepare.PrepareError, match=r"time_budget_seconds is .*: give a number of seconds above 0"):
+        prepare.TrainingClock(budget)
+
+
+def test_folders_of_a_corpus_may_begin_with_the_sign_for_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AUTORESEARCH_CORPUS", "~/corpora/own")
+    monkeypatch.setenv("AUTORESEARCH_HELDOUT", "~/rows")
+    assert prepare.corpus_dir() == tmp_path / "corpora" / "own"
+    assert prepare.heldout_dir(prepare.corpus_dir()) == tmp_path / "rows"
+    assert tmp_path / "rows" in hidden_paths(Path("/srv/project"))
 
 
 def test_a_missing_count_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
