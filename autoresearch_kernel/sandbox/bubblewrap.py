@@ -8,11 +8,11 @@ import importlib.util
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ..system.processes import run_program
-from .policy import Policy, system_paths
+from .policy import Policy, inner_links, system_paths
 
 HELP_SECONDS = 10.0  # in which bwrap has to print its help; it takes milliseconds
 # What Python, glibc, torch, psutil and compilers read in /proc besides the entries of processes. The other entries of
@@ -41,7 +41,7 @@ def bubblewrap_prefix(policy: Policy, user: int | None = None, as_first: bool = 
     command = shutil.which("bwrap", path=os.environ.get("PATH", "") + ":/usr/bin:/usr/local/bin")
     if command is None:
         raise FileNotFoundError("bwrap is not installed; `sudo apt install bubblewrap` installs it.")
-    known = _options(command)
+    known, links = _options(command), inner_links(policy.read_only)
     own_user = ["--unshare-user", *(["--disable-userns"] if "--disable-userns" in known else [])]
     return [
         command, "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try",
@@ -52,7 +52,7 @@ def bubblewrap_prefix(policy: Policy, user: int | None = None, as_first: bool = 
         "--dev", "/dev",
         *_tmpfs("/dev/shm", policy, known), *_tmpfs("/tmp", policy, known),
         *_folders_above([*policy.read_only, *policy.writable]),
-        *(part for path in dict.fromkeys((*_root_links(), *policy.read_only)) for part in _bind_or_link(path)),
+        *(part for path in dict.fromkeys((*_root_links(), *policy.read_only)) for part in _bind_or_link(path, links)),
         *(part for path in policy.hidden for part in _hide(path)),
         *(part for device in (_devices() if policy.gpu else []) for part in ("--dev-bind-try", device, device)),
         *(part for path in policy.writable for part in ("--bind", path, path)),
@@ -104,10 +104,12 @@ def _root_links() -> list[str]:
     return [path for path in ("/bin", "/lib", "/lib32", "/lib64", "/libx32", "/sbin") if os.path.islink(path)]
 
 
-def _bind_or_link(path: str) -> list[str]:
-    """On most systems /bin and /lib are links to /usr, and they stay links in the sandbox."""
+def _bind_or_link(path: str, links: Mapping[str, str]) -> list[str]:
+    """On most systems /bin and /lib are links to /usr; these, and links into another listed path, stay links."""
     if os.path.islink(path) and Path(path).parent == Path("/"):
         return ["--symlink", os.readlink(path), path]
+    if path in links:
+        return ["--symlink", links[path], path]
     return ["--ro-bind", path, path]
 
 

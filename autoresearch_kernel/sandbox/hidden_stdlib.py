@@ -58,10 +58,21 @@ def held_out_paths(read_only: Iterable[str], copies: Path | None = None) -> tupl
 
 
 def _files_of_packages() -> list[str]:
-    """The held-out files of packages, and what they are compiled to, in all folders that are imported from."""
+    """The held-out files of packages, and what they are compiled to, in all folders that are imported from.
+
+    A package's folder of tests that has one of them is hidden whole: nothing imports from it, and each path that is
+    hidden makes the start of a sandbox longer.
+    """
     folders = dict.fromkeys(os.path.realpath(folder) for folder in (*sys.path, *site.getsitepackages()) if folder)
-    paths = [os.path.join(folder, name) for folder in folders for name in held_out_packages.HELD_OUT]
+    names = dict.fromkeys(map(_with_its_tests, held_out_packages.HELD_OUT))
+    paths = [os.path.join(folder, name) for folder in folders for name in names]
     return [found for path in paths if os.path.exists(path) for found in (path, *_compiled(path))]
+
+
+def _with_its_tests(name: str) -> str:
+    """The folder `tests` above a file of a package, or the file where there is none."""
+    parts = name.split("/")
+    return "/".join(parts[: parts.index("tests") + 1]) if "tests" in parts else name
 
 
 def _compiled(source: str) -> list[str]:

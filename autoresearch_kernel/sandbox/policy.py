@@ -132,16 +132,17 @@ def _shown_to_scorers(project: Path, gpu: bool) -> Shown:
     hidden, modules = hidden_paths(project), _modules(project)
     found = _paths_of_scorers(hidden, gpu)
     shown = _readable([*found.shown, *found.held, *found.code, *modules], hidden, modules)
-    own = [path for path in shown if path == str(modules[1])]
+    own, links = [path for path in shown if path == str(modules[1])], inner_links(shown)
+    roots = [path for path in shown if path not in links]
     closed = [
         root + folder[len(os.path.realpath(root)) :]  # at each path that leads to it
         for folder in found.unused
-        for root in shown
+        for root in roots
         if folder.startswith(f"{os.path.realpath(root)}/")
     ]
     return Shown(
         paths=tuple(path for path in shown if path not in own),
-        hidden=(*held_out_paths(shown), *closed),
+        hidden=(*held_out_paths(roots), *closed),
         own=tuple(own),
         held=_readable(found.held, hidden, modules[:1]),
         code=tuple(path for path in _readable(found.code, hidden, []) if path not in own),
@@ -294,6 +295,17 @@ def readable_parts(path: Path, hidden: tuple[Path, ...]) -> list[Path]:
         return []
     inside = [child for child in sorted(path.iterdir()) if not _lies_in_any(child, hidden)]
     return [piece for child in inside for piece in readable_parts(child, hidden)]
+
+
+def inner_links(paths: Iterable[str]) -> dict[str, str]:
+    """The links among listed paths that lead into another one of them, and where to: as `lib64` of an environment.
+
+    They stay links in a sandbox, so what is hidden need not be hidden at them a second time.
+    """
+    listed = tuple(paths)
+    real = [path for path in listed if path == os.path.realpath(path)]
+    found = ((path, os.path.realpath(path)) for path in listed if os.path.islink(path))
+    return {path: to for path, to in found if any(f"{to}/".startswith(f"{root}/") for root in real)}
 
 
 def _lies_in_any(path: Path, hidden: tuple[Path, ...]) -> bool:

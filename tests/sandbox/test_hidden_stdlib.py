@@ -13,16 +13,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from autoresearch_kernel.core.errors import MachineFailed
 from autoresearch_kernel.corpora.sources import split_of_path, stdlib_files
 from autoresearch_kernel.sandbox.hidden_stdlib import copies_file, held_out_paths
 from autoresearch_kernel.sandbox.kinds import command, wrap
-from autoresearch_kernel.sandbox.policy import Policy
+from autoresearch_kernel.sandbox.policy import PACKAGE, Policy, inner_links, python_paths, system_paths
 from autoresearch_kernel.sandbox.probe import find_sandbox
 from autoresearch_kernel.sandbox.seatbelt import profile
+from autoresearch_kernel.system import held_out_packages
 from autoresearch_kernel.system.standard_library import HELD_OUT
 
+SHOWN = tuple(str(path) for path in (*system_paths(gpu=False), *python_paths(()), PACKAGE) if path.exists())
 STDLIB = Path(sysconfig.get_paths()["stdlib"])
 
 
@@ -127,6 +130,34 @@ def test_no_sandbox_starts_with_a_damaged_list_of_copies(
         held_out_paths([str(tmp_path)])
     report = find_sandbox("", command)
     assert report.name == "none" and any(str(known) in reason for _, reason, _ in report.missing)
+
+
+def test_of_a_package_the_tests_are_hidden_as_one_folder_each() -> None:
+    """Each hidden path makes the start of a sandbox longer; no training imports from a package's tests."""
+    packages = Path(torch.__file__).parents[1]
+    hidden = {Path(path).relative_to(packages).as_posix() for path in held_out_paths([str(packages)])}
+    for name in held_out_packages.HELD_OUT:
+        above = {folder.as_posix() for folder in Path(name).parents if folder.name == "tests"}
+        assert (above & hidden if above else name in hidden) and len(above) <= 1, name
+    assert not any("/tests/" in path for path in hidden)
+
+
+def test_a_link_into_another_listed_folder_stays_one_and_shows_nothing_hidden(tmp_path: Path) -> None:
+    """As `lib64` of an environment, whose paths would all have to be hidden twice."""
+    library = tmp_path / "env" / "lib"
+    other = _library(library / "sdk" / "python3.9")
+    (library / "module.py").write_text("x = 1\n")
+    for name, target in (("lib64", "lib"), ("out", str(tmp_path / "elsewhere"))):
+        (tmp_path / "env" / name).symlink_to(target)
+    (tmp_path / "elsewhere").mkdir()
+    paths = tuple(str(tmp_path / "env" / name) for name in ("lib", "lib64", "out"))
+    assert inner_links(paths) == {paths[1]: str(library)}
+    policy = Policy(read_only=(*SHOWN, *paths), hidden=held_out_paths(paths[:1]))
+    assert policy.hidden == (str(other),)
+    look = f"cat {paths[1]}/module.py; ls {paths[1]}/sdk/python3.9 {paths[0]}/sdk/python3.9; readlink {paths[1]}"
+    done = subprocess.run(wrap(policy, ["sh", "-c", look], "bubblewrap"), capture_output=True, text=True, check=True)
+    assert "os.py" not in done.stdout and done.stdout.splitlines()[0] == "x = 1"
+    assert done.stdout.splitlines()[-1] == str(library)
 
 
 def test_seatbelt_denies_after_it_allowed() -> None:

@@ -323,7 +323,8 @@ def test_no_held_out_file_of_a_package_can_be_read_nor_what_it_is_compiled_to(
     root = Path(torch.__file__).parents[1]
     sources = [root / name for name in held_out_packages.HELD_OUT]
     compiled = [path for source in sources for path in source.parent.glob(f"__pycache__/{source.stem}.*.pyc")]
-    neighbours = [source.parent / "__init__.py" for source in sources if (source.parent / "__init__.py").is_file()]
+    of_packages = [next((p.parent for p in source.parents if p.name == "tests"), source.parent) for source in sources]
+    neighbours = [folder / "__init__.py" for folder in of_packages if (folder / "__init__.py").is_file()]
     assert all(path.is_file() for path in sources) and len(neighbours) > len(sources) / 2
     search = [sys.executable, "-c", OPEN_EACH, json.dumps(list(map(str, (*sources, *compiled, *neighbours))))]
     env = training_environment(training("", world.paths, world.corpus, world.project), own)
