@@ -116,6 +116,8 @@ def after_a_night(browser: Browser, lab: Lab, place: Path) -> None:
     assert best is not None
     browser.page.locator(f'.ar-rows tr[data-number="{best.number}"]').click()
     browser.page.wait_for_timeout(2_000)
+    browser.page.locator(".jp-WindowedPanel-outer").first.evaluate("notebook => notebook.scrollTo(0, 0)")
+    browser.page.wait_for_timeout(500)
     browser.shot("panel-night")
     stamp_example("panel-night")
 
