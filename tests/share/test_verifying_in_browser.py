@@ -216,16 +216,17 @@ def _taken_out(events: list[dict[str, Any]], dice: random.Random) -> Iterator[di
     """Events of an attribution of the champion that is under way, with trainings of every kind."""
     kept = [event["experiment"] for event in events if event["event"] == "decided" and event["status"] == "keep"]
     of = {"champion": kept[-1]}
-    num_seeds, level, scatter = dice.randrange(1, 5), 1.5, dice.choice((0.001, 0.05))
+    is_whole = dice.random() < 0.2  # as many runs as it takes to tell luck
+    num_seeds, level, scatter = 9 if is_whole else dice.randrange(1, 5), 1.5, dice.choice((0.001, 0.05))
     yield of | {"what": "begun", "changes": kept[1:], "num_seeds": num_seeds}
-    for without in [None, *dice.sample(kept[1:], dice.randrange(len(kept)))]:
+    for without in [None, *dice.sample(kept[1:], len(kept) - 1 if is_whole else dice.randrange(len(kept)))]:
         obstacle = dice.choice((None,) * 5 + ("conflict", "same", "dry run")) if without else None
         one = of | {"without": without}
         yield one | {"what": "variant", "obstacle": obstacle, "why": "it is so" if obstacle else ""}
         worth = dice.choice((-0.1, 0.0, 0.0, 0.1)) if without else 0.0
-        for run in range(0 if obstacle else dice.randrange(num_seeds + 1)):
+        for run in range(0 if obstacle else num_seeds if is_whole else dice.randrange(num_seeds + 1)):
             yield one | {"what": "started", "run": run, "seed": run}
-            kind = dice.choice(("scored",) * 6 + ("crash", "cut off", "not scored", "again"))
+            kind = "scored" if is_whole else dice.choice(("scored",) * 6 + ("crash", "cut off", "not scored", "again"))
             if kind == "cut off":
                 yield one | {"what": "interrupted", "run": run, "cause": dice.choice(("gone", "slow")), "reason": "x"}
             if kind == "again":
