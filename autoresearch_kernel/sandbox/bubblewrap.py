@@ -53,7 +53,7 @@ def bubblewrap_prefix(policy: Policy, user: int | None = None, as_first: bool = 
         *_tmpfs("/dev/shm", policy, known), *_tmpfs("/tmp", policy, known),
         *_folders_above([*policy.read_only, *policy.writable]),
         *(part for path in dict.fromkeys((*_root_links(), *policy.read_only)) for part in _bind_or_link(path, links)),
-        *(part for path in policy.hidden for part in _hide(path)),
+        *(part for path in dict.fromkeys(_place_of(path, links) for path in policy.hidden) for part in _hide(path)),
         *(part for device in (_devices() if policy.gpu else []) for part in ("--dev-bind-try", device, device)),
         *(part for path in policy.writable for part in ("--bind", path, path)),
         "--remount-ro", "/dev", "--remount-ro", "/",
@@ -111,6 +111,11 @@ def _bind_or_link(path: str, links: Mapping[str, str]) -> list[str]:
     if path in links:
         return ["--symlink", links[path], path]
     return ["--ro-bind", path, path]
+
+
+def _place_of(path: str, links: Mapping[str, str]) -> str:
+    """A path, or where it is without a link that stays one: bubblewrap mounts nothing through a link."""
+    return next((to + path[len(link) :] for link, to in links.items() if path.startswith(f"{link}/")), path)
 
 
 def _hide(path: str) -> list[str]:

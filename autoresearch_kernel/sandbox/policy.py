@@ -304,7 +304,8 @@ def inner_links(paths: Iterable[str]) -> dict[str, str]:
     """
     listed = tuple(paths)
     real = [path for path in listed if path == os.path.realpath(path)]
-    found = ((path, os.path.realpath(path)) for path in listed if os.path.islink(path))
+    alone = [path for path in listed if not any(other.startswith(f"{path}/") for other in listed)]
+    found = ((path, os.path.realpath(path)) for path in alone if os.path.islink(path))
     return {path: to for path, to in found if any(f"{to}/".startswith(f"{root}/") for root in real)}
 
 
