@@ -158,7 +158,7 @@ def corpus_dir() -> Path:
     """The training side in use: $AUTORESEARCH_CORPUS, else the embedded corpus `packages`, else `stdlib`."""
     named = os.environ.get("AUTORESEARCH_CORPUS")
     if named:
-        return Path(named).expanduser()
+        return Path(os.path.expanduser(named))
     corpora = home_dir() / "corpora"
     for name in ("packages", "stdlib"):
         for folder in (corpora / f"{name}-v2048-t256", *sorted(corpora.glob(f"{name}-*"))):
@@ -174,7 +174,7 @@ def heldout_dir(corpus_dir: str | Path) -> Path:
     """Where the held-out rows of a training-side folder lie: $AUTORESEARCH_HELDOUT, else beside `corpora`."""
     named = os.environ.get("AUTORESEARCH_HELDOUT")
     folder = Path(corpus_dir)
-    return Path(named).expanduser() if named else folder.parent.parent / "heldout" / folder.name
+    return Path(os.path.expanduser(named)) if named else folder.parent.parent / "heldout" / folder.name
 
 
 def read_meta(folder: str | Path) -> dict[str, Any]:
@@ -595,7 +595,7 @@ class TrainingClock:
     $AUTORESEARCH_CLOCK the budget is counted in seconds of the machine's normal speed, which the supervisor writes to
     that file; `elapsed` and the curve stay in seconds of the wall clock.
 
-    Raises PrepareError for a budget that is not a number of seconds above 0.
+    Raises PrepareError for a budget that is not a finite number of seconds above 0.
     """
 
     points = 200  # of the curve in metrics.jsonl
@@ -604,7 +604,9 @@ class TrainingClock:
     def __init__(self, time_budget_seconds: float | None = None, report_every_seconds: float = 1.0) -> None:
         self.time_budget_seconds = TIME_BUDGET if time_budget_seconds is None else float(time_budget_seconds)
         if not 0 < self.time_budget_seconds < math.inf:
-            raise PrepareError(f"time_budget_seconds is {time_budget_seconds!r}: give a number of seconds above 0.")
+            raise PrepareError(
+                f"time_budget_seconds is {time_budget_seconds!r}: give a finite number of seconds above 0."
+            )
         self.max_steps = int(_number_named("AUTORESEARCH_MAX_STEPS", 0))
         self.step = -1
         self._reported_steps = 0  # as of the last `report`

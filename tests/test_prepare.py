@@ -296,7 +296,9 @@ def test_a_count_that_is_just_being_written_leaves_the_last_one(
 
 @pytest.mark.parametrize("budget", [0, -1.0, math.nan, math.inf])
 def test_a_budget_that_is_no_time_is_named(budget: float) -> None:
-    with pytest.raises(prepare.PrepareError, match=r"time_budget_seconds is .*: give a number of seconds above 0"):
+    with pytest.raises(
+        prepare.PrepareError, match=r"time_budget_seconds is .*: give a finite number of seconds above 0"
+    ):
         prepare.TrainingClock(budget)
 
 

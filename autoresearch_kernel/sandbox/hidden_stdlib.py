@@ -60,8 +60,8 @@ def held_out_paths(read_only: Iterable[str], copies: Path | None = None) -> tupl
 def _files_of_packages() -> list[str]:
     """The held-out files of packages, and what they are compiled to, in all folders that are imported from.
 
-    A package's folder of tests that has one of them is hidden whole: nothing imports from it, and each path that is
-    hidden makes the start of a sandbox longer.
+    A package's folder of tests that has one of them is hidden whole: no package imports from its tests except to
+    run them, and each path that is hidden makes the start of a sandbox longer.
     """
     folders = dict.fromkeys(os.path.realpath(folder) for folder in (*sys.path, *site.getsitepackages()) if folder)
     names = dict.fromkeys(map(_with_its_tests, held_out_packages.HELD_OUT))

@@ -216,7 +216,7 @@ def hidden_paths(project: Path, corpus_dir: Path | None = None) -> tuple[Path, .
     """Folders that no sandbox may see as a whole: homes, the project, and every corpus with its held-out rows."""
     paths = [home_folder() or Path("/root"), Path("/root"), project, cache_dir()]
     if rows := os.environ.get("AUTORESEARCH_HELDOUT"):
-        paths.append(Path(rows).expanduser())
+        paths.append(Path(os.path.expanduser(rows)))
     if corpus_dir is not None:
         corpora = corpus_dir.resolve().parent
         paths += [corpora, corpora.parent / "heldout"]

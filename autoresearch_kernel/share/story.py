@@ -133,13 +133,14 @@ def _running(material: Material) -> Iterator[str]:
 def _beginning(material: Material) -> Iterator[str]:
     facts, state, events = material.study.facts, material.state, material.events
     ended = max((n for n, event in enumerate(events) if event["event"] == "decided"), default=-1)
-    seconds = Timeline.of(events, seconds_of).moments[-1 if material.is_running else ended]
+    is_experiment = material.is_running and bool(state.in_work)  # what runs is not `finish` or `attribute`
+    seconds = Timeline.of(events, seconds_of).moments[-1 if is_experiment else ended]
     options = facts.get("agent_options") or {}
     agent = plain(f"{facts['agent']}{', ' + str(options['model']) if options.get('model') else ''}", 80)
     number = figure("experiments", str(len(tried(material))))
     noun = "experiment was" if len(tried(material)) == 1 else "experiments were"
     yield (
-        f"From {text(clock(events[0]['time']))} on, in {duration(seconds)}, {number} {noun} made with the agent "
+        f"Starting on {text(clock(events[0]['time']))}, {number} {noun} made in {duration(seconds)} with the agent "
         f"{text(agent)}. Each run had a budget of {budget_html(material)} s on "
         f"{text(plain(str(facts['hardware'].get('device_name', '?')), 80))} and the corpus "
         f"{text(plain(str(facts['corpus'].get('corpus', '?')), 40))}."

@@ -211,6 +211,7 @@
     numGivenBack = 0; // proposals
     calls = []; // questions to a language model
     attributions = []; // events of that name
+    presentEffects = null; // what the changes of the champion are worth, once that was asked
 
     get incumbent() {
       return last(this.kept);
@@ -230,6 +231,7 @@
       return need(need(this.runs, need(event, "experiment")), need(event, "run"));
     }
     add(event) {
+      this.presentEffects = null;
       const add = this["on_" + event.event];
       if (typeof add === "function") add.call(this, event);
     }
@@ -754,38 +756,65 @@
 
   const CHANCE = 0.025, CHANCE_EARLY = 0.001, LEAST_SEEDS = 2, LEAST_GAIN_SIGMAS = 1.5;
   const MOST_ATTEMPTS = 2, MOST_FAILURES = 2, MEASURED_TOLERANCE = 1e-6;
+  const TRIAL_EVENTS = ["started", "interrupted", "trained", "scored"], OBSTACLES = ["conflict", "same", "dry run"];
+  const STATUSES = ["keep", "discard", "crash", "timeout", "rejected", "interrupted", "invalid"];
+  const CAUSES = [
+    "gone", "asked", "slept", "slow", "fast", "overtime", "full disk", "not started", "died", "killed",
+  ];
   const PARTS = { // in words, as show/attribution_words.py has them
     carries: "carries gain", luck: "was luck", costs: "costs more than it brings", unclear: "is unclear after all seeds",
     tangled: "cannot be taken out alone", replaced: "was replaced by a later change", open: "is not settled yet",
   };
 
-  /** The attribution of a champion after all events of the kind so far; null where none has begun. */
-  function attributionOf(champion, events) {
-    let found = null;
-    for (const event of events.filter((one) => need(one, "champion") === champion)) {
-      if (event.what === "begun") {
-        const variants = found ? found.variants : new Map(), numSeeds = need(event, "num_seeds");
-        found = { champion, changes: need(event, "changes"), numSeeds, variants, settled: [] };
-      } else if (found === null) throw new Misfit("begun");
-      else if (event.what === "ended") found.settled = event.effects || [];
-      else if (event.what === "variant") {
-        const { without, obstacle = null, why = "" } = event;
-        found.variants.set(without, { without, obstacle, why, trials: [] });
-      } else if (["started", "interrupted", "trained", "scored"].includes(event.what))
-        addTrial(need(found.variants.get(event.without), "trials"), event);
+  /** Champion -> its attribution after all events of the kind so far; throws for an event that no supervisor writes. */
+  function attributionsOf(events) {
+    const found = new Map();
+    for (const event of events) {
+      const champion = need(event, "champion"), what = need(event, "what"), one = found.get(champion);
+      if (what === "begun") {
+        const changes = need(event, "changes"), numSeeds = need(event, "num_seeds");
+        if (!Array.isArray(changes)) throw new Misfit("changes");
+        found.set(champion, { changes, numSeeds, variants: one ? one.variants : new Map(), settled: [] });
+      } else if (!one) throw new Misfit("begun");
+      else if (what === "ended") one.settled = (event.effects || []).map(settledEffect);
+      else if (what === "variant") {
+        const without = need(event, "without"), { why = "" } = event;
+        const obstacle = event.obstacle ? oneOf(OBSTACLES, event.obstacle) : null;
+        one.variants.set(without, { without, obstacle, why, trials: [] });
+      } else if (TRIAL_EVENTS.includes(what)) {
+        const variant = one.variants.get(need(event, "without"));
+        if (variant) addTrial(variant.trials, event);
+      }
     }
     return found;
   }
+  function oneOf(known, value) {
+    if (!known.includes(value)) throw new Misfit(String(value));
+    return value;
+  }
+  function settledEffect(effect) {
+    need(effect, "change");
+    oneOf(Object.keys(PARTS), need(effect, "part"));
+    return effect;
+  }
+  const statusOf = (value) => (orNull(value) === null ? null : oneOf(STATUSES, value));
   function addTrial(trials, event) {
-    const run = need(event, "run"), before = trials[run];
-    const fresh = { status: "interrupted", val_bpb: null, reason: "", attempts: before ? before.attempts + 1 : 1 };
-    if (event.what === "started" && (before || run === trials.length)) trials[run] = fresh;
+    const run = need(event, "run"), begun = { status: "interrupted", val_bpb: null, reason: "", attempts: 1 };
+    if (event.what === "started") need(event, "seed");
+    if (event.what === "started" && run === trials.length) {
+      trials.push(begun);
+      return;
+    }
+    const before = need(trials, run);
+    if (event.what === "started") trials[run] = { ...begun, attempts: before.attempts + 1 };
     else if (event.what === "interrupted") {
-      const attempts = need(before, "attempts") - (event.cause === "gone" ? 0 : 1);
-      trials[run] = { ...before, status: "interrupted", reason: event.reason, attempts };
-    } else {
-      const val_bpb = event.what === "scored" ? orNull(event.val_bpb) : need(before, "val_bpb");
-      trials[run] = { ...before, status: orNull(event.status), val_bpb, reason: event.reason || "" };
+      const attempts = before.attempts - (oneOf(CAUSES, need(event, "cause")) === "gone" ? 0 : 1);
+      trials[run] = { ...before, status: "interrupted", reason: need(event, "reason"), attempts };
+    } else if (event.what === "trained")
+      trials[run] = { ...before, status: statusOf(need(event, "status")), reason: need(event, "reason") || "" };
+    else {
+      const val_bpb = orNull(event.val_bpb);
+      trials[run] = { ...before, status: statusOf(event.status), val_bpb, reason: event.reason || "" };
     }
   }
 
@@ -833,10 +862,16 @@
   /** What is wrong with the effects that an attribution ended with; "" also for records without them. */
   function ofAttribution(event, recorded) {
     if (need(event, "what") !== "ended" || !(event.effects || []).length) return "";
-    const one = attributionOf(event.champion, recorded.attributions);
-    if (one === null) return "it ends without a beginning";
-    const isSame = areLike(event.effects, effectsOf(one, noiseOf(recorded)));
-    return isSame ? "" : "its effects do not follow from its trainings";
+    const champion = need(event, "champion");
+    try {
+      const one = attributionsOf(recorded.attributions).get(champion);
+      if (!one) return "it ends without a beginning";
+      const isSame = areLike(event.effects, effectsOf(one, noiseOf(recorded)));
+      return isSame ? "" : "its effects do not follow from its trainings";
+    } catch (error) {
+      if (error instanceof Misfit || error instanceof TypeError) return ""; // the check of the figures names it
+      throw error;
+    }
   }
   /** Whether two values of JSON are the same, numbers but for rounding. */
   function areLike(one, other) {
@@ -848,8 +883,11 @@
   }
   /** The effects of the present champion by their changes, those that were recorded where it has ended. */
   function presentEffects(recorded) {
-    const one = attributionOf(recorded.incumbent, recorded.attributions);
-    if (one === null || !one.variants.size) return { numSeeds: null, effects: {} };
+    return (recorded.presentEffects ??= effectsOfChampion(recorded));
+  }
+  function effectsOfChampion(recorded) {
+    const one = attributionsOf(recorded.attributions).get(recorded.incumbent);
+    if (!one || !one.variants.size || !one.changes.length) return { numSeeds: null, effects: {} };
     const found = one.settled.length ? one.settled : effectsOf(one, noiseOf(recorded));
     return { numSeeds: one.numSeeds, effects: Object.fromEntries(found.map((effect) => [effect.change, effect])) };
   }

@@ -161,7 +161,7 @@ class Browser:
             except TooLate:
                 if is_last_try:
                     raise
-                if opened.count():
+                for _ in range(opened.count()):  # a submenu and its menu close one by one
                     self.page.keyboard.press("Escape")
 
     def cell(self, number: int) -> Locator:
