@@ -50,6 +50,7 @@ WAITS_SECONDS = (1.0, 4.0, 15.0, 60.0)  # before a tool that failed is asked aga
 TOLD_BY_TOOLS = (ServerCause.KEY, ServerCause.RATE, ServerCause.QUOTA, ServerCause.PERMISSION)
 MOST_SAID = 300  # characters of a tool's last words
 MOST_TOLD_BYTES = 2**20  # of the output that is read for people who watch
+MOST_LOOKED_AT = 2**18  # characters of a failed reply that are read to see whether a model answered
 MOST_LATE = 2  # attempts that may end at the deadline, which is up to twenty minutes each
 QUIET_SECONDS = 2.0  # in which the output did not grow: so it is not cut off between two edits
 WORKING_FOLDER = "empty"
@@ -285,7 +286,8 @@ class CommandChat:
         if failure is None:
             return Reply(redact(mended(said.reply)), "stop", call)
         is_counted = bool(said.tokens_in or said.tokens_out or said.cost)
-        has_replied = bool(said.reply) and (self.tool.output != "text" or looks_like_reply(said.reply))
+        begun = said.reply[:MOST_LOOKED_AT]
+        has_replied = bool(begun) and (self.tool.output != "text" or looks_like_reply(begun))
         if not (failure.may_cost or is_counted or has_replied):
             call = Call(self.model, 0, 0, 0.0, ended.seconds)
         failure.call = Call(**vars(call) | {"failed": failure.why})

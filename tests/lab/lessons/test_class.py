@@ -140,7 +140,7 @@ def nbgrader(course: Path, *words: str) -> str:
 
 @pytest.fixture
 def course(class_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    pytest.importorskip("nbgrader", reason="nbgrader is not installed: pip install nbgrader")
+    pytest.importorskip("nbgrader", reason="nbgrader is not installed: make setup EXTRAS=teaching")
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "prefix" / "share" / "jupyter"))
     install_kernelspec(tmp_path / "prefix")
     return shutil.copytree(class_folder / "nbgrader", tmp_path / "course")
