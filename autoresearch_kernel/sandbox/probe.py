@@ -133,6 +133,13 @@ def _try(name: str, user: int | None, command: Command) -> tuple[tuple[str, ...]
     return tuple(_PROMISES[way] for way in _PROMISES if open_ways.get(way) is False), reason
 
 
+def _a_file_of(path: str) -> list[str]:
+    """The file at a path, or one of the files below it."""
+    if os.path.isfile(path):
+        return [path]
+    return next(([os.path.join(folder, min(names))] for folder, _, names in os.walk(path) if names), [])
+
+
 def _reach_out(name: str, user: int | None, folder: Path, command: Command) -> tuple[dict[str, bool | str], str]:
     """The open ways out of a sandbox, found by a sandboxed process that tries them all; and why that was impossible."""
     own, outside = folder / "own", folder / "outside"
@@ -149,7 +156,7 @@ def _reach_out(name: str, user: int | None, folder: Path, command: Command) -> t
         given = {
             "port": tcp.getsockname()[1], "file": str(outside), "home": _home_without(policy), "pid": os.getpid(),
             "socket": str(folder / "s"), "own": str(own / "file"), "started": start_ticks(os.getpid()),
-            "hidden": [path for path in policy.hidden if os.path.isfile(path)],
+            "hidden": [file for path in policy.hidden for file in _a_file_of(path)],
         }  # fmt: skip
         python = [os.path.realpath(sys.executable), "-I", "-S", "-c", _ATTEMPTS, json.dumps(given)]
         env = {"PATH": os.environ.get("PATH", os.defpath)}

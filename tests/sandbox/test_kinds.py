@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -158,6 +160,21 @@ def test_where_root_cannot_become_another_user_the_report_says_so() -> None:
         "bubblewrap", None, ("another user for what root starts", "no such user"),
     )  # fmt: skip
     assert "ordinary user" in report.why() and "no rights of root" not in report.enforced
+
+
+@pytest.mark.parametrize("is_shown", [os.path.isdir, os.path.isfile], ids=["folders", "files"])
+def test_a_sandbox_that_shows_held_out_text_does_not_hold(is_shown: Callable[[str], bool]) -> None:
+    """Tests of a package are hidden as one folder, other held-out files one by one."""
+
+    def leaky(policy: Policy, argv: list[str], name: str, user: int | None) -> list[str]:
+        hidden = tuple(path for path in policy.hidden if not is_shown(path))
+        assert len(hidden) < len(policy.hidden)
+        return command(replace(policy, hidden=hidden), argv, name, user)
+
+    if find_sandbox("bubblewrap", command).name != "bubblewrap":
+        pytest.skip("there is no bubblewrap")
+    report = find_sandbox("bubblewrap", leaky)
+    assert report.name == "none" and "did not hold: no held-out document" in report.why()
 
 
 def test_bubblewrap_shows_no_counter_and_no_setting_of_the_machine_but_the_listed_ones(tmp_path: Path) -> None:
