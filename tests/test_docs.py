@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from contextlib import redirect_stdout, suppress
 from functools import cache
 from io import StringIO
@@ -174,6 +175,12 @@ def test_what_a_page_imports_exists(page: Path) -> None:
 
 
 # --- the words
+
+
+def test_getting_started_lists_each_extra_with_its_command() -> None:
+    extras = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    page = (PROJECT / "docs" / "getting-started.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(\w+)` \|.*(?:EXTRAS=\1|make test).*", page, re.MULTILINE)) == set(extras)
 
 
 def test_the_readme_is_read_in_ten_minutes() -> None:

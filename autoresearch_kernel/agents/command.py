@@ -301,7 +301,7 @@ class CommandChat:
         if ended.not_started:
             return Failure(f"it cannot be started ({ended.not_started})", ServerCause.REQUEST, may_cost=False)
         if ended.is_flood:
-            return Failure("it wrote more than 16 MB and was ended", ServerCause.SERVER)
+            return Failure("it wrote more than 4 MB and was ended", ServerCause.SERVER)
         if said.error is not None:
             if holds_proposal(said.reply, may_lack_end=True):
                 self.on_wait(f"{self.who} reported {quoted(said.error.message)!r} after a whole reply, which is used.")

@@ -6,6 +6,7 @@ clock that was set back, so moments never fall from one event to the next.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -38,6 +39,27 @@ class Timeline:
     def seconds(self) -> float:
         """How long the study took."""
         return self.moments[-1] if self.moments else 0.0
+
+    @property
+    def seconds_of_experiments(self) -> float:
+        """How long the experiments took: without what `finish` and `attribute` did after, before or between them.
+
+        A session counts up to its last event of an experiment that was not decided before.
+        """
+        decided, whole, began, ended = set[int](), 0.0, 0.0, 0.0
+        for event, moment in zip(self.events, self.moments, strict=True):
+            if event["event"] == "opened":
+                whole, began, ended = whole + ended - began, moment, moment
+            if (number := event.get("experiment")) is not None and number not in decided:
+                ended = moment
+            if event["event"] == "decided":
+                decided.add(event["experiment"])
+        return whole + ended - began
+
+    def seconds_before(self, kind: str) -> float:
+        """How long it took to come to the events of a kind, each from the event before it."""
+        steps = zip(self.events[1:], pairwise(self.moments), strict=True)
+        return math.fsum(now - then for event, (then, now) in steps if event["event"] == kind)
 
     def count_at(self, moment: float) -> int:
         """How many events there were by then."""

@@ -353,6 +353,7 @@ def _remade(bundle: Bundle, manifest: dict[str, Any] | None, bad: set[str]) -> R
         checked, differ = 1, [(HISTORY, "no pages can be made of the record and the files beside it")]
     if differ and not is_of_this_program(manifest):  # whose words may be others
         version = plain(str(manifest.get("version")), 20)
-        why = f"its manifest names another program (version {version}) than this {__version__}, or another Python"
-        return Row("remade", 0, unchecked=1, why=why)
+        is_same = manifest.get("version") == __version__
+        other = "this version with other code, or with another Python" if is_same else f"{version}, not {__version__}"
+        return Row("remade", 0, unchecked=1, why=f"its manifest names another program: {other}")
     return Row("remade", checked, tuple(Finding(*problem) for problem in differ))

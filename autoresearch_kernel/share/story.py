@@ -132,9 +132,7 @@ def _running(material: Material) -> Iterator[str]:
 
 def _beginning(material: Material) -> Iterator[str]:
     facts, state, events = material.study.facts, material.state, material.events
-    ended = max((n for n, event in enumerate(events) if event["event"] == "decided"), default=-1)
-    is_experiment = material.is_running and bool(state.in_work)  # what runs is not `finish` or `attribute`
-    seconds = Timeline.of(events, seconds_of).moments[-1 if is_experiment else ended]
+    seconds = Timeline.of(events, seconds_of).seconds_of_experiments
     options = facts.get("agent_options") or {}
     agent = plain(f"{facts['agent']}{', ' + str(options['model']) if options.get('model') else ''}", 80)
     number = figure("experiments", str(len(tried(material))))

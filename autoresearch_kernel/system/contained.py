@@ -25,7 +25,7 @@ from .processes import adopt_orphans, die_with_parent, end_below, kill_by_token,
 from .start import python_command
 
 LOOK_SECONDS = 0.05
-MOST_BYTES = 16 * 2**20  # of each output; a program that writes more is ended
+MOST_BYTES = 4 * 2**20  # of each output; a program that writes more is ended
 CANNOT_START = 127  # exit status of the parent, as a shell has it
 
 

@@ -103,7 +103,7 @@ def test_a_reply_is_read_whatever_stands_around_it(tool: FakeTool, behaviour: st
         (step("say", GOOD[:-30], status=1), "exit status 1"),
         (step("error", "Error: connect ECONNREFUSED 127.0.0.1:443", status=1), "ECONNREFUSED"),
         (step("killed", GOOD), "killed by signal 9"),
-        (step("flood"), "more than 16 MB"),
+        (step("flood"), "more than 4 MB"),
         (step("error", "529 Overloaded: try again later", status=1), "Overloaded"),
     ],
 )

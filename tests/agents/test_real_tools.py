@@ -32,7 +32,7 @@ MODELS = {"claude": "claude-sonnet-4-5", "codex": "gpt-5", "gemini": "gemini-2.5
 NO_TOOLS = {"claude": set(), "codex": {"request_user_input"}, "gemini": set(), "opencode": set()}
 KEY = "canary-5be20c8871aa"
 LIMIT_SECONDS = 90.0
-HANGS_AT_A_LIMIT = ("opencode",)  # its retries have no end
+HANGS_AT_A_LIMIT = ("opencode",)  # its retries have no end, so it is ended at its deadline
 
 
 def test_the_documented_versions_are_those_that_are_installed_for_the_tests() -> None:
@@ -114,7 +114,7 @@ def test_trouble_of_a_real_tool_is_understood(
     asked = chat(tool_at(name, server, tmp_path / "home", monkeypatch))
     server.trouble = trouble
     if trouble == "429" and name in HANGS_AT_A_LIMIT:
-        asked.limit_seconds, cause = 30.0, ServerCause.SLOW
+        asked.limit_seconds = 20.0
     failure = asked.ask_once("What next?")
     assert isinstance(failure, Failure), failure
     assert failure.cause is cause and KEY not in failure.why

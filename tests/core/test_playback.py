@@ -28,6 +28,21 @@ def test_time_without_a_supervisor_and_a_clock_that_was_set_back_are_left_out() 
     assert Timeline.of([], seconds_of).seconds == 0
 
 
+def test_experiments_take_a_session_up_to_its_last_event_of_one_that_was_not_decided() -> None:
+    kinds = (
+        ("study_started", 0, None), ("opened", 1, None), ("proposed", 2, 0), ("decided", 10, 0), ("finished", 15, None),
+        ("opened", 100, None), ("started", 120, 0), ("tested", 150, 0),  # `finish`
+        ("opened", 200, None), ("attribution", 230, None), ("note", 235, None), ("attribution", 240, None),
+        ("opened", 300, None), ("proposed", 310, 1), ("trained", 320, 1), ("attribution", 330, None),
+    )  # fmt: skip
+    events = [{"event": kind, "time": str(time), "experiment": number} for kind, time, number in kinds]
+    line = Timeline.of(events, float)
+    assert line.seconds == (15 - 1) + 50 + 40 + 30
+    assert line.seconds_of_experiments == (10 - 1) + 20
+    assert line.seconds_before("attribution") == 30 + 5 + 10
+    assert Timeline.of([], float).seconds_of_experiments == 0
+
+
 def test_at_a_moment_there_are_the_events_up_to_it() -> None:
     line = timeline()
     assert [line.count_at(moment) for moment in (-1, 0, 0.5, 1, 20, 55, 99)] == [0, 1, 1, 2, 6, 9, 9]

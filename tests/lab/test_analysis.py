@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from autoresearch_kernel import analyse, open_example
 from autoresearch_kernel.core.types import Experiment, Run, Spent, Status
 from autoresearch_kernel.lab.analysis.analysis import Analysis
 from autoresearch_kernel.lab.analysis.finding import Finding
@@ -107,10 +108,21 @@ def test_the_price_of_a_gain_is_counted_by_what_fresh_seeds_showed() -> None:
 def test_all_seconds_are_accounted_for() -> None:
     measured = {"training_seconds": 60.0, "start_up_seconds": 10.0, "scoring_seconds": 5.0}
     runs = (Run(0, 0, val_bpb=1.5, measured=measured), Run(1, 1, val_bpb=1.5, measured=measured))
-    night = Analysis("nov23", (tried(0, Status.KEEP, 1.5, runs=runs),), seconds=200.0)
+    night = Analysis("nov23", (tried(0, Status.KEEP, 1.5, runs=runs),), seconds=160.0)
+    night = replace(night, whole_seconds=260.0, attribution_seconds=60.0)
     values = {row["quantity"]: row["value"] for row in night.pace().rows}
     assert (values["training"], values["start-up"], values["scoring"]) == (120.0, 20.0, 10.0)
-    assert values["waiting and the rest"] == 50.0
+    assert (values["attribution"], values["waiting and the rest"]) == (60.0, 50.0)
+
+
+def test_what_finish_and_attribute_took_is_no_time_of_experiments() -> None:
+    """The recorded night took 52 minutes; its result and its attribution took 24 more."""
+    night = analyse(open_example())
+    values = {row["quantity"]: row["value"] for row in night.pace().rows}
+    assert "62 experiments in 52 min" in night.summary()
+    assert values["experiments an hour"] == pytest.approx(62 * 3600 / night.seconds)
+    assert 51 * 60 < night.seconds < 53 * 60 and 70 * 60 < night.whole_seconds < 80 * 60
+    assert 18 * 60 < values["attribution"] < 22 * 60
 
 
 def test_an_unknown_price_is_not_zero() -> None:

@@ -24,6 +24,7 @@ pytest.importorskip("distributed", reason="Dask is not installed: make setup EXT
 
 from autoresearch_kernel.core.errors import MachineFailed
 from autoresearch_kernel.core.types import Progress, RunOutcome, Status
+from autoresearch_kernel.record.history import read_events
 from autoresearch_kernel.record.paths import ExperimentPaths
 from autoresearch_kernel.record.study import Study
 from autoresearch_kernel.run import alike, cluster, places
@@ -32,9 +33,12 @@ from autoresearch_kernel.run.cluster import cluster_backend
 from autoresearch_kernel.run.conformance import check_backend
 from autoresearch_kernel.run.connection import ClusterRefused, Connection
 from autoresearch_kernel.run.outcome import EndRun
+from autoresearch_kernel.run.place import Place
+from autoresearch_kernel.run.places import Places
 from autoresearch_kernel.run.received import put
 from autoresearch_kernel.run.training import Listener, Training, new_token
 from autoresearch_kernel.scoring.job import HeldOut, ScoringJob, ScoringSettings
+from autoresearch_kernel.share.decisions import check_decisions
 from autoresearch_kernel.study.across import measure_worker
 from autoresearch_kernel.study.finish import finish
 from autoresearch_kernel.study.loop import research
@@ -333,6 +337,33 @@ def test_a_study_on_a_cluster_trains_on_all_workers(
     assert (result.num_baseline_runs, result.num_champion_runs) == (3, 3)
 
 
+def test_a_slower_worker_is_a_kind_of_its_own_and_nothing_is_compared_across_kinds(
+    both: Workers, project: Path, small_corpus: Path, no_pictures: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both share this machine's processors, so the measured speed of one is halved."""
+    describe = Places._describe
+
+    def slowed(self: Places, place: Place, *arguments: Any, **others: Any) -> dict[str, Any]:
+        return describe(self, place, *arguments, **others) | {"flops": 2e10 if place.name == "alpha" else 1e10}
+
+    monkeypatch.setattr(Places, "_describe", slowed)
+    both.wait_for("alpha", "beta")
+    study = study_of(project, small_corpus)
+    ideas = Scripted(*({"ALPHA": alpha} for alpha in (0.1, 2.0, 3.0, 0.05)))
+    list(research(study, ideas, experiments=4, cluster=both.address))
+    state, events = state_of(study), read_events(study.paths.history)
+    machines = {(e.number, run.index): run.machine for e in state.experiments for run in e.runs}
+    assert len(set(machines.values())) == 2, "alpha and beta are two kinds"
+    compared = [e for e in events if e["event"] == "decided" and "incumbent_runs" in (e.get("rule") or {})]
+    for event in compared:
+        rule, number = event["rule"], event["experiment"]
+        mine = {machines[number, run] for run in rule["runs"]}
+        assert mine == {machines[rule["incumbent"], run] for run in rule["incumbent_runs"]} and len(mine) == 1
+    assert len({machines[event["experiment"], event["rule"]["runs"][0]] for event in compared}) == 2
+    found, _ = check_decisions(events)
+    assert found.checked >= len(compared) and found.problems == []
+
+
 def test_a_study_comes_to_the_same_decisions_on_slots_on_a_cluster_and_where_trainings_are_pretended(
     workers: Workers, project: Path, small_corpus: Path, no_pictures: None
 ) -> None:
@@ -500,8 +531,14 @@ def test_a_worker_that_is_killed_while_it_scores_or_audits_is_the_machines_fault
     assert question.is_answered()
 
 
-def test_a_worker_that_is_killed_while_it_receives_a_model_gets_it_again(
-    backend: Backend, workers: Workers, project: Path, small_corpus: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
+def test_a_worker_that_fails_while_it_receives_a_model_gets_it_again(
+    fault: signal.Signals,
+    backend: Backend,
+    workers: Workers,
+    project: Path,
+    small_corpus: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with on(backend, 0):
         outcome = backend.train(training_of(project, small_corpus, number=14), Listener())
@@ -509,19 +546,23 @@ def test_a_worker_that_is_killed_while_it_receives_a_model_gets_it_again(
     job, pid, parts = job_of(outcome.artefact, small_corpus, project), workers.pid("beta"), []
     ask = Connection.ask
 
-    def ask_and_kill(self: Connection, address: str, function: Any, *arguments: Any, **others: Any) -> Any:
+    def ask_and_fail(self: Connection, address: str, function: Any, *arguments: Any, **others: Any) -> Any:
         if function is put and arguments[0].endswith("model.pkl"):
             parts.append(arguments[1])
             if len(parts) == 2:
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, fault)
         return ask(self, address, function, *arguments, **others)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(Connection, "ask", ask_and_kill)
-        patched.setattr("autoresearch_kernel.run.connection.CHUNK_BYTES", 4096)
-        with on(backend, 1), pytest.raises(MachineFailed, match="beta"):
-            backend.score(job)
-    assert len(parts) == 2 and outcome.artefact.stat().st_size > 3 * 4096, "it was killed in the middle"
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(Connection, "ask", ask_and_fail)
+            patched.setattr("autoresearch_kernel.run.connection.CHUNK_BYTES", 4096)
+            with on(backend, 1), pytest.raises(MachineFailed, match="beta"):
+                backend.score(job)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+    assert len(parts) == 2 and outcome.artefact.stat().st_size > 3 * 4096, "it failed in the middle"
     workers.wait_for("alpha", "beta")
     with on(backend, 1):
         there = backend.score(job)

@@ -81,25 +81,19 @@ def test_tokens_and_cost_are_marked_whatever_their_price_and_limits(
 
 
 def test_the_story_tells_how_long_the_experiments_took_whatever_came_days_later(material: Material) -> None:
-    """Sessions are added up, without the time between them; `finish` and `attribute` decide nothing."""
+    """Sessions are added up, without the time between them; `finish` and `attribute` try nothing new."""
     at_once = story(material)[0]
     assert " made in 10 min with " in at_once
     later = {"time": "2027-03-01T08:00:00.000Z"}
     assert story(with_events(material, [{"event": "opened", **later}, {"event": "note", **later}]))[0] == at_once
-    decided = next(event for event in material.events if event["event"] == "decided")
-    more = [{"event": "opened", **later}, {**decided, **later}]
-    assert story(with_events(material, more))[0] == at_once
     hour = {"time": "2027-03-01T09:00:00.000Z"}
-    assert " made in 1 h 10 min with " in story(with_events(material, [*more, {**decided, **hour}]))[0]
-
-
-def test_the_story_of_a_running_study_counts_up_to_now_while_an_experiment_is_under_way(material: Material) -> None:
-    later = {"event": "note", "time": "2027-03-01T08:00:00.000Z"}
-    running = replace(with_events(material, [later]), is_running=True)
-    assert running.state.in_work and " made in 45 d 0 h with " in story(running)[1]
-    decided = [event for event in running.events if event.get("experiment") != running.state.in_work[0].number]
-    other = replace(running, events=tuple(decided), state=replay(decided))  # `finish` or `attribute` runs
-    assert story(other)[1] == story(replace(other, is_running=False))[0] and " made in 10 min with " in story(other)[1]
+    fresh = {"event": "started", "experiment": 1, "run": 1, "seed": 9, **hour}  # a run of what was decided
+    without = [{"event": "opened", **later}, fresh, {"event": "note", **hour}]
+    assert story(with_events(material, without))[0] == at_once
+    (open_one,) = material.state.in_work
+    again = {"event": "started", "experiment": open_one.number, "run": 0, "seed": 1}
+    more = [*without, {"event": "opened", **hour}, again | {"time": "2027-03-01T09:20:00.000Z"}]
+    assert " made in 30 min with " in story(with_events(material, more))[0]
 
 
 # --- a whole page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import zipfile
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -14,6 +15,7 @@ import pytest
 
 from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.core.types import Status
+from autoresearch_kernel.record.bundle import night_path
 from autoresearch_kernel.record.history import read_state
 from autoresearch_kernel.record.study import StudyError
 from autoresearch_kernel.share import command
@@ -89,12 +91,23 @@ def pages(bundle: Path) -> list[Path]:
     return [bundle / "index.html", *sorted(bundle.glob("experiments/*/index.html"))]
 
 
+@pytest.fixture(scope="module")
+def attributed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first recorded night, unpacked."""
+    folder = tmp_path_factory.mktemp("attributed")
+    shutil.unpack_archive(night_path(), folder)
+    (bundle,) = folder.iterdir()
+    assert "What carries the gain" in (bundle / "index.html").read_text(encoding="utf-8")
+    return bundle
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_each_page_opens_from_the_disk_and_fits_the_screen(
-    plain: Path, chromium: Browser, size: str, dark: bool
+    plain: Path, attributed: Path, chromium: Browser, size: str, dark: bool
 ) -> None:
-    for path in [plain / "index.html", plain / "experiments" / "0001" / "index.html"]:
+    """Also one with the table of an attribution."""
+    for path in [plain / "index.html", plain / "experiments" / "0001" / "index.html", attributed / "index.html"]:
         visit = Visit(chromium, path, SIZES[size], dark)
         assert visit.complaints == [] and visit.asked == [path.as_uri()]
         wide = visit.page.evaluate("document.documentElement.scrollWidth")

@@ -22,7 +22,9 @@ class StudyData:
     experiments: tuple[Experiment, ...]  # decided ones, oldest first
     sigma: float | None = None  # run-to-run standard deviation in bits per byte
     spent: Mapping[int, Spent] | None = None  # on models, by experiment; None where no costs were recorded
-    seconds: float | None = None  # during which a supervisor ran the study; None where there are no times
+    seconds: float | None = None  # that its experiments took; None where there are no times
+    whole_seconds: float | None = None  # during which a supervisor ran the study, also for `finish` and `attribute`
+    attribution_seconds: float = 0.0  # of these, for trainings without a kept change
     finished: Mapping[str, Any] | None = None  # the last `finished` event
     machine: str = ""  # how busy the machine was, and how long the study waited for quiet; "" where it was quiet
     note: str = ""  # what the reader should know of where this comes from

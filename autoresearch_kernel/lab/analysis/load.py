@@ -119,13 +119,16 @@ def _named(name: str) -> Analysis:
 def _of_study(study: Study) -> Analysis:
     readable = readable_events(study.paths.history) if study.paths.history.is_file() else Readable([])
     events, (state, damage) = readable.events, views_of(readable)
+    timeline = Timeline.of(events, seconds_of)
     finished = next((event for event in reversed(events) if event["event"] == "finished"), None)
     return Analysis(
         study.name,
         tuple(_with_subjects(state.decided, StudyArchive(study.paths))),
         sigma=state.sigma,
         spent=state.spent_by_experiment,
-        seconds=Timeline.of(events, seconds_of).seconds if events else None,
+        seconds=timeline.seconds_of_experiments if events else None,
+        whole_seconds=timeline.seconds if events else None,
+        attribution_seconds=timeline.seconds_before("attribution"),
         finished=finished,
         machine=machine_words(state),
         note=damage,

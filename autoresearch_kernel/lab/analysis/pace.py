@@ -19,11 +19,12 @@ FEW_KEEPS = 4  # below, which half of the study they came in says nothing
 
 
 def where_the_seconds_go(data: StudyData) -> dict[str, float]:
-    """Name -> seconds of all runs, and of what lies between them; {} where nothing is known."""
+    """Name -> seconds of all runs, of the attribution, and of the rest of a study; {} where nothing is known."""
     runs = [run for e in data.experiments for run in e.runs]
     sums = {name: math.fsum(float(run.measured.get(key) or 0.0) for run in runs) for key, name in SECONDS}
+    sums["attribution"] = data.attribution_seconds
     known = {name: seconds for name, seconds in sums.items() if seconds > 0}
-    rest = (data.seconds or 0.0) - sum(known.values())
+    rest = (data.whole_seconds or 0.0) - sum(known.values())
     return known | ({"waiting and the rest": rest} if known and rest > 0 else {})
 
 

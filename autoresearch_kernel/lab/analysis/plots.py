@@ -28,6 +28,8 @@ SECOND_COLOURS = {
     "dev score and hand-over": "#A6CEE3",
     "shutdown": "#C9C9C9",
     "scoring": ORANGE,
+    "audit": "#FDBF6F",
+    "attribution": "#CAB2D6",
 }
 
 
