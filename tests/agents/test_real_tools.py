@@ -114,7 +114,7 @@ def test_trouble_of_a_real_tool_is_understood(
     asked = chat(tool_at(name, server, tmp_path / "home", monkeypatch))
     server.trouble = trouble
     if trouble == "429" and name in HANGS_AT_A_LIMIT:
-        asked.limit_seconds = 20.0
+        asked.limit_seconds = 30.0
     failure = asked.ask_once("What next?")
     assert isinstance(failure, Failure), failure
     assert failure.cause is cause and KEY not in failure.why
