@@ -187,7 +187,7 @@ def test_the_crate_names_every_file(example: Path) -> None:
     paths = {path.relative_to(example).as_posix() for path in example.rglob("*") if path.is_file()}
     assert listed == paths - {"ro-crate-metadata.json"} and listed < graph.keys()
     assert graph["ro-crate-metadata.json"]["about"] == {"@id": "./"}
-    assert f"{LAST} experiments were made with the agent search" in graph["./"]["description"]
+    assert f"{LAST} experiments were made in 52 min with the agent search" in graph["./"]["description"]
 
 
 def answer_with_terms(
