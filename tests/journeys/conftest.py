@@ -37,6 +37,7 @@ FLAGS = [
 # What Chromium says of things that no page of ours did.
 # The last is ipywidgets' word on a saved view whose kernel is gone: the cell below it is what stays.
 NOT_OURS = ("favicon", "ResizeObserver loop", "widget model not found")
+OTHER_EXTENSIONS = ("@jupyter/nbgrader",)  # which most users do not have, so no picture should show them
 FOLDERS = ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_WORKSPACES_DIR", "JUPYTERLAB_SETTINGS_DIR")
 SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
@@ -85,6 +86,9 @@ class Lab:
             path = self.folder / "JUPYTERLAB_SETTINGS_DIR" / "@jupyterlab" / f"{file}.jupyterlab-settings"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(content))
+        pages = self.folder / "JUPYTER_CONFIG_DIR" / "labconfig" / "page_config.json"
+        pages.parent.mkdir(parents=True, exist_ok=True)
+        pages.write_text(json.dumps({"disabledExtensions": dict.fromkeys(OTHER_EXTENSIONS, True)}))
         with open(self.folder / "lab.log", "ab") as log:
             self.process = subprocess.Popen(
                 command, cwd=self.project, env=ours | settings, stdout=log, stderr=log, start_new_session=True

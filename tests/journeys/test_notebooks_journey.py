@@ -35,6 +35,7 @@ def test_lab_opens_your_copy_of_the_control_panel_and_git_stays_clean(lab: Lab, 
     assert browser.page.url.endswith(f"/lab/tree/{CONTROL}")
     browser.run(0)
     browser.page.locator(".ar-panel").wait_for()
+    assert browser.page.get_by_role("menuitem", name="Nbgrader").count() == 0, "see OTHER_EXTENSIONS"
     browser.save()
     saved = nbformat.read(place / CONTROL, as_version=4)
     assert saved.cells[1].outputs and saved.metadata.autoresearch.copied_from  # which tells the next upgrade
