@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ..core.types import Call, ignore
-from ..system.contained import Ended, run_contained
+from ..system.contained import MOST_BYTES, Ended, run_contained
 from ..system.processes import ProgramHung, run_program
 from ..system.temporary import own_folder
 from .causes import ServerAction, ServerCause
@@ -286,8 +286,8 @@ class CommandChat:
         if failure is None:
             return Reply(redact(mended(said.reply)), "stop", call)
         is_counted = bool(said.tokens_in or said.tokens_out or said.cost)
-        begun = said.reply[:MOST_LOOKED_AT]
-        has_replied = bool(begun) and (self.tool.output != "text" or looks_like_reply(begun))
+        beginning = said.reply[:MOST_LOOKED_AT]
+        has_replied = bool(beginning) and (self.tool.output != "text" or looks_like_reply(beginning))
         if not (failure.may_cost or is_counted or has_replied):
             call = Call(self.model, 0, 0, 0.0, ended.seconds)
         failure.call = Call(**vars(call) | {"failed": failure.why})
@@ -301,7 +301,7 @@ class CommandChat:
         if ended.not_started:
             return Failure(f"it cannot be started ({ended.not_started})", ServerCause.REQUEST, may_cost=False)
         if ended.is_flood:
-            return Failure("it wrote more than 4 MB and was ended", ServerCause.SERVER)
+            return Failure(f"it wrote more than {MOST_BYTES // 2**20} MB and was ended", ServerCause.SERVER)
         if said.error is not None:
             if holds_proposal(said.reply, may_lack_end=True):
                 self.on_wait(f"{self.who} reported {quoted(said.error.message)!r} after a whole reply, which is used.")

@@ -139,7 +139,7 @@ def _value_at(text: str, start: int) -> tuple[Any, int]:
         return json.JSONDecoder().raw_decode(text, start)
     except ValueError:
         return None, start
-    except RecursionError:  # nobody means what is nested so deep, nor any part of it
+    except RecursionError:  # no tool nests its output so deep, so no part of it counts
         return None, len(text)
 
 
