@@ -47,7 +47,7 @@ from .training import Listener, Training, run_training
 
 PROCESS = secrets.token_hex(8)  # of this process: after a restart a worker may have the same address
 LEAST_FREE_BYTES = 64 * 2**20  # disk space without which no training is begun
-OUTPUT_LIMIT_CHARS = 200_000  # of the output that waits to be fetched; older output is dropped
+OUTPUT_LIMIT_CHARS = 200_000  # of the output that is kept for the supervisor; older output is dropped
 # The newest, and all that is in use; what a supervisor misses it sends again. A run leaves a hand-over with its model,
 # a notebook and a log.
 KEPT_EXPERIMENTS, KEPT_FILES, KEPT_ARRAYS = 32, 120, 48
@@ -78,6 +78,13 @@ class Seen:
     holder: MachineHolder | None = None  # whose training it waits for
     points: tuple[dict[str, Any], ...] = ()  # of the curve
     output: str = ""  # of the notebook
+    num_chars: int = 0  # that the notebook has written up to the end of `output`
+
+    def after(self, num_points: int, num_chars: int) -> Seen:
+        """What is new for a supervisor that has so many points of the curve and so many characters of the output."""
+        num_new = max(self.num_chars - num_chars, 0)
+        output = self.output[max(len(self.output) - num_new, 0) :]
+        return replace(self, points=self.points[num_points:], output=output)
 
 
 @dataclass
@@ -90,7 +97,8 @@ class Work:
     is_over: bool = False
     seen: Seen = Seen()
     points: list[dict[str, Any]] = field(default_factory=list)  # all of the curve
-    output: str = ""
+    output: str = ""  # the end of it
+    num_chars: int = 0  # of all of it
     ending: Exception | None = None  # is raised in the task
     used: tuple[Path, ...] = ()  # files and folders
     touched: float = 0.0  # when these were touched last
@@ -116,11 +124,12 @@ class Work:
     def hear(self, text: str) -> None:
         with self.lock:
             self.output = (self.output + text)[-OUTPUT_LIMIT_CHARS:]
+            self.num_chars += len(text)
 
-    def take_output(self) -> str:
+    def all_seen(self) -> Seen:
+        """What the task does, with all of its curve and the end of its output."""
         with self.lock:
-            output, self.output = self.output, ""
-        return output
+            return replace(self.seen, points=tuple(self.points), output=self.output, num_chars=self.num_chars)
 
 
 _works: dict[str, Work] = {}  # by token
@@ -182,10 +191,10 @@ def described(process: str, project: str) -> dict[str, Any] | None:
     return _described.get(sha256_of(below_root(project) / "prepare.py"))
 
 
-def look(token: str, num_points: int) -> Seen:
-    """What a task does now, with the points of its curve after the first `num_points`.
+def look(token: str, num_points: int, num_chars: int) -> Seen:
+    """What a task does now, with what is new after that many points of its curve and characters of its output.
 
-    The output that it returns is not returned again.
+    The answer can be lost, so the supervisor says what it has, and nothing is forgotten because it was told once.
     """
     now = time.monotonic()
     for key, old in list(_works.items()):
@@ -193,7 +202,7 @@ def look(token: str, num_points: int) -> Seen:
             _works.pop(key, None)
     work = _works.setdefault(token, Work())
     work.asked = now
-    return replace(work.seen, points=tuple(work.points[num_points:]), output=work.take_output())
+    return work.all_seen().after(num_points, num_chars)
 
 
 def end_run(token: str, status: str, reason: str) -> None:
@@ -355,7 +364,7 @@ def train(order: Order, training: Training, experiment: str, corpus: str) -> Tra
         if order.shares_machine:  # the other slots would count as strangers that slow it down
             outcome.measured.pop("machine_speed", None)
         files = tuple(File.read(path.relative_to(folder).as_posix(), path) for path in _files(own) if path.is_file())
-        return Trained(outcome, files, replace(work.seen, points=tuple(work.points), output=work.take_output()))
+        return Trained(outcome, files, work.all_seen())
 
 
 def _files(training: Training) -> tuple[Path, ...]:

@@ -210,10 +210,11 @@ def test_a_real_pair_trains_in_the_sandbox_and_is_answered(
     (experiment,) = research(study, Scripted({"ALPHA": 0.05}), experiments=1)
     assert experiment.status is Status.KEEP
     path = share(study, tmp_path / "nov23.zip")
+    monkeypatch.setattr("secrets.randbelow", lambda most: 23)  # of all seeds, about one in thirty contradicts
     status = main(["rerun", str(path), "--experiment", "1", "--seeds", "2", "--most-seeds", "3", "--yes"])
     said = capsys.readouterr().out
-    words = {0: "This machine agrees", 3: "annot tell"}[status]  # so few seeds may not tell a large gain from luck
-    assert words in said and "95 % interval" in said
+    assert status == 3 and "This machine cannot tell" in said  # so few seeds may not tell a large gain from luck
+    assert said.count("95 % interval") == 2
     rerun_folder = next((small_corpus.parents[1] / "reruns").iterdir())
     state = read_state(rerun_folder / "studies" / "rerun" / "history.jsonl")
     assert {run.sandbox for e in state.experiments for run in e.runs} != {"none"}
