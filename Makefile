@@ -49,9 +49,9 @@ lab: setup
 gpu-check: setup
 	@$(AUTORESEARCH) gpu-check $(if $(DEVICE),--device $(DEVICE))
 
-# Threads that wait leave the cores to the other worker.
+# Three workers fill two cores, as many tests wait; threads that wait leave the cores to the other workers.
 test: setup-test
-	OMP_WAIT_POLICY=passive $(IN_VENV) pytest -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_WAIT_POLICY=passive $(IN_VENV) pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 faults: setup-test
 	$(IN_VENV) tests.faults

@@ -155,8 +155,10 @@ def test_a_python_is_named_by_its_script_or_module(line: str, program: str) -> N
 
 def test_others_are_named_by_what_they_run(tmp_path: Path) -> None:
     """One that is a Python by its script; measure_load does not see its own children, so they are named here."""
-    (tmp_path / "burn.py").write_text("input()")
-    with subprocess.Popen([sys.executable, str(tmp_path / "burn.py")], stdin=subprocess.PIPE) as neighbour:
+    (tmp_path / "burn.py").write_text("print(flush=True); input()")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, str(tmp_path / "burn.py")], **pipes) as neighbour:
+        assert neighbour.stdout is not None and neighbour.stdout.readline()  # a process that begins has no words yet
         named = program_of(neighbour.pid, "python3.12"), program_of(neighbour.pid, "cc1")
         neighbour.kill()
     assert named == ("python burn.py", "cc1")
