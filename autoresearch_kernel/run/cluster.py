@@ -235,7 +235,7 @@ class Watch:
 
     def __init__(self, connection: Connection, place: Place, token: str) -> None:
         self.connection, self.place, self.token = connection, place, token
-        self.num_points = self.num_chars = 0  # of the curve and of the output, that have arrived
+        self.num_points = 0  # of the curve, that have arrived
         self.answered = time.monotonic()
         self.has_worked = False
         self.asked: concurrent.futures.Future[Seen] | None = None
@@ -249,10 +249,9 @@ class Watch:
         if new is not None:
             self.last, self.answered = new, time.monotonic()
             self.num_points += len(new.points)
-            self.num_chars = max(self.num_chars, new.num_chars)
             self.has_worked = self.has_worked or new.is_working
         if self.asked is None:
-            known = self.token, self.num_points, self.num_chars
+            known = self.token, self.num_points, self.last.num_chars
             self.asked = self.connection.start(self.connection.answer_of(self.place.address, remote.look, *known))
         if new is None:
             self._raise_if_lost()
@@ -330,7 +329,7 @@ class Follower:
             listener.on_spawn(os.getpid())  # the runner itself is a process of another machine
         if listener.on_tick is not None:
             listener.on_tick(seen.seconds)
-        self.num_chars = max(self.num_chars, seen.num_chars)
+        self.num_chars = seen.num_chars
         if listener.on_output is not None and seen.output:
             listener.on_output(seen.output)
         if seen.points:

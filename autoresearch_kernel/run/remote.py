@@ -82,9 +82,8 @@ class Seen:
 
     def after(self, num_points: int, num_chars: int) -> Seen:
         """What is new for a supervisor that has so many points of the curve and so many characters of the output."""
-        num_new = max(self.num_chars - num_chars, 0)
-        output = self.output[max(len(self.output) - num_new, 0) :]
-        return replace(self, points=self.points[num_points:], output=output)
+        num_new = self.num_chars - num_chars
+        return replace(self, points=self.points[num_points:], output=self.output[-num_new:] if num_new else "")
 
 
 @dataclass
@@ -102,7 +101,7 @@ class Work:
     ending: Exception | None = None  # is raised in the task
     used: tuple[Path, ...] = ()  # files and folders
     touched: float = 0.0  # when these were touched last
-    lock: threading.Lock = field(default_factory=threading.Lock)  # of `output`
+    lock: threading.Lock = field(default_factory=threading.Lock)  # of `output` and `num_chars`
 
     def tick(self, seconds: float = 0.0) -> None:
         """Raises what ends the task: the wish of its supervisor, or that the supervisor has vanished."""

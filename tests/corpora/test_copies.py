@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -41,18 +40,9 @@ def test_little_of_it_stands_elsewhere_on_this_machine(home: Path) -> None:
 def test_a_count_holds_for_every_project_with_the_same_prepare_py(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    corpus, known = home / "corpora" / "stdlib-v2048-t256", copies_file(home, "stdlib-v2048-t256")
-    listed = copies.shown_files
-    first: dict[str, Any] = {}
-
-    def as_at_first(*arguments: Any) -> Any:
-        """Other tests change files of this machine meanwhile, and any such change is counted anew."""
-        now = dict(listed(*arguments))
-        if not first:
-            first.update(now)
-        return [(path, first.get(path, at)) for path, at in now.items() if path in first or path.endswith("prepare.py")]
-
-    monkeypatch.setattr(copies, "shown_files", as_at_first)
+    corpus, known = home / "corpora" / "stdlib-v2048-t256", tmp_path / "copies.json"
+    package = str(ROOT / "autoresearch_kernel" / "core")  # of all that is shown, what no other test changes meanwhile
+    monkeypatch.setattr(copies, "readable_roots", lambda _, project: [package, str(project / "prepare.py")])
     settled = settle_copies(corpus, home / "heldout" / corpus.name, ROOT, known)
     monkeypatch.setattr(copies, "find", lambda *_: pytest.fail("it was counted again"))
     for name in ("mine", "yours"):

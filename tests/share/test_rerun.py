@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from autoresearch_kernel.cli import main
-from autoresearch_kernel.control.rerun import STATUS
 from autoresearch_kernel.core.rerun import Claim, Difference, Rerun, rerun_says
 from autoresearch_kernel.core.state import replay
 from autoresearch_kernel.core.types import Audit, RunOutcome, Status
@@ -23,7 +22,7 @@ from autoresearch_kernel.share.check import events_of
 from autoresearch_kernel.share.rerun import CannotRerun, Question, open_or_start, question_of, rerun, scores_here
 from autoresearch_kernel.study.loop import research
 from tests.bundles import CRASHES, REFUSAL, files_of, share
-from tests.conftest import DTYPE, copy_of
+from tests.conftest import DTYPE, counting_study
 from tests.pretended import Machine
 from tests.study.test_loop import Scripted
 
@@ -203,22 +202,23 @@ def test_the_command_says_that_code_will_run_and_does_not_run_it_unasked(
 
 
 def test_a_real_pair_trains_in_the_sandbox_and_is_answered(
-    tmp_path: Path, measured_project: Path, small_corpus: Path, monkeypatch: pytest.MonkeyPatch, no_pictures: None,
+    project: Path, small_corpus: Path, monkeypatch: pytest.MonkeyPatch, no_pictures: None,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """Real kernels, scorers and audits of a model that counts, through the command."""
-    study = copy_of(measured_project, tmp_path, small_corpus, monkeypatch)
-    (experiment,) = research(study, Scripted({"ALPHA": 0.05}), experiments=1)
+    # It has time for all its batches on a busy machine, and its seeds are fixed: so are the scores and the answer.
+    monkeypatch.setattr("secrets.randbelow", lambda most: 23)
+    study = counting_study(
+        project, small_corpus, time_budget_seconds=20.0, startup_allowance_seconds=60.0, handover_allowance_seconds=30.0
+    )
+    *_, experiment = research(study, Scripted({"ALPHA": 0.05}), experiments=1)
     assert experiment.status is Status.KEEP
-    path = share(study, tmp_path / "nov23.zip")
+    path = share(study, project / "nov23.zip")
     status = main(["rerun", str(path), "--experiment", "1", "--seeds", "2", "--most-seeds", "3", "--yes"])
     said = capsys.readouterr().out
-    assert said.count("95 % interval") == 2
+    words = {0: "This machine agrees", 3: "annot tell"}[status]  # so few seeds may not tell a large gain from luck
+    assert words in said and said.count("95 % interval") == 2
     rerun_folder = next((small_corpus.parents[1] / "reruns").iterdir())
     state = read_state(rerun_folder / "studies" / "rerun" / "history.jsonl")
-    theirs, mine = scores_here(state)
-    # Two or three pairs agree, or cannot tell; one claim in thirty they contradict by chance.
-    answer = rerun_says(question_of(read_bundle(path), 1).claim, mine, theirs, is_last=len(mine) == 3).answer
-    assert status == STATUS[answer] and f"This machine {answer}: " in said
     assert {run.sandbox for e in state.experiments for run in e.runs} != {"none"}
     assert all(run.audit is not None and run.audit.accepted for e in state.experiments for run in e.runs)
