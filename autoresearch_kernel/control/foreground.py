@@ -348,7 +348,8 @@ def _print_findings(study: Study, where: str = "") -> None:
     kept = sum(e.status is Status.KEEP for e in decided[1:])
     folder = study.paths.folder / "experiments"
     notebooks = sorted(folder.glob("*/experiment*.ipynb"))
-    say(f"\n{findings(state, finished, name=study.name)}")
+    finish = shell_command(f"finish --name {study.name}{where}")
+    say(f"\n{findings(state, finished, finish, study.name)}")
     for line in attribution_lines(state):
         say(f"  {line}")
     if words := machine_words(state):
@@ -364,7 +365,7 @@ def _print_findings(study: Study, where: str = "") -> None:
         say(f"  {label:<13} {_short(path)}{remark}")
     if spent := spent_words(state.spent, state.limits):
         say(f"  {'model':<13} {spent}")
-    if words := advice(state, study.name):
+    if words := advice(state, study.name, where):
         say(words)
         return
     promotes = ""

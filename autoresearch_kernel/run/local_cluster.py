@@ -32,7 +32,7 @@ def local_worker() -> Iterator[str]:
     Raises ClusterRefused without Dask, and where the worker does not start.
     """
     require_dask()
-    with own_keys() as keys, _started(keys) as cluster:
+    with quiet_dask(), own_keys() as keys, _started(keys) as cluster:
         yield str(cluster.scheduler_address)
 
 
@@ -47,7 +47,7 @@ def _started(keys: Any) -> Any:
             resources={SLOT: 1},
             memory_limit=None,
             preload=OUT_OF_REACH,
-            silence_logs=logging.ERROR,
+            silence_logs=logging.CRITICAL,
             host="127.0.0.1",
             security=keys,
             dashboard_address=HERE_ALONE,
@@ -55,6 +55,18 @@ def _started(keys: Any) -> Any:
         )
     except (OSError, RuntimeError, TimeoutError) as error:
         raise ClusterRefused(f"No worker could be started on this machine: {explain(error)}") from error
+
+
+@contextmanager
+def quiet_dask() -> Iterator[None]:
+    """Keep what the scheduler in this process logs off the screen: the supervisor says itself which workers are lost.
+
+    Ctrl-C closes connections on which the scheduler may just be sending, and it logs each of them as an error.
+    """
+    from distributed.utils import silence_logging_cmgr
+
+    with silence_logging_cmgr(logging.CRITICAL):
+        yield
 
 
 @contextmanager

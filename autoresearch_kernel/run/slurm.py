@@ -6,6 +6,7 @@ made for this block, because whoever else uses the cluster could reach the sched
 
 from __future__ import annotations
 
+import logging
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from typing import Any
 from ..core.format import count, duration
 from ..system.explain import explain
 from .connection import SLOT, ClusterRefused
-from .local_cluster import HERE_ALONE, own_keys
+from .local_cluster import HERE_ALONE, own_keys, quiet_dask
 from .slurm_jobs import SlurmJobs
 
 LOOK_SECONDS = 0.5
@@ -39,7 +40,7 @@ def slurm_workers(jobs: SlurmJobs, folder: Path, say: Callable[[str], None]) -> 
     Raises ClusterRefused without Slurm or dask-jobqueue, and when Slurm refuses the jobs.
     """
     import_dask()
-    with own_keys() as own:
+    with quiet_dask(), own_keys() as own:
         failures: list[str] = []
         cluster = _start(jobs, folder, own, failures)
         try:
@@ -115,6 +116,7 @@ def _start(jobs: SlurmJobs, folder: Path, security: Any, failures: list[str]) ->
         security=security,
         scheduler_options={"dashboard": False, "dashboard_address": HERE_ALONE},
         job_name="autoresearch",
+        silence_logs=logging.CRITICAL,
     )
 
 

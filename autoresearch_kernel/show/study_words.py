@@ -228,8 +228,11 @@ def _nothing_kept(state: StudyState) -> str:
     return f"{beaten}, by more than the noise: {scatter}."
 
 
-def advice(state: StudyState, name: str = "") -> str:
-    """What a person can do after a study that ran for a while and kept nothing; "" otherwise. `name` as above."""
+def advice(state: StudyState, name: str = "", where: str = "") -> str:
+    """What a person can do after a study that ran for a while and kept nothing; "" otherwise. `name` as above.
+
+    `where` are the options of `run` that say where trainings run.
+    """
     champion, tried = best(state.experiments), [e for e in state.decided if e.number > 0]
     if champion is None or champion.number > 0 or not tried:
         return ""
@@ -242,9 +245,10 @@ def advice(state: StudyState, name: str = "") -> str:
     num_tried = count(len(tried), "experiment")
     usual = f"To keep nothing is usual after {num_tried} of {budget:g} s"
     usual = usual if len(tried) < MANY_EXPERIMENTS else f"{num_tried} of {budget:g} s have shown no gain"
-    more = shell_command(f"run --name {name} --experiments {MANY_EXPERIMENTS}")
+    more = shell_command(f"run --name {name}{where} --experiments {MANY_EXPERIMENTS}")
     larger = f"{max(1.0, 3 * budget):.0f}"
-    longer = shell_command(f"run --name {name}-{larger}s --budget {larger} --experiments {MANY_EXPERIMENTS}")
+    options = f"--name {name}-{larger}s{where} --budget {larger} --experiments {MANY_EXPERIMENTS}"
+    longer = shell_command(f"run {options}")
     return (
         f"{usual}: most ideas do not help, and a short training hides small gains.\n"
         f"  `{more}` tries more ideas;\n"

@@ -54,6 +54,27 @@ def test_it_is_one_worker_with_one_slot_which_only_this_user_reaches() -> None:
     until(lambda: not process.is_running(), "the worker's end")
 
 
+LOGS = """
+import logging
+from autoresearch_kernel.run.local_cluster import cluster_at
+if __name__ == "__main__":
+    import distributed
+    scheduler = logging.getLogger("distributed.scheduler")
+    scheduler.error("before")
+    with cluster_at("local"):
+        scheduler.error("broadcast failed")
+    scheduler.error("after")
+"""
+
+
+def test_what_its_scheduler_logs_is_not_shown(tmp_path: Path) -> None:
+    pytest.importorskip("distributed", reason="Dask is not installed: make setup EXTRAS=cluster")
+    (script := tmp_path / "logs.py").write_text(LOGS)
+    ran = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=LIMIT_SECONDS)
+    assert ran.returncode == 0, ran.stderr
+    assert [line.rpartition(" - ")[2] for line in ran.stderr.splitlines()] == ["before", "after"]
+
+
 def test_ctrl_c_in_a_terminal_ends_a_training_once_and_says_nothing_of_dask(project: Path, small_corpus: Path) -> None:
     pytest.importorskip("distributed", reason="Dask is not installed: make setup EXTRAS=cluster")
     study = counting_study(project, small_corpus, agent="search", clock="wall", hardware={})

@@ -16,7 +16,7 @@ from autoresearch_kernel.record.paths import ExperimentPaths
 from tests.trainings import train
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS, TRIES = 1.2, 3  # other work on this machine may spoil a comparison
+SECONDS, TRIES = 1.2, 8  # other work on this machine may spoil a comparison
 NORMAL = 0.6  # of the usual speed: below that, a training is made again
 
 START = f"""# %% tags=["parameters"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -182,7 +183,8 @@ def test_a_study_runs_in_jobs_and_ctrl_c_ends_them(queue: Path, project: Path, s
     whole = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=LIMIT_SECONDS)
     assert whole.returncode == 0, whole.stderr
     assert "Slurm: 1 job submitted" in whole.stdout and "1 experiment," in whole.stdout
-    assert "run --name nov23 --slurm count=1,mem=2G` continues" in whole.stdout
+    goes_on = r"run --name nov23 --slurm count=1,mem=2G(` continues| --experiments 20` tries more ideas)"
+    assert re.search(goes_on, whole.stdout), whole.stdout  # chance decides whether the one experiment is kept
     until(lambda: is_over(queue), "the end of the jobs")
     with subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None

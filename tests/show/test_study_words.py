@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from autoresearch_kernel.core.state import replay
@@ -39,6 +41,9 @@ def test_a_finding_shows_the_numbers_that_were_compared_and_their_difference(wri
 def test_commands_name_a_study_as_its_folder_does(writer: Writer) -> None:
     writer.open().baseline().settle(1)
     assert "run --name dec1 --exp" in (words := advice(replay(writer.history.events), "dec1")) and "nov23" not in words
+    words = advice(replay(writer.history.events), "dec1", " --cluster tcp://gpu1:8786")
+    assert "run --name dec1 --cluster tcp://gpu1:8786 --experiments 20` tries more ideas" in words
+    assert re.search(r"run --name dec1-\d+s --cluster tcp://gpu1:8786 --budget \d+ --experiments 20` starts", words)
     writer.settle(2, "keep", 1.49)
     finished = {"champion": 2, "champion_bpb": 1.49, "baseline_bpb": 1.5, "difference_standard_error": 0.001}
     for name, shown in (("dec1", "dec1"), ("", "nov23")):
