@@ -5,7 +5,8 @@ Once a second the supervisor multiplies three shares; the speed of the machine i
 - The processors that other processes left over. Their processor time is added up process by process, without the
   supervisor, the training and the system's own threads. Processor time that a vanished process took along is not
   attributed to any, so a training cannot make its own work look like that of others.
-- The time that the host of a virtual machine did not withhold, of the time in which processors were wanted.
+- The time that the host of a virtual machine did not withhold, of the time in which processors were wanted; less where
+  other processors were idle meanwhile (`waiting_for_withheld`).
 - The speed of one processor: matrix products per second of *processor* time, in GFLOP/s. Waiting for a processor does
   not count, as a training with many threads could cause that.
 
@@ -89,6 +90,7 @@ class Used:
     others: float  # by all processes that are not ours
     wanted: float  # by everybody, with what the host withheld
     withheld: float
+    whole: float = 0.0  # of all processors in any state
     own: float = 0.0  # by the runners and their descendants
     idle: float = 0.0  # of the processors that this process may use
     below: tuple[int, ...] = ()  # the runners' descendants
@@ -97,9 +99,25 @@ class Used:
 def available_share(before: Used, after: Used, cores: float) -> float:
     """Share of the processors' time, 0..1, that was left for our own processes between two moments."""
     others = max(0.0, after.others - before.others) / (cores * (after.at - before.at))
+    return max(0.0, 1 - others) * _given(before, after) * waiting_for_withheld(before, after)
+
+
+def waiting_for_withheld(before: Used, after: Used) -> float:
+    """Speed of a training, 0..1, relative to that of one whose threads never wait for each other.
+
+    At the end of an operation a training waits for its slowest thread. So where the host withholds one processor, the
+    others become idle, and a smaller share is given of the time in which processors are wanted than of all time. The
+    quotient of these shares is 1 where the host withholds nothing, and where no processor is idle.
+    """
+    whole = after.whole - before.whole
+    withheld = after.withheld - before.withheld
+    return _given(before, after) / (1 - withheld / whole) if withheld < whole else 1.0
+
+
+def _given(before: Used, after: Used) -> float:
+    """Share of the time in which processors were wanted that the host did not withhold."""
     wanted = after.wanted - before.wanted
-    withheld = (after.withheld - before.withheld) / wanted if wanted > 0 else 0.0
-    return max(0.0, 1 - others) * max(0.0, 1 - withheld)
+    return max(0.0, 1 - (after.withheld - before.withheld) / wanted) if wanted > 0 else 1.0
 
 
 def used_time(runners: Set[int], also_ours: Set[int] = frozenset()) -> Used:
@@ -124,7 +142,7 @@ def used_time(runners: Set[int], also_ours: Set[int] = frozenset()) -> Used:
     below = tuple(pid for pid in seconds if pid not in runners and _is_below(pid, set(runners), parents))
     own = sum(seconds[pid] for pid in (*runners, *below) if pid in seconds)
     cpu, idle = _processor_times(ticks)
-    return Used(time.monotonic(), others, sum(cpu) - cpu[3] - cpu[4], cpu[7], own, idle, below)
+    return Used(time.monotonic(), others, sum(cpu) - cpu[3] - cpu[4], cpu[7], sum(cpu), own, idle, below)
 
 
 def _processor_times(ticks: int) -> tuple[list[float], float]:

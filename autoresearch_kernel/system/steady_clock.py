@@ -7,7 +7,8 @@ to MOST_RATE: a budget takes 0.7 to 1.5 times as long as it says.
 
 The speed of the machine is the product of two measures, and no code of a training takes part in either:
 
-- The share of the processors that the training used or left idle.
+- The share of the processors that the training used or left idle. Where the host of a virtual machine withholds one of
+  them, the others become idle because threads wait for each other, and the share counts less.
 - The speed of one processor, per second of processor time: the geometric mean of that of small matrix products in the
   nearest cache, as in `machine_speed.py`, and that of sums over two megabytes. What slows a host down slows these two
   down by different factors, and a training, which does both, by about their geometric mean. The training is paused for
@@ -171,7 +172,8 @@ def _numbers() -> tuple[Any, Any]:
 def _shares(before: Used, after: Used, cores: float) -> tuple[float, float]:
     """Shares of the processors, 0..1: what a training used or left idle, and what visible others left over."""
     had = max(0.0, after.own - before.own) + max(0.0, after.idle - before.idle)
-    return min(1.0, had / (cores * (after.at - before.at))), machine_speed.available_share(before, after, cores)
+    had = min(1.0, had / (cores * (after.at - before.at))) * machine_speed.waiting_for_withheld(before, after) ** 2
+    return had, machine_speed.available_share(before, after, cores)
 
 
 def _nanoseconds(processes: Iterable[int]) -> int:

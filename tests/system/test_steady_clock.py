@@ -26,13 +26,21 @@ class Machine:
         self.used = Used(self.at, 0.0, 0.0, 0.0)
         self.speed = NORMAL
 
-    def go_on(self, seconds: float, *, own: float, idle: float = 0.0, hidden: float = 0.0) -> None:
-        """Let time pass; shares of all processors, and others use the rest: visible, but for the `hidden` share."""
+    def go_on(
+        self, seconds: float, *, own: float, idle: float = 0.0, hidden: float = 0.0, withheld: float = 0.0
+    ) -> None:
+        """Let time pass; shares of all processors, and visible others use the rest."""
         u, all_seconds = self.used, CORES * seconds
         self.at += seconds
-        others = u.others + (1 - own - idle - hidden) * all_seconds
-        own, idle = u.own + own * all_seconds, u.idle + idle * all_seconds
-        self.used = Used(self.at, others, u.wanted + all_seconds, 0.0, own, idle)
+        self.used = Used(
+            self.at,
+            others=u.others + (1 - own - idle - hidden - withheld) * all_seconds,
+            wanted=u.wanted + (1 - idle) * all_seconds,
+            withheld=u.withheld + withheld * all_seconds,
+            whole=u.whole + all_seconds,
+            own=u.own + own * all_seconds,
+            idle=u.idle + idle * all_seconds,
+        )
 
 
 @pytest.fixture
@@ -65,6 +73,23 @@ def test_a_training_alone_counts_as_the_wall_clock_does(clock: SteadyClock, mach
 def test_what_others_use_does_not_count(clock: SteadyClock, machine: Machine) -> None:
     found = count(clock, machine, 10, own=0.8)
     assert found.seconds == pytest.approx(8, rel=0.01) and found.speed == pytest.approx(1, rel=0.01)
+
+
+def test_what_the_host_withholds_does_not_count(clock: SteadyClock, machine: Machine) -> None:
+    found = count(clock, machine, 10, own=0.8, withheld=0.2)
+    assert found.seconds == pytest.approx(8, rel=0.01) and found.speed == pytest.approx(1, rel=0.01)
+
+
+def test_processors_that_wait_for_a_withheld_one_count_less(clock: SteadyClock, machine: Machine) -> None:
+    """Of the time in which processors were wanted 7/8 was given, and 9/10 of all time."""
+    found = count(clock, machine, 10, own=0.7, idle=0.2, withheld=0.1)
+    assert found.seconds == pytest.approx(10 * (7 / 8) ** 2 / 0.9, rel=0.01)
+    assert found.speed == pytest.approx(1, rel=0.01)
+
+
+def test_a_host_that_withholds_nearly_all_leaves_the_least(clock: SteadyClock, machine: Machine) -> None:
+    found = count(clock, machine, 10, own=0.05, withheld=0.95)
+    assert found.seconds == pytest.approx(10 * LEAST_RATE) and found.speed < 0.2
 
 
 def test_a_slower_processor_counts_less(clock: SteadyClock, machine: Machine) -> None:

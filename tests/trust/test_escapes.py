@@ -115,7 +115,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 
 @pytest.fixture
 def outside(world: World, tmp_path: Path) -> Iterator[dict[str, Any]]:
-    """Things to reach for; afterwards nobody was reached, and nothing new is there."""
+    """Things to reach for; afterwards none of them was reached, and nothing new is there."""
     name = f"escape-{os.getpid()}"
     with (
         socket.create_server(("127.0.0.1", 0)) as tcp,
@@ -123,7 +123,7 @@ def outside(world: World, tmp_path: Path) -> Iterator[dict[str, Any]]:
         socket.socket(socket.AF_UNIX) as unix,
         socket.socket(socket.AF_UNIX) as abstract,
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagram,
-        subprocess.Popen(["sleep", "60"], env={"SECRET": CANARY, "PATH": os.environ["PATH"]}) as bystander,
+        subprocess.Popen(["sleep", "3600"], env={"SECRET": CANARY, "PATH": os.environ["PATH"]}) as bystander,
     ):
         udp.bind(("127.0.0.1", 0))
         unix.bind(str(tmp_path / "docker.sock"))
