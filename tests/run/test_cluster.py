@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -21,6 +22,8 @@ import psutil
 import pytest
 
 pytest.importorskip("distributed", reason="Dask is not installed: make setup EXTRAS=cluster")
+
+import distributed
 
 from autoresearch_kernel.core.errors import MachineFailed
 from autoresearch_kernel.core.types import Progress, RunOutcome, Status
@@ -533,8 +536,74 @@ def test_a_worker_that_is_killed_while_it_scores_or_audits_is_the_machines_fault
     assert question.is_answered()
 
 
-@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
+@pytest.fixture(params=[signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
+def fault(request: pytest.FixtureRequest) -> signal.Signals:
+    """What becomes of the process of a worker."""
+    return signal.Signals(request.param)
+
+
+@contextmanager
+def failing_while_it_receives(file: str, part_bytes: int, pid: int, fault: signal.Signals) -> Iterator[None]:
+    """Within this block a worker fails between the first two parts of a file whose name ends so."""
+    ask, parts = Connection.ask, []
+
+    def ask_and_fail(self: Connection, address: str, function: Any, *arguments: Any, **others: Any) -> Any:
+        if function is put and arguments[0].endswith(file):
+            parts.append(arguments[1])
+            if len(parts) == 2:
+                os.kill(pid, fault)
+        return ask(self, address, function, *arguments, **others)
+
+    try:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(Connection, "ask", ask_and_fail)
+            patched.setattr("autoresearch_kernel.run.connection.CHUNK_BYTES", part_bytes)
+            yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+    assert len(parts) == 2, "it failed in the middle"
+
+
 def test_a_worker_that_fails_while_it_receives_a_model_gets_it_again(
+    fault: signal.Signals, backend: Backend, workers: Workers, project: Path, small_corpus: Path
+) -> None:
+    with on(backend, 0):
+        outcome = backend.train(training_of(project, small_corpus, number=14), Listener())
+    assert outcome.artefact is not None and outcome.artefact.stat().st_size > 3 * 4096
+    job = job_of(outcome.artefact, small_corpus, project)
+    with (
+        failing_while_it_receives("model.pkl", 4096, workers.pid("beta"), fault),
+        on(backend, 1),
+        pytest.raises(MachineFailed, match="beta"),
+    ):
+        backend.score(job)
+    workers.wait_for("alpha", "beta")
+    with on(backend, 1):
+        there = backend.score(job)
+    assert there.val_bpb == pytest.approx(LOCAL.score(job).val_bpb, abs=1e-6)
+
+
+def test_a_worker_that_fails_while_it_receives_a_corpus_gets_it_again(
+    fault: signal.Signals, backend: Backend, workers: Workers, project: Path, small_corpus: Path, tmp_path: Path
+) -> None:
+    corpus = Path(shutil.copytree(small_corpus, tmp_path / "corpora" / small_corpus.name))
+    (corpus / "new.bin").write_bytes(os.urandom(4 * 2**20))  # so that no worker has this corpus
+    asked = training_of(project, corpus, number=15)
+    with (
+        failing_while_it_receives("new.bin", 2**20, workers.pid("beta"), fault),
+        on(backend, 1),
+        pytest.raises(MachineFailed, match="beta"),
+    ):
+        backend.train(asked, Listener())
+    workers.wait_for("alpha", "beta")
+    with on(backend, 1):
+        assert backend.train(asked, Listener()).status is None
+    copies = [path.read_bytes() for path in (workers.folder / "home-beta").rglob("new.bin")]
+    assert (corpus / "new.bin").read_bytes() in copies
+
+
+def test_a_worker_that_fails_while_its_files_come_back_trains_again(
     fault: signal.Signals,
     backend: Backend,
     workers: Workers,
@@ -542,33 +611,32 @@ def test_a_worker_that_fails_while_it_receives_a_model_gets_it_again(
     small_corpus: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with on(backend, 0):
-        outcome = backend.train(training_of(project, small_corpus, number=14), Listener())
-    assert outcome.artefact is not None
-    job, pid, parts = job_of(outcome.artefact, small_corpus, project), workers.pid("beta"), []
-    ask = Connection.ask
+    """It fails when its training has ended, before it has sent anything of it."""
+    pid, fetched = workers.pid("beta"), []
+    gather = distributed.Client._gather
 
-    def ask_and_fail(self: Connection, address: str, function: Any, *arguments: Any, **others: Any) -> Any:
-        if function is put and arguments[0].endswith("model.pkl"):
-            parts.append(arguments[1])
-            if len(parts) == 2:
-                os.kill(pid, fault)
-        return ask(self, address, function, *arguments, **others)
+    async def fail_and_gather(self: distributed.Client, futures: Any, *arguments: Any, **others: Any) -> Any:
+        if not fetched and "train-" in str(futures):
+            fetched.append(futures)
+            os.kill(pid, fault)
+            await asyncio.sleep(0.5)
+        return await gather(self, futures, *arguments, **others)
 
+    asked = training_of(project, small_corpus, number=16)
     try:
         with monkeypatch.context() as patched:
-            patched.setattr(Connection, "ask", ask_and_fail)
-            patched.setattr("autoresearch_kernel.run.connection.CHUNK_BYTES", 4096)
+            patched.setattr(distributed.Client, "_gather", fail_and_gather)
             with on(backend, 1), pytest.raises(MachineFailed, match="beta"):
-                backend.score(job)
+                backend.train(asked, Listener())
     finally:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
-    assert len(parts) == 2 and outcome.artefact.stat().st_size > 3 * 4096, "it failed in the middle"
+    assert fetched and not asked.paths.artefact(0).exists()
+    until(lambda: not carriers(asked.token), "the end of its processes")
     workers.wait_for("alpha", "beta")
     with on(backend, 1):
-        there = backend.score(job)
-    assert there.val_bpb == pytest.approx(LOCAL.score(job).val_bpb, abs=1e-6)
+        outcome = backend.train(replace(asked, token=new_token()), Listener())
+    assert outcome.status is None and outcome.artefact == asked.paths.artefact(0) and outcome.artefact.is_file()
 
 
 @contextmanager
@@ -682,8 +750,6 @@ def test_a_study_goes_on_after_a_worker_was_killed(
 
 
 def test_a_file_that_arrives_damaged_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import asyncio
-
     monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path))
     with pytest.raises(MachineFailed, match="arrived damaged"):
         asyncio.run(put("arrays/x.npy", 0, b"other bytes", 11, "0" * 64, "t"))
